@@ -1,0 +1,155 @@
+"""What a study knows: its trials, its baseline, its front. Trackers and reports read this and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from evaluators.base import Measurement
+from spaces.candidate import Candidate, Value
+
+State = Literal["complete", "pruned", "infeasible", "failed"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the front: a column of trials.csv and the direction that is better."""
+
+    column: str  # metric.top1, cost.host.latency_ms, ...
+    direction: Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What must hold: `column <= limit` (`kind` "max") or `column >= limit` (`kind` "min")."""
+
+    name: str
+    column: str
+    kind: Literal["max", "min"]
+    limit: float
+
+    def excess(self, value: float) -> float:
+        """How far `value` is beyond the limit, in the column's unit; <= 0 is feasible."""
+        return value - self.limit if self.kind == "max" else self.limit - value
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial, as the study keeps it.
+
+    Attributes:
+        number: 0, 1, 2, ... in the order of completion.
+        state: `complete` (met every constraint), `infeasible` (measured, but a constraint is broken), `failed`, `pruned`.
+        reason: Why it is not `complete`; empty if it is.
+        candidate: The canonical candidate.
+        measurements: What the evaluators said.
+        details: What explains it, JSON-able; `details["layers"]` is a list of
+            `{"layer": str, "weight_sqnr_db": float | None, "output_sqnr_db": float | None, ...}` if present.
+        seconds: Seconds by step, e.g. `{"quantize": 0.1, "accuracy": 2.3}`.
+        wall_s: Seconds from start to end of the trial.
+        artifact_digest: Digest of the built file; None if it was not built.
+    """
+
+    number: int
+    state: State
+    reason: str
+    candidate: Candidate
+    measurements: tuple[Measurement, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    wall_s: float = 0.0
+    artifact_digest: str | None = None
+
+    def values(self) -> dict[str, float]:
+        """Measurements by column name."""
+        return {m.column: m.value for m in self.measurements}
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A proposal that was answered from the study because it comes to the same file as a trial."""
+
+    candidate: Candidate
+    same_as: int  # trial number
+
+
+@dataclass(frozen=True)
+class DevicePick:
+    """The model to ship to one device, and why."""
+
+    device: str
+    number: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything about a study at one moment.
+
+    Attributes:
+        name: `study.name`.
+        folder: `study.dir`.
+        config: The resolved config.
+        command: The exact command that reproduces the study.
+        sampler: The sampler's name.
+        objectives: Axes of the front, in config order; the first is the one that breaks ties.
+        constraints: What must hold.
+        knobs: Knob path to the values that the space allows (empty if continuous), in space order.
+        notes: Remarks for people, e.g. knobs that are empty for this network.
+        baseline: The uncompressed model's measurements.
+        trials: All trials, by number.
+        aliases: Proposals answered from the study.
+        front: Trial numbers on the Pareto front, best first objective first.
+        best: Trial number of the overall pick; None if no trial was feasible.
+        best_why: One sentence.
+        picks: Per device, the model to ship.
+        hypervolume: Of the front, relative to the baseline's reference point; None if undefined.
+        hypervolumes: The same after each trial, by position.
+        wall_s: Seconds that the study has run, over all its sessions.
+        environment: Package versions, CPU model, cores.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    command: str
+    sampler: str
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    knobs: Mapping[str, tuple[Value, ...]]
+    notes: tuple[str, ...]
+    baseline: tuple[Measurement, ...]
+    trials: tuple[TrialRecord, ...]
+    aliases: tuple[Alias, ...] = ()
+    front: tuple[int, ...] = ()
+    best: int | None = None
+    best_why: str = ""
+    picks: tuple[DevicePick, ...] = ()
+    hypervolume: float | None = None
+    hypervolumes: tuple[float, ...] = ()
+    wall_s: float = 0.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Returns the trial of that number."""
+        return self._by_number[number]
+
+    @property
+    def _by_number(self) -> Mapping[int, TrialRecord]:
+        return {t.number: t for t in self.trials}
+
+    def states(self) -> dict[str, int]:
+        """Counts trials by state."""
+        counts = {"complete": 0, "pruned": 0, "infeasible": 0, "failed": 0}
+        for trial in self.trials:
+            counts[trial.state] += 1
+        return counts
+
+    def model_path(self, number: int) -> Path:
+        """Where the ONNX file of a trial on the front is."""
+        return self.folder / "models" / f"trial_{number}.onnx"
+
+
+def column_values(trials: Sequence[TrialRecord], column: str) -> list[float | None]:
+    """Returns one column over trials, None where a trial lacks it."""
+    return [t.values().get(column) for t in trials]

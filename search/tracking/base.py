@@ -1,0 +1,48 @@
+"""What a tracker is: it keeps a record of the study for people who never saw the terminal."""
+
+from abc import ABC, abstractmethod
+
+from search.results import Results, TrialRecord
+
+
+class Tracker(ABC):
+    """Called by the study, always from one thread, in the order start, trial*, finish, close.
+
+    A tracker that is slow or down must not stop the search: it queues, retries and finally warns once.
+    """
+
+    @abstractmethod
+    def start(self, results: Results) -> None:
+        """Opens (or, on resume, reopens) the record of a study; `results.trials` holds what is already done.
+
+        Raises:
+            ConfigError: The tracker's settings are wrong (e.g. a URI that cannot exist).
+        """
+
+    @abstractmethod
+    def trial(self, record: TrialRecord, results: Results) -> None:
+        """Records one finished trial; `results` is the study as it is after it."""
+
+    @abstractmethod
+    def finish(self, results: Results) -> None:
+        """Records the end: front, picks, report and models (they are in `results.folder` by now)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Waits until everything is written; called also after an interruption."""
+
+
+class NoTracker(Tracker):
+    """Logs nowhere (`tracker=none`)."""
+
+    def start(self, results: Results) -> None:
+        """Does nothing."""
+
+    def trial(self, record: TrialRecord, results: Results) -> None:
+        """Does nothing."""
+
+    def finish(self, results: Results) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""

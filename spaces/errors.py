@@ -1,0 +1,64 @@
+"""Every error that Paredown raises on purpose.
+
+::
+
+    ParedownError
+    ├── ConfigError          a value in the config is wrong                  (exit status 2)
+    │   ├── SpaceError       the search space is malformed or contradictory
+    │   └── UntrustedTargetError   a `_target_` outside the allow-list
+    ├── InputError           a model, checkpoint or data file is missing, damaged or does not fit  (exit status 2)
+    ├── StudyError           the study folder cannot be used or resumed       (exit status 2)
+    ├── StageError           a stage cannot be applied to an artifact         (the trial fails)
+    ├── EvaluationError      an evaluator cannot judge an artifact            (the trial fails)
+    └── TimeLimitError       a trial ran longer than it may                   (the trial fails)
+
+A message says what was wrong, where (config path, file, layer), and what would be right.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ParedownError(Exception):
+    """Base of every error that Paredown raises on purpose."""
+
+
+class ConfigError(ParedownError):
+    """A value in the config is wrong."""
+
+
+class SpaceError(ConfigError):
+    """The search space is malformed, empty or contradictory."""
+
+
+class UntrustedTargetError(ConfigError):
+    """A `_target_` or class name lies outside the allow-list of module prefixes."""
+
+
+class InputError(ParedownError):
+    """A model, checkpoint or data file is missing, damaged, foreign or does not fit."""
+
+
+class StudyError(ParedownError):
+    """The study folder cannot be written, or holds a study of another space, task or model."""
+
+
+class StageError(ParedownError):
+    """A stage cannot be applied to this artifact with these values."""
+
+
+class EvaluationError(ParedownError):
+    """An evaluator cannot judge this artifact, e.g. because its output is not finite."""
+
+
+class TimeLimitError(ParedownError):
+    """A trial ran longer than `study.trial_time_limit`."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[object], where: str = "") -> str:
+    """Returns the text for an unknown name: what, where, the nearest known one, and all of them."""
+    names = sorted(str(k) for k in known)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    place = f" in {where}" if where else ""
+    return f"Unknown {kind} {name!r}{place}.{hint} Known: {', '.join(names) or '(none)'}."
