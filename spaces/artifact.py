@@ -57,7 +57,9 @@ class Artifact:
     provenance: tuple[Step, ...] = field(default=())
 
     @classmethod
-    def onnx(cls, model: "bytes | onnx.ModelProto", spec: InputSpec, provenance: tuple[Step, ...] = ()) -> "Artifact":
+    def onnx(
+        cls, model: "bytes | onnx.ModelProto", spec: InputSpec, provenance: tuple[Step, ...] = ()
+    ) -> "Artifact":
         """Wraps an ONNX model; its digest is that of its bytes."""
         data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)
         return cls("onnx", data, spec, digest_of(data), provenance)

@@ -59,7 +59,7 @@ class Cache:
     def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "_memory_bytes": self._memory_bytes, "_recent": OrderedDict()}
 
-    def bytes(self, key: str, build: Callable[[], bytes]) -> bytes:
+    def blob(self, key: str, build: Callable[[], bytes]) -> bytes:
         """Returns the bytes under `key`, building and keeping them if they are not there yet."""
         found = self._recent.pop(key, None)
         if found is None:
@@ -79,7 +79,7 @@ class Cache:
             np.savez(buffer, allow_pickle=False, **build())  # type: ignore[arg-type]
             return buffer.getvalue()
 
-        with np.load(io.BytesIO(self.bytes(key, packed)), allow_pickle=False) as loaded:
+        with np.load(io.BytesIO(self.blob(key, packed)), allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
 
     def _read(self, key: str) -> bytes | None:
