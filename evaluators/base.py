@@ -86,11 +86,13 @@ class Evaluator(ABC):
         name: Short name; the step's time is logged as `seconds.<name>`.
         exclusive: Whether nothing else may compute on the machine meanwhile (anything that is timed).
         repeatable: Whether a second call gives the same values (a timing does not).
+        scores_split: Whether it judges by the context's data, so that the front is judged once more on the test split.
     """
 
     name: ClassVar[str]
     exclusive: ClassVar[bool] = False
     repeatable: ClassVar[bool] = True
+    scores_split: ClassVar[bool] = False
 
     @abstractmethod
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:

@@ -1,0 +1,137 @@
+"""Running ONNX artifacts through onnxruntime, with errors that say what is wrong with the model."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.artifact import Artifact, Split
+from spaces.errors import EvaluationError, ParedownError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+
+def open_session(model: bytes, threads: int, optimize: bool = True) -> "ort.InferenceSession":
+    """Loads a model on the CPU.
+
+    Args:
+        model: The serialized model.
+        threads: Threads within an operator; operators run one after the other.
+        optimize: False keeps every tensor of the file as it is.
+
+    Raises:
+        EvaluationError: onnxruntime cannot load the model, or it has not exactly one input.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions
+    if threads > 1:  # idle threads of one session must not take the cores from another
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise EvaluationError(f"onnxruntime cannot load the model: {_first_line(error)}") from error
+    names = [i.name for i in session.get_inputs()]
+    if len(names) != 1:
+        raise EvaluationError(f"the model must have one input, but it has {len(names)}: {', '.join(names)}")
+    return session
+
+
+def run_session(
+    session: "ort.InferenceSession", inputs: NDArray[np.float32], names: list[str]
+) -> list[NDArray[np.generic]]:
+    """Returns the tensors `names` for `(b, *input.shape)` inputs.
+
+    Raises:
+        EvaluationError: onnxruntime cannot run the model on them.
+    """
+    wanted = session.get_inputs()[0]
+    dtype = {"tensor(float)": np.float32, "tensor(float16)": np.float16}.get(wanted.type)
+    if dtype is None:
+        raise EvaluationError(
+            f"the model's input {wanted.name!r} must be float32 or float16, but is a {wanted.type}"
+        )
+    try:
+        return list(session.run(names, {wanted.name: inputs.astype(dtype, copy=False)}))
+    except ParedownError:  # a time limit that struck here
+        raise
+    except Exception as error:
+        raise EvaluationError(
+            f"onnxruntime cannot run the model on inputs of shape {inputs.shape} (it declares {wanted.shape}): "
+            f"{_first_line(error)}"
+        ) from error
+
+
+def fixed_batch(session: "ort.InferenceSession") -> int | None:
+    """The only batch size that the model takes; None if it takes any."""
+    shape = session.get_inputs()[0].shape
+    return shape[0] if shape and isinstance(shape[0], int) else None
+
+
+def run_split(
+    artifact: Artifact, split: Split, batch_size: int, threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Runs a model over a split.
+
+    Args:
+        artifact: An ONNX artifact; only its first output counts.
+        split: The examples.
+        batch_size: Most examples a batch; a model with a fixed batch gets that, the last one filled up.
+        threads: onnxruntime's threads within an operator.
+
+    Returns:
+        Outputs `(n, n_outputs)` float32 and labels `(n,)` int64.
+
+    Raises:
+        EvaluationError: The model cannot be loaded or run, or some of its outputs are not finite.
+    """
+    session = open_session(artifact.onnx_bytes, threads)
+    outputs, labels = [], []
+    fixed = fixed_batch(session)
+    for inputs, wanted in split.batches(fixed or batch_size):
+        outputs.append(_run_filled(session, inputs, fixed))
+        labels.append(wanted)
+    if not outputs:
+        raise EvaluationError("the split has no examples")
+    found = np.concatenate(outputs)
+    bad = int(np.sum(~np.isfinite(found).all(axis=1)))
+    if bad:
+        raise EvaluationError(
+            f"the model's outputs are not finite (NaN or infinite) for {bad} of {len(found)} examples"
+        )
+    return found, np.concatenate(labels)
+
+
+def reference_outputs(
+    artifact: Artifact, split: Split, batch_size: int = 256, threads: int = 1
+) -> NDArray[np.float32]:
+    """Returns the outputs `(n, n_outputs)` float32 of the float model, for `Reference`.
+
+    Raises:
+        EvaluationError: The model cannot be loaded or run, or some of its outputs are not finite.
+    """
+    return run_split(artifact, split, batch_size, threads)[0]
+
+
+def _run_filled(
+    session: "ort.InferenceSession", inputs: NDArray[np.float32], fixed: int | None
+) -> NDArray[np.float32]:
+    n = len(inputs)
+    if fixed is not None and n < fixed:
+        inputs = np.concatenate([inputs, np.repeat(inputs[-1:], fixed - n, axis=0)])
+    output = run_session(session, inputs, [session.get_outputs()[0].name])[0]
+    if output.ndim == 0 or len(output) < n:
+        raise EvaluationError(
+            f"the model yields a tensor of shape {output.shape} for {n} examples; one row each is needed"
+        )
+    return output[:n].reshape(n, -1).astype(np.float32, copy=False)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,120 @@
+"""Confidence intervals for scores and for paired differences of scores."""
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Interval(NamedTuple):
+    """A two-sided confidence interval."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(n_right: int, n: int, confidence: float = 0.95) -> Interval:
+    """Interval for a proportion `n_right / n`, in [0, 1].
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22: close to its nominal
+    coverage even for small n and for proportions near 0 or 1, where the normal interval fails (Brown, Cai, DasGupta
+    2001, "Interval estimation for a binomial proportion").
+
+    Raises:
+        ValueError: Not 0 <= n_right <= n, n = 0, or a confidence outside (0, 1).
+    """
+    if not 0 <= n_right <= n or n == 0:
+        raise ValueError(f"0 <= n_right <= n and n > 0 must hold, but got (n_right={n_right}, n={n})")
+    z = _quantile(confidence)
+    p = n_right / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # The ends are exact where all or nothing is right; rounding must not move them.
+    low = 0.0 if n_right == 0 else max(0.0, centre - half)
+    high = 1.0 if n_right == n else min(1.0, centre + half)
+    return Interval(low, high)
+
+
+def paired_proportion_interval(
+    only_first: int, only_second: int, n: int, confidence: float = 0.95
+) -> Interval:
+    """Interval for the difference of two proportions over the same examples, in [-1, 1].
+
+    Agresti, Min 2005, "Simple improved confidence intervals for comparing matched proportions", Statistics in
+    Medicine 24: Wald's interval after adding 1/2 to each of the four cells. Its coverage holds for small samples
+    and few discordant pairs, and unlike Wald's it has a width where there is none.
+
+    Args:
+        only_first: Examples that only the first model gets right.
+        only_second: Examples that only the second model gets right.
+        n: All examples.
+        confidence: Wanted coverage.
+
+    Returns:
+        The interval of P(first right) - P(second right).
+
+    Raises:
+        ValueError: Counts that cannot be, or a confidence outside (0, 1).
+    """
+    if min(only_first, only_second) < 0 or only_first + only_second > n or n == 0:
+        raise ValueError(
+            f"only_first + only_second <= n and n > 0 must hold, but got "
+            f"(only_first={only_first}, only_second={only_second}, n={n})"
+        )
+    z = _quantile(confidence)
+    b, c, total = only_first + 0.5, only_second + 0.5, n + 2.0
+    difference = (b - c) / total
+    half = z * math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    return Interval(max(-1.0, difference - half), min(1.0, difference + half))
+
+
+def mean_interval(values: NDArray[np.float64], confidence: float = 0.95) -> Interval:
+    """Interval for the mean of `(n,)` values, by the central limit theorem.
+
+    Raises:
+        ValueError: Fewer than two values, or a confidence outside (0, 1).
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval needs at least two values, but got {len(values)}")
+    mean = float(np.mean(values))
+    half = _quantile(confidence) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Interval(mean - half, mean + half)
+
+
+def score_interval(scores: NDArray[np.float64], confidence: float = 0.95) -> Interval:
+    """Interval for the mean of `(n,)` scores: Wilson's if every score is 0 or 1, else the normal one."""
+    if is_binary(scores):
+        return wilson_interval(int(np.sum(scores)), len(scores), confidence)
+    return mean_interval(scores, confidence)
+
+
+def paired_interval(
+    first: NDArray[np.float64], second: NDArray[np.float64], confidence: float = 0.95
+) -> Interval:
+    """Interval for mean(first) - mean(second) of `(n,)` scores of the same examples.
+
+    Agresti and Min's if every score is 0 or 1, else the normal one of the differences.
+
+    Raises:
+        ValueError: The lengths differ, or there is no score.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"paired scores must have one shape, but got {first.shape} and {second.shape}")
+    if is_binary(first) and is_binary(second):
+        only_first = int(np.sum(first > second))
+        only_second = int(np.sum(second > first))
+        return paired_proportion_interval(only_first, only_second, len(first), confidence)
+    return mean_interval(first - second, confidence)
+
+
+def is_binary(scores: NDArray[np.float64]) -> bool:
+    """Whether every score is 0 or 1."""
+    return bool(np.all((scores == 0) | (scores == 1)))
+
+
+def _quantile(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"0 < confidence < 1 must hold, but got {confidence}")
+    return NormalDist().inv_cdf(0.5 + confidence / 2)

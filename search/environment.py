@@ -1,0 +1,47 @@
+"""What a study ran with: package versions and the machine."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+_PACKAGES = (
+    "paredown",
+    "hydra-core",
+    "mlflow",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "ray",
+    "torch",
+    "xgboost-cpu",
+    "xgboost",
+)
+
+
+def environment() -> dict[str, str]:
+    """Returns names and values, for the record."""
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {
+        "python": platform.python_version(),
+        "cpu": _cpu(),
+        "usable_cores": str(len(os.sched_getaffinity(0))),
+        **{name: version for name, version in versions.items() if version is not None},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

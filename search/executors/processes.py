@@ -1,0 +1,149 @@
+"""Runs trials in worker processes of this machine."""
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from search.executors.base import Executor, failure
+from search.trial import TrialRequest, TrialResult, TrialRunner
+from spaces.errors import ConfigError
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    request: TrialRequest | None = None
+    began: float = 0.0
+
+    def expires(self) -> float | None:
+        if self.request is None or self.request.time_limit_s is None:
+            return None
+        return self.began + self.request.time_limit_s
+
+
+class ProcessesExecutor(Executor):
+    """Runs trials in worker processes, which each load the runner once.
+
+    A worker that dies or exceeds its trial's time limit is replaced; its trial fails with the reason.
+
+    Args:
+        workers: Number of processes; None takes the number of usable cores.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ConfigError(f"executor.workers must be at least 1, not {workers}")
+        self._n_workers = workers or len(os.sched_getaffinity(0))
+        self._workers: list[_Worker] = []
+        self._waiting: deque[TrialRequest] = deque()
+        self._runner = b""
+
+    @property
+    def slots(self) -> int:
+        """The number of workers."""
+        return self._n_workers
+
+    def start(self, runner: TrialRunner) -> None:
+        """Starts the workers."""
+        self._runner = pickle.dumps(runner)
+        self._workers = [self._spawn() for _ in range(self._n_workers)]
+
+    def submit(self, request: TrialRequest) -> None:
+        """Gives the trial to an idle worker, or queues it."""
+        self._waiting.append(request)
+        self._hand_out()
+
+    def next_result(self, timeout_s: float | None = None) -> TrialResult | None:
+        """Returns the next result; a dead or late worker yields a failed one."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while any(w.request is not None for w in self._workers):
+            limits = [t for t in (until, *(w.expires() for w in self._workers)) if t is not None]
+            pause_s = max(0.0, min(limits) - time.monotonic()) if limits else None
+            busy = {w.pipe: w for w in self._workers if w.request is not None}
+            for pipe in wait(list(busy), pause_s):
+                assert isinstance(pipe, Connection)
+                return self._collect(busy[pipe])
+            late = next((w for w in busy.values() if (w.expires() or float("inf")) <= time.monotonic()), None)
+            if late is not None:
+                return self._replace(
+                    late, "TimeLimitError: the trial ran longer than study.trial_time_limit of "
+                )
+            if until is not None and time.monotonic() >= until:
+                return None
+        return None
+
+    def close(self) -> None:
+        """Stops the workers at once."""
+        for worker in self._workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
+        self._workers.clear()
+        self._waiting.clear()
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if worker.request is None and self._waiting:
+                worker.request, worker.began = self._waiting.popleft(), time.monotonic()
+                # a worker that died meanwhile is noticed when its result is waited for
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    worker.pipe.send(worker.request)
+
+    def _collect(self, worker: _Worker) -> TrialResult:
+        try:
+            result = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            return self._replace(worker, "WorkerError: the worker process died")
+        worker.request = None
+        self._hand_out()
+        assert isinstance(result, TrialResult)
+        return result
+
+    def _replace(self, worker: _Worker, reason: str) -> TrialResult:
+        request = worker.request
+        assert request is not None
+        if reason.endswith("of "):
+            reason += f"{request.time_limit_s:g} s and was stopped"
+        else:
+            reason += f" ({_exit_text(worker.process.exitcode)})"
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+        self._workers[self._workers.index(worker)] = self._spawn()
+        self._hand_out()
+        return failure(request, reason, time.monotonic() - worker.began)
+
+    def _spawn(self) -> _Worker:
+        # spawn, not fork: XGBoost, onnxruntime and torch hold threads that a fork would lose
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, self._runner), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def _work(pipe: Connection, runner_bytes: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study; it stops the workers
+    runner: TrialRunner = pickle.loads(runner_bytes)  # noqa: S301 (our own parent wrote it)
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(runner.run(request))
+
+
+def _exit_text(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit status {code}"

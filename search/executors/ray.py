@@ -1,0 +1,157 @@
+"""Runs trials on a Ray cluster (Ray Core), asynchronously.
+
+The runner, with model and calibration data, is put into the object store once; workers read it from there.
+"""
+
+import os
+import time
+from typing import Any
+
+from search.executors.base import Executor, failure
+from search.trial import TrialRequest, TrialResult, TrialRunner
+from spaces.errors import ConfigError
+
+
+class RayExecutor(Executor):
+    """Runs trials as Ray tasks.
+
+    Args:
+        address: The cluster's address, `auto`, or None to start a local Ray.
+        workers: Most trials at once; None takes the cluster's number of CPUs.
+        cpus_per_trial: CPUs that a trial reserves.
+        max_retries: How often a trial is started again after its worker or node was lost.
+        auth_mode: Ray's `RAY_AUTH_MODE`: `disabled` on loopback, `token` on a real cluster.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        cpus_per_trial: float = 1.0,
+        max_retries: int = 2,
+        auth_mode: str = "disabled",
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise ConfigError(f"executor.workers must be at least 1, not {workers}")
+        self._address, self._workers = address, workers
+        self._cpus, self._max_retries, self._auth_mode = cpus_per_trial, max_retries, auth_mode
+        self._running: dict[Any, tuple[TrialRequest, float]] = {}
+        self._runner: Any = None
+        self._task: Any = None
+        self._ours = False
+
+    @property
+    def slots(self) -> int:
+        """As many trials as the cluster has CPUs for, or `workers`."""
+        return self._workers or 1
+
+    def start(self, runner: TrialRunner) -> None:
+        """Connects to the cluster, or starts a local one, and ships the runner."""
+        ray = self._connect()
+        available = float(ray.cluster_resources().get("CPU", 0))
+        if available < self._cpus:
+            raise ConfigError(
+                f"executor.cpus_per_trial={self._cpus:g}, but the Ray cluster has only {available:g} CPUs: "
+                "no trial could ever start"
+            )
+        self._workers = self._workers or max(1, int(available // self._cpus))
+        self._runner = ray.put(runner)
+        self._task = ray.remote(num_cpus=self._cpus, max_retries=self._max_retries)(_run)
+
+    def submit(self, request: TrialRequest) -> None:
+        """Starts a task."""
+        self._running[self._task.remote(self._runner, request)] = (request, time.monotonic())
+
+    def next_result(self, timeout_s: float | None = None) -> TrialResult | None:
+        """Waits for the next task; a lost worker, after its retries, yields a failed trial."""
+        import ray
+
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._running:
+            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=self._pause_s(until))
+            if ready:
+                return self._collect(ready[0])
+            late = next(
+                (ref for ref, (request, began) in self._running.items() if _is_late(request, began)), None
+            )
+            if late is not None:
+                return self._stop(late)
+            if until is not None and time.monotonic() >= until:
+                return None
+        return None
+
+    def close(self) -> None:
+        """Cancels what runs; a local Ray that was started here is stopped."""
+        import ray
+
+        for ref in self._running:
+            ray.cancel(ref, force=True)
+        self._running.clear()
+        self._runner = None
+        if self._ours and ray.is_initialized():
+            ray.shutdown()
+
+    def _connect(self) -> Any:
+        # Ray reads this when it is imported
+        os.environ.setdefault("RAY_AUTH_MODE", self._auth_mode)
+        # without it Ray announces a future change of its handling of GPUs on machines that have none
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise ConfigError("executor=ray needs Ray: pip install 'paredown[ray]'") from error
+        if ray.is_initialized():
+            return ray
+        self._ours = True
+        try:
+            if self._address is None:
+                ray.init(
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    configure_logging=False,
+                )
+            else:
+                ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"executor.address={self._address!r}: no Ray cluster can be reached: {error}"
+            ) from error
+        return ray
+
+    def _pause_s(self, until: float | None) -> float | None:
+        limits = [began + r.time_limit_s for r, began in self._running.values() if r.time_limit_s is not None]
+        if until is not None:
+            limits.append(until)
+        return max(0.0, min(limits) - time.monotonic()) if limits else None
+
+    def _collect(self, ref: Any) -> TrialResult:
+        import ray
+
+        request, began = self._running.pop(ref)
+        try:
+            result = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            first_line = str(error).strip().splitlines()[0]
+            return failure(request, f"WorkerError: {first_line}", time.monotonic() - began)
+        assert isinstance(result, TrialResult)
+        return result
+
+    def _stop(self, ref: Any) -> TrialResult:
+        import ray
+
+        request, began = self._running.pop(ref)
+        ray.cancel(ref, force=True)
+        limit = f"{request.time_limit_s:g} s"
+        reason = (
+            f"TimeLimitError: the trial ran longer than study.trial_time_limit of {limit} and was stopped"
+        )
+        return failure(request, reason, time.monotonic() - began)
+
+
+def _is_late(request: TrialRequest, began: float) -> bool:
+    return request.time_limit_s is not None and time.monotonic() - began >= request.time_limit_s
+
+
+def _run(runner: TrialRunner, request: TrialRequest) -> TrialResult:
+    return runner.run(request)

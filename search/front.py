@@ -1,0 +1,210 @@
+"""The Pareto front, its hypervolume, and which model to ship."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.results import Constraint, DevicePick, Objective, TrialRecord
+
+
+def losses(record: TrialRecord, objectives: Sequence[Objective]) -> NDArray[np.float64] | None:
+    """Returns the objectives as numbers to minimise `(n_objectives,)`, or None if one is absent or not finite."""
+    values = record.values()
+    found = [values.get(o.column, np.nan) * (-1.0 if o.direction == "maximize" else 1.0) for o in objectives]
+    return np.array(found) if np.isfinite(found).all() else None
+
+
+def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Returns the numbers of the feasible trials that no other one dominates, best first objective first.
+
+    Of trials with the same values the earliest stays.
+    """
+    feasible = [
+        (t.number, loss)
+        for t in trials
+        if t.state == "complete" and (loss := losses(t, objectives)) is not None
+    ]
+    feasible.sort(key=lambda item: (tuple(item[1]), item[0]))
+    front: list[tuple[int, NDArray[np.float64]]] = []
+    for number, loss in feasible:  # sorted: none is dominated by a later one
+        if not any((kept <= loss).all() for _, kept in front):
+            front.append((number, loss))
+    return tuple(number for number, _ in front)
+
+
+def hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Returns the volume that points dominate up to a reference point, exactly.
+
+    Slices along the last axis (Zitzler's hypervolume by slicing objectives); meant for fronts of up to a few
+    hundred points in up to about five dimensions.
+
+    Args:
+        points: `(n, d)`, to be minimised.
+        reference: `(d,)`; points that are not better in every axis count for nothing.
+    """
+    points = points[(points < reference).all(axis=1)]
+    if len(points) == 0:
+        return 0.0
+    if points.shape[1] == 1:
+        return float(reference[0] - points.min())
+    points = points[np.argsort(points[:, -1])]
+    edges = np.append(points[1:, -1], reference[-1])
+    total = 0.0
+    for i, height in enumerate(edges - points[:, -1]):
+        if height > 0:
+            total += float(height) * hypervolume(_minimal(points[: i + 1, :-1]), reference[:-1])
+    return total
+
+
+def _minimal(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    points = np.unique(points, axis=0)
+    keep: list[NDArray[np.float64]] = []
+    for point in points:  # lexicographic order: none is dominated by a later one
+        if not any((kept <= point).all() for kept in keep):
+            keep.append(point)
+    return np.array(keep)
+
+
+class Volume:
+    """Hypervolume of fronts on axes scaled by the baseline: 1 is a free model without any loss.
+
+    The reference point is the baseline's cost on every axis to minimise; on an axis to maximise it is the
+    value that a constraint still allows, or 90 % of the baseline where none says so.
+
+    Args:
+        objectives: The axes.
+        constraints: What must hold.
+        baseline: The uncompressed model's values by column.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        baseline: Mapping[str, float],
+    ) -> None:
+        self._objectives = objectives
+        self._baseline = [baseline.get(o.column) for o in objectives]
+        self._worst = [
+            _allowed(o, constraints, baseline) if o.direction == "maximize" else baseline.get(o.column)
+            for o in objectives
+        ]
+
+    @property
+    def defined(self) -> bool:
+        """Whether the baseline has a usable value on every axis, and there is more than one."""
+        if len(self._objectives) < 2:
+            return False
+        pairs = zip(self._objectives, self._baseline, self._worst, strict=True)
+        return all(
+            b is not None and w is not None and (b > w if o.direction == "maximize" else b > 0)
+            for o, b, w in pairs
+        )
+
+    def of(self, records: Sequence[TrialRecord]) -> float:
+        """Returns the hypervolume of the records (feasible ones with all objectives)."""
+        points = [self._scaled(r) for r in records if losses(r, self._objectives) is not None]
+        reference = np.ones(len(self._objectives))
+        return hypervolume(np.array(points), reference) if points else 0.0
+
+    def _scaled(self, record: TrialRecord) -> list[float]:
+        values, scaled = record.values(), []
+        for objective, base, worst in zip(self._objectives, self._baseline, self._worst, strict=True):
+            assert base is not None  # `defined` was asked
+            assert worst is not None
+            value = values[objective.column]
+            if objective.direction == "maximize":
+                scaled.append((base - value) / (base - worst))
+            else:
+                scaled.append(value / worst)
+        return scaled
+
+
+def _allowed(
+    objective: Objective, constraints: Sequence[Constraint], baseline: Mapping[str, float]
+) -> float | None:
+    base = baseline.get(objective.column)
+    if base is None:
+        return None
+    for constraint in constraints:
+        if constraint.column == objective.column and constraint.kind == "min":
+            return constraint.limit
+        if constraint.column == f"{objective.column}_drop" and constraint.kind == "max":
+            return base - constraint.limit
+    return 0.9 * base
+
+
+def picks(
+    records: Sequence[TrialRecord],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    devices: Sequence[str],
+) -> tuple[DevicePick, ...]:
+    """Returns, per device with a cost among the objectives, the model to ship there.
+
+    Where a constraint bounds the main objective (or its drop), it is the cheapest feasible model. Elsewhere it is the
+    cheapest one that cannot be told from the best by its paired interval.
+
+    Args:
+        records: The trials on the front.
+        objectives: The axes; the first one is the main objective.
+        constraints: What must hold.
+        devices: Names of the devices.
+    """
+    found = []
+    for device in devices:
+        axis = next(
+            (o for o in objectives if o.column.startswith(f"cost.{device}.") and o.direction == "minimize"),
+            None,
+        )
+        if axis is None or not records:
+            continue
+        pool, why = _good_enough(records, objectives[0], constraints)
+        chosen = min(pool, key=lambda r: (r.values()[axis.column], _main_loss(r, objectives[0])))
+        cost = axis.column.split(".", 2)[2]
+        found.append(DevicePick(device, chosen.number, f"lowest {cost} among the models {why}"))
+    return tuple(found)
+
+
+def overall_best(
+    records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Sequence[Constraint],
+    device_picks: Sequence[DevicePick],
+) -> tuple[int | None, str]:  # fmt: skip
+    """Returns the trial to ship where one must be named, and one sentence why."""
+    if not records:
+        return None, "no trial met the constraints"
+    if device_picks:
+        first = device_picks[0]
+        return first.number, f"the pick for {first.device}: {first.why}"
+    if len(objectives) == 1:
+        best = min(records, key=lambda r: _main_loss(r, objectives[0]))
+        return best.number, f"the best {objectives[0].column}"
+    pool, why = _good_enough(records, objectives[0], constraints)
+    best = min(pool, key=lambda r: _rest(r, objectives))
+    return best.number, f"lowest {objectives[1].column} among the models {why}"
+
+
+def _main_loss(record: TrialRecord, main: Objective) -> float:
+    value = record.values()[main.column]
+    return -value if main.direction == "maximize" else value
+
+
+def _good_enough(
+    records: Sequence[TrialRecord], main: Objective, constraints: Sequence[Constraint]
+) -> tuple[list[TrialRecord], str]:
+    if any(c.column in (main.column, f"{main.column}_drop") for c in constraints):
+        return list(records), "that meet every constraint"
+    best = min(records, key=lambda r: _main_loss(r, main))
+    values = best.values()
+    drop = values.get(f"{main.column}_drop")
+    high = values.get(f"{main.column}_drop_high")
+    margin = high - drop if drop is not None and high is not None else 0.0
+    pool = [r for r in records if _main_loss(r, main) <= _main_loss(best, main) + margin]
+    name = main.column.partition(".")[2]
+    return pool, f"whose {name} cannot be told from the best one's (within {margin:.2f})"
+
+
+def _rest(record: TrialRecord, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    values = record.values()
+    return tuple(values[o.column] * (-1 if o.direction == "maximize" else 1) for o in objectives[1:])

@@ -1,0 +1,130 @@
+"""Makes objects from config sections with `_target_`, within an allow-list, checking names and types first."""
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spaces.errors import ConfigError, unknown_name
+from spaces.models.trust import check_trusted, import_trusted
+
+
+def check_targets(config: Any, trusted: Sequence[str], where: str = "") -> None:
+    """Raises UntrustedTargetError if a `_target_` anywhere in the config lies outside the allow-list."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            path = f"{where}.{key}" if where else str(key)
+            if key == "_target_":
+                check_trusted(str(value), trusted, path)
+            else:
+                check_targets(value, trusted, path)
+    elif isinstance(config, list | tuple):
+        for position, value in enumerate(config):
+            check_targets(value, trusted, f"{where}[{position}]")
+
+
+def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) -> Any:
+    """Calls the section's `_target_` with its other keys.
+
+    Args:
+        section: A mapping with `_target_`.
+        where: Its config path, for messages.
+        trusted: Module prefixes that the user trusts, besides our own.
+        **extra: Arguments that are passed if the target takes them and the section lacks them.
+
+    Raises:
+        ConfigError: The target does not exist, or a key is unknown, missing or of the wrong type.
+        UntrustedTargetError: The target lies outside the allow-list.
+    """
+    if not isinstance(section, Mapping) or "_target_" not in section:
+        raise ConfigError(f"{where} must name a class in `_target_`, but got {section!r}")
+    target = str(section["_target_"])
+    made = import_trusted(target, trusted, f"{where}._target_")
+    given = {str(key): value for key, value in section.items() if key != "_target_"}
+    parameters = _parameters(made)
+    given |= {key: value for key, value in extra.items() if key in parameters and key not in given}
+    _check_names(given, parameters, where)
+    hints = _hints(made)
+    arguments = {key: _fitted(value, hints.get(key, Any), f"{where}.{key}") for key, value in given.items()}
+    return made(**arguments)
+
+
+def _parameters(made: Any) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(made).parameters
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in found.items() if p.kind in kinds}
+
+
+def _hints(made: Any) -> dict[str, Any]:
+    function = made.__init__ if inspect.isclass(made) else made
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):  # annotations that exist for type checkers only
+        return {}
+
+
+def _check_names(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], where: str) -> None:
+    for key in given:
+        if key not in parameters:
+            raise ConfigError(unknown_name("key", key, parameters, where))
+    for key, value in given.items():
+        if value == "???":
+            raise ConfigError(f"{where}.{key} must be given, e.g. {where}.{key}=VALUE on the command line")
+    empty = inspect.Parameter.empty
+    missing = [name for name, p in parameters.items() if p.default is empty and name not in given]
+    if missing:
+        raise ConfigError(f"{where}.{missing[0]} must be given")
+
+
+def _fitted(value: Any, hint: Any, where: str) -> Any:
+    """Returns the value as the annotation wants it; only plain types are checked."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if any(_fits(value, option) for option in options):
+        return float(value) if float in options and int not in options and isinstance(value, int) else value
+    if Path in options and isinstance(value, str):
+        return Path(value)
+    names = " or ".join(_type_name(option) for option in options)
+    raise ConfigError(f"{where} must be {names}, not {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint) or hint
+    if hint is type(None):
+        return value is None
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin is bool:
+        return isinstance(value, bool)
+    if origin is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if origin is str:
+        return isinstance(value, str)
+    if origin is Path:
+        return False
+    if origin in (list, tuple) or (inspect.isclass(origin) and issubclass(origin, Sequence)):
+        return isinstance(value, list | tuple)
+    if origin is dict or (inspect.isclass(origin) and issubclass(origin, Mapping)):
+        return isinstance(value, Mapping)
+    return True
+
+
+def _type_name(hint: Any) -> str:
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        bool: "true or false",
+        type(None): "null",
+    }
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    origin = typing.get_origin(hint) or hint
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping"
+    if inspect.isclass(origin) and issubclass(origin, Sequence) and origin is not str:
+        return "a list"
+    return names.get(hint, getattr(hint, "__name__", str(hint)))

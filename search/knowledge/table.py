@@ -1,0 +1,215 @@
+"""Reads a table of measurements: `task`, `task.*` (descriptors), `knob.*` and `metric.*` columns, one row a candidate."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spaces.candidate import Value
+from spaces.errors import ConfigError, InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One measured candidate.
+
+    Attributes:
+        index: Position among the rows of the table, from 0.
+        line: Line of the file, from 1 (the header's).
+        task: Name of the task.
+        knobs: Knob to value; None where the cell is empty: the knob is inactive.
+        metrics: Metric to finite value, without those whose cell is empty.
+    """
+
+    index: int
+    line: int
+    task: str
+    knobs: Mapping[str, Value]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, checked.
+
+    Attributes:
+        path: The file.
+        knobs: Names of the knobs, in column order, without the prefix `knob.`.
+        metrics: Names of the metrics, in column order, without the prefix `metric.`.
+        rows: All rows, in file order.
+        descriptors: Task to its descriptors. One that is no number in some task is `{"name=value": 1.0}`.
+    """
+
+    path: Path
+    knobs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    descriptors: Mapping[str, Mapping[str, float]]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in order of appearance."""
+        return tuple(dict.fromkeys(row.task for row in self.rows))
+
+    def of_task(self, task: str) -> tuple[TableRow, ...]:
+        """Returns the task's rows.
+
+        Raises:
+            ConfigError: There is no such task.
+        """
+        rows = tuple(row for row in self.rows if row.task == task)
+        if not rows:
+            raise ConfigError(unknown_name("task", task, self.tasks, f"column `task` of {self.path}"))
+        return rows
+
+
+def read_table(path: str | Path) -> Table:
+    """Reads a CSV file (also compressed, e.g. `.csv.gz`).
+
+    Args:
+        path: The file. Columns other than `task`, `task.*`, `knob.*` and `metric.*` are ignored. A knob column whose
+            cells are all whole numbers, numbers or true/false holds such values, else text. Rows may have empty
+            knob cells (the knob is inactive there) and empty metric cells (not measured).
+
+    Raises:
+        InputError: The file is missing, no table, lacks columns or rows, repeats a candidate, or a cell is wrong; the
+            message names file, column and line.
+    """
+    path = Path(path)
+    header, lines, cells = _cells(path)
+    at = {name: i for i, name in enumerate(header)}
+    knobs = tuple(name[5:] for name in header if name.startswith("knob.") and name[5:])
+    metrics = tuple(name[7:] for name in header if name.startswith("metric.") and name[7:])
+    for wanted, found in (("task", "task" in at), ("knob.*", knobs), ("metric.*", metrics)):
+        if not found:
+            raise InputError(f"{path} has no column `{wanted}`; its columns are: {', '.join(header)}")
+    if not cells:
+        raise InputError(f"{path} has a header but no rows")
+    tasks = [row[at["task"]] for row in cells]
+    if "" in tasks:
+        raise InputError(f"{path}, line {lines[tasks.index('')]}: column `task` is empty")
+    knob_columns = [_parsed([row[at[f"knob.{name}"]] for row in cells]) for name in knobs]
+    rows = []
+    for index, row in enumerate(cells):
+        numbers = {
+            name: _metric(path, lines[index], f"metric.{name}", row[at[f"metric.{name}"]]) for name in metrics
+        }
+        rows.append(
+            TableRow(
+                index,
+                lines[index],
+                tasks[index],
+                {name: column[index] for name, column in zip(knobs, knob_columns, strict=True)},
+                {name: number for name, number in numbers.items() if number is not None},
+            )
+        )
+    _check_once(path, rows)
+    texts = {name: [row[at[name]] for row in cells] for name in header if name.startswith("task.")}
+    return Table(path, knobs, metrics, tuple(rows), _descriptors(path, tasks, lines, texts))
+
+
+def _cells(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
+    """Returns the header, and of each row that is not blank its line number and its cells as text."""
+    import pandas as pd
+
+    try:
+        # everything as text and without a header: pandas would rename repeated columns and read "None" as empty
+        frame = pd.read_csv(
+            path, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; give the path of a CSV file") from error
+    except pd.errors.EmptyDataError as error:
+        raise InputError(f"{path} is empty; the first line must name the columns") from error
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+    ) as error:  # a directory, not UTF-8, rows longer than the header, no gzip
+        raise InputError(f"{path} cannot be read as a CSV table: {error}") from error
+    rows = [[cell.strip() if isinstance(cell, str) else None for cell in row] for row in frame.to_numpy()]
+    header = [cell or "" for cell in rows[0]]
+    repeated = next((name for i, name in enumerate(header) if name in header[:i]), None)
+    if repeated is not None:
+        raise InputError(f"{path} has the column `{repeated}` twice")
+    lines, cells = [], []
+    for line, row in enumerate(rows[1:], start=2):
+        texts = [cell for cell in row if cell is not None]
+        if not any(texts):
+            continue  # a blank line
+        if len(texts) < len(header):
+            raise InputError(f"{path}, line {line} has {len(texts)} cells, but the header has {len(header)}")
+        lines.append(line)
+        cells.append(texts)
+    return header, lines, cells
+
+
+def _parsed(texts: Sequence[str]) -> list[Value]:
+    """Returns the column's values: all whole numbers, all numbers, all true/false, or all text; empty is None."""
+    given = [text for text in texts if text]
+    for kind in (_whole, _number, _truth):
+        values = {text: kind(text) for text in set(given)}
+        if None not in values.values():
+            return [values[text] if text else None for text in texts]
+    return [text or None for text in texts]
+
+
+def _whole(text: str) -> int | None:
+    try:
+        return int(text) if "_" not in text else None  # int("1_000") is 1000
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text) if "_" not in text else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _truth(text: str) -> bool | None:
+    return {"true": True, "false": False}.get(text.lower())
+
+
+def _metric(path: Path, line: int, column: str, text: str) -> float | None:
+    if not text:
+        return None
+    number = _number(text)
+    if number is None:
+        raise InputError(f"{path}, line {line}: column `{column}` must hold a finite number, not {text!r}")
+    return number
+
+
+def _check_once(path: Path, rows: Sequence[TableRow]) -> None:
+    seen: dict[tuple[object, ...], TableRow] = {}
+    for row in rows:
+        first = seen.setdefault((row.task, *row.knobs.values()), row)
+        if first is not row:
+            raise InputError(
+                f"{path}, line {row.line} repeats line {first.line}: task {row.task!r} with the same value in every "
+                "column `knob.*`; keep one of them"
+            )
+
+
+def _descriptors(
+    path: Path, tasks: Sequence[str], lines: Sequence[int], texts: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {task: {} for task in tasks}
+    for column, cells in texts.items():
+        by_task: dict[str, str] = {}
+        for task, line, text in zip(tasks, lines, cells, strict=True):
+            if by_task.setdefault(task, text) != text:
+                raise InputError(
+                    f"{path}, line {line}: column `{column}` is {text!r}, but {by_task[task]!r} in an earlier line of "
+                    f"the task {task!r}; a descriptor has one value per task"
+                )
+        numbers = {text: _number(text) for text in by_task.values() if text}
+        for task, text in by_task.items():
+            number = numbers.get(text)
+            if text and None not in numbers.values() and number is not None:
+                found[task][column[5:]] = number
+            elif text:
+                found[task][f"{column[5:]}={text}"] = 1.0
+    return found

@@ -1,0 +1,241 @@
+"""From a config to the plan of a compression study: loads model and data, measures the baseline."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evaluators.base import EvaluationContext, Evaluator, Measurement, Reference
+from evaluators.devices import Device, devices_from_config
+from evaluators.task.accuracy import reference_outputs
+from evaluators.task.fit import check_fit
+from evaluators.task.task import Splits, Task
+from search.config import Config
+from search.environment import environment
+from search.executors.machine_lock import MachineLock
+from search.instantiate import instantiate
+from search.objectives import read_objectives
+from search.samplers_for import sampler_factory
+from search.study import StudyPlan
+from search.trial import CompressionRunner
+from spaces.artifact import Artifact
+from spaces.cache import Cache
+from spaces.candidate import Candidate
+from spaces.errors import ConfigError
+from spaces.models.base import LoadContext, ModelSource
+from spaces.models.layers import layers
+from spaces.pipeline import Pipeline
+from spaces.space import Space
+from spaces.space_config import read_space
+from spaces.stage import Stage, StageContext
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A config's model, task and space, before anything is measured."""
+
+    task: Task
+    splits: Splits
+    start: Artifact
+    pipeline: Pipeline
+    space: Space
+    stage_context: StageContext
+    devices: dict[str, Device]
+    notes: tuple[str, ...]
+
+
+def load(config: Config, say: Say) -> Loaded:
+    """Loads what a study needs and checks that it fits together.
+
+    Raises:
+        ConfigError: A value of the config is wrong.
+        InputError: A file is missing, damaged or does not fit.
+    """
+    devices = devices_from_config(config.data.get("device") or {})
+    stages = [
+        _made(Stage, section, f"stage.{name}", config) for name, section in config.section("stage").items()
+    ]
+    read_space(config.section("space"), stages)  # a typo is told before a network is loaded
+    say("reading the task's data")
+    task: Task = _made(Task, config.section("task"), "task", config)
+    splits = task.splits()
+    say("loading the network")
+    source: ModelSource = _made(ModelSource, config.section("model"), "model", config)
+    model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
+    context = StageContext(splits.calibration, Cache(config.study.folder / "cache"), config.seed)
+    names = [key for key in config.section("space") if key != "constraints"]
+    prefix, pipeline = Pipeline(stages).split(names)
+    say("exporting it")
+    start = prefix.run(model, {}, context, cache_last=True)
+    if start.kind != "onnx":
+        raise ConfigError(
+            "stage: nothing turns the torch model into ONNX before the first stage with knobs; add `export`"
+        )
+    check_fit(start, task, splits)
+    space = read_space(config.section("space"), stages, [layer.name for layer in layers(start.proto())])
+    return Loaded(
+        task, splits, start, pipeline, space, context, devices, _empty_knobs(pipeline, start, space, context)
+    )
+
+
+def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
+    """Measures the baseline and returns the plan.
+
+    Raises:
+        ConfigError: An objective, constraint or evaluator is wrong.
+    """
+    evaluators = [
+        _made(Evaluator, section, f"evaluator.{name}", config)
+        for name, section in config.section("evaluator").items()
+    ]
+    lock = MachineLock()
+    say("measuring the float model")
+    with lock.shared():
+        outputs = reference_outputs(loaded.start, loaded.splits.validation)
+    reference = Reference(loaded.start, outputs)
+    context = EvaluationContext(
+        loaded.splits.validation, loaded.task.metric, reference, loaded.devices, config.seed
+    )
+    runner = CompressionRunner(
+        loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
+    )
+    with lock.exclusive():
+        baseline, _ = runner.judge(loaded.start, context, evaluators)
+    objectives, constraints = read_objectives(
+        config.section("objective"),
+        loaded.task.metric.name,
+        list(loaded.devices),
+        {m.column for m in baseline},
+    )
+    return StudyPlan(
+        name=config.study.name,
+        folder=config.study.folder,
+        n_trials=config.study.n_trials,
+        space=loaded.space,
+        objectives=objectives,
+        constraints=constraints,
+        devices=tuple(loaded.devices),
+        sampler_name=str(config.choices.get("sampler", "sampler")),
+        sampler=sampler_factory(config, loaded.space, objectives),
+        runner=runner,
+        executor=instantiate(config.section("executor"), "executor", config.trusted),
+        tracker=instantiate(config.section("tracker"), "tracker", config.trusted),
+        identity=_identity(config, loaded),
+        baseline=baseline,
+        config=config.data,
+        command=config.command,
+        seed=config.seed,
+        storage=config.study.storage,
+        time_limit_s=config.study.time_limit_s,
+        trial_time_limit_s=config.study.trial_time_limit_s,
+        patience=config.study.patience,
+        confirmer=FrontConfirmer(runner, loaded.splits),
+        notes=loaded.notes,
+        environment=environment(),
+        write_report=_write_report,
+    )
+
+
+def expected_seconds(plan: StudyPlan) -> float:
+    """Guesses the study's time: each trial costs about what judging the float model costs."""
+    runner = plan.runner
+    assert isinstance(runner, CompressionRunner)
+    began = time.perf_counter()
+    with runner.alone():
+        runner.judge(runner.start, runner.context, runner.evaluators)
+    return (time.perf_counter() - began) * plan.n_trials / plan.executor.slots
+
+
+class FrontConfirmer:
+    """Judges a model of the front once more: on the test split, which the search never saw, and timed again.
+
+    What is scored on the test split is called `test_*`, what is timed again `confirmed_*`.
+
+    Args:
+        runner: The trials' runner.
+        splits: The task's data.
+    """
+
+    def __init__(self, runner: CompressionRunner, splits: Splits) -> None:
+        self._runner, self._splits = runner, splits
+        self._context: EvaluationContext | None = None
+
+    def baseline(self) -> tuple[Measurement, ...]:
+        """Returns the uncompressed model's measurements on the test split."""
+        return self._on_test(self._runner.start)
+
+    def confirm(self, model: bytes) -> tuple[Measurement, ...]:
+        """Returns a model's measurements on the test split, and its timings."""
+        artifact = Artifact.onnx(model, self._runner.start.input)
+        timed = [e for e in self._runner.evaluators if e.exclusive]
+        with self._runner.lock.exclusive():
+            again, _ = self._runner.judge(artifact, self._runner.context, timed)
+        return (*self._on_test(artifact), *(replace(m, name=f"confirmed_{m.name}") for m in again))
+
+    def rebuild(self, candidate: Candidate) -> bytes:
+        """Returns a candidate's file."""
+        return self._runner.build(candidate).onnx_bytes
+
+    def _on_test(self, artifact: Artifact) -> tuple[Measurement, ...]:
+        with self._runner.lock.shared():
+            if self._context is None:
+                reference = Reference(
+                    self._runner.start, reference_outputs(self._runner.start, self._splits.test)
+                )
+                self._context = replace(self._runner.context, split=self._splits.test, reference=reference)
+            judges = [e for e in self._runner.evaluators if e.scores_split]
+            measurements, _ = self._runner.judge(artifact, self._context, judges)
+        return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")
+
+
+def _made(kind: type[Any], section: Any, where: str, config: Config) -> Any:
+    made = instantiate(
+        section,
+        where,
+        config.trusted,
+        seed=config.seed,
+        cache_dir=config.cache_dir,
+        trusted_modules=list(config.trusted),
+    )
+    if not isinstance(made, kind):
+        raise ConfigError(f"{where}._target_: {section['_target_']!r} is no {kind.__name__}")
+    return made
+
+
+def _empty_knobs(pipeline: Pipeline, start: Artifact, space: Space, context: StageContext) -> tuple[str, ...]:
+    first: Sequence[Stage] = pipeline.stages[
+        :1
+    ]  # later stages' inputs are not known before a candidate is built
+    return tuple(
+        f"knob {stage.name}.{name} cannot change this network's file: {reason}"
+        for stage in first
+        for name, reason in stage.empty_knobs(start, space.domains(stage.name), context).items()
+    )
+
+
+def _identity(config: Config, loaded: Loaded) -> dict[str, Any]:
+    """What must be equal to resume. Paths may differ: what they held is compared instead."""
+    splits = loaded.splits
+    return {
+        "space": config.data["space"],
+        "stage": config.data["stage"],
+        "objective": config.data["objective"],
+        "device": config.data.get("device"),
+        "task": {
+            "_target_": config.data["task"]["_target_"],
+            **{name: f"{len(s)} examples, digest {s.digest}" for name, s in _search_splits(splits)},
+        },
+        "model": {"_target_": config.data["model"]["_target_"], "digest": loaded.start.digest},
+    }
+
+
+def _search_splits(splits: Splits) -> list[tuple[str, Any]]:
+    return [("calibration", splits.calibration), ("validation", splits.validation), ("test", splits.test)]
+
+
+def _write_report(results: Any, path: Any) -> None:
+    from search.report.report import write_report
+
+    write_report(results, path)

@@ -1,0 +1,128 @@
+"""From a config to the plan of a study whose objective is a table."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluators.base import Measurement
+from search.config import Config
+from search.environment import environment
+from search.executors.serial import SerialExecutor
+from search.instantiate import instantiate
+from search.results import Objective, Results
+from search.samplers_for import sampler_factory
+from search.study import StudyPlan
+from search.tabular import TabularProblem
+from search.trial import TrialRequest, TrialResult
+from spaces.cache import digest_of
+from spaces.candidate import Candidate
+from spaces.errors import ConfigError, StageError, unknown_name
+from spaces.knobs import Choices, Knob
+from spaces.space import Space
+
+_KEYS = ("path", "task", "metric", "direction", "stop_at_best")
+
+
+@dataclass(frozen=True)
+class TableRunner:
+    """A trial is a look into the table."""
+
+    problem: TabularProblem
+
+    def key(self, candidate: Candidate) -> str:
+        """Returns the row's position. Raises StageError if the candidate is no row."""
+        row = self.problem.row(candidate)
+        if row is None:
+            raise StageError(f"{candidate!r} is no row of the table")
+        return str(row.index)
+
+    def run(self, request: TrialRequest) -> TrialResult:
+        """Returns the row's metrics."""
+        metrics = self.problem.lookup(request.candidate) or {}
+        measurements = tuple(Measurement(name, value, "", "measured") for name, value in metrics.items())
+        return TrialResult(request.id, request.candidate, "measured", measurements=measurements)
+
+    def nearest(self, candidate: Candidate, seen: Collection[str]) -> Candidate | None:
+        """Returns the nearest row that has not been measured."""
+        row = self.problem.nearest(candidate, {int(key) for key in seen})
+        return None if row is None else Candidate(row.knobs)
+
+
+def plan_tabular(config: Config) -> StudyPlan:
+    """Returns the plan of a study on a table.
+
+    Raises:
+        ConfigError: A key of the `tabular` section is wrong.
+        InputError: The table is missing or wrong.
+    """
+    section = config.section("tabular")
+    problem = _problem(section, config.seed)
+    space = Space([Knob(name, Choices(tuple(d["choices"]))) for name, d in problem.space_config().items()])
+    objectives = (Objective(f"metric.{problem.metric}", problem.direction),)
+    rows = [Candidate(knobs) for knobs in problem.candidates]
+    runner = TableRunner(problem)
+    return StudyPlan(
+        name=config.study.name,
+        folder=config.study.folder,
+        n_trials=min(config.study.n_trials, len(rows)),
+        space=space,
+        objectives=objectives,
+        constraints=(),
+        devices=(),
+        sampler_name=str(config.choices.get("sampler", "sampler")),
+        sampler=sampler_factory(config, space, objectives, rows, problem.knowledge, problem.descriptors),
+        runner=runner,
+        executor=SerialExecutor(),  # looking into a table is not worth a worker
+        tracker=instantiate(config.section("tracker"), "tracker", config.trusted),
+        identity={
+            "table": digest_of([tuple(sorted(c.items())) for c in rows]),
+            "task": problem.task,
+            "metric": problem.metric,
+        },
+        baseline=(),
+        config=config.data,
+        command=config.command,
+        seed=config.seed,
+        storage=config.study.storage,
+        time_limit_s=config.study.time_limit_s,
+        patience=config.study.patience,
+        environment=environment(),
+        stop_when=(lambda results: _progress(problem, results)["trials_to_best"] is not None)
+        if section.get("stop_at_best", True)
+        else None,
+        extra_summary=lambda results: {
+            "tabular": {"path": str(section["path"]), "task": problem.task, "metric": problem.metric},
+            **_progress(problem, results),
+        },
+        write_report=_write_report,
+        pool=rows,
+        snap=runner.nearest,
+    )
+
+
+def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
+    unknown = [key for key in section if key not in _KEYS]
+    if unknown:
+        raise ConfigError(unknown_name("key", unknown[0], _KEYS, "tabular"))
+    path = section.get("path")
+    if path in (None, "???"):
+        raise ConfigError("tabular.path must be given: the CSV file to search, e.g. tabular.path=table.csv")
+    return TabularProblem(
+        Path(str(path)),
+        section.get("task"),
+        section.get("metric"),
+        section.get("direction", "maximize"),
+        seed,
+    )
+
+
+def _progress(problem: TabularProblem, results: Results) -> dict[str, int | None]:
+    column = f"metric.{problem.metric}"
+    return problem.progress([t.values().get(column) for t in results.trials])
+
+
+def _write_report(results: Results, path: Path) -> None:
+    from search.report.report import write_report
+
+    write_report(results, path)

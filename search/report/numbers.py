@@ -1,0 +1,112 @@
+"""How numbers are written for people: a value with its unit, a signed change, an interval, a ratio."""
+
+import math
+from collections.abc import Sequence
+
+_BINARY_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_MINUS = "−"  # a true minus sign is as wide as a plus
+
+
+def plain(value: float) -> str:
+    """Returns three or four significant digits, without an exponent where one can be avoided."""
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: f"{_MINUS}∞"}.get(value, "not a number")
+    if value == int(value) and abs(value) < 1e7:
+        text = f"{int(value):,}"
+    elif abs(value) >= 1e4:
+        text = f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+    else:
+        text = f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
+    return text.replace("-", _MINUS)
+
+
+def quantity(value: float, unit: str) -> str:
+    """Returns a value with its unit: bytes as KiB or MiB (1 KiB = 1024 bytes), per cent to a hundredth."""
+    if unit in ("%", "pp") and math.isfinite(value):
+        return f"{value:.2f} {unit}".replace("-", _MINUS)
+    size, name = _scale(abs(value), unit)
+    return f"{plain(float(f'{value / size:.3g}') if size > 1 else value)} {name}".rstrip()
+
+
+def signed(value: float, unit: str) -> str:
+    """Returns a change: `quantity` with a sign, where per cent become percentage points."""
+    return _sign(value, quantity(abs(value), "pp" if unit == "%" else unit))
+
+
+def with_bounds(
+    value: float, low: float, high: float, unit: str, *, is_change: bool = False
+) -> tuple[str, str]:
+    """Returns a value and its interval in the same unit and with the same decimals: `97.60 %`, `[97.00, 98.20]`.
+
+    Args:
+        value: The value.
+        low: Lower end of its interval.
+        high: Upper end.
+        unit: The unit of all three.
+        is_change: Whether they are changes, which carry signs.
+    """
+    largest = max(abs(v) for v in (value, low, high))
+    if not math.isfinite(largest):
+        return (signed if is_change else quantity)(value, unit), f"[{plain(low)}, {plain(high)}]"
+    size, name = _scale(largest, "pp" if unit == "%" and is_change else unit)
+    decimals = 2 if unit in ("%", "pp") else _decimals(largest / size)
+    texts = [f"{abs(v) / size:,.{decimals}f}" for v in (value, low, high)]
+    if is_change:
+        texts = [_sign(v, t) for v, t in zip((value, low, high), texts, strict=True)]
+    else:
+        texts = [(_MINUS if v < 0 else "") + t for v, t in zip((value, low, high), texts, strict=True)]
+    return f"{texts[0]} {name}".rstrip(), f"[{texts[1]}, {texts[2]}]"
+
+
+def _scale(magnitude: float, unit: str) -> tuple[float, str]:
+    if unit == "bytes" and math.isfinite(magnitude):
+        return next(((float(s), name) for s, name in _BINARY_UNITS if magnitude >= s), (1.0, unit))
+    return 1.0, unit
+
+
+def _decimals(largest: float) -> int:
+    """Decimals with which the largest number of a group has three significant digits."""
+    return 0 if largest == 0 else min(9, max(0, 2 - math.floor(math.log10(largest))))
+
+
+def _sign(value: float, text: str) -> str:
+    if not any(c in "123456789∞" for c in text):
+        return text
+    return ("+" if value > 0 else _MINUS) + text
+
+
+def ratio(column: str, before: float, after: float) -> str | None:
+    """Says how many times smaller, faster or lower a cost became; None where a ratio means nothing."""
+    if not (before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
+        return None
+    name = column.rpartition(".")[2]
+    better, worse = "lower", "higher"
+    if name.endswith("bytes"):
+        better, worse = "smaller", "larger"
+    elif name.endswith(("_ms", "_us", "_s")):
+        better, worse = "faster", "slower"
+    factor = before / after
+    if abs(factor - 1) < 0.005:
+        return "the same"
+    word, shown = (better, factor) if factor > 1 else (worse, 1 / factor)
+    return f"{shown:.3g}× {word}" if shown >= 10 else f"{shown:.2g}× {word}"
+
+
+def duration(seconds: float) -> str:
+    """Returns e.g. `4.2 s`, `3 min 5 s` or `2 h 10 min`."""
+    if seconds < 60:
+        return f"{plain(float(f'{seconds:.2g}'))} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def listing(words: Sequence[str]) -> str:
+    """Joins words as a sentence does: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Returns e.g. `1 trial`, `3 trials`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,111 @@
+"""The section on how the search went: its progress over the trials, and where the time went."""
+
+from collections import Counter
+from typing import Any
+
+from search.report import numbers
+from search.report.figures import direction, label, sources_of, unit_of
+from search.report.markup import Charts, Section, esc, table
+from search.results import Results
+
+
+def best_so_far(results: Results, column: str) -> list[float | None]:
+    """Returns the best feasible value of a column after each trial; None before the first feasible one."""
+    better = max if direction(results, column) == "maximize" else min
+    best: float | None = None
+    found = []
+    for record in results.trials:
+        value = record.values().get(column)
+        if record.state == "complete" and value is not None:
+            best = value if best is None else better(best, value)
+        found.append(best)
+    return found
+
+
+def section(results: Results, charts: Charts) -> Section | None:
+    """Returns the section, or None if there is no trial yet."""
+    if not results.trials:
+        return None
+    drawn = []
+    if results.objectives:
+        drawn.append(_best_chart(results, charts, results.objectives[0].column))
+    if len(results.objectives) > 1 and results.hypervolumes:
+        drawn.append(_volume_chart(results, charts))
+    lead = f"{len(results.trials)} trials by {results.sampler} in {numbers.duration(results.wall_s)}."
+    return Section(
+        "progress",
+        "How the search went",
+        lead,
+        f'<div class="grid">{"".join(drawn)}</div>{_seconds(results)}',
+    )
+
+
+def _best_chart(results: Results, charts: Charts, column: str) -> str:
+    numbers_ = [t.number for t in results.trials]
+    judged = [t for t in results.trials if column in t.values()]
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "each trial",
+            "x": [t.number for t in judged],
+            "y": [t.values()[column] for t in judged],
+            "customdata": [t.number for t in judged],
+            "text": [esc(t.state) for t in judged],
+            "marker": {
+                "size": 6,
+                "color": ["var(--accent)" if t.state == "complete" else "var(--faint)" for t in judged],
+            },
+            "hovertemplate": "trial %{x}: %{y} (%{text})<extra></extra>",
+        },
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "best so far",
+            "x": numbers_,
+            "y": best_so_far(results, column),
+            "line": {"shape": "hv", "color": "var(--accent)"},
+        },
+    ]
+    shown = ", ".join(filter(None, [unit_of(results, column), "/".join(sources_of(results, column))]))
+    name = label(column, with_device=True)
+    axis = {"title": {"text": esc(f"{name} ({shown})" if shown else name)}}
+    return charts.add(traces, {"xaxis": {"title": {"text": "trial"}}, "yaxis": axis}, f"{name} by trial", 320)
+
+
+def _volume_chart(results: Results, charts: Charts) -> str:
+    trace = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(range(1, len(results.hypervolumes) + 1)),
+        "y": list(results.hypervolumes),
+        "line": {"shape": "hv", "color": "var(--accent)"},
+        "hovertemplate": "after %{x} trials: %{y:.4g}<extra></extra>",
+    }
+    layout = {
+        "xaxis": {"title": {"text": "trials"}},
+        "yaxis": {"title": {"text": "hypervolume"}, "rangemode": "tozero"},
+        "showlegend": False,
+    }
+    return charts.add([trace], layout, "Hypervolume of the front (larger is better)", 320)
+
+
+def _seconds(results: Results) -> str:
+    totals: Counter[str] = Counter()
+    for record in results.trials:
+        totals.update(record.seconds)
+    if not totals:
+        return ""
+    whole, n_trials = sum(totals.values()) or 1.0, len(results.trials)
+    rows = [
+        [
+            f"<code>{esc(step)}</code>",
+            esc(numbers.duration(total)),
+            f'<span class="bar" style="--share:{100 * total / whole:.1f}%"></span>{100 * total / whole:.0f} %',
+            esc(numbers.duration(total / n_trials)),
+        ]
+        for step, total in totals.most_common()
+    ]
+    return "<h3>Where the time went</h3>" + table(
+        ["step", "in all", "share", "per trial"], rows, numeric=(1, 2, 3)
+    )

@@ -1,0 +1,71 @@
+"""The section on what was rejected, and why."""
+
+from statistics import median
+
+from search.report import numbers
+from search.report.figures import constraint_text, figure, label, unit_of
+from search.report.markup import Section, details, esc, table, trial_link
+from search.report.misses import failures, misses, nearest_miss
+from search.results import Results
+
+
+def section(results: Results) -> Section | None:
+    """Returns the section, or None if nothing was rejected."""
+    states = results.states()
+    if not states["infeasible"] + states["failed"] + states["pruned"]:
+        return None
+    body = _constraints_html(results) + _failures_html(results) + _every_one(results)
+    lead = ", ".join(f"{states[s]} {s}" for s in ("infeasible", "failed", "pruned") if states[s])
+    return Section(
+        "rejected", "What was rejected, and why", f"Of {len(results.trials)} trials: {lead}.", body
+    )
+
+
+def _constraints_html(results: Results) -> str:
+    rows, found = [], misses(results)
+    for miss in found:
+        column = miss.constraint.column
+        unit = "pp" if (unit := unit_of(results, column)) == "%" else unit
+        over = [numbers.quantity(v, unit) for v in (min(miss.excess.values()), median(miss.excess.values()))]
+        rows.append(
+            [
+                f"{esc(label(column, with_device=True))} <code>{esc(column)}</code>",
+                esc(constraint_text(results, miss.constraint)),
+                str(len(miss.excess)),
+                f"{esc(over[0])} ({trial_link(miss.nearest)})",
+                esc(over[1]),
+                esc(numbers.quantity(max(miss.excess.values()), unit)),
+            ]
+        )
+    if not rows:
+        return ""
+    heads = ["constraint", "limit", "broken by", "missed by at least", "median", "at most"]
+    return table(heads, rows, numeric=(2, 3, 4, 5)) + _nearest_html(results)
+
+
+def _nearest_html(results: Results) -> str:
+    found = nearest_miss(results)
+    if found is None:
+        return ""
+    record, broken = found
+    told = []
+    for constraint in broken:
+        now = figure(record.measurements, constraint.column)
+        name = label(constraint.column, with_device=True)
+        told.append(f"{name} is {now.text if now else '?'}, limit {constraint_text(results, constraint)}")
+    return f"<p><strong>Nearest miss:</strong> {trial_link(record.number)}, whose {esc(numbers.listing(told))}.</p>"
+
+
+def _failures_html(results: Results) -> str:
+    rows = []
+    for state, records in failures(results):
+        links = ", ".join(trial_link(r.number) for r in records[:8]) + (", …" if len(records) > 8 else "")
+        reason = records[0].reason.strip().partition("\n")[0] or "no reason was given"
+        rows.append([esc(state), esc(reason), str(len(records)), links])
+    return table(["state", "reason (of the first)", "trials", "which"], rows, numeric=(2,)) if rows else ""
+
+
+def _every_one(results: Results) -> str:
+    rejected = [t for t in results.trials if t.state != "complete"]
+    rows = [[trial_link(t.number), esc(t.state), esc(t.reason)] for t in rejected]
+    return details(f"Every rejected trial ({len(rows)})", table(["trial", "state", "reason"], rows))

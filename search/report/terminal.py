@@ -1,0 +1,102 @@
+"""What a person sees in the terminal when the search has ended."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from search.report.figures import change, device_of, figure, headline_metric, label, sources_of
+from search.report.redact import redact_text
+from search.report.summary import answers, knob_texts, split_knobs, states_text
+from search.results import Results, TrialRecord
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+_MOST_ROWS = 12
+_MOST_KNOBS = 4
+
+
+def closing_table(results: Results) -> "Group":
+    """Returns the answer, the baseline beside the front, and where the files are, to be printed by rich.
+
+    Text of the study is never read as rich markup.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Text | Table] = [Text(states_text(results), style="dim")]
+    if results.front:
+        parts.append(_table(results))
+    style = "bold green" if results.best is not None else "bold red"
+    parts += [Text(sentence, style=style) for sentence in answers(results)]
+    parts += [Text(line, style="dim") for line in _files(results)]
+    return Group(*parts)
+
+
+def _table(results: Results) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown, knobs = [o.column for o in results.objectives], _knobs(results)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for head in ("trial", *(_head(results, c) for c in shown)):
+        table.add_column(Text(head), justify="right", vertical="bottom")
+    for path in knobs:
+        table.add_column(Text(path.rpartition(".")[2]), vertical="bottom", overflow="fold")
+    picked = {results.best, *(p.number for p in results.picks)}
+    rows = _rows(results, picked)
+    if results.baseline:
+        table.add_row(
+            Text("baseline"), *_figures(results, None, shown), *[Text("")] * len(knobs), style="dim"
+        )
+    for record in rows:
+        values, style = knob_texts(record), "bold" if record.number in picked else ""
+        cells = [Text(str(record.number)), *_figures(results, record, shown)]
+        table.add_row(*cells, *(Text(values.get(k, "")) for k in knobs), style=style)
+    if len(rows) < len(results.front):
+        table.caption = Text(f"{len(results.front) - len(rows)} more on the front, in pareto.csv")
+    return table
+
+
+def _rows(results: Results, picked: set[int | None]) -> list[TrialRecord]:
+    """The picks and, as far as there is room, the best others, in the front's order."""
+    others = [n for n in results.front if n not in picked]
+    room = max(0, _MOST_ROWS - len(picked & set(results.front)))
+    kept = set(others[:room]) | picked
+    return [results.trial(n) for n in results.front if n in kept]
+
+
+def _knobs(results: Results) -> Sequence[str]:
+    """The first knobs in which the trials of the front differ; one value of a per-layer knob is too narrow."""
+    return [path for path in split_knobs(results, results.front)[0] if "[" not in path][:_MOST_KNOBS]
+
+
+def _head(results: Results, column: str) -> str:
+    lines = [device_of(column) or "", label(column), "/".join(sources_of(results, column))]
+    return "\n".join(filter(None, lines))
+
+
+def _figures(results: Results, record: TrialRecord | None, shown: Sequence[str]) -> "list[Text]":
+    from rich.text import Text
+
+    measurements, metric = record.measurements if record else results.baseline, headline_metric(results)
+    cells = []
+    for column in shown:
+        now = figure(measurements, column)
+        cell = Text(now.text if now else "–")
+        changed = change(results, record, column) if record and column == metric else None
+        if changed is not None:
+            cell.append(f"\n{changed.full}", style="dim")
+        elif now is not None and now.interval:
+            cell.append(f"\n{now.interval}", style="dim")
+        cells.append(cell)
+    return cells
+
+
+def _files(results: Results) -> list[str]:
+    lines = []
+    for name, path in (("Report", results.folder / "report.html"), ("Models", results.folder / "models")):
+        if path.exists():
+            lines.append(f"{name}: {path}")
+    return [*lines, f"Again: {redact_text(results.command)}"] if results.command else lines

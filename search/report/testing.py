@@ -1,0 +1,189 @@
+"""Fake results with the shape of a real study: for tests of reports and trackers, ours and other people's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluators.base import Measurement
+from search.results import Alias, Constraint, DevicePick, Objective, Results, TrialRecord
+from spaces.cache import digest_of
+from spaces.candidate import Candidate, Value
+
+LAYERS = ("stem", "block1.conv1", "block1.conv2", "block2.conv1", "block2.conv2", "block2.skip", "fc")
+_BASELINE_TOP1 = 98.0
+_BASELINE_BYTES = 124_000.0
+KNOBS: dict[str, tuple[Value, ...]] = {
+    "prune.ratio": (),
+    "quantize.scheme": ("float", "int"),
+    "quantize.weight_bits": (4, 8),
+    "quantize.granularity": ("tensor", "channel"),
+    "quantize.clip": ("minmax", "percentile", "mse"),
+    "quantize.keep_float": ((), ("stem",), ("stem", "fc")),
+}
+
+
+def fake_results(
+    folder: Path,
+    n_trials: int = 24,
+    devices: Sequence[str] = ("host", "stm32h743"),
+    seed: int = 0,
+    top1_min: float = 94.0,
+) -> Results:
+    """Returns a study of `n_trials` trials: some failed, some infeasible, the rest with per-layer details.
+
+    Args:
+        folder: What `Results.folder` says; nothing is written there.
+        n_trials: Number of trials.
+        devices: Device names; none makes a study with one objective, the accuracy.
+        seed: Seed of everything random.
+        top1_min: Lowest accuracy that is feasible, in per cent; above 100 nothing is feasible.
+    """
+    rng = np.random.default_rng(seed)
+    constraints = [Constraint("accuracy", "metric.top1", "min", top1_min)]
+    if devices:
+        constraints.append(Constraint("memory", f"cost.{devices[-1]}.weight_bytes", "max", 90_000))
+    trials = tuple(_trial(number, devices, tuple(constraints), rng) for number in range(n_trials))
+    objectives = [Objective("metric.top1", "maximize")]
+    for device in devices:
+        objectives.append(Objective(f"cost.{device}.latency_ms", "minimize"))
+        objectives.append(Objective(f"cost.{device}.weight_bytes", "minimize"))
+    return _results(folder, trials, tuple(objectives), tuple(constraints), tuple(devices))
+
+
+def _results(
+    folder: Path,
+    trials: tuple[TrialRecord, ...],
+    objectives: tuple[Objective, ...],
+    constraints: tuple[Constraint, ...],
+    devices: tuple[str, ...],
+) -> Results:
+    front = _front(trials, objectives)
+    by_number = {t.number: t.values() for t in trials}
+    best = front[0] if front else None
+    good = [n for n in front if by_number[n]["metric.top1"] >= _BASELINE_TOP1 - 1] or list(front)
+    picks = tuple(
+        DevicePick(d, n, "the smallest model on the front within 1 pp of the baseline")
+        for d in devices
+        if (n := min(good, key=lambda i: by_number[i][f"cost.{d}.weight_bytes"], default=None)) is not None
+    )
+    volumes = tuple(len(_front(trials[: i + 1], objectives)) / 20 for i in range(len(trials)))
+    aliases = tuple(Alias(t.candidate, t.number) for t in trials[:2])
+    return Results(
+        name="digits",
+        folder=folder,
+        config=_config(),
+        command="paredown experiment=digits study.n_trials=24 seed=0",
+        sampler="tpe",
+        objectives=objectives,
+        constraints=constraints,
+        knobs=KNOBS,
+        notes=("quantize.clip: entropy comes to the same ranges as minmax on this network",),
+        baseline=_measurements(_BASELINE_TOP1, _BASELINE_BYTES, devices, is_baseline=True),
+        trials=trials,
+        aliases=aliases,
+        front=front,
+        best=best,
+        best_why="highest accuracy on the front" if best is not None else "",
+        picks=picks,
+        hypervolume=volumes[-1] if volumes else None,
+        hypervolumes=volumes,
+        wall_s=sum(t.wall_s for t in trials),
+        environment={"python": "3.12.1", "onnxruntime": "1.31.1", "cpu": "test CPU", "cores": "2"},
+    )
+
+
+def _config() -> dict[str, Any]:
+    return {
+        "seed": 0,
+        "study": {"name": "digits", "n_trials": 24},
+        "sampler": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 10},
+        "tracker": {"uri": "postgresql://user:hunter2@db.example/mlflow"},
+    }
+
+
+def _trial(
+    number: int, devices: Sequence[str], constraints: tuple[Constraint, ...], rng: np.random.Generator
+) -> TrialRecord:
+    values = _values(rng)
+    candidate = Candidate(values)
+    seconds = {"prune": 0.2, "quantize": float(rng.uniform(0.1, 0.3)), "accuracy": float(rng.uniform(1, 2))}
+    if number % 8 == 5:
+        reason = f"StageError: quantize: layer block{number % 3}.conv1 has no ranges"
+        return TrialRecord(number, "failed", reason, candidate, (), {}, {"prune": 0.2}, 0.2, None)
+    bits = float(str(values.get("quantize.weight_bits", 32)))
+    lost = 2.0 * (bits == 4) + 1.5 * (values.get("quantize.granularity") == "tensor") * (bits == 4)
+    lost += 6.0 * float(str(values["prune.ratio"])) ** 2 + rng.normal(0, 0.15)
+    size = _BASELINE_BYTES * bits / 32 * (1 - float(str(values["prune.ratio"]))) + 1000
+    measurements = _measurements(round(_BASELINE_TOP1 - lost, 2), float(round(size)), devices)
+    columns = {m.column: m.value for m in measurements}
+    broken = [c for c in constraints if c.excess(columns[c.column]) > 0]
+    reason = "; ".join(f"{c.column} {columns[c.column]:g} breaks {c.kind} {c.limit:g}" for c in broken)
+    layers = [
+        {
+            "layer": name,
+            "weight_sqnr_db": None if bits == 32 else float(6 * bits - 8 + rng.normal(0, 2)),
+            "output_sqnr_db": None if bits == 32 else float(5 * bits - 6 + 3 * (i % 3) + rng.normal(0, 2)),
+        }
+        for i, name in enumerate(LAYERS)
+    ]
+    return TrialRecord(
+        number,
+        "infeasible" if broken else "complete",
+        reason,
+        candidate,
+        measurements,
+        {"layers": layers},
+        seconds,
+        sum(seconds.values()),
+        digest_of(candidate.digest),
+    )
+
+
+def _values(rng: np.random.Generator) -> dict[str, object]:
+    values: dict[str, object] = {"prune.ratio": round(float(rng.uniform(0, 0.6)), 3)}
+    values["quantize.scheme"] = "int" if rng.random() < 0.9 else "float"
+    if values["quantize.scheme"] == "int":
+        for path in ("quantize.weight_bits", "quantize.granularity", "quantize.clip", "quantize.keep_float"):
+            values[path] = KNOBS[path][int(rng.integers(len(KNOBS[path])))]
+    return values
+
+
+def _measurements(
+    top1: float, size: float, devices: Sequence[str], *, is_baseline: bool = False
+) -> tuple[Measurement, ...]:
+    found = [
+        Measurement("top1", top1, "%", "measured"),
+        Measurement("top1_low", top1 - 0.6, "%", "measured"),
+        Measurement("top1_high", min(100.0, top1 + 0.6), "%", "measured"),
+    ]
+    if not is_baseline:
+        drop = _BASELINE_TOP1 - top1
+        found.append(Measurement("top1_drop", drop, "%", "measured"))
+        found.append(Measurement("top1_drop_low", drop - 0.4, "%", "measured"))
+        found.append(Measurement("top1_drop_high", drop + 0.4, "%", "measured"))
+    for speed, device in enumerate(devices, start=1):
+        latency = round(0.2 + size / 40_000 / speed, 4)
+        found.append(
+            Measurement("latency_ms", latency, "ms", "measured" if device == "host" else "modelled", device)
+        )
+        found.append(Measurement("weight_bytes", size, "bytes", "measured", device))
+    return tuple(found)
+
+
+def _front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Numbers of the feasible trials that no other feasible trial beats, best first objective first."""
+    points = {
+        t.number: np.array(
+            [t.values()[o.column] * (1 if o.direction == "minimize" else -1) for o in objectives]
+        )
+        for t in trials
+        if t.state == "complete"
+    }
+    front = [
+        number
+        for number, point in points.items()
+        if not any((other <= point).all() and (other < point).any() for other in points.values())
+    ]
+    return tuple(sorted(front, key=lambda n: tuple(points[n])))

@@ -1,0 +1,72 @@
+"""Brute force: every candidate of a finite define-by-run space once, in random order."""
+
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from search.samplers.proposals import ProposalTree
+
+
+class BruteForceSampler(BaseSampler):
+    """Proposes every candidate exactly once, then (all being proposed) repeats at random.
+
+    Unlike `optuna.samplers.BruteForceSampler` it works with ask and tell, keeps its tree of proposals from trial to
+    trial (a proposal costs the depth of the tree, not the number of trials), and leaves the end of the study to the
+    caller. Finished trials of any state and running ones count as proposed. A continuous knob cannot be
+    enumerated: it is drawn at random.
+
+    Args:
+        seed: Seed of the order.
+        stop_when_done: Ends `study.optimize` after the last candidate.
+    """
+
+    def __init__(self, seed: int | None = None, stop_when_done: bool = False) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._random = RandomSampler(seed)
+        self._stop_when_done = stop_when_done
+        self._tree = ProposalTree()
+
+    def exhausted(self, study: Study) -> bool:
+        """Whether every candidate has been proposed (running trials included)."""
+        self._tree.sync(study)
+        return self._tree.exhausted
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Returns nothing: which knobs there are is known only as they are asked for."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Returns nothing, see `infer_relative_search_space`."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Returns a value under which there is a candidate that was not proposed."""
+        node = self._tree.descend(study, trial, param_name, param_distribution)
+        if node.left:
+            value = param_distribution.to_external_repr(node.left[self._choose(len(node.left))])
+        else:  # all proposed, or continuous
+            value = self._random.sample_independent(study, trial, param_name, param_distribution)
+        self._tree.reserve(node, value)
+        return value
+
+    def _choose(self, n_left: int) -> int:
+        """Returns the position of the next value among `n_left` that are left."""
+        return int(self._rng.integers(n_left))
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """Ends the optimisation if that was wanted and this was the last candidate."""
+        if self._stop_when_done and self.exhausted(study):
+            study.stop()
+
+    def reseed_rng(self) -> None:
+        """Draws a new seed, for samplers that work side by side."""
+        self._rng = np.random.default_rng()
+        self._random.reseed_rng()

@@ -1,0 +1,54 @@
+"""CMA-ES: an evolution strategy for one objective over numeric knobs."""
+
+from importlib.util import find_spec
+
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import CmaEsSampler as OptunaCmaEsSampler
+
+from search.samplers.context import SamplerContext
+from spaces.errors import ConfigError
+
+
+class CmaEsSampler(OptunaCmaEsSampler):
+    """Optuna's `CmaEsSampler`, which says beforehand where it cannot work.
+
+    Choices, and knobs that are not in every trial, are drawn at random; only numbers are learned.
+
+    Args:
+        n_startup_trials: Random trials before the first generation.
+        popsize: Candidates a generation; None is CMA-ES's own rule.
+        seed: Seed of all draws.
+
+    Raises:
+        ConfigError: The package `cmaes` is missing.
+    """
+
+    def __init__(
+        self, n_startup_trials: int = 1, popsize: int | None = None, seed: int | None = None
+    ) -> None:
+        if find_spec("cmaes") is None:
+            raise ConfigError("sampler=cmaes needs the package `cmaes`: pip install 'paredown[cmaes]'")
+        super().__init__(
+            n_startup_trials=n_startup_trials,
+            popsize=popsize,
+            seed=seed,
+            warn_independent_sampling=False,  # said in the docstring; one line per knob and trial otherwise
+        )
+
+    def bind(self, context: SamplerContext) -> None:
+        """Checks the study.
+
+        Raises:
+            ConfigError: There are several objectives, or there is nothing but choices.
+        """
+        if len(context.directions) > 1:
+            raise ConfigError(
+                f"sampler=cmaes searches one objective, but the study has {len(context.directions)}; "
+                "use tpe, gp, nsga2, nsga3 or quantune, or declare one objective"
+            )
+        kinds = context.distributions.values()
+        if kinds and all(isinstance(kind, CategoricalDistribution) for kind in kinds):
+            raise ConfigError(
+                "sampler=cmaes needs at least one `int` or `float` knob, but the space has only choices; "
+                "use tpe, nsga2 or quantune"
+            )

@@ -1,0 +1,136 @@
+"""The export stage: a torch module or any ONNX file becomes the tidy ONNX file that the later stages work on."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+from spaces.artifact import Artifact, InputSpec, Kind, Step
+from spaces.errors import StageError
+from spaces.models.fold_constants import fold_constants
+from spaces.models.graph import rename_uses, uses
+from spaces.models.layers import layers
+from spaces.models.opset import OPSET, to_opset
+from spaces.models.tidy import tidy
+from spaces.stage import Stage, StageContext, StageValue
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+INPUT, OUTPUT = "input", "output"
+
+
+class ExportStage(Stage):
+    """Yields an ONNX model with a free batch axis, folded BatchNorm, and weights that are initializers.
+
+    A torch module's weights keep the names of its state dict. An ONNX file is taken as it is and tidied the
+    same way; its opset is raised to 21, which 4-bit and 16-bit quantization need, where that is possible.
+    """
+
+    name: ClassVar[str] = "export"
+    consumes: ClassVar[tuple[Kind, ...]] = ("torch", "onnx")
+    produces: ClassVar[Kind] = "onnx"
+
+    def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
+        """Returns the ONNX artifact.
+
+        Raises:
+            StageError: torch cannot export the module, or the result is no valid ONNX model.
+        """
+        import onnx
+
+        if artifact.kind == "torch":
+            proto = _from_torch(artifact)
+            spec = InputSpec(artifact.input.shape, INPUT)
+        else:
+            proto = to_opset(artifact.proto(), artifact.input)
+            spec = artifact.input
+        tidy(proto)
+        if artifact.kind == "torch":
+            _name_layers(proto)
+        proto.producer_name, proto.producer_version = "paredown", ""
+        try:
+            onnx.checker.check_model(proto)
+        except onnx.checker.ValidationError as error:
+            raise StageError(f"export: the result is no valid ONNX model: {error}") from error
+        return Artifact.onnx(proto, spec, (*artifact.provenance, Step(self.name)))
+
+
+def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
+    import onnxscript.optimizer
+    import torch
+
+    module = artifact.model
+    assert isinstance(module, torch.nn.Module)
+    module.eval()
+    try:
+        with _quiet():
+            proto = _export(module, artifact.input.shape)
+            # Names first: torch's optimizer would call a transposed weight `val_12`.
+            fold_constants(proto)
+            optimized: onnx.ModelProto = onnxscript.optimizer.optimize(proto)
+    except Exception as error:  # the exporter raises its own, torch's and the module's errors alike
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        told = " ".join(lines[:3])[:400]
+        raise StageError(f"export: torch cannot export {type(module).__name__}: {told}") from error
+    return optimized
+
+
+def _export(module: "torch.nn.Module", shape: tuple[int, ...]) -> "onnx.ModelProto":
+    import torch
+
+    example = torch.zeros(2, *shape)  # 2, because the exporter takes a batch of 1 for a constant
+    program = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=OPSET,
+        optimize=False,
+        verbose=False,
+    )
+    assert program is not None
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of deprecations inside torch and of torchvision's absence; neither is the user's concern."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _name_layers(proto: "onnx.ModelProto") -> None:
+    """Calls a layer's node by its module (`layer1.0.conv1`), its bias likewise; the exporter's names are not stable."""
+    graph = proto.graph
+    counts, taken = uses(graph), {node.name for node in graph.node}
+    found = {layer.node: layer for layer in layers(proto)}
+    for node in graph.node:
+        layer = found.get(node.name)
+        stem = layer.name.removesuffix(".weight") if layer else ""
+        if layer is None or stem == layer.name:
+            continue
+        bias = f"{stem}.bias"
+        if layer.bias is not None and counts[layer.bias] == 1 and not counts[bias]:
+            _rename_initializer(graph, layer.bias, bias)
+        if stem not in taken:
+            node.name = stem
+            taken.add(stem)
+
+
+def _rename_initializer(graph: "onnx.GraphProto", old: str, new: str) -> None:
+    for initializer in graph.initializer:
+        if initializer.name == old:
+            initializer.name = new
+            rename_uses(graph, old, new)

@@ -1,0 +1,81 @@
+"""The quantizable layers of an ONNX graph, named by their weight initializers.
+
+Node and tensor names change from one export to the next; the weight initializer keeps the name that the
+layer has in the user's state dict. So a layer is called by its weight everywhere: in knobs, reports, costs.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+QUANTIZABLE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One Conv, ConvTranspose, Gemm or MatMul with a constant weight.
+
+    Attributes:
+        name: The weight initializer's name, e.g. `layer1.0.conv1.weight`. Two nodes that share a weight
+            yield two layers of the same name.
+        node: The node's name; unique in an exported graph.
+        op_type: The node's operator.
+        input: Name of the activation tensor that goes in.
+        output: Name of the tensor that comes out.
+        weight_shape: Shape of the weight, in ONNX's layout for the operator.
+        weight_axis_out: The weight's axis that runs over output channels. For a ConvTranspose with groups
+            it runs over the channels of one group.
+        bias: Name of the bias tensor; None without one. A MatMul's bias is a separate Add and not told here.
+    """
+
+    name: str
+    node: str
+    op_type: str
+    input: str
+    output: str
+    weight_shape: tuple[int, ...]
+    weight_axis_out: int
+    bias: str | None = None
+
+
+def layers(proto: "onnx.ModelProto") -> list[Layer]:
+    """Lists the quantizable layers of the main graph in topological order.
+
+    Args:
+        proto: A checked ONNX model (ONNX demands that nodes are in topological order).
+
+    Returns:
+        One entry per Conv, ConvTranspose, Gemm or MatMul whose second input is an initializer.
+    """
+    shapes = {i.name: tuple(i.dims) for i in proto.graph.initializer}
+    found = (
+        node for node in proto.graph.node if node.op_type in QUANTIZABLE and node.domain in ("", "ai.onnx")
+    )
+    return [_layer(node, shapes[node.input[1]]) for node in found if node.input[1] in shapes]
+
+
+def _layer(node: "onnx.NodeProto", weight_shape: tuple[int, ...]) -> Layer:
+    return Layer(
+        name=node.input[1],
+        node=node.name,
+        op_type=node.op_type,
+        input=node.input[0],
+        output=node.output[0],
+        weight_shape=weight_shape,
+        weight_axis_out=_axis_out(node, len(weight_shape)),
+        bias=node.input[2] if len(node.input) > 2 and node.input[2] else None,
+    )
+
+
+def _axis_out(node: "onnx.NodeProto", n_axes: int) -> int:
+    """Conv is (out, in, ...), ConvTranspose (in, out / groups, ...), Gemm (in, out) or transposed, MatMul (..., in, out)."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        return 0 if transposed else 1
+    return n_axes - 1

@@ -1,0 +1,192 @@
+"""Which settings come to the same file, and which cannot be built: decided without building anything."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import cast
+
+from spaces.candidate import Value
+from spaces.errors import StageError, unknown_name
+from spaces.quantization.bias_correction import is_correctable
+from spaces.quantization.clipping import clippings
+from spaces.quantization.knobs import KNOBS
+from spaces.quantization.network import Network
+from spaces.stage import StageValue
+
+DEFAULTS: Mapping[str, Value] = {knob.name: knob.default for knob in KNOBS}
+Values = dict[str, StageValue]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What decides, besides the values.
+
+    Attributes:
+        network: The facts about the network.
+        n_pairs: How many pairs of layers can be equalized.
+        n_images: How many calibration examples there are; None if there are none.
+    """
+
+    network: Network
+    n_pairs: int
+    n_images: int | None
+
+
+def matching(names: Iterable[str], globs: Iterable[str]) -> frozenset[str]:
+    """Returns the layer names that match at least one pattern.
+
+    Raises:
+        StageError: A pattern matches no layer.
+    """
+    names, found = tuple(names), set[str]()
+    for glob in globs:
+        matches = {name for name in names if name == glob or fnmatchcase(name, glob)}
+        if not matches:
+            raise StageError(unknown_name("layer pattern", glob, names, "quantize.keep_float"))
+        found |= matches
+    return frozenset(found)
+
+
+def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
+    """Maps values onto those that stand for the same file.
+
+    Args:
+        situation: Network and data.
+        values: A value for every knob.
+
+    Raises:
+        StageError: A value is wrong, or the combination cannot be built.
+    """
+    _check_values(values)
+    network, chosen = situation.network, dict(values)
+    kept = matching(network.names, cast(tuple[str, ...], chosen["keep_float"]))
+    ends = frozenset((network.names[0], network.names[-1]))
+    kept |= ends if chosen["mixed_precision"] else frozenset()
+    quantized = [name for name in network.names if name not in kept]
+    if not quantized:
+        chosen = dict(DEFAULTS)  # the float model, whatever the others say
+    else:
+        chosen["weight_bits"] = _weight_bits(network, quantized, chosen["weight_bits"])
+        chosen |= _inert(situation, quantized, chosen)
+        _check_form(chosen)
+    chosen["mixed_precision"] = ends <= kept
+    shown = kept - ends if ends <= kept else kept
+    chosen["keep_float"] = tuple(name for name in network.names if name in shown)
+    if situation.n_images is not None:
+        chosen["calibration_images"] = min(cast(int, chosen["calibration_images"]), situation.n_images)
+    return chosen
+
+
+def _check_values(values: Mapping[str, StageValue]) -> None:
+    for name in values:
+        if name not in DEFAULTS:
+            raise StageError(unknown_name("knob", name, DEFAULTS, "quantize"))
+    for knob in KNOBS:
+        value = values[knob.name]
+        parts = value.values() if isinstance(value, dict) and knob.per_layer else [cast(Value, value)]
+        for part in parts:
+            if problem := knob.problem(part):
+                raise StageError(f"quantize.{knob.name} {problem}")
+
+
+def _weight_bits(network: Network, quantized: list[str], bits: StageValue) -> StageValue:
+    """Keeps the bits of the layers that are quantized; one number if they all have the same."""
+    if not isinstance(bits, dict):
+        return bits
+    for name in bits:
+        if name not in network.names:
+            raise StageError(unknown_name("layer", name, network.names, "quantize.weight_bits"))
+    chosen = {name: bits.get(name, DEFAULTS["weight_bits"]) for name in quantized}
+    return chosen if len(set(chosen.values())) > 1 else next(iter(chosen.values()))
+
+
+def _widths(chosen: Mapping[str, StageValue]) -> frozenset[Value]:
+    bits = chosen["weight_bits"]
+    return frozenset(bits.values() if isinstance(bits, dict) else (bits,))
+
+
+def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values:
+    """Returns the knobs that have no effect beside the others' values, with the value that stands for all."""
+    found: Values = {}
+    clipping = clippings()[str(chosen["clipping"])]
+    never = cast(int, chosen["activation_bits"]) > clipping.most_bits
+    if never or (clipping.name == "percentile" and chosen["percentile"] == 100):
+        found["clipping"] = "max"
+    if found.get("clipping", clipping.name) != "percentile":
+        found["percentile"] = DEFAULTS["percentile"]
+    if 8 not in _widths(chosen):
+        found["reduce_range"] = False
+    if not situation.n_pairs:
+        found["cross_layer_equalization"] = False
+    layers = [layer for layer in situation.network.layers if layer.name in quantized]
+    if not any(is_correctable(layer) for layer in layers):
+        found["bias_correction"] = False
+    return found
+
+
+def _check_form(chosen: Mapping[str, StageValue]) -> None:
+    """Raises StageError for a form that onnxruntime cannot run."""
+    if chosen["format"] != "qoperator":
+        return
+    if 4 in _widths(chosen):
+        raise StageError("quantize.format=qoperator has 8-bit operators only: weight_bits must be 8, not 4")
+    if chosen["activation_bits"] != 8:
+        raise StageError(
+            "quantize.format=qoperator has 8-bit operators only: activation_bits must be 8, not 16"
+        )
+    if chosen["activation_type"] == "signed" and chosen["weight_type"] == "unsigned":
+        raise StageError(
+            "quantize.format=qoperator: onnxruntime has no kernel for signed activations with unsigned weights; "
+            "set weight_type=signed or activation_type=unsigned"
+        )
+
+
+def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) -> dict[str, str]:
+    """Returns the knobs of a space that cannot change the file, each with the reason.
+
+    Args:
+        situation: Network and data.
+        domains: For each knob of the space the values it can take; empty if not finite.
+    """
+    network, found = situation.network, dict[str, str]()
+    options = {knob: domains.get(knob, (default,)) or (None,) for knob, default in DEFAULTS.items()}
+    if situation.n_pairs == 0:
+        found["cross_layer_equalization"] = (
+            "no two layers follow each other with only a ReLU or Clip between them"
+        )
+    if not any(is_correctable(layer) for layer in network.layers):
+        found["bias_correction"] = "the network has no Conv or Gemm"
+    if not {"percentile", None} & set(options["clipping"]):
+        found["percentile"] = "only clipping=percentile looks at it"
+    if set(options["weight_bits"]) == {4}:
+        found["reduce_range"] = "only 8-bit weights have a bit to spare"
+    images = options["calibration_images"]
+    if (
+        situation.n_images is not None
+        and None not in images
+        and min(cast(tuple[int, ...], images)) >= situation.n_images
+    ):
+        found["calibration_images"] = (
+            f"the calibration split has {situation.n_images} examples, and all of them are used"
+        )
+    kept = {
+        matching(network.names, cast(tuple[str, ...], globs))
+        for globs in options["keep_float"]
+        if globs is not None
+    }
+    if len(kept) == 1 and None not in options["keep_float"]:
+        found["keep_float"] = "all its patterns name the same layers"
+    if _all_above(options["activation_bits"], options["clipping"]):
+        found["clipping"] = (
+            "with these activation bits the histogram is coarser than the grid, so nothing is clipped"
+        )
+    return {knob: reason for knob, reason in found.items() if knob in domains and len(domains[knob]) != 1}
+
+
+def _all_above(bits: tuple[Value, ...], names: tuple[Value, ...]) -> bool:
+    rows = clippings()
+    if None in bits or None in names:
+        return False
+    return all(
+        name == "max" or cast(int, width) > rows[str(name)].most_bits for name in names for width in bits
+    )

@@ -1,0 +1,90 @@
+"""Clipping: which part of a tensor's real range the grid should cover."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.quantization.schemes import GridRule, make_grid
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How the values of one tensor are distributed.
+
+    Attributes:
+        low: Lower edge of the first bin.
+        high: Upper edge of the last bin.
+        counts: Values in each bin, `(n_bins,)` int64, without those that are exactly 0: every grid holds 0,
+            so they are never rounded nor clipped, and after a ReLU they would outweigh all others.
+        zeros: How many values are exactly 0.
+    """
+
+    low: float
+    high: float
+    counts: NDArray[np.int64]
+    zeros: int
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Edges of the bins, `(n_bins + 1,)`."""
+        return np.linspace(self.low, self.high, len(self.counts) + 1)
+
+
+@dataclass(frozen=True)
+class ClipContext:
+    """What a clipping method may use besides the distribution.
+
+    Attributes:
+        rule: The scheme's rule for activations: says how coarse the grid over a range is.
+        bits: Bits of the activations.
+        percentile: The share of values to cover, in per cent.
+    """
+
+    rule: GridRule
+    bits: int
+    percentile: float
+
+    def step(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns the real distance of two neighbours on the grid over each range, `(n,)`."""
+        return make_grid(self.rule, low, high, self.bits).scale.astype(np.float64)
+
+
+Method = Callable[[Histogram, ClipContext], tuple[float, float]]
+
+
+def windows(histogram: Histogram, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns `n` candidate ranges around 0, the last of them the whole range: lows `(n,)` and highs `(n,)`.
+
+    A candidate holds the values with `|x| <= t`; a side that ends before `t` is not widened.
+    """
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    limits = max(-low, high) * np.arange(1, n + 1) / n
+    return np.maximum(low, -limits), np.minimum(high, limits)
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """One row of the table of clipping methods.
+
+    Attributes:
+        name: The knob's value.
+        method: From a histogram to the range to cover.
+        needs_histogram: Whether it looks at more than the smallest and largest value.
+        most_bits: With more activation bits than this the method never clips.
+    """
+
+    name: str
+    method: Method
+    needs_histogram: bool
+    most_bits: int = 16
+
+
+def clippings() -> Mapping[str, Clipping]:
+    """Returns every clipping method by name."""
+    from spaces.quantization import clip_kl, clip_max, clip_mse, clip_percentile
+
+    rows = (clip_max.CLIPPING, clip_kl.CLIPPING, clip_percentile.CLIPPING, clip_mse.CLIPPING)
+    return MappingProxyType({row.name: row for row in rows})

@@ -1,0 +1,155 @@
+"""Cross-layer equalization: evens out the ranges of the channels between two layers, in the float network.
+
+Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias Correction"
+(arXiv 1906.04721), section 4.1: channel `i` between two layers is divided by `s_i` in the first and multiplied by it in
+the second. With `s_i = sqrt(r1_i / r2_i)` (from equation 11) both layers' ranges of the channel become `sqrt(r1_i r2_i)`.
+Pairs that share a layer (as around a depthwise convolution) are swept until nothing changes.
+
+A ReLU between the layers commutes with positive factors, so the function stays the same. A Clip to [0, c] does
+not; as in the paper, it is replaced by a ReLU, which changes the function where the network saturates.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.models.layers import Layer, layers
+
+if TYPE_CHECKING:
+    import onnx
+
+# Operators that commute with a positive factor on each channel, and keep the channels where they are.
+HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool")
+N_SWEEPS = 40
+CONVERGED = 1e-4
+SMALLEST_SCALE, LARGEST_SCALE = (
+    1e-3,
+    1e3,
+)  # of one sweep; a channel whose weights are all but 0 stays as it is
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two layers with nothing between them that minds a factor on each channel.
+
+    Attributes:
+        first: The layer that the channels come out of.
+        second: The layer that they go into.
+        clips: Names of the Clip nodes between them, to be replaced by ReLU.
+    """
+
+    first: Layer
+    second: Layer
+    clips: tuple[str, ...] = ()
+
+
+def pairs(proto: "onnx.ModelProto") -> tuple[Pair, ...]:
+    """Finds the pairs that can be equalized, in topological order."""
+    return tuple(_pairs(proto))
+
+
+def _pairs(proto: "onnx.ModelProto") -> Iterator[Pair]:
+    readers: dict[str, list[onnx.NodeProto]] = {o.name: [] for o in proto.graph.output}
+    initializers = {i.name: i for i in proto.graph.initializer}
+    outputs = frozenset(readers)
+    for node in proto.graph.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node)
+    by_node = {layer.node: layer for layer in layers(proto) if _can_scale(layer, readers, initializers)}
+    for first in by_node.values():
+        clips: list[str] = []
+        tensor = first.output
+        while tensor not in outputs and len(readers.get(tensor, ())) == 1:
+            node = readers[tensor][0]
+            if node.name in by_node and node.input[0] == tensor:
+                second = by_node[node.name]
+                if _channels_fit(first, second):
+                    yield Pair(first, second, tuple(clips))
+                break
+            if _is_relu_like_clip(node, initializers):
+                clips.append(node.name)
+            elif node.op_type not in HOMOGENEOUS:
+                break
+            tensor = node.output[0]
+
+
+def _can_scale(
+    layer: Layer, readers: Mapping[str, list["onnx.NodeProto"]], initializers: Mapping[str, object]
+) -> bool:
+    if layer.op_type not in ("Conv", "Gemm") or len(readers[layer.name]) != 1:
+        return False  # a weight that two nodes share cannot have two scales
+    return layer.bias is None or (layer.bias in initializers and len(readers[layer.bias]) == 1)
+
+
+def _channels_fit(first: Layer, second: Layer) -> bool:
+    n_channels = first.weight_shape[first.weight_axis_out]
+    if second.op_type == "Gemm":  # after a flatten the channels would not line up
+        return first.op_type == "Gemm" and second.weight_shape[1 - second.weight_axis_out] == n_channels
+    return first.op_type == "Conv" and second.weight_shape[1] in (1, n_channels)  # depthwise, or one group
+
+
+def _is_relu_like_clip(node: "onnx.NodeProto", initializers: Mapping[str, "onnx.TensorProto"]) -> bool:
+    from onnx import numpy_helper
+
+    if node.op_type != "Clip" or len(node.input) < 2 or node.input[1] not in initializers:
+        return False
+    return float(numpy_helper.to_array(initializers[node.input[1]]).reshape(-1)[0]) == 0.0
+
+
+def equalize(proto: "onnx.ModelProto") -> None:
+    """Equalizes every pair of the float model, in place."""
+    from onnx import numpy_helper
+
+    found = pairs(proto)
+    initializers = {i.name: i for i in proto.graph.initializer}
+    names = {p.first.name for p in found} | {p.second.name for p in found} | {p.first.bias for p in found}
+    values = {
+        n: numpy_helper.to_array(initializers[n]).astype(np.float64) for n in sorted(filter(None, names))
+    }
+    for _ in range(N_SWEEPS):
+        change = max((_equalize_pair(pair, values) for pair in found), default=0.0)
+        if change < CONVERGED:
+            break
+    for name, value in values.items():
+        initializers[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+    clips = {name for pair in found for name in pair.clips}
+    for node in proto.graph.node:
+        if node.name in clips:
+            node.op_type = "Relu"
+            del node.input[1:]
+
+
+def _equalize_pair(pair: Pair, values: dict[str, NDArray[np.float64]]) -> float:
+    """Scales one pair and returns how far the largest factor was from 1."""
+    outgoing = np.moveaxis(values[pair.first.name], pair.first.weight_axis_out, 0)
+    incoming = _by_input_channel(values[pair.second.name], pair, len(outgoing))
+    first, second = _ranges(outgoing), _ranges(incoming)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.sqrt(first / second)  # (n_channels,)
+    usable = np.isfinite(scale) & (scale > SMALLEST_SCALE) & (scale < LARGEST_SCALE)
+    scale = np.where(usable, scale, 1.0)
+    outgoing /= _along_first(scale, outgoing.ndim)  # views: the arrays in `values` change
+    incoming *= _along_first(scale, incoming.ndim)
+    if pair.first.bias is not None:
+        values[pair.first.bias] /= scale
+    return float(np.abs(np.log(scale)).max())
+
+
+def _by_input_channel(weight: NDArray[np.float64], pair: Pair, n_channels: int) -> NDArray[np.float64]:
+    """Views a weight as `(n_channels, ...)`: a depthwise one has its input channels, in order, along its outputs."""
+    if pair.second.op_type == "Gemm":
+        return np.moveaxis(weight, 1 - pair.second.weight_axis_out, 0)
+    if weight.shape[1] == n_channels:
+        return np.moveaxis(weight, 1, 0)
+    return weight.reshape(n_channels, -1, *weight.shape[2:])
+
+
+def _ranges(by_channel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.abs(by_channel).reshape(len(by_channel), -1).max(axis=1))
+
+
+def _along_first(scale: NDArray[np.float64], n_axes: int) -> NDArray[np.float64]:
+    return scale.reshape(-1, *[1] * (n_axes - 1))

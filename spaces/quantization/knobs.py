@@ -1,0 +1,37 @@
+"""The knobs of the quantize stage. Defaults suit x86: unsigned activations, signed weights, QDQ."""
+
+from spaces.stage import KnobSpec
+
+KNOBS = (
+    KnobSpec("calibration_images", 256, "examples that activation ranges are taken from", low=1),
+    KnobSpec(
+        "scheme",
+        "asymmetric",
+        "how a real range becomes a scale and a zero point",
+        allowed=("asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2"),
+    ),
+    KnobSpec("clipping", "max", "how outliers are cut off", allowed=("max", "kl", "percentile", "mse")),
+    KnobSpec(
+        "percentile", 99.99, "per cent of the values that clipping=percentile keeps", low=90.0, high=100.0
+    ),
+    KnobSpec(
+        "granularity",
+        "channel",
+        "one weight scale for the tensor, or one for each output channel",
+        allowed=("tensor", "channel"),
+    ),
+    KnobSpec("mixed_precision", False, "keep the first and the last layer float", allowed=(False, True)),
+    KnobSpec("weight_bits", 8, "bits of the weights", allowed=(4, 8), per_layer=True),
+    KnobSpec("activation_bits", 8, "bits of the activations", allowed=(8, 16)),
+    KnobSpec("keep_float", (), "layers kept float, as patterns over their names", list_of_globs=True),
+    KnobSpec("bias_correction", False, "take out the mean error of rounded weights", allowed=(False, True)),
+    KnobSpec(
+        "cross_layer_equalization", False, "even out channel ranges between layers", allowed=(False, True)
+    ),
+    KnobSpec("activation_type", "unsigned", "how activations are stored", allowed=("unsigned", "signed")),
+    KnobSpec("weight_type", "signed", "how weights are stored", allowed=("unsigned", "signed")),
+    KnobSpec(
+        "format", "qdq", "Quantize/Dequantize pairs, or quantized operators", allowed=("qdq", "qoperator")
+    ),
+    KnobSpec("reduce_range", False, "8-bit weights use 7 bits, for CPUs without VNNI", allowed=(False, True)),
+)

@@ -1,0 +1,147 @@
+"""The one place that calls onnxruntime's quantization tools: from a plan to a quantized ONNX model.
+
+The tools are called below `quantize_static`, with every scale and zero point given: they insert, fold and
+fuse, and decide nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.quantization.network import PASSING, Network, with_opset
+from spaces.quantization.plan import Plan, Settings
+from spaces.quantization.schemes import Grid, scheme_of
+
+if TYPE_CHECKING:
+    import onnx
+    from onnxruntime.quantization import QuantType
+
+OPSET_OF_ALL_WIDTHS = 21  # the first with 4-bit weights and 16-bit activations
+
+
+def quantized_model(
+    proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings
+) -> "onnx.ModelProto":
+    """Returns the quantized model.
+
+    Args:
+        proto: The prepared float model; it is used up.
+        network: Its facts.
+        plan: The grid of every tensor.
+        settings: The knobs.
+
+    Raises:
+        StageError: The model's opset is too old for the widths and cannot be converted.
+    """
+    from onnxruntime.quantization.quant_utils import add_infer_metadata
+
+    if settings.activation_bits == 16 or 4 in settings.weight_bits.values():
+        proto = with_opset(proto, OPSET_OF_ALL_WIDTHS)
+    add_infer_metadata(proto)  # or the tool writes the model to disk and infers shapes again
+    quantizer = _quantizer(proto, network, plan, settings)
+    quantizer.quantize_model()
+    _float_outputs(quantizer.model.model, network)
+    quantizer.model.clean_initializers()
+    quantizer.model.topological_sort()
+    return _without_leftovers(quantizer.model.model)
+
+
+def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings) -> Any:
+    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import QuantizationMode
+
+    arguments: dict[str, Any] = {
+        "model": proto,
+        "per_channel": settings.per_channel,
+        "reduce_range": False,  # the plan's grids are reduced already
+        "weight_qType": quant_type(8, settings.weight_type),
+        "activation_qType": quant_type(settings.activation_bits, settings.activation_type),
+        "tensors_range": _tensor_data(plan),
+        "nodes_to_quantize": [],
+        "nodes_to_exclude": list(plan.float_nodes),
+        "op_types_to_quantize": ["Conv", "ConvTranspose", "Gemm", "MatMul", *PASSING],
+    }
+    keeps = scheme_of(settings.scheme).keeps_activations
+    options: dict[str, Any] = {"TensorQuantOverrides": _overrides(plan, settings)}
+    if settings.format == "qdq":
+        options |= {
+            "QDQKeepRemovableActivations": keeps,
+            "QDQDisableWeightAdjustForInt32Bias": True,  # the plan has seen to it
+            # The bias that a MatMul leaves to an Add is constant, so both stay one float step until the next Quantize.
+            "OpTypesToExcludeOutputQuantization": ["MatMul"],
+        }
+        return QDQQuantizer(**arguments, extra_options=options)
+    options["ActivationSymmetric"] = keeps  # here it means nothing but: keep ReLU and Clip
+    # This tool folds a ReLU even where something else reads its input; such a one has to stay float.
+    arguments["nodes_to_exclude"] += network.forked
+    return ONNXQuantizer(**arguments, mode=QuantizationMode.QLinearOps, static=True, extra_options=options)
+
+
+def quant_type(bits: int, stored: str) -> "QuantType":
+    """Returns the tool's type for a width and `signed` or `unsigned`."""
+    from onnxruntime.quantization import QuantType
+
+    return getattr(QuantType, f"Q{'U' if stored == 'unsigned' else ''}Int{bits}")
+
+
+def stored_zero_point(grid: Grid, stored: str) -> NDArray[np.int64]:
+    """Returns the zero point as it is stored: an unsigned form shifts all integers by half their range."""
+    return np.asarray(grid.zero_point + (2 ** (grid.bits - 1) if stored == "unsigned" else 0))
+
+
+def _tensor_data(plan: Plan) -> dict[str, Any]:
+    from onnxruntime.quantization.calibrate import TensorData
+
+    # The tool wants a range for every tensor before it looks at the overrides; none of these is used.
+    return {t: TensorData(lowest=np.float32(0), highest=np.float32(1)) for t in plan.activations}
+
+
+def _overrides(plan: Plan, settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    overrides = {t: _entries(grid, settings.activation_type) for t, grid in plan.activations.items()}
+    return overrides | {name: _entries(grid, settings.weight_type) for name, grid in plan.weights.items()}
+
+
+def _entries(grid: Grid, stored: str) -> list[dict[str, Any]]:
+    from onnxruntime.quantization.quant_utils import ONNX_TYPE_TO_NP_TYPE
+
+    kind = quant_type(grid.bits, stored)
+    zero = stored_zero_point(grid, stored).astype(ONNX_TYPE_TO_NP_TYPE[kind.tensor_type])
+    if grid.axis is None:
+        return [{"quant_type": kind, "scale": grid.scale, "zero_point": zero}]
+    return [
+        {"quant_type": kind, "scale": np.asarray(scale), "zero_point": np.asarray(point), "axis": grid.axis}
+        for scale, point in zip(grid.scale, zero, strict=True)
+    ]
+
+
+def _float_outputs(proto: "onnx.ModelProto", network: Network) -> None:
+    """Takes the last rounding away where a Gemm can give floats itself: nothing integer reads the model's output."""
+    graph = proto.graph
+    makers = {output: node for node in graph.node for output in node.output}
+    for output in graph.output:
+        dequantize = makers.get(output.name)
+        if dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        before = makers.get(dequantize.input[0])
+        if before is None:
+            continue
+        if before.op_type == "QGemm":
+            del before.input[7:]  # without an output scale and zero point it gives floats
+            before.output[0] = output.name
+            graph.node.remove(dequantize)
+        elif before.op_type == "QuantizeLinear" and makers[before.input[0]].op_type == "Gemm":
+            makers[before.input[0]].output[0] = output.name
+            graph.node.remove(before)
+            graph.node.remove(dequantize)
+
+
+def _without_leftovers(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Drops what describes the float model: shapes of tensors that are gone, the exporter's notes on nodes."""
+    del proto.graph.value_info[:]
+    del proto.metadata_props[:]
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    return proto
