@@ -112,15 +112,17 @@ class Range:
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
-        if isinstance(value, int) is not self.integer or not self.low <= value <= self.high:
+        if isinstance(value, int) is not self.integer or not math.isfinite(value):
             return False
         if self.spacing is None:
-            return True
+            return self.low <= value <= self.high
         steps = (value - self.low) / self.spacing
-        return abs(steps - round(steps)) < 1e-6
+        return abs(steps - round(steps)) < 1e-6 and 0 <= round(steps) < (self.size or 0)
 
     def _at(self, index: int) -> Value:
-        number = self.low + index * (self.spacing or 0)
+        if self.spacing is None:
+            return float(self.low)
+        number = self.low + index * self.spacing
         # 12 digits: the same text for a value however it was computed
         return round(number) if self.integer else round(float(number), 12)
 

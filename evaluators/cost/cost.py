@@ -55,13 +55,10 @@ def _summary(graph: OpGraph) -> dict[str, Any]:
 
 
 def _explained(modelled: Roofline, device: Device) -> dict[str, Any]:
-    explained: dict[str, Any] = {
-        "compute_bound_share": round(modelled.compute_bound, 4),
-        "left_out": list(modelled.left_out),
-    }
     if modelled.cannot_run:
-        explained["absent_because"] = (
-            f"{device.name} has no throughput for the dtype of {len(modelled.cannot_run)} kernel(s), first "
-            f"{modelled.cannot_run[0]!r}; its profile lists {', '.join(sorted(device.macs_per_s))}"
-        )
-    return explained
+        lacking = ", ".join(f"{dtype} ({count} kernels)" for dtype, count in modelled.cannot_run.items())
+        listed = ", ".join(sorted(device.macs_per_s))
+        return {
+            "absent_because": f"{device.name} has no throughput for {lacking}; its profile lists {listed}"
+        }
+    return {"compute_bound_share": round(modelled.compute_bound, 4), "left_out": list(modelled.left_out)}

@@ -48,7 +48,24 @@ class Folding:
             names = [name for name in names if name not in self.constants]
         if not names or any(self.quantized(name) is None for name in names):
             return False
-        return ops.has_macs(node.op_type) or all(self._quantized_at_once(n) for n in node.output if n)
+        written = [name for name in self.chain(node)[-1].output if name]
+        return ops.has_macs(node.op_type) or all(
+            self.tensors[name].is_integer or self._quantized_at_once(name) for name in written
+        )
+
+    def chain(self, head: "onnx.NodeProto") -> list["onnx.NodeProto"]:
+        """The node, and those behind it that melt into it."""
+        chain = [head]
+        while True:
+            output = chain[-1].output[0]
+            readers = self.readers.get(output, [])
+            if len(readers) != 1 or output in self.outputs:
+                return chain
+            added = {name for name in readers[0].input if name and name != output}
+            melts = ops.melts_behind(head.op_type, readers[0].op_type) and added <= self.constants.keys()
+            if not melts:
+                return chain
+            chain.append(readers[0])
 
     def quantized(self, name: str) -> Tensor | None:
         """The tensor of small integers that `name` is, or was dequantized from; None if there is none."""
@@ -68,7 +85,7 @@ class Folding:
         base = self._base(name)
         maker = self.producer.get(base)
         if maker is None:
-            return base if base in self.outputs else self._first_written(base)
+            return self.written(base)[0]
         if maker.op_type == "DequantizeLinear" and (integer or self.is_free(maker)):
             return self.read(maker.input[0], integer)
         if maker.op_type == "QuantizeLinear":
@@ -81,9 +98,6 @@ class Folding:
         if not self._quantized_at_once(name):
             return (name,)
         return tuple(dict.fromkeys(n.output[0] for n in self._final_readers(name)))
-
-    def _first_written(self, name: str) -> str:
-        return self.written(name)[0]
 
     def _find_constants(self, model: "onnx.ModelProto") -> dict[str, tuple[str, ...]]:
         """Maps every tensor that no input influences to the stored tensors that it is made of."""

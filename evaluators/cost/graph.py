@@ -107,34 +107,15 @@ def _kernels(model: "onnx.ModelProto", folding: Folding) -> tuple[Kernel, ...]:
     for node in model.graph.node:
         if node.output[0] in melted or folding.is_free(node):
             continue
-        chain = _chain(node, folding)
+        chain = folding.chain(node)
         melted.update(n.output[0] for n in chain)
         kernels.append(_kernel(chain, folding))
     return tuple(kernels)
 
 
-def _chain(head: "onnx.NodeProto", folding: Folding) -> list["onnx.NodeProto"]:
-    """The node, and those behind it that melt into it."""
-    chain = [head]
-    while True:
-        output = chain[-1].output[0]
-        readers = folding.readers.get(output, [])
-        if (
-            len(readers) != 1
-            or output in folding.outputs
-            or not ops.melts_behind(head.op_type, readers[0].op_type)
-        ):
-            return chain
-        added = [name for name in readers[0].input if name and name != output]
-        if not all(name in folding.constants for name in added):
-            return chain
-        chain.append(readers[0])
-
-
 def _kernel(chain: list["onnx.NodeProto"], folding: Folding) -> Kernel:
     head = chain[0]
-    # What melts into an integer kernel belongs to it: Conv, Relu, QuantizeLinear is one.
-    integer = folding.is_integer(head) or folding.is_integer(chain[-1])
+    integer = folding.is_integer(head)
     inside = {name for node in chain for name in node.output}
     read = [name for node in chain for name in node.input if name and name not in inside]
     activations = [name for name in read if name not in folding.constants]

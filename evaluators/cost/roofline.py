@@ -1,5 +1,7 @@
 """Latency by the roofline model."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluators.cost.graph import Kernel, OpGraph
@@ -13,14 +15,14 @@ class Roofline:
     Attributes:
         latency_ms: Modelled latency of one example; None if the device cannot run some kernel.
         compute_bound: Share of the kernels' time that multiply-accumulates decide, 0 to 1.
-        cannot_run: Kernels whose dtype the device has no throughput for, in the file's order.
+        cannot_run: Dtype that the device has no throughput for, to the number of kernels that need it.
         left_out: Figures that the profile lacks, whose term is left out: the latency is a lower bound then, unless
             the throughput was seen on whole networks and so holds them already.
     """
 
     latency_ms: float | None
     compute_bound: float
-    cannot_run: tuple[str, ...]
+    cannot_run: Mapping[str, int]
     left_out: tuple[str, ...]
 
 
@@ -31,7 +33,7 @@ def roofline(graph: OpGraph, device: Device) -> Roofline:
     Architectures", CACM 52(4): a kernel runs at the lower of its compute and its memory bound. Weights that live in
     another memory (flash) are a third bound.
     """
-    cannot_run = tuple(k.name for k in graph.kernels if k.macs and device.throughput(k.dtype) is None)
+    cannot_run = Counter(k.dtype for k in graph.kernels if k.macs and device.throughput(k.dtype) is None)
     compute_s = [_compute_s(kernel, device) for kernel in graph.kernels]
     memory_s = [_memory_s(kernel, device) for kernel in graph.kernels]
     overhead_s = (device.kernel_overhead_us or 0.0) * 1e-6 * len(graph.kernels)
@@ -41,7 +43,7 @@ def roofline(graph: OpGraph, device: Device) -> Roofline:
     return Roofline(
         None if cannot_run else 1e3 * (kernels_s + overhead_s),
         decided_s / kernels_s if kernels_s else 0.0,
-        cannot_run,
+        {str(dtype): count for dtype, count in cannot_run.items()},
         tuple(figure for figure in optional if getattr(device, figure) is None),
     )
 

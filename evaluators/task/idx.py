@@ -11,6 +11,7 @@ from evaluators.task.splits import ArraySplit, Normalise, carve, check_labels
 from evaluators.task.task import Splits, Task
 from evaluators.task.top1 import Top1
 from spaces.errors import InputError
+from spaces.models.checkpoint import check_shape
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -43,7 +44,7 @@ class IdxTask(Task):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
     ) -> None:
-        self.input_shape = tuple(input_shape)
+        self.input_shape = check_shape(input_shape, "task.input_shape")
         self.n_classes = n_classes
         self.metric = Top1()
         self._root = Path(root).expanduser()

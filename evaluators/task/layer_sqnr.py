@@ -1,7 +1,7 @@
 """Why a candidate lost accuracy: how far every layer is from the float model's, as a signal-to-noise ratio."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,16 +39,16 @@ def layer_sqnr(
     differs from integer kernels is far below the quantization noise.
 
     Args:
-        artifact: The candidate: a float, QDQ or QOperator model (of the last kind, weights only).
+        artifact: The candidate: a float, QDQ or QOperator model.
         reference: The float model.
         split: Where the examples come from.
         n_images: Examples that activations are compared on.
         threads: onnxruntime's threads within an operator.
 
     Returns:
-        One dict a layer, in the float file's order: `layer`, `op`, `weight_sqnr_db`, `output_sqnr_db` (200 where
-        nothing differs; None where the tensors cannot be compared, e.g. after pruning), and `float`: whether the
-        candidate keeps the layer's weights in floating point.
+        One dict a layer, in the float file's order: `layer` (its weights' name), `op`, `weight_sqnr_db`,
+        `output_sqnr_db` (after the Relu or Clip that follows; 200 where nothing differs, None where the tensors cannot
+        be compared, e.g. after pruning), and `float`: whether the candidate keeps its weights in floating point.
 
     Raises:
         EvaluationError: One of the models cannot be run.
@@ -62,7 +62,7 @@ def layer_sqnr(
             "layer": wanted.name,
             "op": wanted.op,
             "weight_sqnr_db": pairs.weights.get(wanted.weight),
-            "output_sqnr_db": pairs.results.get(found.result),
+            "output_sqnr_db": pairs.results.get(wanted.result),
             "float": found.is_float,
         }
         for wanted, found in pairs.layers
@@ -100,13 +100,10 @@ class _Pairs:
 
     def __init__(self, candidate: Artifact, reference: Artifact, threads: int) -> None:
         theirs, ours = reference.proto(), candidate.proto()
-        known = {key: layer for layer in reversed(layers_of(ours)) for key in reversed(layer.keys) if key}
-        matches = ((layer, _match(layer, known)) for layer in layers_of(theirs))
-        self.layers = [(wanted, found) for wanted, found in matches if found is not None]
+        self.layers = _matched(layers_of(theirs), layers_of(ours))
         self.weights, self.results = Ratios(), Ratios()
-        made = {name for node in theirs.graph.node for name in node.output}
         self._weights = {wanted.weight: found.weight for wanted, found in self.layers}
-        self._results = {f.result: f.seen for _, f in self.layers if f.result in made}
+        self._results = {wanted.result: found.result for wanted, found in self.layers}
         add_outputs(theirs, [*self._weights, *self._results])
         add_outputs(ours, [*self._weights.values(), *self._results.values()])
         self._theirs = open_session(theirs.SerializeToString(), threads, optimize=False)
@@ -116,15 +113,26 @@ class _Pairs:
     def compare(self, inputs: NDArray[np.float32]) -> None:
         """Adds one batch of `(b, *input.shape)` inputs; the weights, which never change, with the first one."""
         weights, self._weights = self._weights, {}
-        if not weights and not self._results:  # onnxruntime takes "no outputs" for "all outputs"
-            return
         wanted = run_session(self._theirs, inputs, [*weights, *self._results])
         found = run_session(self._ours, inputs, [*weights.values(), *self._results.values()])
-        for position, (name, reference, value) in enumerate(
-            zip([*weights, *self._results], wanted, found, strict=True)
-        ):
+        named = zip((*weights, *self._results), wanted, found, strict=True)
+        for position, (name, reference, value) in enumerate(named):
             (self.weights if position < len(weights) else self.results).add(name, reference, value)
 
 
-def _match(layer: Layer, known: Mapping[str, Layer]) -> Layer | None:
-    return next((known[key] for key in layer.keys if key in known), None)
+def _matched(wanted: Sequence[Layer], found: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
+    """Pairs layers by their weights' name (the k-th use of it), else by their output's."""
+    by_weight, by_output = _numbered(found), {layer.output: layer for layer in found}
+    matches = (
+        (layer, by_weight.get(key) or by_output.get(layer.output)) for key, layer in _numbered(wanted).items()
+    )
+    return [(layer, match) for layer, match in matches if match is not None]
+
+
+def _numbered(layers: Sequence[Layer]) -> dict[tuple[str, int], Layer]:
+    uses: dict[str, int] = defaultdict(int)
+    numbered = {}
+    for layer in layers:
+        numbered[layer.name, uses[layer.name]] = layer
+        uses[layer.name] += 1
+    return numbered

@@ -2,49 +2,61 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import onnx
 
-# Position of the weight; of weight, scale and zero point, and the axis of its channels.
-_FLOAT = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
-_INTEGER = {"QLinearConv": (3, 4, 5, 0), "QLinearMatMul": (3, 4, 5, 1), "QGemm": (3, 4, 5, 1)}
+_FLOAT = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_ACTIVATIONS = ("Relu", "Clip")
+
+
+class _Positions(NamedTuple):
+    """Inputs of an operator of the QOperator format, and the axis of its weights that has a scale each."""
+
+    weight: int
+    output_scale: int
+    channel_axis: int
+
+
+_INTEGER = {
+    "QLinearConv": _Positions(3, 6, 0),
+    "QLinearMatMul": _Positions(3, 6, 1),
+    "QGemm": _Positions(3, 7, 1),
+}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer with weights.
+    """One layer with constant weights.
 
     Attributes:
-        name: Name of its node (its output's where the node has none).
+        name: The name of its weights in the float model's file.
         op: Its operator.
-        keys: Names by which another version of the model may know the layer, best first.
+        output: The tensor that its node writes.
         weight: Tensor of its weights, dequantized.
-        result: Tensor of its output as the float model calls it, after Relu or Clip; empty if it has no such name.
-        seen: The same tensor as the layers behind it see it, quantized and dequantized.
+        result: Tensor of its result, dequantized, after the Relu or Clip that follows.
         is_float: Whether its weights are stored in floating point.
     """
 
     name: str
     op: str
-    keys: tuple[str, ...]
+    output: str
     weight: str
     result: str
-    seen: str
     is_float: bool
 
 
 def layers_of(model: "onnx.ModelProto") -> list[Layer]:
     """Returns the layers in the file's order.
 
-    Layers of the QOperator format have no dequantized weights in the file, so nodes that make them are added to
+    Layers of the QOperator format have no dequantized tensors in the file, so nodes that make them are added to
     `model`.
     """
     wiring = _Wiring(model.graph)
-    layers = [_float_layer(node, wiring) for node in model.graph.node if node.op_type in _FLOAT]
-    layers += [_integer_layer(node, model) for node in list(model.graph.node) if node.op_type in _INTEGER]
-    return [layer for layer in layers if layer is not None]
+    nodes = list(model.graph.node)
+    found = [_integer(n, wiring, model) if n.op_type in _INTEGER else _float(n, wiring) for n in nodes]
+    return [layer for layer in found if layer is not None]
 
 
 def add_outputs(model: "onnx.ModelProto", names: Iterable[str]) -> None:
@@ -56,57 +68,77 @@ def add_outputs(model: "onnx.ModelProto", names: Iterable[str]) -> None:
 
 
 class _Wiring:
-    """Who makes and who reads each tensor of a graph, and which tensors are constant."""
+    """Who reads each tensor, and which stored tensor every constant is made from."""
 
     def __init__(self, graph: "onnx.GraphProto") -> None:
-        self.constants = {i.name for i in graph.initializer}
-        self.quantized: set[str] = set()
+        self.origin = {i.name: i.name for i in graph.initializer}
+        self.dequantized: set[str] = set()
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in graph.node:
-            if all(name in self.constants for name in node.input if name):
-                self.constants.update(node.output)
-                if node.op_type == "DequantizeLinear" or self.quantized.intersection(node.input):
-                    self.quantized.update(node.output)
+            if all(name in self.origin for name in node.input if name):
+                self.origin.update(
+                    (out, self.origin[node.input[0]] if node.input else out) for out in node.output
+                )
+                if node.op_type == "DequantizeLinear" or self.dequantized.intersection(node.input):
+                    self.dequantized.update(node.output)
             for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(node)
 
+    def result(self, tensor: str) -> str:
+        """Follows quantizing, dequantizing, Relu and Clip to the layer's final result."""
+        while True:
+            readers = self.readers.get(tensor, [])
+            quantize = next((n for n in readers if n.op_type == "QuantizeLinear"), None)
+            if quantize is not None:
+                behind = self.readers.get(quantize.output[0], [])
+                following = next((n for n in behind if n.op_type == "DequantizeLinear"), None)
+            else:
+                following = readers[0] if len(readers) == 1 and readers[0].op_type in _ACTIVATIONS else None
+            if following is None:
+                return tensor
+            tensor = following.output[0]
 
-def _float_layer(node: "onnx.NodeProto", wiring: _Wiring) -> Layer | None:
-    weight = node.input[_FLOAT[node.op_type]]
-    if weight not in wiring.constants:
+
+def _float(node: "onnx.NodeProto", wiring: _Wiring) -> Layer | None:
+    if node.op_type not in _FLOAT or node.input[1] not in wiring.origin:
         return None
-    result, seen = _result(node.output[0], wiring)
-    keys = (node.output[0], node.name)
+    weight = node.input[1]
     return Layer(
-        node.name or node.output[0], node.op_type, keys, weight, result, seen, weight not in wiring.quantized
+        wiring.origin[weight].removesuffix("_quantized"),
+        node.op_type,
+        node.output[0],
+        weight,
+        wiring.result(node.output[0]),
+        weight not in wiring.dequantized,
     )
 
 
-def _result(output: str, wiring: _Wiring) -> tuple[str, str]:
-    """Follows Relu and Clip to where the output is quantized, if it is."""
-    while True:
-        readers = wiring.readers.get(output, [])
-        quantize = next((n for n in readers if n.op_type == "QuantizeLinear"), None)
-        if quantize is not None:
-            dequantize = wiring.readers.get(quantize.output[0], [])
-            names = [n.output[0] for n in dequantize if n.op_type == "DequantizeLinear"]
-            return output, names[0] if names else output
-        if len(readers) != 1 or readers[0].op_type not in ("Relu", "Clip"):
-            return output, output
-        output = readers[0].output[0]
+def _integer(node: "onnx.NodeProto", wiring: _Wiring, model: "onnx.ModelProto") -> Layer | None:
+    positions = _INTEGER[node.op_type]
+    weight = node.input[positions.weight]
+    if weight not in wiring.origin:
+        return None
+    output = node.output[0]
+    result = output
+    if len(node.input) > positions.output_scale:
+        reader = next((n for n in wiring.readers.get(output, []) if n.op_type == "DequantizeLinear"), None)
+        scale = list(node.input[positions.output_scale : positions.output_scale + 2])
+        result = (
+            wiring.result(reader.output[0]) if reader is not None else _dequantize(model, [output, *scale])
+        )
+    scale = list(node.input[positions.weight + 1 : positions.weight + 3])
+    dequantized = _dequantize(model, [weight, *scale], positions.channel_axis)
+    name = wiring.origin[weight].removesuffix("_quantized")
+    return Layer(name, node.op_type, output.removesuffix("_quantized"), dequantized, result, False)
 
 
-def _integer_layer(node: "onnx.NodeProto", model: "onnx.ModelProto") -> Layer | None:
+def _dequantize(model: "onnx.ModelProto", inputs: list[str], channel_axis: int | None = None) -> str:
+    """Adds a node and returns the name of what it makes."""
     import onnx
 
-    *positions, axis = _INTEGER[node.op_type]
-    stored = {i.name: i for i in model.graph.initializer}
-    inputs = [node.input[p] for p in positions]
-    if any(name not in stored for name in inputs):
-        return None
-    weight = f"{inputs[0]}_dequantized"
-    per_channel = len(stored[inputs[1]].dims) == 1 and stored[inputs[1]].dims[0] > 1
-    attributes = {"axis": axis} if per_channel else {}
-    model.graph.node.append(onnx.helper.make_node("DequantizeLinear", inputs, [weight], **attributes))
-    keys = (node.output[0].removesuffix("_quantized"), node.name.removesuffix("_quant"))
-    return Layer(node.name or node.output[0], node.op_type, keys, weight, "", "", False)
+    output = f"{inputs[0]}_dequantized_for_comparison"
+    scale = next((i for i in model.graph.initializer if i.name == inputs[1]), None)
+    per_channel = scale is not None and len(scale.dims) == 1 and scale.dims[0] > 1
+    axis = {"axis": channel_axis} if per_channel else {}
+    model.graph.node.append(onnx.helper.make_node("DequantizeLinear", inputs, [output], **axis))
+    return output

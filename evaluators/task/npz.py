@@ -12,6 +12,7 @@ from evaluators.task.splits import ArraySplit, Indices, Layout, Normalise, carve
 from evaluators.task.task import Splits, Task
 from evaluators.task.top1 import Top1
 from spaces.errors import ConfigError, InputError
+from spaces.models.checkpoint import check_shape
 
 
 class NpzTask(Task):
@@ -57,13 +58,15 @@ class NpzTask(Task):
         test: int = 200,
         split_seed: int = 0,
     ) -> None:
-        self.input_shape = tuple(input_shape)
+        self.input_shape = check_shape(input_shape, "task.input_shape")
         self.n_classes = n_classes
         self.metric = Top1()
         self._root = Path(root).expanduser()
         self._test_root = None if test_root is None else Path(test_root).expanduser()
         self._x, self._y, self._group = x, y, group
-        self._example_shape = None if example_shape is None else tuple(example_shape)
+        self._example_shape = (
+            None if example_shape is None else check_shape(example_shape, "task.example_shape")
+        )
         self._transform = Normalise(scale, tuple(mean), tuple(std), layout)
         held_out = {} if self._test_root else {"test": test}
         self._sizes = {**held_out, "validation": validation, "calibration": calibration, "train": None}

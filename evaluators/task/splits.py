@@ -37,7 +37,12 @@ class Normalise:
         """Turns lists, as they come from YAML, into tuples."""
         object.__setattr__(self, "scale", float(self.scale))
         for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+            values = getattr(self, name)
+            if not values or not all(type(v) in (int, float) for v in values):
+                raise ConfigError(
+                    f"task.{name} must list numbers, one per channel or one for all, not {list(values)}"
+                )
+            object.__setattr__(self, name, tuple(float(v) for v in values))
         if self.layout not in ("NCHW", "NHWC"):
             raise ConfigError(f"task.layout must be NCHW or NHWC, not {self.layout!r}")
         if not all(self.std):

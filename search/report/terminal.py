@@ -11,9 +11,10 @@ from search.results import Results, TrialRecord
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
 _MOST_ROWS = 12
-_MOST_KNOBS = 4
+_MOST_KNOBS = 3
 
 
 def closing_table(results: Results) -> "Group":
@@ -40,8 +41,12 @@ def _table(results: Results) -> "Table":
 
     shown, knobs = [o.column for o in results.objectives], _knobs(results)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for head in ("trial", *(_head(results, c) for c in shown)):
-        table.add_column(Text(head), justify="right", vertical="bottom")
+    for head in (
+        "trial",
+        *(["change"] if headline_metric(results) else []),
+        *(_head(results, c) for c in shown),
+    ):
+        table.add_column(Text(head), justify="right", vertical="bottom", no_wrap=True)
     for path in knobs:
         table.add_column(Text(path.rpartition(".")[2]), vertical="bottom", overflow="fold")
     picked = {results.best, *(p.number for p in results.picks)}
@@ -82,15 +87,12 @@ def _figures(results: Results, record: TrialRecord | None, shown: Sequence[str])
 
     measurements, metric = record.measurements if record else results.baseline, headline_metric(results)
     cells = []
+    if metric:
+        changed = change(results, record, metric) if record else None
+        cells.append(Text(changed.full if changed else "–"))
     for column in shown:
         now = figure(measurements, column)
-        cell = Text(now.text if now else "–")
-        changed = change(results, record, column) if record and column == metric else None
-        if changed is not None:
-            cell.append(f"\n{changed.full}", style="dim")
-        elif now is not None and now.interval:
-            cell.append(f"\n{now.interval}", style="dim")
-        cells.append(cell)
+        cells.append(Text(now.text if now else "–"))
     return cells
 
 

@@ -1,6 +1,7 @@
 """Reads torch checkpoints without running code, and loads them into a module with errors that name the keys."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,14 +75,20 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # torch warns of odd files, and then raises; the error below tells it
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error) or "global" in str(error):
             raise InputError(
                 f"{path} holds code or whole objects, not only tensors; it was not run. "
                 "Re-save it as torch.save(net.state_dict(), path)"
             ) from error
-        raise InputError(f"{path} is damaged, or no torch checkpoint") from error
+        raise InputError(
+            f"{path} is damaged, or no checkpoint of plain tensors; nothing in it was run"
+        ) from error
     except (
         Exception
     ) as error:  # torch raises RuntimeError, EOFError, KeyError, ValueError ... by the kind of damage

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.quantization.schemes import GridRule, make_grid
+from spaces.quantization.schemes import Grid, GridRule, make_grid
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class ClipContext:
 
 
 Method = Callable[[Histogram, ClipContext], tuple[float, float]]
+WeightMethod = Callable[[NDArray[np.float32], Callable[[NDArray[np.float64]], Grid]], NDArray[np.float64]]
 
 
 def windows(histogram: Histogram, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -74,12 +75,15 @@ class Clipping:
         method: From a histogram to the range to cover.
         needs_histogram: Whether it looks at more than the smallest and largest value.
         most_bits: With more activation bits than this the method never clips.
+        weight_share: From a weight, and a function from shares of its range to grids, to the share that
+            its grid should cover; None where only activations are clipped.
     """
 
     name: str
     method: Method
     needs_histogram: bool
     most_bits: int = 16
+    weight_share: WeightMethod | None = None
 
 
 def clippings() -> Mapping[str, Clipping]:

@@ -140,7 +140,9 @@ def _float_outputs(proto: "onnx.ModelProto", network: Network) -> None:
 def _without_leftovers(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     """Drops what describes the float model: shapes of tensors that are gone, the exporter's notes on nodes."""
     del proto.graph.value_info[:]
+    kept = [p for p in proto.metadata_props if p.key != "onnx.infer"]  # the tool's own mark
     del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.ClearField("doc_string")

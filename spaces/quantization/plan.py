@@ -149,13 +149,24 @@ def _weight_grid(
     weight: NDArray[np.float32], bits: int, axis: int, least: NDArray[np.float64], settings: Settings
 ) -> Grid:
     scheme = scheme_of(settings.scheme)
-    reduced = settings.reduce_range and bits == 8
-    if not settings.per_channel:
+    rule = scheme.channel_weights if settings.per_channel else scheme.weights
+    others = tuple(i for i in range(weight.ndim) if i != axis) if settings.per_channel else None
+    low, high = np.asarray(weight.min(axis=others)), np.asarray(weight.max(axis=others))
+    if (
+        least.shape != low.shape
+    ):  # one scale, no bias, or a grouped ConvTranspose with a bias longer than its axis
+        least = np.full(low.shape, least.max())
+
+    def grid_of(share: NDArray[np.float64]) -> Grid:
         return make_grid(
-            scheme.weights, weight.min(), weight.max(), bits, reduced=reduced, least_scale=least.max()
+            rule,
+            low * share,
+            high * share,
+            bits,
+            reduced=settings.reduce_range and bits == 8,
+            least_scale=least,
+            axis=axis if settings.per_channel else None,
         )
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    low, high = weight.min(axis=others), weight.max(axis=others)
-    if len(least) != len(low):  # no bias, or a grouped ConvTranspose, whose bias is longer than its axis
-        least = np.full(len(low), least.max())
-    return make_grid(scheme.channel_weights, low, high, bits, reduced=reduced, least_scale=least, axis=axis)
+
+    share_of = clippings()[settings.clipping].weight_share
+    return grid_of(np.ones(()) if share_of is None else share_of(weight, grid_of))

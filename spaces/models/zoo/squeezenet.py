@@ -9,15 +9,21 @@ from torch.nn import functional
 from spaces.models.checkpoint import CheckpointModel
 from spaces.models.state_dict import State
 
-# Other names for the same layers, as conversions of the authors' file use them.
-OTHER_NAMES = {".e1.": ".expand1x1.", ".e3.": ".expand3x3.", "head.": "classifier.1."}
+# Names of the same layers in conversions of the authors' own (Caffe) weights. Those want blue, green, red bytes, less
+# these means, while networks trained with torch want red, green, blue in [0, 1], normalised.
+CAFFE_NAMES = {".e1.": ".expand1x1.", ".e3.": ".expand3x3.", "head.": "classifier.1."}
+CAFFE_MEAN_RGB = (123.0, 117.0, 104.0)
+TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
+TORCH_STD_RGB = (0.229, 0.224, 0.225)
 
 
 class SqueezeNetModel(CheckpointModel):
     """SqueezeNet 1.1.
 
     Args:
-        checkpoint: A published ImageNet checkpoint, in single or half precision; None for random weights.
+        checkpoint: A published ImageNet checkpoint, in single or half precision; None for random weights. One with
+            the layer names of Caffe conversions (`e1`, `e3`, `head`) gets its other way of preparing images folded
+            into the first layer, so that the task is the same for both.
         n_classes: Number of outputs.
         input_shape: Shape of one example, `(3, height, width)`.
     """
@@ -33,13 +39,28 @@ class SqueezeNetModel(CheckpointModel):
         return SqueezeNet(self.n_classes)
 
     def rename(self, state: State) -> State:
-        """Maps the short names of converted checkpoints to the published ones."""
+        """Maps a Caffe conversion's names and first layer to the published ones."""
+        if "head.weight" not in state:
+            return state
         renamed = {}
         for name, value in state.items():
-            for other, ours in OTHER_NAMES.items():
-                name = name.replace(other, ours) if other in name else name
+            for theirs, ours in CAFFE_NAMES.items():
+                name = name.replace(theirs, ours)
             renamed[name] = value
-        return renamed
+        return _take_torch_inputs(renamed)
+
+
+def _take_torch_inputs(state: State) -> State:
+    """Rewrites the first layer from Caffe's inputs to torch's: exact, since the layer pads nothing.
+
+    With torch's input t, Caffe's is 255 * (std * t + mean) - caffe_mean, channels reversed.
+    """
+    weight, bias = state["features.0.weight"].double().flip(1), state["features.0.bias"].double()
+    scale = 255 * torch.tensor(TORCH_STD_RGB, dtype=torch.float64)
+    shift = 255 * torch.tensor(TORCH_MEAN_RGB, dtype=torch.float64) - torch.tensor(CAFFE_MEAN_RGB)
+    bias = bias + (weight.sum((2, 3)) * shift).sum(1)
+    weight = weight * scale[:, None, None]
+    return {**state, "features.0.weight": weight.float(), "features.0.bias": bias.float()}
 
 
 class SqueezeNet(nn.Module):

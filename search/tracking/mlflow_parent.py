@@ -1,0 +1,96 @@
+"""Finds a study's parent run again, with the trials that are there already."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from getpass import getuser
+from typing import TYPE_CHECKING
+
+from search.results import Results
+from spaces.cache import digest_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+@dataclass
+class Parent:
+    """The parent run and what is known to be under it.
+
+    Attributes:
+        run_id: The parent's id.
+        params: Params that it has.
+        children: Trial number to run id, for trials that are completely written.
+        unfinished: The same for runs whose writing was cut off.
+        on_front: Trial number to what its tag says.
+        last_step: The last step of its hypervolume; -1 if there is none.
+    """
+
+    run_id: str
+    params: dict[str, str] = field(default_factory=dict)
+    children: dict[int, str] = field(default_factory=dict)
+    unfinished: dict[int, str] = field(default_factory=dict)
+    on_front: dict[int, bool] = field(default_factory=dict)
+    last_step: int = -1
+
+
+def study_key(results: Results) -> str:
+    """Returns what identifies a study: its name and its folder."""
+    return digest_of(results.name, str(results.folder.resolve()))
+
+
+def find_parent(client: "MlflowClient", experiment_id: str, results: Results) -> Parent:
+    """Returns the study's parent run, creating it if there is none.
+
+    A run is the study's if it has its key and holds no trial that the study lacks: a study that was started afresh
+    in the same folder gets a run of its own.
+    """
+    for run in runs(client, experiment_id, f"tags.`paredown.study` = '{study_key(results)}'"):
+        parent = _known(client, experiment_id, run, results)
+        if parent is not None:
+            client.update_run(parent.run_id, status="RUNNING")
+            return parent
+    tags = {"paredown.study": study_key(results), "mlflow.user": user(), "mlflow.source.name": "paredown"}
+    created = client.create_run(experiment_id, tags=tags, run_name=results.name)
+    return Parent(str(created.info.run_id))
+
+
+def _known(client: "MlflowClient", experiment_id: str, run: "Run", results: Results) -> Parent | None:
+    parent = Parent(run.info.run_id, dict(run.data.params))
+    candidates = {t.number: t.candidate.digest for t in results.trials}
+    for child in runs(client, experiment_id, f"tags.`mlflow.parentRunId` = '{parent.run_id}'"):
+        tags = child.data.tags
+        number = int(tags.get("paredown.trial", "-1"))
+        if candidates.get(number) != tags.get("paredown.candidate"):
+            return None
+        kind = parent.unfinished if child.info.status == "RUNNING" else parent.children
+        kind[number] = child.info.run_id
+        parent.on_front[number] = tags.get("on_front") == "true"
+    history = client.get_metric_history(parent.run_id, "hypervolume")
+    parent.last_step = max((m.step for m in history), default=-1)
+    return parent
+
+
+def runs(client: "MlflowClient", experiment_id: str, condition: str) -> "Iterator[Run]":
+    """Yields all runs, newest first; a single search stops at 1,000 without saying so."""
+    token = None
+    while True:
+        page = client.searchruns(
+            [experiment_id],
+            condition,
+            max_results=1000,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def user() -> str:
+    """Returns the login name; empty where the machine has none."""
+    try:
+        return getuser()
+    except (OSError, KeyError):
+        return ""

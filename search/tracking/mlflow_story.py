@@ -1,0 +1,137 @@
+"""The story of a study for somebody who opens it in the MLflow UI: a description, params, tags, a table."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from search.report.figures import change, columns, figure, headline_metric, label, sources_of
+from search.report.misses import failures, misses
+from search.report.redact import redact, redact_text
+from search.report.summary import answers, comparison, knob_texts, split_knobs, states_text
+from search.results import Results
+from search.tracking.mlflow_names import MOST_TAG_CHARS, clip, safe_names
+
+_MOST_PARAMS = 100
+_LEFT_OUT = ("tracker", "hydra", "trusted_modules")
+
+
+def description(results: Results) -> str:
+    """Returns the parent run's description: Markdown, within MLflow's limit for a tag."""
+    parts = [
+        f"## {_plain(results.name)}",
+        "\n\n".join(_plain(a) for a in answers(results)),
+        _plain(states_text(results)) + f", by {_plain(results.sampler)}.",
+        _comparison(results),
+        _front(results),
+        _rejected(results),
+        "\n".join(f"- {_plain(note)}" for note in results.notes),
+        f"**To reproduce**\n\n```\n{redact_text(results.command)}\n```",
+        "The child runs are the trials. Artifacts: `report.html` (everything), `front.json`, `trials.csv`, `config.yaml`.",
+    ]
+    kept, room = [], MOST_TAG_CHARS - 100
+    for part in filter(None, parts):
+        if len(part) + 2 <= room:
+            kept.append(part)
+            room -= len(part) + 2
+    return "\n\n".join(kept)
+
+
+def _plain(text: str) -> str:
+    """Keeps text from being read as Markdown or HTML."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text).replace("\n", " ")
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _comparison(results: Results) -> str:
+    if results.best is None:
+        return ""
+    picks: dict[int, list[str]] = {p.number: [] for p in results.picks} or {results.best: []}
+    for pick in results.picks:
+        picks[pick.number].append(pick.device)
+    parts = []
+    for number, names in picks.items():
+        rows = [
+            [
+                _plain(label(r.column, with_device=True)),
+                _plain(f"{r.before.full} ({r.before.source})") if r.before else "–",
+                _plain(f"{r.after.full} ({r.after.source})") if r.after else "–",
+                _plain(r.difference) or "–",
+            ]
+            for r in comparison(results, number, names[0] if len(names) == 1 else None)
+        ]
+        place = f" for {', '.join(map(_plain, names))}" if names else ""
+        parts.append(f"**Baseline beside trial {number}{place}**\n\n")
+        parts[-1] += _table(["", "baseline", f"trial {number}", "change"], rows)
+    return "\n\n".join(parts)
+
+
+def _front(results: Results) -> str:
+    if not results.front:
+        return ""
+    table = front_table(results, most_knobs=4, most_rows=15)
+    more = len(results.front) - len(table["data"])
+    rest = f"\n\nand {more} more in `front.json`" if more else ""
+    heads = [_plain(h) for h in table["columns"]]
+    return "**The front**\n\n" + _table(heads, [[_plain(c) for c in row] for row in table["data"]]) + rest
+
+
+def front_table(results: Results, most_knobs: int = 50, most_rows: int = 1000) -> dict[str, Any]:
+    """Returns the front as `{"columns": [...], "data": [[...]]}`, all cells text with units."""
+    metric, shown = headline_metric(results), [o.column for o in results.objectives]
+    knobs = split_knobs(results, results.front)[0][:most_knobs]
+    heads = ["trial", *(f"{label(c, with_device=True)} ({'/'.join(sources_of(results, c))})" for c in shown)]
+    rows = []
+    for number in results.front[:most_rows]:
+        record = results.trial(number)
+        found = [figure(record.measurements, c) for c in shown]
+        changed = change(results, record, metric) if metric else None
+        values = knob_texts(record)
+        cells = [str(number), *(f.text if f else "–" for f in found), changed.full if changed else "–"]
+        rows.append(cells + [values.get(k, "–") for k in knobs])
+    return {"columns": [*heads, "change against baseline", *knobs], "data": rows}
+
+
+def _rejected(results: Results) -> str:
+    told = [m.sentence(results) for m in misses(results)]
+    for state, records in failures(results):
+        told.append(
+            f"{len(records)} {state}, e.g. trial {records[0].number}: {records[0].reason.partition(chr(10))[0]}"
+        )
+    return "**Rejected**\n\n" + "\n".join(f"- {_plain(t)}" for t in told[:10]) if told else ""
+
+
+def config_params(config: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the scalars of the config as params `config.<path>`, secrets redacted, the first 100 of them."""
+    kept = {k: v for k, v in redact(config).items() if k not in _LEFT_OUT}
+    flat = dict(_flatten(kept, "config"))
+    names = safe_names(flat)
+    return {names[path]: clip(str(flat[path]), 500, "see config.yaml") for path in list(flat)[:_MOST_PARAMS]}
+
+
+def _flatten(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{path}.{key}")
+    elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+        for index, inner in enumerate(value):
+            yield from _flatten(inner, f"{path}.{index}")
+    elif value is not None:
+        yield path, value
+
+
+def parent_tags(results: Results) -> dict[str, str]:
+    """Returns the parent's tags: how many trials are in which state, the picks, the front."""
+    tags = {f"trials.{state}": str(n) for state, n in results.states().items()}
+    tags["front"] = ", ".join(map(str, results.front)) or "(empty)"
+    tags["best"] = "(none)" if results.best is None else f"trial {results.best}"
+    tags |= {f"pick.{p.device}": f"trial {p.number}: {p.why}" for p in results.picks}
+    tags |= {f"source.{c}": "/".join(sources_of(results, c)) for c in columns(results)}
+    tags |= {"sampler": results.sampler, "command": redact_text(results.command)}
+    tags |= {f"environment.{k}": v for k, v in results.environment.items()}
+    names = safe_names(tags)
+    found = {names[k]: clip(v, MOST_TAG_CHARS, "cut") for k, v in tags.items() if v}
+    return {**found, "mlflow.note.content": description(results)}

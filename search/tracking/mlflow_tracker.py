@@ -1,0 +1,169 @@
+"""MLflow: one parent run a study, one child run a trial, written by a thread that the search never waits for."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from search.report.redact import redact_text
+from search.results import Results, TrialRecord
+from search.tracking.base import Tracker
+from search.tracking.mlflow_uri import check_artifacts, check_uri, default_artifacts
+from search.tracking.writer import Phase, Writer
+from spaces.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from search.tracking.mlflow_record import StudyRecord
+
+_LOG = logging.getLogger(__name__)
+_REACHABLE_TIMEOUT_S = 5.0
+_EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # else the UI opens on its pages for language models
+    "mlflow.note.content": (
+        "Each run is a Paredown study: its description says what came out. Expand it to see its trials as child runs; "
+        "filter with `tags.on_front = 'true'` for the front."
+    ),
+}
+
+
+class MlflowTracker(Tracker):
+    """Logs a study to MLflow.
+
+    Knobs become params, measurements metrics (with a tag `source.<column>`), the whole candidate with its per-layer
+    details an artifact `candidate.json`. The parent's description tells the study's story. A study that is resumed
+    finds its runs again and adds what is missing. A server that is down is tried again and again; if it stays down,
+    one warning is logged at the end and the next start fills in the rest.
+
+    Args:
+        uri: Any MLflow tracking URI, e.g. `sqlite:///mlflow.db` or `http://host:5000`.
+        experiment: Name of the experiment; created if there is none.
+        artifact_dir: Folder or URI of a new experiment's artifacts; None keeps them in `mlartifacts` beside a SQLite
+            file, or where the server says.
+        retries: Further attempts at the end of the study before the tracker gives up.
+        backoff_s: First pause after a failure, in seconds; doubles each time.
+        close_timeout_s: Seconds without progress at the end after which the tracker gives up.
+    """
+
+    def __init__(
+        self,
+        uri: str = "sqlite:///mlflow.db",
+        experiment: str = "paredown",
+        artifact_dir: str | None = None,
+        retries: int = 4,
+        backoff_s: float = 0.5,
+        close_timeout_s: float = 60.0,
+    ) -> None:
+        self._uri, self._experiment, self._artifact_dir = uri, experiment, artifact_dir
+        self._retries, self._backoff_s, self._close_timeout_s = retries, backoff_s, close_timeout_s
+        self._writer: Writer | None = None
+        self._record: StudyRecord | None = None
+        self._latest: Results | None = None
+        self._is_finished = False
+
+    def start(self, results: Results) -> None:
+        """Checks the settings and starts the thread, which opens or reopens the record of the study.
+
+        Raises:
+            ConfigError: A setting is wrong, so that nothing could ever be logged.
+        """
+        check_uri(self._uri)
+        check_artifacts(self._artifact_dir)
+        if not isinstance(self._experiment, str) or not self._experiment.strip():
+            raise ConfigError(f"tracker.experiment must be a name, not {self._experiment!r}")
+        if self._retries < 0 or self._backoff_s <= 0 or self._close_timeout_s <= 0:
+            raise ConfigError(
+                "tracker.retries must be >= 0, tracker.backoff_s and tracker.close_timeout_s > 0, not "
+                f"{self._retries}, {self._backoff_s} and {self._close_timeout_s}"
+            )
+        self._record, self._is_finished = None, False
+        self._writer = Writer(self._write, self._retries, self._backoff_s)
+        self._put(results, "running")
+
+    def trial(self, record: TrialRecord, results: Results) -> None:
+        """Queues one finished trial; returns at once."""
+        self._put(results, "running")
+
+    def finish(self, results: Results) -> None:
+        """Queues the end: front, files and models; returns at once."""
+        self._is_finished = True
+        self._put(results, "finished")
+
+    def close(self) -> None:
+        """Waits until everything is written; warns once if something could not be. May be called twice."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        if not self._is_finished and self._latest is not None:
+            writer.put(self._latest, "interrupted")
+        error = writer.close(self._close_timeout_s)
+        if error is not None:
+            _LOG.warning(
+                "MLflow at %s did not take everything of this study (%s: %s). Nothing is lost: the study's folder is "
+                "complete, and running the same command again logs what is missing.",
+                redact_text(self._uri),
+                type(error).__name__,
+                redact_text(str(error)).partition("\n")[0][:300],
+            )
+        for number, reason in dict(self._record.refused).items() if self._record else ():
+            _LOG.warning("MLflow refused trial %d: %s", number, reason.partition("\n")[0][:300])
+
+    def _put(self, results: Results, phase: Phase) -> None:
+        self._latest = results
+        if self._writer is not None:
+            self._writer.put(results, phase)
+
+    def _write(self, results: Results, phase: Phase, beat: Callable[[], None]) -> None:
+        with quiet_migrations():
+            self._check_reachable()
+            if self._record is None:
+                self._record = self._open(results)
+                beat()
+        self._record.write(results, phase, beat)
+        if phase != "running":
+            self._record.release()
+
+    def _open(self, results: Results) -> "StudyRecord":
+        """The first use of a database creates its tables, which takes seconds; the search goes on meanwhile."""
+        from mlflow import MlflowClient
+
+        from search.tracking.mlflow_record import StudyRecord
+
+        client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        return StudyRecord(client, self._experiment_id(client), results)
+
+    def _experiment_id(self, client: "MlflowClient") -> str:
+        found = client.get_experiment_by_name(self._experiment)
+        if found is None:
+            location = default_artifacts(self._uri, self._artifact_dir)
+            return str(
+                client.create_experiment(self._experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)
+            )
+        if found.lifecycle_stage != "active":
+            raise RuntimeError(
+                f"the experiment {self._experiment!r} was deleted there; restore it or set tracker.experiment"
+            )
+        return str(found.experiment_id)
+
+    def _check_reachable(self) -> None:
+        """Asks a server for a sign of life, since MLflow's own client would try for minutes."""
+        if not self._uri.lower().startswith(("http://", "https://")):
+            return
+        import requests
+
+        requests.get(self._uri.rstrip("/") + "/health", timeout=_REACHABLE_TIMEOUT_S)
+
+
+@contextmanager
+def quiet_migrations() -> Iterator[None]:
+    """Silences the hundred lines at INFO level that creating MLflow's tables prints to the terminal."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,96 @@
+"""One thread that writes a study's latest state to somewhere slow, and never stops the search."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from search.results import Results
+
+Phase = Literal["running", "finished", "interrupted"]
+Write = Callable[[Results, Phase, Callable[[], None]], None]
+_LONGEST_PAUSE_S = 30.0
+
+
+class Writer:
+    """Hands the newest state to `write` on a thread of its own, again and again until it is written.
+
+    Only the newest state waits: it holds everything that the ones before it held, so a tracker that was down for
+    an hour has one thing to catch up with, and nothing piles up.
+
+    Args:
+        write: Writes a state; called again with the same or a newer one if it raises, so it must skip what is
+            there already. It calls its last argument whenever it gets on.
+        retries: Attempts after the first one that `close` grants a failing tracker.
+        backoff_s: First pause after a failure; doubles up to half a minute.
+    """
+
+    def __init__(self, write: Write, retries: int, backoff_s: float) -> None:
+        self._write, self._retries, self._backoff_s = write, retries, backoff_s
+        self._condition = threading.Condition()
+        self._waiting: tuple[Results, Phase] | None = None
+        self._is_closing = False
+        self._error: Exception | None = None
+        self._last_beat = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="paredown-tracker", daemon=True)
+        self._thread.start()
+
+    def put(self, results: Results, phase: Phase) -> None:
+        """Makes `results` the state to write; returns at once."""
+        with self._condition:
+            self._waiting = (results, phase)
+            self._condition.notify()
+
+    def close(self, timeout_s: float) -> Exception | None:
+        """Waits until the newest state is written, or until `timeout_s` seconds go by without progress.
+
+        Returns:
+            The last error if something could not be written, else None.
+        """
+        with self._condition:
+            self._is_closing = True
+            self._last_beat = time.monotonic()
+            self._condition.notify()
+        while self._thread.is_alive():
+            self._thread.join(0.05)
+            if time.monotonic() - self._last_beat > timeout_s:
+                return self._error or TimeoutError(f"no answer for {timeout_s:g} s")
+        return self._error
+
+    def _beat(self) -> None:
+        self._last_beat = time.monotonic()
+
+    def _run(self) -> None:
+        failures = failures_while_closing = 0
+        while True:
+            with self._condition:
+                self._condition.wait_for(lambda: self._waiting is not None or self._is_closing)
+                job, self._waiting = self._waiting, None
+                closing = self._is_closing
+            if job is None:
+                return
+            self._error = self._attempt(job)
+            if self._error is None:
+                failures = failures_while_closing = 0
+                continue
+            failures += not closing
+            failures_while_closing += closing
+            if failures_while_closing > self._retries:
+                return
+            doublings = min((failures_while_closing if closing else failures) - 1, 20)
+            self._pause(min(_LONGEST_PAUSE_S, self._backoff_s * 2**doublings), job)
+
+    def _attempt(self, job: tuple[Results, Phase]) -> Exception | None:
+        try:
+            self._write(*job, self._beat)
+        except Exception as error:  # whatever a tracker raises, the search goes on
+            return error
+        self._beat()
+        return None
+
+    def _pause(self, seconds: float, job: tuple[Results, Phase]) -> None:
+        """Waits, but no longer than until `close` is called; then queues the job again, unless a newer one waits."""
+        with self._condition:
+            was_closing = self._is_closing
+            self._condition.wait_for(lambda: self._is_closing and not was_closing, timeout=seconds)
+            self._waiting = self._waiting or job

@@ -1,0 +1,104 @@
+"""What every model source must keep to. A new one's test inherits this class and supplies the `source` fixture."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spaces.artifact import Artifact
+from spaces.cache import Cache
+from spaces.models.base import LoadContext, ModelSource
+from spaces.models.export import ExportStage
+from spaces.models.layers import QUANTIZABLE, layers
+from spaces.models.opset import run
+from spaces.stage import StageContext
+
+
+class ModelSourceConformance:
+    """Inherit it in a test module::
+
+        class TestMyModel(ModelSourceConformance):
+            @pytest.fixture
+            def source(self) -> ModelSource:
+                return MyModel(...)
+
+    A source that trains overrides the `context` fixture, too.
+    """
+
+    @pytest.fixture
+    def source(self) -> ModelSource:
+        """Returns the source under test."""
+        raise NotImplementedError("supply a fixture `source` that returns the model source")
+
+    @pytest.fixture
+    def context(self, tmp_path: Path) -> LoadContext:
+        """Returns what the source may use."""
+        return LoadContext(train=None, cache_dir=tmp_path)
+
+    def test_loading_is_deterministic(self, source: ModelSource, context: LoadContext) -> None:
+        """The same file (or seed) gives the same digest, and the caller's random state stays as it was."""
+        import torch
+
+        before = torch.random.get_rng_state()
+        assert source.load(context).digest == source.load(context).digest
+        assert torch.equal(before, torch.random.get_rng_state())
+
+    def test_artifact_survives_pickling(self, source: ModelSource, context: LoadContext) -> None:
+        """A worker process gets a network that computes the same."""
+        artifact = source.load(context)
+        copy = pickle.loads(pickle.dumps(artifact))  # noqa: S301 (our own bytes)
+        x = _inputs(artifact, 2)
+        np.testing.assert_array_equal(outputs_of(copy, x), outputs_of(artifact, x))
+
+    def test_export_agrees_with_the_network(self, source: ModelSource, context: LoadContext) -> None:
+        """The exported file computes the same on batches of 1 and 7, and has the form that later stages expect."""
+        artifact = source.load(context)
+        exported = ExportStage().apply(artifact, {}, StageContext(None, Cache()))
+        assert exported.input.shape == artifact.input.shape
+        assert_exported_form(exported)
+        for n in (1, 7):
+            x = _inputs(artifact, n)
+            wanted, got = outputs_of(artifact, x), outputs_of(exported, x)
+            assert got.shape == wanted.shape
+            assert len(got) == n
+            assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+        if not isinstance(artifact.model, bytes):
+            assert {layer.name for layer in layers(exported.proto())} <= set(artifact.model.state_dict())
+
+
+def assert_exported_form(artifact: Artifact) -> None:
+    """Asserts that a file is as `ExportStage` promises: checked, nodes named, weights and nothing else constant."""
+    import onnx
+
+    proto = artifact.proto()
+    onnx.checker.check_model(proto, full_check=True)
+    names = [node.name for node in proto.graph.node]
+    assert all(names)
+    assert len(set(names)) == len(names)
+    kinds = [node.op_type for node in proto.graph.node]
+    assert not {"Constant", "Identity", "Dropout"} & set(kinds)
+    initializers = {i.name for i in proto.graph.initializer}
+    assert not initializers & {i.name for i in proto.graph.input}
+    made = {n.op_type: n for n in proto.graph.node if n.input and set(n.input) <= initializers}
+    assert not made, f"not folded: {list(made)}"
+    weighted = sum(kind in QUANTIZABLE for kind in kinds)
+    assert len(layers(proto)) <= weighted  # a MatMul of two activations has no weight
+    assert not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, "the batch axis is not free"
+
+
+def outputs_of(artifact: Artifact, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the outputs `(n, ...)` of a torch or ONNX artifact on inputs `(n, *input.shape)`."""
+    if isinstance(artifact.model, bytes):
+        return run(artifact.proto(), artifact.input, x)
+    import torch
+
+    assert not artifact.model.training
+    with torch.no_grad():
+        result: NDArray[np.float32] = artifact.model(torch.from_numpy(x)).numpy()
+    return result
+
+
+def _inputs(artifact: Artifact, n: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((n, *artifact.input.shape)).astype(np.float32)

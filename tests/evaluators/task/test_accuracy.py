@@ -1,0 +1,163 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evaluators.base import Evaluator, Reference
+from evaluators.task import accuracy
+from evaluators.task.accuracy import AccuracyEvaluator, reference_outputs
+from evaluators.testing import EvaluatorConformance, RandomSplit, model_from_text, tiny_context, tiny_model
+from spaces.errors import ConfigError, EvaluationError, TimeLimitError
+
+
+class TestConformance(EvaluatorConformance):
+    def make_evaluator(self) -> Evaluator:
+        return AccuracyEvaluator(batch_size=8)
+
+
+class Confidence:
+    """A metric that is not 0 or 1: minus the distance of the first output from the label."""
+
+    name = "closeness"
+    unit = "points"
+    scale = 1.0
+
+    def per_example(self, outputs, labels):
+        return -np.abs(outputs[:, 0] - labels).astype(float)
+
+
+def values(evaluation):
+    return {m.name: m.value for m in evaluation.measurements}
+
+
+def test_the_reference_judged_by_itself():
+    context = tiny_context()
+    found = values(AccuracyEvaluator().evaluate(tiny_model(), context))
+    assert found["top1_drop"] == 0
+    assert found["agreement"] == 100
+    assert found["output_sqnr_db"] == 200
+    assert found["file_bytes"] == len(tiny_model().onnx_bytes)
+    assert found["top1_low"] < found["top1"] < found["top1_high"]
+    assert found["top1_drop_low"] < 0 < found["top1_drop_high"]
+
+
+def test_metric_and_drop_are_those_of_the_outputs():
+    context = tiny_context(n=200)
+    candidate = tiny_model(weight_bits=4)
+    outputs = reference_outputs(candidate, context.split)
+    labels = next(context.split.batches(200))[1]
+    right = outputs.argmax(1) == labels
+    wanted = context.reference.outputs.argmax(1) == labels
+    found = values(AccuracyEvaluator().evaluate(candidate, context))
+    assert found["top1"] == pytest.approx(100 * right.mean())
+    assert found["top1_drop"] == pytest.approx(100 * (wanted.mean() - right.mean()))
+    assert found["top1_drop_low"] < found["top1_drop"] < found["top1_drop_high"]
+    same = outputs.argmax(1) == context.reference.outputs.argmax(1)
+    assert found["agreement"] == pytest.approx(100 * same.mean())
+    noise = np.sum((outputs - context.reference.outputs) ** 2) / np.sum(context.reference.outputs**2)
+    assert found["output_sqnr_db"] == pytest.approx(-10 * np.log10(noise), rel=1e-3)
+
+
+def test_a_worse_model_has_a_drop_above_zero():
+    context = tiny_context(n=100)
+    split = replace_labels(context.split, context.reference.outputs.argmax(1))
+    found = values(AccuracyEvaluator().evaluate(tiny_model(weight_bits=4), replace(context, split=split)))
+    assert found["top1_drop"] == pytest.approx(100 - found["top1"])
+    assert found["top1_drop"] > 0
+
+
+def replace_labels(split, labels):
+    class Labelled(RandomSplit):
+        def batches(self, batch_size, limit=None):
+            start = 0
+            for inputs, _ in super().batches(batch_size, limit):
+                yield inputs, labels[start : start + len(inputs)]
+                start += len(inputs)
+
+    return Labelled(len(split))
+
+
+def test_metrics_that_are_not_right_or_wrong():
+    context = replace(tiny_context(), metric=Confidence())
+    evaluation = AccuracyEvaluator().evaluate(tiny_model(weight_bits=8), context)
+    found = values(evaluation)
+    assert found["closeness_low"] < found["closeness"] < found["closeness_high"]
+    assert {m.unit for m in evaluation.measurements if m.name.startswith("closeness")} == {"points"}
+
+
+def test_one_example_has_no_interval():
+    found = values(AccuracyEvaluator().evaluate(tiny_model(), tiny_context(n=1)))
+    assert "top1" in found
+    assert "top1_low" not in found
+
+
+def test_a_single_output_has_no_agreement():
+    model = model_from_text(
+        "g (float[n,3,8,8] input) => (float[n,1,1,1] output) { output = ReduceMean(input, axes) }",
+        {"axes": np.array([1, 2, 3])},
+    )
+    found = values(AccuracyEvaluator().evaluate(model, replace(tiny_context(model), metric=Confidence())))
+    assert "agreement" not in found
+    assert found["output_sqnr_db"] == 200
+
+
+def test_results_do_not_depend_on_the_batch_size():
+    context = tiny_context()
+    by_size = [values(AccuracyEvaluator(batch_size=b).evaluate(tiny_model(8), context)) for b in (5, 32)]
+    assert by_size[0] == pytest.approx(by_size[1], rel=1e-4)
+
+
+def test_nan_from_a_model_fails_the_trial_and_says_how_many():
+    broken = model_from_text(
+        """g (float[n,3,8,8] input) => (float[n,192] output) {
+            root = Sqrt(input)
+            output = Flatten(root)
+        }""",
+        {},
+    )
+    with pytest.raises(EvaluationError, match="not finite .* for 32 of 32 examples"):
+        AccuracyEvaluator().evaluate(broken, tiny_context())
+
+
+def test_nan_from_a_metric_is_an_error():
+    class Broken(Confidence):
+        def per_example(self, outputs, labels):
+            return np.full(len(outputs), np.nan)
+
+    with pytest.raises(EvaluationError, match="closeness is not finite for 32 of 32"):
+        AccuracyEvaluator().evaluate(tiny_model(), replace(tiny_context(), metric=Broken()))
+
+
+def test_a_reference_of_another_split_is_refused():
+    context = tiny_context()
+    other = Reference(context.reference.artifact, context.reference.outputs[:5])
+    with pytest.raises(EvaluationError, match="outputs of 5 examples, but the split has 32"):
+        AccuracyEvaluator().evaluate(tiny_model(), replace(context, reference=other))
+
+
+def test_layers_explain_but_never_fail_a_trial(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(accuracy, "layer_sqnr", broken)
+    evaluation = AccuracyEvaluator().evaluate(tiny_model(8), tiny_context())
+    assert "top1" in values(evaluation)
+    assert evaluation.details == {"layers": [], "layers_absent_because": "RuntimeError: no idea"}
+    assert AccuracyEvaluator(sqnr_images=0).evaluate(tiny_model(8), tiny_context()).details == {}
+
+
+def test_a_time_limit_is_never_swallowed(monkeypatch):
+    def late(*_):
+        raise TimeLimitError("too late")
+
+    monkeypatch.setattr(accuracy, "layer_sqnr", late)
+    with pytest.raises(TimeLimitError):
+        AccuracyEvaluator().evaluate(tiny_model(8), tiny_context())
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"batch_size": 0}, {"threads": 0}, {"confidence": 1.0}, {"sqnr_images": -1}]
+)
+def test_senseless_arguments_are_refused(arguments):
+    with pytest.raises(ConfigError, match=next(iter(arguments))):
+        AccuracyEvaluator(**arguments)

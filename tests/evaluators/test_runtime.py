@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from evaluators.runtime import reference_outputs, run_split
+from evaluators.testing import RandomSplit, model_from_text, tiny_model
+from spaces.artifact import Artifact, InputSpec
+from spaces.errors import EvaluationError
+
+
+def test_outputs_do_not_depend_on_the_batch_size():
+    model, split = tiny_model(), RandomSplit(10)
+    outputs, labels = run_split(model, split, batch_size=10, threads=1)
+    assert outputs.shape == (10, 5)
+    assert outputs.dtype == np.float32
+    assert labels.dtype == np.int64
+    for batch_size in (1, 3, 256):
+        again, _ = run_split(model, split, batch_size, threads=1)
+        np.testing.assert_allclose(again, outputs, rtol=1e-5)
+    np.testing.assert_array_equal(reference_outputs(model, split, 10), outputs)
+
+
+def test_a_fixed_batch_is_filled_up_and_cut_again():
+    free, fixed = tiny_model(), tiny_model(batch=4)
+    wanted = reference_outputs(free, RandomSplit(10), batch_size=4)
+    np.testing.assert_allclose(reference_outputs(fixed, RandomSplit(10)), wanted, rtol=1e-5)
+
+
+def test_outputs_of_any_rank_become_rows():
+    model = model_from_text("g (float[n,3,8,8] input) => (float[n,3,8,8] output) { output = Neg(input) }", {})
+    assert reference_outputs(model, RandomSplit(6)).shape == (6, 192)
+
+
+def test_half_precision_inputs_are_cast():
+    model = model_from_text(
+        "g (float16[n,3,8,8] input) => (float16[n,3,8,8] output) { output = Neg(input) }", {}
+    )
+    found = reference_outputs(model, RandomSplit(6))
+    assert found.dtype == np.float32
+
+
+def test_not_finite_outputs_are_counted():
+    text = "g (float[n,3,8,8] input) => (float[n,3,8,8] output) { output = Log(input) }"
+    inputs = next(RandomSplit(50, (3, 8, 8)).batches(50))[0]
+    bad = int((inputs <= 0).any(axis=(1, 2, 3)).sum())
+    with pytest.raises(EvaluationError, match=rf"not finite \(NaN or infinite\) for {bad} of 50 examples"):
+        reference_outputs(model_from_text(text, {}), RandomSplit(50))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Artifact.onnx(b"not a model", InputSpec((3, 8, 8))), "cannot load the model"),
+        (
+            model_from_text("g (float[n,7] input) => (float[n,7] output) { output = Relu(input) }", {}),
+            r"cannot run the model on inputs of shape \(6, 3, 8, 8\)",
+        ),
+        (
+            model_from_text(
+                "g (int64[n,3,8,8] input) => (int64[n,3,8,8] output) { output = Neg(input) }", {}
+            ),
+            "'input' must be float32 or float16",
+        ),
+        (
+            model_from_text("g (float[n] a, float[n] b) => (float[n] output) { output = Add(a, b) }", {}),
+            "must have one input, but it has 2: a, b",
+        ),
+        (
+            model_from_text(
+                "g (float[n,3,8,8] input) => (float output) { output = ReduceMax<keepdims=0>(input) }", {}
+            ),
+            r"yields a tensor of shape \(\) for 6 examples",
+        ),
+    ],
+    ids=["damaged", "shape", "dtype", "inputs", "rows"],
+)
+def test_models_that_do_not_fit_say_why(model, message):
+    with pytest.raises(EvaluationError, match=message):
+        reference_outputs(model, RandomSplit(6))
+
+
+def test_an_empty_split_is_an_error():
+    with pytest.raises(EvaluationError, match="no examples"):
+        reference_outputs(tiny_model(), RandomSplit(0))

@@ -1,0 +1,46 @@
+import threading
+import time
+
+from search.executors.machine_lock import MachineLock
+
+
+def test_timing_waits_for_computing_and_keeps_others_out(tmp_path):
+    lock, events = MachineLock(tmp_path), []
+    inside = threading.Event()
+
+    def time_something():
+        inside.wait()
+        with lock.exclusive():
+            events.append("timing")
+            time.sleep(0.05)
+            events.append("timed")
+
+    def compute_later():
+        time.sleep(0.1)
+        with lock.shared():
+            events.append("late computing")
+
+    threads = [threading.Thread(target=time_something), threading.Thread(target=compute_later)]
+    for thread in threads:
+        thread.start()
+    with lock.shared():
+        inside.set()
+        time.sleep(0.2)
+        events.append("computed")
+    for thread in threads:
+        thread.join()
+    # the timing waited for the first computation, and the late one waited for the timing, not the other way round
+    assert events == ["computed", "timing", "timed", "late computing"]
+
+
+def test_computing_is_shared(tmp_path):
+    lock = MachineLock(tmp_path)
+    with lock.shared(), lock.shared():
+        pass
+
+
+def test_it_survives_pickling(tmp_path):
+    import pickle
+
+    with pickle.loads(pickle.dumps(MachineLock(tmp_path))).exclusive():
+        pass

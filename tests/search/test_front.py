@@ -1,0 +1,87 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluators.base import Measurement
+from search.front import Volume, hypervolume, overall_best, pareto_front, picks
+from search.results import Constraint, Objective, TrialRecord
+from spaces.candidate import Candidate
+
+AXES = (Objective("metric.top1", "maximize"), Objective("cost.board.latency_ms", "minimize"))
+
+
+def record(number, top1, latency_ms, state="complete", **metrics):
+    measured = [Measurement("top1", top1, "%", "measured"), Measurement("latency_ms", latency_ms, "ms", "modelled", "board")]
+    measured += [Measurement(name, value, "", "measured") for name, value in metrics.items()]
+    return TrialRecord(number, state, "", Candidate({"n": number}), tuple(measured))
+
+
+points = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
+
+
+@given(points)
+def test_nothing_on_the_front_is_dominated_and_all_else_is(pairs):
+    records = [record(i, float(a), float(b)) for i, (a, b) in enumerate(pairs)]
+    front = [pairs[n] for n in pareto_front(records, AXES)]
+    assert len(set(front)) == len(front)
+    for a, b in itertools.product(front, repeat=2):
+        assert not (a != b and a[0] >= b[0] and a[1] <= b[1])
+    for pair in pairs:
+        assert any(best[0] >= pair[0] and best[1] <= pair[1] for best in front)
+    assert [-a for a, _ in front] == sorted(-a for a, _ in front)
+
+
+def test_only_feasible_and_finite_trials_count():
+    records = [record(0, 99, 1, state="infeasible"), record(1, float("nan"), 1), record(2, 50, 5), record(3, 50, 5)]
+    assert pareto_front(records, AXES) == (2,)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4).flatmap(lambda d: st.lists(st.lists(st.integers(0, 4), min_size=d, max_size=d), min_size=1, max_size=7)))
+def test_hypervolume_counts_the_dominated_cells(rows):
+    """On a grid of whole numbers the volume is the number of unit cells that some point dominates."""
+    grid = np.array(rows, dtype=float)
+    reference = np.full(grid.shape[1], 4.0)
+    cells = itertools.product(range(4), repeat=grid.shape[1])
+    counted = sum(any(all(p <= c for p, c in zip(row, cell, strict=True)) for row in rows) for cell in cells)
+    assert hypervolume(grid, reference) == pytest.approx(counted)
+
+
+def test_volume_is_scaled_by_the_baseline():
+    limit = Constraint("drop", "metric.top1_drop", "max", 2.0)
+    volume = Volume(AXES, [limit], {"metric.top1": 90.0, "cost.board.latency_ms": 10.0})
+    assert volume.defined
+    # as good as float at half its latency: half of the unit square
+    assert volume.of([record(0, 90.0, 5.0)]) == pytest.approx(0.5)
+    assert volume.of([record(0, 89.0, 5.0)]) == pytest.approx(0.25)
+    assert volume.of([record(0, 88.0, 5.0)]) == 0.0
+    assert volume.of([record(0, 90.0, 11.0)]) == 0.0
+    assert not Volume(AXES[:1], [], {"metric.top1": 90.0}).defined
+    assert not Volume(AXES, [], {"metric.top1": 90.0}).defined
+
+
+def test_the_pick_is_the_fastest_that_meets_the_limit_on_the_drop():
+    records = [record(0, 90.0, 5.0), record(1, 89.0, 2.0)]
+    limit = Constraint("drop", "metric.top1_drop", "max", 2.0)
+    (pick,) = picks(records, AXES, [limit], ["board", "other"])
+    assert (pick.device, pick.number) == ("board", 1)
+    assert overall_best(records, AXES, [limit], [pick])[0] == 1
+
+
+def test_without_a_limit_the_pick_cannot_be_told_from_the_best():
+    def uncertain(number, top1, latency_ms):
+        return record(number, top1, latency_ms, top1_drop=91 - top1, top1_drop_high=91 - top1 + 0.6)
+
+    records = [uncertain(0, 90.0, 5.0), uncertain(1, 89.6, 3.0), uncertain(2, 85.0, 1.0)]
+    (pick,) = picks(records, AXES, [], ["board"])
+    assert pick.number == 1
+    assert "cannot be told from the best" in pick.why
+
+
+def test_best_of_a_single_objective_and_of_nothing():
+    records = [record(0, 90.0, 5.0), record(1, 91.0, 6.0)]
+    assert overall_best(records, AXES[:1], [], [])[0] == 1
+    assert overall_best([], AXES, [], []) == (None, "no trial met the constraints")

@@ -1,0 +1,41 @@
+import pytest
+
+from search.executors.processes import ProcessesExecutor
+from search.instantiate import check_targets, instantiate
+from spaces.errors import ConfigError, UntrustedTargetError
+
+PROCESSES = "search.executors.processes.ProcessesExecutor"
+
+
+def test_makes_the_object_with_its_keys():
+    made = instantiate({"_target_": PROCESSES, "workers": 3}, "executor", ())
+    assert isinstance(made, ProcessesExecutor)
+    assert made.slots == 3
+
+
+def test_extra_arguments_are_passed_only_where_they_are_taken():
+    assert instantiate({"_target_": PROCESSES}, "executor", (), workers=2, seed=1).slots == 2
+
+
+@pytest.mark.parametrize(
+    ("section", "error", "text"),
+    [
+        ({"_target_": PROCESSES, "worker": 3}, ConfigError, "Unknown key 'worker' in executor.*'workers'"),
+        ({"_target_": PROCESSES, "workers": "three"}, ConfigError, "executor.workers must be a whole number or null"),
+        ({"_target_": PROCESSES, "workers": True}, ConfigError, "executor.workers must be"),
+        ({"_target_": PROCESSES, "workers": "???"}, ConfigError, "executor.workers must be given"),
+        ({"workers": 3}, ConfigError, "must name a class"),
+        ({"_target_": "os.system", "command": "x"}, UntrustedTargetError, "executor._target_.*trusted_modules"),
+        ({"_target_": "searching.x"}, UntrustedTargetError, "outside the trusted"),
+        ({"_target_": "search.executors.processes.os.kill"}, UntrustedTargetError, "executor"),
+    ],
+)
+def test_mistakes_are_told(section, error, text):
+    with pytest.raises(error, match=text):
+        instantiate(section, "executor", ())
+
+
+def test_every_target_of_a_config_is_checked_before_anything_is_made():
+    check_targets({"a": [{"_target_": PROCESSES}], "b": {"c": {"_target_": "mine.X"}}}, ["mine"])
+    with pytest.raises(UntrustedTargetError, match=r"a\[1\]\._target_"):
+        check_targets({"a": [{"_target_": PROCESSES}, {"_target_": "builtins.eval"}]}, [])

@@ -1,0 +1,271 @@
+import json
+import logging
+import math
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from search.report.testing import fake_results
+from search.tracking.mlflow_tracker import MlflowTracker
+from search.tracking.testing import TrackerConformance, first, odd_results, play
+from spaces.candidate import Candidate
+from spaces.errors import ConfigError
+
+# Only the dependencies of MLflow warn here: SQLAlchemy, pydantic and the like deprecate things that it still uses.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
+]
+
+
+class TestConformance(TrackerConformance):
+    @pytest.fixture
+    def make(self, uri):
+        return lambda: MlflowTracker(uri)
+
+
+def client_of(uri):
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri, registry_uri=uri)
+
+
+def runs_of(uri, experiment="paredown"):
+    """The parents, and the children by trial number."""
+    client = client_of(uri)
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=500)
+    parents = [r for r in found if "paredown.study" in r.data.tags]
+    children = [r for r in found if "paredown.trial" in r.data.tags]
+    return client, parents, children
+
+
+def log_whole(uri, results):
+    tracker = MlflowTracker(uri)
+    play(tracker, results)
+    tracker.finish(results)
+    tracker.close()
+
+
+def write_models(results):
+    import onnx
+    from onnx import TensorProto, helper
+
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 3, 4, 4]) for n in ("input", "output")]
+    graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    for number in results.front:
+        results.model_path(number).parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, results.model_path(number))
+
+
+def test_every_trial_is_a_child_with_its_values(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 12)
+    log_whole(uri, results)
+    client, (parent,), children = runs_of(uri)
+    assert sorted(int(c.data.tags["paredown.trial"]) for c in children) == list(range(12))
+    assert parent.info.status == "FINISHED"
+    for child in children:
+        record = results.trial(int(child.data.tags["paredown.trial"]))
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.run_name == f"trial {record.number} · {record.state}"
+        assert child.info.status == ("FAILED" if record.state == "failed" else "FINISHED")
+        assert {k: v for k, v in child.data.metrics.items() if k[:5] in ("metri", "cost.")} == record.values()
+        assert child.data.params["prune.ratio"] == str(record.candidate["prune.ratio"])
+        assert child.data.tags["state"] == record.state
+        assert child.data.tags["on_front"] == str(record.number in results.front).lower()
+        assert all(child.data.tags[f"source.{m.column}"] == m.source for m in record.measurements)
+
+
+def test_the_candidate_is_logged_whole_with_its_layers(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 3)
+    log_whole(uri, results)
+    client, _, children = runs_of(uri)
+    child = next(c for c in children if c.data.tags["paredown.trial"] == "1")
+    whole = json.loads(Path(client.download_artifacts(child.info.run_id, "candidate.json", tmp_path)).read_text())
+    assert Candidate(whole["candidate"]) == results.trial(1).candidate
+    assert whole["details"]["layers"] == results.trial(1).details["layers"]
+    assert {m["name"] for m in whole["measurements"]} == {m.name for m in results.trial(1).measurements}
+
+
+def test_the_parent_tells_the_story(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 12)
+    for name in ("trials.csv", "report.html"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("x")
+    log_whole(uri, results)
+    client, (parent,), _ = runs_of(uri)
+    note = parent.data.tags["mlflow.note.content"]
+    assert f"Ship trial {results.picks[0].number} to host" in note
+    assert results.command in note
+    assert "**The front**" in note
+    assert parent.data.metrics["baseline.metric.top1"] == 98.0
+    assert parent.data.metrics["best.metric.top1"] == results.trial(results.best).values()["metric.top1"]
+    history = client.get_metric_history(parent.info.run_id, "hypervolume")
+    assert [(m.step, m.value) for m in history] == list(enumerate(results.hypervolumes))
+    table = json.loads(Path(client.download_artifacts(parent.info.run_id, "front.json", tmp_path)).read_text())
+    assert [row[0] for row in table["data"]] == [str(n) for n in results.front]
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {"front.json", "trials.csv", "report.html"}
+
+
+def test_secrets_are_not_logged(uri, tmp_path):
+    results = replace(fake_results(tmp_path / "out", 1), command="paredown tracker.uri=postgresql://u:hunter2@h/d")
+    log_whole(uri, results)
+    _, (parent,), _ = runs_of(uri)
+    assert "hunter2" not in str(parent.to_dictionary())
+
+
+def test_chosen_models_are_logged_once_with_a_signature(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 12)
+    write_models(results)
+    log_whole(uri, results)
+    tracker = MlflowTracker(uri)
+    tracker.start(results)
+    tracker.finish(results)
+    tracker.close()
+    client, (parent,), _ = runs_of(uri)
+    models = client.search_logged_models([parent.info.experiment_id])
+    wanted = {results.best, *(p.number for p in results.picks)}
+    assert sorted(m.name for m in models) == sorted(f"trial_{n}" for n in wanted)
+    assert {m.source_run_id for m in models} == {parent.info.run_id}
+    from mlflow.models import Model
+
+    described = Model.load(str(Path(models[0].artifact_location.removeprefix("file://")) / "MLmodel"))
+    assert described.signature.inputs.input_names() == ["input"]
+    assert described.signature.inputs.inputs[0].shape == (-1, 3, 4, 4)
+    assert "onnx" in described.flavors
+
+
+def test_resuming_adds_what_is_missing_and_repeats_nothing(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 10)
+    tracker = MlflowTracker(uri)
+    play(tracker, first(results, 4))
+    tracker.close()
+    _, (parent,), children = runs_of(uri)
+    assert parent.info.status == "KILLED"
+    assert len(children) == 4
+    log_whole(uri, results)  # starts from nothing done: a fresh study in the same folder
+    _, parents, children = runs_of(uri)
+    assert len(parents) == 2
+    assert len(children) == 14
+    again = MlflowTracker(uri)
+    again.start(results)
+    again.finish(results)
+    again.close()
+    client, parents, children = runs_of(uri)
+    assert len(parents) == 2
+    assert len(children) == 14
+
+
+def test_trials_that_were_lost_in_a_hard_kill_are_filled_in(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 9)
+    tracker = MlflowTracker(uri)
+    play(tracker, first(results, 3))
+    tracker.close()
+    client, (parent,), children = runs_of(uri)
+    # As after a kill: the parent runs, one child is half written, trials 3 to 5 never arrived.
+    client.update_run(parent.info.run_id, status="RUNNING")
+    client.update_run(children[0].info.run_id, status="RUNNING")
+    again = MlflowTracker(uri)
+    play(again, results, start=6)
+    again.finish(results)
+    again.close()
+    client, (parent,), children = runs_of(uri)
+    assert parent.info.status == "FINISHED"
+    assert sorted(int(c.data.tags["paredown.trial"]) for c in children) == list(range(9))
+    assert all(c.info.status in ("FINISHED", "FAILED") for c in children)
+    steps = [m.step for m in client.get_metric_history(parent.info.run_id, "hypervolume")]
+    assert steps == list(range(9))
+
+
+def test_front_tags_follow_the_front(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 6)
+    tracker = MlflowTracker(uri)
+    play(tracker, results)
+    tracker.finish(replace(results, front=(results.front[-1],), best=None, picks=()))
+    tracker.close()
+    _, _, children = runs_of(uri)
+    tagged = [int(c.data.tags["paredown.trial"]) for c in children if c.data.tags["on_front"] == "true"]
+    assert tagged == [results.front[-1]]
+
+
+def test_odd_names_and_values_arrive(uri, tmp_path):
+    results = odd_results(tmp_path / "out")
+    log_whole(uri, results)
+    client, _, children = runs_of(uri)
+    child = next(c for c in children if c.data.tags["paredown.trial"] == "0")
+    assert child.data.params["bits/stem/conv_0"] == "4"
+    assert len(child.data.params) == len(results.trial(0).candidate)
+    assert all(math.isfinite(v) for v in child.data.metrics.values())
+    assert child.data.tags["not_finite.metric.sqnr_db"] == "nan"
+    assert child.data.tags["reason"].endswith("(cut)")
+    assert len(child.data.tags["reason"]) <= 8000
+
+
+def test_a_changed_config_does_not_break_a_resumed_study(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 3)
+    log_whole(uri, results)
+    more = replace(results, config={**results.config, "study": {"name": "digits", "n_trials": 99}})
+    tracker = MlflowTracker(uri)
+    tracker.start(more)
+    tracker.finish(more)
+    tracker.close()
+    _, (parent,), _ = runs_of(uri)
+    assert parent.data.params["config.study.n_trials"] == "24"
+    assert parent.data.tags["now.config.study.n_trials"] == "99"
+
+
+def test_a_server_that_is_down_warns_once_and_stops_nothing(tmp_path, caplog):
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://user:hunter2@127.0.0.1:{taken.getsockname()[1]}"
+        tracker = MlflowTracker(uri, retries=1, backoff_s=0.05)
+        before = time.monotonic()
+        with caplog.at_level(logging.WARNING, logger="search.tracking"):
+            play(tracker, fake_results(tmp_path, 5))
+            tracker.finish(fake_results(tmp_path, 5))
+            tracker.close()
+    assert time.monotonic() - before < 30
+    messages = [r.getMessage() for r in caplog.records if r.name.startswith("search.tracking")]
+    assert len(messages) == 1
+    assert "did not take everything" in messages[0]
+    assert "hunter2" not in messages[0]
+
+
+def test_a_deleted_experiment_warns(uri, tmp_path, caplog):
+    client = client_of(uri)
+    client.delete_experiment(client.create_experiment("gone", artifact_location=(tmp_path / "a").as_uri()))
+    tracker = MlflowTracker(uri, experiment="gone", retries=0, backoff_s=0.01)
+    tracker.start(fake_results(tmp_path / "out", 1))
+    tracker.close()
+    assert "was deleted" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"uri": "sqlite:////nowhere/at/all/mlflow.db"},
+        {"uri": "ftp://host/x"},
+        {"uri": "http://"},
+        {"uri": "./mlruns"},
+        {"uri": "file:///tmp/mlruns"},
+        {"uri": "sqlite://"},
+        {"uri": "sqlite:///:memory:"},
+        {"uri": ""},
+        {"experiment": " "},
+        {"retries": -1},
+        {"backoff_s": 0},
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(tmp_path, settings):
+    good = {"uri": f"sqlite:///{tmp_path / 'm.db'}"}
+    with pytest.raises(ConfigError, match=r"tracker\."):
+        MlflowTracker(**{**good, **settings}).start(fake_results(tmp_path, 1))
+
+
+def test_credentials_are_kept_out_of_messages(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        MlflowTracker("ftp://me:hunter2@host").start(fake_results(tmp_path, 1))
+    assert "hunter2" not in str(caught.value)
