@@ -42,9 +42,11 @@ def paired_proportion_interval(
 ) -> Interval:
     """Interval for the difference of two proportions over the same examples, in [-1, 1].
 
-    Agresti, Min 2005, "Simple improved confidence intervals for comparing matched proportions", Statistics in
-    Medicine 24: Wald's interval after adding 1/2 to each of the four cells. Its coverage holds for small samples
-    and few discordant pairs, and unlike Wald's it has a width where there is none.
+    Bonett, Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+    data", Journal of Educational and Behavioral Statistics 37: Wald's interval after adding 1 to both discordant
+    counts. It holds its coverage for small samples and for few discordant pairs, even if all of them go one way, where
+    Wald's interval and gentler corrections fail (Fagerland, Lydersen, Laake 2014, "Recommended tests and confidence
+    intervals for paired binomial proportions", Statistics in Medicine 33).
 
     Args:
         only_first: Examples that only the first model gets right.
@@ -64,9 +66,9 @@ def paired_proportion_interval(
             f"(only_first={only_first}, only_second={only_second}, n={n})"
         )
     z = _quantile(confidence)
-    b, c, total = only_first + 0.5, only_second + 0.5, n + 2.0
-    difference = (b - c) / total
-    half = z * math.sqrt((b + c) - (b - c) ** 2 / total) / total
+    p_first, p_second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    difference = p_first - p_second
+    half = z * math.sqrt((p_first + p_second - difference**2) / (n + 2))
     return Interval(max(-1.0, difference - half), min(1.0, difference + half))
 
 
@@ -95,7 +97,7 @@ def paired_interval(
 ) -> Interval:
     """Interval for mean(first) - mean(second) of `(n,)` scores of the same examples.
 
-    Agresti and Min's if every score is 0 or 1, else the normal one of the differences.
+    Bonett and Price's if every score is 0 or 1, else the normal one of the differences.
 
     Raises:
         ValueError: The lengths differ, or there is no score.

@@ -63,7 +63,7 @@ def parse_seconds(value: object, where: str) -> float:
     Raises:
         ConfigError: The value is not a duration, or is negative.
     """
-    return _parse(value, _SECONDS, where, 'a duration such as 600, "10 min" or "1.5 h"')
+    return float(_parse(value, _SECONDS, where, 'a duration such as 600, "10 min" or "1.5 h"'))
 
 
 def _parse(value: object, units: dict[str, float] | dict[str, int], where: str, expected: str) -> float:

@@ -52,8 +52,8 @@ def read_npz(path: Path, *keys: str) -> list[NDArray[Any]]:
     Raises:
         InputError: The file is missing, damaged or foreign, or lacks a key.
     """
-    with reading(path, "an .npz file"):
-        loaded = np.load(path, allow_pickle=False)
+    with reading(path, "an .npz file"), path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise InputError(f"{path} is a single array; an .npz file with {', '.join(keys)} is needed")
         with loaded:
@@ -104,7 +104,7 @@ def unpickle_plain(data: bytes, path: object) -> Any:
         return _plain(_PlainUnpickler(BytesIO(data), encoding="bytes").load())
     except InputError:
         raise
-    except pickle.UnpicklingError as error:
+    except _RefusedError as error:
         raise InputError(f"{path} is refused: {error}") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise InputError(f"{path} is damaged, or no pickle: {type(error).__name__}") from error
@@ -140,6 +140,10 @@ def _latin1(text: str, _: str) -> bytes:
     return text.encode("latin1")
 
 
+class _RefusedError(Exception):
+    """The pickle names something that is not on the list."""
+
+
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = {
@@ -150,7 +154,7 @@ class _PlainUnpickler(pickle.Unpickler):
             ("_codecs", "encode"): _latin1,
         }
         if (module, name) not in known:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, but only plain arrays are allowed")
+            raise _RefusedError(f"it names {module}.{name}, but only plain arrays are allowed")
         return known[module, name]
 
 

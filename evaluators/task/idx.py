@@ -1,5 +1,6 @@
 """IDX files, as MNIST and Fashion-MNIST are published in (LeCun et al. 1998; Xiao et al. 2017, arXiv 1708.07747)."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,8 +90,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise InputError(f"{path} is no IDX file of unsigned bytes")
     start = 4 + 4 * data[3]
-    shape = tuple(np.frombuffer(data[4:start], ">u4").astype(int)) if len(data) >= start else (-1,)
-    if len(data) - start != np.prod(shape, dtype=object):
+    whole_header = len(data) >= start
+    shape = tuple(np.frombuffer(data[4:start], ">u4").tolist()) if whole_header else ()
+    if not whole_header or len(data) - start != math.prod(shape):
         raise InputError(
             f"{path} is truncated or damaged: its header tells shape {shape}, its size does not fit"
         )

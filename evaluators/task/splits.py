@@ -162,8 +162,7 @@ def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed:
     Raises:
         ConfigError: A size is negative, a part other than `train` would be empty, or more is asked for than there is.
     """
-    wanted = sum(size or 0 for size in sizes.values())
-    _check_sizes(n, sizes, wanted)
+    wanted = _check_sizes(n, sizes)
     order = _spread(np.zeros(n, np.int64) if labels is None else labels, seed)
     parts, start = {}, 0
     for name, size in sizes.items():
@@ -173,13 +172,15 @@ def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed:
     return parts
 
 
-def _check_sizes(n: int, sizes: Mapping[str, int | None], wanted: int) -> None:
+def _check_sizes(n: int, sizes: Mapping[str, int | None]) -> int:
+    """Returns how many examples the sizes ask for."""
     for name, size in sizes.items():
         least = 0 if name == "train" else 1
         if size is not None and (type(size) is not int or size < least):
             raise ConfigError(
                 f"task.{name} must be a whole number of examples, at least {least}, not {size!r}"
             )
+    wanted = sum(size or 0 for size in sizes.values())
     if wanted > n:
         asked = " + ".join(f"task.{name}={size}" for name, size in sizes.items() if size is not None)
         raise ConfigError(f"{asked} asks for {wanted} examples, but there are only {n}")
@@ -188,6 +189,7 @@ def _check_sizes(n: int, sizes: Mapping[str, int | None], wanted: int) -> None:
     )
     if empty is not None:
         raise ConfigError(f"task.{empty} would be empty: the other splits take all {n} examples")
+    return wanted
 
 
 def _spread(labels: Indices, seed: int) -> Indices:

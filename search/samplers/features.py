@@ -18,6 +18,9 @@ class Encoder:
     Choices, and numbers that take few values, become one column a value (1.0 where it is that value); other numbers stay
     as they are. A knob that is inactive is all zero, or NaN, which boosted trees treat as missing.
 
+    Columns are in the order of first appearance. That matters more than it should: among equally good splits XGBoost
+    takes the first column's.
+
     Args:
         candidates: All that will be encoded, at least as far as their values go.
         descriptors: All descriptors that will be encoded.
@@ -35,7 +38,7 @@ class Encoder:
                 self._column[name, kind, value] = len(self._column)
         self._numeric = {name for name, kind, _ in self._column if kind is None}
         self._numeric_columns = [self._column[name, None, None] for name in self._numeric]
-        self._descriptors = sorted({name for row in descriptors for name in row})
+        self._descriptors = list(dict.fromkeys(name for row in descriptors for name in row))
 
     @property
     def n_features(self) -> int:

@@ -36,7 +36,7 @@ class Pool:
         known = [row.descriptors for row in knowledge]
         # without other tasks the descriptors are the same everywhere: nothing to learn from
         self._encoder = Encoder(
-            [*candidates, *measured, *(row.params for row in knowledge)],
+            [*(row.params for row in knowledge), *candidates, *measured],
             [*known, self._descriptors] if knowledge else (),
         )
         self.features = self.encode(candidates)

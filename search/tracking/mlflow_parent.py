@@ -75,7 +75,7 @@ def runs(client: "MlflowClient", experiment_id: str, condition: str) -> "Iterato
     """Yields all runs, newest first; a single search stops at 1,000 without saying so."""
     token = None
     while True:
-        page = client.searchruns(
+        page = client.search_runs(
             [experiment_id],
             condition,
             max_results=1000,

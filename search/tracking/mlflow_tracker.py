@@ -1,6 +1,7 @@
 """MLflow: one parent run a study, one child run a trial, written by a thread that the search never waits for."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ class MlflowTracker(Tracker):
         self._retries, self._backoff_s, self._close_timeout_s = retries, backoff_s, close_timeout_s
         self._writer: Writer | None = None
         self._record: StudyRecord | None = None
+        self._at_start: Results | None = None
         self._latest: Results | None = None
         self._is_finished = False
 
@@ -77,7 +79,7 @@ class MlflowTracker(Tracker):
                 "tracker.retries must be >= 0, tracker.backoff_s and tracker.close_timeout_s > 0, not "
                 f"{self._retries}, {self._backoff_s} and {self._close_timeout_s}"
             )
-        self._record, self._is_finished = None, False
+        self._record, self._at_start, self._is_finished = None, results, False
         self._writer = Writer(self._write, self._retries, self._backoff_s)
         self._put(results, "running")
 
@@ -118,7 +120,8 @@ class MlflowTracker(Tracker):
         with quiet_migrations():
             self._check_reachable()
             if self._record is None:
-                self._record = self._open(results)
+                # What was done before this session says which run to go on with, not what has been done since.
+                self._record = self._open(self._at_start or results)
                 beat()
         self._record.write(results, phase, beat)
         if phase != "running":
@@ -126,6 +129,8 @@ class MlflowTracker(Tracker):
 
     def _open(self, results: Results) -> "StudyRecord":
         """The first use of a database creates its tables, which takes seconds; the search goes on meanwhile."""
+        # MLflow warns of its own type hints whenever it is first used for a model.
+        warnings.filterwarnings("ignore", r".*Any type hint is inferred as AnyType", UserWarning)
         from mlflow import MlflowClient
 
         from search.tracking.mlflow_record import StudyRecord

@@ -150,6 +150,7 @@ def _weight_grid(
 ) -> Grid:
     scheme = scheme_of(settings.scheme)
     rule = scheme.channel_weights if settings.per_channel else scheme.weights
+    reduced = settings.reduce_range and bits == 8
     others = tuple(i for i in range(weight.ndim) if i != axis) if settings.per_channel else None
     low, high = np.asarray(weight.min(axis=others)), np.asarray(weight.max(axis=others))
     if (
@@ -163,10 +164,12 @@ def _weight_grid(
             low * share,
             high * share,
             bits,
-            reduced=settings.reduce_range and bits == 8,
+            reduced=reduced,
             least_scale=least,
             axis=axis if settings.per_channel else None,
         )
 
     share_of = clippings()[settings.clipping].weight_share
-    return grid_of(np.ones(()) if share_of is None else share_of(weight, grid_of))
+    if share_of is None or reduced:  # what is cut off would use the bit that a reduced range spares
+        return grid_of(np.ones(()))
+    return grid_of(share_of(weight, grid_of))

@@ -123,7 +123,7 @@ def _equalized(artifact: Artifact, context: StageContext) -> Artifact:
     def build() -> bytes:
         proto = prepared(artifact)
         equalize(proto)
-        return proto.SerializeToString(deterministic=True)
+        return bytes(proto.SerializeToString(deterministic=True))
 
     return Artifact.onnx(context.cache.blob(f"equalized-{digest_of(artifact.digest)}", build), artifact.input)
 

@@ -31,7 +31,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),
     "brute_force": lambda seed: BruteForceSampler(seed=seed),
     "grid": lambda seed: GridSampler(seed=seed),
-    "tpe": lambda seed: TPESampler(n_startup_trials=5, seed=seed, warn_independent_sampling=False),
+    "tpe": lambda seed: TPESampler(n_startup_trials=5, seed=seed),
     "quantune": lambda seed: QuantuneSampler(seed=seed),
     "quantune_transfer": lambda seed: QuantuneSampler(transfer=True, seed=seed),
 }

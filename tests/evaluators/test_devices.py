@@ -37,7 +37,7 @@ def test_every_figure_of_a_shipped_profile_has_a_source(name):
     "path", sorted(CONF.glob("device/*.yaml")) + sorted(CONF.glob("evaluator/*.yaml")), ids=str
 )
 def test_every_file_opens_with_the_command_that_uses_it(path):
-    assert path.read_text().startswith("# paredown ")
+    assert "# paredown " in "\n".join(path.read_text().splitlines()[:2])
 
 
 def test_several_devices_make_one_study():

@@ -35,14 +35,19 @@ def test_paired_interval_agrees_with_walds_on_a_large_published_table():
     assert paired_proportion_interval(150, 86, 1600) == pytest.approx((0.021, 0.059), abs=6e-4)
 
 
-def test_paired_interval_is_walds_after_half_an_example_in_each_cell():
+def test_paired_interval_is_walds_after_one_more_example_in_each_discordant_cell():
     only_first, only_second, n = 9, 2, 40
     # The four cells as weighted differences: +1, -1, and 0 where both models agree.
-    values, weights = np.array([1, -1, 0]), np.array([only_first + 0.5, only_second + 0.5, n - 11 + 1.0])
+    values, weights = np.array([1, -1, 0]), np.array([only_first + 1, only_second + 1, n - 11])
     mean = np.average(values, weights=weights)
     deviation = math.sqrt(np.average((values - mean) ** 2, weights=weights) / weights.sum())
     wanted = (mean - 1.959964 * deviation, mean + 1.959964 * deviation)
     assert paired_proportion_interval(only_first, only_second, n) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_paired_interval_of_a_small_table():
+    # Airway reactions of 21 children before and after a transplantation, 1 and 7 discordant (Fagerland et al. 2014).
+    assert paired_proportion_interval(1, 7, 21) == pytest.approx((-0.508, -0.013), abs=6e-4)
 
 
 def test_wilson_covers_what_it_promises():
@@ -58,7 +63,7 @@ def test_wilson_covers_what_it_promises():
 
 
 @pytest.mark.parametrize(
-    ("p_first", "p_second"), [(0.15, 0.05), (0.02, 0.02), (0.1, 0.3), (0.05, 0.0), (0.4, 0.4)]
+    ("p_first", "p_second"), [(0.15, 0.05), (0.02, 0.02), (0.1, 0.3), (0.05, 0.0), (0.4, 0.4), (0.3, 0.01)]
 )
 @pytest.mark.parametrize("n", [15, 40])
 def test_paired_interval_covers_what_it_promises(p_first, p_second, n):

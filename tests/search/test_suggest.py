@@ -25,7 +25,7 @@ def test_what_a_sampler_proposes_is_a_candidate_and_can_be_enqueued(seed):
     trial = study.ask()
     candidate = suggest(trial, SPACE)
     SPACE.validate(candidate)
-    assert params_of(SPACE, candidate) == trial.params
+    assert params_of(SPACE, candidate) == pytest.approx(trial.params)
     study.enqueue_trial(params_of(SPACE, candidate))
     assert suggest(study.ask(), SPACE) == candidate
 

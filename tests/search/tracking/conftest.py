@@ -22,7 +22,9 @@ def no_telemetry():
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory, no_telemetry):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # importing MLflow and migrating warns of deprecations in its dependencies
+        warnings.simplefilter(
+            "ignore"
+        )  # importing MLflow and migrating warns of deprecations in its dependencies
         import mlflow.onnx
         from mlflow import MlflowClient
 

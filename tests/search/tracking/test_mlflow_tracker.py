@@ -26,6 +26,12 @@ class TestConformance(TrackerConformance):
     def make(self, uri):
         return lambda: MlflowTracker(uri)
 
+    @pytest.fixture(autouse=True)
+    def nothing_is_lost(self, caplog):
+        """A tracker that logs nothing would pass the rest, too."""
+        yield
+        assert [r.getMessage() for r in caplog.records if r.name.startswith("search.tracking")] == []
+
 
 def client_of(uri):
     from mlflow import MlflowClient
@@ -84,7 +90,9 @@ def test_the_candidate_is_logged_whole_with_its_layers(uri, tmp_path):
     log_whole(uri, results)
     client, _, children = runs_of(uri)
     child = next(c for c in children if c.data.tags["paredown.trial"] == "1")
-    whole = json.loads(Path(client.download_artifacts(child.info.run_id, "candidate.json", tmp_path)).read_text())
+    whole = json.loads(
+        Path(client.download_artifacts(child.info.run_id, "candidate.json", tmp_path)).read_text()
+    )
     assert Candidate(whole["candidate"]) == results.trial(1).candidate
     assert whole["details"]["layers"] == results.trial(1).details["layers"]
     assert {m["name"] for m in whole["measurements"]} == {m.name for m in results.trial(1).measurements}
@@ -105,13 +113,21 @@ def test_the_parent_tells_the_story(uri, tmp_path):
     assert parent.data.metrics["best.metric.top1"] == results.trial(results.best).values()["metric.top1"]
     history = client.get_metric_history(parent.info.run_id, "hypervolume")
     assert [(m.step, m.value) for m in history] == list(enumerate(results.hypervolumes))
-    table = json.loads(Path(client.download_artifacts(parent.info.run_id, "front.json", tmp_path)).read_text())
+    table = json.loads(
+        Path(client.download_artifacts(parent.info.run_id, "front.json", tmp_path)).read_text()
+    )
     assert [row[0] for row in table["data"]] == [str(n) for n in results.front]
-    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {"front.json", "trials.csv", "report.html"}
+    assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {
+        "front.json",
+        "trials.csv",
+        "report.html",
+    }
 
 
 def test_secrets_are_not_logged(uri, tmp_path):
-    results = replace(fake_results(tmp_path / "out", 1), command="paredown tracker.uri=postgresql://u:hunter2@h/d")
+    results = replace(
+        fake_results(tmp_path / "out", 1), command="paredown tracker.uri=postgresql://u:hunter2@h/d"
+    )
     log_whole(uri, results)
     _, (parent,), _ = runs_of(uri)
     assert "hunter2" not in str(parent.to_dictionary())
@@ -146,17 +162,26 @@ def test_resuming_adds_what_is_missing_and_repeats_nothing(uri, tmp_path):
     _, (parent,), children = runs_of(uri)
     assert parent.info.status == "KILLED"
     assert len(children) == 4
-    log_whole(uri, results)  # starts from nothing done: a fresh study in the same folder
+    for start in (4, 10):  # the second time there is nothing left to do
+        again = MlflowTracker(uri)
+        play(again, results, start=start)
+        again.finish(results)
+        again.close()
+        _, (resumed,), children = runs_of(uri)
+        assert resumed.info.run_id == parent.info.run_id
+        assert resumed.info.status == "FINISHED"
+        assert sorted(int(c.data.tags["paredown.trial"]) for c in children) == list(range(10))
+
+
+def test_a_fresh_study_in_the_same_folder_gets_a_run_of_its_own(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 4)
+    log_whole(uri, results)
+    log_whole(uri, results)  # the same seed again, so the same candidates, but nothing was done at its start
     _, parents, children = runs_of(uri)
     assert len(parents) == 2
-    assert len(children) == 14
-    again = MlflowTracker(uri)
-    again.start(results)
-    again.finish(results)
-    again.close()
-    client, parents, children = runs_of(uri)
-    assert len(parents) == 2
-    assert len(children) == 14
+    assert sorted(c.data.tags["mlflow.parentRunId"] for c in children) == sorted(
+        p.info.run_id for p in parents for _ in range(4)
+    )
 
 
 def test_trials_that_were_lost_in_a_hard_kill_are_filled_in(uri, tmp_path):

@@ -1,0 +1,91 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import search
+from search.api import compose
+from spaces.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.name != "config.yaml")
+
+# keys without which a config cannot be resolved: the user gives them
+GIVEN = {
+    "task/cifar10.yaml": ["task.root=x"],
+    "task/idx.yaml": ["task.root=x"],
+    "task/image_folder.yaml": ["task.root=x"],
+    "task/npz.yaml": ["task.root=x", "task.input_shape=[1]", "task.n_classes=2"],
+    "model/torch.yaml": ["model.cls=torch.nn.Linear", "model.checkpoint=x", "model.input_shape=[1]"],
+    "model/onnx.yaml": ["model.checkpoint=x"],
+}
+
+
+def test_importing_search_pulls_in_nothing_heavy():
+    code = (
+        "import sys, search;"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'onnxruntime', 'onnx', 'xgboost', 'pandas') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_the_command_line_loads_nothing_heavy_either():
+    code = (
+        "import sys, search.app, search.study;"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'onnxruntime') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_public_names():
+    assert sorted(search.__all__) == ["Results", "compose", "run"]
+    assert all(getattr(search, name) is not None for name in search.__all__)
+    with pytest.raises(AttributeError):
+        search.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_config_composes_and_opens_with_its_command(file):
+    text = (CONF / file).read_text()
+    first = next(line for line in text.splitlines() if not line.startswith("# @"))
+    assert first.startswith("# paredown "), f"{file} must open with the command that uses it"
+    group, name = file.parent.name, file.stem
+    assert f"{group}=" in first
+    assert name in first
+    config = compose([f"{group}={name}", *GIVEN.get(str(file), [])])
+    assert config.data["study"]["name"]
+
+
+def test_the_default_config_has_its_command_too():
+    assert (CONF / "config.yaml").read_text().startswith("# paredown\n")
+    assert compose().study.n_trials >= 24
+
+
+def test_several_devices_by_name():
+    config = compose(["device=[host,stm32l4r5]"])
+    assert list(config.data["device"]) == ["host", "stm32l4r5"]
+
+
+def test_a_space_of_ones_own():
+    assert compose(space={"quantize": {"weight_bits": [4, 8]}}).data["space"] == {"quantize": {"weight_bits": [4, 8]}}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["sampler=magic"], "Could not find 'sampler/magic'"),
+        (["device=[magic]"], "magic"),
+        (["study.n_trial=3"], "n_trial"),
+        (["study.n_trials=many"], "many"),
+        (["study.n_trials=0"], "study.n_trials must be at least 1"),
+        (["study.time_limit=soon"], "study.time_limit"),
+        (["seed=[1"], "seed"),
+        (["sampler._target_=os.system"], r"sampler\._target_.*trusted_modules"),
+    ],
+)
+def test_mistakes_are_config_errors(overrides, text):
+    with pytest.raises(ConfigError, match=text):
+        compose(overrides)
