@@ -69,5 +69,4 @@ def run(
 
     config = compose(overrides, space)
     session = prepare(config, lambda text: None)
-    session.write_config()
     return run_study(session.plan, LiveProgress(console or Console(highlight=False))).results

@@ -3,12 +3,39 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from search.records import finite, rows, split_values
 from search.results import Results, TrialRecord
 from spaces.cache import write_atomic
+from spaces.errors import StudyError
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the study folder and sees that it can be written.
+
+    Raises:
+        StudyError: It cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StudyError(
+            f"study.dir: cannot write to {folder}: {reason}; choose a folder that you may write"
+        ) from error
+
+
+def write_config(folder: Path, record: Mapping[str, Any]) -> None:
+    """Writes config.yaml."""
+    write_atomic(
+        folder / "config.yaml", yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True).encode()
+    )
 
 
 def model_path(folder: Path, number: int) -> Path:

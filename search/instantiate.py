@@ -10,6 +10,11 @@ from typing import Any
 from spaces.errors import ConfigError, unknown_name
 from spaces.models.trust import check_trusted, import_trusted
 
+_PLAIN: Mapping[Any, Any] = {
+    "int": int, "float": float, "bool": bool, "str": str,
+    "int | None": int | None, "float | None": float | None, "str | None": str | None, "bool | None": bool | None,
+}  # fmt: skip
+
 
 def check_targets(config: Any, trusted: Sequence[str], where: str = "") -> None:
     """Raises UntrustedTargetError if a `_target_` anywhere in the config lies outside the allow-list."""
@@ -48,7 +53,10 @@ def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) 
     _check_names(given, parameters, where)
     hints = _hints(made)
     arguments = {key: _fitted(value, hints.get(key, Any), f"{where}.{key}") for key, value in given.items()}
-    return made(**arguments)
+    try:
+        return made(**arguments)
+    except (TypeError, ValueError) as error:  # from a class that is not ours: ours raise ParedownError
+        raise ConfigError(f"{where}: {target} does not take these values: {error}") from error
 
 
 def _parameters(made: Any) -> dict[str, inspect.Parameter]:
@@ -61,8 +69,9 @@ def _hints(made: Any) -> dict[str, Any]:
     function = made.__init__ if inspect.isclass(made) else made
     try:
         return typing.get_type_hints(function)
-    except (NameError, TypeError):  # annotations that exist for type checkers only
-        return {}
+    except (NameError, TypeError):  # some annotations exist for type checkers only: take the plain ones
+        texts = getattr(function, "__annotations__", {})
+        return {name: _PLAIN[text] for name, text in texts.items() if text in _PLAIN}
 
 
 def _check_names(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], where: str) -> None:

@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from evaluators.base import Measurement
+from search.files import make_folder
 from search.records import measurement_from_json, measurement_to_json, record_from_json, record_to_json
 from search.results import Alias, Constraint, Objective, TrialRecord
 from spaces.candidate import Candidate
@@ -213,13 +214,8 @@ def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
 
 
 def _lock(folder: Path) -> int | None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StudyError(
-            f"study.dir: cannot write to {folder}: {error.strerror}; choose a folder that you may write"
-        ) from error
+    make_folder(folder)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

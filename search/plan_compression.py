@@ -64,7 +64,7 @@ def load(config: Config, say: Say) -> Loaded:
     say("loading the network")
     source: ModelSource = _made(ModelSource, config.section("model"), "model", config)
     model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
-    context = StageContext(splits.calibration, Cache(config.study.folder / "cache"), config.seed)
+    context = StageContext(splits.calibration, _cache(config), config.seed)
     names = [key for key in config.section("space") if key != "constraints"]
     prefix, pipeline = Pipeline(stages).split(names)
     say("exporting it")
@@ -188,6 +188,10 @@ class FrontConfirmer:
             judges = [e for e in self._runner.evaluators if e.scores_split]
             measurements, _ = self._runner.judge(artifact, self._context, judges)
         return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")
+
+
+def _cache(config: Config) -> Cache:
+    return Cache(None if config.data["dry_run"] else config.study.folder / "cache")
 
 
 def _made(kind: type[Any], section: Any, where: str, config: Config) -> Any:

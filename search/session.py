@@ -1,19 +1,16 @@
 """One run of the command: from a config to a plan, and what is told before and after."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-import yaml
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from search import files
 from search.config import Config
-from search.environment import environment
 from search.report.redact import redact
 from search.study import Outcome, StudyPlan
-from spaces.cache import write_atomic
-from spaces.errors import StudyError
 
 
 @dataclass(frozen=True)
@@ -31,25 +28,6 @@ class Session:
     plan: StudyPlan
     stages: tuple[str, ...] = ()
     expected_s: float | None = None
-    layers: tuple[str, ...] = field(default=())
-
-    def write_config(self) -> None:
-        """Writes config.yaml: the resolved config, versions, and digests of model and data."""
-        record = {
-            "command": self.config.command,
-            "config": redact(dict(self.config.data)),
-            "versions": environment(),
-            "digests": {
-                key: value for key, value in self.plan.identity.items() if key in ("model", "task", "table")
-            },
-        }
-        text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-        try:
-            write_atomic(self.plan.folder / "config.yaml", text.encode())
-        except OSError as error:
-            raise StudyError(
-                f"study.dir: cannot write to {self.plan.folder}: {error.strerror}; choose a folder that you may write"
-            ) from error
 
     def description(self) -> RenderableType:
         """Returns what `dry_run=true` prints."""
@@ -87,17 +65,31 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
+    if not config.data["dry_run"]:
+        files.make_folder(config.study.folder)
     if config.data.get("tabular") is not None:
         from search.plan_tabular import plan_tabular
 
-        return Session(config, plan_tabular(config))
+        return Session(config, _recorded(plan_tabular(config)))
     from search.plan_compression import expected_seconds, load, plan_compression
 
     loaded = load(config, say)
     plan = plan_compression(config, loaded, say)
     stages = tuple(str(name) for name in config.section("stage"))
     expected = expected_seconds(plan) if config.data["dry_run"] else None
-    return Session(config, plan, stages, expected)
+    return Session(config, _recorded(plan), stages, expected)
+
+
+def _recorded(plan: StudyPlan) -> StudyPlan:
+    """Adds what config.yaml holds: the resolved config, versions, and digests of model and data."""
+    digests = {key: value for key, value in plan.identity.items() if key in ("model", "task", "table")}
+    record = {
+        "command": plan.command,
+        "config": redact(dict(plan.config)),
+        "versions": dict(plan.environment),
+        "digests": digests,
+    }
+    return replace(plan, record=record)
 
 
 def _limit(column: str, kind: str, limit: float) -> str:

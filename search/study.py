@@ -89,6 +89,7 @@ class StudyPlan:
         stop_when: Called after each trial; true stops the study (e.g. the best row of a table was found).
         extra_summary: Adds keys to summary.json.
         write_report: Writes report.html; None skips it.
+        record: What config.yaml holds.
         pool: The only candidates that there are, where the space's grid holds others too; None takes the space.
         snap: Returns the nearest candidate that can be measured, for one that cannot and the keys already measured.
     """
@@ -120,6 +121,7 @@ class StudyPlan:
     stop_when: Callable[[Results], bool] | None = None
     extra_summary: Callable[[Results], Mapping[str, Any]] | None = None
     write_report: Callable[[Results, Path], None] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
     pool: Sequence[Candidate] | None = None
     snap: Callable[[Candidate, Collection[str]], Candidate | None] | None = None
 
@@ -176,6 +178,7 @@ class _Study:
     def run(self) -> Outcome:
         plan = self._plan
         interrupted, why = False, ""
+        files.write_config(plan.folder, plan.record)
         results = self._results()
         plan.tracker.start(results)
         self._observer.begin(results, plan)

@@ -15,8 +15,9 @@ class Folding:
 
     The rules are those that onnxruntime and TensorFlow Lite share: a node whose operands all come from
     DequantizeLinear computes on integers (if it has multiply-accumulates, or if its result is quantized again);
-    a QuantizeLinear melts into whoever makes its input, unless somebody needs that input in floating point; at the
-    graph's ends the caller is taken to hand over, and to get, the quantized tensor.
+    a QuantizeLinear melts into whoever makes its input, unless somebody needs that input in floating point. At the
+    graph's ends the caller is taken to hand over, and to get, the quantized tensor, in the layout that is wanted: a
+    Transpose of the graph's input is what a converter between frameworks adds, not what a device executes.
 
     Args:
         model: A model from `at_batch_one`.
@@ -26,6 +27,7 @@ class Folding:
         self.tensors = tensors_of(model)
         self.stored = {i.name for i in model.graph.initializer}
         self.outputs = {o.name for o in model.graph.output}
+        self._inputs = {i.name for i in model.graph.input} - self.stored
         self.producer = {name: node for node in model.graph.node for name in node.output if name}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in model.graph.node:
@@ -35,7 +37,7 @@ class Folding:
 
     def is_free(self, node: "onnx.NodeProto") -> bool:
         """Whether the node leads no kernel: it is constant, a view, or melts into a neighbour."""
-        if all(name in self.constants for name in node.output if name) or node.op_type in ops.VIEWS:
+        if all(name in self.constants for name in node.output if name) or self._is_view(node):
             return True
         if node.op_type == "QuantizeLinear":
             return self._repeats(node) is not None or self._quantized_at_once(self._base(node.input[0]))
@@ -112,9 +114,13 @@ class Folding:
             made_of.update({name: sources or (name,) for name in node.output if name})
         return made_of
 
+    def _is_view(self, node: "onnx.NodeProto") -> bool:
+        at_entry = node.op_type == "Transpose" and node.input[0] in self._inputs
+        return node.op_type in ops.VIEWS or at_entry
+
     def _base(self, name: str) -> str:
         """Follows views back to the tensor that they show."""
-        while name in self.producer and self.producer[name].op_type in ops.VIEWS:
+        while name in self.producer and self._is_view(self.producer[name]):
             name = self.producer[name].input[0]
         return name
 
@@ -125,13 +131,13 @@ class Folding:
     def _final_readers(self, name: str) -> Iterator["onnx.NodeProto"]:
         """Who reads the tensor, itself or a view of it."""
         for node in self.readers.get(name, []):
-            if node.op_type in ops.VIEWS:
+            if self._is_view(node):
                 yield from self._final_readers(node.output[0])
             else:
                 yield node
 
     def _leaves_graph(self, name: str) -> bool:
-        views = (n.output[0] for n in self.readers.get(name, []) if n.op_type in ops.VIEWS)
+        views = (n.output[0] for n in self.readers.get(name, []) if self._is_view(n))
         return name in self.outputs or any(self._leaves_graph(view) for view in views)
 
     def _quantized_at_once(self, name: str) -> bool:

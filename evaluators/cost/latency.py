@@ -79,6 +79,8 @@ class LatencyEvaluator(Evaluator):
             "rounds": timings.rounds,
             "runs": len(timings.second_ms),
             "runs_float": len(timings.first_ms),
+            # What else ran on the machine: above 1 or so, somebody disturbed the timing.
+            "load_average_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         }
         return Evaluation(
             tuple(m for name in names for m in _measurements(timings, name)), {"latency": details}

@@ -18,7 +18,7 @@ from spaces.candidate import Value, value_text
 LEAST_TRIALS = 12
 LEAST_R2 = 0.1
 _REPEATS = 10
-_TREES = 100
+TREES = 60
 
 Array = NDArray[np.float64]
 
@@ -130,7 +130,7 @@ def _one_fold(
 
     # A forest splits off inactive knobs by a value that no active one has.
     whole = {name: np.where(np.isnan(b), np.nanmin(b) - 1, b) for name, b in blocks.items()}
-    forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=0, n_jobs=1)
+    forest = RandomForestRegressor(TREES, min_samples_leaf=2, random_state=0, n_jobs=1)
     forest.fit(_stack(whole)[seen], targets[seen])
     held = {name: np.tile(b[held_out], (_REPEATS, 1)) for name, b in whole.items()}
     truth = np.tile(targets[held_out], _REPEATS)

@@ -1,14 +1,14 @@
 """The section on what mattered: which knobs decide each objective."""
 
 from search.report.figures import label
-from search.report.forest import LEAST_TRIALS, Importance, importance
+from search.report.forest import LEAST_TRIALS, TREES, Importance, importance
 from search.report.markup import Charts, Section, esc
 from search.report.settings import settings_html
 from search.results import Results
 
 _MOST_BARS = 15
 _METHOD = (
-    "Share of the whole importance: how much worse a random forest (100 trees) predicts the objective in trials that "
+    f"Share of the whole importance: how much worse a random forest ({TREES} trees) predicts the objective in trials that "
     "it has not seen, once the knob's values are shuffled among the trials where the knob is active (Breiman 2001, 5 "
     "folds, 10 shuffles; the whiskers are one standard error over the folds). All layers of a per-layer knob count as one knob. "
     "It says what mattered among the trials that this search made, not which value is better."

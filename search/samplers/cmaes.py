@@ -1,9 +1,13 @@
 """CMA-ES: an evolution strategy for one objective over numeric knobs."""
 
+import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import CmaEsSampler as OptunaCmaEsSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.context import SamplerContext
 from spaces.errors import ConfigError
@@ -12,7 +16,8 @@ from spaces.errors import ConfigError
 class CmaEsSampler(OptunaCmaEsSampler):
     """Optuna's `CmaEsSampler`, which says beforehand where it cannot work.
 
-    Choices, and knobs that are not in every trial, are drawn at random; only numbers are learned.
+    Choices, and knobs that are not in every trial, are drawn at random; only numbers are learned. Constraints are not
+    used: an infeasible trial counts by its objective.
 
     Args:
         n_startup_trials: Random trials before the first generation.
@@ -52,3 +57,12 @@ class CmaEsSampler(OptunaCmaEsSampler):
                 "sampler=cmaes needs at least one `int` or `float` knob, but the space has only choices; "
                 "use tpe, nsga2 or quantune"
             )
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Takes the trial's value."""
+        with warnings.catch_warnings():
+            # said in the docstring; the study itself keeps to the constraints
+            warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
+            super().after_trial(study, trial, state, values)

@@ -73,14 +73,25 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     if not path.is_file():
         raise InputError(f"{path}: there is no such ONNX file")
     try:
-        proto: onnx.ModelProto = onnx.load(str(path))
-        onnx.checker.check_model(proto)
+        proto = _checked(onnx.load(str(path)))
     except DecodeError as error:
         raise InputError(f"{path} is truncated, or no ONNX file") from error
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise InputError(f"{path} is no valid ONNX model: {str(error).splitlines()[0][:300]}") from error
     if not proto.graph.node:
         raise InputError(f"{path} is an ONNX file without a single node")
+    return proto
+
+
+def _checked(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Checks the model; some exporters leave out the outputs' shapes, which the checker wants."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError:
+        proto = onnx.shape_inference.infer_shapes(proto)
+        onnx.checker.check_model(proto)
     return proto
 
 

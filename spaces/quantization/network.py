@@ -1,6 +1,6 @@
 """What there is to quantize in a float ONNX graph: read once for each network, used by every candidate."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,20 @@ OLDEST_OPSET = 13  # the first with one scale for each channel
 
 
 @dataclass(frozen=True)
-class Region:
-    """Neighbouring operators without weights: quantized if at least one layer next to them is.
+class Operator:
+    """One node that can be quantized.
 
     Attributes:
-        nodes: Names of the nodes.
-        layers: Names of the layers that feed them or that they feed.
+        name: The node's name.
+        layer: The layer's name; None for an operator without weights.
+        inputs: Activations that go in.
+        outputs: Activations that come out.
     """
 
-    nodes: tuple[str, ...]
-    layers: frozenset[str]
+    name: str
+    layer: str | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Network:
         layers: Layers with a constant weight, in topological order.
         tensors: Activations that may be quantized.
         follows: Tensor that only a ReLU or Clip reads -> that one's output, whose range it takes.
-        regions: Groups of operators between the layers.
+        operators: Everything that can be quantized, in topological order.
         constant: Nodes that are never quantized since an operand is a constant (rounding a bias that a
             MatMul leaves to an Add to 8 bits would hurt for nothing).
         forked: ReLU and Clip nodes whose input something else reads too, so that they cannot be folded.
@@ -53,7 +57,7 @@ class Network:
     layers: tuple[Layer, ...]
     tensors: tuple[str, ...]
     follows: Mapping[str, str]
-    regions: tuple[Region, ...]
+    operators: tuple[Operator, ...]
     constant: tuple[str, ...]
     forked: tuple[str, ...]
 
@@ -61,6 +65,21 @@ class Network:
     def names(self) -> tuple[str, ...]:
         """Names of the layers, each once, in topological order."""
         return tuple(dict.fromkeys(layer.name for layer in self.layers))
+
+    def float_nodes(self, quantized: Collection[str]) -> tuple[str, ...]:
+        """Names the nodes that stay float if just these layers are quantized.
+
+        An operator without weights is quantized where all that goes in is integer anyway: it comes out of
+        a quantized operator, or a quantized layer reads it too. Elsewhere rounding would cost accuracy and save nothing.
+        """
+        integer = {layer.input for layer in self.layers if layer.name in quantized}
+        staying = list(self.constant)
+        for operator in self.operators:
+            if operator.layer in quantized if operator.layer else integer.issuperset(operator.inputs):
+                integer.update(operator.outputs)
+            else:
+                staying.append(operator.name)
+        return tuple(staying)
 
 
 def prepared(artifact: Artifact) -> "onnx.ModelProto":
@@ -143,12 +162,13 @@ def network_of(proto: "onnx.ModelProto") -> Network:
         for node in graph.nodes
         if node.op_type in ACTIVATIONS and not graph.is_forked(node.input[0])
     }
-    touched = (t for node in graph.nodes if node.name not in graph.constant for t in graph.activations(node))
+    operators = tuple(graph.operators(found))
+    touched = (t for operator in operators for t in (*operator.inputs, *operator.outputs))
     return Network(
         layers=found,
         tensors=tuple(dict.fromkeys(t for t in touched if t not in follows)),
         follows=follows,
-        regions=tuple(_regions(graph, found)),
+        operators=operators,
         constant=tuple(sorted(graph.constant)),
         forked=tuple(n.name for n in graph.nodes if n.op_type in ACTIVATIONS and n.input[0] not in follows),
     )
@@ -170,7 +190,7 @@ class _Graph:
         self.nodes = [
             n for n in proto.graph.node if n.op_type in QUANTIZABLE + PASSING and n.domain in ("", "ai.onnx")
         ]
-        self._outputs = {o.name for o in proto.graph.output}
+        self._results = {o.name for o in proto.graph.output}
         self._n_readers: dict[str, int] = {}
         for node in proto.graph.node:
             for tensor in node.input:
@@ -181,27 +201,18 @@ class _Graph:
             if n.op_type in _ALL_INPUTS and not self._floats.issuperset(filter(None, n.input))
         }
 
-    def activations(self, node: "onnx.NodeProto") -> list[str]:
+    def inputs(self, node: "onnx.NodeProto") -> tuple[str, ...]:
         data = node.input if node.op_type in (*_ALL_INPUTS, "MatMul") else node.input[:1]
-        return [t for t in (*data, *node.output) if t in self._floats]
+        return tuple(t for t in data if t in self._floats)
+
+    def outputs(self, node: "onnx.NodeProto") -> tuple[str, ...]:
+        return tuple(t for t in node.output if t in self._floats)
+
+    def operators(self, found: tuple[Layer, ...]) -> Iterator[Operator]:
+        layer_of = {layer.node: layer.name for layer in found}
+        for node in self.nodes:
+            if node.name not in self.constant:
+                yield Operator(node.name, layer_of.get(node.name), self.inputs(node), self.outputs(node))
 
     def is_forked(self, tensor: str) -> bool:
-        return self._n_readers[tensor] > 1 or tensor in self._outputs
-
-
-def _regions(graph: _Graph, found: tuple[Layer, ...]) -> Iterator[Region]:
-    layer_of = {layer.node: layer.name for layer in found}
-    tensors: dict[str, set[str]] = {}  # node -> tensors it touches
-    for node in graph.nodes:
-        if node.name not in graph.constant:
-            tensors[node.name] = set(graph.activations(node))
-    left = [name for name in tensors if name not in layer_of]
-    while left:
-        members = [left.pop(0)]
-        touched = set(tensors[members[0]])
-        while grown := [name for name in left if tensors[name] & touched]:
-            members += grown
-            touched |= set().union(*(tensors[name] for name in grown))
-            left = [name for name in left if name not in grown]
-        beside = frozenset(layer_of[name] for name in layer_of if tensors[name] & touched)
-        yield Region(tuple(members), beside)
+        return self._n_readers[tensor] > 1 or tensor in self._results

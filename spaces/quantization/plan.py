@@ -1,6 +1,6 @@
 """From statistics and knob values to the grid of every tensor."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +89,7 @@ def make_plan(
     return Plan(
         activations=grids,
         weights=_weight_grids(network, weights, biases, grids, settings),
-        float_nodes=float_nodes(network, settings.weight_bits),
+        float_nodes=network.float_nodes(settings.weight_bits),
     )
 
 
@@ -97,13 +97,6 @@ def _source(network: Network, tensor: str) -> str:
     while tensor in network.follows:
         tensor = network.follows[tensor]
     return tensor
-
-
-def float_nodes(network: Network, quantized: Collection[str]) -> tuple[str, ...]:
-    """Names the nodes that stay float if only the layers named in `quantized` are quantized."""
-    layers = [layer.node for layer in network.layers if layer.name not in quantized]
-    idle = [r.nodes for r in network.regions if r.layers.isdisjoint(quantized)]
-    return (*layers, *network.constant, *(node for nodes in idle for node in nodes))
 
 
 def clipped_ranges(

@@ -70,7 +70,9 @@ def test_several_devices_by_name():
 
 
 def test_a_space_of_ones_own():
-    assert compose(space={"quantize": {"weight_bits": [4, 8]}}).data["space"] == {"quantize": {"weight_bits": [4, 8]}}
+    assert compose(space={"quantize": {"weight_bits": [4, 8]}}).data["space"] == {
+        "quantize": {"weight_bits": [4, 8]}
+    }
 
 
 @pytest.mark.parametrize(

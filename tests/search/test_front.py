@@ -14,7 +14,10 @@ AXES = (Objective("metric.top1", "maximize"), Objective("cost.board.latency_ms",
 
 
 def record(number, top1, latency_ms, state="complete", **metrics):
-    measured = [Measurement("top1", top1, "%", "measured"), Measurement("latency_ms", latency_ms, "ms", "modelled", "board")]
+    measured = [
+        Measurement("top1", top1, "%", "measured"),
+        Measurement("latency_ms", latency_ms, "ms", "modelled", "board"),
+    ]
     measured += [Measurement(name, value, "", "measured") for name, value in metrics.items()]
     return TrialRecord(number, state, "", Candidate({"n": number}), tuple(measured))
 
@@ -35,12 +38,21 @@ def test_nothing_on_the_front_is_dominated_and_all_else_is(pairs):
 
 
 def test_only_feasible_and_finite_trials_count():
-    records = [record(0, 99, 1, state="infeasible"), record(1, float("nan"), 1), record(2, 50, 5), record(3, 50, 5)]
+    records = [
+        record(0, 99, 1, state="infeasible"),
+        record(1, float("nan"), 1),
+        record(2, 50, 5),
+        record(3, 50, 5),
+    ]
     assert pareto_front(records, AXES) == (2,)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 4).flatmap(lambda d: st.lists(st.lists(st.integers(0, 4), min_size=d, max_size=d), min_size=1, max_size=7)))
+@given(
+    st.integers(1, 4).flatmap(
+        lambda d: st.lists(st.lists(st.integers(0, 4), min_size=d, max_size=d), min_size=1, max_size=7)
+    )
+)
 def test_hypervolume_counts_the_dominated_cells(rows):
     """On a grid of whole numbers the volume is the number of unit cells that some point dominates."""
     grid = np.array(rows, dtype=float)

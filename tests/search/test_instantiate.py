@@ -21,11 +21,19 @@ def test_extra_arguments_are_passed_only_where_they_are_taken():
     ("section", "error", "text"),
     [
         ({"_target_": PROCESSES, "worker": 3}, ConfigError, "Unknown key 'worker' in executor.*'workers'"),
-        ({"_target_": PROCESSES, "workers": "three"}, ConfigError, "executor.workers must be a whole number or null"),
+        (
+            {"_target_": PROCESSES, "workers": "three"},
+            ConfigError,
+            "executor.workers must be a whole number or null",
+        ),
         ({"_target_": PROCESSES, "workers": True}, ConfigError, "executor.workers must be"),
         ({"_target_": PROCESSES, "workers": "???"}, ConfigError, "executor.workers must be given"),
         ({"workers": 3}, ConfigError, "must name a class"),
-        ({"_target_": "os.system", "command": "x"}, UntrustedTargetError, "executor._target_.*trusted_modules"),
+        (
+            {"_target_": "os.system", "command": "x"},
+            UntrustedTargetError,
+            "executor._target_.*trusted_modules",
+        ),
         ({"_target_": "searching.x"}, UntrustedTargetError, "outside the trusted"),
         ({"_target_": "search.executors.processes.os.kill"}, UntrustedTargetError, "executor"),
     ],

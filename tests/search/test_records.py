@@ -29,10 +29,21 @@ def test_a_record_survives_json(record):
 
 
 def test_rows_have_a_column_for_every_knob_and_read_back_exactly():
-    one = TrialRecord(0, "complete", "", Candidate({"b": (1, 2)}), (Measurement("top1", 0.1 + 0.2, "%", "measured"),))
+    one = TrialRecord(
+        0, "complete", "", Candidate({"b": (1, 2)}), (Measurement("top1", 0.1 + 0.2, "%", "measured"),)
+    )
     two = TrialRecord(1, "failed", "two\nlines", Candidate({"a": True}), seconds={"quantize": 0.5})
     columns, table = rows([one, two], ["a", "b"])
-    assert columns == ["number", "state", "reason", "knob.a", "knob.b", "metric.top1", "seconds.quantize", "wall_s"]
+    assert columns == [
+        "number",
+        "state",
+        "reason",
+        "knob.a",
+        "knob.b",
+        "metric.top1",
+        "seconds.quantize",
+        "wall_s",
+    ]
     assert float(table[0]["metric.top1"]) == 0.1 + 0.2
     assert table[0]["knob.b"] == "[1,2]"
     assert table[1]["knob.a"] == "true"

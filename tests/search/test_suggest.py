@@ -35,7 +35,10 @@ def test_every_value_has_a_parameter_of_its_own(knob):
     params = [param_of(knob.domain, value) for value in knob.domain]
     assert len(set(params)) == knob.domain.size
     assert [value_of(knob.domain, p) for p in params] == list(knob.domain)
-    assert all(distribution_of(knob.domain)._contains(distribution_of(knob.domain).to_internal_repr(p)) for p in params)
+    assert all(
+        distribution_of(knob.domain)._contains(distribution_of(knob.domain).to_internal_repr(p))
+        for p in params
+    )
 
 
 def test_pool_lists_finite_spaces_only():

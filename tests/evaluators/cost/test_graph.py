@@ -198,6 +198,23 @@ def test_unknown_operators_are_counted_and_named():
     assert [k.input_bytes for k in graph.kernels] == [32, 32, 32]
 
 
+def test_a_transpose_of_the_input_is_the_callers_business():
+    model = model_from_text(
+        """g (float[n,4,8] input) => (float[n,8,3] output) {
+            swapped = Transpose<perm = [0, 2, 1]>(input)
+            q = QuantizeLinear(swapped, scale, zero)
+            x = DequantizeLinear(q, scale, zero)
+            weight = DequantizeLinear(stored, scale, zero)
+            y = MatMul(x, weight)
+            output = Transpose<perm = [0, 1, 2]>(y)
+        }""",
+        {"stored": zeros(4, 3, dtype=np.int8), **GRID},
+    )
+    graph = op_graph(model)
+    assert [(k.op, k.input_bytes) for k in graph.kernels] == [("MatMul", 32), ("Transpose", 96)]
+    assert graph.inputs == ("q",)
+
+
 def test_fixed_batch_counts_as_it_is():
     assert op_graph(tiny_model(batch=2)).macs == 2 * op_graph(tiny_model()).macs
 

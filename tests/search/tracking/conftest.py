@@ -22,10 +22,9 @@ def no_telemetry():
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory, no_telemetry):
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # importing MLflow and migrating warns of deprecations in its dependencies
-        import mlflow.onnx
+        # Importing MLflow and migrating warns of deprecations in its dependencies.
+        warnings.simplefilter("ignore")
+        import mlflow.onnx  # noqa: F401
         from mlflow import MlflowClient
 
         path = tmp_path_factory.mktemp("mlflow") / "template.db"

@@ -70,7 +70,7 @@ def write_models(results):
 def test_every_trial_is_a_child_with_its_values(uri, tmp_path):
     results = fake_results(tmp_path / "out", 12)
     log_whole(uri, results)
-    client, (parent,), children = runs_of(uri)
+    _, (parent,), children = runs_of(uri)
     assert sorted(int(c.data.tags["paredown.trial"]) for c in children) == list(range(12))
     assert parent.info.status == "FINISHED"
     for child in children:
@@ -205,6 +205,28 @@ def test_trials_that_were_lost_in_a_hard_kill_are_filled_in(uri, tmp_path):
     assert steps == list(range(9))
 
 
+def test_an_answer_that_is_lost_makes_no_second_run(uri, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    create, lost = MlflowClient.create_run, []
+
+    def lossy(self, *args, **kwargs):
+        run = create(self, *args, **kwargs)
+        if kwargs["tags"].get("paredown.trial") == "2" and not lost:
+            lost.append(run.info.run_id)
+            raise ConnectionError("the answer did not arrive")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", lossy)
+    tracker = MlflowTracker(uri, backoff_s=0.01)
+    play(tracker, fake_results(tmp_path / "out", 4))
+    tracker.finish(fake_results(tmp_path / "out", 4))
+    tracker.close()
+    _, _, children = runs_of(uri)
+    assert sorted(c.data.tags["paredown.trial"] for c in children) == ["0", "1", "2", "3"]
+    assert lost[0] in {c.info.run_id for c in children}
+
+
 def test_front_tags_follow_the_front(uri, tmp_path):
     results = fake_results(tmp_path / "out", 6)
     tracker = MlflowTracker(uri)
@@ -219,7 +241,7 @@ def test_front_tags_follow_the_front(uri, tmp_path):
 def test_odd_names_and_values_arrive(uri, tmp_path):
     results = odd_results(tmp_path / "out")
     log_whole(uri, results)
-    client, _, children = runs_of(uri)
+    _, _, children = runs_of(uri)
     child = next(c for c in children if c.data.tags["paredown.trial"] == "0")
     assert child.data.params["bits/stem/conv_0"] == "4"
     assert len(child.data.params) == len(results.trial(0).candidate)

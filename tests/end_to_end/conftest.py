@@ -1,0 +1,50 @@
+import contextlib
+import io
+
+import pytest
+
+from search.app import run_command
+
+
+class Ran:
+    """What a command printed, and its exit status."""
+
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    """Where the digits network is kept once it is trained, for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def paredown(cache_dir, tmp_path, monkeypatch):
+    """Runs the command in an empty folder, in this process, without MLflow; returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run_command([f"cache_dir={cache_dir}", "tracker=none", *arguments])
+        return Ran(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits_onnx(cache_dir, tmp_path_factory):
+    """The digits network as an ONNX file, so that a test need not export it."""
+    from evaluators.task.digits import DigitsTask
+    from spaces.cache import Cache
+    from spaces.models.base import LoadContext
+    from spaces.models.export import ExportStage
+    from spaces.models.zoo.digits_cnn import DigitsCNNModel
+    from spaces.stage import StageContext
+
+    model = DigitsCNNModel().load(LoadContext(DigitsTask().splits().train, cache_dir))
+    exported = ExportStage().apply(model, {}, StageContext(None, Cache()))
+    path = tmp_path_factory.mktemp("onnx") / "digits.onnx"
+    path.write_bytes(exported.onnx_bytes)
+    return path

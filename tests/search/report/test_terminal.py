@@ -1,0 +1,53 @@
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from search.report.terminal import closing_table
+from search.report.testing import fake_results
+
+
+def printed(results, width=140):
+    console = Console(file=StringIO(), width=width, force_terminal=False)
+    console.print(closing_table(results))
+    return console.file.getvalue()
+
+
+def test_it_shows_the_baseline_the_front_and_the_picks(tmp_path):
+    results = fake_results(tmp_path, 24)
+    text = printed(results)
+    assert "98.00 %" in text
+    pick = results.picks[0]
+    assert (
+        f"Ship trial {pick.number} to host: {results.trial(pick.number).values()['metric.top1']:.2f} %"
+        in text
+    )
+    lines = [line.split() for line in text.splitlines()]
+    shown = [int(words[0]) for words in lines if words and words[0].isdigit() and "pp" in words]
+    assert shown == [n for n in results.front if n in shown]
+    assert {pick.number, results.best} <= set(shown)
+    assert results.command in text
+
+
+def test_paths_are_named_once_they_exist(tmp_path):
+    results = fake_results(tmp_path / "o", 8)
+    assert "report.html" not in printed(results, 400)
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "report.html").write_text("x")
+    assert str(tmp_path / "o" / "report.html") in printed(results, 400)
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "devices", "top1_min"), [(0, ("a",), 94), (9, (), 94), (9, ("a",), 101)]
+)
+def test_odd_studies_are_told(tmp_path, n_trials, devices, top1_min):
+    text = printed(fake_results(tmp_path, n_trials, devices, top1_min=top1_min), 60)
+    assert ("The best is" in text) == (top1_min == 94 and n_trials > 0)
+    assert ("No candidate met" in text) == (top1_min == 101)
+
+
+def test_text_is_never_rich_markup(tmp_path):
+    results = replace(fake_results(tmp_path, 8), command="paredown 'space.x=[red]' a=[/]")
+    assert "[red]" in printed(results)
+    assert "a=[/]" in printed(results)

@@ -1,0 +1,150 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from spaces.errors import InputError
+from spaces.models.base import LoadContext
+from spaces.models.onnx_file import OnnxModel
+from spaces.models.opset import run
+from spaces.models.testing import ModelSourceConformance
+
+DATA = Path(__file__).parents[3].parent / "shared/data/mlperf_tiny"
+
+
+def network(batch="n", opset=21, size=4, reshape=None, n_inputs=1, n_outputs=1, kind=TensorProto.FLOAT, width=6):
+    """x -> Conv -> BatchNormalization -> Relu -> Reshape -> MatMul -> y, a convolution over `width` places."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "conv.weight": rng.standard_normal((5, size, 3)),
+        **{f"bn.{i}": rng.uniform(0.5, 2, 5) for i in range(4)},
+        "fc.weight": rng.standard_normal((30, 3)),
+    }
+    tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()]
+    tensors.append(numpy_helper.from_array(np.array(reshape or [-1, 30]), "shape"))
+    nodes = [
+        helper.make_node("Conv", ["x", "conv.weight"], ["a"], pads=[1, 1]),
+        helper.make_node("BatchNormalization", ["a", *(f"bn.{i}" for i in range(4))], ["b"]),
+        helper.make_node("Relu", ["b"], ["c"]),
+        helper.make_node("Reshape", ["c", "shape"], ["d"]),
+        helper.make_node("MatMul", ["d", "fc.weight"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", kind, [batch, size, width])]
+    inputs += [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, [1]) for i in range(1, n_inputs)]
+    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "d")[:n_outputs]]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def save(folder, **arguments):
+    onnx.save(network(**arguments), folder / "net.onnx")
+    return str(folder / "net.onnx")
+
+
+def load(path, *arguments):
+    return OnnxModel(str(path), *arguments).load(LoadContext(None, Path()))
+
+
+class TestFreeBatch(ModelSourceConformance):
+    @pytest.fixture
+    def source(self, tmp_path):
+        return OnnxModel(save(tmp_path))
+
+
+class TestFixedBatchOfOne(ModelSourceConformance):
+    @pytest.fixture
+    def source(self, tmp_path):
+        return OnnxModel(save(tmp_path, batch=1, reshape=[1, 30], opset=15))
+
+    def test_export_agrees_with_the_network(self, source, context):
+        super().test_export_agrees_with_the_network(source, context)
+        assert source.load(context).proto().graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.parametrize("name", ["ad01_fp32", "kws_ref_model_float32", "pretrainedResnet", "vww_96_float"])
+class TestMlperfTiny(ModelSourceConformance):
+    @pytest.fixture
+    def source(self, name):
+        if not (DATA / f"{name}.onnx").is_file():
+            pytest.skip("the MLPerf Tiny networks are absent")
+        return OnnxModel(str(DATA / f"{name}.onnx"))
+
+
+def test_spec_is_what_the_file_says(tmp_path):
+    artifact = load(save(tmp_path))
+    assert (artifact.kind, artifact.input.shape, artifact.input.name) == ("onnx", (4, 6), "x")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_fixed_batch_is_made_free(tmp_path, batch):
+    path = save(tmp_path, batch=batch, reshape=[batch, 30])
+    artifact = load(path)
+    x = np.random.default_rng(1).standard_normal((10, 4, 6)).astype(np.float32)
+    wanted = np.concatenate([run(onnx.load(path), artifact.input, part) for part in np.split(x, 10 // batch)])
+    np.testing.assert_allclose(run(artifact.proto(), artifact.input, x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_that_is_built_in_is_told(tmp_path):
+    # 30 x 2 places of a batch of 2 are mixed: [2, 5, 6] is read as [4, 15], which no other batch fits.
+    proto = network(batch=2, reshape=[4, 15])
+    fc = next(i for i in proto.graph.initializer if i.name == "fc.weight")
+    fc.CopyFrom(numpy_helper.from_array(np.ones((15, 3), np.float32), "fc.weight"))
+    onnx.save(proto, tmp_path / "net.onnx")
+    with pytest.raises(InputError, match="the batch size 2 is built into the graph"):
+        load(tmp_path / "net.onnx")
+
+
+def test_open_axes_are_asked_for(tmp_path):
+    path = save(tmp_path, width="width")
+    with pytest.raises(InputError, match=r"is open \[4, 0\].*model.input_shape="):
+        load(path)
+    artifact = load(path, [4, 6])
+    assert artifact.input.shape == (4, 6)
+    assert artifact.proto().graph.input[0].type.tensor_type.shape.dim[2].dim_value == 6
+    with pytest.raises(InputError, match=r"shape \[4, 0\] .*but model.input_shape is \[3, 6\]"):
+        load(path, [3, 6])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"n_inputs": 2}, r"must have one input, but has 2 \(x, x1\)"),
+        ({"n_outputs": 2}, r"must have one output, but has 2 \(y, d\)"),
+        ({"kind": TensorProto.FLOAT16}, "must be float32, but is FLOAT16"),
+    ],
+)
+def test_inputs_and_outputs_are_checked(tmp_path, arguments, told):
+    with pytest.raises(InputError, match=told):
+        load(save(tmp_path, **arguments))
+
+
+def test_missing_and_foreign_files_are_told(tmp_path):
+    (tmp_path / "table.onnx").write_text("a,b\n1,2\n")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    np.savez(tmp_path / "arrays.onnx", x=np.zeros(3))
+    (tmp_path / "arrays.onnx.npz").rename(tmp_path / "arrays.onnx")
+    for name in ("table.onnx", "empty.onnx", "arrays.onnx", "absent.onnx"):
+        with pytest.raises(InputError, match=name):
+            load(tmp_path / name)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(0, 0.999))
+def test_any_truncation_is_told(tmp_path, share):
+    data = network().SerializeToString()
+    path = tmp_path / "net.onnx"
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(InputError, match=r"net\.onnx"):
+        load(path)
+
+
+def test_weights_in_a_missing_file_are_told(tmp_path):
+    onnx.save(network(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    assert load(tmp_path / "net.onnx").input.shape == (4, 6)
+    (tmp_path / "net.data").unlink()
+    with pytest.raises(InputError, match=r"net\.onnx"):
+        load(tmp_path / "net.onnx")

@@ -1,0 +1,173 @@
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from spaces.artifact import Artifact, InputSpec
+from spaces.models.layers import layers
+from spaces.models.opset import run
+from spaces.models.testing import assert_exported_form
+from spaces.models.tidy import tidy
+
+RNG = np.random.default_rng(0)
+W = RNG.standard_normal((4, 6)).astype(np.float32)
+
+
+def constant(name, value):
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value), name))
+
+
+def node(op, inputs, output, **attributes):
+    return helper.make_node(op, inputs, [output], **attributes)
+
+
+def model(nodes, constants=(), as_inputs=False, output="y"):
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])
+    y = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+    tensors = [numpy_helper.from_array(v, n) for n, v in dict(constants).items()]
+    infos = [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in tensors] if as_inputs else []
+    graph = helper.make_graph(nodes, "g", [x, *infos], [y], tensors)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return onnx.shape_inference.infer_shapes(proto)
+
+
+def tidied(proto):
+    """Tidies a copy, asserts that it computes the same and has the promised form; returns it."""
+    spec, x = InputSpec((6,), "x"), RNG.standard_normal((3, 6)).astype(np.float32)
+    wanted = run(proto, spec, x)
+    tidy(proto)
+    np.testing.assert_allclose(run(proto, spec, x), wanted, rtol=1e-5, atol=1e-6)
+    assert_exported_form(Artifact.onnx(proto, spec))
+    return proto
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Transpose", ["w"], "t", perm=[1, 0]), node("MatMul", ["x", "t"], "y")],
+        [node("Identity", ["w"], "t"), node("Gemm", ["x", "t"], "y", transB=1)],
+        [constant("shape", np.array([6, 4])), node("Reshape", ["w", "shape"], "t"), node("MatMul", ["x", "t"], "y")],
+        [
+            node("Transpose", ["w"], "t", perm=[1, 0]),
+            constant("half", np.float32(0.5)),
+            node("Mul", ["t", "half"], "u"),
+            node("Identity", ["u"], "v"),
+            node("MatMul", ["x", "v"], "y"),
+        ],
+        [node("Gemm", ["x", "w"], "y", transB=1)],
+    ],
+)
+def test_weights_behind_other_nodes_become_initializers_under_their_own_name(nodes):
+    proto = tidied(model(nodes, {"w": W}))
+    assert [layer.name for layer in layers(proto)] == ["w"]
+    assert len(proto.graph.node) == 1
+    assert [i.name for i in proto.graph.initializer] == ["w"]
+
+
+def test_quantized_weight_is_dequantized():
+    constants = {"w": np.arange(24, dtype=np.int8).reshape(6, 4), "s": np.float32(0.1), "z": np.int8(3)}
+    proto = tidied(model([node("DequantizeLinear", ["w", "s", "z"], "d"), node("MatMul", ["x", "d"], "y")], constants))
+    assert [layer.name for layer in layers(proto)] == ["w"]
+    assert proto.graph.initializer[0].data_type == TensorProto.FLOAT
+
+
+def test_constant_node_weight_takes_the_name_of_its_tensor():
+    proto = tidied(model([constant("w", W.T.copy()), node("MatMul", ["x", "w"], "y")]))
+    assert [layer.name for layer in layers(proto)] == ["w"]
+
+
+def test_a_tied_weight_keeps_its_own_use():
+    nodes = [
+        node("Transpose", ["w"], "t", perm=[1, 0]),
+        node("MatMul", ["x", "t"], "a"),
+        node("MatMul", ["a", "w"], "y"),
+    ]
+    proto = tidied(model(nodes, {"w": W}))
+    assert [layer.name for layer in layers(proto)] == ["t", "w"]
+
+
+def test_initializers_that_are_inputs_too():
+    proto = tidied(model([node("Gemm", ["x", "w"], "y", transB=1)], {"w": W}, as_inputs=True))
+    assert [i.name for i in proto.graph.input] == ["x"]
+
+
+def test_identity_and_dropout_go_and_the_output_keeps_its_name():
+    nodes = [
+        node("Identity", ["x"], "a"),
+        node("Gemm", ["a", "w"], "b", transB=1),
+        helper.make_node("Dropout", ["b"], ["c", "mask"]),
+        node("Relu", ["c"], "d"),
+        node("Identity", ["d"], "e"),
+        node("Identity", ["e"], "y"),
+    ]
+    proto = tidied(model(nodes, {"w": W}))
+    assert [n.op_type for n in proto.graph.node] == ["Gemm", "Relu"]
+    assert proto.graph.output[0].name == "y"
+
+
+def test_an_identity_that_is_the_whole_network_stays():
+    proto = model([node("Identity", ["x"], "y")])
+    tidy(proto)
+    assert [n.op_type for n in proto.graph.node] == ["Identity"]
+    onnx.checker.check_model(proto, full_check=True)
+
+
+def test_dropout_whose_mask_is_read_stays():
+    nodes = [helper.make_node("Dropout", ["x"], ["a", "mask"]), node("Cast", ["mask"], "m", to=1), node("Add", ["a", "m"], "y")]
+    proto = model(nodes)
+    tidy(proto)
+    assert "Dropout" in [n.op_type for n in proto.graph.node]
+
+
+def test_names_are_unique_and_notes_are_gone():
+    nodes = [node("Relu", ["x"], "a", name="r"), node("Relu", ["a"], "b", name="r"), node("Abs", ["b"], "y")]
+    nodes[0].doc_string = "/home/somebody/net.py, line 3"
+    proto = model(nodes)
+    proto.graph.node[1].metadata_props.add(key="trace", value="/home/somebody")
+    tidied(proto)
+    assert [n.name for n in proto.graph.node] == ["r", "r_1", "Abs_y"]
+    assert b"somebody" not in proto.SerializeToString()
+
+
+def test_what_nobody_reads_goes():
+    nodes = [node("Relu", ["x"], "unused"), node("Gemm", ["x", "w"], "y", transB=1)]
+    proto = tidied(model(nodes, {"w": W, "spare": W}))
+    assert len(proto.graph.node) == len(proto.graph.initializer) == 1
+
+
+def test_little_that_makes_much_is_not_stored():
+    nodes = [
+        constant("shape", np.array([1000, 1000])),
+        node("ConstantOfShape", ["shape"], "zeros"),
+        node("ReduceMean", ["zeros"], "zero", keepdims=0),
+        node("Add", ["x", "zero"], "y"),
+    ]
+    proto = model(nodes)
+    tidy(proto)
+    assert len(proto.SerializeToString()) < 10_000
+
+
+def test_random_nodes_are_not_constant():
+    nodes = [node("RandomNormal", [], "r", shape=[6]), node("Add", ["x", "r"], "y")]
+    proto = model(nodes)
+    tidy(proto)
+    assert [n.op_type for n in proto.graph.node] == ["RandomNormal", "Add"]
+
+
+def test_names_inside_branches_are_followed():
+    def branch(name):
+        result = helper.make_tensor_value_info(f"out_{name}", TensorProto.FLOAT, None)
+        return helper.make_graph([node(name, ["a"], f"out_{name}")], name, [], [result])
+
+    nodes = [
+        node("Identity", ["x"], "a"),
+        node("ReduceSum", ["x"], "s", keepdims=0),
+        node("Cast", ["s"], "c", to=TensorProto.BOOL),
+        node("If", ["c"], "y", then_branch=branch("Relu"), else_branch=branch("Abs")),
+    ]
+    proto = model(nodes)
+    x, spec = RNG.standard_normal((2, 6)).astype(np.float32), InputSpec((6,), "x")
+    wanted = run(proto, spec, x)
+    tidy(proto)
+    np.testing.assert_array_equal(run(proto, spec, x), wanted)
+    assert "Identity" not in [n.op_type for n in proto.graph.node]
