@@ -15,6 +15,7 @@ from search.environment import environment
 from search.executors.machine_lock import MachineLock
 from search.instantiate import instantiate
 from search.objectives import read_objectives
+from search.results import Objective
 from search.samplers_for import sampler_factory
 from search.study import StudyPlan
 from search.trial import CompressionRunner
@@ -132,7 +133,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         trial_time_limit_s=config.study.trial_time_limit_s,
         patience=config.study.patience,
         confirmer=FrontConfirmer(runner, loaded.splits),
-        notes=loaded.notes,
+        notes=(*loaded.notes, *_silent_devices(loaded, objectives)),
         environment=environment(),
         write_report=_write_report,
     )
@@ -216,6 +217,15 @@ def _empty_knobs(pipeline: Pipeline, start: Artifact, space: Space, context: Sta
         f"knob {stage.name}.{name} cannot change this network's file: {reason}"
         for stage in first
         for name, reason in stage.empty_knobs(start, space.domains(stage.name), context).items()
+    )
+
+
+def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:
+    heard = {o.column.split(".")[1] for o in objectives if o.column.startswith("cost.")}
+    return tuple(
+        f"device {name} is no axis of the front: its profile lacks a figure that the float model's cost needs"
+        for name in loaded.devices
+        if heard and name not in heard
     )
 
 

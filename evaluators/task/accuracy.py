@@ -42,6 +42,7 @@ class AccuracyEvaluator(Evaluator):
     """
 
     name: ClassVar[str] = "accuracy"
+    scores_split: ClassVar[bool] = True
 
     def __init__(
         self, batch_size: int = 256, threads: int = 1, confidence: float = 0.95, sqnr_images: int = 32

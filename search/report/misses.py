@@ -32,9 +32,10 @@ class Miss:
         """Says which constraint failed how often, and the nearest miss."""
         unit = unit_of(results, self.constraint.column)
         least = numbers.quantity(self.excess[self.nearest], "pp" if unit == "%" else unit)
+        name = label(self.constraint.column, with_device=True)
         return (
-            f"{label(self.constraint.column, with_device=True)} {constraint_text(results, self.constraint)} was broken by "
-            f"{numbers.counted(len(self.excess), 'trial')}, at the least by {least} (trial {self.nearest})."
+            f"{numbers.counted(len(self.excess), 'trial')} broke the limit on {name} "
+            f"({constraint_text(results, self.constraint)}); the nearest, trial {self.nearest}, missed it by {least}."
         )
 
 

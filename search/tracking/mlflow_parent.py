@@ -1,11 +1,10 @@
 """Finds a study's parent run again, with the trials that are there already."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from getpass import getuser
 from typing import TYPE_CHECKING
 
 from search.results import Results
+from search.tracking.mlflow_client import runs, user
 from spaces.cache import digest_of
 
 if TYPE_CHECKING:
@@ -69,28 +68,3 @@ def _known(client: "MlflowClient", experiment_id: str, run: "Run", results: Resu
     history = client.get_metric_history(parent.run_id, "hypervolume")
     parent.last_step = max((m.step for m in history), default=-1)
     return parent
-
-
-def runs(client: "MlflowClient", experiment_id: str, condition: str) -> "Iterator[Run]":
-    """Yields all runs, newest first; a single search stops at 1,000 without saying so."""
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            condition,
-            max_results=1000,
-            order_by=["attributes.start_time DESC"],
-            page_token=token,
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def user() -> str:
-    """Returns the login name; empty where the machine has none."""
-    try:
-        return getuser()
-    except (OSError, KeyError):
-        return ""

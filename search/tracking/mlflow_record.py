@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from search.report.figures import columns
 from search.results import Results, TrialRecord
+from search.tracking.mlflow_client import end_run, release, runs, user
 from search.tracking.mlflow_models import log_models
 from search.tracking.mlflow_names import MOST_PARAM_CHARS, MOST_TAG_CHARS, clip, safe_names
-from search.tracking.mlflow_parent import Parent, find_parent, runs, user
+from search.tracking.mlflow_parent import Parent, find_parent
 from search.tracking.mlflow_story import config_params, front_table, parent_tags
 from search.tracking.writer import Phase
 from spaces.candidate import value_text
@@ -49,16 +50,13 @@ class StudyRecord:
             return
         self._mark_front(results)
         self._write_end(results)
-        self._client.set_terminated(self._parent.run_id, "FINISHED" if phase == "finished" else "KILLED")
+        end_run(self._client, self._parent.run_id, "FINISHED" if phase == "finished" else "KILLED")
         beat()
         log_models(self._client, self._experiment_id, self._parent.run_id, results)
 
     def release(self) -> None:
-        """Closes idle database connections, which MLflow would keep until the process ends."""
-        store = getattr(getattr(self._client, "_tracking_client", None), "store", None)
-        engine = getattr(store, "engine", None)
-        if engine is not None:
-            engine.dispose()
+        """Closes connections; the next `write` opens them again."""
+        release(self._client)
 
     def _begin(self, results: Results) -> None:
         run_id, known = self._parent.run_id, self._parent.params
@@ -128,7 +126,7 @@ class StudyRecord:
         tags |= {f"source.{m.column}": m.source for m in record.measurements}
         self._log(run_id, values, params, tags)
         self._client.log_dict(run_id, _whole(record), "candidate.json")
-        self._client.set_terminated(run_id, "FAILED" if record.state == "failed" else "FINISHED")
+        end_run(self._client, run_id, "FAILED" if record.state == "failed" else "FINISHED")
         self._parent.on_front[record.number] = on_front
 
     def _write_progress(self, results: Results) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _REACHABLE_TIMEOUT_S = 5.0
 _EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # else the UI opens on its pages for language models
     "mlflow.note.content": (
         "Each run is a Paredown study: its description says what came out. Expand it to see its trials as child runs; "
         "filter with `tags.on_front = 'true'` for the front."

@@ -66,7 +66,7 @@ def _foldable(
 def _bias_fits(layer: "onnx.NodeProto", constants: Arrays, n_channels: int) -> bool:
     """A Gemm's bias may be a matrix with other values for every row; that is no bias per channel."""
     bias = constants[layer.input[2]] if _has_bias(layer) else None
-    return bias is None or (bias.size in (1, n_channels) and bias.shape[-1:] in ((), (1,), (n_channels,)))
+    return bias is None or bias.size == 1 or bias.shape[-1] == bias.size == n_channels
 
 
 def _has_bias(layer: "onnx.NodeProto") -> bool:

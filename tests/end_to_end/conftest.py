@@ -27,7 +27,9 @@ def paredown(cache_dir, tmp_path, monkeypatch):
     def run(*arguments):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run_command([f"cache_dir={cache_dir}", "tracker=none", *arguments])
+            flags = [a for a in arguments if a.startswith("--")]  # argparse wants them in front
+            rest = [a for a in arguments if a not in flags]
+            status = run_command([*flags, f"cache_dir={cache_dir}", "tracker=none", *rest])
         return Ran(status, out.getvalue(), err.getvalue())
 
     return run

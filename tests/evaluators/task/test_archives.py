@@ -18,7 +18,9 @@ class Code:
         return self.made_of
 
 
-@given(hnp.arrays(st.sampled_from([np.uint8, np.int64, np.float32]), hnp.array_shapes(max_dims=3, max_side=4)))
+@given(
+    hnp.arrays(st.sampled_from([np.uint8, np.int64, np.float32]), hnp.array_shapes(max_dims=3, max_side=4))
+)
 def test_plain_arrays_come_back(array):
     for value in (array, np.asfortranarray(array)):
         for protocol in (2, 4):

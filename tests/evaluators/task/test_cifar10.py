@@ -112,7 +112,12 @@ def damaged(root, name, change):
         ("npz", "train_data_batch_1.npz", lambda d: b"no", "train_data_batch_1.npz is damaged"),
         ("python folder", "data_batch_3", lambda d: d[:500], "data_batch_3 is damaged"),
         ("python folder", "test_batch", lambda d: pickle.dumps([1, 2]), "holds no 'data' and 'labels'"),
-        ("python folder", "test_batch", lambda d: pickle.dumps({"data": print, "labels": []}), "builtins.print"),
+        (
+            "python folder",
+            "test_batch",
+            lambda d: pickle.dumps({"data": print, "labels": []}),
+            "builtins.print",
+        ),
         ("binary folder", "data_batch_3.bin", lambda d: d[:-1], "data_batch_3.bin is truncated"),
         ("binary folder", "test_batch.bin", lambda d: b"\xff" + d[1:], "labels lie in 0..255"),
         ("python archive", "*.tar.gz", lambda d: d[: len(d) // 2], "cifar-10-python.tar.gz is damaged"),

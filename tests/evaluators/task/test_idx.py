@@ -11,7 +11,12 @@ from evaluators.task.idx import IdxTask, read_idx
 from evaluators.task.testing import TaskConformance
 from spaces.errors import InputError
 
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def idx(array):
@@ -60,7 +65,11 @@ def test_reads_back_and_any_cut_is_noticed(tmp_path_factory, array, data):
     ("name", "content", "told"),
     [
         ("train-images-idx3-ubyte", b"text, not IDX", "is no IDX file"),
-        ("train-labels-idx1-ubyte", idx(np.full(60, 10, np.uint8)), r"labels lie in 10\.\.10, but 10 classes"),
+        (
+            "train-labels-idx1-ubyte",
+            idx(np.full(60, 10, np.uint8)),
+            r"labels lie in 10\.\.10, but 10 classes",
+        ),
         ("train-labels-idx1-ubyte", idx(np.zeros(59, np.uint8)), "60 whole-number labels"),
         ("t10k-images-idx3-ubyte", idx(np.zeros((20, 8, 8), np.uint8)), r"inputs of shape \(1, 8, 8\), but"),
         ("t10k-images-idx3-ubyte", None, r"there is no t10k-images-idx3-ubyte or .*\.gz \(task.root\)"),

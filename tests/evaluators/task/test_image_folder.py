@@ -26,7 +26,15 @@ def write(root, n=N, columns=("file", "class_index")):
 
 
 def make(tmp_path, **more):
-    arguments = {"calibration": 4, "validation": 5, "test": 6, "resize": 16, "crop": 12, "n_classes": 5, **more}
+    arguments = {
+        "calibration": 4,
+        "validation": 5,
+        "test": 6,
+        "resize": 16,
+        "crop": 12,
+        "n_classes": 5,
+        **more,
+    }
     return ImageFolderTask(str(tmp_path / "images"), str(tmp_path / "cache"), **arguments)
 
 
@@ -102,15 +110,36 @@ def test_crop_larger_than_the_image():
     [
         (lambda root: (root / "03.png").unlink(), "03.png: there is no such image"),
         (lambda root: (root / "03.png").write_text("text"), "03.png cannot be decoded"),
-        (lambda root: (root / "03.png").write_bytes((root / "03.png").read_bytes()[:200]), "03.png cannot be decoded"),
+        (
+            lambda root: (root / "03.png").write_bytes((root / "03.png").read_bytes()[:200]),
+            "03.png cannot be decoded",
+        ),
         (lambda root: (root / "labels.csv").unlink(), "labels.csv: there is no such file"),
         (lambda root: (root / "labels.csv").write_bytes(b"\xff\xfe\x00\x01"), "labels.csv is damaged"),
-        (lambda root: (root / "labels.csv").write_text("a,b\n1,2\n"), "has no column 'file' (task.file_column); it has a, b"),
-        (lambda root: (root / "labels.csv").write_text("file,class_index\n00.png,5\n"), "line 2: class index 5 of 00.png"),
-        (lambda root: (root / "labels.csv").write_text("file,class_index\n00.png,cat\n"), "'cat' is no whole number"),
-        (lambda root: (root / "labels.csv").write_text("file,class_index\n00.png\n"), "None is no whole number"),
-        (lambda root: (root / "labels.csv").write_text("file,class_index\n../x.png,1\n"), "is no file name within"),
-        (lambda root: (root / "labels.csv").write_text("file,class_index\n1.png,1\n1.png,1\n"), "lists 1.png twice"),
+        (
+            lambda root: (root / "labels.csv").write_text("a,b\n1,2\n"),
+            "has no column 'file' (task.file_column); it has a, b",
+        ),
+        (
+            lambda root: (root / "labels.csv").write_text("file,class_index\n00.png,5\n"),
+            "line 2: class index 5 of 00.png",
+        ),
+        (
+            lambda root: (root / "labels.csv").write_text("file,class_index\n00.png,cat\n"),
+            "'cat' is no whole number",
+        ),
+        (
+            lambda root: (root / "labels.csv").write_text("file,class_index\n00.png\n"),
+            "None is no whole number",
+        ),
+        (
+            lambda root: (root / "labels.csv").write_text("file,class_index\n../x.png,1\n"),
+            "is no file name within",
+        ),
+        (
+            lambda root: (root / "labels.csv").write_text("file,class_index\n1.png,1\n1.png,1\n"),
+            "lists 1.png twice",
+        ),
     ],
 )
 def test_bad_files_are_told(tmp_path, damage, told):

@@ -44,7 +44,9 @@ class TestGroups(TaskConformance):
         np.savez(tmp_path / "g.npz", x=x[:, None].astype(float), y=x * 0, who=x)
         task = NpzTask(str(tmp_path / "g.npz"), [1], 1, group="who", calibration=2, validation=3, test=4)
         splits = task.splits()
-        parts = [set(next(s.batches(100))[0].ravel()) for s in (splits.calibration, splits.validation, splits.test)]
+        parts = [
+            set(next(s.batches(100))[0].ravel()) for s in (splits.calibration, splits.validation, splits.test)
+        ]
         assert [len(p) for p in parts] == [2, 3, 4]
         assert len(set.union(*parts)) == 9
 
@@ -65,7 +67,10 @@ def test_flat_examples_can_be_reshaped(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({"x": np.zeros((50, 3, 16)), "y": np.zeros(50, int)}, r"inputs of shape \(16, 3\).*task.input_shape is \(3, 16\)"),
+        (
+            {"x": np.zeros((50, 3, 16)), "y": np.zeros(50, int)},
+            r"inputs of shape \(16, 3\).*task.input_shape is \(3, 16\)",
+        ),
         ({"x": np.zeros((50, 16, 3)), "y": np.full(50, 4)}, "labels lie in 4..4, but 4 classes"),
         ({"x": np.zeros((50, 16, 3)), "y": np.zeros(49, int)}, "50 whole-number labels"),
         ({"x": np.full((50, 16, 3), np.nan), "y": np.zeros(50, int)}, "not finite"),

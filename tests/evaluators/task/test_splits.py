@@ -43,7 +43,9 @@ def test_division_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "10"])
 def test_a_split_to_judge_on_needs_examples(size):
-    with pytest.raises(ConfigError, match=r"task\.calibration must be a whole number of examples, at least 1"):
+    with pytest.raises(
+        ConfigError, match=r"task\.calibration must be a whole number of examples, at least 1"
+    ):
         carve(10, {"calibration": size, "train": None}, None, 0)
 
 

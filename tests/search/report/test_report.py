@@ -164,7 +164,7 @@ def test_no_feasible_trial_says_which_constraint_and_by_how_much(tmp_path):
     page = Page(report_html(results))
     best = max(t.values()["metric.top1"] for t in results.trials if t.measurements)
     assert "No candidate met the constraints" in page.text
-    assert f"at the least by {101 - best:.2f} pp" in page.text
+    assert f"missed it by {101 - best:.2f} pp" in page.text
     assert "What to ship" not in page.text
 
 

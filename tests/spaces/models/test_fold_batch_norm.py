@@ -17,7 +17,9 @@ def model(nodes, constants, shape, outputs=("y",)):
     values = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs]
     x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", *shape])
     tensors = [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in constants.items()]
-    proto = helper.make_model(helper.make_graph(nodes, "g", [x], values, tensors), opset_imports=OPSET, ir_version=10)
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", [x], values, tensors), opset_imports=OPSET, ir_version=10
+    )
     proto = onnx.shape_inference.infer_shapes(proto)
     onnx.checker.check_model(proto)
     return proto
@@ -92,7 +94,13 @@ def test_gemm_computes_the_same(transposed, bias, alpha, beta, seed):
     if bias is not None:
         constants["b"] = rng.standard_normal(bias)
     layer = helper.make_node(
-        "Gemm", ["x", "w", *(["b"] if bias is not None else [])], ["a"], "l", alpha=alpha, beta=beta, transB=int(transposed)
+        "Gemm",
+        ["x", "w", *(["b"] if bias is not None else [])],
+        ["a"],
+        "l",
+        alpha=alpha,
+        beta=beta,
+        transB=int(transposed),
     )
     proto = model([layer, norm("a", "y")], constants, (6,))
     assert check_same(proto, (6,), 1) == ["Gemm"]

@@ -16,7 +16,9 @@ from spaces.models.testing import ModelSourceConformance
 DATA = Path(__file__).parents[3].parent / "shared/data/mlperf_tiny"
 
 
-def network(batch="n", opset=21, size=4, reshape=None, n_inputs=1, n_outputs=1, kind=TensorProto.FLOAT, width=6):
+def network(
+    batch="n", opset=21, size=4, reshape=None, n_inputs=1, n_outputs=1, kind=TensorProto.FLOAT, width=6
+):
     """x -> Conv -> BatchNormalization -> Relu -> Reshape -> MatMul -> y, a convolution over `width` places."""
     rng = np.random.default_rng(0)
     arrays = {
@@ -24,7 +26,8 @@ def network(batch="n", opset=21, size=4, reshape=None, n_inputs=1, n_outputs=1, 
         **{f"bn.{i}": rng.uniform(0.5, 2, 5) for i in range(4)},
         "fc.weight": rng.standard_normal((30, 3)),
     }
-    tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()]
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    tensors = [numpy_helper.from_array(a.astype(dtype), n) for n, a in arrays.items()]
     tensors.append(numpy_helper.from_array(np.array(reshape or [-1, 30]), "shape"))
     nodes = [
         helper.make_node("Conv", ["x", "conv.weight"], ["a"], pads=[1, 1]),
@@ -35,7 +38,7 @@ def network(batch="n", opset=21, size=4, reshape=None, n_inputs=1, n_outputs=1, 
     ]
     inputs = [helper.make_tensor_value_info("x", kind, [batch, size, width])]
     inputs += [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, [1]) for i in range(1, n_inputs)]
-    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "d")[:n_outputs]]
+    outputs = [helper.make_tensor_value_info(n, kind, None) for n in ("y", "d")[:n_outputs]]
     graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
@@ -143,7 +146,9 @@ def test_any_truncation_is_told(tmp_path, share):
 
 
 def test_weights_in_a_missing_file_are_told(tmp_path):
-    onnx.save(network(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    onnx.save(
+        network(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0
+    )
     assert load(tmp_path / "net.onnx").input.shape == (4, 6)
     (tmp_path / "net.data").unlink()
     with pytest.raises(InputError, match=r"net\.onnx"):

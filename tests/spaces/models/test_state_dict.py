@@ -46,7 +46,9 @@ def test_code_is_refused_and_not_run(tmp_path, net, legacy):
     target = tmp_path / "made"
     for content in (Code(target), {"state_dict": net.state_dict(), "hook": Code(target)}, net):
         torch.save(content, tmp_path / "c.pt", _use_new_zipfile_serialization=not legacy)
-        with pytest.raises(InputError, match=r"holds code.*it was not run.*torch\.save\(net\.state_dict\(\), path\)"):
+        with pytest.raises(
+            InputError, match=r"holds code.*it was not run.*torch\.save\(net\.state_dict\(\), path\)"
+        ):
             read_state_dict(tmp_path / "c.pt")
     assert not target.exists()
 

@@ -5,7 +5,8 @@ from spaces.models.trust import check_trusted, import_trusted
 
 
 @pytest.mark.parametrize(
-    "name", ["spaces.cache.Cache", "torch.nn.Linear", "optuna.samplers.TPESampler", "evaluators.x.Y", "search.Z"]
+    "name",
+    ["spaces.cache.Cache", "torch.nn.Linear", "optuna.samplers.TPESampler", "evaluators.x.Y", "search.Z"],
 )
 def test_our_packages_are_trusted(name):
     check_trusted(name, [], "here")
@@ -31,7 +32,9 @@ def test_others_are_not_and_the_message_says_how(name):
         check_trusted(name, [], "model.cls")
 
 
-@pytest.mark.parametrize("name", ["", "Net", "spaces", "spaces.", ".spaces.x", "spaces..x", "spaces.__class__", "a b.c", None, 3])
+@pytest.mark.parametrize(
+    "name", ["", "Net", "spaces", "spaces.", ".spaces.x", "spaces..x", "spaces.__class__", "a b.c", None, 3]
+)
 def test_what_is_no_dotted_name(name):
     with pytest.raises(UntrustedTargetError, match="is not a dotted name"):
         check_trusted(name, [], "here")
@@ -56,7 +59,9 @@ def test_import():
     assert import_trusted("collections.Counter", ["collections"], "here").__name__ == "Counter"
 
 
-@pytest.mark.parametrize("name", ["spaces.cache.os.replace", "spaces.cache.Path", "spaces.cache.np.load", "spaces.cache.Arrays"])
+@pytest.mark.parametrize(
+    "name", ["spaces.cache.os.replace", "spaces.cache.Path", "spaces.cache.np.load", "spaces.cache.Arrays"]
+)
 def test_what_a_trusted_module_imports_is_not_trusted(name):
     with pytest.raises(UntrustedTargetError, match="not a class or function of a trusted package"):
         import_trusted(name, [], "here")

@@ -1,0 +1,47 @@
+"""Killed at any instant and started again, a study loses at most the running trial."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+
+@pytest.mark.slow
+def test_ten_kills_and_sixty_distinct_trials(digits_onnx, cache_dir, tmp_path):
+    command = [
+        sys.executable, "-m", "search", "tracker=none", f"cache_dir={cache_dir}", "model=onnx",
+        f"model.checkpoint={digits_onnx}", "study.n_trials=60", "study.name=killed", "evaluator=[accuracy,cost]",
+        "objective=accuracy_size", "study.dir=study",
+    ]  # fmt: skip
+    rng = random.Random(0)
+    folder, measured = tmp_path / "study", {}
+    for _ in range(10):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        begun = _n_trials(folder)
+        until = time.monotonic() + 120
+        while _n_trials(folder) == begun and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        table = pd.read_csv(folder / "trials.csv")  # whole at any instant
+        for row in table.itertuples():
+            # what had completed is never measured again: not even its seconds change
+            assert measured.setdefault(row.number, row.wall_s) == row.wall_s
+    subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    table = pd.read_csv(folder / "trials.csv")
+    assert list(table["number"]) == list(range(60))
+    assert not table.duplicated([c for c in table if c.startswith("knob.")]).any()
+    for row in table.itertuples():
+        assert measured.get(row.number, row.wall_s) == row.wall_s
+    assert json.loads((folder / "summary.json").read_text())["n_trials"] == 60
+
+
+def _n_trials(folder):
+    path = folder / "trials.csv"
+    return len(path.read_text().splitlines()) if path.exists() else 0

@@ -1,0 +1,110 @@
+"""Which part of a range each clipping method covers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spaces.quantization.clipping import ClipContext, clippings, windows
+from spaces.quantization.schemes import make_grid, scheme_of
+from spaces.quantization.statistics import histogram_of
+
+RNG = np.random.default_rng(0)
+HEAVY = (RNG.standard_normal(100_000) * np.exp(RNG.standard_normal(100_000))).astype(np.float32)
+SCHEMES = ("asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2")
+
+
+def clipped(name, values, scheme="asymmetric", bits=8, percentile=99.99):
+    values = np.asarray(values, np.float32)
+    histogram = histogram_of(values, float(values.min()), float(values.max()))
+    return clippings()[name].method(histogram, ClipContext(scheme_of(scheme).activations, bits, percentile))
+
+
+def squared_error(values, span, scheme="asymmetric", bits=8):
+    grid = make_grid(scheme_of(scheme).activations, *span, bits)
+    inside = np.clip(values, min(span[0], 0), max(span[1], 0))
+    return float(np.square(grid.dequantized(inside) - values, dtype=np.float64).mean())
+
+
+def test_the_names_are_the_knobs_values():
+    assert set(clippings()) == {"max", "kl", "percentile", "mse"}
+
+
+@given(st.sampled_from(sorted(clippings())), st.sampled_from(SCHEMES), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_range_is_never_wider_than_what_was_seen(name, scheme, seed):
+    rng = np.random.default_rng(seed)
+    values = (rng.standard_normal(500) * rng.uniform(0.01, 100) + rng.uniform(-50, 50)).astype(np.float32)
+    low, high = clipped(name, values, scheme)
+    slack = 1e-6 * np.abs(values).max()
+    assert min(values.min(), 0) - slack <= low <= high <= max(values.max(), 0) + slack
+    assert low < high
+
+
+def test_max_is_what_was_seen():
+    assert clipped("max", HEAVY) == (HEAVY.min(), HEAVY.max())
+
+
+@pytest.mark.parametrize(
+    "values", [HEAVY, np.maximum(HEAVY, 0), np.minimum(HEAVY, 0)], ids=["both", "up", "down"]
+)
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", ["kl", "mse", "percentile"])
+def test_a_heavy_tail_is_really_clipped(name, scheme, values):
+    low, high = clipped(name, values, scheme, percentile=99.9)
+    assert max(-low, high) < 0.75 * np.abs(values).max()
+    assert (low == 0) == (values.min() == 0)
+    assert (high == 0) == (values.max() == 0)
+
+
+@pytest.mark.parametrize("name", ["kl", "mse", "percentile"])
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_a_uniform_distribution_is_hardly_clipped(name, low):
+    found = clipped(name, RNG.uniform(low, 1.0, 100_000))
+    assert found == pytest.approx((low, 1.0), abs=0.02)
+
+
+def test_the_zeros_after_a_relu_do_not_decide():
+    values = np.maximum(HEAVY, 0)
+    padded = np.concatenate([values, np.zeros(900_000, np.float32)])
+    for name in ("kl", "mse"):
+        assert clipped(name, padded) == pytest.approx(clipped(name, values), rel=1e-6)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("values", [HEAVY, np.maximum(HEAVY, 0)], ids=["both", "up"])
+def test_mse_has_the_least_error(scheme, values):
+    mse = squared_error(values, clipped("mse", values, scheme), scheme)
+    for other in ("max", "kl", "percentile"):
+        assert mse <= 1.05 * squared_error(values, clipped(other, values, scheme), scheme)
+
+
+def test_percentiles_are_numpys():
+    for percentile in (90.0, 99.0, 99.9):
+        low, high = clipped("percentile", HEAVY, percentile=percentile)
+        width = (HEAVY.max() - HEAVY.min()) / 2048
+        wanted = np.percentile(HEAVY, [100 - percentile, percentile])
+        assert (low, high) == pytest.approx(tuple(wanted), abs=1.01 * width)
+
+
+def test_the_hundredth_percentile_is_everything():
+    assert clipped("percentile", HEAVY, percentile=100.0) == pytest.approx((HEAVY.min(), HEAVY.max()))
+
+
+def test_kl_gives_up_where_the_histogram_is_coarser_than_the_grid():
+    assert clippings()["kl"].most_bits < 16
+    assert clipped("kl", HEAVY, bits=16) == pytest.approx((HEAVY.min(), HEAVY.max()))
+
+
+def test_a_tensor_that_is_always_the_same():
+    for name in clippings():
+        for value in (0.0, 3.0, -2.0):
+            low, high = clipped(name, np.full(10, value))
+            assert low <= value <= high or name == "max"
+
+
+def test_windows_grow_to_the_whole_range():
+    lows, highs = windows(histogram_of(HEAVY, -2.0, 5.0), 8)
+    assert (lows[-1], highs[-1]) == (-2.0, 5.0)
+    assert np.all(np.diff(highs) > 0)
+    assert lows[0] == -highs[0] == -5 / 8

@@ -1,0 +1,88 @@
+"""From a real range to a grid of integers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spaces.errors import StageError
+from spaces.quantization.schemes import SCHEMES, make_grid, scheme_of
+
+reals = st.floats(-1e4, 1e4, width=32)
+names = st.sampled_from(sorted(SCHEMES))
+widths = st.sampled_from((4, 8, 16))
+
+
+def limits(bits):
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+@given(names, reals, reals, widths)
+def test_values_in_the_range_are_off_by_half_a_step_at_most(name, a, b, bits):
+    low, high = min(a, b, 0.0), max(a, b, 0.0)
+    grid = make_grid(scheme_of(name).activations, low, high, bits)
+    values = np.linspace(low, high, 101).astype(np.float32)
+    error = np.abs(grid.dequantized(values) - values.astype(np.float64))
+    # A zero point is itself rounded, which may cost the ends of an asymmetric range half a step more.
+    ends = 1.0 if name == "asymmetric" else 0.5
+    assert error.max() <= float(grid.scale) * (ends + 1e-3) + 1e-6 * max(-low, high)
+
+
+@given(names, reals, reals, widths)
+def test_zero_is_exact(name, a, b, bits):
+    for rule in (scheme_of(name).activations, scheme_of(name).weights, scheme_of(name).channel_weights):
+        grid = make_grid(rule, min(a, b), max(a, b), bits)
+        assert grid.dequantized(np.zeros(1, np.float32)) == 0
+        assert limits(bits)[0] <= grid.zero_point <= limits(bits)[1]
+        assert grid.scale > 0
+        assert np.isfinite(grid.scale)
+
+
+@given(reals, reals, widths)
+def test_what_each_scheme_promises(a, b, bits):
+    low, high = min(a, b), max(a, b)
+    grids = {name: make_grid(row.activations, low, high, bits) for name, row in SCHEMES.items()}
+    assert grids["symmetric"].zero_point == 0
+    assert grids["symmetric_power2"].zero_point == 0
+    mantissa, _ = np.frexp(grids["symmetric_power2"].scale)
+    assert mantissa == 0.5
+    assert 1 - 1e-6 <= grids["symmetric_power2"].scale / grids["symmetric"].scale < 2 * (1 + 1e-6)
+    twin = "asymmetric" if low >= 0 else "symmetric"
+    assert grids["symmetric_uint8"] == grids[twin] or np.isclose(
+        grids["symmetric_uint8"].scale, grids[twin].scale
+    )
+    assert grids["symmetric_uint8"].zero_point == grids[twin].zero_point
+
+
+def test_a_non_negative_tensor_uses_every_integer_or_half_of_them():
+    full = make_grid(scheme_of("symmetric_uint8").activations, 0.0, 2.55, 8)
+    half = make_grid(scheme_of("symmetric").activations, 0.0, 2.54, 8)
+    assert (float(full.scale), int(full.zero_point)) == (pytest.approx(0.01), -128)
+    assert (float(half.scale), int(half.zero_point)) == (pytest.approx(0.02), 0)
+
+
+def test_one_grid_for_each_channel():
+    weight = np.array([[1.0, -2.0], [0.5, 0.25], [0.0, 0.0]], np.float32)
+    rule = scheme_of("symmetric").channel_weights
+    grid = make_grid(rule, weight.min(axis=1), weight.max(axis=1), 8, axis=0)
+    assert grid.scale.tolist()[:2] == pytest.approx([2 / 127, 0.5 / 127])
+    assert np.abs(grid.dequantized(weight) - weight).max() <= grid.scale.max() / 2
+    assert np.all(grid.dequantized(weight)[2] == 0)  # a dead channel stays dead, whatever its scale
+
+
+def test_a_reduced_range_leaves_one_bit():
+    weight = np.linspace(-1, 1, 999).astype(np.float32)
+    grid = make_grid(scheme_of("asymmetric").weights, -1.0, 1.0, 8, reduced=True)
+    integers = np.round(weight / grid.scale) + grid.zero_point
+    assert (integers.min(), integers.max()) == (-64, 63)
+
+
+def test_a_least_scale_is_kept():
+    for name, row in SCHEMES.items():
+        grid = make_grid(row.weights, -1e-9, 1e-9, 8, least_scale=0.3)
+        assert grid.scale == np.float32(0.5 if name == "symmetric_power2" else 0.3)
+
+
+def test_an_unknown_scheme_is_told_with_the_known_ones():
+    with pytest.raises(StageError, match=r"'symetric'.*Did you mean 'symmetric'.*asymmetric"):
+        scheme_of("symetric")
