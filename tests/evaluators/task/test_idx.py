@@ -57,7 +57,7 @@ def test_reads_back_and_any_cut_is_noticed(tmp_path_factory, array, data):
     path.write_bytes(whole)
     np.testing.assert_array_equal(read_idx(path), array)
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
-    with pytest.raises(InputError, match="no IDX file|truncated"):
+    with pytest.raises(InputError, match=r"no IDX file|truncated"):
         read_idx(path)
 
 

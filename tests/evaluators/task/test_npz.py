@@ -52,7 +52,7 @@ class TestGroups(TaskConformance):
 
     def test_sizes_count_groups(self, tmp_path):
         path = write(tmp_path / "data.npz", who=np.arange(100) // 50)
-        with pytest.raises(ConfigError, match="only 2 .*sizes count groups"):
+        with pytest.raises(ConfigError, match=r"only 2 .*sizes count groups"):
             NpzTask(path, [3, 16], 4, group="who", **SIZES).splits()
 
 

@@ -31,11 +31,8 @@ WANTED = Wanted((*WANTED.tensors, "flat"), WANTED.means)
 @pytest.fixture
 def whole(small, noise):
     """Every activation on every example, the way that does not scale."""
-    (batch,) = [
-        {t: np.concatenate(parts) for t, parts in zip(WANTED.tensors, zip(*rows, strict=True), strict=True)}
-        for rows in [[b.values() for b in activations(small, WANTED.tensors, noise, len(noise))]]
-    ]
-    return batch
+    batches = list(activations(small, WANTED.tensors, noise, len(noise)))
+    return {tensor: np.concatenate([batch[tensor] for batch in batches]) for tensor in WANTED.tensors}
 
 
 def test_the_output_is_the_models(small, noise, run, whole):
@@ -81,9 +78,9 @@ def test_only_the_first_examples_are_used(small, context, noise):
 
 def test_memory_is_bounded(small, monkeypatch):
     monkeypatch.setattr(statistics, "MOST_BATCH_BYTES", 20_000)
-    split, sizes = noise_split((3, 8, 8), 300), []
-    for batch in activations(small, ("input", "stem_relu", "depthwise_relu"), split, 300):
-        sizes.append((len(batch["input"]), sum(v.nbytes for v in batch.values())))
+    split = noise_split((3, 8, 8), 300)
+    batches = activations(small, ("input", "stem_relu", "depthwise_relu"), split, 300)
+    sizes = [(len(batch["input"]), sum(v.nbytes for v in batch.values())) for batch in batches]
     assert sum(n for n, _ in sizes) == 300
     assert max(n_bytes for _, n_bytes in sizes) <= 20_000
     assert max(n for n, _ in sizes) > 1

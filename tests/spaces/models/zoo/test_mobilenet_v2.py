@@ -17,8 +17,8 @@ class TestNarrow(ModelSourceConformance):
         return MobileNetV2Model(None, width=0.1, n_classes=5, input_shape=[3, 32, 32])
 
 
-# Table 4 of the paper says 3.4 M at width 1.0; the exact count is that of the published checkpoint.
-@pytest.mark.parametrize(("width", "exact"), [(1.0, 3_504_872), (0.1, 1_379_808)])
+# Table 4 of the paper says 3.4 M at width 1.0; the exact count is that of the published networks.
+@pytest.mark.parametrize(("width", "exact"), [(1.0, 3_504_872), (1.4, 6_108_776)])
 def test_parameters(width, exact):
     assert sum(p.numel() for p in MobileNetV2(width).parameters()) == exact
 
