@@ -77,7 +77,7 @@ def _guarded(composed: DictConfig, errors: Console) -> int:
     """Runs one job of a sweep so that its mistakes do not end the others."""
     logging.getLogger("search").setLevel(logging.WARNING)
     try:
-        return run_config(_config_of(composed), Console(highlight=False))
+        return run_config(_config_of(composed), _console())
     except (ConfigError, InputError, StudyError) as error:
         return _say_error(errors, str(error))
     except OmegaConfBaseException as error:
@@ -87,6 +87,12 @@ def _guarded(composed: DictConfig, errors: Console) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted before the study began")
         return INTERRUPTED
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # a file or pipe has no width; 80 columns would wrap the closing table
+    return console if console.is_terminal else Console(highlight=False, width=140)
 
 
 def _config_of(composed: DictConfig) -> Config:

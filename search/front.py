@@ -171,10 +171,6 @@ def picks(
 
 def _cheapest(pool: Sequence[TrialRecord], column: str, main: Objective) -> TrialRecord:
     """Returns the record of the lowest cost; within 3 % of it, which is timing noise, the one that is best otherwise."""
-    prefix, _, name = column.rpartition(".")
-    confirmed = f"{prefix}.confirmed_{name}"  # timed again, if the front has been
-    if all(confirmed in r.values() for r in pool):
-        column = confirmed
     lowest = min(r.values()[column] for r in pool)
     near = [r for r in pool if r.values()[column] <= lowest + _TIE * abs(lowest)]
     return min(near, key=lambda r: (_main_loss(r, main), r.values()[column]))

@@ -87,7 +87,7 @@ class _Reader:
         unknown = [key for key in rule if key not in _CONSTRAINT_KEYS]
         if unknown:
             raise ConfigError(unknown_name("key", unknown[0], _CONSTRAINT_KEYS, where))
-        kinds: list[Literal["max", "min"]] = [k for k in ("max", "min") if rule.get(k) is not None]  # type: ignore[misc]
+        kinds: list[Literal["max", "min"]] = [k for k in ("max", "min") if rule.get(k) is not None]
         if not kinds:
             raise ConfigError(f"{where} must have `max` or `min`")
         measure = str(rule.get("measure", name))

@@ -152,7 +152,7 @@ def expected_seconds(plan: StudyPlan) -> float:
 class FrontConfirmer:
     """Judges a model of the front once more: on the test split, which the search never saw, and timed again.
 
-    What is scored on the test split is called `test_*`, what is timed again `confirmed_*`.
+    What is scored on the test split is called `test_*`; what is timed again replaces the first timing.
 
     Args:
         runner: The trials' runner.
@@ -164,16 +164,18 @@ class FrontConfirmer:
         self._context: EvaluationContext | None = None
 
     def baseline(self) -> tuple[Measurement, ...]:
-        """Returns the uncompressed model's measurements on the test split."""
-        return self._on_test(self._runner.start)
+        """Returns the uncompressed model's measurements on the test split, and its timings."""
+        return self._judge(self._runner.start)
 
     def confirm(self, model: bytes) -> tuple[Measurement, ...]:
         """Returns a model's measurements on the test split, and its timings."""
-        artifact = Artifact.onnx(model, self._runner.start.input)
+        return self._judge(Artifact.onnx(model, self._runner.start.input))
+
+    def _judge(self, artifact: Artifact) -> tuple[Measurement, ...]:
         timed = [e for e in self._runner.evaluators if e.exclusive]
         with self._runner.lock.exclusive():
             again, _ = self._runner.judge(artifact, self._runner.context, timed)
-        return (*self._on_test(artifact), *(replace(m, name=f"confirmed_{m.name}") for m in again))
+        return (*self._on_test(artifact), *again)
 
     def rebuild(self, candidate: Candidate) -> bytes:
         """Returns a candidate's file."""

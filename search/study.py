@@ -45,7 +45,10 @@ class Observer(Protocol):
 
 
 class Confirmer(Protocol):
-    """Judges the models on the front once more: on the test split, and timed again."""
+    """Judges the models on the front once more: on the test split, and timed again.
+
+    A measurement that is named as one of the trial's replaces it.
+    """
 
     def baseline(self) -> tuple[Measurement, ...]:
         """Returns the measurements of the uncompressed model."""
@@ -311,7 +314,7 @@ class _Study:
         if self._unseen is None:
             # one shuffled pass serves the whole session: what it has gone over stays seen
             order = list(listed)
-            self._rng.shuffle(order)  # type: ignore[arg-type]
+            self._rng.shuffle(order)
             self._unseen = iter(order)
         return self._unseen
 
@@ -405,7 +408,7 @@ class _Study:
         return Results(
             name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
             objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=tuple(notes),
-            baseline=(*plan.baseline, *(self._ledger.confirmed(_BASELINE) or ())), trials=tuple(records), aliases=tuple(self._ledger.aliases), front=front,
+            baseline=_overridden(plan.baseline, self._ledger.confirmed(_BASELINE) or ()), trials=tuple(records), aliases=tuple(self._ledger.aliases), front=front,
             best=best, best_why=why, picks=device_picks,
             hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
             wall_s=self._wall_s(), environment=plan.environment,
@@ -413,25 +416,35 @@ class _Study:
 
     def _with_confirmed(self, record: TrialRecord) -> TrialRecord:
         again = self._ledger.confirmed(record.number)
-        return record if again is None else replace(record, measurements=(*record.measurements, *again))
+        return (
+            record if again is None else replace(record, measurements=_overridden(record.measurements, again))
+        )
 
     def _confirm_front(self) -> None:
+        """Judges the front once more, until every model on it has been: a second timing may change who is on it."""
         confirmer = self._plan.confirmer
-        if confirmer is None:
-            return
-        front = [n for n in self._results().front if self._ledger.confirmed(n) is None]
-        if front and self._ledger.confirmed(_BASELINE) is None:
-            self._ledger.note_confirmed(_BASELINE, confirmer.baseline())
-        for number in front:
-            record = self._ledger.records[number]
-            path = files.model_path(self._plan.folder, number)
-            if not path.exists():
-                files.write_model(self._plan.folder, record, confirmer.rebuild(record.candidate))
-            self._observer.message(f"trial {number}: scoring the test split, timing again")
-            try:
-                self._ledger.note_confirmed(number, confirmer.confirm(path.read_bytes()))
-            except ParedownError as error:
-                self._observer.message(f"trial {number} could not be confirmed: {error}")
+        while confirmer is not None:
+            waiting = [n for n in self._results().front if self._ledger.confirmed(n) is None]
+            if not waiting:
+                return
+            if self._ledger.confirmed(_BASELINE) is None:
+                self._ledger.note_confirmed(_BASELINE, confirmer.baseline())
+            self._observer.message(
+                f"scoring the front on the test split and timing it again: {len(waiting)} models"
+            )
+            for number in waiting:
+                self._confirm(confirmer, self._ledger.records[number])
+
+    def _confirm(self, confirmer: Confirmer, record: TrialRecord) -> None:
+        path = files.model_path(self._plan.folder, record.number)
+        if not path.exists():
+            files.write_model(self._plan.folder, record, confirmer.rebuild(record.candidate))
+        try:
+            again = confirmer.confirm(path.read_bytes())
+        except ParedownError as error:
+            again = ()
+            self._observer.message(f"trial {record.number} could not be judged again: {error}")
+        self._ledger.note_confirmed(record.number, again)
 
     def _finish(self) -> Results:
         plan = self._plan
@@ -446,6 +459,13 @@ class _Study:
             plan.write_report(results, plan.folder / "report.html")
         plan.tracker.finish(results)
         return results
+
+
+def _overridden(first: Sequence[Measurement], again: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Returns the later measurements in the place of the first ones, which stay as `first_*`."""
+    later = {m.column for m in again}
+    kept = (replace(m, name=f"first_{m.name}") if m.column in later else m for m in first)
+    return (*kept, *again)
 
 
 def _breach(constraint: Constraint, value: float, excess: float) -> str:

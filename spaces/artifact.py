@@ -11,8 +11,8 @@ from spaces.cache import digest_of
 from spaces.errors import InputError
 
 if TYPE_CHECKING:
-    import onnx
     import torch
+    from onnx import ModelProto
 
 Kind = Literal["torch", "onnx"]
 
@@ -71,7 +71,7 @@ class Artifact:
             raise InputError(f"an ONNX model is needed here, but the artifact is a {self.kind} model")
         return self.model
 
-    def proto(self) -> "onnx.ModelProto":
+    def proto(self) -> "ModelProto":
         """Parses the ONNX model afresh, so that the caller may change it."""
         import onnx
 

@@ -76,7 +76,7 @@ class Cache:
 
         def packed() -> bytes:
             buffer = io.BytesIO()
-            np.savez(buffer, allow_pickle=False, **build())  # type: ignore[arg-type]
+            np.savez(buffer, allow_pickle=False, **build())
             return buffer.getvalue()
 
         with np.load(io.BytesIO(self.blob(key, packed)), allow_pickle=False) as loaded:

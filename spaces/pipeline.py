@@ -95,11 +95,15 @@ def _apply(
     stage: Stage, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext, cached: bool
 ) -> Artifact:
     if artifact.kind not in stage.consumes:
-        raise ConfigError(f"stage {stage.name!r} takes {' or '.join(stage.consumes)}, but got a {artifact.kind} model")
+        raise ConfigError(
+            f"stage {stage.name!r} takes {' or '.join(stage.consumes)}, but got a {artifact.kind} model"
+        )
     if stage.produces != "onnx" or not cached:
         return stage.apply(artifact, values, context)
     calibration = context.calibration.digest if context.calibration is not None else None
-    key = digest_of(artifact.digest, stage.name, stage.config(), canonical_key({stage.name: values}), calibration)
+    key = digest_of(
+        artifact.digest, stage.name, stage.config(), canonical_key({stage.name: values}), calibration
+    )
     built: list[Artifact] = []
 
     def build() -> bytes:

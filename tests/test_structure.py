@@ -31,7 +31,9 @@ def test_the_lock_pins_every_dependency_exactly():
     pinned = {name.lower().replace("_", "-") for name in pinned}
     text = (ROOT / "pyproject.toml").read_text()
     block = text.split("dependencies = [")[1].split("\n]")[0]
-    wanted = {m.lower() for m in re.findall(r'^\s+"([A-Za-z0-9_-]+)', block, flags=re.MULTILINE)} - {"xgboost"}
+    wanted = {m.lower() for m in re.findall(r'^\s+"([A-Za-z0-9_-]+)', block, flags=re.MULTILINE)} - {
+        "xgboost"
+    }
     assert wanted <= pinned
     assert "torch==2.13.0" in lock
 

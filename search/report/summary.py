@@ -56,9 +56,16 @@ def _difference(results: Results, record: TrialRecord, column: str) -> str:
     before, after = figure(results.baseline, column), figure(record.measurements, column)
     is_cost = column.startswith("cost.") or (after is not None and after.unit == "bytes")
     if is_cost and before is not None and after is not None:
-        return numbers.ratio(column, before.value, after.value) or ""
+        return numbers.ratio(column, _float_latency(record, column) or before.value, after.value) or ""
     found = change(results, record, column)
     return found.full if found else ""
+
+
+def _float_latency(record: TrialRecord, column: str) -> float | None:
+    """The float model's latency as it was timed in turns with this trial: what load there was hit both."""
+    if not column.endswith(".latency_ms"):
+        return None
+    return record.values().get(column.replace(".latency_ms", ".latency_float_ms"))
 
 
 def _limits(results: Results, column: str) -> str:

@@ -43,10 +43,11 @@ def _table(results: Results) -> "Table":
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for head in (
         "trial",
-        *(["change"] if headline_metric(results) else []),
+        *(["change\nand interval"] if headline_metric(results) else []),
         *(_head(results, c) for c in shown),
     ):
-        table.add_column(Text(head), justify="right", vertical="bottom", no_wrap=True)
+        # a narrow terminal wraps figures rather than cut them
+        table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold")
     for path in knobs:
         table.add_column(Text(path.rpartition(".")[2]), vertical="bottom", overflow="fold")
     picked = {results.best, *(p.number for p in results.picks)}

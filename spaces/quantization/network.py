@@ -1,10 +1,10 @@
 """What there is to quantize in a float ONNX graph: read once for each network, used by every candidate."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spaces.artifact import Artifact
 from spaces.errors import StageError
 from spaces.models.layers import QUANTIZABLE, Layer, layers
 
@@ -20,7 +20,6 @@ PASSING = (
 )
 ACTIVATIONS = ("Relu", "Clip")
 _ALL_INPUTS = ("Add", "Mul", "Concat")  # of the others only the first input is data
-OLDEST_OPSET = 13  # the first with one scale for each channel
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Network:
         tensors: Activations that may be quantized.
         follows: Tensor that only a ReLU or Clip reads -> that one's output, whose range it takes.
         operators: Everything that can be quantized, in topological order.
-        constant: Nodes that are never quantized since an operand is a constant (rounding a bias that a
-            MatMul leaves to an Add to 8 bits would hurt for nothing).
+        fixed: Nodes that are never quantized: an operand of an Add is a constant (rounding a bias that a MatMul
+            leaves to an Add to 8 bits would hurt for nothing), or the weight or bias of a layer is computed.
         forked: ReLU and Clip nodes whose input something else reads too, so that they cannot be folded.
     """
 
@@ -58,7 +57,7 @@ class Network:
     tensors: tuple[str, ...]
     follows: Mapping[str, str]
     operators: tuple[Operator, ...]
-    constant: tuple[str, ...]
+    fixed: tuple[str, ...]
     forked: tuple[str, ...]
 
     @property
@@ -73,76 +72,14 @@ class Network:
         a quantized operator, or a quantized layer reads it too. Elsewhere rounding would cost accuracy and save nothing.
         """
         integer = {layer.input for layer in self.layers if layer.name in quantized}
-        staying = list(self.constant)
+        staying = list(self.fixed)
         for operator in self.operators:
-            if operator.layer in quantized if operator.layer else integer.issuperset(operator.inputs):
+            flows = bool(operator.inputs) and integer.issuperset(operator.inputs)
+            if operator.layer in quantized if operator.layer else flows:
                 integer.update(operator.outputs)
             else:
                 staying.append(operator.name)
         return tuple(staying)
-
-
-def prepared(artifact: Artifact) -> "onnx.ModelProto":
-    """Parses a float model, names what is nameless, and infers shapes.
-
-    Raises:
-        InputError: The artifact is no ONNX model.
-        StageError: The model is quantized already, or older than can be converted.
-    """
-    proto = artifact.proto()
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node):
-        raise StageError("the model is quantized already: quantize needs the float model")
-    _name_nodes(proto)
-    _split_biases(proto)
-    return with_opset(proto, OLDEST_OPSET)
-
-
-def with_opset(proto: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
-    """Returns the model with shapes inferred, converted to `opset` if it is older.
-
-    Raises:
-        StageError: The converter cannot do it.
-    """
-    import onnx
-    from onnx import shape_inference, version_converter
-
-    have = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if have < opset:
-        try:
-            proto = version_converter.convert_version(proto, opset)
-        except Exception as error:  # the converter raises whatever its C++ core throws
-            raise StageError(
-                f"the model has ONNX opset {have} and cannot be converted to {opset}, which is needed here: {error}"
-            ) from error
-        proto.ir_version = max(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
-        _name_nodes(proto)
-    return shape_inference.infer_shapes(proto)
-
-
-def _name_nodes(proto: "onnx.ModelProto") -> None:
-    taken: set[str] = set()
-    for i, node in enumerate(proto.graph.node):
-        if not node.name or node.name in taken:
-            node.name = f"{node.op_type}_{i}"
-        taken.add(node.name)
-
-
-def _split_biases(proto: "onnx.ModelProto") -> None:
-    """Gives every layer a bias of its own: a quantized bias has the scale of its layer's input."""
-    import onnx
-
-    found = {i.name: i for i in proto.graph.initializer}
-    taken: set[str] = set()
-    for node in proto.graph.node:
-        if node.op_type not in QUANTIZABLE or len(node.input) < 3 or node.input[2] not in found:
-            continue
-        name = node.input[2]
-        if name in taken:
-            copy = onnx.TensorProto()
-            copy.CopyFrom(found[name])
-            copy.name = node.input[2] = f"{name}_of_{node.name}"
-            proto.graph.initializer.append(copy)
-        taken.add(name)
 
 
 def network_of(proto: "onnx.ModelProto") -> Network:
@@ -152,7 +89,7 @@ def network_of(proto: "onnx.ModelProto") -> Network:
         StageError: The model has no layer with a constant weight.
     """
     graph = _Graph(proto)
-    found = tuple(layer for layer in layers(proto) if layer.name in graph.weights)
+    found = tuple(layer for layer in layers(proto) if graph.is_constant(layer))
     if not found:
         raise StageError(
             "the model has no Conv, ConvTranspose, Gemm or MatMul with a float weight initializer"
@@ -162,14 +99,15 @@ def network_of(proto: "onnx.ModelProto") -> Network:
         for node in graph.nodes
         if node.op_type in ACTIVATIONS and not graph.is_forked(node.input[0])
     }
-    operators = tuple(graph.operators(found))
+    fixed = graph.fixed({layer.node for layer in found})
+    operators = tuple(graph.operators(found, fixed))
     touched = (t for operator in operators for t in (*operator.inputs, *operator.outputs))
     return Network(
         layers=found,
         tensors=tuple(dict.fromkeys(t for t in touched if t not in follows)),
         follows=follows,
         operators=operators,
-        constant=tuple(sorted(graph.constant)),
+        fixed=tuple(sorted(fixed)),
         forked=tuple(n.name for n in graph.nodes if n.op_type in ACTIVATIONS and n.input[0] not in follows),
     )
 
@@ -178,7 +116,7 @@ class _Graph:
     def __init__(self, proto: "onnx.ModelProto") -> None:
         from onnx import TensorProto
 
-        self.weights = {i.name for i in proto.graph.initializer if i.data_type == TensorProto.FLOAT}
+        self._weights = {i.name for i in proto.graph.initializer if i.data_type == TensorProto.FLOAT}
         values = (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
         constants = {o for node in proto.graph.node if node.op_type == "Constant" for o in node.output}
         initializers = {i.name for i in proto.graph.initializer}
@@ -191,15 +129,18 @@ class _Graph:
             n for n in proto.graph.node if n.op_type in QUANTIZABLE + PASSING and n.domain in ("", "ai.onnx")
         ]
         self._results = {o.name for o in proto.graph.output}
-        self._n_readers: dict[str, int] = {}
-        for node in proto.graph.node:
-            for tensor in node.input:
-                self._n_readers[tensor] = self._n_readers.get(tensor, 0) + 1
-        self.constant = {
-            n.name
-            for n in self.nodes
-            if n.op_type in _ALL_INPUTS and not self._floats.issuperset(filter(None, n.input))
-        }
+        self._n_readers = Counter(tensor for node in proto.graph.node for tensor in node.input)
+
+    def is_constant(self, layer: Layer) -> bool:
+        return layer.name in self._weights and (layer.bias is None or layer.bias in self._weights)
+
+    def fixed(self, layer_nodes: Collection[str]) -> set[str]:
+        return {node.name for node in self.nodes if node.name not in layer_nodes and not self._is_free(node)}
+
+    def _is_free(self, node: "onnx.NodeProto") -> bool:
+        if node.op_type in (*_ALL_INPUTS, "MatMul"):  # a product of two activations is no layer
+            return self._floats.issuperset(node.input)
+        return node.op_type not in QUANTIZABLE
 
     def inputs(self, node: "onnx.NodeProto") -> tuple[str, ...]:
         data = node.input if node.op_type in (*_ALL_INPUTS, "MatMul") else node.input[:1]
@@ -208,10 +149,10 @@ class _Graph:
     def outputs(self, node: "onnx.NodeProto") -> tuple[str, ...]:
         return tuple(t for t in node.output if t in self._floats)
 
-    def operators(self, found: tuple[Layer, ...]) -> Iterator[Operator]:
+    def operators(self, found: tuple[Layer, ...], fixed: Collection[str]) -> Iterator[Operator]:
         layer_of = {layer.node: layer.name for layer in found}
         for node in self.nodes:
-            if node.name not in self.constant:
+            if node.name not in fixed:
                 yield Operator(node.name, layer_of.get(node.name), self.inputs(node), self.outputs(node))
 
     def is_forked(self, tensor: str) -> bool:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.quantization.network import PASSING, Network, with_opset
+from spaces.errors import StageError
+from spaces.quantization.network import PASSING, Network
 from spaces.quantization.plan import Plan, Settings
+from spaces.quantization.prepare import with_opset
 from spaces.quantization.schemes import Grid, scheme_of
 
 if TYPE_CHECKING:
@@ -32,15 +34,22 @@ def quantized_model(
         settings: The knobs.
 
     Raises:
-        StageError: The model's opset is too old for the widths and cannot be converted.
+        StageError: The model's opset is too old for the widths and cannot be converted, or the tool fails.
     """
     from onnxruntime.quantization.quant_utils import add_infer_metadata
 
     if settings.activation_bits == 16 or 4 in settings.weight_bits.values():
         proto = with_opset(proto, OPSET_OF_ALL_WIDTHS)
     add_infer_metadata(proto)  # or the tool writes the model to disk and infers shapes again
-    quantizer = _quantizer(proto, network, plan, settings)
-    quantizer.quantize_model()
+    try:
+        quantizer = _quantizer(proto, network, plan, settings)
+        quantizer.quantize_model()
+    except (
+        Exception
+    ) as error:  # the tool raises whatever a graph that it did not expect makes it stumble over
+        raise StageError(
+            f"onnxruntime's tool cannot quantize this model with these values: {error}"
+        ) from error
     _float_outputs(quantizer.model.model, network)
     quantizer.model.clean_initializers()
     quantizer.model.topological_sort()

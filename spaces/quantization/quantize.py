@@ -15,9 +15,10 @@ from spaces.quantization.bias_correction import correct_biases, is_correctable
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
 from spaces.quantization.cross_layer_equalization import equalize, pairs
 from spaces.quantization.knobs import KNOBS
-from spaces.quantization.network import Network, network_of, prepared
+from spaces.quantization.network import Network, network_of
 from spaces.quantization.ort_adapter import quantized_model
 from spaces.quantization.plan import Settings, make_plan
+from spaces.quantization.prepare import prepared
 from spaces.quantization.statistics import Statistics, Wanted
 from spaces.stage import KnobSpec, Stage, StageContext, StageValue
 

@@ -33,7 +33,11 @@ def test_serial_processes_and_ray_agree(paredown, digits_onnx, tmp_path):
         table = pd.read_csv(tmp_path / f"outputs/{executor}/trials.csv")
         assert len(table) == 8
         knobs = [c for c in table if c.startswith("knob.")]
-        kept = [c for c in table if not c.startswith(TIMED) and ".test_" not in c and c != "state" and c != "reason"]
+        kept = [
+            c
+            for c in table
+            if not c.startswith(TIMED) and ".test_" not in c and c != "state" and c != "reason"
+        ]
         tables[executor] = table[kept].sort_values(knobs).reset_index(drop=True)
     assert sum(c.startswith("metric.") for c in tables["serial"]) >= 5
     pd.testing.assert_frame_equal(tables["serial"], tables["processes"], check_like=True)

@@ -60,6 +60,8 @@ def test_digest_is_the_same_in_another_process():
     assert known == "f0d6ef3862ced59c"
 
 
-@pytest.mark.parametrize(("value", "text"), [("kl", "kl"), (4, "4"), (True, "true"), (("a*", "b"), '["a*","b"]')])
+@pytest.mark.parametrize(
+    ("value", "text"), [("kl", "kl"), (4, "4"), (True, "true"), (("a*", "b"), '["a*","b"]')]
+)
 def test_value_text(value, text):
     assert value_text(value) == text

@@ -178,7 +178,10 @@ def test_a_broken_constraint_is_named(space):
         ({"a": {"choices": 3}}, "`choices` must be a list"),
         ({"a": [1], "b": {"choices": [1], "when": {"c": 1}}}, "Unknown knob 'c' in the condition of b"),
         ({"a": [1], "b": {"choices": [1], "when": {"a": 2}}}, "wants a to be 2"),
-        ({"a": {"choices": [1], "when": {"b": 1}}, "b": {"choices": [1], "when": {"a": 1}}}, "go in a circle"),
+        (
+            {"a": {"choices": [1], "when": {"b": 1}}, "b": {"choices": [1], "when": {"a": 1}}},
+            "go in a circle",
+        ),
         ({"a": [1, 2], "constraints": {"c": "a > 5"}}, "contradictory.*c: a > 5"),
         ({"a": [1, 2], "constraints": {"c": "b > 5"}}, "Unknown knob 'b' in space.constraints.c"),
         ({"a": [1, 2], "constraints": {"c": "a >"}}, "space.constraints.c: cannot read"),

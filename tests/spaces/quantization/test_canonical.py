@@ -55,7 +55,7 @@ def test_equal_settings(canonical, small, context, one, other):
     ("one", "other"),
     [
         ({"clipping": "percentile", "percentile": 99.0}, {"clipping": "percentile", "percentile": 95.0}),
-        ({"clipping": "mse", "activation_bits": 16}, {"activation_bits": 16}),
+        ({"clipping": "percentile", "activation_bits": 16, "percentile": 95.0}, {"activation_bits": 16}),
         ({"keep_float": ("stem*",)}, {"keep_float": ("expand*",)}),
         ({"weight_bits": {"stem.weight": 4}}, {"weight_bits": {"expand.weight": 4}}),
         ({"weight_bits": {"stem.weight": 4}, "reduce_range": True}, {"weight_bits": {"stem.weight": 4}}),

@@ -150,7 +150,29 @@ def attention(b):
     )
 
 
-NETWORKS = [many_operators, fork_before_relu, shared_bias, shared_weight, scaled_gemm, attention]
+def computed_operands(b):
+    """A convolution whose weight, and one whose bias, comes out of other nodes; both stay float."""
+    weight = b.op("Tanh", [b.weight("w", 4, 3, 1, 1)], "tanh_w")
+    x = b.op("Conv", ["input", weight], "a")
+    x = b.op("Conv", [x, b.weight("b.weight", 4, 4, 1, 1), b.op("Tanh", [b.bias("c", 4)], "tanh_c")], "b")
+    x = b.op("Add", [x, b.constant("one", np.float32(1))], "added")
+    x = b.op(
+        "Reshape",
+        [x, b.op("Concat", [b.constant("i", np.array([0])), b.constant("j", np.array([256]))], "s", axis=0)],
+        "flat",
+    )
+    return b.artifact(b.linear(x, "head", 256, 5))
+
+
+NETWORKS = [
+    computed_operands,
+    many_operators,
+    fork_before_relu,
+    shared_bias,
+    shared_weight,
+    scaled_gemm,
+    attention,
+]
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -237,6 +237,10 @@ class TestErrors:
         with pytest.raises(StageError, match="calibration examples"):
             QuantizeStage().apply(small, {}, StageContext(None, Cache()))
 
+    def test_calibration_data_that_does_not_fit(self, small):
+        with pytest.raises(StageError, match=r"shape \(3, 9, 9\), but .* 'input' has \(3, 8, 8\)"):
+            QuantizeStage().apply(small, {}, StageContext(noise_split((3, 9, 9)), Cache()))
+
     def test_quantized_already(self, small, context):
         result = QuantizeStage().apply(small, {}, context)
         with pytest.raises(StageError, match="quantized already"):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from spaces.artifact import Artifact
 from spaces.cache import Cache
-from spaces.quantization import statistics
+from spaces.quantization import activations as running
+from spaces.quantization.activations import activations
 from spaces.quantization.statistics import (
     N_BINS,
     Moments,
     Statistics,
     Wanted,
-    activations,
     histogram_of,
     moments_of,
 )
@@ -77,7 +77,7 @@ def test_only_the_first_examples_are_used(small, context, noise):
 
 
 def test_memory_is_bounded(small, monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_BATCH_BYTES", 20_000)
+    monkeypatch.setattr(running, "MOST_BATCH_BYTES", 20_000)
     split = noise_split((3, 8, 8), 300)
     batches = activations(small, ("input", "stem_relu", "depthwise_relu"), split, 300)
     sizes = [(len(batch["input"]), sum(v.nbytes for v in batch.values())) for batch in batches]

@@ -11,6 +11,7 @@ from spaces.models.zoo.mobilenet_v2 import MobileNetV2, MobileNetV2Model, round_
 CHECKPOINT = Path(__file__).parents[4].parent / "shared/data/weights/mobilenet_v2-b0353104.pth"
 
 
+@pytest.mark.slow  # torch takes seconds to export it
 class TestNarrow(ModelSourceConformance):
     @pytest.fixture
     def source(self):

@@ -6,6 +6,7 @@ from spaces.models.testing import ModelSourceConformance
 from spaces.models.zoo.squeezenet import SqueezeNet, SqueezeNetModel
 
 
+@pytest.mark.slow  # torch takes seconds to export it
 class TestRandomWeights(ModelSourceConformance):
     @pytest.fixture
     def source(self):
