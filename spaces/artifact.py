@@ -58,7 +58,7 @@ class Artifact:
 
     @classmethod
     def onnx(
-        cls, model: "bytes | onnx.ModelProto", spec: InputSpec, provenance: tuple[Step, ...] = ()
+        cls, model: "bytes | ModelProto", spec: InputSpec, provenance: tuple[Step, ...] = ()
     ) -> "Artifact":
         """Wraps an ONNX model; its digest is that of its bytes."""
         data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)

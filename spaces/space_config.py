@@ -120,8 +120,10 @@ def _range(kind: str, given: Any, node: Mapping[str, Any]) -> Range:
     wanted: tuple[type, ...] = (int,) if kind == "int" else (int, float)
     if len(numbers) != 2 or not all(isinstance(n, wanted) and not isinstance(n, bool) for n in numbers):
         raise SpaceError(f"`{kind}` must be [low, high] with two {kind} numbers, not {given!r}")
-    step: Any = node.get("step")
-    if step is not None and (isinstance(step, bool) or not isinstance(step, wanted)):
+    step = node.get("step")
+    if step is not None and (
+        isinstance(step, bool) or not isinstance(step, int | float) or type(step) not in wanted
+    ):
         raise SpaceError(f"`step` must be a {kind}, not {step!r}")
     return Range(numbers[0], numbers[1], step, bool(node.get("log", False)), kind == "int")
 
