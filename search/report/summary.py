@@ -19,6 +19,10 @@ from search.results import Results, TrialRecord
 from spaces.candidate import value_text
 
 
+# in trials.csv for who wants them; beside the baseline they only say again what the latency's own row says
+_DETAILS = ("first_", "latency_float_", "latency_iqr_", "speedup")
+
+
 @dataclass(frozen=True)
 class Row:
     """One measurement of the baseline beside a trial's.
@@ -43,6 +47,8 @@ def comparison(results: Results, number: int, device: str | None) -> list[Row]:
     record, rows = results.trial(number), []
     for column in columns(results):
         if device is not None and device_of(column) not in (None, device):
+            continue
+        if column.rpartition(".")[2].startswith(_DETAILS):
             continue
         before, after = figure(results.baseline, column), figure(record.measurements, column)
         if before is not None or after is not None:

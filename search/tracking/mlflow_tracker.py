@@ -1,6 +1,7 @@
 """MLflow: one parent run a study, one child run a trial, written by a thread that the search never waits for."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ class MlflowTracker(Tracker):
         retries: Further attempts at the end of the study before the tracker gives up.
         backoff_s: First pause after a failure, in seconds; doubles each time.
         close_timeout_s: Seconds without progress at the end after which the tracker gives up.
+        telemetry: Whether MLflow's client may send usage figures of its own.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class MlflowTracker(Tracker):
         retries: int = 4,
         backoff_s: float = 0.5,
         close_timeout_s: float = 60.0,
+        telemetry: bool = False,
     ) -> None:
+        self._telemetry = telemetry
         self._uri, self._experiment, self._artifact_dir = uri, experiment, artifact_dir
         self._retries, self._backoff_s, self._close_timeout_s = retries, backoff_s, close_timeout_s
         self._writer: Writer | None = None
@@ -69,6 +73,9 @@ class MlflowTracker(Tracker):
         Raises:
             ConfigError: A setting is wrong, so that nothing could ever be logged.
         """
+        if not self._telemetry:
+            # MLflow reads it when it is first imported, which is later, in the writer's thread
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         check_uri(self._uri)
         check_artifacts(self._artifact_dir)
         if not isinstance(self._experiment, str) or not self._experiment.strip():
