@@ -23,7 +23,7 @@ from search.tabular import TARGETS
 from spaces.errors import InputError, ParedownError
 
 OVER_TASKS = ("mean over tasks", "geometric mean over tasks")
-_MIN_WIDTH = 120  # of the printed table, also where the output is no terminal
+_FILE_WIDTH = 160  # of the printed table where the output is no terminal
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="the CSV file (default: sweep.csv in the first FOLDER)")
     given = parser.parse_args(arguments)
     console = Console()
-    console.width = max(console.width, _MIN_WIDTH)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
     path = given.output or given.folders[0] / "sweep.csv"
     try:
         rows = summarise(read_runs(given.folders))

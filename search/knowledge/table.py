@@ -1,6 +1,9 @@
 """Reads a table of measurements: `task`, `task.*` (descriptors), `knob.*` and `metric.*` columns, one row a candidate."""
 
+import csv
+import gzip
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +67,7 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Reads a CSV file (also compressed, e.g. `.csv.gz`).
+    """Reads a CSV file (also compressed: `.csv.gz`).
 
     Args:
         path: The file. Columns other than `task`, `task.*`, `knob.*` and `metric.*` are ignored. A knob column whose
@@ -110,38 +113,52 @@ def read_table(path: str | Path) -> Table:
 
 def _cells(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
     """Returns the header, and of each row that is not blank its line number and its cells as text."""
-    import pandas as pd
+    header: list[str] | None = None
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    for line, cells in _records(path):
+        if not any(cells):
+            continue  # a blank line
+        if header is None:
+            header = _header(path, cells)
+        elif len(cells) != len(header):
+            raise InputError(f"{path}, line {line} has {len(cells)} cells, but the header has {len(header)}")
+        else:
+            lines.append(line)
+            rows.append(cells)
+    if header is None:
+        raise InputError(f"{path} is empty; the first line must name the columns")
+    return header, lines, rows
 
+
+def _records(path: Path) -> list[tuple[int, list[str]]]:
+    """Returns every record with the line that it begins on. (pandas would rename columns and drop line numbers.)"""
+    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        # everything as text and without a header: pandas would rename repeated columns and read "None" as empty
-        frame = pd.read_csv(
-            path, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-        )
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            found, before = [], 0
+            for cells in reader:
+                found.append((before + 1, [cell.strip() for cell in cells]))
+                before = reader.line_num
+            return found
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; give the path of a CSV file") from error
-    except pd.errors.EmptyDataError as error:
-        raise InputError(f"{path} is empty; the first line must name the columns") from error
     except (
         OSError,
-        ValueError,
         EOFError,
-    ) as error:  # a directory, not UTF-8, rows longer than the header, no gzip
+        ValueError,
+        csv.Error,
+        zlib.error,
+    ) as error:  # a folder, no UTF-8, no gzip, ...
         raise InputError(f"{path} cannot be read as a CSV table: {error}") from error
-    rows = [[cell.strip() if isinstance(cell, str) else None for cell in row] for row in frame.to_numpy()]
-    header = [cell or "" for cell in rows[0]]
-    repeated = next((name for i, name in enumerate(header) if name in header[:i]), None)
+
+
+def _header(path: Path, names: list[str]) -> list[str]:
+    repeated = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
     if repeated is not None:
         raise InputError(f"{path} has the column `{repeated}` twice")
-    lines, cells = [], []
-    for line, row in enumerate(rows[1:], start=2):
-        texts = [cell for cell in row if cell is not None]
-        if not any(texts):
-            continue  # a blank line
-        if len(texts) < len(header):
-            raise InputError(f"{path}, line {line} has {len(texts)} cells, but the header has {len(header)}")
-        lines.append(line)
-        cells.append(texts)
-    return header, lines, cells
+    return names
 
 
 def _parsed(texts: Sequence[str]) -> list[Value]:

@@ -3,11 +3,12 @@
 from functools import partial
 
 import pytest
-from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 
 from search.samplers.brute_force import BruteForceSampler
 from search.samplers.cmaes import CmaEsSampler
 from search.samplers.context import KnowledgeRow, SamplerContext
+from search.samplers.gp import GpSampler
 from search.samplers.grid import GridSampler
 from search.samplers.nsga3 import Nsga3Sampler
 from search.samplers.qmc import QmcSampler
@@ -93,6 +94,19 @@ class TestQuantuneWithDraws(SamplerConformance):
         return quantune_with_draws
 
 
+@pytest.mark.slow  # seconds of fitting; the rows without Optuna's tests are in TestGpByAskAndTell
+class TestGp(SamplerConformance, RelativeSamplerTestCase):
+    @pytest.fixture
+    def sampler(self):
+        return GpSampler
+
+
+class TestGpByAskAndTell(SeveralObjectivesConformance):
+    @pytest.fixture
+    def sampler(self):
+        return partial(GpSampler, n_startup_trials=6, n_local_search=1, n_qmc_samples=16)
+
+
 # Optuna's own pass Optuna's tests; ours are what a study asks of them on top.
 
 
@@ -112,10 +126,3 @@ class TestNsga2(SeveralObjectivesConformance):
     @pytest.fixture
     def sampler(self):
         return partial(NSGAIISampler, population_size=4)
-
-
-@pytest.mark.slow
-class TestGp(SeveralObjectivesConformance):
-    @pytest.fixture
-    def sampler(self):
-        return partial(GPSampler, n_startup_trials=5, warn_independent_sampling=False)

@@ -1,0 +1,95 @@
+"""A sweep becomes one table."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from search.sweep import Run, geometric_mean, interval, main, summarise
+
+
+def write(folder, sampler, task, seed, best, **changes):
+    path = folder / f"{sampler}-{task}-{seed}" / "summary.json"
+    path.parent.mkdir(parents=True)
+    summary = {
+        "study": path.parent.name, "sampler": sampler, "n_trials": 48, "seed": seed,
+        "tabular": {"path": "t.csv", "task": task},
+        "trials_to_best": best, "trials_to_0.1": best, "trials_to_0.5": 1,
+    }  # fmt: skip
+    path.write_text(json.dumps({**summary, **changes}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for seed, (a, b) in enumerate([(2, 20), (4, 30), (6, 40)]):
+        write(tmp_path, "tpe", "a", seed, a)
+        write(tmp_path, "tpe", "b", seed, b)
+        write(tmp_path, "random", "a", seed, None if seed else 10)
+    return tmp_path
+
+
+def test_the_table(folder, capsys):
+    assert main([str(folder)]) == 0
+    rows = pd.read_csv(folder / "sweep.csv").set_index(["sampler", "task", "target"])
+    assert rows.loc[("tpe", "a", "trials_to_best"), "mean"] == 4
+    assert rows.loc[("tpe", "mean over tasks", "trials_to_best"), "mean"] == 17
+    geometric = rows.loc[("tpe", "geometric mean over tasks", "trials_to_best")]
+    assert geometric["mean"] == pytest.approx(math.sqrt(4 * 30))
+    assert geometric["low"] < geometric["mean"] < geometric["high"]
+    # t(0.975, 2) = 4.303, standard error 2 / sqrt(3)
+    assert rows.loc[("tpe", "a", "trials_to_best"), "high"] == pytest.approx(4 + 4.303 * 2 / 3**0.5, abs=1e-3)
+    missed = rows.loc[("random", "a", "trials_to_best")]
+    assert (missed["n_runs"], missed["n_unreached"]) == (3, 2)
+    assert missed["mean"] == pytest.approx((10 + 48 + 48) / 3)
+    text = capsys.readouterr().out
+    assert "geometric mean over tasks" in text
+    assert "2 of 3 missed" in text
+
+
+def test_several_folders_are_not_counted_twice(folder, tmp_path):
+    output = tmp_path / "out.csv"
+    assert main([str(folder), str(folder / "tpe-a-0"), "--output", str(output)]) == 0
+    rows = pd.read_csv(output)
+    assert rows[(rows.sampler == "tpe") & (rows.task == "a")].n_runs.tolist() == [3, 3, 3]
+
+
+def test_studies_without_a_table_are_left_out(folder):
+    (folder / "other").mkdir()
+    (folder / "other" / "summary.json").write_text('{"study": "x", "sampler": "gp"}')
+    assert main([str(folder)]) == 0
+    assert "gp" not in pd.read_csv(folder / "sweep.csv").sampler.tolist()
+
+
+def test_mistakes_are_one_message(tmp_path, capsys):
+    def message(*arguments):
+        assert main([str(a) for a in arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "is no folder" in message(tmp_path / "none")
+    assert "holds no finished study on a table" in message(tmp_path)
+    write(tmp_path, "tpe", "a", 0, "many")
+    assert "tpe-a-0" in message(tmp_path)
+    (tmp_path / "tpe-a-0" / "summary.json").write_text("{")
+    assert "cannot be read as JSON" in message(tmp_path)
+    (tmp_path / "tpe-a-0" / "summary.json").write_text('{"tabular": {"task": "a"}}')
+    assert "lacks what a study on a table writes" in message(tmp_path)
+
+
+def test_an_output_that_cannot_be_written(folder, capsys):
+    assert main([str(folder), "--output", str(folder / "no" / "such.csv")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_single_run_has_no_interval():
+    rows = summarise(
+        [Run("s", "a", 9, dict.fromkeys(("trials_to_best", "trials_to_0.1", "trials_to_0.5"), 3))]
+    )
+    assert [row.text() for row in rows] == ["3.0"] * 3
+
+
+def test_means():
+    assert geometric_mean([2, 8]) == pytest.approx(4)
+    low, high = interval([1.0, 2.0, 3.0])
+    assert (low + high) / 2 == pytest.approx(2)
+    assert all(map(math.isnan, interval([1.0])))
