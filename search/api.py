@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from search.config import Config, read_config, register_schema
+from search.hydra_errors import hydra_text
 from search.results import Results
 from spaces.errors import ConfigError
 
@@ -44,7 +45,7 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
             named = {str(group): name for group, name in choices.items()}
             return read_config(composed, named, f"paredown {shlex.join(overrides)}".strip())
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(hydra_text(error)) from error
     finally:
         HydraConfig.instance().cfg = None
         GlobalHydra.instance().hydra = outer

@@ -4,19 +4,19 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from search.config import Config, read_config, register_schema
-from spaces.errors import ConfigError, InputError, ParedownError, StudyError, unknown_name
+from search.hydra_errors import hydra_text
+from spaces.errors import ConfigError, InputError, ParedownError, StudyError
 
 OK, USAGE, INFEASIBLE, INTERRUPTED = 0, 2, 3, 130
 
@@ -45,7 +45,7 @@ def run_command(arguments: list[str]) -> int:
         with _hydra_errors_reach_us():
             job()
     except (HydraException, OmegaConfBaseException) as error:
-        return _say_error(errors, _hydra_text(error))
+        return _say_error(errors, hydra_text(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     return max(statuses, default=OK)
@@ -81,7 +81,7 @@ def _guarded(composed: DictConfig, errors: Console) -> int:
     except (ConfigError, InputError, StudyError) as error:
         return _say_error(errors, str(error))
     except OmegaConfBaseException as error:
-        return _say_error(errors, _hydra_text(error))
+        return _say_error(errors, hydra_text(error))
     except ParedownError as error:
         return _say_error(errors, f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
@@ -107,32 +107,6 @@ def _config_of(composed: DictConfig) -> Config:
 def _say_error(errors: Console, text: str) -> int:
     errors.print(f"paredown: {text}", markup=False)
     return USAGE
-
-
-def _hydra_text(error: Exception) -> str:
-    """Returns Hydra's message, with that of the error that caused it, in the words of the user's config."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return unknown_name(group or "config", name, error.options or _files_of(group), f"{group}={name}")
-    parts = [str(error).strip()]
-    cause = error.__cause__
-    if cause is not None and str(cause).strip() and str(cause).strip() not in parts[0]:
-        parts.append(str(cause).strip())
-    lines = [line for part in parts for line in part.splitlines() if "object_type=" not in line]
-    if any("Cannot merge DictConfig with ListConfig" in line for line in lines):
-        lines.append(
-            "It has keys of its own: set its `choices`, e.g. space.quantize.percentile.choices=[99.9]"
-        )
-    return "\n".join(lines).replace("pkg://", "")
-
-
-def _files_of(group: str) -> list[str]:
-    folder = resources.files("conf").joinpath(group)
-    return (
-        [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
-        if folder.is_dir()
-        else []
-    )
 
 
 class _hydra_errors_reach_us:  # noqa: N801 (reads as a statement)

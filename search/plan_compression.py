@@ -75,7 +75,9 @@ def load(config: Config, say: Say) -> Loaded:
             "stage: nothing turns the torch model into ONNX before the first stage with knobs; add `export`"
         )
     check_fit(start, task, splits)
-    space = read_space(config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(start.proto()))))
+    space = read_space(
+        config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(start.proto())))
+    )
     return Loaded(
         task, splits, start, pipeline, space, context, devices, _empty_knobs(pipeline, start, space, context)
     )

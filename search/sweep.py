@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -106,57 +107,69 @@ def _read_run(path: Path) -> Run | None:
 
 
 def summarise(runs: Sequence[Run]) -> list[Row]:
-    """Returns the rows: per sampler each task, then over the tasks; in order of appearance."""
+    """Returns the rows: per sampler and target each task, then (if there are several) over the tasks."""
     tasks = dict.fromkeys(run.task for run in runs)
     rows: list[Row] = []
     for sampler in dict.fromkeys(run.sampler for run in runs):
-        own = [run for run in runs if run.sampler == sampler]
+        groups = {task: [r for r in runs if (r.sampler, r.task) == (sampler, task)] for task in tasks}
         for target in TARGETS:
+            counts = {task: _counts(group, target) for task, group in groups.items() if group}
             per_task = [
-                _task_row(sampler, task, target, group)
-                for task in tasks
-                if (group := [r for r in own if r.task == task])
+                _row(sampler, task, target, groups[task], float(np.mean(numbers)), interval(numbers))
+                for task, numbers in counts.items()
             ]
-            rows += [*per_task, *_overall(per_task)] if len(tasks) > 1 else per_task
+            rows += per_task
+            if len(tasks) > 1:
+                rows += _overall(sampler, target, runs, list(counts.values()))
     return rows
 
 
-def _task_row(sampler: str, task: str, target: str, runs: Sequence[Run]) -> Row:
-    reached = [run.trials_to[target] for run in runs]
-    counts = [run.n_trials if n is None else n for run, n in zip(runs, reached, strict=True)]
-    low, high = interval(counts)
-    return Row(sampler, task, target, len(runs), reached.count(None), float(np.mean(counts)), low, high)
+def _counts(runs: Sequence[Run], target: str) -> list[int]:
+    reached = [(run.trials_to[target], run.n_trials) for run in runs]
+    return [n_trials if n is None else n for n, n_trials in reached]
 
 
-def _overall(rows: Sequence[Row]) -> Iterator[Row]:
+def _row(
+    sampler: str, task: str, target: str, runs: Sequence[Run], mean: float, ends: tuple[float, float]
+) -> Row:
+    unreached = sum(run.trials_to[target] is None for run in runs)
+    return Row(sampler, task, target, len(runs), unreached, mean, *ends)
+
+
+def _overall(
+    sampler: str, target: str, runs: Sequence[Run], counts: Sequence[Sequence[int]]
+) -> Iterator[Row]:
     """Yields the means over tasks. Their intervals are over seeds: the tasks are given, not drawn."""
-    means = np.array([row.mean for row in rows])
-    halves = np.array([row.high - row.mean for row in rows])
+    own = [run for run in runs if run.sampler == sampler]
+    means = np.array([np.mean(numbers) for numbers in counts])
     mean, geometric = float(means.mean()), geometric_mean(means)
-    half = float(np.sqrt((halves**2).sum())) / len(rows)  # independent errors add in squares
-    factor = math.exp(
-        float(np.sqrt(((halves / means) ** 2).sum())) / len(rows)
-    )  # the same for the logarithms
-    first, n_runs = rows[0], sum(row.n_runs for row in rows)
-    missed = sum(row.n_unreached for row in rows)
-    for task, value, low, high in (
-        (OVER_TASKS[0], mean, mean - half, mean + half),
-        (OVER_TASKS[1], geometric, geometric / factor, geometric * factor),
-    ):
-        yield Row(first.sampler, task, first.target, n_runs, missed, value, low, high)
+    half = _half_width(counts, np.full(len(counts), 1 / len(counts)))
+    factor = math.exp(_half_width(counts, 1 / (len(counts) * means)))  # of the mean logarithm, to first order
+    yield _row(sampler, OVER_TASKS[0], target, own, mean, (mean - half, mean + half))
+    yield _row(sampler, OVER_TASKS[1], target, own, geometric, (geometric / factor, geometric * factor))
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the 95 % t interval of the mean; NaN for fewer than two values."""
+def _half_width(counts: Sequence[Sequence[int]], weights: NDArray[np.float64]) -> float:
+    """Returns half the 95 % interval of a weighted sum of independent means (Welch and Satterthwaite's t)."""
     from scipy import stats
 
-    if len(values) < 2:
-        return math.nan, math.nan
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
+    sizes = np.array([len(numbers) for numbers in counts])
+    if sizes.min() < 2:
+        return math.nan
+    variances = weights**2 * np.array([np.var(numbers, ddof=1) for numbers in counts]) / sizes
+    if not variances.any():
+        return 0.0
+    freedom = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
+    return float(stats.t.ppf(0.975, freedom) * math.sqrt(variances.sum()))
 
 
-def geometric_mean(values: Sequence[float] | np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def interval(values: Sequence[int]) -> tuple[float, float]:
+    """Returns the 95 % t interval of the mean; NaN for fewer than two values."""
+    mean, half = float(np.mean(values)), _half_width([values], np.ones(1))
+    return mean - half, mean + half
+
+
+def geometric_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
     """Returns the geometric mean of positive numbers."""
     return float(np.exp(np.log(np.asarray(values, dtype=np.float64)).mean()))
 

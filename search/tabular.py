@@ -67,7 +67,7 @@ class TabularProblem:
         return tasks[0] if task is None else str(task)
 
     def _metric(self, metric: str | None) -> str:
-        name = self.table.metrics[0] if metric is None else metric.removeprefix("metric.")
+        name = self.table.metrics[0] if metric is None else str(metric).removeprefix("metric.")
         if name not in self.table.metrics:
             raise ConfigError(unknown_name("metric", metric, self.table.metrics, f"{self.table.path}"))
         return name

@@ -7,6 +7,8 @@ from optuna.samplers import GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from spaces.errors import ConfigError
+
 
 class GpSampler(GPSampler):
     """Optuna's `GPSampler`, with its acquisition searched less thoroughly.
@@ -17,9 +19,12 @@ class GpSampler(GPSampler):
 
     Args:
         n_startup_trials: Random trials before the first model.
-        n_local_search: Starts of the search for the best acquisition (Optuna: 10).
+        n_local_search: Starts of the search for the best acquisition, at least 2 (Optuna: 10).
         n_qmc_samples: Samples behind the expected hypervolume improvement (Optuna: 128).
         seed: Seed of all draws.
+
+    Raises:
+        ConfigError: `n_local_search` is below 2.
     """
 
     def __init__(
@@ -29,6 +34,8 @@ class GpSampler(GPSampler):
         n_qmc_samples: int = 64,
         seed: int | None = None,
     ) -> None:
+        if n_local_search < 2:  # one start is the best trial so far
+            raise ConfigError(f"sampler.n_local_search must be at least 2, not {n_local_search}")
         super().__init__(n_startup_trials=n_startup_trials, seed=seed, warn_independent_sampling=False)
         # Optuna has no argument for these; a test notices if it renames them
         self._n_local_search = n_local_search

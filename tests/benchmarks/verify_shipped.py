@@ -24,7 +24,9 @@ def accuracy(model: Path, images: np.ndarray, labels: np.ndarray) -> float:
     name, right = session.get_inputs()[0].name, 0
     for start in range(0, len(images), 500):
         inputs = ((images[start : start + 500] / 255.0 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
-        right += int((session.run(None, {name: inputs})[0].argmax(axis=1) == labels[start : start + 500]).sum())
+        right += int(
+            (session.run(None, {name: inputs})[0].argmax(axis=1) == labels[start : start + 500]).sum()
+        )
     return 100.0 * right / len(images)
 
 
@@ -42,7 +44,9 @@ def main() -> None:
     for number, top1 in recorded.items():
         found = accuracy(arguments.study / "models" / f"trial_{number}.onnx", data["x"], data["y"])
         differing += abs(found - top1) > 1e-9
-        print(f"trial {number}{' (best)' if number == best else ''}: recorded {top1:.2f} %, here {found:.2f} %")
+        print(
+            f"trial {number}{' (best)' if number == best else ''}: recorded {top1:.2f} %, here {found:.2f} %"
+        )
     raise SystemExit(f"{differing} files differ" if differing else 0)
 
 

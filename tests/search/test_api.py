@@ -78,13 +78,13 @@ def test_a_space_of_ones_own():
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["sampler=magic"], "Could not find 'sampler/magic'"),
+        (["sampler=magic"], "Unknown sampler 'magic'"),
         (["device=[magic]"], "magic"),
         (["study.n_trial=3"], "n_trial"),
         (["study.n_trials=many"], "many"),
         (["study.n_trials=0"], "study.n_trials must be at least 1"),
         (["study.time_limit=soon"], "study.time_limit"),
-        (["seed=[1"], "seed"),
+        (["seed=[1"], r"cannot read .seed=\[1"),
         (["sampler._target_=os.system"], r"sampler\._target_.*trusted_modules"),
     ],
 )

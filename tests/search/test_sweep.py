@@ -3,10 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from search.sweep import Run, geometric_mean, interval, main, summarise
+from search.sweep import OVER_TASKS, Run, geometric_mean, interval, main, summarise
+from search.tabular import TARGETS
 
 
 def write(folder, sampler, task, seed, best, **changes):
@@ -90,6 +92,20 @@ def test_a_single_run_has_no_interval():
 
 def test_means():
     assert geometric_mean([2, 8]) == pytest.approx(4)
-    low, high = interval([1.0, 2.0, 3.0])
+    low, high = interval([1, 2, 3])
     assert (low + high) / 2 == pytest.approx(2)
-    assert all(map(math.isnan, interval([1.0])))
+    assert all(map(math.isnan, interval([1])))
+
+
+def test_the_interval_over_tasks_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        runs = [
+            Run("s", task, 99, dict.fromkeys(TARGETS, int(n)))
+            for task, mean in (("a", 30), ("b", 60))
+            for n in rng.poisson(mean, size=5)
+        ]
+        row = next(row for row in summarise(runs) if row.task == OVER_TASKS[0])
+        hits += row.low <= 45 <= row.high
+    assert 0.91 < hits / 400 < 0.99  # 95 % +- about 3.7 standard errors

@@ -104,7 +104,7 @@ class TestGp(SamplerConformance, RelativeSamplerTestCase):
 class TestGpByAskAndTell(SeveralObjectivesConformance):
     @pytest.fixture
     def sampler(self):
-        return partial(GpSampler, n_startup_trials=6, n_local_search=1, n_qmc_samples=16)
+        return partial(GpSampler, n_startup_trials=6, n_qmc_samples=16)
 
 
 # Optuna's own pass Optuna's tests; ours are what a study asks of them on top.

@@ -1,0 +1,35 @@
+"""Hydra's and OmegaConf's errors, as one message in the words of the user's config."""
+
+from importlib import resources
+
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from spaces.errors import unknown_name
+
+
+def hydra_text(error: Exception) -> str:
+    """Returns Hydra's message, with that of the error that caused it, in the words of the user's config."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return unknown_name(group or "config", name, error.options or _files_of(group), f"{group}={name}")
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r} on the command line: {error.message}"
+    parts = [str(error).strip()]
+    cause = error.__cause__
+    if cause is not None and str(cause).strip() and str(cause).strip() not in parts[0]:
+        parts.append(str(cause).strip())
+    lines = [line for part in parts for line in part.splitlines() if "object_type=" not in line]
+    if any("Cannot merge DictConfig with ListConfig" in line for line in lines):
+        lines.append(
+            "It has keys of its own: set its `choices`, e.g. space.quantize.percentile.choices=[99.9]"
+        )
+    return "\n".join(lines).replace("pkg://", "")
+
+
+def _files_of(group: str) -> list[str]:
+    folder = resources.files("conf").joinpath(group)
+    return (
+        [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
+        if folder.is_dir()
+        else []
+    )
