@@ -11,13 +11,12 @@ from evaluators.task.accuracy import reference_outputs
 from evaluators.task.fit import check_fit
 from evaluators.task.task import Splits, Task
 from search.config import Config
-from search.environment import environment
 from search.executors.machine_lock import MachineLock
 from search.instantiate import instantiate
 from search.objectives import read_objectives
+from search.plan import StudyPlan, basics
 from search.results import Objective
 from search.samplers_for import sampler_factory
-from search.study import StudyPlan
 from search.trial import CompressionRunner
 from spaces.artifact import Artifact
 from spaces.cache import Cache
@@ -113,31 +112,19 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         {m.column for m in baseline},
     )
     return StudyPlan(
-        name=config.study.name,
-        folder=config.study.folder,
+        **basics(config),
         n_trials=config.study.n_trials,
         space=loaded.space,
         objectives=objectives,
         constraints=constraints,
         devices=tuple(loaded.devices),
-        sampler_name=str(config.choices.get("sampler", "sampler")),
         sampler=sampler_factory(config, loaded.space, objectives),
         runner=runner,
         executor=instantiate(config.section("executor"), "executor", config.trusted),
-        tracker=instantiate(config.section("tracker"), "tracker", config.trusted),
         identity=_identity(config, loaded),
         baseline=baseline,
-        config=config.data,
-        command=config.command,
-        seed=config.seed,
-        storage=config.study.storage,
-        time_limit_s=config.study.time_limit_s,
-        trial_time_limit_s=config.study.trial_time_limit_s,
-        patience=config.study.patience,
         confirmer=FrontConfirmer(runner, loaded.splits),
         notes=(*loaded.notes, *_silent_devices(loaded, objectives)),
-        environment=environment(),
-        write_report=_write_report,
     )
 
 
@@ -251,9 +238,3 @@ def _identity(config: Config, loaded: Loaded) -> dict[str, Any]:
 
 def _search_splits(splits: Splits) -> list[tuple[str, Any]]:
     return [("calibration", splits.calibration), ("validation", splits.validation), ("test", splits.test)]
-
-
-def _write_report(results: Any, path: Any) -> None:
-    from search.report.report import write_report
-
-    write_report(results, path)

@@ -1,18 +1,16 @@
 """From a config to the plan of a study whose objective is a table."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluators.base import Measurement
 from search.config import Config
-from search.environment import environment
 from search.executors.serial import SerialExecutor
-from search.instantiate import instantiate
+from search.plan import StudyPlan, basics
 from search.results import Objective, Results
 from search.samplers_for import sampler_factory
-from search.study import StudyPlan
 from search.tabular import TabularProblem
 from search.trial import TrialRequest, TrialResult
 from spaces.cache import digest_of
@@ -63,42 +61,33 @@ def plan_tabular(config: Config) -> StudyPlan:
     rows = [Candidate(knobs) for knobs in problem.candidates]
     runner = TableRunner(problem)
     return StudyPlan(
-        name=config.study.name,
-        folder=config.study.folder,
+        **basics(config),
         n_trials=min(config.study.n_trials, len(rows)),
         space=space,
         objectives=objectives,
         constraints=(),
         devices=(),
-        sampler_name=str(config.choices.get("sampler", "sampler")),
         sampler=sampler_factory(config, space, objectives, rows, problem.knowledge, problem.descriptors),
         runner=runner,
         executor=SerialExecutor(),  # looking into a table is not worth a worker
-        tracker=instantiate(config.section("tracker"), "tracker", config.trusted),
         identity={
             "table": digest_of([tuple(sorted(c.items())) for c in rows]),
             "task": problem.task,
             "metric": problem.metric,
         },
         baseline=(),
-        config=config.data,
-        command=config.command,
-        seed=config.seed,
-        storage=config.study.storage,
-        time_limit_s=config.study.time_limit_s,
-        patience=config.study.patience,
-        environment=environment(),
-        stop_when=(lambda results: _progress(problem, results)["trials_to_best"] is not None)
-        if section.get("stop_at_best", True)
-        else None,
+        stop_when=_best_found(problem) if section.get("stop_at_best", True) else None,
         extra_summary=lambda results: {
             "tabular": {"path": str(section["path"]), "task": problem.task, "metric": problem.metric},
             **_progress(problem, results),
         },
-        write_report=_write_report,
         pool=rows,
         snap=runner.nearest,
     )
+
+
+def _best_found(problem: TabularProblem) -> Callable[[Results], bool]:
+    return lambda results: _progress(problem, results)["trials_to_best"] is not None
 
 
 def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
@@ -120,9 +109,3 @@ def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
 def _progress(problem: TabularProblem, results: Results) -> dict[str, int | None]:
     column = f"metric.{problem.metric}"
     return problem.progress([t.values().get(column) for t in results.trials])
-
-
-def _write_report(results: Results, path: Path) -> None:
-    from search.report.report import write_report
-
-    write_report(results, path)

@@ -12,8 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from search.plan import StudyPlan
 from search.results import Results, TrialRecord
-from search.study import StudyPlan
 
 _LINE_EVERY_S = 10.0  # without a terminal
 

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from search import files
 from search.config import Config
+from search.plan import StudyPlan
 from search.report.redact import redact
-from search.study import Outcome, StudyPlan
+from search.study import Outcome
 
 
 @dataclass(frozen=True)

@@ -2,131 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
 
 from evaluators.base import Measurement
 from search import files
-from search.executors.base import Executor
 from search.front import Volume, overall_best, pareto_front, picks
 from search.ledger import Ledger
-from search.results import Alias, Constraint, Objective, Results, TrialRecord
-from search.suggest import candidates, params_of, suggest
-from search.tracking.base import Tracker
-from search.trial import TrialRequest, TrialResult, TrialRunner
-from spaces.candidate import Candidate, Value
-from spaces.errors import ParedownError, StageError
+from search.plan import Confirmer, Observer, StudyPlan
+from search.proposer import Proposer
+from search.results import Alias, Results, TrialRecord
+from search.trial import TrialResult
+from search.verdict import verdict
+from spaces.candidate import Value
+from spaces.errors import ParedownError
 from spaces.space import Space
 
-_MISSES_IN_A_ROW = 32  # proposals that are no new trial, before the study proposes one itself
-_RANDOM_DRAWS = 1000
 _BASELINE = -1  # stands for the uncompressed model among the confirmed ones
-
-
-class Observer(Protocol):
-    """Watches a study, e.g. to draw a progress bar."""
-
-    def begin(self, results: Results, plan: "StudyPlan") -> None:
-        """The study starts, or goes on."""
-
-    def trial(self, record: TrialRecord, results: Results) -> None:
-        """A trial ended."""
-
-    def message(self, text: str) -> None:
-        """Something worth telling a person."""
-
-    def end(self) -> None:
-        """The last trial ended."""
-
-
-class Confirmer(Protocol):
-    """Judges the models on the front once more: on the test split, and timed again.
-
-    A measurement that is named as one of the trial's replaces it.
-    """
-
-    def baseline(self) -> tuple[Measurement, ...]:
-        """Returns the measurements of the uncompressed model."""
-
-    def confirm(self, model: bytes) -> tuple[Measurement, ...]:
-        """Returns the measurements of a file of the front."""
-
-    def rebuild(self, candidate: Candidate) -> bytes:
-        """Returns a candidate's file afresh, where the one on disk is missing."""
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """Everything that a study needs.
-
-    Attributes:
-        name: `study.name`.
-        folder: `study.dir`.
-        n_trials: Trials in all, over all sessions.
-        space: What may vary.
-        objectives: Axes of the front.
-        constraints: What must hold.
-        devices: Names of the devices, in config order.
-        sampler_name: For the record.
-        sampler: Makes the sampler from the number of earlier proposals, so that a resumed study does not repeat itself.
-        runner: Runs one trial.
-        executor: Where trials run.
-        tracker: Keeps the record for others.
-        identity: What must be equal to resume.
-        baseline: The uncompressed model's measurements.
-        config: The resolved config.
-        command: What reproduces the study.
-        seed: Seed of the study's own random proposals.
-        storage: Optuna storage URL, `memory` or None.
-        time_limit_s: Stop proposing after so many seconds, over all sessions.
-        trial_time_limit_s: Stop a trial after so many seconds.
-        patience: Stop after so many trials without progress.
-        confirmer: Judges the front once more; None skips that.
-        notes: Remarks for people.
-        environment: Versions and machine.
-        stop_when: Called after each trial; true stops the study (e.g. the best row of a table was found).
-        extra_summary: Adds keys to summary.json.
-        write_report: Writes report.html; None skips it.
-        record: What config.yaml holds.
-        pool: The only candidates that there are, where the space's grid holds others too; None takes the space.
-        snap: Returns the nearest candidate that can be measured, for one that cannot and the keys already measured.
-    """
-
-    name: str
-    folder: Path
-    n_trials: int
-    space: Space
-    objectives: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...]
-    devices: tuple[str, ...]
-    sampler_name: str
-    sampler: Callable[[int], optuna.samplers.BaseSampler]
-    runner: TrialRunner
-    executor: Executor
-    tracker: Tracker
-    identity: Mapping[str, Any]
-    baseline: tuple[Measurement, ...]
-    config: Mapping[str, Any]
-    command: str
-    seed: int = 0
-    storage: str | None = None
-    time_limit_s: float | None = None
-    trial_time_limit_s: float | None = None
-    patience: int | None = None
-    confirmer: Confirmer | None = None
-    notes: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    stop_when: Callable[[Results], bool] | None = None
-    extra_summary: Callable[[Results], Mapping[str, Any]] | None = None
-    write_report: Callable[[Results, Path], None] | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
-    pool: Sequence[Candidate] | None = None
-    snap: Callable[[Candidate, Collection[str]], Candidate | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,13 +58,9 @@ class _Study:
         self._plan, self._ledger, self._observer = plan, ledger, observer
         self._began = time.monotonic()
         self._earlier_s = float(ledger.noted("wall_s") or 0.0)
-        self._rng = np.random.default_rng([plan.seed, ledger.n_proposed])
-        self._running: dict[int, tuple[optuna.trial.Trial, str]] = {}  # by proposal: the trial and its key
-        self._followers: dict[str, list[tuple[optuna.trial.Trial, Candidate]]] = {}
         self._keys: dict[str, int] = {}
         self._files: dict[str, int] = {}
-        self._rejections: dict[str, int] = {}
-        self._unseen: Iterator[Candidate] | None = None
+        self._proposer = Proposer(plan, ledger, self._keys)
         self._volume = Volume(plan.objectives, plan.constraints, {m.column: m.value for m in plan.baseline})
         self._volumes: list[float] = []
         for record in ledger.records:
@@ -207,20 +98,22 @@ class _Study:
     def _search(self) -> str:
         while True:
             why = self._why_stop()
-            while not why and len(self._running) < self._plan.executor.slots and self._budget_left() > 0:
-                request = self._propose()
+            while (
+                not why and self._proposer.n_running < self._plan.executor.slots and self._budget_left() > 0
+            ):
+                request = self._proposer.propose(self._files)
                 if request is None:
-                    why = "" if self._running else "every candidate of the space has been measured"
+                    why = "" if self._proposer.n_running else "every candidate of the space has been measured"
                     break
                 self._plan.executor.submit(request)
-            if not self._running:
+            if not self._proposer.n_running:
                 return why or "study.n_trials is reached"
             result = self._plan.executor.next_result()
             if result is not None:
                 self._take(result)
 
     def _budget_left(self) -> int:
-        return self._plan.n_trials - len(self._ledger.records) - len(self._running)
+        return self._plan.n_trials - len(self._ledger.records) - self._proposer.n_running
 
     def _why_stop(self) -> str:
         plan, records = self._plan, self._ledger.records
@@ -246,82 +139,10 @@ class _Study:
         ]
         return np.maximum.accumulate(values).tolist() if values else []
 
-    # -- proposing ---------------------------------------------------------------------------------------------
-
-    def _propose(self) -> TrialRequest | None:
-        """Returns the next candidate that is worth a trial, or None if there is none (now)."""
-        misses = 0
-        while True:
-            if misses and misses % _MISSES_IN_A_ROW == 0:
-                fresh = self._random_unseen()
-                if fresh is None:
-                    return None
-                self._ledger.enqueue(params_of(self._plan.space, fresh))
-            trial = self._ledger.ask()
-            candidate = suggest(trial, self._plan.space)
-            key = self._key_of(trial, candidate)
-            if key is not None:
-                self._running[trial.number] = (trial, key)
-                known = dict(self._files)
-                return TrialRequest(trial.number, candidate, known, self._plan.trial_time_limit_s)
-            misses += 1
-
-    def _key_of(self, trial: optuna.trial.Trial, candidate: Candidate) -> str | None:
-        """Returns the candidate's key if it needs a trial; answers or drops the proposal otherwise."""
-        broken = self._plan.space.broken(candidate)
-        if broken is not None:
-            self._ledger.reject(trial)
-            return None
-        try:
-            key = self._plan.runner.key(candidate)
-        except StageError as error:
-            self._ledger.reject(trial)
-            self._rejected(candidate, error)
-            return None
-        if key in self._keys:
-            self._ledger.alias(trial, Alias(candidate, self._keys[key]))
-            return None
-        if any(key == running for _, running in self._running.values()):
-            self._followers.setdefault(key, []).append((trial, candidate))
-            return None
-        return key
-
-    def _rejected(self, candidate: Candidate, error: StageError) -> None:
-        if self._plan.snap is None:
-            self._rejections[str(error)] = self._rejections.get(str(error), 0) + 1
-            return
-        running = {key for _, key in self._running.values()}
-        near = self._plan.snap(candidate, self._keys.keys() | running)
-        if near is not None:
-            self._ledger.enqueue(params_of(self._plan.space, near))
-
-    def _random_unseen(self) -> Candidate | None:
-        running = {key for _, key in self._running.values()}
-        for candidate in self._random_candidates():
-            try:
-                key = self._plan.runner.key(candidate)
-            except StageError:
-                continue
-            if key not in self._keys and key not in running:
-                return candidate
-        return None
-
-    def _random_candidates(self) -> Iterator[Candidate]:
-        space = self._plan.space
-        listed = self._plan.pool or candidates(space)
-        if listed is None:
-            return (space.sample(self._rng) for _ in range(_RANDOM_DRAWS))
-        if self._unseen is None:
-            # one shuffled pass serves the whole session: what it has gone over stays seen
-            order = list(listed)
-            self._rng.shuffle(order)
-            self._unseen = iter(order)
-        return self._unseen
-
     # -- taking results ----------------------------------------------------------------------------------------
 
     def _take(self, result: TrialResult) -> None:
-        trial, key = self._running.pop(result.id)
+        trial, key = self._proposer.finished(result.id)
         same_as = result.same_as
         if same_as is None and result.outcome == "measured" and result.artifact_digest in self._files:
             same_as = self._files[result.artifact_digest or ""]  # two workers built the same file at once
@@ -330,11 +151,11 @@ class _Study:
             self._ledger.alias(trial, Alias(result.candidate, same_as))
         else:
             self._add(trial, key, result)
-        for follower, candidate in self._followers.pop(key, []):
+        for follower, candidate in self._proposer.followers(key):
             self._ledger.alias(follower, Alias(candidate, self._keys[key]))
 
     def _add(self, trial: optuna.trial.Trial, key: str, result: TrialResult) -> None:
-        record = self._judged(result)
+        record = verdict(result, len(self._ledger.records), self._plan.objectives, self._plan.constraints)
         if record.state == "complete" and result.model is not None:
             front = pareto_front([*self._ledger.records, record], self._plan.objectives)
             if record.number in front:
@@ -346,34 +167,6 @@ class _Study:
         files.write_trials(results)
         self._plan.tracker.trial(record, results)
         self._observer.trial(record, results)
-
-    def _judged(self, result: TrialResult) -> TrialRecord:
-        record = TrialRecord(
-            number=len(self._ledger.records),
-            state="failed" if result.outcome == "failed" else "complete",
-            reason=result.reason,
-            candidate=result.candidate,
-            measurements=result.measurements,
-            details=result.details,
-            seconds=result.seconds,
-            wall_s=result.wall_s,
-            artifact_digest=result.artifact_digest,
-        )
-        if record.state == "failed":
-            return record
-        values = record.values()
-        wanted = [*(o.column for o in self._plan.objectives), *(c.column for c in self._plan.constraints)]
-        bad = next((c for c in wanted if not math.isfinite(values.get(c, math.nan))), None)
-        if bad is not None:
-            what = "absent" if bad not in values else f"{values[bad]}"
-            return replace(record, state="failed", reason=f"{bad} is {what}, but the study needs it")
-        broken = [
-            (c, c.excess(values[c.column])) for c in self._plan.constraints if c.excess(values[c.column]) > 0
-        ]
-        if broken:
-            text = "; ".join(_breach(c, values[c.column], excess) for c, excess in broken)
-            return replace(record, state="infeasible", reason=text)
-        return record
 
     def _remember(self, record: TrialRecord, key: str | None = None) -> None:
         if key is None:
@@ -403,7 +196,7 @@ class _Study:
         best, why = overall_best(on_front, plan.objectives, plan.constraints, device_picks)
         notes = [
             *plan.notes,
-            *(f"{n} proposals could not be built: {text}" for text, n in self._rejections.items()),
+            *(f"{n} proposals could not be built: {text}" for text, n in self._proposer.rejections.items()),
         ]
         return Results(
             name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
@@ -466,14 +259,6 @@ def _overridden(first: Sequence[Measurement], again: Sequence[Measurement]) -> t
     later = {m.column for m in again}
     kept = (replace(m, name=f"first_{m.name}") if m.column in later else m for m in first)
     return (*kept, *again)
-
-
-def _breach(constraint: Constraint, value: float, excess: float) -> str:
-    side = "above" if constraint.kind == "max" else "below"
-    name = constraint.column.partition(".")[2]
-    return (
-        f"{constraint.name}: {name} is {value:.6g}, {excess:.4g} {side} the limit of {constraint.limit:.6g}"
-    )
 
 
 def _knob_values(space: Space) -> dict[str, tuple[Value, ...]]:

@@ -21,8 +21,8 @@ import pytest
 from evaluators.base import Measurement
 from search.executors.base import Executor
 from search.executors.serial import SerialExecutor
+from search.plan import StudyPlan
 from search.results import Constraint, Objective, Results, TrialRecord
-from search.study import StudyPlan
 from search.tracking.base import NoTracker
 from search.trial import TrialRequest, TrialResult
 from spaces.cache import digest_of

@@ -18,7 +18,6 @@ from search.report.misses import misses
 from search.results import Results, TrialRecord
 from spaces.candidate import value_text
 
-
 # in trials.csv for who wants them; beside the baseline they only say again what the latency's own row says
 _DETAILS = ("first_", "latency_float_", "latency_iqr_", "speedup")
 

@@ -1,0 +1,125 @@
+"""Turns what the sampler says into trials that are worth their time."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from optuna.trial import Trial
+
+from search.ledger import Ledger
+from search.plan import StudyPlan
+from search.results import Alias
+from search.suggest import candidates, params_of, suggest
+from search.trial import TrialRequest
+from spaces.candidate import Candidate
+from spaces.errors import StageError
+
+_MISSES_IN_A_ROW = 32  # proposals that are no new trial, before one is drawn at random
+_RANDOM_DRAWS = 1000
+
+
+class Proposer:
+    """Asks the sampler until it proposes what was not measured before.
+
+    A proposal that is known to come to the same file as a trial is answered from the study; one that equals a running
+    trial waits for it; one that breaks a constraint or cannot be built is dropped.
+
+    Args:
+        plan: The study's plan.
+        ledger: Its record.
+        keys: Canonical key to trial number, of every trial; the study adds to it.
+    """
+
+    def __init__(self, plan: StudyPlan, ledger: Ledger, keys: Mapping[str, int]) -> None:
+        self._plan, self._ledger, self._keys = plan, ledger, keys
+        self._rng = np.random.default_rng([plan.seed, ledger.n_proposed])
+        self._running: dict[int, tuple[Trial, str]] = {}  # by proposal: the trial and its key
+        self._followers: dict[str, list[tuple[Trial, Candidate]]] = {}
+        self._unseen: Iterator[Candidate] | None = None
+        self.rejections: dict[str, int] = {}
+
+    @property
+    def n_running(self) -> int:
+        """How many trials were proposed and not yet finished."""
+        return len(self._running)
+
+    def propose(self, known: Mapping[str, int]) -> TrialRequest | None:
+        """Returns the next candidate that is worth a trial, or None if there is none (now).
+
+        Args:
+            known: Digests of files that were measured, with their trial numbers.
+        """
+        misses = 0
+        while True:
+            if misses and misses % _MISSES_IN_A_ROW == 0:
+                fresh = self._random_unseen()
+                if fresh is None:
+                    return None
+                self._ledger.enqueue(params_of(self._plan.space, fresh))
+            trial = self._ledger.ask()
+            candidate = suggest(trial, self._plan.space)
+            key = self._key_of(trial, candidate)
+            if key is not None:
+                self._running[trial.number] = (trial, key)
+                return TrialRequest(trial.number, candidate, dict(known), self._plan.trial_time_limit_s)
+            misses += 1
+
+    def finished(self, request_id: int) -> tuple[Trial, str]:
+        """Returns a running trial and its key; it is running no more."""
+        return self._running.pop(request_id)
+
+    def followers(self, key: str) -> list[tuple[Trial, Candidate]]:
+        """Returns the proposals that waited for the trial of that key."""
+        return self._followers.pop(key, [])
+
+    def _key_of(self, trial: Trial, candidate: Candidate) -> str | None:
+        """Returns the candidate's key if it needs a trial; answers or drops the proposal otherwise."""
+        if self._plan.space.broken(candidate) is not None:
+            self._ledger.reject(trial)
+            return None
+        try:
+            key = self._plan.runner.key(candidate)
+        except StageError as error:
+            self._ledger.reject(trial)
+            self._rejected(candidate, error)
+            return None
+        if key in self._keys:
+            self._ledger.alias(trial, Alias(candidate, self._keys[key]))
+            return None
+        if key in self._running_keys():
+            self._followers.setdefault(key, []).append((trial, candidate))
+            return None
+        return key
+
+    def _rejected(self, candidate: Candidate, error: StageError) -> None:
+        if self._plan.snap is None:
+            self.rejections[str(error)] = self.rejections.get(str(error), 0) + 1
+            return
+        near = self._plan.snap(candidate, self._keys.keys() | self._running_keys())
+        if near is not None:
+            self._ledger.enqueue(params_of(self._plan.space, near))
+
+    def _running_keys(self) -> set[str]:
+        return {key for _, key in self._running.values()}
+
+    def _random_unseen(self) -> Candidate | None:
+        seen = self._keys.keys() | self._running_keys()
+        for candidate in self._random_candidates():
+            try:
+                key = self._plan.runner.key(candidate)
+            except StageError:
+                continue
+            if key not in seen:
+                return candidate
+        return None
+
+    def _random_candidates(self) -> Iterator[Candidate]:
+        space = self._plan.space
+        listed = self._plan.pool or candidates(space)
+        if listed is None:
+            return (space.sample(self._rng) for _ in range(_RANDOM_DRAWS))
+        if self._unseen is None:
+            # one shuffled pass serves the whole session: what it has gone over stays seen
+            order = list(listed)
+            positions = self._rng.permutation(len(order))
+            self._unseen = (order[int(position)] for position in positions)
+        return self._unseen

@@ -1,0 +1,57 @@
+"""From what a worker returned to a trial record: was it measured, and does it meet the constraints?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from search.results import Constraint, Objective, TrialRecord
+from search.trial import TrialResult
+
+
+def verdict(
+    result: TrialResult, number: int, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> TrialRecord:
+    """Returns the record of a finished trial, with its state and the reason for it.
+
+    Args:
+        result: What the worker returned.
+        number: The trial's number.
+        objectives: Each must be measured and finite, or the trial failed.
+        constraints: Each must hold (and be measured), or the trial is infeasible.
+    """
+    record = TrialRecord(
+        number=number,
+        state="failed" if result.outcome == "failed" else "complete",
+        reason=result.reason,
+        candidate=result.candidate,
+        measurements=result.measurements,
+        details=result.details,
+        seconds=result.seconds,
+        wall_s=result.wall_s,
+        artifact_digest=result.artifact_digest,
+    )
+    if record.state == "failed":
+        return record
+    missing = _missing(record, [*(o.column for o in objectives), *(c.column for c in constraints)])
+    if missing:
+        return replace(record, state="failed", reason=missing)
+    values = record.values()
+    breaches = [_breach(c, values[c.column]) for c in constraints if c.excess(values[c.column]) > 0]
+    return replace(record, state="infeasible", reason="; ".join(breaches)) if breaches else record
+
+
+def _missing(record: TrialRecord, wanted: Sequence[str]) -> str:
+    values = record.values()
+    for column in wanted:
+        if not math.isfinite(values.get(column, math.nan)):
+            return f"{column} is {values.get(column, 'absent')}, but the study needs it"
+    return ""
+
+
+def _breach(constraint: Constraint, value: float) -> str:
+    side = "above" if constraint.kind == "max" else "below"
+    name = constraint.column.partition(".")[2]
+    excess = constraint.excess(value)
+    return (
+        f"{constraint.name}: {name} is {value:.6g}, {excess:.4g} {side} the limit of {constraint.limit:.6g}"
+    )
