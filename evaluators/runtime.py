@@ -1,5 +1,6 @@
 """Running ONNX artifacts through onnxruntime, with errors that say what is wrong with the model."""
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ from spaces.errors import EvaluationError, ParedownError
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+
+MOST_INPUT_BYTES = 8 * 2**20  # of one batch
 
 
 def open_session(model: bytes, threads: int, optimize: bool = True) -> "ort.InferenceSession":
@@ -94,7 +97,7 @@ def run_split(
     session = open_session(artifact.onnx_bytes, threads)
     outputs, labels = [], []
     fixed = fixed_batch(session)
-    for inputs, wanted in split.batches(fixed or batch_size):
+    for inputs, wanted in split.batches(fixed or _batch_size(artifact, batch_size)):
         outputs.append(_run_filled(session, inputs, fixed))
         labels.append(wanted)
     if not outputs:
@@ -106,6 +109,11 @@ def run_split(
             f"the model's outputs are not finite (NaN or infinite) for {bad} of {len(found)} examples"
         )
     return found, np.concatenate(labels)
+
+
+def _batch_size(artifact: Artifact, most: int) -> int:
+    """Large images go in small batches: a batch's activations take many times the memory of its inputs."""
+    return max(1, min(most, MOST_INPUT_BYTES // (4 * math.prod(artifact.input.shape))))
 
 
 def reference_outputs(

@@ -26,6 +26,7 @@ class StudySection:
     trial_time_limit: Any = None
     patience: int | None = None
     storage: str | None = None
+    report: bool = True
 
 
 @dataclass
@@ -66,6 +67,7 @@ class StudySettings:
     trial_time_limit_s: float | None
     patience: int | None
     storage: str | None
+    report: bool
 
 
 @dataclass(frozen=True)
@@ -158,4 +160,5 @@ def _study(section: Mapping[str, Any]) -> StudySettings:
         trial_time_limit_s=limits["trial_time_limit"],
         patience=section["patience"],
         storage=section["storage"],
+        report=section["report"],
     )

@@ -138,5 +138,5 @@ def basics(config: Config) -> dict[str, Any]:
         "command": config.command,
         "seed": config.seed,
         "environment": environment(),
-        "write_report": write_report,
+        "write_report": write_report if study.report else None,
     }

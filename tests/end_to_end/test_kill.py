@@ -45,3 +45,22 @@ def test_ten_kills_and_sixty_distinct_trials(digits_onnx, cache_dir, tmp_path):
 def _n_trials(folder):
     path = folder / "trials.csv"
     return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_everything_and_is_exit_status_130(digits_onnx, cache_dir, tmp_path):
+    command = [
+        sys.executable, "-m", "search", "tracker=none", f"cache_dir={cache_dir}", "model=onnx",
+        f"model.checkpoint={digits_onnx}", "study.n_trials=200", "study.dir=study",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while _n_trials(tmp_path / "study") < 5 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    summary = json.loads((tmp_path / "study/summary.json").read_text())
+    assert summary["n_trials"] == len(pd.read_csv(tmp_path / "study/trials.csv")) >= 4
+    assert (tmp_path / "study/report.html").exists()
