@@ -21,7 +21,7 @@ from search.trial import CompressionRunner
 from spaces.artifact import Artifact
 from spaces.cache import Cache
 from spaces.candidate import Candidate
-from spaces.errors import ConfigError
+from spaces.errors import ConfigError, StageError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.layers import layers
 from spaces.pipeline import Pipeline
@@ -78,7 +78,14 @@ def load(config: Config, say: Say) -> Loaded:
         config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(start.proto())))
     )
     return Loaded(
-        task, splits, start, pipeline, space, context, devices, _empty_knobs(pipeline, start, space, context)
+        task,
+        splits,
+        start,
+        pipeline,
+        space,
+        context,
+        devices,
+        _checked_knobs(pipeline, start, space, context),
     )
 
 
@@ -200,15 +207,20 @@ def _made(kind: type[Any], section: Any, where: str, config: Config) -> Any:
     return made
 
 
-def _empty_knobs(pipeline: Pipeline, start: Artifact, space: Space, context: StageContext) -> tuple[str, ...]:
-    first: Sequence[Stage] = pipeline.stages[
-        :1
-    ]  # later stages' inputs are not known before a candidate is built
-    return tuple(
-        f"knob {stage.name}.{name} cannot change this network's file: {reason}"
-        for stage in first
-        for name, reason in stage.empty_knobs(start, space.domains(stage.name), context).items()
-    )
+def _checked_knobs(
+    pipeline: Pipeline, start: Artifact, space: Space, context: StageContext
+) -> tuple[str, ...]:
+    """Checks the space against the network, and returns which knobs cannot change its file."""
+    notes: list[str] = []
+    for stage in pipeline.stages[:1]:  # later stages' inputs are not known before a candidate is built
+        domains = space.domains(stage.name)
+        try:
+            stage.check(start, domains, context)
+        except StageError as error:
+            raise ConfigError(f"space.{stage.name}: {error}") from error
+        for name, reason in stage.empty_knobs(start, domains, context).items():
+            notes.append(f"knob {stage.name}.{name} cannot change this network's file: {reason}")
+    return tuple(notes)
 
 
 def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:

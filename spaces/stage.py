@@ -117,6 +117,15 @@ class Stage(ABC):
         """
         return {}
 
+    def check(  # noqa: B027 (most stages have nothing to check)
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> None:
+        """Checks, before the search, that every value of the space makes sense for this artifact.
+
+        Raises:
+            StageError: One does not, e.g. a layer pattern that matches no layer.
+        """
+
     def defaults(self) -> dict[str, StageValue]:
         """Returns the default of every knob."""
         return {knob.name: knob.default for knob in self.knobs}

@@ -96,6 +96,17 @@ class QuantizeStage(Stage):
         """Returns the knobs that cannot change this network's file, each with the reason."""
         return empty_knobs(self._situation(artifact, context), domains)
 
+    def check(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> None:
+        """Checks that every pattern of `keep_float` in the space matches a layer.
+
+        Raises:
+            StageError: One does not.
+        """
+        lists = domains.get("keep_float", ())
+        self.check_globs(artifact, [str(g) for globs in lists if isinstance(globs, tuple) for g in globs])
+
     def check_globs(self, artifact: Artifact, globs: Iterable[str]) -> None:
         """Checks that every pattern of `keep_float` matches a layer.
 

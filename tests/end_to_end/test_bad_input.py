@@ -23,6 +23,7 @@ def assert_told(ran, *texts):
         (["space.quantize.nonsense=[1]"], ["nonsense"]),
         (["space.quantize.scheme=[magic]"], ["space.quantize.scheme", "'magic'", "asymmetric"]),
         (["space.quantize.weight_bits=[3]"], ["space.quantize.weight_bits", "3", "[4, 8]"]),
+        (["+space.quantize.keep_float=[[],[fc9*]]"], ["space.quantize", "fc9*"]),
         (["+space.prune.ratio=[0.5]"], ["Unknown stage 'prune'", "quantize"]),
         (["sampler=magic"], ["Unknown sampler 'magic'", "tpe"]),
         (["device=[magic]"], ["Unknown device 'magic'", "host"]),

@@ -53,7 +53,9 @@ def test_ctrl_c_keeps_everything_and_is_exit_status_130(digits_onnx, cache_dir, 
         sys.executable, "-m", "search", "tracker=none", f"cache_dir={cache_dir}", "model=onnx",
         f"model.checkpoint={digits_onnx}", "study.n_trials=200", "study.dir=study",
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     until = time.monotonic() + 120
     while _n_trials(tmp_path / "study") < 5 and time.monotonic() < until:
         time.sleep(0.05)
