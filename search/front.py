@@ -190,8 +190,13 @@ def overall_best(
         best = min(records, key=lambda r: _main_loss(r, objectives[0]))
         return best.number, f"the best {objectives[0].column}"
     pool, why = _good_enough(records, objectives[0], constraints)
-    best = min(pool, key=lambda r: _rest(r, objectives))
-    return best.number, f"lowest {objectives[1].column} among the models {why}"
+    second = objectives[1]
+    if second.direction == "minimize":
+        best = _cheapest(pool, second.column, objectives[0])
+    else:
+        best = max(pool, key=lambda r: r.values()[second.column])
+    extreme = "lowest" if second.direction == "minimize" else "highest"
+    return best.number, f"{extreme} {second.column} among the models {why}"
 
 
 def _main_loss(record: TrialRecord, main: Objective) -> float:
@@ -212,8 +217,3 @@ def _good_enough(
     pool = [r for r in records if _main_loss(r, main) <= _main_loss(best, main) + margin]
     name = main.column.partition(".")[2]
     return pool, f"whose {name} cannot be told from the best one's (within {margin:.2f})"
-
-
-def _rest(record: TrialRecord, objectives: Sequence[Objective]) -> tuple[float, ...]:
-    values = record.values()
-    return tuple(values[o.column] * (-1 if o.direction == "maximize" else 1) for o in objectives[1:])

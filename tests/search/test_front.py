@@ -97,3 +97,12 @@ def test_best_of_a_single_objective_and_of_nothing():
     records = [record(0, 90.0, 5.0), record(1, 91.0, 6.0)]
     assert overall_best(records, AXES[:1], [], [])[0] == 1
     assert overall_best([], AXES, [], []) == (None, "no trial met the constraints")
+
+
+def test_without_devices_a_tie_in_size_goes_to_the_better_model():
+    axes = (AXES[0], Objective("metric.file_bytes", "minimize"))
+    limit = Constraint("drop", "metric.top1_drop", "max", 5.0)
+    records = [record(0, 82.5, 1, file_bytes=3_619_289.0), record(1, 81.5, 1, file_bytes=3_619_280.0)]
+    number, why = overall_best(records, axes, [limit], [])
+    assert number == 0
+    assert "lowest metric.file_bytes" in why
