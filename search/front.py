@@ -142,6 +142,7 @@ def picks(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
     devices: Sequence[str],
+    baseline: Mapping[str, float],
 ) -> tuple[DevicePick, ...]:
     """Returns, per device with a cost among the objectives, the model to ship there.
 
@@ -153,6 +154,7 @@ def picks(
         objectives: The axes; the first one is the main objective.
         constraints: What must hold.
         devices: Names of the devices.
+        baseline: The uncompressed model's values by column.
     """
     found = []
     for device in devices:
@@ -165,8 +167,22 @@ def picks(
         pool, why = _good_enough(records, objectives[0], constraints)
         chosen = _cheapest(pool, axis.column, objectives[0])
         cost = axis.column.split(".", 2)[2]
-        found.append(DevicePick(device, chosen.number, f"lowest {cost} among the models {why}"))
+        caveat = _caveat(chosen, axis.column, baseline)
+        found.append(DevicePick(device, chosen.number, f"lowest {cost} among the models {why}", caveat))
     return tuple(found)
+
+
+def _caveat(chosen: TrialRecord, column: str, baseline: Mapping[str, float]) -> str:
+    """Says so if the uncompressed model costs no more than the pick."""
+    values = chosen.values()
+    # a timed latency is compared with the float model's that was timed in turns with it
+    beside = column.removesuffix(".latency_ms") + ".latency_float_ms"
+    before = (
+        values.get(beside, baseline.get(column)) if column.endswith(".latency_ms") else baseline.get(column)
+    )
+    if before is None or values[column] < before * (1 - _TIE):
+        return ""
+    return f"No model of the front has a lower {column.split('.', 2)[2]} there than the uncompressed one."
 
 
 def _cheapest(pool: Sequence[TrialRecord], column: str, main: Objective) -> TrialRecord:

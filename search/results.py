@@ -75,11 +75,12 @@ class Alias:
 
 @dataclass(frozen=True)
 class DevicePick:
-    """The model to ship to one device, and why."""
+    """The model to ship to one device, why, and what speaks against it (a sentence, or nothing)."""
 
     device: str
     number: int
     why: str
+    caveat: str = ""
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,9 @@ class _Study:
         records = [self._with_confirmed(r) for r in self._ledger.records]
         front = pareto_front(records, plan.objectives)
         on_front = [records[number] for number in front]
-        device_picks = picks(on_front, plan.objectives, plan.constraints, plan.devices)
+        baseline = _overridden(plan.baseline, self._ledger.confirmed(_BASELINE) or ())
+        before = {m.column: m.value for m in baseline}
+        device_picks = picks(on_front, plan.objectives, plan.constraints, plan.devices, before)
         best, why = overall_best(on_front, plan.objectives, plan.constraints, device_picks)
         notes = [
             *plan.notes,
@@ -201,7 +203,7 @@ class _Study:
         return Results(
             name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
             objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=tuple(notes),
-            baseline=_overridden(plan.baseline, self._ledger.confirmed(_BASELINE) or ()), trials=tuple(records), aliases=tuple(self._ledger.aliases), front=front,
+            baseline=baseline, trials=tuple(records), aliases=tuple(self._ledger.aliases), front=front,
             best=best, best_why=why, picks=device_picks,
             hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
             wall_s=self._wall_s(), environment=plan.environment,

@@ -118,7 +118,7 @@ def answers(results: Results) -> list[str]:
     """Returns the answer of the study: a sentence per device, or one, or why there is none."""
     if results.picks:
         return [
-            f"Ship trial {p.number} to {p.device}: {trial_sentence(results, p.number, p.device)}."
+            f"Ship trial {p.number} to {p.device}: {trial_sentence(results, p.number, p.device)}. {p.caveat}".rstrip()
             for p in results.picks
         ]
     if results.best is not None:

@@ -78,8 +78,13 @@ def test_volume_is_scaled_by_the_baseline():
 def test_the_pick_is_the_fastest_that_meets_the_limit_on_the_drop():
     records = [record(0, 90.0, 5.0), record(1, 89.0, 2.0)]
     limit = Constraint("drop", "metric.top1_drop", "max", 2.0)
-    (pick,) = picks(records, AXES, [limit], ["board", "other"])
-    assert (pick.device, pick.number) == ("board", 1)
+    (pick,) = picks(records, AXES, [limit], ["board", "other"], {})
+    assert (pick.device, pick.number, pick.caveat) == ("board", 1, "")
+    assert picks(records, AXES, [limit], ["board"], {"cost.board.latency_ms": 4.0})[0].caveat == ""
+    assert (
+        "lower latency_ms"
+        in picks(records, AXES, [limit], ["board"], {"cost.board.latency_ms": 2.0})[0].caveat
+    )
     assert overall_best(records, AXES, [limit], [pick])[0] == 1
 
 
@@ -88,7 +93,7 @@ def test_without_a_limit_the_pick_cannot_be_told_from_the_best():
         return record(number, top1, latency_ms, top1_drop=91 - top1, top1_drop_high=91 - top1 + 0.6)
 
     records = [uncertain(0, 90.0, 5.0), uncertain(1, 89.6, 3.0), uncertain(2, 85.0, 1.0)]
-    (pick,) = picks(records, AXES, [], ["board"])
+    (pick,) = picks(records, AXES, [], ["board"], {})
     assert pick.number == 1
     assert "cannot be told from the best" in pick.why
 
