@@ -67,7 +67,7 @@ def run_config(config: Config, console: Console) -> int:
         console.print(session.description())
         return OK
     outcome = run_study(session.plan, LiveProgress(console))
-    console.print(session.closing(outcome))
+    console.print(session.closing(outcome, console.width))
     if outcome.interrupted:
         return INTERRUPTED
     return OK if any(t.state == "complete" for t in outcome.results.trials) else INFEASIBLE

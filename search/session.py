@@ -53,11 +53,11 @@ class Session:
         lines.append("dry_run=true: no trial was run")
         return Group(table, Text(""), *(Text(line) for line in lines))
 
-    def closing(self, outcome: Outcome) -> RenderableType:
-        """Returns what is printed at the end."""
+    def closing(self, outcome: Outcome, width: int) -> RenderableType:
+        """Returns what is printed at the end, on a terminal of so many columns."""
         from search.report.terminal import closing_table
 
-        return Group(closing_table(outcome.results), Text(f"ended: {outcome.why}"))
+        return Group(closing_table(outcome.results, width), Text(f"ended: {outcome.why}"))
 
 
 def prepare(config: Config, say: Callable[[str], None]) -> Session:

@@ -16,7 +16,7 @@ def plain(value: float) -> str:
     elif abs(value) >= 1e4:
         text = f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
     else:
-        text = f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
+        text = f"{value:.4g}" if abs(value) >= 10 else f"{value:.3g}"
     return text.replace("-", _MINUS)
 
 

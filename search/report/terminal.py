@@ -15,39 +15,44 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 12
 _MOST_KNOBS = 3
+_WIDE = 130  # columns of a terminal with room for knobs
 
 
-def closing_table(results: Results) -> "Group":
+def closing_table(results: Results, width: int = 140) -> "Group":
     """Returns the answer, the baseline beside the front, and where the files are, to be printed by rich.
 
     Text of the study is never read as rich markup.
+
+    Args:
+        results: What the study knows.
+        width: Columns of the terminal; a narrow one shows no knobs.
     """
     from rich.console import Group
     from rich.text import Text
 
     parts: list[Text | Table] = [Text(states_text(results), style="dim")]
     if results.front:
-        parts.append(_table(results))
+        parts.append(_table(results, width))
     style = "bold green" if results.best is not None else "bold red"
     parts += [Text(sentence, style=style) for sentence in answers(results)]
     parts += [Text(line, style="dim") for line in _files(results)]
     return Group(*parts)
 
 
-def _table(results: Results) -> "Table":
+def _table(results: Results, width: int) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    shown, knobs = [o.column for o in results.objectives], _knobs(results)
+    shown = [o.column for o in results.objectives]
+    knobs = _knobs(results) if width >= _WIDE else []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for head in (
         "trial",
-        *(["change\nand interval"] if headline_metric(results) else []),
+        *(["change\nand interval"] if _shows_change(results) else []),
         *(_head(results, c) for c in shown),
     ):
-        # a narrow terminal wraps figures rather than cut them
-        table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold")
+        table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold", no_wrap=width >= 80)
     for path in knobs:
         table.add_column(Text(path.rpartition(".")[2]), vertical="bottom", overflow="fold")
     picked = {results.best, *(p.number for p in results.picks)}
@@ -88,13 +93,17 @@ def _figures(results: Results, record: TrialRecord | None, shown: Sequence[str])
 
     measurements, metric = record.measurements if record else results.baseline, headline_metric(results)
     cells = []
-    if metric:
+    if metric and _shows_change(results):
         changed = change(results, record, metric) if record else None
         cells.append(Text(changed.full if changed else "–"))
     for column in shown:
         now = figure(measurements, column)
         cells.append(Text(now.text if now else "–"))
     return cells
+
+
+def _shows_change(results: Results) -> bool:
+    return headline_metric(results) is not None and bool(results.baseline)
 
 
 def _files(results: Results) -> list[str]:
