@@ -27,6 +27,7 @@ class StudySection:
     patience: int | None = None
     storage: str | None = None
     report: bool = True
+    start_with_defaults: bool = True
 
 
 @dataclass
@@ -68,6 +69,7 @@ class StudySettings:
     patience: int | None
     storage: str | None
     report: bool
+    start_with_defaults: bool
 
 
 @dataclass(frozen=True)
@@ -161,4 +163,5 @@ def _study(section: Mapping[str, Any]) -> StudySettings:
         patience=section["patience"],
         storage=section["storage"],
         report=section["report"],
+        start_with_defaults=section["start_with_defaults"],
     )

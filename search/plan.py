@@ -84,6 +84,7 @@ class StudyPlan:
         extra_summary: Adds keys to summary.json.
         write_report: Writes report.html; None skips it.
         record: What config.yaml holds.
+        first: The candidate to begin with, whatever the sampler; None leaves the beginning to it.
         pool: The only candidates that there are, where the space's grid holds others too; None takes the space.
         snap: Returns the nearest candidate that can be measured, for one that cannot and the keys already measured.
     """
@@ -116,6 +117,7 @@ class StudyPlan:
     extra_summary: Callable[[Results], Mapping[str, Any]] | None = None
     write_report: Callable[[Results, Path], None] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    first: Candidate | None = None
     pool: Sequence[Candidate] | None = None
     snap: Callable[[Candidate, Collection[str]], Candidate | None] | None = None
 

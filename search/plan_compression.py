@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from evaluators.base import EvaluationContext, Evaluator, Measurement, Reference
 from evaluators.devices import Device, devices_from_config
 from evaluators.task.accuracy import reference_outputs
@@ -20,7 +22,7 @@ from search.samplers_for import sampler_factory
 from search.trial import CompressionRunner
 from spaces.artifact import Artifact
 from spaces.cache import Cache
-from spaces.candidate import Candidate
+from spaces.candidate import Candidate, Value
 from spaces.errors import ConfigError, StageError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.layers import layers
@@ -131,6 +133,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         identity=_identity(config, loaded),
         baseline=baseline,
         confirmer=FrontConfirmer(runner, loaded.splits),
+        first=_defaults(loaded) if config.study.start_with_defaults else None,
         notes=(*loaded.notes, *_silent_devices(loaded, objectives)),
     )
 
@@ -221,6 +224,23 @@ def _checked_knobs(
         for name, reason in stage.empty_knobs(start, domains, context).items():
             notes.append(f"knob {stage.name}.{name} cannot change this network's file: {reason}")
     return tuple(notes)
+
+
+def _defaults(loaded: Loaded) -> Candidate | None:
+    """Returns the stages' defaults, where the space has them; None if that breaks a constraint."""
+    wanted = {f"{s.name}.{k.name}": k.default for s in loaded.pipeline.stages for k in s.knobs}
+    values: dict[str, Value] = {}
+    for knob in loaded.space.knobs:
+        if not loaded.space.active(knob, values):
+            continue
+        default = wanted[knob.base]
+        if default in knob.domain:
+            values[knob.path] = default
+        else:  # the middle: the least extreme of what the space has instead
+            domain = knob.domain
+            options = list(domain) if domain.size is not None else [domain.sample(np.random.default_rng(0))]
+            values[knob.path] = options[len(options) // 2]
+    return None if loaded.space.broken(values) else Candidate(values)
 
 
 def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from search.ledger import Ledger
 from search.plan import Confirmer, Observer, StudyPlan
 from search.proposer import Proposer
 from search.results import Alias, Results, TrialRecord
+from search.suggest import params_of
 from search.trial import TrialResult
 from search.verdict import verdict
 from spaces.candidate import Value
@@ -66,6 +67,8 @@ class _Study:
         for record in ledger.records:
             self._remember(record)
         ledger.use(plan.sampler(ledger.n_proposed))
+        if plan.first is not None and not ledger.n_proposed:
+            ledger.enqueue(params_of(plan.space, plan.first))
 
     # -- the session -------------------------------------------------------------------------------------------
 

@@ -28,6 +28,9 @@ def test_files_and_what_a_person_sees(study):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["config"]["study"]["n_trials"] == 4
     assert config["versions"]["onnxruntime"]
+    first = pd.read_csv(folder / "trials.csv").iloc[0]  # the stage's defaults, as far as the space has them
+    assert (first["knob.quantize.granularity"], first["knob.quantize.clipping"]) == ("channel", "max")
+    assert first["knob.quantize.weight_bits"] == 8
     assert config["digests"]["model"]["digest"]
     summary = json.loads((folder / "summary.json").read_text())
     front = pd.read_csv(folder / "pareto.csv")

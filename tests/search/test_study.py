@@ -14,6 +14,7 @@ from search.executors.processes import ProcessesExecutor
 from search.ledger import Ledger
 from search.study import run_study
 from search.testing import AnalyticRunner, SilentObserver, analytic_plan
+from spaces.candidate import Candidate
 from spaces.errors import StudyError
 
 
@@ -79,6 +80,13 @@ def test_same_seed_same_study(tmp_path):
         return [t.candidate for t in run(tmp_path / name).results.trials]
 
     assert candidates("a") == candidates("b")
+
+
+def test_a_study_begins_with_its_first_candidate_and_only_once(tmp_path):
+    first = Candidate({"x": 5, "y": 2, "z": "b"})
+    results = run(tmp_path, n_trials=3, first=first).results
+    assert results.trials[0].candidate == first
+    assert run(tmp_path, n_trials=5, first=first).results.aliases == ()
 
 
 def test_resuming_goes_on_to_the_same_number(tmp_path):
