@@ -4,6 +4,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -23,6 +24,9 @@ OK, USAGE, INFEASIBLE, INTERRUPTED = 0, 2, 3, 130
 
 def main() -> None:
     """Runs `paredown` and exits with its status."""
+    sys.path.append(
+        str(Path.cwd())
+    )  # `model.cls` may be a module beside the user; last, so that it shadows nothing
     sys.exit(run_command(sys.argv[1:]))
 
 

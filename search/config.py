@@ -134,6 +134,8 @@ def read_config(composed: DictConfig, choices: Mapping[str, Any], command: str, 
     data.pop("hydra", None)
     plain = {str(key): value for key, value in data.items()}
     check_targets(plain, tuple(plain["trusted_modules"]))
+    if plain["seed"] < 0:
+        raise ConfigError(f"seed must not be negative, but is {plain['seed']}")
     return Config(plain, dict(choices), command, _study(plain["study"]))
 
 

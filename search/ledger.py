@@ -233,7 +233,7 @@ def _open(name: str, folder: Path, storage: str | None, objectives: Sequence[Obj
             return optuna.create_study(
                 study_name=name, storage=_storage(folder, storage), directions=directions, load_if_exists=True
             )
-    except (ValueError, ImportError, OSError, optuna.exceptions.OptunaError) as error:
+    except Exception as error:  # each kind of storage has exceptions of its own, SQLAlchemy's among them
         where = folder / "study.journal" if storage is None else f"study.storage={storage!r}"
         raise StudyError(f"cannot open the study in {where}: {error}") from error
 

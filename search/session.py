@@ -12,6 +12,7 @@ from search.config import Config
 from search.plan import StudyPlan
 from search.report.redact import redact
 from search.study import Outcome
+from spaces.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
         return Session(config, _recorded(plan_tabular(config)))
     from search.plan_compression import expected_seconds, load, plan_compression
 
-    loaded = load(config, say)
+    try:
+        loaded = load(config, say)
+    except OSError as error:  # a folder that cannot be read or written, e.g. cache_dir
+        raise InputError(f"cannot use {error.filename}: {error.strerror or error}") from error
     plan = plan_compression(config, loaded, say)
     stages = tuple(str(name) for name in config.section("stage"))
     expected = expected_seconds(plan) if config.data["dry_run"] else None

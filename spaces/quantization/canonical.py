@@ -8,7 +8,7 @@ from typing import cast
 from spaces.candidate import Value
 from spaces.errors import StageError, unknown_name
 from spaces.quantization.bias_correction import is_correctable
-from spaces.quantization.clipping import clippings
+from spaces.quantization.clippings import clippings
 from spaces.quantization.knobs import KNOBS
 from spaces.quantization.network import Network
 from spaces.stage import StageValue

@@ -1,8 +1,7 @@
 """Clipping: which part of a tensor's real range the grid should cover."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,11 +83,3 @@ class Clipping:
     needs_histogram: bool
     most_bits: int = 16
     weight_share: WeightMethod | None = None
-
-
-def clippings() -> Mapping[str, Clipping]:
-    """Returns every clipping method by name."""
-    from spaces.quantization import clip_kl, clip_max, clip_mse, clip_percentile
-
-    rows = (clip_max.CLIPPING, clip_kl.CLIPPING, clip_percentile.CLIPPING, clip_mse.CLIPPING)
-    return MappingProxyType({row.name: row for row in rows})

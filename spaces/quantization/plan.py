@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from spaces.cache import digest_of
 from spaces.errors import StageError, unknown_name
-from spaces.quantization.clipping import ClipContext, Histogram, clippings
+from spaces.quantization.clipping import ClipContext, Histogram
+from spaces.quantization.clippings import clippings
 from spaces.quantization.network import Network
 from spaces.quantization.schemes import Grid, make_grid, scheme_of
 from spaces.quantization.statistics import Statistics

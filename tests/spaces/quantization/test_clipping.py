@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.quantization.clipping import ClipContext, clippings, windows
+from spaces.quantization.clipping import ClipContext, windows
+from spaces.quantization.clippings import clippings
 from spaces.quantization.schemes import make_grid, scheme_of
 from spaces.quantization.statistics import histogram_of
 
