@@ -53,7 +53,10 @@ def quantized_model(
     _float_outputs(quantizer.model.model, network)
     quantizer.model.clean_initializers()
     quantizer.model.topological_sort()
-    return _without_leftovers(quantizer.model.model)
+    quantized = _without_leftovers(quantizer.model.model)
+    if settings.activation_type == "signed" and settings.activation_bits == 8:
+        _lower_opset(quantized)
+    return quantized
 
 
 def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings) -> Any:
@@ -144,6 +147,27 @@ def _float_outputs(proto: "onnx.ModelProto", network: Network) -> None:
             makers[before.input[0]].output[0] = output.name
             graph.node.remove(before)
             graph.node.remove(dequantize)
+
+
+def _lower_opset(proto: "onnx.ModelProto") -> None:
+    """Declares opset 20, in place, where that changes nothing but the number.
+
+    From opset 21 on onnxruntime's optimizer, moving a signed QuantizeLinear before a Slice or Pad, states its output
+    type but gives it an unsigned zero point, and then refuses the model. Opset 21 only admits more types, except for
+    GroupNormalization; 8-bit models need none of them, and a model with a 4-bit weight fails the check and stays.
+    """
+    import onnx
+
+    default = next(o for o in proto.opset_import if o.domain in ("", "ai.onnx"))
+    if default.version != OPSET_OF_ALL_WIDTHS or any(
+        n.op_type == "GroupNormalization" for n in proto.graph.node
+    ):
+        return
+    default.version = OPSET_OF_ALL_WIDTHS - 1
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        default.version = OPSET_OF_ALL_WIDTHS
 
 
 def _without_leftovers(proto: "onnx.ModelProto") -> "onnx.ModelProto":

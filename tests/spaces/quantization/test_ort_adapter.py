@@ -164,7 +164,19 @@ def computed_operands(b):
     return b.artifact(b.linear(x, "head", 256, 5))
 
 
+def padded_shortcut(b):
+    """A shortcut without parameters: every second pixel, and channels of zeros beside."""
+    x = b.op("Relu", [b.conv("input", "a", 3, 4)], "a_relu")
+    y = b.conv(x, "b", 4, 8, strides=[2, 2])
+    numbers = {"starts": [0, 0], "ends": [100, 100], "axes": [2, 3], "steps": [2, 2]}
+    x = b.op("Slice", [x, *(b.constant(name, np.array(v)) for name, v in numbers.items())], "every_second")
+    x = b.op("Pad", [x, b.constant("pads", np.array([0, 2, 0, 0, 0, 2, 0, 0]))], "padded")
+    x = b.op("Relu", [b.op("Add", [y, x], "sum")], "sum_relu")
+    return b.artifact(b.conv(x, "c", 8, 4))
+
+
 NETWORKS = [
+    padded_shortcut,
     computed_operands,
     many_operators,
     fork_before_relu,
