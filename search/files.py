@@ -108,7 +108,12 @@ def write_summary(results: Results, extra: Any) -> None:
         "best": None
         if results.best is None
         else {**_entry(results.trial(results.best)), "why": results.best_why},
-        "devices": {p.device: {**_entry(results.trial(p.number)), "why": p.why} for p in results.picks},
+        "devices": {
+            p.device: {
+                "best": {**_entry(results.trial(p.number)), "why": f"{p.why}. {p.caveat}".rstrip(". ")}
+            }
+            for p in results.picks
+        },
         "pareto": list(results.front),
         "hypervolume": results.hypervolume,
         **extra,

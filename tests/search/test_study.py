@@ -44,7 +44,7 @@ def test_the_files_of_a_study(tmp_path):
     assert summary["n_complete"] + summary["n_infeasible"] == 12
     assert summary["baseline"] == {"metrics": {"quality": 5.0}, "costs": {"board": {"size": 16.0}}}
     assert summary["best"]["number"] in summary["pareto"]
-    assert summary["devices"]["board"]["number"] == summary["best"]["number"]
+    assert summary["devices"]["board"]["best"]["number"] == summary["best"]["number"]
     assert summary["hypervolume"] > 0
 
 

@@ -16,7 +16,8 @@ def test_timing_waits_for_computing_and_keeps_others_out(tmp_path):
             events.append("timed")
 
     def compute_later():
-        time.sleep(0.1)
+        inside.wait()
+        time.sleep(0.5)  # by then the timing waits
         with lock.shared():
             events.append("late computing")
 
@@ -25,7 +26,7 @@ def test_timing_waits_for_computing_and_keeps_others_out(tmp_path):
         thread.start()
     with lock.shared():
         inside.set()
-        time.sleep(0.2)
+        time.sleep(1.0)
         events.append("computed")
     for thread in threads:
         thread.join()
