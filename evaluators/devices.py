@@ -1,7 +1,7 @@
 """Device profiles: one (hardware, runtime) pair each, with the source of every figure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
@@ -124,21 +124,22 @@ def _checked(key: str, value: Any, where: str) -> object:
 
 
 def _throughputs(value: object, where: str) -> dict[str, float]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: expected dtype: multiply-accumulates per second, got {value!r}")
-    for dtype in value:
-        if dtype not in DTYPES:
-            raise ConfigError(unknown_name("dtype", dtype, DTYPES, where))
-    return {str(d): _positive(_number(v, f"{where}.{d}"), f"{where}.{d}") for d, v in value.items()}
+    given = _keyed(value, "dtype", DTYPES, "multiply-accumulates per second", where)
+    return {d: _positive(_number(v, f"{where}.{d}"), f"{where}.{d}") for d, v in given.items()}
 
 
 def _sources(value: object, where: str) -> dict[str, str]:
+    given = _keyed(value, "figure", FIGURES, "where it comes from", where)
+    return {figure: str(text) for figure, text in given.items()}
+
+
+def _keyed(value: object, kind: str, known: Sequence[str], meaning: str, where: str) -> dict[str, object]:
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: expected figure: where it comes from, got {value!r}")
-    for figure in value:
-        if figure not in FIGURES:
-            raise ConfigError(unknown_name("figure", figure, FIGURES, where))
-    return {str(figure): str(text) for figure, text in value.items()}
+        raise ConfigError(f"{where}: expected {kind}: {meaning}, got {value!r}")
+    for key in value:
+        if key not in known:
+            raise ConfigError(unknown_name(kind, key, known, where))
+    return {str(key): entry for key, entry in value.items()}
 
 
 def _number(value: object, where: str) -> float:

@@ -1,9 +1,11 @@
 """The command line: composes the config, runs the study, and says what came of it by words and exit status."""
 
 import logging
+import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,19 +115,15 @@ def _say_error(errors: Console, text: str) -> int:
     return USAGE
 
 
-class _hydra_errors_reach_us:  # noqa: N801 (reads as a statement)
+@contextmanager
+def _hydra_errors_reach_us() -> Iterator[None]:
     """Hydra prints errors itself and exits with status 1, unless this variable of its own says otherwise."""
-
-    def __enter__(self) -> None:
-        import os
-
-        self._before = os.environ.get("HYDRA_FULL_ERROR")
-        os.environ["HYDRA_FULL_ERROR"] = "1"
-
-    def __exit__(self, *error: object) -> None:
-        import os
-
-        if self._before is None:
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         else:
-            os.environ["HYDRA_FULL_ERROR"] = self._before
+            os.environ["HYDRA_FULL_ERROR"] = before

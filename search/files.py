@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from search.records import finite, rows, split_values
-from search.results import Results, TrialRecord
+from search.results import Results, TrialRecord, model_path
 from spaces.cache import write_atomic
 from spaces.errors import StudyError
 
@@ -36,11 +36,6 @@ def write_config(folder: Path, record: Mapping[str, Any]) -> None:
     write_atomic(
         folder / "config.yaml", yaml.safe_dump(dict(record), sort_keys=False, allow_unicode=True).encode()
     )
-
-
-def model_path(folder: Path, number: int) -> Path:
-    """Returns where the ONNX file of a trial is kept."""
-    return folder / "models" / f"trial_{number}.onnx"
 
 
 def write_model(folder: Path, record: TrialRecord, model: bytes) -> None:

@@ -65,6 +65,9 @@ class Ledger:
         self._handle = _lock(folder)
         try:
             self._study = _open(name, folder, storage, objectives)
+            self._notes: dict[str, str] = dict(
+                self._study.user_attrs
+            )  # one writer: no need to read them again
             self._check(identity)
             self.records: list[TrialRecord] = []
             self.aliases: list[Alias] = []
@@ -141,11 +144,13 @@ class Ledger:
 
     def note(self, key: str, value: Any) -> None:
         """Keeps a JSON-able value with the study."""
-        self._study.set_user_attr(key, json.dumps(value))
+        text = json.dumps(value)
+        self._study.set_user_attr(key, text)
+        self._notes[key] = text
 
     def noted(self, key: str) -> Any:
         """Returns what `note` kept, or None."""
-        text = self._study.user_attrs.get(key)
+        text = self._notes.get(key)
         return None if text is None else json.loads(text)
 
     def note_confirmed(self, number: int, measurements: Sequence[Measurement]) -> None:
@@ -174,13 +179,14 @@ class Ledger:
 
     def _recover(self) -> None:
         lost = []
-        for frozen in self._study.get_trials(deepcopy=False):
+        trials = self._study.get_trials(deepcopy=False)
+        for frozen in trials:
             if "record" in frozen.user_attrs:
                 self.records.append(record_from_json(frozen.user_attrs["record"]))
             elif frozen.state == TrialState.RUNNING and "alias" not in frozen.user_attrs:
                 lost.append(frozen)
         self.records.sort(key=lambda record: record.number)
-        for frozen in self._study.get_trials(deepcopy=False):
+        for frozen in trials:
             self._finish(frozen)
         for frozen in lost:
             self._study.tell(frozen.number, state=TrialState.FAIL)
@@ -194,7 +200,7 @@ class Ledger:
             alias = Alias(Candidate(data["candidate"]), data["same_as"])
             self._note_alias(alias)
             record = self.records[alias.same_as]
-        elif "record" in frozen.user_attrs:
+        elif "record" in frozen.user_attrs and frozen.state == TrialState.RUNNING:
             record = record_from_json(frozen.user_attrs["record"])
         else:
             return

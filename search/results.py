@@ -1,7 +1,8 @@
 """What a study knows: its trials, its baseline, its front. Trackers and reports read this and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,7 +136,7 @@ class Results:
         """Returns the trial of that number."""
         return self._by_number[number]
 
-    @property
+    @cached_property
     def _by_number(self) -> Mapping[int, TrialRecord]:
         return {t.number: t for t in self.trials}
 
@@ -148,9 +149,9 @@ class Results:
 
     def model_path(self, number: int) -> Path:
         """Where the ONNX file of a trial on the front is."""
-        return self.folder / "models" / f"trial_{number}.onnx"
+        return model_path(self.folder, number)
 
 
-def column_values(trials: Sequence[TrialRecord], column: str) -> list[float | None]:
-    """Returns one column over trials, None where a trial lacks it."""
-    return [t.values().get(column) for t in trials]
+def model_path(folder: Path, number: int) -> Path:
+    """Returns where the ONNX file of a trial is kept in a study's folder."""
+    return folder / "models" / f"trial_{number}.onnx"

@@ -14,7 +14,7 @@ from search.front import Volume, overall_best, pareto_front, picks
 from search.ledger import Ledger
 from search.plan import Confirmer, Observer, StudyPlan
 from search.proposer import Proposer
-from search.results import Alias, Results, TrialRecord
+from search.results import Alias, Results, TrialRecord, model_path
 from search.suggest import params_of
 from search.trial import TrialResult
 from search.verdict import verdict
@@ -64,6 +64,7 @@ class _Study:
         self._proposer = Proposer(plan, ledger, self._keys)
         self._volume = Volume(plan.objectives, plan.constraints, {m.column: m.value for m in plan.baseline})
         self._volumes: list[float] = []
+        self._front: list[TrialRecord] = []  # by first measurements
         for record in ledger.records:
             self._remember(record)
         ledger.use(plan.sampler(ledger.n_proposed))
@@ -159,10 +160,8 @@ class _Study:
 
     def _add(self, trial: optuna.trial.Trial, key: str, result: TrialResult) -> None:
         record = verdict(result, len(self._ledger.records), self._plan.objectives, self._plan.constraints)
-        if record.state == "complete" and result.model is not None:
-            front = pareto_front([*self._ledger.records, record], self._plan.objectives)
-            if record.number in front:
-                files.write_model(self._plan.folder, record, result.model)
+        if result.model is not None and record in self._front_with(record):
+            files.write_model(self._plan.folder, record, result.model)
         self._ledger.add(trial, record)
         self._ledger.note("wall_s", self._wall_s())
         self._remember(record, key)
@@ -180,10 +179,14 @@ class _Study:
         self._keys[key] = record.number
         if record.artifact_digest is not None and record.state != "failed":
             self._files[record.artifact_digest] = record.number
+        self._front = self._front_with(record)
         if self._volume.defined:
-            upto = self._ledger.records[: record.number + 1]
-            front = set(pareto_front(upto, self._plan.objectives))
-            self._volumes.append(self._volume.of([r for r in upto if r.number in front]))
+            self._volumes.append(self._volume.of(self._front))
+
+    def _front_with(self, record: TrialRecord) -> list[TrialRecord]:
+        """Returns the front with one more trial: what was dominated before stays dominated."""
+        known = {r.number: r for r in (*self._front, record)}
+        return [known[n] for n in sorted(pareto_front(list(known.values()), self._plan.objectives))]
 
     # -- what the study knows ----------------------------------------------------------------------------------
 
@@ -234,7 +237,7 @@ class _Study:
                 self._confirm(confirmer, self._ledger.records[number])
 
     def _confirm(self, confirmer: Confirmer, record: TrialRecord) -> None:
-        path = files.model_path(self._plan.folder, record.number)
+        path = model_path(self._plan.folder, record.number)
         if not path.exists():
             files.write_model(self._plan.folder, record, confirmer.rebuild(record.candidate))
         try:

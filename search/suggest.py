@@ -77,10 +77,8 @@ def params_of(space: Space, candidate: Mapping[str, Value]) -> dict[str, Param]:
 
 def pool(space: Space) -> list[dict[str, Param]] | None:
     """Returns every candidate as Optuna parameters, if there are at most 100,000; else None."""
-    size = space.size
-    if size.count is None or size.count > MAX_POOL:
-        return None
-    return [params_of(space, candidate) for candidate in space.enumerate()]
+    listed = candidates(space)
+    return None if listed is None else [params_of(space, candidate) for candidate in listed]
 
 
 def candidates(space: Space) -> Iterator[Candidate] | None:

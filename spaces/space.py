@@ -12,7 +12,7 @@ from spaces.cache import digest_of
 from spaces.candidate import Candidate, Value, freeze
 from spaces.constraints import Constraint
 from spaces.errors import SpaceError, unknown_name
-from spaces.knobs import Choices, Domain, Knob, same
+from spaces.knobs import Domain, Knob, same
 from spaces.stage import StageValue
 
 _MAX_COUNTED = 1_000_000  # assignments walked to count a space with conditions or constraints
@@ -284,8 +284,3 @@ def _in_order(knobs: Sequence[Knob]) -> tuple[Knob, ...]:
         waiting.remove(ready)
         placed[ready.path] = ready
     return tuple(placed.values())
-
-
-def fixed(value: Value) -> Choices:
-    """The domain of a knob that does not vary."""
-    return Choices((value,))

@@ -54,3 +54,9 @@ class Executor(ABC):
 def failure(request: TrialRequest, reason: str, wall_s: float) -> TrialResult:
     """Returns the result of a trial whose worker could not return one."""
     return TrialResult(request.id, request.candidate, "failed", reason=reason, wall_s=wall_s)
+
+
+def late(request: TrialRequest, wall_s: float) -> TrialResult:
+    """Returns the result of a trial that was stopped because it ran over its time limit."""
+    limit = f"study.trial_time_limit of {request.time_limit_s:g} s"
+    return failure(request, f"TimeLimitError: the trial ran longer than {limit} and was stopped", wall_s)

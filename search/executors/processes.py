@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from search.executors.base import Executor, failure
+from search.executors.base import Executor, failure, late
 from search.trial import TrialRequest, TrialResult, TrialRunner
 from spaces.errors import ConfigError
 
@@ -71,11 +71,11 @@ class ProcessesExecutor(Executor):
             for pipe in wait(list(busy), pause_s):
                 assert isinstance(pipe, Connection)
                 return self._collect(busy[pipe])
-            late = next((w for w in busy.values() if (w.expires() or float("inf")) <= time.monotonic()), None)
-            if late is not None:
-                return self._replace(
-                    late, "TimeLimitError: the trial ran longer than study.trial_time_limit of "
-                )
+            expired = next(
+                (w for w in busy.values() if (w.expires() or float("inf")) <= time.monotonic()), None
+            )
+            if expired is not None:
+                return late(*self._replace(expired))
             if until is not None and time.monotonic() >= until:
                 return None
         return None
@@ -102,25 +102,24 @@ class ProcessesExecutor(Executor):
             result = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
-            return self._replace(worker, "WorkerError: the worker process died")
+            reason = f"WorkerError: the worker process died ({_exit_text(worker.process.exitcode)})"
+            request, wall_s = self._replace(worker)
+            return failure(request, reason, wall_s)
         worker.request = None
         self._hand_out()
         assert isinstance(result, TrialResult)
         return result
 
-    def _replace(self, worker: _Worker, reason: str) -> TrialResult:
+    def _replace(self, worker: _Worker) -> tuple[TrialRequest, float]:
+        """Puts a new worker in the place of one; returns what that one was at, and for how many seconds."""
         request = worker.request
         assert request is not None
-        if reason.endswith("of "):
-            reason += f"{request.time_limit_s:g} s and was stopped"
-        else:
-            reason += f" ({_exit_text(worker.process.exitcode)})"
         worker.process.kill()
         worker.process.join()
         worker.pipe.close()
         self._workers[self._workers.index(worker)] = self._spawn()
         self._hand_out()
-        return failure(request, reason, time.monotonic() - worker.began)
+        return request, time.monotonic() - worker.began
 
     def _spawn(self) -> _Worker:
         # spawn, not fork: XGBoost, onnxruntime and torch hold threads that a fork would lose

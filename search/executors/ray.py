@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from search.executors.base import Executor, failure
+from search.executors.base import Executor, failure, late
 from search.trial import TrialRequest, TrialResult, TrialRunner
 from spaces.errors import ConfigError
 
@@ -71,11 +71,11 @@ class RayExecutor(Executor):
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=self._pause_s(until))
             if ready:
                 return self._collect(ready[0])
-            late = next(
+            expired = next(
                 (ref for ref, (request, began) in self._running.items() if _is_late(request, began)), None
             )
-            if late is not None:
-                return self._stop(late)
+            if expired is not None:
+                return self._stop(expired)
             if until is not None and time.monotonic() >= until:
                 return None
         return None
@@ -142,11 +142,7 @@ class RayExecutor(Executor):
 
         request, began = self._running.pop(ref)
         ray.cancel(ref, force=True)
-        limit = f"{request.time_limit_s:g} s"
-        reason = (
-            f"TimeLimitError: the trial ran longer than study.trial_time_limit of {limit} and was stopped"
-        )
-        return failure(request, reason, time.monotonic() - began)
+        return late(request, time.monotonic() - began)
 
 
 def _is_late(request: TrialRequest, began: float) -> bool:

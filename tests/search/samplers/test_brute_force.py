@@ -14,14 +14,6 @@ from search.samplers.grid import GridSampler
 from search.samplers.proposals import grid_values
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
-
-
 def suggest(trial):
     """14 candidates: clip only with scheme c."""
     values = [trial.suggest_categorical("scheme", ["a", "b", "c"]), trial.suggest_int("bits", 4, 8, step=4)]

@@ -19,14 +19,6 @@ KNOBS = {"scheme": ["a", "b", "c", "d"], "images": [1, 1000, 10000], "clip": ["m
 POOL = [dict(zip(KNOBS, values, strict=True)) for values in product(*KNOBS.values())]
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    yield
-    optuna.logging.set_verbosity(before)
-
-
 def top1(params, offset=0.0):
     return (
         60
