@@ -62,6 +62,7 @@ class EvaluationContext:
         reference: The float model and its outputs on `split`.
         devices: The devices that costs are wanted for, by name.
         seed: Seed of everything random in the evaluator.
+        measured: What the evaluators before this one said of the same artifact.
     """
 
     split: Split
@@ -69,6 +70,7 @@ class EvaluationContext:
     reference: Reference
     devices: Mapping[str, Device] = field(default_factory=dict)
     seed: int = 0
+    measured: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Evaluator(ABC):
     exclusive: ClassVar[bool] = False
     repeatable: ClassVar[bool] = True
     scores_split: ClassVar[bool] = False
+
+    def possible(self, context: EvaluationContext) -> frozenset[str]:
+        """Returns columns that the uncompressed model may lack but others can have (an int8-only device's latency)."""
+        del context
+        return frozenset()
 
     @abstractmethod
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:

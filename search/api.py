@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from search.config import Config, read_config, register_schema
+from search.device_files import folders_of
 from search.hydra_errors import hydra_text
 from search.results import Results
 from spaces.errors import ConfigError
@@ -37,13 +38,15 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
             composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(composed)  # so that ${hydra:...} resolves
             choices = OmegaConf.to_container(composed.hydra.runtime.choices)
+            folders = folders_of(composed.hydra.runtime.config_sources)
             with open_dict(composed):
                 del composed["hydra"]
                 if space is not None:
                     composed.space = dict(space)
             assert isinstance(choices, dict)
+            command = f"paredown {shlex.join(overrides)}".strip()
             named = {str(group): name for group, name in choices.items()}
-            return read_config(composed, named, f"paredown {shlex.join(overrides)}".strip())
+            return read_config(composed, named, command, search_path=folders)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(hydra_text(error)) from error
     finally:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from search.config import Config, read_config, register_schema
+from search.device_files import folders_of
 from search.hydra_errors import hydra_text
 from spaces.errors import ConfigError, InputError, ParedownError, StudyError
 
@@ -107,7 +108,8 @@ def _config_of(composed: DictConfig) -> Config:
     in_sweep = job.mode == RunMode.MULTIRUN
     overrides = [*job.overrides.task]
     suffix = job.job.override_dirname.replace("/", "_").replace(" ", "") if in_sweep else ""
-    return read_config(composed, choices, f"paredown {shlex.join(overrides)}".strip(), suffix)
+    command = f"paredown {shlex.join(overrides)}".strip()
+    return read_config(composed, choices, command, suffix, folders_of(job.runtime.config_sources))
 
 
 def _say_error(errors: Console, text: str) -> int:

@@ -81,12 +81,14 @@ class Config:
         choices: Config group to the name of its chosen file, e.g. `{"sampler": "tpe"}`.
         command: The command that composes this config.
         study: The `study` section.
+        search_path: Folders that it was composed from, in their order.
     """
 
     data: Mapping[str, Any]
     choices: Mapping[str, Any]
     command: str
     study: StudySettings
+    search_path: tuple[Path, ...] = ()
 
     @property
     def seed(self) -> int:
@@ -115,7 +117,13 @@ class Config:
         return dict(found)
 
 
-def read_config(composed: DictConfig, choices: Mapping[str, Any], command: str, suffix: str = "") -> Config:
+def read_config(
+    composed: DictConfig,
+    choices: Mapping[str, Any],
+    command: str,
+    suffix: str = "",
+    search_path: tuple[Path, ...] = (),
+) -> Config:
     """Turns what Hydra composed into plain data.
 
     Args:
@@ -123,6 +131,7 @@ def read_config(composed: DictConfig, choices: Mapping[str, Any], command: str, 
         choices: Hydra's choices by group.
         command: The command that composes it again.
         suffix: Appended to `study.name`, so that the studies of a sweep do not meet in one folder.
+        search_path: Folders that it was composed from, for messages about their files.
 
     Raises:
         ConfigError: A value is wrong, or a `_target_` is outside the allow-list.
@@ -136,7 +145,7 @@ def read_config(composed: DictConfig, choices: Mapping[str, Any], command: str, 
     check_targets(plain, tuple(plain["trusted_modules"]))
     if plain["seed"] < 0:
         raise ConfigError(f"seed must not be negative, but is {plain['seed']}")
-    return Config(plain, dict(choices), command, _study(plain["study"]))
+    return Config(plain, dict(choices), command, _study(plain["study"]), search_path)
 
 
 def _rename(composed: DictConfig, suffix: str) -> None:

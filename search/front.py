@@ -1,4 +1,4 @@
-"""The Pareto front, its hypervolume, and which model to ship."""
+"""The Pareto front, and which model to ship."""
 
 from collections.abc import Mapping, Sequence
 
@@ -33,108 +33,6 @@ def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective])
         if not any((kept <= loss).all() for _, kept in front):
             front.append((number, loss))
     return tuple(number for number, _ in front)
-
-
-def hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Returns the volume that points dominate up to a reference point, exactly.
-
-    Slices along the last axis (Zitzler's hypervolume by slicing objectives); meant for fronts of up to a few
-    hundred points in up to about five dimensions.
-
-    Args:
-        points: `(n, d)`, to be minimised.
-        reference: `(d,)`; points that are not better in every axis count for nothing.
-    """
-    points = points[(points < reference).all(axis=1)]
-    if len(points) == 0:
-        return 0.0
-    if points.shape[1] == 1:
-        return float(reference[0] - points.min())
-    points = points[np.argsort(points[:, -1])]
-    edges = np.append(points[1:, -1], reference[-1])
-    total = 0.0
-    for i, height in enumerate(edges - points[:, -1]):
-        if height > 0:
-            total += float(height) * hypervolume(_minimal(points[: i + 1, :-1]), reference[:-1])
-    return total
-
-
-def _minimal(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    points = np.unique(points, axis=0)
-    keep: list[NDArray[np.float64]] = []
-    for point in points:  # lexicographic order: none is dominated by a later one
-        if not any((kept <= point).all() for kept in keep):
-            keep.append(point)
-    return np.array(keep)
-
-
-class Volume:
-    """Hypervolume of fronts on axes scaled by the baseline: 1 is a free model without any loss.
-
-    The reference point is the baseline's cost on every axis to minimise; on an axis to maximise it is the
-    value that a constraint still allows, or 90 % of the baseline where none says so.
-
-    Args:
-        objectives: The axes.
-        constraints: What must hold.
-        baseline: The uncompressed model's values by column.
-    """
-
-    def __init__(
-        self,
-        objectives: Sequence[Objective],
-        constraints: Sequence[Constraint],
-        baseline: Mapping[str, float],
-    ) -> None:
-        self._objectives = objectives
-        self._baseline = [baseline.get(o.column) for o in objectives]
-        self._worst = [
-            _allowed(o, constraints, baseline) if o.direction == "maximize" else baseline.get(o.column)
-            for o in objectives
-        ]
-
-    @property
-    def defined(self) -> bool:
-        """Whether the baseline has a usable value on every axis, and there is more than one."""
-        if len(self._objectives) < 2:
-            return False
-        pairs = zip(self._objectives, self._baseline, self._worst, strict=True)
-        return all(
-            b is not None and w is not None and (b > w if o.direction == "maximize" else b > 0)
-            for o, b, w in pairs
-        )
-
-    def of(self, records: Sequence[TrialRecord]) -> float:
-        """Returns the hypervolume of the records (feasible ones with all objectives)."""
-        points = [self._scaled(r) for r in records if losses(r, self._objectives) is not None]
-        reference = np.ones(len(self._objectives))
-        return hypervolume(np.array(points), reference) if points else 0.0
-
-    def _scaled(self, record: TrialRecord) -> list[float]:
-        values, scaled = record.values(), []
-        for objective, base, worst in zip(self._objectives, self._baseline, self._worst, strict=True):
-            assert base is not None  # `defined` was asked
-            assert worst is not None
-            value = values[objective.column]
-            if objective.direction == "maximize":
-                scaled.append((base - value) / (base - worst))
-            else:
-                scaled.append(value / worst)
-        return scaled
-
-
-def _allowed(
-    objective: Objective, constraints: Sequence[Constraint], baseline: Mapping[str, float]
-) -> float | None:
-    base = baseline.get(objective.column)
-    if base is None:
-        return None
-    for constraint in constraints:
-        if constraint.column == objective.column and constraint.kind == "min":
-            return constraint.limit
-        if constraint.column == f"{objective.column}_drop" and constraint.kind == "max":
-            return base - constraint.limit
-    return 0.9 * base
 
 
 def picks(

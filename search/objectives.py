@@ -1,5 +1,6 @@
 """What to maximise or minimise, and what must hold, read from the config against what is really measured."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -7,11 +8,19 @@ from search.results import Constraint, Objective
 from spaces.errors import ConfigError, unknown_name
 from spaces.units import parse_bytes, parse_seconds
 
-_CONSTRAINT_KEYS = ("measure", "device", "max", "min")
+_CONSTRAINT_KEYS = ("measure", "device", "max", "min", "margin")
+_BARE = re.compile(r"[\d.\s]+")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_OF_DEVICE = "device"  # `max: device` stands for the device's own memory size
+_OF_ERROR = "error"  # `margin: error` stands for the cost's own error bar
 
 
 def read_objectives(
-    config: Mapping[str, Any], metric: str, devices: Sequence[str], columns: Collection[str]
+    config: Mapping[str, Any],
+    metric: str,
+    devices: Sequence[str],
+    columns: Collection[str],
+    sizes: Mapping[str, float] | None = None,
 ) -> tuple[tuple[Objective, ...], tuple[Constraint, ...]]:
     """Reads the `objective` section.
 
@@ -23,6 +32,7 @@ def read_objectives(
         metric: Name of the task's metric.
         devices: Names of the devices.
         columns: The columns that the baseline has, i.e. what can be an objective at all.
+        sizes: Column to what the device's profile allows there, for limits that say `device`.
 
     Raises:
         ConfigError: A name is not measured, a limit is missing or no number, or there is no objective.
@@ -32,7 +42,7 @@ def read_objectives(
         raise ConfigError(
             unknown_name("key", unknown[0], ("maximize", "minimize", "constraints"), "objective")
         )
-    reader = _Reader(metric, devices, columns)
+    reader = _Reader(metric, devices, columns, sizes or {})
     objectives: list[Objective] = []
     directions: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")
     for direction in directions:
@@ -59,8 +69,10 @@ def _names(given: Any, where: str) -> list[str]:
 
 
 class _Reader:
-    def __init__(self, metric: str, devices: Sequence[str], columns: Collection[str]) -> None:
-        self._metric, self._devices, self._columns = metric, devices, columns
+    def __init__(
+        self, metric: str, devices: Sequence[str], columns: Collection[str], sizes: Mapping[str, float]
+    ) -> None:
+        self._metric, self._devices, self._columns, self._sizes = metric, devices, columns, sizes
 
     def columns_of(self, name: str, device: str | None, where: str) -> list[str]:
         real = name.replace("metric", self._metric, 1) if name.partition("_")[0] == "metric" else name
@@ -93,15 +105,50 @@ class _Reader:
         measure = str(rule.get("measure", name))
         columns = self.columns_of(measure, rule.get("device"), where)
         return [
-            Constraint(
-                _constraint_name(name, kind, kinds, column, columns),
-                column,
-                kind,
-                _limit(rule[kind], measure, where),
-            )
+            constraint
             for kind in kinds
-            for column in columns
+            for column in self._with_limit(columns, rule[kind], f"{where}.{kind}")
+            for constraint in [
+                self._constraint(
+                    _constraint_name(name, kind, kinds, column, columns), column, kind, rule, measure, where
+                )
+            ]
         ]
+
+    def _with_limit(self, columns: list[str], limit: Any, where: str) -> list[str]:
+        """The columns that a rule is about: where it leaves the limit to the device, those that have one."""
+        if limit != _OF_DEVICE:
+            return columns
+        found = [column for column in columns if column in self._sizes]
+        if not found:
+            raise ConfigError(
+                f"{where}: no device of the study states its limit for {columns[0].rpartition('.')[2]}; write the limit "
+                "itself, or give the profile ram_bytes or flash_bytes"
+            )
+        return found
+
+    def _constraint(
+        self,
+        name: str,
+        column: str,
+        kind: Literal["max", "min"],
+        rule: Mapping[str, Any],
+        measure: str,
+        where: str,
+    ) -> Constraint:
+        of_device = rule[kind] == _OF_DEVICE
+        limit = self._sizes[column] if of_device else _limit(rule[kind], measure, where)
+        margin = rule.get("margin")
+        if margin == _OF_ERROR:
+            return Constraint(name, self._error_bar(column, kind, f"{where}.margin"), kind, limit)
+        return Constraint(name, column, kind, limit, _margin(margin, limit, measure, f"{where}.margin"))
+
+    def _error_bar(self, column: str, kind: str, where: str) -> str:
+        """The end of the column's error bar that is on the limit's side."""
+        end = f"{column}_{'high' if kind == 'max' else 'low'}"
+        if end not in self._columns:
+            raise ConfigError(f'{where}: {column} has no error bar; write the margin itself, e.g. "10 %"')
+        return end
 
 
 def _constraint_name(name: str, kind: str, kinds: Sequence[str], column: str, columns: Sequence[str]) -> str:
@@ -112,6 +159,23 @@ def _constraint_name(name: str, kind: str, kinds: Sequence[str], column: str, co
     if len(kinds) > 1:
         parts.append(kind)
     return ".".join(parts)
+
+
+def _margin(given: Any, limit: float, measure: str, where: str) -> float:
+    """Returns the margin in the limit's unit; text only, because a bare 10 could be per cent or bytes."""
+    if given is None:
+        return 0.0
+    unit = "KiB" if measure.endswith("_bytes") else "ms" if measure.endswith("_ms") else ""
+    if not isinstance(given, str) or _BARE.fullmatch(given):
+        other = f', "{given} {unit}"' if unit else ""
+        raise ConfigError(
+            f'{where}: "{given}" has no unit; write "{given} %" (of the limit){other} or `error` (the cost\'s own error bar)'
+        )
+    share = _PERCENT.fullmatch(given.strip())
+    margin = abs(limit) * float(share[1]) / 100 if share else _limit(given, measure, where)
+    if not 0 <= margin < abs(limit):
+        raise ConfigError(f"{where}: {given!r} leaves nothing of the limit of {limit:g}")
+    return margin
 
 
 def _limit(value: Any, measure: str, where: str) -> float:

@@ -1,18 +1,19 @@
 """From a config to the plan of a compression study: loads model and data, measures the baseline."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from evaluators.base import EvaluationContext, Evaluator, Measurement, Reference
-from evaluators.devices import Device, devices_from_config
+from evaluators.devices import Device
 from evaluators.task.accuracy import reference_outputs
 from evaluators.task.fit import check_fit
 from evaluators.task.task import Splits, Task
 from search.config import Config
+from search.device_files import devices_of
 from search.executors.machine_lock import MachineLock
 from search.instantiate import instantiate
 from search.objectives import read_objectives
@@ -55,7 +56,7 @@ def load(config: Config, say: Say) -> Loaded:
         ConfigError: A value of the config is wrong.
         InputError: A file is missing, damaged or does not fit.
     """
-    devices = devices_from_config(config.data.get("device") or {})
+    devices = devices_of(config)
     stages = [
         _made(Stage, section, f"stage.{name}", config) for name, section in config.section("stage").items()
     ]
@@ -113,12 +114,13 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
     )
     with lock.exclusive():
-        baseline, _ = runner.judge(loaded.start, context, evaluators)
+        baseline, details = runner.judge(loaded.start, context, evaluators)
     objectives, constraints = read_objectives(
         config.section("objective"),
         loaded.task.metric.name,
         list(loaded.devices),
-        {m.column for m in baseline},
+        {m.column for m in baseline}.union(*(e.possible(context) for e in evaluators)),
+        _sizes(loaded.devices),
     )
     return StudyPlan(
         **basics(config),
@@ -134,7 +136,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         baseline=baseline,
         confirmer=FrontConfirmer(runner, loaded.splits),
         first=_defaults(loaded) if config.study.start_with_defaults else None,
-        notes=(*loaded.notes, *_silent_devices(loaded, objectives)),
+        notes=(*loaded.notes, *_silent_devices(loaded, objectives), *_unknown_operators(details)),
     )
 
 
@@ -243,6 +245,16 @@ def _defaults(loaded: Loaded) -> Candidate | None:
     return None if loaded.space.broken(values) else Candidate(values)
 
 
+def _sizes(devices: Mapping[str, Device]) -> dict[str, float]:
+    """What the devices' profiles allow, by column."""
+    stated = {
+        f"cost.{name}.{cost}": size
+        for name, device in devices.items()
+        for cost, size in (("peak_sram_bytes", device.ram_bytes), ("flash_bytes", device.flash_bytes))
+    }
+    return {column: float(size) for column, size in stated.items() if size is not None}
+
+
 def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:
     heard = {o.column.split(".")[1] for o in objectives if o.column.startswith("cost.")}
     return tuple(
@@ -250,6 +262,14 @@ def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[st
         for name in loaded.devices
         if heard and name not in heard
     )
+
+
+def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
+    unknown = details.get("cost", {}).get("unknown_operators", {})
+    if not unknown:
+        return ()
+    told = ", ".join(f"{op} ({count})" for op, count in unknown.items())
+    return (f"the cost models do not know {told}: their bytes count, their arithmetic does not",)
 
 
 def _identity(config: Config, loaded: Loaded) -> dict[str, Any]:

@@ -22,16 +22,22 @@ class Objective:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What must hold: `column <= limit` (`kind` "max") or `column >= limit` (`kind` "min")."""
+    """What must hold: `column <= limit - margin` (`kind` "max") or `column >= limit + margin` (`kind` "min")."""
 
     name: str
     column: str
     kind: Literal["max", "min"]
     limit: float
+    margin: float = 0.0  # in the column's unit
+
+    @property
+    def bound(self) -> float:
+        """The limit with its margin."""
+        return self.limit - self.margin if self.kind == "max" else self.limit + self.margin
 
     def excess(self, value: float) -> float:
-        """How far `value` is beyond the limit, in the column's unit; <= 0 is feasible."""
-        return value - self.limit if self.kind == "max" else self.limit - value
+        """How far `value` is beyond the bound, in the column's unit; <= 0 is feasible."""
+        return value - self.bound if self.kind == "max" else self.bound - value
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class TrialRecord:
         candidate: The canonical candidate.
         measurements: What the evaluators said.
         details: What explains it, JSON-able; `details["layers"]` is a list of
-            `{"layer": str, "weight_sqnr_db": float | None, "output_sqnr_db": float | None, ...}` if present.
+            `{"layer": str, "weight_sqnr_db": float | None, "output_sqnr_db": float | None, ...}` if present;
+            `details["because"]` maps columns to what decided their value, in words.
         seconds: Seconds by step, e.g. `{"quantize": 0.1, "accuracy": 2.3}`.
         wall_s: Seconds from start to end of the trial.
         artifact_digest: Digest of the built file; None if it was not built.

@@ -11,6 +11,7 @@ from search import files
 from search.config import Config
 from search.plan import StudyPlan
 from search.report.redact import redact
+from search.results import Constraint
 from search.study import Outcome
 from spaces.errors import InputError
 
@@ -46,7 +47,7 @@ class Session:
             f"stages       {' -> '.join(self.stages) or 'none: a table is the objective'}",
             f"devices      {', '.join(plan.devices) or 'none'}",
             f"objectives   {', '.join(f'{o.direction} {o.column}' for o in plan.objectives)}",
-            f"must hold    {'; '.join(_limit(c.column, c.kind, c.limit) for c in plan.constraints) or 'nothing'}",
+            f"must hold    {'; '.join(_limit(c) for c in plan.constraints) or 'nothing'}",
             *(f"note         {note}" for note in plan.notes),
         ]
         if self.expected_s is not None:
@@ -97,8 +98,10 @@ def _recorded(plan: StudyPlan) -> StudyPlan:
     return replace(plan, record=record)
 
 
-def _limit(column: str, kind: str, limit: float) -> str:
-    return f"{column} {'<=' if kind == 'max' else '>='} {limit:g}"
+def _limit(constraint: Constraint) -> str:
+    sign, less = ("<=", "-") if constraint.kind == "max" else (">=", "+")
+    margin = f" {less} {constraint.margin:g}" if constraint.margin else ""
+    return f"{constraint.column} {sign} {constraint.limit:g}{margin}"
 
 
 def _duration(seconds: float) -> str:

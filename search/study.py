@@ -10,7 +10,7 @@ import optuna
 
 from evaluators.base import Measurement
 from search import files
-from search.front import Volume, overall_best, pareto_front, picks
+from search.front import overall_best, pareto_front, picks
 from search.ledger import Ledger
 from search.plan import Confirmer, Observer, StudyPlan
 from search.proposer import Proposer
@@ -18,6 +18,7 @@ from search.results import Alias, Results, TrialRecord, model_path
 from search.suggest import params_of
 from search.trial import TrialResult
 from search.verdict import verdict
+from search.volume import Volume
 from spaces.candidate import Value
 from spaces.errors import ParedownError
 from spaces.space import Space

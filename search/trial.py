@@ -126,7 +126,8 @@ class CompressionRunner:
                 return replace(result, outcome="duplicate", same_as=request.known[artifact.digest])
             early = self.judge(artifact, self.context, [e for e in self.evaluators if not e.exclusive], clock)
         with self.lock.exclusive():
-            late = self.judge(artifact, self.context, [e for e in self.evaluators if e.exclusive], clock)
+            context = replace(self.context, measured=early[0])
+            late = self.judge(artifact, context, [e for e in self.evaluators if e.exclusive], clock)
         return replace(
             result,
             measurements=(*early[0], *late[0]),
@@ -151,7 +152,8 @@ class CompressionRunner:
         details: dict[str, Any] = {}
         for evaluator in evaluators:
             began = time.perf_counter()
-            evaluation = evaluator.evaluate(artifact, context)
+            known = (*context.measured, *measurements)
+            evaluation = evaluator.evaluate(artifact, replace(context, measured=known))
             measurements += evaluation.measurements
             details |= evaluation.details
             if clock is not None:

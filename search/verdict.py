@@ -1,7 +1,7 @@
 """From what a worker returned to a trial record: was it measured, and does it meet the constraints?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from search.results import Constraint, Objective, TrialRecord
@@ -36,7 +36,8 @@ def verdict(
     if missing:
         return replace(record, state="failed", reason=missing)
     values = record.values()
-    breaches = [_breach(c, values[c.column]) for c in constraints if c.excess(values[c.column]) > 0]
+    because = result.details.get("because", {})
+    breaches = [_breach(c, values[c.column], because) for c in constraints if c.excess(values[c.column]) > 0]
     return replace(record, state="infeasible", reason="; ".join(breaches)) if breaches else record
 
 
@@ -44,14 +45,18 @@ def _missing(record: TrialRecord, wanted: Sequence[str]) -> str:
     values = record.values()
     for column in wanted:
         if not math.isfinite(values.get(column, math.nan)):
-            return f"{column} is {values.get(column, 'absent')}, but the study needs it"
+            why = record.details.get("because", {}).get(column)
+            told = f": {why}" if why else ""
+            return f"{column} is {values.get(column, 'absent')}, but the study needs it{told}"
     return ""
 
 
-def _breach(constraint: Constraint, value: float) -> str:
+def _breach(constraint: Constraint, value: float, because: Mapping[str, str]) -> str:
     side = "above" if constraint.kind == "max" else "below"
     name = constraint.column.partition(".")[2]
-    excess = constraint.excess(value)
+    margin = f" with its margin of {constraint.margin:.6g}" if constraint.margin else ""
+    why = because.get(constraint.column, "")
     return (
-        f"{constraint.name}: {name} is {value:.6g}, {excess:.4g} {side} the limit of {constraint.limit:.6g}"
+        f"{constraint.name}: {name} is {value:.6g}, {constraint.excess(value):.4g} {side} the limit of "
+        f"{constraint.limit:.6g}{margin}" + (f" ({why})" if why else "")
     )

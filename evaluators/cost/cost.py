@@ -1,20 +1,30 @@
 """Modelled costs for every device of the study, from one analysis of the file."""
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.cost.dead_channels import without_dead_channels
+from evaluators.cost.energy import energy_uj
+from evaluators.cost.fabric import fabric_estimate
 from evaluators.cost.graph import OpGraph, op_graph
-from evaluators.cost.memory import peak_activation_bytes
+from evaluators.cost.memory import MemoryPlan, plan_memory
 from evaluators.cost.roofline import Roofline, roofline
+from evaluators.cost.runtime_graph import runtime_graph
 from evaluators.devices import Device
 from spaces.artifact import Artifact
 
 
 class CostEvaluator(Evaluator):
-    """Yields `latency_ms`, `peak_activation_bytes` and `weight_bytes` for each device.
+    """Yields what a model costs on each device, as far as the device's profile has the figures.
 
-    A device whose latency is timed gets no modelled one, and a latency that the profile has no figures for is absent;
-    `details["cost"]` says why.
+    `latency_ms` (not where it is timed), `energy_uj`, `peak_activation_bytes`, `peak_sram_bytes` (what must fit the
+    memory: with the runtime's own structures, and with weights that live there), `weight_bytes`, `flash_bytes`, and on
+    field-programmable gate arrays `luts` and `dsps`. `<cost>_low` and `<cost>_high` bound what 8 of 10 comparisons of
+    the profile with measurements stayed within. What is absent is absent for a reason that `details["because"]` tells.
     """
 
     name: ClassVar[str] = "cost"
@@ -25,20 +35,163 @@ class CostEvaluator(Evaluator):
         Raises:
             EvaluationError: The shapes of the model cannot be found.
         """
-        graph = op_graph(artifact)
-        peak = peak_activation_bytes(graph)
-        measurements: list[Measurement] = []
-        latencies: dict[str, Any] = {}
-        for name, device in context.devices.items():
-            measurements.append(Measurement("peak_activation_bytes", peak, "bytes", "modelled", name))
-            measurements.append(Measurement("weight_bytes", graph.weight_bytes, "bytes", "modelled", name))
-            if device.measured:
-                continue
-            modelled = roofline(graph, device)
-            latencies[name] = _explained(modelled, device)
-            if modelled.latency_ms is not None:
-                measurements.append(Measurement("latency_ms", modelled.latency_ms, "ms", "modelled", name))
-        return Evaluation(tuple(measurements), {"cost": {**_summary(graph), "latency": latencies}})
+        graphs = Graphs(artifact)
+        found = [DeviceCosts(graphs.on(device), device) for device in context.devices.values()]
+        because = {column: why for costs in found for column, why in costs.because().items()}
+        latencies = {costs.device.name: costs.explained() for costs in found if not costs.device.measured}
+        return Evaluation(
+            tuple(m for costs in found for m in costs.measurements()),
+            {"cost": {**_summary(graphs.common), "latency": latencies}, "because": because},
+        )
+
+    def possible(self, context: EvaluationContext) -> frozenset[str]:
+        """Returns the columns of devices that cannot run the uncompressed model, but others."""
+        modelled = [d for d in context.devices.values() if not d.measured]
+        names = {d.name: ("latency_ms", "energy_uj") if _has_energy(d) else ("latency_ms",) for d in modelled}
+        return frozenset(f"cost.{device}.{cost}" for device, costs in names.items() for cost in costs)
+
+
+class Graphs:
+    """The kernels of one file by each runtime's rules, analysed once each."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        self._found: dict[tuple[str, bool], OpGraph] = {}
+
+    @property
+    def common(self) -> OpGraph:
+        """By the rules that runtimes share."""
+        return self._by("common", False)
+
+    def on(self, device: Device) -> OpGraph:
+        """By the rules of a device's runtime."""
+        return self._by(device.fusion, device.removes_dead_channels)
+
+    def _by(self, fusion: Literal["common", "onnxruntime", "eager"], removes_dead: bool) -> OpGraph:
+        key = (fusion, removes_dead)
+        if key not in self._found:
+            if removes_dead:
+                self._found[key] = without_dead_channels(self._by(fusion, False), self._artifact)
+            elif fusion == "onnxruntime":
+                self._found[key] = runtime_graph(self._artifact)
+            else:
+                self._found[key] = op_graph(self._artifact, fusion)
+        return self._found[key]
+
+
+class DeviceCosts:
+    """All costs of one network on one device.
+
+    Args:
+        graph: The kernels that the device's runtime executes.
+        device: The device.
+    """
+
+    def __init__(self, graph: OpGraph, device: Device) -> None:
+        self.graph, self.device = graph, device
+        self.memory: MemoryPlan = plan_memory(graph, device.deployment)
+        self._fabric = fabric_estimate(graph, device)
+        self._times: Roofline | None = None
+        if not device.measured and device.fabric is None:
+            self._times = roofline(graph, device)
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Modelled latency of one run; None if it is timed, or if the device cannot run the network."""
+        if self._fabric is not None:
+            return self._fabric.latency_ms
+        kernel_ms = self.kernel_ms()
+        if self._times is None or kernel_ms is None:
+            return None
+        return float(kernel_ms.sum()) + self._times.run_overhead_ms
+
+    def kernel_ms(self) -> NDArray[np.float64] | None:
+        """Returns the modelled time of each kernel, `(n_kernels,)`; None where there is no such model.
+
+        Kernels that run patch by patch compute what patches share more than once.
+        """
+        if self._times is None or self._times.cannot_run:
+            return None
+        stage = self.memory.patches
+        if stage is None:
+            return self._times.kernel_ms
+        work = dict(zip(stage.kernels, stage.work, strict=True))
+        scale: NDArray[np.float64] = np.array([work.get(k.name, 1.0) for k in self.graph.kernels])
+        return self._times.kernel_ms * scale
+
+    @property
+    def energy_uj(self) -> float | None:
+        """Energy of one run; None if the profile has no figures for it, or if energy is measured."""
+        return None if self.device.measured else energy_uj(self.graph, self.device, self.latency_ms)
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Yields them with their error bars."""
+        memory, device, fabric = self.memory, self.device, self._fabric
+        yield self._measurement("peak_activation_bytes", memory.peak_activation_bytes, "bytes")
+        yield self._measurement("weight_bytes", self.graph.weight_bytes, "bytes")
+        if device.measured:  # its memory is no limit, its latency and energy have evaluators of their own
+            return
+        yield from self._with_bounds("latency_ms", self.latency_ms, "ms")
+        yield from self._with_bounds("energy_uj", self.energy_uj, "uJ")
+        yield from self._with_bounds("peak_sram_bytes", memory.peak_sram_bytes, "bytes")
+        if device.deployment.weights != "ram":
+            yield self._measurement("flash_bytes", memory.flash_bytes, "bytes")
+        if fabric is not None and fabric.latency_ms is not None:
+            yield self._measurement("luts", fabric.luts, "LUTs")
+            yield self._measurement("dsps", fabric.dsps, "DSPs")
+
+    def because(self) -> dict[str, str]:
+        """Returns what decided some values, or why they are absent, by column."""
+        at = _peak(self.memory)
+        found = {"peak_sram_bytes": at, "peak_activation_bytes": at} if at else {}
+        if self.latency_ms is None and not self.device.measured:
+            found["latency_ms"] = self._why_no_latency()
+        return {f"cost.{self.device.name}.{cost}": why for cost, why in found.items()}
+
+    def explained(self) -> dict[str, Any]:
+        """Returns what stands behind the latency, JSON-able."""
+        if self.latency_ms is None:
+            return {"absent_because": self._why_no_latency()}
+        if self._times is None:
+            return {}
+        return {
+            "compute_bound_share": round(self._times.compute_bound, 4),
+            "left_out": list(self._times.left_out),
+        }
+
+    def _why_no_latency(self) -> str:
+        if self._fabric is not None:
+            return f"{self.device.name}: {self._fabric.absent_because}"
+        lacking = self._times.cannot_run if self._times is not None else {}
+        told = ", ".join(f"{dtype} ({count} kernels)" for dtype, count in lacking.items())
+        listed = ", ".join(sorted(self.device.macs_per_s))
+        return f"{self.device.name} has no throughput for {told}; its profile lists {listed}"
+
+    def _with_bounds(self, name: str, value: float | None, unit: str) -> Iterator[Measurement]:
+        if value is None:
+            return
+        yield self._measurement(name, value, unit)
+        error = self.device.error.get(name)
+        if error is not None:
+            # |modelled / measured - 1| <= error, so the measured one lies between these two
+            yield self._measurement(f"{name}_low", value / (1 + error), unit)
+            yield self._measurement(f"{name}_high", value / max(1 - error, 0.05), unit)
+
+    def _measurement(self, name: str, value: float, unit: str) -> Measurement:
+        return Measurement(name, value, unit, "modelled", self.device.name)
+
+
+def _peak(memory: MemoryPlan) -> str:
+    """Names the kernel whose memory decides, and the largest tensors that are live there."""
+    if memory.peak_kernel is None:
+        return ""
+    largest = sorted(memory.peak_live.items(), key=lambda item: -item[1])[:3]
+    told = ", ".join(f"{tensor} {n_bytes / 1024:.1f} KiB" for tensor, n_bytes in largest)
+    return f"the peak is at layer {memory.peak_kernel}: {told}"
+
+
+def _has_energy(device: Device) -> bool:
+    return device.active_power_mw is not None or device.op_energy is not None
 
 
 def _summary(graph: OpGraph) -> dict[str, Any]:
@@ -52,13 +205,3 @@ def _summary(graph: OpGraph) -> dict[str, Any]:
         "kernels": len(graph.kernels),
         "unknown_operators": dict(graph.unknown),
     }
-
-
-def _explained(modelled: Roofline, device: Device) -> dict[str, Any]:
-    if modelled.cannot_run:
-        lacking = ", ".join(f"{dtype} ({count} kernels)" for dtype, count in modelled.cannot_run.items())
-        listed = ", ".join(sorted(device.macs_per_s))
-        return {
-            "absent_because": f"{device.name} has no throughput for {lacking}; its profile lists {listed}"
-        }
-    return {"compute_bound_share": round(modelled.compute_bound, 4), "left_out": list(modelled.left_out)}

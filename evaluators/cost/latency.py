@@ -69,8 +69,7 @@ class LatencyEvaluator(Evaluator):
         with pinned(self.threads if self.pin else 0) as cores:
             # Sessions are opened inside, because their threads inherit the cores of whoever opens them.
             runs = [
-                _runner(model, context.split, self.threads)
-                for model in (context.reference.artifact, artifact)
+                runner(model, context.split, self.threads) for model in (context.reference.artifact, artifact)
             ]
             timings = take_turns(runs[0], runs[1], self.rounds, self.max_seconds)
         details = {
@@ -131,7 +130,12 @@ def pinned(n_cores: int) -> Iterator[list[int] | None]:
         os.sched_setaffinity(0, before)
 
 
-def _runner(artifact: Artifact, split: Split, threads: int) -> Callable[[], object]:
+def runner(artifact: Artifact, split: Split, threads: int) -> Callable[[], object]:
+    """Returns what runs the model once, on the first examples of a split.
+
+    Raises:
+        EvaluationError: The model cannot be opened, or the split has too few examples for its batch.
+    """
     session = open_session(artifact.onnx_bytes, threads)
     n = fixed_batch(session) or 1
     inputs = next((batch for batch, _ in split.batches(n, n)), None)

@@ -2,16 +2,18 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
-from spaces.artifact import Artifact
+from evaluators.cost.nodes import Node
 from spaces.errors import EvaluationError
 
 if TYPE_CHECKING:
     import onnx
 
+_LARGE_BYTES = 1024
 _BITS = {"float": 32, "double": 64, "bool": 8, "string": 0, "undefined": 0}
 
 
@@ -22,18 +24,17 @@ class Tensor:
     Attributes:
         shape: Its shape at batch 1.
         dtype: ONNX's name in lower case: `float`, `float16`, `int8`, `uint4`, ...
+        stored_bytes: Size where that does not follow from shape and dtype.
     """
 
     shape: tuple[int, ...]
     dtype: str
+    stored_bytes: int | None = None
 
     @property
     def bits(self) -> int:
         """Bits an element takes in the file (4 for int4, although numpy keeps a byte)."""
-        if self.dtype in _BITS:
-            return _BITS[self.dtype]
-        digits = re.search(r"\d+", self.dtype)
-        return int(digits[0]) if digits else 0
+        return _bits(self.dtype)
 
     @property
     def is_integer(self) -> bool:
@@ -41,54 +42,69 @@ class Tensor:
         return self.dtype.lstrip("u").startswith("int") and self.bits <= 16
 
     @property
+    def n_elements(self) -> int:
+        """How many elements it has."""
+        return math.prod(self.shape)
+
+    @property
     def n_bytes(self) -> int:
         """Size in bytes, sub-byte elements packed."""
-        return -(-math.prod(self.shape) * self.bits // 8)
+        return -(-self.n_elements * self.bits // 8) if self.stored_bytes is None else self.stored_bytes
 
 
-def at_batch_one(artifact: Artifact) -> "onnx.ModelProto":
-    """Parses the model, with its free axes set to one example of `artifact.input`; a fixed batch stays."""
-    model = artifact.proto()
-    stored = {i.name for i in model.graph.initializer}
-    for value in model.graph.input:
-        if value.name in stored:
-            continue
-        spec = (1, *artifact.input.shape)
-        dims = value.type.tensor_type.shape.dim
-        for axis, dim in enumerate(dims):
-            if dim.dim_value <= 0:
-                dim.dim_value = spec[axis] if value.name == artifact.input.name and axis < len(spec) else 1
-    # What the exporter noted for the free batch would be merged with what is inferred for batch 1.
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    return model
+@cache
+def _bits(dtype: str) -> int:
+    digits = re.search(r"\d+", dtype)
+    return _BITS[dtype] if dtype in _BITS else int(digits[0]) if digits else 0
 
 
-def tensors_of(model: "onnx.ModelProto") -> dict[str, Tensor]:
-    """Returns every tensor of `model` (from `at_batch_one`) by name.
+def tensors_of(model: "onnx.ModelProto", nodes: Sequence[Node]) -> dict[str, Tensor]:
+    """Returns every tensor of a model by name.
+
+    Args:
+        model: A model without subgraphs whose inputs have static shapes.
+        nodes: Its nodes.
 
     Raises:
         EvaluationError: A shape can be found neither by inference nor by running the model.
     """
-    import onnx
-
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception as error:  # its InferenceError is no subclass of anything more telling
-        raise EvaluationError(f"the shapes of the ONNX model cannot be inferred: {error}") from error
-    found = {i.name: Tensor(tuple(i.dims), _dtype(i.data_type)) for i in inferred.graph.initializer}
-    for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
-        tensor = _tensor(value)
+    found = {i.name: Tensor(tuple(i.dims), _dtype(i.data_type)) for i in model.graph.initializer}
+    for sparse in model.graph.sparse_initializer:
+        found[sparse.values.name] = _sparse(sparse)
+    inferred = inferred_shapes(model).graph
+    for value in (*inferred.input, *inferred.output, *inferred.value_info):
+        tensor = tensor_of(value)
         if tensor is not None:
             found.setdefault(value.name, tensor)
-    wanted = [name for node in model.graph.node for name in node.output if name]
-    missing = [name for name in wanted if name not in found]
+    makers = {name: node for node in nodes for name in node.outputs if name}
+    missing = {name: node for name, node in makers.items() if name not in found}
     # onnx does not know onnxruntime's own operators (QLinearAdd, QGemm, ...), but onnxruntime can tell.
     return found | _by_running(model, missing) if missing else found
 
 
-def _tensor(value: "onnx.ValueInfoProto") -> Tensor | None:
+def inferred_shapes(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Returns the model with the shapes that onnx infers, without its large stored tensors' values.
+
+    Raises:
+        EvaluationError: Shapes contradict each other.
+    """
+    import onnx
+
+    # Only the values of small tensors (shapes, axes) matter; the others would be copied three times on the way.
+    large = [(i, i.raw_data) for i in model.graph.initializer if len(i.raw_data) > _LARGE_BYTES]
+    for stored, _ in large:
+        stored.ClearField("raw_data")
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:  # its InferenceError is no subclass of anything more telling
+        raise EvaluationError(f"the shapes of the ONNX model cannot be inferred: {error}") from error
+    finally:
+        for stored, values in large:
+            stored.raw_data = values
+
+
+def tensor_of(value: "onnx.ValueInfoProto") -> Tensor | None:
+    """Reads a shape that is known in full; None for any other."""
     tensor = value.type.tensor_type
     dims = tensor.shape.dim
     if not tensor.HasField("shape") or any(not d.HasField("dim_value") for d in dims):
@@ -96,13 +112,21 @@ def _tensor(value: "onnx.ValueInfoProto") -> Tensor | None:
     return Tensor(tuple(d.dim_value for d in dims), _dtype(tensor.elem_type))
 
 
+def _sparse(sparse: "onnx.SparseTensorProto") -> Tensor:
+    """A tensor of which the file holds some values, and where they are."""
+    values = Tensor(tuple(sparse.values.dims), _dtype(sparse.values.data_type))
+    places = Tensor(tuple(sparse.indices.dims), _dtype(sparse.indices.data_type))
+    return Tensor(tuple(sparse.dims), values.dtype, values.n_bytes + places.n_bytes)
+
+
+@cache
 def _dtype(code: int) -> str:
     import onnx
 
     return str(onnx.TensorProto.DataType.Name(code)).lower()
 
 
-def _by_running(model: "onnx.ModelProto", names: Iterable[str]) -> dict[str, Tensor]:
+def _by_running(model: "onnx.ModelProto", missing: Mapping[str, Node]) -> dict[str, Tensor]:
     import numpy as np
     import onnx
     import onnxruntime as ort
@@ -110,7 +134,7 @@ def _by_running(model: "onnx.ModelProto", names: Iterable[str]) -> dict[str, Ten
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     outputs = {o.name for o in probe.graph.output}
-    probe.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in outputs)
+    probe.graph.output.extend(onnx.ValueInfoProto(name=n) for n in missing if n not in outputs)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -121,10 +145,20 @@ def _by_running(model: "onnx.ModelProto", names: Iterable[str]) -> dict[str, Ten
         values = session.run_with_ort_values(
             None, {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
         )
+        known = zip(session.get_outputs(), values, strict=True)
+        return {o.name: Tensor(tuple(v.shape()), _ort_dtype(v.data_type())) for o, v in known}
     except Exception as error:  # onnxruntime's exceptions share no base of their own
-        raise EvaluationError(f"the shapes of {', '.join(names)} cannot be found: {error}") from error
-    known = zip(session.get_outputs(), values, strict=True)
-    return {o.name: Tensor(tuple(v.shape()), _ort_dtype(v.data_type())) for o, v in known}
+        raise EvaluationError(_not_found(missing, error)) from error
+
+
+def _not_found(missing: Mapping[str, Node], error: Exception) -> str:
+    name, node = next(iter(missing.items()))
+    more = f" (and {len(missing) - 1} after it)" if len(missing) > 1 else ""
+    return (
+        f"the shape of {name!r}{more} cannot be found: onnx's shape inference stops at {node.op} "
+        f"(node {node.name!r}), and onnxruntime cannot run it: {error}. Give the operator's outputs static shapes, "
+        "or export the model with operators that onnxruntime has"
+    )
 
 
 _NUMPY = {

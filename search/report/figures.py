@@ -161,6 +161,10 @@ def measured(results: Results, column: str, states: Sequence[str] = ()) -> list[
 
 
 def constraint_text(results: Results, constraint: Constraint) -> str:
-    """Returns e.g. `at most 64 KiB`."""
-    word = "at most" if constraint.kind == "max" else "at least"
-    return f"{word} {numbers.quantity(constraint.limit, unit_of(results, constraint.column))}"
+    """Returns e.g. `at most 64 KiB less a margin of 6 KiB`."""
+    unit = unit_of(results, constraint.column)
+    at_most = constraint.kind == "max"
+    text = f"{'at most' if at_most else 'at least'} {numbers.quantity(constraint.limit, unit)}"
+    if not constraint.margin:
+        return text
+    return f"{text} {'less' if at_most else 'plus'} a margin of {numbers.quantity(constraint.margin, unit)}"

@@ -169,7 +169,7 @@ def _limits(results: Results, x: str, y: str) -> list[dict[str, Any]]:
     for constraint in results.constraints:
         for column, along, across in ((x, "x", "y"), (y, "y", "x")):
             if constraint.column == column:
-                at = constraint.limit / _scale(results, column)[0]
+                at = constraint.bound / _scale(results, column)[0]
                 line = {"color": "var(--bad)", "width": 1, "dash": "dash"}
                 ends = {
                     f"{along}0": at,

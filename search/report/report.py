@@ -2,7 +2,18 @@
 
 from pathlib import Path
 
-from search.report import front, importance, numbers, picks, progress, rejected, reproduce, trials, why
+from search.report import (
+    front,
+    hardware,
+    importance,
+    numbers,
+    picks,
+    progress,
+    rejected,
+    reproduce,
+    trials,
+    why,
+)
 from search.report.markup import Charts, Section, esc, script_json
 from search.report.script import SCRIPT
 from search.report.style import STYLE
@@ -30,6 +41,7 @@ def report_html(results: Results) -> str:
         importance.section(results, charts),
         rejected.section(results),
         why.section(results, charts),
+        hardware.section(results, charts),
         progress.section(results, charts),
         trials.section(results),
         reproduce.section(results),

@@ -1,5 +1,6 @@
 """What a study found, as sentences and rows; the page, the terminal and the tracker all show these."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.report import numbers
@@ -19,6 +20,9 @@ from search.results import Results, TrialRecord
 from spaces.candidate import value_text
 
 # in trials.csv for who wants them; beside the baseline they only say again what the latency's own row says
+MANY_DEVICES = (
+    3  # more than these get a table in the terminal, and a sentence per model instead of per device
+)
 _DETAILS = ("first_", "latency_float_", "latency_iqr_", "speedup")
 
 
@@ -79,6 +83,10 @@ def _limits(results: Results, column: str) -> str:
 
 def trial_sentence(results: Results, number: int, device: str | None) -> str:
     """Returns e.g. `97.80 % top1 (−0.20 pp [−0.60, +0.10]) at 31 KiB weight size, 3.9× smaller`."""
+    return _sentence(results, number, _quoted(results, device))
+
+
+def _sentence(results: Results, number: int, quoted: Sequence[str]) -> str:
     record, metric = results.trial(number), headline_metric(results)
     on_test = (metric or "").replace("metric.", "metric.test_", 1)
     if on_test in record.values():  # the search never saw it, so the choice among trials does not flatter it
@@ -88,9 +96,7 @@ def trial_sentence(results: Results, number: int, device: str | None) -> str:
     if metric and now:
         changed = change(results, record, metric)
         parts.append(f"{now.text} {label(metric)}" + (f" ({changed.full})" if changed else ""))
-    parts += [
-        _cost_phrase(results, record, c) for c in _quoted(results, device) if figure(record.measurements, c)
-    ]
+    parts += [_cost_phrase(results, record, c) for c in quoted if figure(record.measurements, c)]
     return (
         " at ".join(filter(None, [parts[0], numbers.listing(parts[1:])])) if parts else "nothing was measured"
     )
@@ -115,7 +121,9 @@ def _cost_phrase(results: Results, record: TrialRecord, column: str) -> str:
 
 
 def answers(results: Results) -> list[str]:
-    """Returns the answer of the study: a sentence per device, or one, or why there is none."""
+    """Returns the answer of the study: a sentence per device (per model, if they are many), or why there is none."""
+    if len(results.picks) > MANY_DEVICES:
+        return _by_model(results)
     if results.picks:
         return [
             f"Ship trial {p.number} to {p.device}: {trial_sentence(results, p.number, p.device)}. {p.caveat}".rstrip()
@@ -124,6 +132,22 @@ def answers(results: Results) -> list[str]:
     if results.best is not None:
         return [f"The best is trial {results.best}: {trial_sentence(results, results.best, None)}."]
     return [no_answer(results)]
+
+
+def _by_model(results: Results) -> list[str]:
+    """One sentence for all devices that get the same model, and which of them gain nothing by it."""
+    by_model: dict[int, list[str]] = {}
+    for pick in results.picks:
+        by_model.setdefault(pick.number, []).append(pick.device)
+    told = [
+        f"Ship trial {number} to {numbers.listing(devices)}: {_sentence(results, number, ['metric.file_bytes'])}."
+        for number, devices in by_model.items()
+    ]
+    caveats: dict[str, list[str]] = {}
+    for pick in results.picks:
+        if pick.caveat:
+            caveats.setdefault(pick.caveat.replace(" there ", " "), []).append(pick.device)
+    return [*told, *(f"On {numbers.listing(devices)}: {caveat}" for caveat, devices in caveats.items())]
 
 
 def no_answer(results: Results) -> str:

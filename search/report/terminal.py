@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from search.report.figures import change, device_of, figure, headline_metric, label, sources_of
+from search.report.figures import Figure, change, device_of, figure, headline_metric, label, sources_of
 from search.report.redact import redact_text
-from search.report.summary import answers, knob_texts, split_knobs, states_text
+from search.report.summary import MANY_DEVICES, answers, knob_texts, split_knobs, states_text
 from search.results import Results, TrialRecord
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def closing_table(results: Results, width: int = 140) -> "Group":
     parts: list[Text | Table] = [Text(states_text(results), style="dim")]
     if results.front:
         parts.append(_table(results, width))
+    if len(results.picks) > MANY_DEVICES:
+        parts.append(_devices(results))
     style = "bold green" if results.best is not None else "bold red"
     parts += [Text(sentence, style=style) for sentence in answers(results)]
     parts += [Text(line, style="dim") for line in _files(results)]
@@ -45,6 +47,8 @@ def _table(results: Results, width: int) -> "Table":
     from rich.text import Text
 
     shown = [o.column for o in results.objectives]
+    if len(results.picks) > MANY_DEVICES:
+        shown = [column for column in shown if device_of(column) is None]  # the rest has a table of its own
     knobs = _knobs(results) if width >= _WIDE else []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for head in (
@@ -68,6 +72,37 @@ def _table(results: Results, width: int) -> "Table":
     if len(rows) < len(results.front):
         table.caption = Text(f"{len(results.front) - len(rows)} more on the front, in pareto.csv")
     return table
+
+
+def _devices(results: Results) -> "Table":
+    """A row per device: what its pick costs there."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = ["latency_ms", "energy_uj", "peak_sram_bytes"]
+    known = {c for pick in results.picks for c in results.trial(pick.number).values()}
+    shown = [name for name in columns if any(c.startswith("cost.") and c.endswith(f".{name}") for c in known)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(Text("device"), overflow="fold")
+    found = {
+        name: [figure(results.trial(p.number).measurements, f"cost.{p.device}.{name}") for p in results.picks]
+        for name in shown
+    }
+    # The source stands in the head where it is the same for all devices.
+    sources = {name: {f.source for f in figures if f} for name, figures in found.items()}
+    for head in ("trial", *("\n".join([label(f"cost.x.{n}"), "/".join(sorted(sources[n]))]) for n in shown)):
+        table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold")
+    for row, pick in enumerate(results.picks):
+        cells = [_with_source(found[name][row], len(sources[name]) > 1) for name in shown]
+        table.add_row(Text(pick.device), Text(str(pick.number)), *map(Text, cells))
+    return table
+
+
+def _with_source(shown: Figure | None, named: bool) -> str:
+    if shown is None:
+        return "–"
+    return f"{shown.full} {shown.source}" if named else shown.full
 
 
 def _rows(results: Results, picked: set[int | None]) -> list[TrialRecord]:

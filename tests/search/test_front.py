@@ -1,12 +1,10 @@
 import itertools
 
-import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
-from search.front import Volume, hypervolume, overall_best, pareto_front, picks
+from search.front import overall_best, pareto_front, picks
 from search.results import Constraint, Objective, TrialRecord
 from spaces.candidate import Candidate
 
@@ -45,34 +43,6 @@ def test_only_feasible_and_finite_trials_count():
         record(3, 50, 5),
     ]
     assert pareto_front(records, AXES) == (2,)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 4).flatmap(
-        lambda d: st.lists(st.lists(st.integers(0, 4), min_size=d, max_size=d), min_size=1, max_size=7)
-    )
-)
-def test_hypervolume_counts_the_dominated_cells(rows):
-    """On a grid of whole numbers the volume is the number of unit cells that some point dominates."""
-    grid = np.array(rows, dtype=float)
-    reference = np.full(grid.shape[1], 4.0)
-    cells = itertools.product(range(4), repeat=grid.shape[1])
-    counted = sum(any(all(p <= c for p, c in zip(row, cell, strict=True)) for row in rows) for cell in cells)
-    assert hypervolume(grid, reference) == pytest.approx(counted)
-
-
-def test_volume_is_scaled_by_the_baseline():
-    limit = Constraint("drop", "metric.top1_drop", "max", 2.0)
-    volume = Volume(AXES, [limit], {"metric.top1": 90.0, "cost.board.latency_ms": 10.0})
-    assert volume.defined
-    # as good as float at half its latency: half of the unit square
-    assert volume.of([record(0, 90.0, 5.0)]) == pytest.approx(0.5)
-    assert volume.of([record(0, 89.0, 5.0)]) == pytest.approx(0.25)
-    assert volume.of([record(0, 88.0, 5.0)]) == 0.0
-    assert volume.of([record(0, 90.0, 11.0)]) == 0.0
-    assert not Volume(AXES[:1], [], {"metric.top1": 90.0}).defined
-    assert not Volume(AXES, [], {"metric.top1": 90.0}).defined
 
 
 def test_the_pick_is_the_fastest_that_meets_the_limit_on_the_drop():

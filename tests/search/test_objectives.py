@@ -63,3 +63,53 @@ def test_constraints_with_units_devices_and_both_limits():
 def test_mistakes_are_told(config, text):
     with pytest.raises(ConfigError, match=text):
         read(config)
+
+
+def constraints(rule, name="peak_sram_bytes", sizes=None):
+    columns = {"metric.top1", "cost.a.peak_sram_bytes", "cost.b.peak_sram_bytes", "cost.a.latency_ms"}
+    columns |= {"cost.a.latency_ms_low", "cost.a.latency_ms_high"}
+    config = {"maximize": ["metric"], "constraints": {name: rule}}
+    return read_objectives(config, "top1", ["a", "b"], columns, sizes)[1]
+
+
+def test_a_margin_is_a_share_of_the_limit_or_a_size():
+    a, b = constraints({"max": "320 KiB", "margin": "10 %"})
+    assert (a.limit, a.margin, a.bound) == (327680.0, 32768.0, 294912.0)
+    assert a.excess(294912) == 0
+    assert a.excess(294913) > 0
+    assert b.column == "cost.b.peak_sram_bytes"
+    assert constraints({"max": "320 KiB", "margin": "32KiB", "device": "a"})[0].margin == 32768.0
+    assert constraints({"min": 5, "margin": "1 ms"}, "latency_ms")[0].bound == 6.0
+
+
+def test_the_error_bar_can_be_the_margin():
+    (latency,) = constraints({"max": "5 ms", "margin": "error"}, "latency_ms")
+    assert (latency.column, latency.limit, latency.margin) == ("cost.a.latency_ms_high", 5.0, 0.0)
+    (latency,) = constraints({"min": 5, "margin": "error"}, "latency_ms")
+    assert latency.column == "cost.a.latency_ms_low"
+
+
+def test_the_limit_can_be_the_devices_own():
+    sizes = {"cost.b.peak_sram_bytes": 1000.0}
+    (only,) = constraints({"max": "device", "margin": "10 %"}, sizes=sizes)
+    assert (only.column, only.limit, only.margin) == ("cost.b.peak_sram_bytes", 1000.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (
+            {"max": "320 KiB", "margin": 10},
+            r'peak_sram_bytes.margin: "10" has no unit; write "10 %" .*, "10 KiB"',
+        ),
+        ({"max": "320 KiB", "margin": "10"}, r'"10" has no unit'),
+        ({"max": "320 KiB", "margin": "400 KiB"}, "leaves nothing of the limit"),
+        ({"max": "320 KiB", "margin": "-3 %"}, "margin"),
+        ({"max": "320 KiB", "margin": "error"}, "has no error bar"),
+        ({"max": "320 KiB", "margin": "wide"}, "expected a size such as"),
+        ({"max": "device"}, "no device of the study states its limit for peak_sram_bytes"),
+    ],
+)
+def test_mistakes_about_margins_are_told(rule, text):
+    with pytest.raises(ConfigError, match=text):
+        constraints(rule)

@@ -51,3 +51,14 @@ def test_text_is_never_rich_markup(tmp_path):
     results = replace(fake_results(tmp_path, 8), command="paredown 'space.x=[red]' a=[/]")
     assert "[red]" in printed(results)
     assert "a=[/]" in printed(results)
+
+
+def test_many_devices_get_a_row_each_and_a_sentence_per_model(tmp_path):
+    devices = [f"board{i}" for i in range(12)]
+    results = fake_results(tmp_path, 24, devices)
+    text = printed(results, 100)
+    lines = text.splitlines()
+    for pick in results.picks:
+        assert any(line.split()[:2] == [pick.device, str(pick.number)] for line in lines)
+    assert sum(line.startswith("Ship trial") for line in lines) == len({p.number for p in results.picks})
+    assert max(map(len, lines)) <= 100

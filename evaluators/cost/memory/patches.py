@@ -1,0 +1,135 @@
+"""Patch-based execution of the first kernels (Lin et al. 2021, "MCUNetV2", arXiv 2110.15352, section 3.1).
+
+The first stage runs once per patch of its output and keeps only tiles of what lies between; its whole output is in
+memory from the start. Where tiles overlap, they are computed again.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from evaluators.cost.graph import OpGraph
+from evaluators.cost.memory.liveness import Problem, aligned, moments
+from evaluators.cost.memory.tiles import Size, Tiles, spatial_prefix, tiles
+from evaluators.devices import Deployment
+
+
+@dataclass(frozen=True)
+class PatchStage:
+    """The kernels that run patch by patch.
+
+    Attributes:
+        patches: Splits in each direction.
+        kernels: Names of the kernels.
+        output: The tensor that they fill.
+        work: Per kernel, how much more than once it is computed altogether; at least 1 up to kernels whose output is
+            not read everywhere.
+        extra_macs: Multiply-accumulates that are computed again.
+    """
+
+    patches: int
+    kernels: tuple[str, ...]
+    output: str
+    work: tuple[float, ...]
+    extra_macs: int
+
+
+@dataclass(frozen=True)
+class Patched:
+    """A problem whose first kernels work on tiles.
+
+    Attributes:
+        problem: Sizes of the stage's tensors are those of their largest tiles; one more tensor is the tile of the
+            stage's output.
+        tensors: Names of its tensors.
+        stage: The stage.
+    """
+
+    problem: Problem
+    tensors: tuple[str, ...]
+    stage: PatchStage
+
+
+def best_stage(
+    problem: Problem, graph: OpGraph, tensors: Sequence[str], order: Sequence[int], deployment: Deployment
+) -> Patched | None:
+    """Finds the end of the stage with the smallest peak; of several the one that computes least again.
+
+    Input images are taken to arrive tile by tile, as the paper does (a camera or a compressed file can do that): an
+    image that is in memory as a whole comes on top.
+
+    Returns:
+        None if running the network whole takes no more memory.
+    """
+    happened = [m.n_bytes for m in moments(problem, order)]
+    rest = [0] * (len(order) + 1)
+    for place in reversed(range(len(order))):
+        rest[place] = max(happened[place], rest[place + 1])
+    best, best_key = None, (rest[0], 0)
+    n_spatial, sizes = spatial_prefix(graph, order)
+    for end, output in _ends(problem, order, n_spatial):
+        if problem.sizes[output] >= best_key[0] or rest[end] > best_key[0]:
+            continue
+        patched = _patched(problem, graph, tensors, order[:end], output, sizes, deployment)
+        peak = max(m.n_bytes for m in islice(moments(patched.problem, order), end))
+        key = (max(peak, rest[end]), patched.stage.extra_macs)
+        if key < best_key:
+            best, best_key = patched, key
+    return best
+
+
+def _ends(problem: Problem, order: Sequence[int], n_spatial: int) -> Iterator[tuple[int, int]]:
+    """Lengths of prefixes that leave one tensor of their own, which none of them reads, and nothing else."""
+    written: set[int] = set()
+    read: set[int] = set()
+    lives = [m.before for m in moments(problem, order)] + [tuple(problem.kept)]
+    for end in range(1, n_spatial + 1):
+        written.update(problem.writes[order[end - 1]])
+        read.update(problem.reads[order[end - 1]])
+        if len(lives[end]) == 1 and lives[end][0] in written - read:
+            yield end, lives[end][0]
+
+
+def _patched(
+    problem: Problem,
+    graph: OpGraph,
+    tensors: Sequence[str],
+    stage: Sequence[int],
+    output: int,
+    sizes: Mapping[str, Size],
+    deployment: Deployment,
+) -> Patched:
+    kernels = [graph.kernels[k] for k in stage]
+    split = tiles(kernels, tensors[output], sizes, deployment.patches)
+    new_sizes = [_tile(problem, tensors, t, split, deployment) for t in range(len(tensors))]
+    tile = len(tensors)
+    new_sizes.append(new_sizes[output])
+    new_sizes[output] = problem.sizes[output]
+    writes, scratch = list(problem.writes), list(problem.scratch)
+    for k in stage:
+        writes[k] = tuple(tile if t == output else t for t in writes[k])
+        kept = scratch[k]
+        if kept:
+            whole, part = (sum(s[t] for t in problem.reads[k]) for s in (problem.sizes, new_sizes))
+            scratch[k] = aligned(math.ceil(kept * part / whole), deployment.alignment_bytes)
+    extra = sum(k.macs * (work - 1) for k, work in zip(kernels, split.work, strict=True))
+    return Patched(
+        replace(
+            problem,
+            writes=tuple(writes),
+            sizes=tuple(new_sizes),
+            readers=(*problem.readers, 0),
+            given=(*problem.given, output),
+            scratch=tuple(scratch),
+        ),
+        (*tensors, f"{tensors[output]} (patch)"),
+        PatchStage(
+            deployment.patches, tuple(k.name for k in kernels), tensors[output], split.work, round(extra)
+        ),
+    )
+
+
+def _tile(problem: Problem, tensors: Sequence[str], tensor: int, split: Tiles, deployment: Deployment) -> int:
+    share = split.share.get(tensors[tensor], 1.0)
+    return aligned(math.ceil(problem.sizes[tensor] * share), deployment.alignment_bytes)
