@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from evaluators.cost.fpga import FpgaDevice
+from evaluators.cost.fabric.fpga import FpgaDevice
 from evaluators.cost.kinds import KINDS
 from evaluators.device_sources import COSTS_WITH_ERROR, read_sources
 from evaluators.device_values import (

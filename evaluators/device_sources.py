@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from evaluators.cost.fpga import FpgaDevice
+from evaluators.cost.fabric.fpga import FpgaDevice
 from evaluators.cost.kinds import KINDS
 from evaluators.device_values import keyed
 from evaluators.devices import ANY, DTYPES, TAGS, Deployment, Device, FigureSource, OpEnergy

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from evaluators.cost.fpga import FpgaDevice
+from evaluators.cost.fabric.fpga import FpgaDevice
 
 DType = Literal["float32", "float16", "int16", "int8", "int4"]
 DTYPES: tuple[DType, ...] = get_args(DType)

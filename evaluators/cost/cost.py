@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
-from evaluators.cost.dead_channels import without_dead_channels
 from evaluators.cost.energy import energy_uj
-from evaluators.cost.fabric import fabric_estimate
+from evaluators.cost.fabric.estimate import fabric_estimate
 from evaluators.cost.graph import OpGraph, op_graph
+from evaluators.cost.graph.dead_channels import without_dead_channels
+from evaluators.cost.graph.runtime_graph import runtime_graph
 from evaluators.cost.memory import MemoryPlan, plan_memory
 from evaluators.cost.roofline import Roofline, roofline
-from evaluators.cost.runtime_graph import runtime_graph
 from evaluators.devices import Device
 from spaces.artifact import Artifact
 

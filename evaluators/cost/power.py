@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import ClassVar
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
-from evaluators.cost.energy_meter import EnergyMeter, rapl_counters
+from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
 from evaluators.cost.latency import pinned, runner
 from spaces.artifact import Artifact
 from spaces.errors import ConfigError

@@ -33,9 +33,11 @@ class Miss:
         unit = unit_of(results, self.constraint.column)
         least = numbers.quantity(self.excess[self.nearest], "pp" if unit == "%" else unit)
         name = label(self.constraint.column, with_device=True)
+        because = results.trial(self.nearest).details.get("because", {}).get(self.constraint.column)
         return (
             f"{numbers.counted(len(self.excess), 'trial')} broke the limit on {name} "
-            f"({constraint_text(results, self.constraint)}); the nearest, trial {self.nearest}, missed it by {least}."
+            f"({constraint_text(results, self.constraint)}); the nearest, trial {self.nearest}, missed it by {least}"
+            + (f" ({because})." if because else ".")
         )
 
 

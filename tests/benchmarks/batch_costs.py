@@ -5,7 +5,7 @@ Run from the root of the repository::
     python tests/benchmarks/batch_costs.py --candidates 10000 --devices 25
 
 Every candidate gets random bit widths (4 or 8) for each layer's weight; a few of them are worked out once more on their own, by
-`OpGraph.with_bits`, and compared. Weights are random: sizes decide costs, not values.
+`with_bits`, and compared. Weights are random: sizes decide costs, not values.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import yaml
 
 from evaluators.cost.batch import Skeleton
 from evaluators.cost.graph import OpGraph, op_graph
+from evaluators.cost.graph.bits import layers_of, with_bits
 from evaluators.cost.memory import plan_memory
 from evaluators.cost.roofline import roofline
 from evaluators.device_config import devices_from_config
@@ -64,7 +65,7 @@ def largest_difference(
     """Returns the largest relative difference to the costs of single graphs, over some candidates."""
     worst = 0.0
     for row in range(min(N_COMPARED, len(bits[0]))):
-        one = graph.with_bits(bits[0][row].tolist(), bits[1][row].tolist())
+        one = with_bits(graph, bits[0][row].tolist(), bits[1][row].tolist())
         for name, device in devices.items():
             expected = {"weight_bytes": one.weight_bytes, "latency_ms": roofline(one, device).latency_ms}
             if device.deployment.arena == "liveness" and device.deployment.patches == 1:
@@ -95,13 +96,13 @@ def main() -> None:
         started = time.perf_counter()
         graph = op_graph(artifact)
         read_ms = 1e3 * (time.perf_counter() - started)
-        shape = (arguments.candidates, len(graph.layers))
+        shape = (arguments.candidates, len(layers_of(graph)))
         bits = random.choice([4, 8], shape), np.full(shape, 8)
         started = time.perf_counter()
         costs = Skeleton(graph).costs(*bits, devices)
         seconds = time.perf_counter() - started
         print(
-            f"{name} | {len(graph.layers)} | {len(graph.kernels)} | {read_ms:.1f} | {shape[0]} | {len(devices)} | "
+            f"{name} | {len(layers_of(graph))} | {len(graph.kernels)} | {read_ms:.1f} | {shape[0]} | {len(devices)} | "
             f"{seconds:.2f} | {largest_difference(graph, costs, bits, devices):.1e}"
         )
 

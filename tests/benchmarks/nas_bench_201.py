@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import spearmanr
 
-from evaluators.cost.feature_fit import fit_features
+from evaluators.cost.fit.features import fit_features
 
 Array = NDArray[np.float64]
 Edge = tuple[int, int, str]

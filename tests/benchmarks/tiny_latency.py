@@ -28,11 +28,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from evaluators.cost.dead_channels import without_dead_channels
-from evaluators.cost.fit_costs import Amounts, ReferenceBoard, amounts_of, recast
+from evaluators.cost.fit.costs import Amounts, ReferenceBoard, amounts_of, recast
+from evaluators.cost.fit.reference_boards import COSTS
+from evaluators.cost.fit.shrinkage import Borrowing, Candidates, blended, candidates, reference_board, weights
 from evaluators.cost.graph import op_graph
-from evaluators.cost.reference_boards import COSTS
-from evaluators.cost.shrinkage import Borrowing, Candidates, blended, candidates, reference_board, weights
+from evaluators.cost.graph.dead_channels import without_dead_channels
 from spaces.artifact import Artifact, InputSpec
 from spaces.models.onnx_file import read_onnx
 

@@ -4,7 +4,7 @@ import pytest
 
 from evaluators.base import Evaluator
 from evaluators.cost.cost import CostEvaluator
-from evaluators.cost.fpga import FpgaDevice
+from evaluators.cost.fabric.fpga import FpgaDevice
 from evaluators.devices import Deployment, Device
 from evaluators.testing import EvaluatorConformance, tiny_context, tiny_model
 

@@ -1,6 +1,6 @@
 import pytest
 
-from evaluators.cost.energy_meter import EnergyMeter, rapl_counters
+from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
 from evaluators.cost.power import PowerEvaluator
 from evaluators.testing import EvaluatorConformance, tiny_context, tiny_model
 from spaces.errors import ConfigError, EvaluationError

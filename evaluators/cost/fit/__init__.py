@@ -1,0 +1,6 @@
+"""Device profiles from networks that somebody measured."""
+
+from evaluators.cost.fit.costs import MeasuredNetwork
+from evaluators.cost.fit.profile import FittedProfile, fit_profile
+
+__all__ = ["FittedProfile", "MeasuredNetwork", "fit_profile"]

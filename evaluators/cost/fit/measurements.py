@@ -1,0 +1,186 @@
+"""Measured networks from a CSV, and fitted profiles into a YAML.
+
+Columns of the CSV: `model` (an ONNX file, relative to the CSV), `latency_ms`, and optionally `energy_uj`, `power_mw`, `dtype`
+(what a float file ran as, e.g. `int8`), `name` (the same for rows of one network; default the file's name).
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluators.cost.fit.costs import MeasuredNetwork, recast
+from evaluators.cost.graph import op_graph
+from evaluators.cost.graph.dead_channels import without_dead_channels
+from evaluators.device_config import device_from_config
+from evaluators.devices import DTYPES, Device, DType
+from spaces.artifact import Artifact, InputSpec
+from spaces.errors import ConfigError, EvaluationError, InputError, unknown_name
+from spaces.models.onnx_file import read_onnx
+
+if TYPE_CHECKING:
+    from evaluators.cost.fit.profile import FittedProfile
+
+_REQUIRED = ("model", "latency_ms")
+COLUMNS = (*_REQUIRED, "energy_uj", "power_mw", "dtype", "name")
+_WRITTEN = (
+    "description",
+    "runtime",
+    "macs_per_s",
+    "memory_bandwidth_bytes_per_s",
+    "flash_bandwidth_bytes_per_s",
+    "kernel_overhead_us",
+    "run_overhead_us",
+    "fusion",
+    "removes_dead_channels",
+    "bound",
+    "residual",
+    "active_power_mw",
+    "error",
+)
+_DIGITS = 4  # of a figure in the YAML; the measurements hold no more
+
+
+def read_measurements(path: Path) -> list[MeasuredNetwork]:
+    """Reads measured networks.
+
+    Raises:
+        ConfigError: The file or a column is missing, or a value makes no sense; with file, row and column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = [column.strip() for column in reader.fieldnames or ()]
+            lines = [{(k or "").strip(): v for k, v in line.items()} for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read as a CSV of measurements: {reason}") from error
+    for column in _REQUIRED:
+        if column not in header:
+            raise ConfigError(
+                f"{path}: column {column!r} is missing; found {', '.join(header) or 'no header'}"
+            )
+    for column in header:
+        if column not in COLUMNS:
+            raise ConfigError(unknown_name("column", column, COLUMNS, str(path)))
+    graphs: dict[tuple[Path, DType | None], MeasuredNetwork] = {}
+    # Row 1 is the header, as in a spreadsheet.
+    return [_row(line, f"{path}, row {i}", path.parent, graphs) for i, line in enumerate(lines, 2)]
+
+
+def _row(
+    line: Mapping[str, Any],
+    where: str,
+    folder: Path,
+    graphs: dict[tuple[Path, DType | None], MeasuredNetwork],
+) -> MeasuredNetwork:
+    latency_ms = _number(line, "latency_ms", where)
+    model = str(line.get("model") or "").strip()
+    if latency_ms is None or not model:
+        raise ConfigError(f"{where}, column {'model' if not model else 'latency_ms'!r}: is empty")
+    dtype = _dtype(line, where)
+    file = folder / model
+    if (file, dtype) not in graphs:
+        graphs[file, dtype] = _network(file, dtype, f"{where}, column 'model'")
+    return replace(
+        graphs[file, dtype],
+        name=str(line.get("name") or "").strip() or Path(model).stem,
+        latency_ms=latency_ms,
+        energy_uj=_number(line, "energy_uj", where),
+        power_mw=_number(line, "power_mw", where),
+    )
+
+
+def _number(line: Mapping[str, Any], column: str, where: str) -> float | None:
+    text = str(line.get(column) or "").strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{where}, column {column!r}: expected a number above zero, got {text!r}")
+    return value
+
+
+def _dtype(line: Mapping[str, Any], where: str) -> DType | None:
+    text = str(line.get("dtype") or "").strip()
+    found = next((dtype for dtype in DTYPES if dtype == text), None)
+    if text and found is None:
+        raise ConfigError(unknown_name("dtype", text, DTYPES, f"{where}, column 'dtype'"))
+    return found
+
+
+def _network(file: Path, dtype: DType | None, where: str) -> MeasuredNetwork:
+    try:
+        proto = read_onnx(file)
+        stored = {tensor.name for tensor in proto.graph.initializer}
+        value = next(v for v in proto.graph.input if v.name not in stored)
+        shape = tuple(int(axis.dim_value) for axis in value.type.tensor_type.shape.dim)[1:]
+        artifact = Artifact.onnx(proto, InputSpec(shape, value.name))
+        graph, eager = op_graph(artifact), op_graph(artifact, "eager")
+    except (InputError, EvaluationError, StopIteration) as error:
+        reason = "the model has no input" if isinstance(error, StopIteration) else error
+        raise ConfigError(f"{where}: {reason}") from error
+    lean = without_dead_channels(graph, artifact)
+    as_run = (lambda g: g) if dtype is None else (lambda g: recast(g, dtype))
+    return MeasuredNetwork(
+        file.stem,
+        as_run(graph),
+        1.0,
+        without_dead=None if lean is graph else as_run(lean),
+        eager=as_run(eager),
+    )
+
+
+def write_profile(fitted: "FittedProfile", rows: Sequence[MeasuredNetwork], path: Path, source: str) -> str:
+    """Writes the profile, and beside it the learned correction if there is one; returns what was written.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    device = fitted.device
+    try:
+        if fitted.residual is not None:
+            beside = path.with_suffix(".residual.json")
+            fitted.residual.write(beside)
+            device = replace(device, residual=str(beside))
+        text = _text(fitted, device, rows, path, source)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    return text
+
+
+def _text(
+    fitted: "FittedProfile", device: Device, rows: Sequence[MeasuredNetwork], path: Path, source: str
+) -> str:
+    import yaml
+
+    profile = _figures(device, source)
+    device_from_config(device.name, profile, str(path))  # what we write, we can read
+    comments = [
+        "# @package device",
+        f"# paredown device={device.name}",
+        f"# Fitted to {len(rows)} measurements: {fitted.method}. Mean relative error of networks held out: "
+        f"{np.mean(np.abs(fitted.latency_errors)):.1%}.",
+        *(f"#   {key}: {value:.1%}" for key, value in fitted.errors_by_method.items()),
+    ]
+    return "\n".join(comments) + "\n" + yaml.safe_dump({device.name: profile}, sort_keys=False, width=110)
+
+
+def _figures(device: Device, source: str) -> dict[str, Any]:
+    given = {key: _rounded(getattr(device, key)) for key in _WRITTEN}
+    given["sources"] = {figure: {s.tag: f"{source}; {s.text}"} for figure, s in device.sources.items()}
+    return {key: value for key, value in given.items() if value not in (None, "", {}, False)}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _rounded(entry) for key, entry in value.items()}
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value

@@ -1,0 +1,150 @@
+"""One kernel: nodes that a runtime executes together, and what it takes from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evaluators.cost.graph import operators as ops
+from evaluators.cost.graph.folding import Folding
+from evaluators.cost.graph.geometry import Geometry, geometry_of
+from evaluators.cost.graph.macs import macs
+from evaluators.cost.graph.nodes import Node
+from evaluators.cost.graph.tensors import Tensor
+from evaluators.cost.kinds import Kind
+from evaluators.devices import DType
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel.
+
+    Attributes:
+        name: Name of the ONNX node that leads it (its first output where the node has no name).
+        op: That node's operator.
+        kind: Kernel class.
+        dtype: What the multiply-accumulates are computed in; `int4` means 4-bit weights and 8-bit activations.
+        macs: Multiply-accumulates.
+        weight_bytes: Size of the constants that it reads, at their width in the file; of a table that rows are
+            looked up in, only the rows.
+        inputs: Activation tensors that it reads.
+        outputs: Activation tensors that it writes.
+        input_bytes: Size of `inputs`.
+        output_bytes: Size of `outputs`.
+        weight_bits: Bits of an element of its weight; 0 where it has none.
+        activation_bits: Bits of an element of what it computes on.
+        elements: Elements that it writes.
+        constants: Stored tensors that it reads.
+        nodes: Names of the ONNX nodes that it fuses, its leader first (first outputs where they have no names).
+        geometry: Shapes, where its kernel class has them.
+        weight: Which of `constants` it multiplies with, or looks rows up in; empty if none.
+    """
+
+    name: str
+    op: str
+    kind: Kind
+    dtype: DType
+    macs: int
+    weight_bytes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_bytes: int
+    output_bytes: int
+    weight_bits: int = 0
+    activation_bits: int = 32
+    elements: int = 0
+    constants: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    geometry: Geometry | None = None
+    weight: str = ""
+
+
+def kernels_of(nodes: tuple[Node, ...], folding: Folding) -> tuple[Kernel, ...]:
+    """Returns the kernels that a runtime executes for the nodes, in their order."""
+    melted: set[Node] = set()
+    kernels = []
+    for node in nodes:
+        if node in melted or folding.is_free(node):
+            continue
+        chain = folding.chain(node)
+        melted.update(chain)
+        kernels.append(_kernel(chain, folding))
+    return tuple(kernels)
+
+
+def _kernel(chain: list[Node], folding: Folding) -> Kernel:
+    head = chain[0]
+    integer = folding.is_integer(head)
+    inside = {name for node in chain for name in node.outputs}
+    read = [name for node in chain for name in node.inputs if name and name not in inside]
+    activations = [name for name in read if name not in folding.constants]
+    inputs = tuple(dict.fromkeys(folding.read(name, integer) for name in activations))
+    outputs = tuple(tensor for name in chain[-1].outputs if name for tensor in folding.written(name))
+    constants = tuple(dict.fromkeys(s for name in read for s in folding.constants.get(name, ())))
+    weight = _weight(head, folding)
+    tensors = folding.tensors
+    kind = ops.kind_of(head, tensors, folding.constants)
+    return Kernel(
+        name=head.name,
+        op=head.op,
+        kind=kind,
+        dtype=_dtype(head, folding),
+        macs=macs(head, tensors),
+        weight_bytes=_weight_bytes(head, weight, constants, tensors),
+        inputs=inputs,
+        outputs=outputs,
+        input_bytes=sum(tensors[name].n_bytes for name in inputs),
+        output_bytes=sum(tensors[name].n_bytes for name in outputs),
+        weight_bits=_weight_bits(head, weight, tensors),
+        activation_bits=_activation_bits(head, folding),
+        elements=sum(tensors[name].n_elements for name in outputs),
+        constants=constants,
+        nodes=tuple(node.name for node in chain),
+        geometry=geometry_of(head, kind, tensors),
+        weight=weight,
+    )
+
+
+def _weight(node: Node, folding: Folding) -> str:
+    """The stored tensor that the node multiplies with, or looks rows up in."""
+    if ops.has_macs(node.op):
+        names = ops.operands(node)
+    else:
+        names = list(node.inputs[:1]) if node.op in ops.LOOKUPS else []
+    parts = [part for name in names for part in folding.constants.get(name, ())]
+    return max(parts, key=lambda part: folding.tensors[part].n_elements, default="")
+
+
+def _weight_bits(node: Node, weight: str, tensors: Mapping[str, Tensor]) -> int:
+    stated = node.integer("bits", 0)  # MatMulNBits stores several elements in a byte
+    return (stated or tensors[weight].bits) if weight else 0
+
+
+def _weight_bytes(node: Node, weight: str, constants: tuple[str, ...], tensors: Mapping[str, Tensor]) -> int:
+    total = sum(tensors[name].n_bytes for name in constants)
+    if node.op not in ops.LOOKUPS or not weight:
+        return total
+    n_rows = tensors[node.outputs[0]].n_elements
+    table = tensors[weight]
+    return total - table.n_bytes + min(table.n_bytes, -(-n_rows * _weight_bits(node, weight, tensors) // 8))
+
+
+def _activation_bits(node: Node, folding: Folding) -> int:
+    names = [name for name in ops.operands(node) if name not in folding.constants]
+    integer = folding.is_integer(node)
+    found = [(folding.quantized(name) if integer else None) or folding.tensors[name] for name in names]
+    return max((tensor.bits for tensor in found), default=32)
+
+
+def _dtype(node: Node, folding: Folding) -> DType:
+    """What the node's arithmetic runs in: that of its widest operand, 8-bit operands included with 4-bit weights."""
+    names = ops.operands(node)
+    if folding.is_integer(node):
+        integers = [t for t in map(folding.quantized, names) if t is not None]
+        bits = [tensor.bits for tensor in integers]
+        if max(bits) > 8:
+            return "int16"
+        return "int4" if min(bits) <= 4 else "int8"
+    if ops.quantizes_itself(node):
+        weight = _weight(node, folding)
+        return "int4" if _weight_bits(node, weight, folding.tensors) <= 4 else "int8"
+    floats = [tensor for tensor in map(folding.tensors.__getitem__, names) if "float" in tensor.dtype]
+    return "float16" if floats and all(tensor.bits <= 16 for tensor in floats) else "float32"

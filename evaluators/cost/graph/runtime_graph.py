@@ -1,0 +1,203 @@
+"""The kernels that onnxruntime executes for an ONNX model on this machine, as its own optimizer leaves them.
+
+Which nodes melt into one kernel, which layout a convolution works in and which Quantize and Dequantize nodes stay
+behind depends on onnxruntime's version and on the processor: so the optimizer itself is asked. Its graph is written
+to a temporary file, and one run tells the shapes.
+"""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluators.cost.graph.kernel import Kernel
+from evaluators.cost.graph.op_graph import OpGraph
+from evaluators.cost.graph.runtime_kernels import kernel_of
+from evaluators.cost.graph.tensors import Tensor
+from spaces.artifact import Artifact
+from spaces.errors import EvaluationError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+
+def runtime_graph(artifact: Artifact) -> OpGraph:
+    """Analyses an ONNX artifact as onnxruntime runs it on this machine, with one example.
+
+    A kernel's `op` is the operator with what else decides the code that runs: `nchwc.Conv` (blocked layout),
+    `QLinearConv.nhwc.u8s8` (layout, types of activation and weight). Channels that the blocked layout fills up count.
+
+    Raises:
+        EvaluationError: onnxruntime cannot load or run the model.
+    """
+    with tempfile.TemporaryDirectory(prefix="paredown-") as folder:
+        probe = Probe(artifact, Path(folder), threads=1)
+        probe.run()
+        return probe.finish().graph
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What a probe found.
+
+    Attributes:
+        graph: The kernels in the order of the optimized file.
+        kernel_us: Time of each in each run, `(n_kernels, n_runs)` float64, whole microseconds as the profiler gives.
+    """
+
+    graph: OpGraph
+    kernel_us: np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Probe:
+    """A session that writes its optimized graph and profiles every run.
+
+    Args:
+        artifact: An ONNX artifact.
+        folder: A folder of its own for its files.
+        threads: onnxruntime's threads within an operator.
+
+    Raises:
+        EvaluationError: onnxruntime cannot load the model.
+    """
+
+    def __init__(self, artifact: Artifact, folder: Path, threads: int) -> None:
+        self._file = folder / "optimized.onnx"
+        self._session = _open(_named(artifact), self._file, folder / "run", threads)
+        self._feeds = {i.name: _zeros(i, artifact) for i in self._session.get_inputs()}
+
+    def run(self) -> None:
+        """Runs the model once on zeros.
+
+        Raises:
+            EvaluationError: It cannot be run.
+        """
+        try:
+            self._session.run(None, self._feeds)
+        except Exception as error:  # onnxruntime's exceptions share no base of their own
+            raise EvaluationError(f"onnxruntime cannot run the model: {error}") from error
+
+    def finish(self) -> Profiled:
+        """Ends the profiling and reads the files; the probe is used up."""
+        import onnx
+
+        told = Path(self._session.end_profiling())
+        events = [e for e in json.loads(told.read_text()) if e.get("cat") == "Node"]
+        proto = onnx.load(str(self._file))
+        return _read(proto, events, self._feeds)
+
+
+def _named(artifact: Artifact) -> bytes:
+    """Gives every node a name of its own, by which its profile is found."""
+    proto = artifact.proto()
+    taken: set[str] = set()
+    for i, node in enumerate(proto.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{i}_of_file"
+        taken.add(node.name)
+    return bytes(proto.SerializeToString())
+
+
+def _open(model: bytes, file: Path, prefix: Path, threads: int) -> "ort.InferenceSession":
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions
+    options.optimized_model_filepath = str(file)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(prefix)
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise EvaluationError(f"onnxruntime cannot load the model: {error}") from error
+
+
+_NUMPY = {
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+}
+
+
+def _zeros(value: Any, artifact: Artifact) -> Any:
+    spec = (1, *artifact.input.shape)
+    same = value.name == artifact.input.name
+    shape = [
+        d if isinstance(d, int) and d > 0 else (spec[i] if same and i < len(spec) else 1)
+        for i, d in enumerate(value.shape)
+    ]
+    return np.zeros(shape, _NUMPY.get(value.type, "float32"))
+
+
+def _read(
+    proto: "onnx.ModelProto", events: Sequence[Mapping[str, Any]], feeds: Mapping[str, Any]
+) -> Profiled:
+    import onnx
+
+    by_node = _by_node(proto, events)
+    type_name = onnx.TensorProto.DataType.Name
+    stored = {i.name: Tensor(tuple(i.dims), type_name(i.data_type).lower()) for i in proto.graph.initializer}
+    tensors = stored | {name: Tensor(array.shape, _dtype_name(array)) for name, array in feeds.items()}
+    nodes = [node for node in proto.graph.node if node.name in by_node]
+    for node in nodes:
+        told = by_node[node.name][0]["args"]["output_type_shape"]
+        for name, entry in zip([o for o in node.output if o], told, strict=False):
+            ((dtype, shape),) = entry.items()
+            tensors[name] = Tensor(tuple(shape), dtype)
+    fixed = set(stored)
+    for node in nodes:
+        if fixed.issuperset(name for name in node.input if name):
+            fixed.update(node.output)
+    kernels = tuple(kernel_of(node, tensors, stored, fixed) for node in nodes)
+    n_runs = min((len(by_node[node.name]) for node in nodes), default=0)
+    times = np.array([[e["dur"] for e in by_node[node.name][:n_runs]] for node in nodes], np.float64)
+    return Profiled(_graph(proto, kernels, tensors, stored, tuple(feeds)), times.reshape(len(nodes), n_runs))
+
+
+def _by_node(
+    proto: "onnx.ModelProto", events: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Maps every node to its events; names the nameless, whose events are called by operator and a running number."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for event in events:
+        found.setdefault(str(event["name"]).removesuffix("_kernel_time"), []).append(event)
+    named = {node.name for node in proto.graph.node}
+    left = [name for name in found if name not in named]
+    for node in proto.graph.node:
+        if not node.name:
+            node.name = next((n for n in left if found[n][0]["args"].get("op_name") == node.op_type), "")
+            left = [name for name in left if name != node.name]
+    return found
+
+
+def _dtype_name(array: Any) -> str:
+    return {"float32": "float", "float64": "double"}.get(str(array.dtype), str(array.dtype))
+
+
+def _graph(
+    proto: "onnx.ModelProto",
+    kernels: tuple[Kernel, ...],
+    tensors: Mapping[str, Tensor],
+    stored: Mapping[str, Tensor],
+    inputs: tuple[str, ...],
+) -> OpGraph:
+    outputs = tuple(o.name for o in proto.graph.output if o.name not in stored)
+    named = {name for k in kernels for name in (*k.inputs, *k.outputs)}.union(inputs, outputs)
+    read = {name for k in kernels for name in k.constants}
+    return OpGraph(
+        kernels,
+        inputs,
+        outputs,
+        {name: tensors[name].n_bytes for name in sorted(named) if name in tensors},
+        sum(stored[name].n_bytes for name in read),
+        dict(Counter(k.op for k in kernels if k.kind == "other")),
+    )

@@ -1,0 +1,130 @@
+"""What the speed of a kernel depends on, as numbers that a learned correction reads."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.cost.graph import Geometry, Kernel
+
+_NONE = Geometry(1, 1)
+# A network that fits a cache stays there between runs; of what a larger one touches, a growing share does not. Which
+# cache matters how much is left to the fit.
+_CACHES_BYTES = (2.0**20, 2.0**22)
+TERMS = (
+    "macs",
+    "input_bytes",
+    "output_bytes",
+    "weight_bytes",
+    "weight_bytes_beyond_1_mib",
+    "weight_bytes_beyond_4_mib",
+    "output_bytes_beyond_1_mib",
+    "output_bytes_beyond_4_mib",
+    "elements",
+    "window_positions",
+    "output_rows",
+    "kernels",
+)
+"""What an operator's formula multiplies with its coefficients (ms each)."""
+FEATURES = (
+    "log_macs",
+    "log_input_bytes",
+    "log_output_bytes",
+    "log_weight_bytes",
+    "log_weight_bytes_beyond_1_mib",
+    "log_weight_bytes_beyond_4_mib",
+    "log_elements",
+    "log_in_channels",
+    "log_out_channels",
+    "log_group_channels",
+    "log_groups",
+    "log_in_height",
+    "log_in_width",
+    "log_out_height",
+    "log_out_width",
+    "log_positions",
+    "log_macs_an_element",
+    "log_macs_a_byte",
+    "log_formula",
+    "window_height",
+    "window_width",
+    "stride_height",
+    "stride_width",
+    "in_channels_mod_16",
+    "out_channels_mod_16",
+    "out_width_mod_8",
+    "positions_mod_16",
+    "n_inputs",
+    "n_constants",
+    "share_beyond_1_mib",
+    "share_beyond_4_mib",
+)
+"""What trees see of a kernel besides its operator."""
+_RAW = 18
+
+
+def formula_terms(kernels: Sequence[Kernel]) -> NDArray[np.float64]:
+    """Returns the terms of the operators' formulas, `(n_kernels, len(TERMS))`.
+
+    Args:
+        kernels: All kernels of one network: what else it holds decides what stays in the caches.
+    """
+    raw = _raw(kernels)
+    macs, read, written, weights, elements = raw.T[:5]
+    h_out, w_out, h_window, w_window = raw.T[10:14]
+    window_positions = h_out * w_out * h_window * w_window
+    beyond = _shares_beyond(raw)
+    columns = [macs, read, written, weights, *(weights * s for s in beyond), *(written * s for s in beyond)]
+    columns += [elements, window_positions, h_out, np.ones(len(kernels))]
+    return np.stack(columns, axis=1)
+
+
+def kernel_features(kernels: Sequence[Kernel], by_formula_ms: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Returns the trees' features, `(n_kernels, len(FEATURES))`.
+
+    Args:
+        kernels: All kernels of one network.
+        by_formula_ms: Their times by the formulas, `(n_kernels,)`.
+    """
+    raw = _raw(kernels)
+    macs, read, written, weights, elements, c_in, c_out, groups, h_in, w_in, h_out, w_out = raw.T[:12]
+    positions = h_out * w_out
+    beyond = _shares_beyond(raw)
+    logs = [
+        macs,
+        read,
+        written,
+        weights,
+        weights * beyond[0],
+        weights * beyond[1],
+        elements,
+        c_in,
+        c_out,
+        c_in / groups,
+        groups,
+    ]
+    logs += [h_in, w_in, h_out, w_out, positions, macs / np.maximum(elements, 1)]
+    logs += [macs / np.maximum(read + written + weights, 1)]
+    columns = [np.log2(1 + column) for column in logs] + [np.log2(np.maximum(by_formula_ms, 1e-6))]
+    columns += [*raw.T[12:16], c_in % 16, c_out % 16, w_out % 8, positions % 16, *raw.T[16:18]]
+    columns += [np.full(len(kernels), share) for share in beyond]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _shares_beyond(raw: NDArray[np.float64]) -> list[float]:
+    """For each cache, the share of what the network touches that does not fit: its weights and the largest step."""
+    touched = float(raw[:, 3].sum() + (raw[:, 1] + raw[:, 2]).max(initial=0))
+    return [max(0.0, 1 - cache / max(touched, 1)) for cache in _CACHES_BYTES]
+
+
+def _raw(kernels: Sequence[Kernel]) -> NDArray[np.float64]:
+    return np.array([_row(kernel) for kernel in kernels], np.float64).reshape(len(kernels), _RAW)
+
+
+def _row(kernel: Kernel) -> tuple[float, ...]:
+    g = kernel.geometry or _NONE
+    return (
+        *(kernel.macs, kernel.input_bytes, kernel.output_bytes, kernel.weight_bytes, kernel.elements),
+        *(g.in_channels, g.out_channels, max(g.groups, 1), *g.in_size, *g.out_size, *g.window, *g.stride),
+        *(len(kernel.inputs), len(kernel.constants)),
+    )

@@ -1,0 +1,167 @@
+"""`paredown-profile`: measures this machine's onnxruntime, and writes a device profile that predicts other networks."""
+
+import argparse
+import platform
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from evaluators.cost.latency import pinned
+from evaluators.devices import DType
+from evaluators.profile.calm import Anchor
+from evaluators.profile.forms import quantized, random_form
+from evaluators.profile.measure import Effort, Sample, measured, open_anchor
+from evaluators.profile.networks import random_network
+from spaces.artifact import Artifact
+from spaces.errors import ConfigError, ParedownError, StageError
+
+OK, USAGE, INTERRUPTED = 0, 2, 130
+DTYPES: tuple[DType, ...] = ("float32", "int8")
+_INT8_SHARE = 0.55
+_LEARNING_SHARE = 0.2  # of the time; the rest is measuring
+LEAST_NETWORKS = 20
+
+
+def main() -> None:
+    """Runs `paredown-profile` and exits with its status."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs the command line and returns its exit status.
+
+    Returns:
+        0: both files are written; 2: an option is wrong or a file cannot be written; 130: Ctrl-C, nothing is written.
+    """
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        _profile(_options(arguments), console)
+    except KeyboardInterrupt:
+        errors.print("paredown-profile: interrupted; nothing was written")
+        return INTERRUPTED
+    except (ParedownError, OSError) as error:
+        errors.print(f"paredown-profile: {error}", markup=False)
+        return USAGE
+    return OK
+
+
+def networks(
+    random: np.random.Generator, dtypes: Sequence[str], most: int | None = None
+) -> Iterator[Artifact]:
+    """Yields random networks, float and quantized as `dtypes` has it."""
+    n = 0
+    while most is None or n < most:
+        artifact = random_network(random)
+        if "float32" not in dtypes or ("int8" in dtypes and random.random() < _INT8_SHARE):
+            try:
+                artifact = quantized(artifact, random_form(random), random)
+            except StageError:  # nothing in it can be quantized
+                continue
+        n += 1
+        yield artifact
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Argparse prints the usage and exits; here a mistake is one line, told where all others are."""
+        raise ConfigError(f"{message} (paredown-profile --help lists the options)")
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="paredown-profile", description=__doc__)
+    add = parser.add_argument
+    add("--name", required=True, help="name of the device, as in device=NAME")
+    add(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="folder that paredown --config-dir will be told",
+    )
+    add("--minutes", type=float, default=5.0, help="time for all (default: 5)")
+    add("--threads", type=int, default=1, help="onnxruntime's threads within an operator (default: 1)")
+    add("--dtypes", default=",".join(DTYPES), help=f"of {','.join(DTYPES)} (default: all)")
+    add("--seed", type=int, default=0, help="seed of the random networks (default: 0)")
+    add("--networks", type=int, default=None, help="most networks to time (default: what fits the time)")
+    options = parser.parse_args(arguments)
+    _check(options)
+    return options
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", options.name):
+        raise ConfigError(f"--name must be letters, digits and _, the first a letter, not {options.name!r}")
+    if not 0.02 <= options.minutes <= 600:
+        raise ConfigError(f"--minutes must lie between 0.02 and 600, not {options.minutes:g}")
+    if not 1 <= options.threads <= 1024:
+        raise ConfigError(f"--threads must lie between 1 and 1024, not {options.threads}")
+    if options.seed < 0:
+        raise ConfigError(f"--seed must not be negative, but is {options.seed}")
+    if options.networks is not None and options.networks < LEAST_NETWORKS:
+        raise ConfigError(f"--networks must be at least {LEAST_NETWORKS}, not {options.networks}")
+    options.dtypes = tuple(options.dtypes.split(","))
+    wrong = [dtype for dtype in options.dtypes if dtype not in DTYPES]
+    if wrong:
+        raise ConfigError(f"--dtypes must be of {', '.join(DTYPES)}, separated by commas, not {wrong[0]!r}")
+    place = options.out.expanduser()
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"--out must be a folder, but {place} is a file")
+
+
+def _profile(options: argparse.Namespace, console: Console) -> None:
+    from evaluators.profile.report import summary
+    from evaluators.profile.result import profile_of
+
+    started = time.monotonic()
+    seconds = 60 * options.minutes
+    with pinned(options.threads) as cores:
+        anchor = open_anchor(options.threads)
+        samples = _measure(options, anchor, seconds * (1 - _LEARNING_SHARE), console)
+    if len(samples) < LEAST_NETWORKS:
+        raise ConfigError(
+            f"--minutes {options.minutes:g} sufficed for {len(samples)} networks only; at least {LEAST_NETWORKS} are needed"
+        )
+    with console.status("learning"):
+        profile = profile_of(options.name, samples, anchor, options.threads, options.seed)
+    command = f" --threads {options.threads}" if options.threads > 1 else ""
+    minutes = (time.monotonic() - started) / 60
+    paths = profile.write(options.out, command, time.strftime("%Y-%m-%d"), minutes)
+    console.print(summary(profile, cores))
+    console.print(
+        f"{paths[0]}\n{paths[1]}\nUse it: paredown --config-dir {options.out} device={options.name}"
+    )
+
+
+def _measure(options: argparse.Namespace, anchor: Anchor, seconds: float, console: Console) -> list[Sample]:
+    drawn = networks(np.random.default_rng(options.seed), options.dtypes, options.networks)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    samples: list[Sample] = []
+    started = time.monotonic()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("timing random networks", total=seconds)
+        effort = Effort() if seconds > 60 else Effort(2, 500, 500)
+        for sample in measured(drawn, anchor, options.threads, seconds, effort):
+            samples.append(sample)
+            told = f"{len(samples)} networks, the machine calm {anchor.calm_share:.0%} of the time"
+            progress.update(task, completed=time.monotonic() - started, description=told)
+    return samples
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Writing a profile: the device's YAML and the correction beside it, both whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluators.cost.residual.kernel import KernelResidual
+from evaluators.device_config import device_from_config
+from evaluators.devices import Device
+from spaces.cache import write_atomic
+
+_HEAD = """\
+# @package device
+# paredown --config-dir {folder} device={name}
+# Measured by paredown-profile{options} on {when}: {n_networks} random networks ({n_kernels} kernels) in {minutes:.1f} minutes.
+# {calm}
+# The figures are for reading and comparing; what predicts latency is the correction in the residual file upon them.
+"""
+
+
+def write_profile(
+    folder: Path,
+    device: Device,
+    residual: KernelResidual,
+    sources: Mapping[str, str],
+    notes: Mapping[str, Any],
+) -> tuple[Path, Path]:
+    """Writes `folder/device/<name>.yaml` and `<name>.residual.json` beside it; returns both paths.
+
+    Args:
+        folder: What `paredown --config-dir` will be told.
+        device: The figures; their `residual` is set here.
+        residual: The correction.
+        sources: Figure to what it was measured by.
+        notes: What the first lines of the YAML tell: `options`, `when`, `n_networks`, `n_kernels`, `minutes`, `calm`.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    place = folder.expanduser().resolve() / "device"
+    json_file, yaml_file = place / f"{device.name}.residual.json", place / f"{device.name}.yaml"
+    head = _HEAD.format(folder=folder, name=device.name, **notes)
+    text = head + _yaml({device.name: _section(device, json_file, sources)})
+    # The YAML goes last: it is the one that makes the profile known.
+    write_atomic(json_file, json.dumps(residual.to_json(), separators=(",", ":")).encode())
+    write_atomic(yaml_file, text.encode())
+    return yaml_file, json_file
+
+
+def _section(device: Device, residual: Path, sources: Mapping[str, str]) -> dict[str, Any]:
+    section = {
+        "description": device.description,
+        "runtime": device.runtime,
+        "macs_per_s": {dtype: dict(rates) for dtype, rates in device.macs_per_s.items()},
+        "memory_bandwidth_bytes_per_s": device.memory_bandwidth_bytes_per_s,
+        "kernel_overhead_us": dict(device.kernel_overhead_us),
+        "run_overhead_us": device.run_overhead_us,
+        "fusion": device.fusion,
+        "bound": device.bound,
+        "residual": str(residual),
+        "error": dict(device.error),
+        "sources": {figure: {"measured": text} for figure, text in sources.items()},
+    }
+    device_from_config(device.name, section, f"device.{device.name}")  # what is written can be read
+    return section
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    import yaml
+
+    return str(yaml.dump(content, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110))
+
+
+def _dumper() -> Any:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Writes 5.9e+10 with its sign and point, without which YAML 1.1 reads text."""
+
+    def number(dumper: Any, value: float) -> Any:
+        text = f"{value:.4g}"
+        mantissa, _, exponent = text.partition("e")
+        mantissa += "" if "." in mantissa else ".0"
+        return dumper.represent_scalar(
+            "tag:yaml.org,2002:float", f"{mantissa}e{exponent}" if exponent else mantissa
+        )
+
+    Dumper.add_representer(float, number)
+    return Dumper

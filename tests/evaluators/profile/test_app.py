@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from evaluators.cost.graph.runtime_graph import runtime_graph
+from evaluators.cost.roofline import roofline
+from evaluators.device_config import devices_from_config
+from evaluators.profile import app
+from evaluators.profile.app import INTERRUPTED, OK, USAGE, run_command
+from evaluators.testing import tiny_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("profile")
+    options = ["--name", "my_laptop", "--out", str(place), "--minutes", "0.5", "--networks", "24"]
+    assert run_command(options) == OK
+    return place
+
+
+def test_writes_a_device_that_the_config_reads(folder):
+    text = (folder / "device/my_laptop.yaml").read_text()
+    assert text.startswith("# @package device\n# paredown --config-dir ")
+    device = devices_from_config(yaml.safe_load(text))["my_laptop"]
+    assert device.runtime.startswith("onnxruntime 1.")
+    assert (device.fusion, device.bound, device.measured) == ("onnxruntime", "sum", False)
+    assert {"float32", "int8"} <= set(device.macs_per_s)
+    assert device.error["latency_ms"] > 0
+    assert {source.tag for source in device.sources.values()} == {"measured"}
+    assert sorted(p.name for p in (folder / "device").iterdir()) == [
+        "my_laptop.residual.json",
+        "my_laptop.yaml",
+    ]
+
+
+def test_the_device_predicts_networks_that_it_never_saw(folder):
+    profile = yaml.safe_load((folder / "device/my_laptop.yaml").read_text())
+    device = devices_from_config(profile)["my_laptop"]
+    for artifact in (tiny_model(), tiny_model(weight_bits=8)):
+        modelled = roofline(runtime_graph(artifact), device)
+        assert np.isfinite(modelled.latency_ms)
+        assert modelled.latency_ms > device.run_overhead_us / 1e3
+        assert (modelled.kernel_ms > 0).all()
+
+
+def test_the_application_composes_it(folder):
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module(version_base="1.3", config_module="conf"):
+        from search.config import register_schema
+
+        register_schema()
+        config = compose(
+            "config", overrides=[f"hydra.searchpath=[file://{folder}]", "device=my_laptop", "tracker=none"]
+        )
+    assert list(config.device) == ["my_laptop"]
+    assert json.loads(Path(config.device.my_laptop.residual).read_text())["kind"] == "kernel"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--name", "my laptop"], "--name"),
+        (["--minutes", "0"], "--minutes"),
+        (["--minutes", "nan"], "--minutes"),
+        (["--minutes", "soon"], "--minutes"),
+        (["--threads", "0"], "--threads"),
+        (["--dtypes", "float32,int9"], "int9"),
+        (["--dtypes", ""], "--dtypes"),
+        (["--seed", "-1"], "--seed"),
+        (["--networks", "3"], "--networks"),
+        (["--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, capsys, options, told):
+    given = ["--name", "ok", "--out", str(tmp_path / "new"), *options]
+    assert run_command(given) == USAGE
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert len(printed.strip().splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_missing_options_and_a_file_in_the_way_are_told(tmp_path, capsys):
+    assert run_command([]) == USAGE
+    assert "--name" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert run_command(["--name", "a", "--out", str(tmp_path / "file")]) == USAGE
+    assert "folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "_measure", interrupted)
+    assert run_command(["--name", "a", "--out", str(tmp_path / "new")]) == INTERRUPTED
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
