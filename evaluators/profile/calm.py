@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TOLERANCE = 1.08  # over the calm level
-_CALM_SHARE = 0.03  # the calm level is that of the fastest moments, but not of a lucky few
+_CALM_SHARE = 0.02  # the calm level is that of the fastest moments, but not of a lucky few
 _HISTORY = 50000
 _LEAST_HISTORY = 200
+_UPDATE = 50  # looks
 
 
 class Anchor:
@@ -27,20 +28,20 @@ class Anchor:
     def __init__(self, run: Callable[[], object]) -> None:
         self._run = run
         self.history_us: list[float] = []
+        self._fastest_us: list[float] = []
+        self.level_us = float("inf")
         while len(self.history_us) < _LEAST_HISTORY:
             self.is_calm()
 
     def is_calm(self) -> bool:
         """Times the anchor twice, and says whether the machine is in the fastest state that it visits regularly."""
-        best = min(times_us(self._run, 2))
-        self.history_us.append(best)
-        return bool(best <= _TOLERANCE * self.level_us)
-
-    @property
-    def level_us(self) -> float:
-        """Time of the anchor in calm moments."""
-        recent = self.history_us[-_HISTORY:]
-        return float(np.partition(recent, int(_CALM_SHARE * len(recent)))[int(_CALM_SHARE * len(recent))])
+        faster, slower = sorted(times_us(self._run, 2))
+        self.history_us.append(slower)
+        self._fastest_us.append(faster)
+        if len(self.history_us) % _UPDATE == 0:
+            recent = np.array(self._fastest_us[-_HISTORY:])
+            self.level_us = float(np.quantile(recent, _CALM_SHARE))  # time of the anchor in calm moments
+        return bool(slower <= _TOLERANCE * self.level_us)
 
     @property
     def calm_share(self) -> float:

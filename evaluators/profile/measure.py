@@ -19,18 +19,21 @@ from spaces.artifact import Artifact
 from spaces.errors import EvaluationError
 
 _PIECE_US = 1000.0  # runs between two looks at the anchor: calm moments can be as short as this
-_PIECES = 6  # a visit
+_PIECES = 6  # a visit, at most
+_LOOKS = 16  # a visit, at most
 _WARM_UP = 2  # runs, after another network had the caches
 _AT_ONCE = 12  # networks that take turns
-_MOST_VISITS = 4  # in multiples of those that a machine without disturbances needs
-_SMALLER_HALF = 0.35  # quantile of the runs that counts: disturbances only ever add time
+_PATIENCE = 40  # visits of a network; then it is timed as the machine is
+# What slips through the looks at the anchor only ever adds time, so the faster runs count.
+_COUNTED_QUANTILE = 0.15
+_COUNTED_SHARE = 0.4
 
 
 @dataclass(frozen=True)
 class Effort:
     """How much of each network is timed: so many runs, and so long altogether, plain and profiled."""
 
-    runs: int = 6
+    runs: int = 8
     plain_us: float = 3000.0
     profiled_us: float = 3000.0
 
@@ -83,7 +86,7 @@ def measured(
     subjects = _subjects(networks, threads, effort)
     more = True
     with ExitStack() as stack:
-        stack.callback(lambda: [subject.close() for subject in active])
+        stack.callback(_close_all, active)
         while (more or active) and monotonic() < end:
             if more and (len(active) < _AT_ONCE // 2 or (len(active) < _AT_ONCE and not anchor.is_calm())):
                 prepared = next(subjects, None)
@@ -95,6 +98,11 @@ def measured(
                 if subject.is_done:
                     active.remove(subject)
                     yield subject.finish()
+
+
+def _close_all(subjects: list["_Subject"]) -> None:
+    for subject in subjects:
+        subject.close()
 
 
 def _subjects(networks: Iterator[Artifact], threads: int, effort: Effort) -> "Iterator[_Subject]":
@@ -112,38 +120,50 @@ def _subjects(networks: Iterator[Artifact], threads: int, effort: Effort) -> "It
 
 @dataclass
 class _Track:
-    """Single runs of one session, in order."""
+    """Single runs of one session.
+
+    Attributes:
+        run: Runs the session.
+        least_runs: Runs that are wanted.
+        least_us: Time that is wanted, all counted runs together.
+        n_runs: Runs so far.
+        counted: Number of the run (the profiler numbers them, too) to its time in us.
+        lowered: Whether some runs count that were not between two calm looks at the anchor.
+    """
 
     run: Callable[[], object]
     least_runs: int
     least_us: float
     n_runs: int = 0
-    calm: dict[int, float] = field(default_factory=dict)  # number of the run to its time in us
-    all: dict[int, float] = field(default_factory=dict)
+    counted: dict[int, float] = field(default_factory=dict)
+    lowered: bool = False
 
     @property
     def lack(self) -> float:
         """Share of the wanted runs and time that is not there yet, at most 1."""
-        runs = len(self.calm) / self.least_runs
-        return max(0.0, 1 - min(runs, sum(self.calm.values()) / self.least_us))
+        runs = len(self.counted) / self.least_runs
+        return max(0.0, 1 - min(runs, sum(self.counted.values()) / self.least_us))
 
-    def visit(self, anchor: Anchor) -> None:
-        """Times some pieces; of those between two calm looks at the anchor, the runs count as calm."""
+    def visit(self, anchor: Anchor, patient: bool) -> None:
+        """Times some pieces between two calm looks at the anchor; at any looks if there is no more patience."""
         for _ in range(_WARM_UP):
-            times = self._timed(1)
-        n = int(np.clip(_PIECE_US / times[0], 1, 20))
-        calm = anchor.is_calm()
-        for _ in range(_PIECES):
-            first = self.n_runs
-            runs = dict(enumerate(self._timed(n), first))
-            self.all |= runs
+            (once,) = self._timed(1).values()
+        n = int(np.clip(_PIECE_US / once, 1, 20))
+        calm, pieces = anchor.is_calm(), 0
+        for _ in range(_LOOKS):
+            if pieces == _PIECES:
+                break
+            runs = self._timed(n) if calm or not patient else {}
+            pieces += bool(runs)
             before, calm = calm, anchor.is_calm()
-            if before and calm:
-                self.calm |= runs
+            if (before and calm) or not patient:
+                self.counted |= runs
+                self.lowered |= not patient
 
-    def _timed(self, n: int) -> list[float]:
+    def _timed(self, n: int) -> dict[int, float]:
+        first = self.n_runs
         self.n_runs += n
-        return [float(t) for t in times_us(self.run, n, warm_up=0)]
+        return {first + i: float(t) for i, t in enumerate(times_us(self.run, n, warm_up=0))}
 
 
 class _Subject:
@@ -155,9 +175,9 @@ class _Subject:
             self._probe = Probe(artifact, Path(self._folder.name), threads)
             self._plain = _Track(runner(artifact, threads), effort.runs, effort.plain_us)
             self._profiled = _Track(self._probe.run, effort.runs, effort.profiled_us)
-            for track in (self._plain, self._profiled):
-                track.run()
-            self._profiled.n_runs = 1  # the profile counts it
+            self._plain.run()
+            self._profiled.run()
+            self._profiled.n_runs = 1  # the profile has it
         except EvaluationError:
             self.close()
             raise
@@ -165,33 +185,27 @@ class _Subject:
 
     def visit(self, anchor: Anchor) -> None:
         """Times the session that lacks more."""
-        max((self._plain, self._profiled), key=lambda track: track.lack).visit(anchor)
+        track = max((self._plain, self._profiled), key=lambda track: track.lack)
+        track.visit(anchor, patient=self.visits < _PATIENCE)
         self.visits += 1
 
     @property
     def is_done(self) -> bool:
-        """Whether there is enough, or no more hope of calm."""
-        tracks = (self._plain, self._profiled)
-        enough = not any(track.lack for track in tracks)
-        return enough or (
-            all(len(track.all) >= _MOST_VISITS * track.least_runs for track in tracks)
-            and all(sum(track.all.values()) >= _MOST_VISITS * track.least_us for track in tracks)
-            and self.visits >= 2 * _MOST_VISITS
-        )
+        """Whether both sessions were timed enough."""
+        return not self._plain.lack and not self._profiled.lack
 
     def finish(self) -> Sample:
         """Reads the profile and sums up."""
         profiled = self._probe.finish()
         self.close()
-        calm = min(len(self._plain.calm), len(self._profiled.calm)) >= 2
-        plain, probed = ((t.calm if calm else t.all) for t in (self._plain, self._profiled))
-        quarter, typical, three = np.quantile(list(plain.values()), [0.25, _SMALLER_HALF, 0.75])
+        runs = list(self._plain.counted.values())
+        quarter, typical, three = np.quantile(runs, [0.25, _COUNTED_QUANTILE, 0.75])
         return Sample(
             profiled.graph,
             float(typical),
-            _typical(profiled.kernel_us[:, list(probed)]),
+            _typical(profiled.kernel_us[:, list(self._profiled.counted)]),
             float((three - quarter) / typical),
-            calm,
+            not (self._plain.lowered or self._profiled.lowered),
         )
 
     def close(self) -> None:
@@ -200,6 +214,6 @@ class _Subject:
 
 
 def _typical(kernel_us: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each kernel's faster runs: a median would stay a whole microsecond, as the profiler rounds."""
-    n_kept = -(-2 * kernel_us.shape[1] // 3)
+    """Mean of each kernel's faster runs: a quantile would stay a whole microsecond, as the profiler rounds."""
+    n_kept = max(1, round(_COUNTED_SHARE * kernel_us.shape[1]))
     return np.asarray(np.sort(kernel_us, axis=1)[:, :n_kept].mean(axis=1))

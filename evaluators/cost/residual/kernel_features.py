@@ -23,6 +23,9 @@ TERMS = (
     "elements",
     "window_positions",
     "output_rows",
+    "output_positions",
+    "unfolded_elements",
+    "macs_in_blocks_of_16",
     "kernels",
 )
 """What an operator's formula multiplies with its coefficients (ms each)."""
@@ -75,7 +78,10 @@ def formula_terms(kernels: Sequence[Kernel]) -> NDArray[np.float64]:
     window_positions = h_out * w_out * h_window * w_window
     beyond = _shares_beyond(raw)
     columns = [macs, read, written, weights, *(weights * s for s in beyond), *(written * s for s in beyond)]
-    columns += [elements, window_positions, h_out, np.ones(len(kernels))]
+    c_out, positions = raw[:, 6], h_out * w_out
+    unfolded = np.where(macs > 0, macs / np.maximum(c_out, 1), 0)  # what im2col writes
+    blocked = unfolded * np.ceil(c_out / 16) * 16
+    columns += [elements, window_positions, h_out, positions, unfolded, blocked, np.ones(len(kernels))]
     return np.stack(columns, axis=1)
 
 
