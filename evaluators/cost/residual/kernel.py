@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 Operator = tuple[str, str]  # a kernel's `op` and class
 
 LEAST_MS = 5e-5
+_MOST_FACTOR = 10.0  # between an operator's formula and the profile's figures
 _MOST_LOG = 1.5  # trees correct by at most this factor's logarithm
 
 
@@ -67,6 +68,9 @@ class KernelResidual:
             coefficients = self.formulas.get((kernel.op, kernel.kind))
             if coefficients is not None:
                 found[i] = max(float(terms[i] @ coefficients), LEAST_MS)
+        # A formula that saw few kernels can go astray far from them; the profile's own figures cannot.
+        known = kernel_ms > 0
+        found[known] = np.clip(found[known], kernel_ms[known] / _MOST_FACTOR, kernel_ms[known] * _MOST_FACTOR)
         return found
 
     def inputs(self, kernels: Sequence[Kernel], by_formula_ms: Floats) -> NDArray[np.float32]:

@@ -11,6 +11,9 @@ _NONE = Geometry(1, 1)
 # A network that fits a cache stays there between runs; of what a larger one touches, a growing share does not. Which
 # cache matters how much is left to the fit.
 _CACHES_BYTES = (2.0**20, 2.0**22)
+# Beyond these the company makes no more difference, and trees need not guess.
+_TOUCHED_BYTES = (2.0**13, 2.0**22)
+_KERNELS = 64
 TERMS = (
     "macs",
     "input_bytes",
@@ -61,6 +64,8 @@ FEATURES = (
     "n_constants",
     "share_beyond_1_mib",
     "share_beyond_4_mib",
+    "log_touched_bytes",
+    "log_kernels",
 )
 """What trees see of a kernel besides its operator."""
 _RAW = 18
@@ -113,14 +118,25 @@ def kernel_features(kernels: Sequence[Kernel], by_formula_ms: NDArray[np.float64
     logs += [macs / np.maximum(read + written + weights, 1)]
     columns = [np.log2(1 + column) for column in logs] + [np.log2(np.maximum(by_formula_ms, 1e-6))]
     columns += [*raw.T[12:16], c_in % 16, c_out % 16, w_out % 8, positions % 16, *raw.T[16:18]]
-    columns += [np.full(len(kernels), share) for share in beyond]
+    # A small kernel takes several times as long in a large network, whose code and buffers are cold by then.
+    company = (
+        *beyond,
+        np.log2(np.clip(_touched(raw), *_TOUCHED_BYTES)),
+        np.log2(min(len(kernels), _KERNELS)),
+    )
+    columns += [np.full(len(kernels), value) for value in company]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _shares_beyond(raw: NDArray[np.float64]) -> list[float]:
-    """For each cache, the share of what the network touches that does not fit: its weights and the largest step."""
-    touched = float(raw[:, 3].sum() + (raw[:, 1] + raw[:, 2]).max(initial=0))
+    """For each cache, the share of what the network touches that does not fit."""
+    touched = _touched(raw)
     return [max(0.0, 1 - cache / max(touched, 1)) for cache in _CACHES_BYTES]
+
+
+def _touched(raw: NDArray[np.float64]) -> float:
+    """Bytes that a run touches: the network's weights and its largest step."""
+    return float(raw[:, 3].sum() + (raw[:, 1] + raw[:, 2]).max(initial=0))
 
 
 def _raw(kernels: Sequence[Kernel]) -> NDArray[np.float64]:
