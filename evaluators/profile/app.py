@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evaluators.cost.latency import pinned
 from evaluators.devices import DType
-from evaluators.profile.calm import Anchor
 from evaluators.profile.forms import quantized, random_form
 from evaluators.profile.measure import Effort, Sample, measured, open_anchor
+from evaluators.profile.mood import Anchor
 from evaluators.profile.networks import random_network
 from spaces.artifact import Artifact
 from spaces.errors import ConfigError, ParedownError, StageError
@@ -145,10 +145,9 @@ def _measure(options: argparse.Namespace, anchor: Anchor, seconds: float, consol
     started = time.monotonic()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("timing random networks", total=seconds)
-        effort = Effort() if seconds > 60 else Effort(2, 500, 500)
-        for sample in measured(drawn, anchor, options.threads, seconds, effort):
+        for sample in measured(drawn, anchor, options.threads, seconds, Effort()):
             samples.append(sample)
-            told = f"{len(samples)} networks, the machine calm {anchor.calm_share:.0%} of the time"
+            told = f"{len(samples)} networks timed"
             progress.update(task, completed=time.monotonic() - started, description=told)
     return samples
 

@@ -12,30 +12,23 @@ from numpy.typing import NDArray
 
 from evaluators.cost.graph import OpGraph
 from evaluators.cost.graph.runtime_graph import Probe
-from evaluators.profile.calm import Anchor, times_us
+from evaluators.profile.mood import Anchor, times_us
 from evaluators.profile.sketch import Place, Sketch
 from evaluators.runtime import open_session, run_session
 from spaces.artifact import Artifact
 from spaces.errors import EvaluationError
 
-_PIECE_US = 1000.0  # runs between two looks at the anchor: calm moments can be as short as this
-_PIECES = 6  # a visit, at most
-_LOOKS = 16  # a visit, at most
+_PIECE_US = 1500.0  # runs between two looks at the anchor: moods can be as short as this
+_PIECES = 3  # a visit
 _WARM_UP = 2  # runs, after another network had the caches
-_AT_ONCE = 12  # networks that take turns
-_PATIENCE = 40  # visits of a network; then it is timed as the machine is
-# What slips through the looks at the anchor only ever adds time, so the faster runs count.
-_COUNTED_QUANTILE = 0.15
-_COUNTED_SHARE = 0.4
+_AT_ONCE = 16  # networks that take turns
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much of each network is timed: so many runs, and so long altogether, plain and profiled."""
+    """How often each network is visited, plain and profiled."""
 
-    runs: int = 8
-    plain_us: float = 3000.0
-    profiled_us: float = 3000.0
+    visits: int = 2
 
 
 @dataclass(frozen=True)
@@ -44,17 +37,19 @@ class Sample:
 
     Attributes:
         graph: Its kernels, as onnxruntime runs them.
-        total_us: Time of a run.
+        total_us: Median time of a run.
+        total_mood_us: The anchor's median time between these runs.
         kernel_us: Each kernel's share by onnxruntime's profiler, which adds its own time, `(n_kernels,)`.
+        kernel_mood_us: The anchor's median time between the profiled runs.
         spread: Interquartile range of single runs over `total_us`.
-        calm: Whether it was timed in calm moments.
     """
 
     graph: OpGraph
     total_us: float
+    total_mood_us: float
     kernel_us: NDArray[np.float64]
+    kernel_mood_us: float
     spread: float
-    calm: bool
 
 
 def open_anchor(threads: int) -> Anchor:
@@ -77,45 +72,43 @@ def runner(artifact: Artifact, threads: int) -> Callable[[], object]:
 def measured(
     networks: Iterator[Artifact], anchor: Anchor, threads: int, seconds: float, effort: Effort
 ) -> Iterator[Sample]:
-    """Times networks in turns until the time is over or there are no more.
-
-    Networks are prepared while the machine is disturbed, and timed while it is calm.
-    """
+    """Times networks in turns until the time is over or there are no more."""
     end = monotonic() + seconds
     active: list[_Subject] = []
-    subjects = _subjects(networks, threads, effort)
+    subjects = _subjects(networks, threads)
     more = True
     with ExitStack() as stack:
-        stack.callback(_close_all, active)
+        stack.callback(_close, active)
         while (more or active) and monotonic() < end:
-            if more and (len(active) < _AT_ONCE // 2 or (len(active) < _AT_ONCE and not anchor.is_calm())):
+            while more and len(active) < _AT_ONCE:
                 prepared = next(subjects, None)
                 active += [] if prepared is None else [prepared]
                 more = prepared is not None
-            elif active:
-                subject = min(active, key=lambda s: s.visits)
+            for subject in list(active):
                 subject.visit(anchor)
-                if subject.is_done:
+                if subject.visits >= effort.visits:
                     active.remove(subject)
                     yield subject.finish()
+                if monotonic() >= end:
+                    break
 
 
-def _close_all(subjects: list["_Subject"]) -> None:
-    for subject in subjects:
-        subject.close()
-
-
-def _subjects(networks: Iterator[Artifact], threads: int, effort: Effort) -> "Iterator[_Subject]":
+def _subjects(networks: Iterator[Artifact], threads: int) -> "Iterator[_Subject]":
     """Opens the networks; the few that this onnxruntime cannot run are left out."""
     good, bad = 0, 0
     for artifact in networks:
         try:
-            yield _Subject(artifact, threads, effort)
+            yield _Subject(artifact, threads)
             good += 1
         except EvaluationError:
             bad += 1
             if bad > 10 + good:
                 raise
+
+
+def _close(subjects: "list[_Subject]") -> None:
+    for subject in subjects:
+        subject.close()
 
 
 @dataclass
@@ -124,41 +117,25 @@ class _Track:
 
     Attributes:
         run: Runs the session.
-        least_runs: Runs that are wanted.
-        least_us: Time that is wanted, all counted runs together.
         n_runs: Runs so far.
         counted: Number of the run (the profiler numbers them, too) to its time in us.
-        lowered: Whether some runs count that were not between two calm looks at the anchor.
+        looks_us: The anchor's time between them.
     """
 
     run: Callable[[], object]
-    least_runs: int
-    least_us: float
     n_runs: int = 0
     counted: dict[int, float] = field(default_factory=dict)
-    lowered: bool = False
+    looks_us: list[float] = field(default_factory=list)
 
-    @property
-    def lack(self) -> float:
-        """Share of the wanted runs and time that is not there yet, at most 1."""
-        runs = len(self.counted) / self.least_runs
-        return max(0.0, 1 - min(runs, sum(self.counted.values()) / self.least_us))
-
-    def visit(self, anchor: Anchor, patient: bool) -> None:
-        """Times some pieces between two calm looks at the anchor; at any looks if there is no more patience."""
+    def visit(self, anchor: Anchor) -> None:
+        """Times some pieces with a look at the anchor between every two."""
         for _ in range(_WARM_UP):
             (once,) = self._timed(1).values()
         n = int(np.clip(_PIECE_US / once, 1, 20))
-        calm, pieces = anchor.is_calm(), 0
-        for _ in range(_LOOKS):
-            if pieces == _PIECES:
-                break
-            runs = self._timed(n) if calm or not patient else {}
-            pieces += bool(runs)
-            before, calm = calm, anchor.is_calm()
-            if (before and calm) or not patient:
-                self.counted |= runs
-                self.lowered |= not patient
+        self.looks_us.append(anchor.look_us())
+        for _ in range(_PIECES):
+            self.counted |= self._timed(n)
+            self.looks_us.append(anchor.look_us())
 
     def _timed(self, n: int) -> dict[int, float]:
         first = self.n_runs
@@ -169,12 +146,12 @@ class _Track:
 class _Subject:
     """A network that is being timed."""
 
-    def __init__(self, artifact: Artifact, threads: int, effort: Effort) -> None:
+    def __init__(self, artifact: Artifact, threads: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="paredown-")
         try:
             self._probe = Probe(artifact, Path(self._folder.name), threads)
-            self._plain = _Track(runner(artifact, threads), effort.runs, effort.plain_us)
-            self._profiled = _Track(self._probe.run, effort.runs, effort.profiled_us)
+            self._plain = _Track(runner(artifact, threads))
+            self._profiled = _Track(self._probe.run)
             self._plain.run()
             self._profiled.run()
             self._profiled.n_runs = 1  # the profile has it
@@ -184,28 +161,23 @@ class _Subject:
         self.visits = 0
 
     def visit(self, anchor: Anchor) -> None:
-        """Times the session that lacks more."""
-        track = max((self._plain, self._profiled), key=lambda track: track.lack)
-        track.visit(anchor, patient=self.visits < _PATIENCE)
+        """Times both sessions."""
+        self._plain.visit(anchor)
+        self._profiled.visit(anchor)
         self.visits += 1
-
-    @property
-    def is_done(self) -> bool:
-        """Whether both sessions were timed enough."""
-        return not self._plain.lack and not self._profiled.lack
 
     def finish(self) -> Sample:
         """Reads the profile and sums up."""
         profiled = self._probe.finish()
         self.close()
-        runs = list(self._plain.counted.values())
-        quarter, typical, three = np.quantile(runs, [0.25, _COUNTED_QUANTILE, 0.75])
+        quarter, median, three = np.quantile(list(self._plain.counted.values()), [0.25, 0.5, 0.75])
         return Sample(
             profiled.graph,
-            float(typical),
-            _typical(profiled.kernel_us[:, list(self._profiled.counted)]),
-            float((three - quarter) / typical),
-            not (self._plain.lowered or self._profiled.lowered),
+            float(median),
+            float(np.median(self._plain.looks_us)),
+            _middle(profiled.kernel_us[:, list(self._profiled.counted)]),
+            float(np.median(self._profiled.looks_us)),
+            float((three - quarter) / median),
         )
 
     def close(self) -> None:
@@ -213,7 +185,7 @@ class _Subject:
         self._folder.cleanup()
 
 
-def _typical(kernel_us: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each kernel's faster runs: a quantile would stay a whole microsecond, as the profiler rounds."""
-    n_kept = max(1, round(_COUNTED_SHARE * kernel_us.shape[1]))
-    return np.asarray(np.sort(kernel_us, axis=1)[:, :n_kept].mean(axis=1))
+def _middle(kernel_us: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the middle half of each kernel's runs: a median would stay a whole microsecond, as the profiler rounds."""
+    n = kernel_us.shape[1]
+    return np.asarray(np.sort(kernel_us, axis=1)[:, n // 4 : n - n // 4].mean(axis=1))

@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 from evaluators.cost.residual.kernel import KernelResidual
 from evaluators.cost.roofline import roofline
 from evaluators.devices import Device
-from evaluators.profile.calm import Anchor
 from evaluators.profile.figures import fit_figures
 from evaluators.profile.files import write_profile
 from evaluators.profile.labels import labels_of
 from evaluators.profile.learn import Timed, fit_residual
 from evaluators.profile.measure import Sample
+from evaluators.profile.mood import Anchor
 
 Floats = NDArray[np.float64]
 
 _FOLDS = 3
-_LEAST_CALM = 100  # networks; with fewer, disturbed ones count too
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Profile:
         network_errors: Signed relative errors of held-out networks, `(n_networks,)`.
         class_errors: Kernel class and dtype to the median relative error of held-out kernels, with figures alone and
             corrected, and the number of kernels.
-        calm: What to tell about the machine's mood.
+        mood: What to tell about the machine's mood.
     """
 
     device: Device
@@ -45,7 +44,7 @@ class Profile:
     kernels: int
     network_errors: Floats
     class_errors: Mapping[tuple[str, str], tuple[float, float, int]]
-    calm: str
+    mood: str
 
     def write(self, folder: Path, options: str, when: str, minutes: float) -> tuple[Path, Path]:
         """Writes the YAML and the JSON file, and returns their paths."""
@@ -59,7 +58,7 @@ class Profile:
             "n_networks": self.samples,
             "n_kernels": self.kernels,
             "minutes": minutes,
-            "calm": self.calm,
+            "mood": self.mood,
         }
         return write_profile(folder, self.device, self.residual, sources, notes)
 
@@ -70,10 +69,11 @@ def profile_of(name: str, samples: Sequence[Sample], anchor: Anchor, threads: in
 
     from evaluators.profile.app import cpu_name
 
-    calm = [sample for sample in samples if sample.calm]
-    used = calm if len(calm) >= _LEAST_CALM else list(samples)
-    labels = labels_of(used)
-    timed = [Timed(s.graph, us, s.total_us) for s, us in zip(used, labels.kernel_us, strict=True)]
+    labels = labels_of(samples, anchor.typical_us)
+    timed = [
+        Timed(s.graph, us, float(total))
+        for s, us, total in zip(samples, labels.kernel_us, labels.total_us, strict=True)
+    ]
     runtime = f"onnxruntime {onnxruntime.__version__}, CPU, {threads} thread{'s' * (threads > 1)}"
     kernels = [k for network in timed for k in network.graph.kernels]
     times = np.concatenate(labels.kernel_us)
@@ -81,15 +81,16 @@ def profile_of(name: str, samples: Sequence[Sample], anchor: Anchor, threads: in
     errors, by_class = _cross_validate(timed, device, seed)
     device = replace(device, error={"latency_ms": float(f"{np.quantile(np.abs(errors), 0.8):.2g}")})
     residual = fit_residual(timed, device, seed)
-    return Profile(device, residual, len(timed), len(kernels), errors, by_class, _mood(anchor, used))
+    return Profile(device, residual, len(timed), len(kernels), errors, by_class, _mood(anchor, samples))
 
 
-def _mood(anchor: Anchor, used: Sequence[Sample]) -> str:
-    spread = float(np.median([sample.spread for sample in used]))
-    text = f"The machine was calm {anchor.calm_share:.0%} of the time"
-    if anchor.calm_share < 0.98:
-        text += f" and {anchor.disturbed_factor:.2f}x slower otherwise; only calm moments count"
-    return f"{text}. Repeated timings of a network spread by {spread:.1%}."
+def _mood(anchor: Anchor, samples: Sequence[Sample]) -> str:
+    spread = float(np.median([sample.spread for sample in samples]))
+    slower = anchor.typical_us / anchor.calm_us
+    return (
+        f"An anchor network took {anchor.typical_us:.1f} us at the median, to which all times are brought, "
+        f"{slower:.2f}x its calm time (calm: {anchor.calm_share:.0%} of the moments). Repeated runs spread by {spread:.1%}."
+    )
 
 
 def _cross_validate(

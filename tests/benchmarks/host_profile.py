@@ -6,10 +6,9 @@ Run from the root of the repository, with nothing else running::
     python tests/benchmarks/host_profile.py --data ../shared/data --profile DIR/device/NAME.yaml
 
 Every network is timed in float and as the quantize stage's int8 file at batch 1, in rounds in which all take turns; its
-latency is the median over all rounds, the first run of each turn left out. `--calm` counts only turns between two of
-which an anchor network ran at its usual speed: on a machine that is shared with others the rest says nothing about the
-model. Beside the prediction stand a MAC count with the best scale (fitted to these very networks) and the profile's
-figures without the learned correction.
+latency is the median over all rounds, the first run of each turn left out. Beside the prediction stand a MAC count with
+the best scale (fitted to these very networks) and the profile's figures without the learned correction. How fast an
+anchor network ran at the median while profiling is in the profile's first lines; that of the measurement is printed.
 """
 
 import argparse
@@ -30,8 +29,8 @@ from evaluators.cost.graph.runtime_graph import runtime_graph
 from evaluators.cost.latency import pinned
 from evaluators.cost.roofline import roofline
 from evaluators.device_config import device_from_config
-from evaluators.profile.calm import times_us
 from evaluators.profile.measure import open_anchor, runner
+from evaluators.profile.mood import Anchor, times_us
 from evaluators.testing import RandomSplit
 from spaces.artifact import Artifact, InputSpec
 from spaces.cache import Cache
@@ -101,26 +100,19 @@ def networks(data: Path) -> Iterator[Network]:
         yield Network(name, "int8", quantize.apply(exported, values, context))
 
 
-def time_in_turns(found: list[Network], rounds: int, only_calm: bool, threads: int) -> float:
-    """Times all networks in every round; returns the share of calm turns."""
+def time_in_turns(found: list[Network], rounds: int, threads: int) -> Anchor:
+    """Times all networks in every round; returns the anchor that was looked at between them."""
     with pinned(threads):
         anchor = open_anchor(threads)
         runs = [runner(network.artifact, threads) for network in found]
         once = [float(np.median(times_us(run, 3))) for run in runs]
         random = np.random.default_rng(0)
-        for turn in range(rounds * (8 if only_calm else 1)):
-            lacking = [
-                i for i in random.permutation(len(found)) if not only_calm or len(found[i].blocks_us) < rounds
-            ]
-            if not lacking:
-                break
-            print(f"\rround {turn + 1}, {len(lacking)} networks  ", end="", file=sys.stderr)
-            for i in lacking:
-                calm = anchor.is_calm()
-                times = times_us(runs[i], int(np.clip(BLOCK_US / once[i], 3, 60)))
-                if (anchor.is_calm() and calm) or not only_calm:
-                    found[i].blocks_us.append(times)
-    return anchor.calm_share
+        for turn in range(rounds):
+            print(f"\rround {turn + 1} of {rounds}  ", end="", file=sys.stderr)
+            for i in random.permutation(len(found)):
+                anchor.look_us()
+                found[i].blocks_us.append(times_us(runs[i], int(np.clip(BLOCK_US / once[i], 3, 60))))
+    return anchor
 
 
 def figures(name: str, predicted: np.ndarray, measured: np.ndarray) -> str:
@@ -140,7 +132,6 @@ def main() -> None:
     parser.add_argument("--minutes", default="5")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--calm", action="store_true")
     parser.add_argument("--csv", type=Path)
     arguments = parser.parse_args()
     profile = arguments.profile
@@ -152,12 +143,11 @@ def main() -> None:
     ((name, section),) = yaml.safe_load(profile.read_text()).items()
     device = device_from_config(name, section, str(profile))
     found = list(networks(arguments.data))
-    calm_share = time_in_turns(found, arguments.rounds, arguments.calm, 1)
-    found = [network for network in found if network.blocks_us]
-    report(found, device, calm_share, arguments.csv)
+    anchor = time_in_turns(found, arguments.rounds, 1)
+    report(found, device, anchor, arguments.csv)
 
 
-def report(found: list[Network], device, calm_share: float, file: Path | None) -> None:
+def report(found: list[Network], device, anchor: Anchor, file: Path | None) -> None:
     """Prints every network and the summary; writes the rows."""
     graphs: list[OpGraph] = [runtime_graph(network.artifact) for network in found]
     measured = np.array([network.latency_us for network in found])
@@ -172,7 +162,10 @@ def report(found: list[Network], device, calm_share: float, file: Path | None) -
     print(f"\n{'network':28s} {'dtype':8s} {'measured us':>12s} {'predicted us':>12s} {'error %':>8s}")
     for row in rows:
         print(f"{row[0]:28s} {row[1]:8s} {row[2]:>12s} {row[3]:>12s} {row[4]:>8s}")
-    print(f"\n{len(found)} networks; the machine was calm {calm_share:.0%} of the time")
+    print(
+        f"\n{len(found)} networks; the anchor took {anchor.typical_us:.1f} us at the median, "
+        f"{anchor.typical_us / anchor.calm_us:.2f}x its calm time ({anchor.calm_share:.0%} of the moments)"
+    )
     print(figures("profile with its learned correction", predicted, measured))
     for dtype in ("float32", "int8"):
         of = np.array([n.dtype == dtype for n in found])

@@ -27,7 +27,7 @@ def true_us(k):
     return k.macs / 5e4 + (k.input_bytes + k.output_bytes + k.weight_bytes) / 2e4 + 1
 
 
-def samples(n=80, noise=0.0, seed=0):
+def samples(n=80, noise=0.0, seed=0, slowest=1.0):
     random = np.random.default_rng(seed)
     found = []
     for _ in range(n):
@@ -35,16 +35,25 @@ def samples(n=80, noise=0.0, seed=0):
         times = np.array([true_us(k) for k in drawn])
         profiled = np.floor(times + [1.5 + 0.2 * len(k.constants) for k in drawn])
         total = (times.sum() + 6) * random.normal(1, noise)
-        found.append(Sample(OpGraph(drawn, ("a",), ("b",), {}, 0, {}), total, profiled, 0.0, True))
+        moods = random.uniform(1.0, slowest, 2)  # of the plain and of the profiled runs
+        graph = OpGraph(drawn, ("a",), ("b",), {}, 0, {})
+        found.append(Sample(graph, total * moods[0], 100 * moods[0], profiled * moods[1], 100 * moods[1], 0.0))
     return found
 
 
 def test_the_profilers_own_time_is_taken_out():
-    labels = labels_of(samples())
+    labels = labels_of(samples(), 100.0)
     assert labels.run_overhead_us == pytest.approx(6, abs=1.5)
     for sample, times in zip(samples(), labels.kernel_us, strict=True):
         np.testing.assert_allclose(times, [true_us(k) for k in sample.graph.kernels], rtol=0.3, atol=1.0)
         assert times.sum() + labels.run_overhead_us == pytest.approx(sample.total_us, rel=0.02)
+
+
+def test_times_of_any_mood_are_brought_to_the_typical_one():
+    labels = labels_of(samples(slowest=1.6), 100.0)
+    for sample, times, total in zip(samples(), labels.kernel_us, labels.total_us, strict=True):
+        assert total == pytest.approx(sample.total_us, rel=0.1)
+        assert times.sum() + labels.run_overhead_us == pytest.approx(total, rel=0.02)
 
 
 def test_the_figures_are_found_again():
