@@ -46,10 +46,27 @@ class Reference:
     Attributes:
         artifact: The float ONNX model.
         outputs: Its outputs on `EvaluationContext.split`, `(n, n_outputs)` float32.
+        batch_size: Most examples a batch that they were computed with.
+        threads: onnxruntime's threads within an operator that they were computed with.
     """
 
     artifact: Artifact
     outputs: NDArray[np.float32]
+    batch_size: int = 256
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How good a model must be to be of use.
+
+    Attributes:
+        least: The metric's value, in its unit, that it has to exceed.
+        why: What asks for it, in words: another trial, or a constraint.
+    """
+
+    least: float
+    why: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,7 @@ class EvaluationContext:
         devices: The devices that costs are wanted for, by name.
         seed: Seed of everything random in the evaluator.
         measured: What the evaluators before this one said of the same artifact.
+        needed: How good the metric has to be for the artifact to matter; None judges every artifact to the end.
     """
 
     split: Split
@@ -71,14 +89,23 @@ class EvaluationContext:
     devices: Mapping[str, Device] = field(default_factory=dict)
     seed: int = 0
     measured: tuple[Measurement, ...] = ()
+    needed: Needed | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measurements, and what explains them (JSON-able; e.g. `{"layers": [{"layer": ..., "sqnr_db": ...}]}`)."""
+    """What an evaluator says.
+
+    Attributes:
+        measurements: Measurements.
+        details: What explains them, JSON-able.
+        pruned: Why the judging stopped before its end, in words; empty if it did not. What was estimated until then has
+            names that no full measurement has.
+    """
 
     measurements: tuple[Measurement, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
+    pruned: str = ""
 
 
 class Evaluator(ABC):
@@ -89,12 +116,25 @@ class Evaluator(ABC):
         exclusive: Whether nothing else may compute on the machine meanwhile (anything that is timed).
         repeatable: Whether a second call gives the same values (a timing does not).
         scores_split: Whether it judges by the context's data, so that the front is judged once more on the test split.
+        structural: Whether its measurements follow from the file's structure (nodes, shapes, types, sizes) alone; ask
+            `follows_structure`, which knows the devices too.
     """
 
     name: ClassVar[str]
     exclusive: ClassVar[bool] = False
     repeatable: ClassVar[bool] = True
     scores_split: ClassVar[bool] = False
+    structural: ClassVar[bool] = False
+
+    def follows_structure(self, context: EvaluationContext) -> bool:
+        """Whether files of equal structure get equal measurements in this study."""
+        del context
+        return self.structural
+
+    def explain(self, artifact: Artifact, context: EvaluationContext) -> Mapping[str, Any]:
+        """Returns details that are too dear for every trial; the study asks for them for the models that it reports on."""
+        del artifact, context
+        return {}
 
     def possible(self, context: EvaluationContext) -> frozenset[str]:
         """Returns columns that the uncompressed model may lack but others can have (an int8-only device's latency)."""

@@ -1,6 +1,8 @@
 """Running ONNX artifacts through onnxruntime, with errors that say what is wrong with the model."""
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 MOST_INPUT_BYTES = 8 * 2**20  # of one batch
+BATCH_SIZE, THREADS = 256, 1  # unless told otherwise
+
+Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Inputs or outputs `(b, ...)`, and labels `(b,)`."""
 
 
 def open_session(model: bytes, threads: int, optimize: bool = True) -> "ort.InferenceSession":
@@ -77,6 +83,73 @@ def fixed_batch(session: "ort.InferenceSession") -> int | None:
     return shape[0] if shape and isinstance(shape[0], int) else None
 
 
+class Batches:
+    """Keeps a split's batches in memory, if they fit, so that its examples are not prepared anew for every model.
+
+    Args:
+        most_bytes: Most bytes of inputs that are kept.
+    """
+
+    def __init__(self, most_bytes: int = 256 * 2**20) -> None:
+        self._most_bytes = most_bytes
+        self._split: Split | None = None
+        self._batch_size = 0
+        self._rest: Iterator[Batch] = iter(())
+        self._kept: list[Batch] = []
+        self._labels: tuple[Split, NDArray[np.int64]] | None = None
+
+    def __reduce__(self) -> tuple[type["Batches"], tuple[int]]:
+        return Batches, (self._most_bytes,)  # what is kept stays behind
+
+    def labels(self, split: Split) -> NDArray[np.int64]:
+        """Returns the labels of all examples, `(n,)`."""
+        if self._labels is None or self._labels[0] is not split:
+            found = [labels for _, labels in split.batches(64)]
+            self._labels = (split, np.concatenate(found) if found else np.empty(0, np.int64))
+        return self._labels[1]
+
+    def of(self, split: Split, batch_size: int) -> Iterator[Batch]:
+        """Yields what `split.batches(batch_size)` does; the arrays must not be written to."""
+        if split is not self._split or batch_size != self._batch_size:
+            self._split, self._batch_size = split, batch_size
+            self._rest, self._kept = split.batches(batch_size), []
+        kept, rest = self._kept, self._rest
+        for position in count():
+            if position == len(kept):
+                batch = next(rest, None)
+                if batch is None:
+                    return
+                if position == 0 and batch[0].nbytes / len(batch[0]) * len(split) > self._most_bytes:
+                    self._split = None  # begins anew every time
+                    yield from chain([batch], rest)
+                    return
+                kept.append(batch)
+            yield kept[position]
+
+
+def run_batches(
+    artifact: Artifact, batches: Callable[[int], Iterable[Batch]], batch_size: int, threads: int
+) -> Iterator[Batch]:
+    """Runs a model over batches of examples.
+
+    Args:
+        artifact: An ONNX artifact; only its first output counts.
+        batches: Yields inputs and labels, given the size of a batch.
+        batch_size: Most examples a batch; a model with a fixed batch gets that, the last one filled up.
+        threads: onnxruntime's threads within an operator.
+
+    Yields:
+        Outputs `(b, n_outputs)` float32 and labels `(b,)` int64.
+
+    Raises:
+        EvaluationError: The model cannot be loaded or run.
+    """
+    session = open_session(artifact.onnx_bytes, threads)
+    fixed = fixed_batch(session)
+    for inputs, labels in batches(fixed or _batch_size(artifact, batch_size)):
+        yield _run_filled(session, inputs, fixed), labels
+
+
 def run_split(
     artifact: Artifact, split: Split, batch_size: int, threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -94,21 +167,24 @@ def run_split(
     Raises:
         EvaluationError: The model cannot be loaded or run, or some of its outputs are not finite.
     """
-    session = open_session(artifact.onnx_bytes, threads)
-    outputs, labels = [], []
-    fixed = fixed_batch(session)
-    for inputs, wanted in split.batches(fixed or _batch_size(artifact, batch_size)):
-        outputs.append(_run_filled(session, inputs, fixed))
-        labels.append(wanted)
-    if not outputs:
+    return joined(list(run_batches(artifact, split.batches, batch_size, threads)))
+
+
+def joined(batches: Sequence[Batch]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Returns the outputs and labels of all batches.
+
+    Raises:
+        EvaluationError: There are none, or some outputs are not finite.
+    """
+    if not batches:
         raise EvaluationError("the split has no examples")
-    found = np.concatenate(outputs)
+    found = np.concatenate([outputs for outputs, _ in batches])
     bad = int(np.sum(~np.isfinite(found).all(axis=1)))
     if bad:
         raise EvaluationError(
             f"the model's outputs are not finite (NaN or infinite) for {bad} of {len(found)} examples"
         )
-    return found, np.concatenate(labels)
+    return found, np.concatenate([labels for _, labels in batches])
 
 
 def _batch_size(artifact: Artifact, most: int) -> int:
@@ -117,7 +193,7 @@ def _batch_size(artifact: Artifact, most: int) -> int:
 
 
 def reference_outputs(
-    artifact: Artifact, split: Split, batch_size: int = 256, threads: int = 1
+    artifact: Artifact, split: Split, batch_size: int = BATCH_SIZE, threads: int = THREADS
 ) -> NDArray[np.float32]:
     """Returns the outputs `(n, n_outputs)` float32 of the float model, for `Reference`.
 

@@ -46,6 +46,7 @@ class RootSchema:
     device: Any = None
     evaluator: Any = None
     sampler: Any = None
+    knowledge: Any = None
     objective: Any = None
     executor: Any = None
     tracker: Any = None

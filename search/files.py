@@ -66,7 +66,8 @@ def drop_models_off_front(results: Results) -> None:
 def write_trials(results: Results) -> None:
     """Writes trials.csv, and aliases.csv if a proposal was answered from the study."""
     columns, table = rows(results.trials, results.knobs)
-    write_atomic(results.folder / "trials.csv", _csv(columns, table))
+    # the journal, not this file, has to survive a power cut; after every trial, waiting for the disk adds up
+    write_atomic(results.folder / "trials.csv", _csv(columns, table), durable=False)
     if results.aliases:
         records = [TrialRecord(a.same_as, "complete", "", a.candidate) for a in results.aliases]
         knobs = [f"knob.{path}" for path in results.knobs]
@@ -74,7 +75,7 @@ def write_trials(results: Results) -> None:
             {"same_as": row["number"], **{k: row.get(k, "") for k in knobs}}
             for row in rows(records, results.knobs)[1]
         ]
-        write_atomic(results.folder / "aliases.csv", _csv(["same_as", *knobs], table))
+        write_atomic(results.folder / "aliases.csv", _csv(["same_as", *knobs], table), durable=False)
 
 
 def write_front(results: Results) -> None:

@@ -1,37 +1,23 @@
 """The record of a study: an Optuna study with one writer, which survives being killed at any instant."""
 
-import contextlib
-import fcntl
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from evaluators.base import Measurement
-from search.files import make_folder
+from search.journal import lock_folder, open_study
 from search.records import measurement_from_json, measurement_to_json, record_from_json, record_to_json
 from search.results import Alias, Constraint, Objective, TrialRecord
+from search.samplers.gain import Forecast, Forecasts
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 
-_LOG = logging.getLogger(__name__)
-
-
-class _NoLock(JournalFileOpenLock):
-    """The study folder's own lock, which the kernel frees when a process is killed, guards the journal."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        return None
+_CONFIRMED, _EXPLAINED = "confirmed:", "explained:"  # notes on trials, by number
 
 
 class Ledger:
@@ -62,9 +48,9 @@ class Ledger:
         identity: Mapping[str, Any],
     ) -> None:
         self._folder, self._objectives, self._constraints = folder, tuple(objectives), tuple(constraints)
-        self._handle = _lock(folder)
+        self._handle: int | None = lock_folder(folder)
         try:
-            self._study = _open(name, folder, storage, objectives)
+            self._study = open_study(name, folder, storage, objectives)
             self._notes: dict[str, str] = dict(
                 self._study.user_attrs
             )  # one writer: no need to read them again
@@ -103,6 +89,11 @@ class Ledger:
         """Starts a proposal."""
         return self._study.ask()
 
+    def forecast(self, k: int) -> Forecast | None:
+        """Returns what the sampler expects of another `k` trials; None if it cannot tell."""
+        sampler = self._study.sampler
+        return sampler.forecast(self._study, k) if isinstance(sampler, Forecasts) else None
+
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Makes this the next proposal."""
         self._study.enqueue_trial(dict(params))
@@ -127,13 +118,34 @@ class Ledger:
         self._study.tell(trial, state=TrialState.FAIL)
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
-        values = record.values()
-        if record.state in ("failed", "pruned"):
+        if record.state == "failed":
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
         for constraint in self._constraints:
-            trial.set_constraint(constraint.name, constraint.excess(values[constraint.column]))
+            found = record.estimate(constraint.column)
+            if found is not None:
+                trial.set_constraint(constraint.name, constraint.excess(found[0]))
+        if record.state == "pruned":
+            self._tell_pruned(trial, record)
+            return
+        values = record.values()
         self._study.tell(trial, [values[o.column] for o in self._objectives], skip_if_finished=True)
+
+    def _tell_pruned(self, trial: Trial, record: TrialRecord) -> None:
+        """Tells what was estimated, as the attribute `partial`, and as Optuna's own intermediate value where it allows one.
+
+        Optuna knows no pruning with several objectives: to its samplers such a trial has failed.
+        """
+        found = [record.estimate(o.column) or (None, None) for o in self._objectives]
+        values, errors = [value for value, _ in found], [error for _, error in found]
+        partial = {"n": record.n_partial, "values": values, "errors": errors}
+        trial.set_user_attr("partial", json.dumps(partial))
+        if len(values) > 1:
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            return
+        if values[0] is not None:
+            trial.report(values[0], record.n_partial)
+        self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     def _note_alias(self, alias: Alias) -> None:
         repeated = alias.candidate == self.records[alias.same_as].candidate
@@ -142,9 +154,14 @@ class Ledger:
 
     # -- what is known besides trials ------------------------------------------------------------------------
 
+    @property
+    def told_more(self) -> bool:
+        """Whether anything was found out about a trial after it had ended."""
+        return any(key.startswith((_CONFIRMED, _EXPLAINED)) for key in self._notes)
+
     def note(self, key: str, value: Any) -> None:
         """Keeps a JSON-able value with the study."""
-        text = json.dumps(value)
+        text = json.dumps(value, default=float)
         self._study.set_user_attr(key, text)
         self._notes[key] = text
 
@@ -155,12 +172,21 @@ class Ledger:
 
     def note_confirmed(self, number: int, measurements: Sequence[Measurement]) -> None:
         """Keeps what was measured again for a model on the front."""
-        self.note(f"confirmed:{number}", [measurement_to_json(m) for m in measurements])
+        self.note(f"{_CONFIRMED}{number}", [measurement_to_json(m) for m in measurements])
 
     def confirmed(self, number: int) -> tuple[Measurement, ...] | None:
         """Returns what `note_confirmed` kept, or None."""
-        found = self.noted(f"confirmed:{number}")
+        found = self.noted(f"{_CONFIRMED}{number}")
         return None if found is None else tuple(map(measurement_from_json, found))
+
+    def note_explained(self, number: int, details: Mapping[str, Any]) -> None:
+        """Keeps what explains a trial."""
+        self.note(f"{_EXPLAINED}{number}", details)
+
+    def explained(self, number: int) -> dict[str, Any] | None:
+        """Returns what `note_explained` kept, or None."""
+        found = self.noted(f"{_EXPLAINED}{number}")
+        return None if found is None else dict(found)
 
     # -- opening and resuming --------------------------------------------------------------------------------
 
@@ -217,58 +243,3 @@ def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
         )
         return [difference for part in found for difference in part]
     return [] if old == new else [(path, old, new)]
-
-
-def _lock(folder: Path) -> int | None:
-    make_folder(folder)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise StudyError(
-            f"another process is writing the study in {folder}; wait for it, or use another study.name"
-        ) from error
-    return handle
-
-
-def _open(name: str, folder: Path, storage: str | None, objectives: Sequence[Objective]) -> optuna.Study:
-    directions = [o.direction for o in objectives]
-    try:
-        with _quiet():
-            return optuna.create_study(
-                study_name=name, storage=_storage(folder, storage), directions=directions, load_if_exists=True
-            )
-    except Exception as error:  # each kind of storage has exceptions of its own, SQLAlchemy's among them
-        where = folder / "study.journal" if storage is None else f"study.storage={storage!r}"
-        raise StudyError(f"cannot open the study in {where}: {error}") from error
-
-
-def _storage(folder: Path, storage: str | None) -> BaseStorage | str:
-    if storage == "memory":
-        return InMemoryStorage()
-    if storage is not None:
-        return storage
-    path = folder / "study.journal"
-    _drop_torn_line(path)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cuts off a last line that a killed process did not finish."""
-    with contextlib.suppress(FileNotFoundError):
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            _LOG.warning("%s: dropped an unfinished last line", path)
-            os.truncate(path, whole)
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)

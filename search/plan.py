@@ -13,6 +13,7 @@ from search.environment import environment
 from search.executors.base import Executor
 from search.instantiate import instantiate
 from search.results import Constraint, Objective, Results, TrialRecord
+from search.samplers.context import Looks
 from search.tracking.base import Tracker
 from search.trial import TrialRunner
 from spaces.candidate import Candidate
@@ -87,6 +88,10 @@ class StudyPlan:
         first: The candidate to begin with, whatever the sampler; None leaves the beginning to it.
         pool: The only candidates that there are, where the space's grid holds others too; None takes the space.
         snap: Returns the nearest candidate that can be measured, for one that cannot and the keys already measured.
+        looks: What can be told of a candidate before its trial; None where nothing can.
+        early_metric: Name of the metric (`top1`) by which a trial may stop early, once it is confidently of no use; None
+            judges every candidate to the end.
+        explain: Explains a file of the front, for the report; None explains nothing.
     """
 
     name: str
@@ -120,6 +125,9 @@ class StudyPlan:
     first: Candidate | None = None
     pool: Sequence[Candidate] | None = None
     snap: Callable[[Candidate, Collection[str]], Candidate | None] | None = None
+    looks: Looks | None = None
+    early_metric: str | None = None
+    explain: Callable[[bytes], Mapping[str, Any]] | None = None
 
 
 def basics(config: Config) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from evaluators.devices import Device
 from evaluators.task.accuracy import reference_outputs
 from evaluators.task.fit import check_fit
 from evaluators.task.task import Splits, Task
+from search.builders import builders_digest
 from search.config import Config
 from search.device_files import devices_of
 from search.executors.machine_lock import MachineLock
 from search.instantiate import instantiate
+from search.knowledge.gather import knowledge_of
+from search.looks import CompressionLooks
 from search.objectives import read_objectives
 from search.plan import StudyPlan, basics
 from search.results import Objective
@@ -33,6 +36,7 @@ from spaces.space_config import read_space
 from spaces.stage import Stage, StageContext
 
 Say = Callable[[str], None]
+CALIBRATION_KNOB = "calibration_images"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def load(config: Config, say: Say) -> Loaded:
     say("loading the network")
     source: ModelSource = _made(ModelSource, config.section("model"), "model", config)
     model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
-    context = StageContext(splits.calibration, _cache(config), config.seed)
+    context = StageContext(splits.calibration, _cache(config, stages), config.seed)
     names = [key for key in config.section("space") if key != "constraints"]
     prefix, pipeline = Pipeline(stages).split(names)
     say("exporting it")
@@ -80,6 +84,7 @@ def load(config: Config, say: Say) -> Loaded:
     space = read_space(
         config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(start.proto())))
     )
+    context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
     return Loaded(
         task,
         splits,
@@ -122,6 +127,9 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         {m.column for m in baseline}.union(*(e.possible(context) for e in evaluators)),
         _sizes(loaded.devices),
     )
+    knowledge = knowledge_of(config, loaded, objectives, baseline)
+    looks = CompressionLooks(runner, objectives, constraints)
+    stops_early = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
     return StudyPlan(
         **basics(config),
         n_trials=config.study.n_trials,
@@ -129,14 +137,25 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         objectives=objectives,
         constraints=constraints,
         devices=tuple(loaded.devices),
-        sampler=sampler_factory(config, loaded.space, objectives),
+        sampler=sampler_factory(
+            config, loaded.space, objectives, None, knowledge.rows, knowledge.descriptors, looks
+        ),
         runner=runner,
         executor=instantiate(config.section("executor"), "executor", config.trusted),
         identity=_identity(config, loaded),
         baseline=baseline,
         confirmer=FrontConfirmer(runner, loaded.splits),
         first=_defaults(loaded) if config.study.start_with_defaults else None,
-        notes=(*loaded.notes, *_silent_devices(loaded, objectives), *_unknown_operators(details)),
+        notes=(
+            *loaded.notes,
+            *_silent_devices(loaded, objectives),
+            *_unknown_operators(details),
+            *knowledge.notes,
+        ),
+        record=knowledge.record,
+        looks=looks,
+        early_metric=loaded.task.metric.name if stops_early else None,
+        explain=runner.explain,
     )
 
 
@@ -144,9 +163,11 @@ def expected_seconds(plan: StudyPlan) -> float:
     """Guesses the study's time: each trial costs about what judging the float model costs."""
     runner = plan.runner
     assert isinstance(runner, CompressionRunner)
+    # a batch size of its own keeps the evaluators from answering by the outputs that the reference has
+    context = replace(runner.context, reference=replace(runner.context.reference, batch_size=0))
     began = time.perf_counter()
     with runner.alone():
-        runner.judge(runner.start, runner.context, runner.evaluators)
+        runner.judge(runner.start, context, runner.evaluators)
     return (time.perf_counter() - began) * plan.n_trials / plan.executor.slots
 
 
@@ -194,8 +215,17 @@ class FrontConfirmer:
         return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")
 
 
-def _cache(config: Config) -> Cache:
-    return Cache(None if config.data["dry_run"] else config.study.folder / "cache")
+def _cache(config: Config, stages: Sequence[Stage]) -> Cache:
+    """What stages yield is shared by all studies, as long as what builds it stays the same."""
+    if config.data["dry_run"]:
+        return Cache(None)
+    return Cache(config.cache_dir / "stages", prefix=f"{builders_digest(stages)}-")
+
+
+def _calibration_sizes(pipeline: Pipeline, space: Space) -> tuple[int, ...]:
+    """Returns the numbers of calibration examples that candidates will ask for."""
+    sizes = {n for s in pipeline.stages for n in space.domains(s.name).get(CALIBRATION_KNOB, ())}
+    return tuple(sorted(n for n in sizes if isinstance(n, int)))
 
 
 def _made(kind: type[Any], section: Any, where: str, config: Config) -> Any:

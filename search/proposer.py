@@ -1,11 +1,14 @@
 """Turns what the sampler says into trials that are worth their time."""
 
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import Trial
 
 from search.ledger import Ledger
+from search.needed import Needs
 from search.plan import StudyPlan
 from search.results import Alias
 from search.suggest import candidates, params_of, suggest
@@ -15,6 +18,21 @@ from spaces.errors import StageError
 
 _MISSES_IN_A_ROW = 32  # proposals that are no new trial, before one is drawn at random
 _RANDOM_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposal that became a trial.
+
+    Attributes:
+        trial: Optuna's trial.
+        key: The candidate's canonical key.
+        seconds: What the proposal took: `propose`, and the looks that it asked for.
+    """
+
+    trial: Trial
+    key: str
+    seconds: Mapping[str, float]
 
 
 class Proposer:
@@ -27,12 +45,13 @@ class Proposer:
         plan: The study's plan.
         ledger: Its record.
         keys: Canonical key to trial number, of every trial; the study adds to it.
+        needs: What a candidate has to exceed.
     """
 
-    def __init__(self, plan: StudyPlan, ledger: Ledger, keys: Mapping[str, int]) -> None:
-        self._plan, self._ledger, self._keys = plan, ledger, keys
+    def __init__(self, plan: StudyPlan, ledger: Ledger, keys: Mapping[str, int], needs: Needs) -> None:
+        self._plan, self._ledger, self._keys, self._needs = plan, ledger, keys, needs
         self._rng = np.random.default_rng([plan.seed, ledger.n_proposed])
-        self._running: dict[int, tuple[Trial, str]] = {}  # by proposal: the trial and its key
+        self._running: dict[int, Proposal] = {}
         self._followers: dict[str, list[tuple[Trial, Candidate]]] = {}
         self._unseen: Iterator[Candidate] | None = None
         self.rejections: dict[str, int] = {}
@@ -48,6 +67,7 @@ class Proposer:
         Args:
             known: Digests of files that were measured, with their trial numbers.
         """
+        stopwatch = _Stopwatch(getattr(self._plan.looks, "seconds", {}))
         misses = 0
         while True:
             if misses and misses % _MISSES_IN_A_ROW == 0:
@@ -59,12 +79,15 @@ class Proposer:
             candidate = suggest(trial, self._plan.space)
             key = self._key_of(trial, candidate)
             if key is not None:
-                self._running[trial.number] = (trial, key)
-                return TrialRequest(trial.number, candidate, dict(known), self._plan.trial_time_limit_s)
+                needed = self._needs.of(trial.params, self._ledger.records)
+                self._running[trial.number] = Proposal(trial, key, stopwatch.seconds())
+                return TrialRequest(
+                    trial.number, candidate, dict(known), self._plan.trial_time_limit_s, needed
+                )
             misses += 1
 
-    def finished(self, request_id: int) -> tuple[Trial, str]:
-        """Returns a running trial and its key; it is running no more."""
+    def finished(self, request_id: int) -> Proposal:
+        """Returns what became a running trial; it is running no more."""
         return self._running.pop(request_id)
 
     def followers(self, key: str) -> list[tuple[Trial, Candidate]]:
@@ -99,7 +122,7 @@ class Proposer:
             self._ledger.enqueue(params_of(self._plan.space, near))
 
     def _running_keys(self) -> set[str]:
-        return {key for _, key in self._running.values()}
+        return {proposal.key for proposal in self._running.values()}
 
     def _random_unseen(self) -> Candidate | None:
         seen = self._keys.keys() | self._running_keys()
@@ -123,3 +146,22 @@ class Proposer:
             positions = self._rng.permutation(len(order))
             self._unseen = (order[int(position)] for position in positions)
         return self._unseen
+
+
+class _Stopwatch:
+    """Divides the time of a proposal into the sampler's own and that of the looks that it asked for.
+
+    Args:
+        looks: Seconds of all looks so far, by name; the mapping that goes on counting.
+    """
+
+    def __init__(self, looks: Mapping[str, float]) -> None:
+        self._looks, self._before = looks, dict(looks)
+        self._began = time.perf_counter()
+
+    def seconds(self) -> dict[str, float]:
+        """Returns the seconds since the start."""
+        elapsed_s = time.perf_counter() - self._began
+        looks = {name: total - self._before.get(name, 0.0) for name, total in self._looks.items()}
+        looks = {name: seconds for name, seconds in looks.items() if seconds > 0}
+        return {"propose": max(0.0, elapsed_s - sum(looks.values())), **looks}

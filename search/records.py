@@ -3,11 +3,12 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from evaluators.base import Measurement
 from search.results import TrialRecord
-from spaces.candidate import Candidate, value_text
+from spaces.candidate import Candidate
 
 
 def measurement_to_json(m: Measurement) -> list[Any]:
@@ -59,8 +60,8 @@ def rows(trials: Iterable[TrialRecord], knobs: Iterable[str]) -> tuple[list[str]
         knobs: Every knob path of the space, so that a knob that was never active has its column too.
     """
     trials = list(trials)
-    measured = dict.fromkeys(m.column for t in trials for m in t.measurements)
-    steps = dict.fromkeys(step for t in trials for step in t.seconds)
+    measured = dict.fromkeys(chain.from_iterable(t.values() for t in trials))
+    steps = dict.fromkeys(chain.from_iterable(t.seconds for t in trials))
     columns = [
         "number", "state", "reason",
         *(f"knob.{path}" for path in knobs),
@@ -68,28 +69,7 @@ def rows(trials: Iterable[TrialRecord], knobs: Iterable[str]) -> tuple[list[str]
         *(f"seconds.{step}" for step in steps),
         "wall_s",
     ]  # fmt: skip
-    return columns, [_row(t) for t in trials]
-
-
-def _row(record: TrialRecord) -> dict[str, str]:
-    return {
-        "number": str(record.number),
-        "state": record.state,
-        "reason": " ".join(record.reason.split()),
-        **{f"knob.{path}": value_text(value) for path, value in record.candidate.items()},
-        **{m.column: _number(m.value) for m in record.measurements},
-        **{f"seconds.{step}": f"{seconds:.4f}" for step, seconds in record.seconds.items()},
-        "wall_s": f"{record.wall_s:.4f}",
-    }
-
-
-def _number(value: float) -> str:
-    """Shortest text that reads back as the same number; whole ones without a fraction."""
-    return (
-        str(int(value))
-        if math.isfinite(value) and value == int(value) and abs(value) < 1e15
-        else repr(float(value))
-    )
+    return columns, [t.cells for t in trials]
 
 
 def split_values(measurements: Iterable[Measurement]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

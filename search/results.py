@@ -1,5 +1,6 @@
 """What a study knows: its trials, its baseline, its front. Trackers and reports read this and nothing else."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evaluators.base import Measurement
-from spaces.candidate import Candidate, Value
+from spaces.candidate import Candidate, Value, value_text
 
 State = Literal["complete", "pruned", "infeasible", "failed"]
 
@@ -46,7 +47,8 @@ class TrialRecord:
 
     Attributes:
         number: 0, 1, 2, ... in the order of completion.
-        state: `complete` (met every constraint), `infeasible` (measured, but a constraint is broken), `failed`, `pruned`.
+        state: `complete` (met every constraint), `infeasible` (measured, but a constraint is broken), `failed`, or `pruned`
+            (stopped while it was judged, because it was confidently of no use).
         reason: Why it is not `complete`; empty if it is.
         candidate: The canonical candidate.
         measurements: What the evaluators said.
@@ -70,7 +72,40 @@ class TrialRecord:
 
     def values(self) -> dict[str, float]:
         """Measurements by column name."""
+        return dict(self._values)
+
+    @cached_property
+    def _values(self) -> dict[str, float]:
         return {m.column: m.value for m in self.measurements}
+
+    @cached_property
+    def cells(self) -> dict[str, str]:
+        """The trial's row of trials.csv, by column."""
+        return {
+            "number": str(self.number),
+            "state": self.state,
+            "reason": " ".join(self.reason.split()),
+            **{f"knob.{path}": value_text(value) for path, value in self.candidate.items()},
+            **{column: _number_text(value) for column, value in self._values.items()},
+            **{f"seconds.{step}": f"{seconds:.4f}" for step, seconds in self.seconds.items()},
+            "wall_s": f"{self.wall_s:.4f}",
+        }
+
+    def estimate(self, column: str) -> tuple[float, float] | None:
+        """Returns a column's value and standard error: 0 where it was measured; None if nothing is known of it.
+
+        Of what was being measured when the trial was pruned there is an estimate.
+        """
+        values = self.values()
+        if column in values:
+            return values[column], 0.0
+        error = values.get(f"{column.removesuffix('_drop')}_partial_error")
+        return None if error is None else (values[f"{column}_partial"], error)
+
+    @property
+    def n_partial(self) -> int:
+        """How many examples a pruned trial was judged by; 0 for any other."""
+        return int(next((m.value for m in self.measurements if m.name.endswith("_partial_images")), 0))
 
 
 @dataclass(frozen=True)
@@ -157,6 +192,12 @@ class Results:
     def model_path(self, number: int) -> Path:
         """Where the ONNX file of a trial on the front is."""
         return model_path(self.folder, number)
+
+
+def _number_text(value: float) -> str:
+    """Shortest text that reads back as the same number; whole ones without a fraction."""
+    whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
+    return str(int(value)) if whole else repr(float(value))
 
 
 def model_path(folder: Path, number: int) -> Path:

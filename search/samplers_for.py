@@ -8,7 +8,7 @@ import optuna
 from search.config import Config
 from search.instantiate import instantiate
 from search.results import Objective
-from search.samplers.context import Bindable, KnowledgeRow, SamplerContext
+from search.samplers.context import Bindable, KnowledgeRow, Looks, SamplerContext
 from search.suggest import Param, distribution_of, params_of, pool
 from spaces.cache import digest_of
 from spaces.candidate import Candidate
@@ -23,6 +23,7 @@ def sampler_factory(
     candidates: Sequence[Candidate] | None = None,
     knowledge: Sequence[KnowledgeRow] = (),
     descriptors: Mapping[str, float] | None = None,
+    looks: Looks | None = None,
 ) -> Callable[[int], optuna.samplers.BaseSampler]:
     """Returns a function that makes the sampler, given the number of earlier proposals.
 
@@ -33,6 +34,7 @@ def sampler_factory(
         candidates: The only candidates that there are; None takes the space's.
         knowledge: Measurements of other tasks.
         descriptors: Of the present task.
+        looks: What can be told of a candidate before its trial.
     """
     listed: list[dict[str, Param]] | None = (
         pool(space) if candidates is None else [params_of(space, c) for c in candidates]
@@ -55,6 +57,7 @@ def sampler_factory(
                     directions=[o.direction for o in objectives],
                     draw=lambda rng: params_of(space, space.sample(rng)),
                     distributions={k.path: distribution_of(k.domain) for k in space.knobs},
+                    looks=looks,
                 )
             )
         return sampler

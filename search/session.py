@@ -94,6 +94,7 @@ def _recorded(plan: StudyPlan) -> StudyPlan:
         "config": redact(dict(plan.config)),
         "versions": dict(plan.environment),
         "digests": digests,
+        **plan.record,
     }
     return replace(plan, record=record)
 

@@ -2,19 +2,21 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
 
-from evaluators.base import Measurement
 from search import files
 from search.front import overall_best, pareto_front, picks
 from search.ledger import Ledger
-from search.plan import Confirmer, Observer, StudyPlan
+from search.needed import Needs
+from search.patience import Patience
+from search.plan import Observer, StudyPlan
 from search.proposer import Proposer
-from search.results import Alias, Results, TrialRecord, model_path
+from search.results import Alias, Results, TrialRecord
+from search.second_look import SecondLook
 from search.suggest import params_of
 from search.trial import TrialResult
 from search.verdict import verdict
@@ -22,8 +24,6 @@ from search.volume import Volume
 from spaces.candidate import Value
 from spaces.errors import ParedownError
 from spaces.space import Space
-
-_BASELINE = -1  # stands for the uncompressed model among the confirmed ones
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,20 @@ class _Study:
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, observer: Observer) -> None:
         self._plan, self._ledger, self._observer = plan, ledger, observer
+        self._second_look = SecondLook(plan, ledger, observer)
+        self._patience = Patience(plan.patience, plan.objectives[0])
         self._began = time.monotonic()
         self._earlier_s = float(ledger.noted("wall_s") or 0.0)
         self._keys: dict[str, int] = {}
         self._files: dict[str, int] = {}
-        self._proposer = Proposer(plan, ledger, self._keys)
+        sampler = plan.sampler(ledger.n_proposed)
+        self._proposer = Proposer(plan, ledger, self._keys, Needs(plan, sampler))
         self._volume = Volume(plan.objectives, plan.constraints, {m.column: m.value for m in plan.baseline})
         self._volumes: list[float] = []
         self._front: list[TrialRecord] = []  # by first measurements
         for record in ledger.records:
             self._remember(record)
-        ledger.use(plan.sampler(ledger.n_proposed))
+        ledger.use(sampler)
         if plan.first is not None and not ledger.n_proposed:
             ledger.enqueue(params_of(plan.space, plan.first))
 
@@ -84,7 +87,8 @@ class _Study:
         try:
             try:
                 why = self._run_trials()
-                self._confirm_front()
+                self._second_look.confirm(self._results)
+                self._second_look.explain(self._results())
             except KeyboardInterrupt:
                 interrupted, why = True, "interrupted"
             results = self._finish()
@@ -124,8 +128,8 @@ class _Study:
         plan, records = self._plan, self._ledger.records
         if plan.time_limit_s is not None and self._wall_s() >= plan.time_limit_s:
             return "study.time_limit is reached"
-        if plan.patience is not None and len(records) - self._last_progress() > plan.patience:
-            return f"no progress in {plan.patience} trials (study.patience)"
+        if why := self._patience.why_stop(records, self._last_progress(), self._ledger.forecast):
+            return why
         if plan.stop_when is not None and records and plan.stop_when(self._results()):
             return "the goal is reached"
         return ""
@@ -147,9 +151,12 @@ class _Study:
     # -- taking results ----------------------------------------------------------------------------------------
 
     def _take(self, result: TrialResult) -> None:
-        trial, key = self._proposer.finished(result.id)
+        proposal = self._proposer.finished(result.id)
+        trial, key = proposal.trial, proposal.key
+        result = _with_seconds(result, proposal.seconds)
         same_as = result.same_as
-        if same_as is None and result.outcome == "measured" and result.artifact_digest in self._files:
+        judged = result.outcome in ("measured", "pruned")
+        if same_as is None and judged and result.artifact_digest in self._files:
             same_as = self._files[result.artifact_digest or ""]  # two workers built the same file at once
         if same_as is not None:
             self._keys[key] = same_as
@@ -196,10 +203,12 @@ class _Study:
 
     def _results(self) -> Results:
         plan = self._plan
-        records = [self._with_confirmed(r) for r in self._ledger.records]
-        front = pareto_front(records, plan.objectives)
+        records = self._second_look.records()
+        # a second timing may bring a trial to the front that was dominated before
+        pool = records if self._ledger.told_more else self._front
+        front = pareto_front(pool, plan.objectives)
         on_front = [records[number] for number in front]
-        baseline = _overridden(plan.baseline, self._ledger.confirmed(_BASELINE) or ())
+        baseline = self._second_look.baseline()
         before = {m.column: m.value for m in baseline}
         device_picks = picks(on_front, plan.objectives, plan.constraints, plan.devices, before)
         best, why = overall_best(on_front, plan.objectives, plan.constraints, device_picks)
@@ -216,42 +225,12 @@ class _Study:
             wall_s=self._wall_s(), environment=plan.environment,
         )  # fmt: skip
 
-    def _with_confirmed(self, record: TrialRecord) -> TrialRecord:
-        again = self._ledger.confirmed(record.number)
-        return (
-            record if again is None else replace(record, measurements=_overridden(record.measurements, again))
-        )
-
-    def _confirm_front(self) -> None:
-        """Judges the front once more, until every model on it has been: a second timing may change who is on it."""
-        confirmer = self._plan.confirmer
-        while confirmer is not None:
-            waiting = [n for n in self._results().front if self._ledger.confirmed(n) is None]
-            if not waiting:
-                return
-            if self._ledger.confirmed(_BASELINE) is None:
-                self._ledger.note_confirmed(_BASELINE, confirmer.baseline())
-            self._observer.message(
-                f"scoring the front on the test split and timing it again: {len(waiting)} models"
-            )
-            for number in waiting:
-                self._confirm(confirmer, self._ledger.records[number])
-
-    def _confirm(self, confirmer: Confirmer, record: TrialRecord) -> None:
-        path = model_path(self._plan.folder, record.number)
-        if not path.exists():
-            files.write_model(self._plan.folder, record, confirmer.rebuild(record.candidate))
-        try:
-            again = confirmer.confirm(path.read_bytes())
-        except ParedownError as error:
-            again = ()
-            self._observer.message(f"trial {record.number} could not be judged again: {error}")
-        self._ledger.note_confirmed(record.number, again)
-
     def _finish(self) -> Results:
         plan = self._plan
         self._ledger.note("wall_s", self._wall_s())
+        outlook = self._patience.outlook(self._ledger.records, self._ledger.forecast)
         results = self._results()
+        results = replace(results, notes=(*results.notes, *([outlook] if outlook else [])))
         files.drop_models_off_front(results)
         files.write_trials(results)
         files.write_front(results)
@@ -263,11 +242,10 @@ class _Study:
         return results
 
 
-def _overridden(first: Sequence[Measurement], again: Sequence[Measurement]) -> tuple[Measurement, ...]:
-    """Returns the later measurements in the place of the first ones, which stay as `first_*`."""
-    later = {m.column for m in again}
-    kept = (replace(m, name=f"first_{m.name}") if m.column in later else m for m in first)
-    return (*kept, *again)
+def _with_seconds(result: TrialResult, before: Mapping[str, float]) -> TrialResult:
+    """Adds what the trial took before a worker got it."""
+    wall_s = result.wall_s + sum(before.values())
+    return replace(result, seconds={**before, **result.seconds}, wall_s=wall_s)
 
 
 def _knob_values(space: Space) -> dict[str, tuple[Value, ...]]:

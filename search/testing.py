@@ -11,14 +11,14 @@ A new executor's test::
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
-from evaluators.base import Measurement
+from evaluators.base import Measurement, Needed
 from search.executors.base import Executor
 from search.executors.serial import SerialExecutor
 from search.plan import StudyPlan
@@ -36,7 +36,8 @@ from spaces.space_config import read_space
 class AnalyticRunner:
     """Trials of a problem with a known answer: quality = x + y, size = x + 2 y^2, over whole numbers.
 
-    Where y is 0 the front is every x; candidates with `z` differ in name only, and come to the same file.
+    Where y is 0 the front is every x; candidates with `z` differ in name only, and come to the same file. A trial whose
+    quality is below what is needed is pruned.
 
     Attributes:
         log: Appends a line `<pid> <candidate digest>` for each trial that is really run; None keeps none.
@@ -69,14 +70,27 @@ class AnalyticRunner:
         time.sleep(self.seconds)
         if x == self.fail_at:
             return TrialResult(request.id, request.candidate, "failed", reason="this x fails")
+        size = Measurement("size", x + 2 * y * y, "", "modelled", "board")
+        needed = request.needed
+        if needed is not None and x + y < needed.least:
+            return TrialResult(
+                request.id,
+                request.candidate,
+                "pruned",
+                reason=f"quality is below {needed.least:g}; {needed.why}",
+                measurements=(
+                    Measurement("quality_partial", x + y, "", "measured"),
+                    Measurement("quality_partial_error", 0.5, "", "measured"),
+                    Measurement("quality_partial_images", 10, "images", "measured"),
+                    size,
+                ),
+                artifact_digest=digest_of(x, y),
+            )
         return TrialResult(
             request.id,
             request.candidate,
             "measured",
-            measurements=(
-                Measurement("quality", x + y, "", "measured"),
-                Measurement("size", x + 2 * y * y, "", "modelled", "board"),
-            ),
+            measurements=(Measurement("quality", x + y, "", "measured"), size),
             seconds={"think": self.seconds},
             artifact_digest=digest_of(x, y),
         )
@@ -191,6 +205,14 @@ class ExecutorConformance:
         (result,) = _drain(executor)
         assert result.outcome == "failed"
         assert "this x fails" in result.reason
+
+    def test_what_is_needed_travels_with_the_trial(self, started: Callable[..., Executor]) -> None:
+        """A trial that is known to be of no use is pruned wherever it runs."""
+        executor = started()
+        executor.submit(replace(_request(0, x=3), needed=Needed(4.5, "somebody has it")))
+        (result,) = _drain(executor)
+        assert result.outcome == "pruned"
+        assert "somebody has it" in result.reason
 
     def test_survives_the_death_of_a_worker(self, started: Callable[..., Executor]) -> None:
         """The trial fails with a reason; later ones run."""

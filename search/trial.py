@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from evaluators.base import EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
 from search.executors.machine_lock import MachineLock
+from search.judging import Clock, Judging
 from spaces.artifact import Artifact
 from spaces.candidate import Candidate
-from spaces.errors import ParedownError, TimeLimitError
+from spaces.errors import ParedownError
 from spaces.pipeline import Pipeline, canonical_key
 from spaces.space import Space
 from spaces.stage import StageContext
@@ -26,12 +27,14 @@ class TrialRequest:
         candidate: What to build.
         known: Digests of files that trials have measured already, with their trial numbers.
         time_limit_s: The most seconds it may take; None for no limit.
+        needed: How good its metric has to be for the trial to matter; None judges it to the end.
     """
 
     id: int
     candidate: Candidate
     known: Mapping[str, int] = field(default_factory=dict)
     time_limit_s: float | None = None
+    needed: Needed | None = None
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class TrialResult:
     Attributes:
         id: The request's.
         candidate: The request's.
-        outcome: `measured`, `failed`, or `duplicate` (the file equals one that was measured).
-        reason: Why it failed.
+        outcome: `measured`, `failed`, `duplicate` (the file equals one that was measured), or `pruned` (it was confidently
+            of no use before it was judged to the end).
+        reason: Why it failed or was pruned.
         same_as: For a duplicate, the trial number.
         measurements: What the evaluators said.
         details: What explains it.
@@ -54,7 +58,7 @@ class TrialResult:
 
     id: int
     candidate: Candidate
-    outcome: Literal["measured", "failed", "duplicate"]
+    outcome: Literal["measured", "failed", "duplicate", "pruned"]
     reason: str = ""
     same_as: int | None = None
     measurements: tuple[Measurement, ...] = ()
@@ -100,14 +104,23 @@ class CompressionRunner:
     context: EvaluationContext
     evaluators: Sequence[Evaluator]
     lock: MachineLock
+    _memo: dict[tuple[str, str], Evaluation] = field(default_factory=dict, init=False, repr=False)
 
     def key(self, candidate: Candidate) -> str:
         """Returns the digest of the candidate's canonical values."""
         return canonical_key(self._canonical(candidate))
 
+    def structure_key(self, candidate: Candidate) -> str:
+        """Returns the digest of what decides the file's structure: equal keys come to files that differ in numbers only.
+
+        Raises:
+            StageError: The candidate cannot be built.
+        """
+        return self._structure_key(self._canonical(candidate))
+
     def run(self, request: TrialRequest) -> TrialResult:
         """Builds and measures one candidate."""
-        clock = _Clock(request.time_limit_s)
+        clock = Clock(request.time_limit_s)
         result = TrialResult(request.id, request.candidate, "failed")
         try:
             result = self._run(request, clock)
@@ -118,71 +131,84 @@ class CompressionRunner:
             result = replace(result, reason=f"{type(error).__name__}: {error}", details={"traceback": trace})
         return replace(result, seconds=clock.seconds, wall_s=clock.elapsed_s())
 
-    def _run(self, request: TrialRequest, clock: "_Clock") -> TrialResult:
+    def _run(self, request: TrialRequest, clock: Clock) -> TrialResult:
         with self.lock.shared():
-            artifact = self.build(request.candidate, clock)
+            began = time.perf_counter()
+            values = self._canonical(request.candidate)
+            clock.note("prepare", time.perf_counter() - began)
+            artifact = self._build(values, clock)
             result = TrialResult(request.id, request.candidate, "measured", artifact_digest=artifact.digest)
             if artifact.digest in request.known:
                 return replace(result, outcome="duplicate", same_as=request.known[artifact.digest])
-            early = self.judge(artifact, self.context, [e for e in self.evaluators if not e.exclusive], clock)
-        with self.lock.exclusive():
-            context = replace(self.context, measured=early[0])
-            late = self.judge(artifact, context, [e for e in self.evaluators if e.exclusive], clock)
+            judging = Judging(artifact, replace(self.context, needed=request.needed), clock)
+            key = self._structure_key(values)
+            self._judge(judging, [e for e in self.evaluators if not e.exclusive], key)
+        late = [e for e in self.evaluators if e.exclusive]
+        if late and not judging.pruned:
+            with self.lock.exclusive():
+                self._judge(judging, late, key)
         return replace(
             result,
-            measurements=(*early[0], *late[0]),
-            details={**early[1], **late[1]},
-            model=artifact.onnx_bytes,
+            outcome="pruned" if judging.pruned else "measured",
+            reason=judging.pruned,
+            measurements=tuple(judging.measurements),
+            details=judging.details,
+            model=None if judging.pruned else artifact.onnx_bytes,
         )
 
-    def build(self, candidate: Candidate, clock: "_Clock | None" = None) -> Artifact:
+    def build(self, candidate: Candidate, clock: Clock | None = None) -> Artifact:
         """Returns the candidate's artifact."""
-        after_step = clock.note if clock is not None else None
-        return self.pipeline.run(self.start, self._canonical(candidate), self.stage_context, after_step)
+        return self._build(self._canonical(candidate), clock)
 
     def judge(
-        self,
-        artifact: Artifact,
-        context: EvaluationContext,
-        evaluators: Sequence[Evaluator],
-        clock: "_Clock | None" = None,
+        self, artifact: Artifact, context: EvaluationContext, evaluators: Sequence[Evaluator]
     ) -> tuple[tuple[Measurement, ...], dict[str, Any]]:
         """Runs evaluators on one artifact; returns their measurements and details."""
-        measurements: list[Measurement] = []
-        details: dict[str, Any] = {}
-        for evaluator in evaluators:
-            began = time.perf_counter()
-            known = (*context.measured, *measurements)
-            evaluation = evaluator.evaluate(artifact, replace(context, measured=known))
-            measurements += evaluation.measurements
-            details |= evaluation.details
-            if clock is not None:
-                clock.note(evaluator.name, time.perf_counter() - began)
-        return tuple(measurements), details
+        judging = Judging(artifact, context)
+        self._judge(judging, evaluators)
+        return tuple(judging.measurements), judging.details
+
+    def structural(self, candidate: Candidate) -> tuple[Measurement, ...]:
+        """Returns what follows from the candidate's structure alone; only the first of a structure is built.
+
+        Raises:
+            StageError: The candidate cannot be built.
+            EvaluationError: It cannot be judged.
+        """
+        values = self._canonical(candidate)
+        key = self._structure_key(values)
+        wanted = [e for e in self.evaluators if e.follows_structure(self.context)]
+        if any((key, e.name) not in self._memo for e in wanted):
+            self._judge(Judging(self._build(values), self.context), wanted, key)
+        return tuple(m for e in wanted for m in self._memo[key, e.name].measurements)
+
+    def explain(self, model: bytes) -> dict[str, Any]:
+        """Returns details of a file that are too dear for every trial, e.g. of its layers."""
+        artifact = Artifact.onnx(model, self.start.input)
+        with self.lock.shared():
+            found = [evaluator.explain(artifact, self.context) for evaluator in self.evaluators]
+        return {key: value for details in found for key, value in details.items()}
 
     def alone(self) -> AbstractContextManager[None]:
         """Holds the machine for something that is timed."""
         return self.lock.exclusive()
 
+    def _build(self, values: Mapping[str, Mapping[str, Any]], clock: Clock | None = None) -> Artifact:
+        after_step = clock.note if clock is not None else None
+        return self.pipeline.run(self.start, values, self.stage_context, after_step)
+
+    def _judge(self, judging: Judging, evaluators: Sequence[Evaluator], key: str | None = None) -> None:
+        """Runs evaluators; what follows from the structure, whose key is given, is found once for all files of it."""
+        for evaluator in evaluators:
+            memo = (key, evaluator.name) if key and evaluator.follows_structure(judging.context) else None
+            if judging.pruned and memo is None:
+                continue  # what is modelled is told of a pruned candidate too
+            evaluation = judging.run(evaluator, self._memo.get(memo) if memo else None)
+            if memo is not None:
+                self._memo[memo] = evaluation
+
+    def _structure_key(self, values: Mapping[str, Mapping[str, Any]]) -> str:
+        return canonical_key(self.pipeline.structure(self.start, values, self.stage_context))
+
     def _canonical(self, candidate: Candidate) -> dict[str, dict[str, Any]]:
         return self.pipeline.canonical(self.start, self.space, candidate, self.stage_context)
-
-
-class _Clock:
-    """Notes the seconds of each step, and stops a trial between two steps once its time is up."""
-
-    def __init__(self, limit_s: float | None) -> None:
-        self._began = time.perf_counter()
-        self._limit_s = limit_s
-        self.seconds: dict[str, float] = {}
-
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self._began
-
-    def note(self, step: str, seconds: float) -> None:
-        self.seconds[step] = self.seconds.get(step, 0.0) + seconds
-        if self._limit_s is not None and self.elapsed_s() > self._limit_s:
-            raise TimeLimitError(
-                f"the trial took {self.elapsed_s():.1f} s, more than study.trial_time_limit of {self._limit_s:g} s; "
-                f"it was stopped after step {step!r}"
-            )

@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from search.results import Constraint, Objective, TrialRecord
+from search.results import Constraint, Objective, State, TrialRecord
 from search.trial import TrialResult
+
+_STATES: dict[str, State] = {"failed": "failed", "pruned": "pruned"}
 
 
 def verdict(
@@ -21,7 +23,7 @@ def verdict(
     """
     record = TrialRecord(
         number=number,
-        state="failed" if result.outcome == "failed" else "complete",
+        state=_STATES.get(result.outcome, "complete"),
         reason=result.reason,
         candidate=result.candidate,
         measurements=result.measurements,
@@ -30,7 +32,7 @@ def verdict(
         wall_s=result.wall_s,
         artifact_digest=result.artifact_digest,
     )
-    if record.state == "failed":
+    if record.state != "complete":
         return record
     missing = _missing(record, [*(o.column for o in objectives), *(c.column for c in constraints)])
     if missing:

@@ -1,21 +1,34 @@
-"""A content-addressed cache: memory first, then (optionally) a folder that processes share.
+"""A content-addressed cache: memory first, then (optionally) a folder that processes and studies share.
 
 Keys are digests of everything that led to the value, so an entry is never stale. Values are bytes or
-named arrays; nothing is ever unpickled.
+named arrays; nothing is ever unpickled. Nothing that goes wrong with the folder stops anything: what cannot be read is
+built again, what cannot be written is kept in memory.
 """
 
+import contextlib
 import io
+import logging
 import os
 import tempfile
+import time
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[np.generic]]
+
+_LOG = logging.getLogger(__name__)
+_MARK = b"paredown"  # an entry is: mark, length, check sum, value
+_HEAD_BYTES = len(_MARK) + 8 + 4
+_FULL_SHARE = 0.9  # of the bound: what eviction leaves, so that not every write evicts
+_SCAN_SHARE = 0.02  # of the bound: how much is written before the folder is looked through again
+_ABANDONED_S = 3600.0  # a temporary file that is older was left by a killed process
 
 
 def digest_of(*parts: object) -> str:
@@ -27,15 +40,22 @@ def digest_of(*parts: object) -> str:
     return hasher.hexdigest()[:16]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Writes `data` so that a reader, or a crash at any instant, sees the old file or the new one."""
+def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
+    """Writes `data` so that a reader, or a crash at any instant, sees the old file or the new one.
+
+    Args:
+        path: The file.
+        data: What it shall hold.
+        durable: Whether it has to survive a power cut; waiting for the disk takes many milliseconds.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
@@ -46,51 +66,190 @@ def write_atomic(path: Path, data: bytes) -> None:
 class Cache:
     """Byte strings and named arrays under digests.
 
+    The folder may be used by several processes at once, and files may vanish from it at any time. Its least recently
+    used entries are deleted as it grows over its bound.
+
     Args:
         folder: Where entries are kept across processes; None keeps them in memory only.
         memory_bytes: Most bytes kept in memory; the least recently used entries go first.
+        cache_bytes: Most bytes kept in the folder (exceeded by a fiftieth at most); larger values are not kept there.
+        prefix: Of every key in the folder, for what decides all values alike, e.g. the version of what builds them.
     """
 
-    def __init__(self, folder: Path | None = None, memory_bytes: int = 256 * 2**20) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        memory_bytes: int = 256 * 2**20,
+        cache_bytes: int = 2 * 2**30,
+        prefix: str = "",
+    ) -> None:
         self.folder = folder
-        self._memory_bytes = memory_bytes
-        self._recent: OrderedDict[str, bytes] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"folder": self.folder, "_memory_bytes": self._memory_bytes, "_recent": OrderedDict()}
+        self._prefix = prefix
+        self._memory = _Memory(memory_bytes)
+        self._disk = None if folder is None else _Folder(folder, cache_bytes)
 
     def blob(self, key: str, build: Callable[[], bytes]) -> bytes:
         """Returns the bytes under `key`, building and keeping them if they are not there yet."""
-        found = self._recent.pop(key, None)
-        if found is None:
+        found = self._memory.get(key)
+        if not isinstance(found, bytes):
             found = self._read(key)
-        if found is None:
-            found = build()
-            if self.folder is not None:
-                write_atomic(self.folder / key, found)
-        self._remember(key, found)
+            if found is None:
+                found = build()
+                self._write(key, found)
+            self._memory.put(key, found, len(found))
         return found
 
     def arrays(self, key: str, build: Callable[[], Mapping[str, NDArray[np.generic]]]) -> Arrays:
-        """Returns the named arrays under `key`, building and keeping them if they are not there yet."""
+        """Returns the named arrays under `key`, building and keeping them if they are not there yet.
 
-        def packed() -> bytes:
-            buffer = io.BytesIO()
-            np.savez(buffer, allow_pickle=False, **build())
-            return buffer.getvalue()
-
-        with np.load(io.BytesIO(self.blob(key, packed)), allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in loaded.files}
+        The arrays are shared with later callers and cannot be written to.
+        """
+        found = self._memory.get(key)
+        if not isinstance(found, dict):
+            stored = self._read(key)
+            found = None if stored is None else _unpacked(stored)
+            if found is None:
+                found = {name: np.asarray(array).view() for name, array in build().items()}
+                if self._disk is not None:
+                    self._write(key, _packed(found))
+            for array in found.values():
+                array.flags.writeable = False
+            self._memory.put(key, found, sum(a.nbytes for a in found.values()))
+        return dict(found)
 
     def _read(self, key: str) -> bytes | None:
-        if self.folder is None:
-            return None
-        try:
-            return (self.folder / key).read_bytes()
-        except FileNotFoundError:
-            return None
+        return None if self._disk is None else self._disk.read(self._prefix + key)
 
-    def _remember(self, key: str, value: bytes) -> None:
-        self._recent[key] = value
-        while len(self._recent) > 1 and sum(map(len, self._recent.values())) > self._memory_bytes:
-            self._recent.popitem(last=False)
+    def _write(self, key: str, value: bytes) -> None:
+        if self._disk is not None:
+            self._disk.write(self._prefix + key, value)
+
+
+class _Memory:
+    """The most recently used values of this process; they stay behind when it is pickled."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._values: OrderedDict[str, tuple[bytes | Arrays, int]] = OrderedDict()
+        self._bytes = 0
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_most_bytes": self._most_bytes, "_values": OrderedDict(), "_bytes": 0}
+
+    def get(self, key: str) -> bytes | Arrays | None:
+        if key not in self._values:
+            return None
+        self._values.move_to_end(key)
+        return self._values[key][0]
+
+    def put(self, key: str, value: bytes | Arrays, n_bytes: int) -> None:
+        self._bytes += n_bytes - self._values.pop(key, (b"", 0))[1]
+        self._values[key] = (value, n_bytes)
+        while len(self._values) > 1 and self._bytes > self._most_bytes:
+            self._bytes -= self._values.popitem(last=False)[1][1]
+
+
+class _Folder:
+    """Entries as files. Writing is atomic; a damaged entry counts as absent; trouble is told once."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder, self._most_bytes = folder, most_bytes
+        self._since_scan: int | None = None  # bytes written since the folder was looked through
+        self._broken = self._told = False
+
+    def read(self, key: str) -> bytes | None:
+        path = self._folder / key
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self._complain("read", error)
+            return None
+        value = data[_HEAD_BYTES:]
+        if data[:_HEAD_BYTES] != _head(value):
+            _LOG.warning("%s: a damaged cache entry, built again", path)
+            return None
+        with contextlib.suppress(OSError):  # evicted meanwhile, or somebody else's
+            os.utime(path)  # most recently used
+        return value
+
+    def write(self, key: str, value: bytes) -> None:
+        if self._broken or len(value) > self._most_bytes:
+            return
+        try:
+            write_atomic(self._folder / key, _head(value) + value, durable=False)
+        except OSError as error:
+            self._complain("write", error)
+            self._broken = True
+            return
+        if self._since_scan is not None:
+            self._since_scan += len(value)
+        if self._since_scan is None or self._since_scan > _SCAN_SHARE * self._most_bytes:
+            self._since_scan = 0
+            self._evict(keep=key)
+
+    def _evict(self, keep: str) -> None:
+        files = _files(self._folder)
+        total = sum(size for _, size, _ in files)
+        if total <= self._most_bytes:
+            return
+        for _, size, path in sorted(files):
+            if total <= _FULL_SHARE * self._most_bytes:
+                break
+            if path.name != keep:
+                total -= size
+                _delete(path)
+
+    def _complain(self, what: str, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            _LOG.warning(
+                "cannot %s the cache in %s: %s; going on without it, which only costs time",
+                what, self._folder, error.strerror or error,
+            )  # fmt: skip
+
+
+def _files(folder: Path) -> list[tuple[float, int, Path]]:
+    """Returns time of last use, bytes and path of every entry; what killed processes left is deleted."""
+    found = []
+    now = time.time()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    stat = entry.stat(follow_symlinks=False)
+                except OSError:  # another process deleted it
+                    continue
+                if not entry.is_file(follow_symlinks=False):
+                    continue
+                if not entry.name.startswith("."):
+                    found.append((stat.st_mtime, stat.st_size, Path(entry.path)))
+                elif now - stat.st_mtime > _ABANDONED_S:
+                    _delete(Path(entry.path))
+    except OSError:
+        return []
+    return found
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):  # another user's
+        path.unlink(missing_ok=True)
+
+
+def _head(value: bytes) -> bytes:
+    return _MARK + len(value).to_bytes(8, "little") + crc32(value).to_bytes(4, "little")
+
+
+def _packed(arrays: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _unpacked(data: bytes) -> Arrays | None:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile):  # whole, but not of this kind
+        return None

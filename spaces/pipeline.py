@@ -56,22 +56,35 @@ class Pipeline:
             found[first.name] = first.canonical(start, found[first.name], context)
         return found
 
+    def structure(
+        self, start: Artifact, values: Mapping[str, Mapping[str, StageValue]], context: StageContext
+    ) -> dict[str, Mapping[str, StageValue]]:
+        """Returns the part of canonical values that decides the file's structure; equal ones differ in numbers only.
+
+        Only the first stage's input is known before anything is built, so that the later ones' values count whole.
+        """
+        found: dict[str, Mapping[str, StageValue]] = {s.name: values[s.name] for s in self.stages}
+        if self.stages:
+            first = self.stages[0]
+            found[first.name] = first.structure(start, values[first.name], context)
+        return found
+
     def run(
         self,
         start: Artifact,
         values: Mapping[str, Mapping[str, StageValue]],
         context: StageContext,
         after_step: Callable[[str, float], None] | None = None,
-        cache_last: bool = False,
+        cache_last: bool = True,
     ) -> Artifact:
-        """Applies the stages. What they yield is cached, but for the last one's: it is kept as the trial's model.
+        """Applies the stages; the ONNX files that they yield are cached.
 
         Args:
             start: What the first stage gets.
             values: Canonical values by stage.
             context: Calibration data, cache and seed.
             after_step: Called with a stage's name and its seconds.
-            cache_last: Cache the last stage's output too.
+            cache_last: Whether to cache the last stage's output too.
 
         Raises:
             StageError: A stage cannot be applied.

@@ -1,9 +1,12 @@
 """What a stage is: one step that applies knobs to an artifact."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spaces.artifact import Artifact, Kind, Split
 from spaces.cache import Cache
@@ -62,11 +65,14 @@ class StageContext:
         calibration: The calibration split; None for a stage that is run without data.
         cache: Where expensive intermediate results are kept, under digests.
         seed: Seed of everything random in the stage.
+        calibration_sizes: Numbers of calibration examples that other candidates will ask for, so that one pass over the
+            examples can serve them all. Never changes what a stage yields.
     """
 
     calibration: Split | None
     cache: Cache
     seed: int = 0
+    calibration_sizes: tuple[int, ...] = ()
 
 
 class Stage(ABC):
@@ -104,6 +110,41 @@ class Stage(ABC):
             StageError: The combination cannot be built; the message says which knobs clash.
         """
         return dict(values)
+
+    def structure(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> Mapping[str, StageValue]:
+        """Returns the part of canonical values that decides the file's structure: nodes, shapes, types, sizes.
+
+        Candidates with equal structures come to files that differ in numbers only, so that whatever depends on the
+        structure alone (modelled costs, bytes) is found once for all of them. All values, unless a stage knows better.
+
+        Args:
+            artifact: What the stage will get.
+            values: Canonical values.
+            context: Calibration data, cache and seed.
+        """
+        del artifact, context
+        return dict(values)
+
+    def estimates(
+        self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Returns figures that say how good candidates are, reckoned without building any.
+
+        Args:
+            artifact: What the stage will get.
+            candidates: Canonical values of each, at least one.
+            context: Calibration data, cache and seed.
+
+        Returns:
+            By name `(n,)`, higher is better; nothing, unless a stage knows better.
+
+        Raises:
+            StageError: They cannot be reckoned.
+        """
+        del artifact, candidates, context
+        return {}
 
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext

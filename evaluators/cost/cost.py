@@ -28,6 +28,11 @@ class CostEvaluator(Evaluator):
     """
 
     name: ClassVar[str] = "cost"
+    structural: ClassVar[bool] = True
+
+    def follows_structure(self, context: EvaluationContext) -> bool:
+        """Not where a device's runtime leaves out channels that are zero: which ones are is in the weights."""
+        return not any(device.removes_dead_channels for device in context.devices.values())
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the costs of one ONNX artifact on `context.devices`.

@@ -1,11 +1,11 @@
-"""Reads a table of measurements: `task`, `task.*` (descriptors), `knob.*` and `metric.*` columns, one row a candidate."""
+"""Reads a table of measurements, one row a candidate: `task`, `task.*` (descriptors), `knob.*`, `metric.*` and more."""
 
 import csv
 import gzip
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spaces.candidate import Value
@@ -22,6 +22,8 @@ class TableRow:
         task: Name of the task.
         knobs: Knob to value; None where the cell is empty: the knob is inactive.
         metrics: Metric to finite value, without those whose cell is empty.
+        costs: The same for costs, by `<device>.<name>`.
+        baseline: The same for what the uncompressed model has, by column (`metric.top1`).
     """
 
     index: int
@@ -29,6 +31,8 @@ class TableRow:
     task: str
     knobs: Mapping[str, Value]
     metrics: Mapping[str, float]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    baseline: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,10 @@ def read_table(path: str | Path) -> Table:
     """Reads a CSV file (also compressed: `.csv.gz`).
 
     Args:
-        path: The file. Columns other than `task`, `task.*`, `knob.*` and `metric.*` are ignored. A knob column whose
-            cells are all whole numbers, numbers or true/false holds such values, else text. Rows may have empty
-            knob cells (the knob is inactive there) and empty metric cells (not measured).
+        path: The file. Columns other than `task`, `task.*`, `knob.*`, `metric.*`, `cost.<device>.*` and `baseline.*`
+            (`baseline.metric.top1`: the uncompressed model's) are ignored. A knob column whose cells are all whole
+            numbers, numbers or true/false holds such values, else text. Rows may have empty knob cells (the knob is
+            inactive there) and empty number cells (not measured).
 
     Raises:
         InputError: The file is missing, no table, lacks columns or rows, repeats a candidate, or a cell is wrong; the
@@ -94,16 +99,15 @@ def read_table(path: str | Path) -> Table:
     knob_columns = [_parsed([row[at[f"knob.{name}"]] for row in cells]) for name in knobs]
     rows = []
     for index, row in enumerate(cells):
-        numbers = {
-            name: _metric(path, lines[index], f"metric.{name}", row[at[f"metric.{name}"]]) for name in metrics
-        }
+        named = dict(zip(header, row, strict=True))
+        groups = [_numbers(path, lines[index], group, named) for group in ("metric.", "cost.", "baseline.")]
         rows.append(
             TableRow(
                 index,
                 lines[index],
                 tasks[index],
                 {name: column[index] for name, column in zip(knobs, knob_columns, strict=True)},
-                {name: number for name, number in numbers.items() if number is not None},
+                *groups,
             )
         )
     _check_once(path, rows)
@@ -188,6 +192,16 @@ def _number(text: str) -> float | None:
 
 def _truth(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text.lower())
+
+
+def _numbers(path: Path, line: int, prefix: str, cells: Mapping[str, str]) -> dict[str, float]:
+    """Returns the numbers of the columns that begin with `prefix`, without it."""
+    found = {
+        column.removeprefix(prefix): _metric(path, line, column, text)
+        for column, text in cells.items()
+        if column.startswith(prefix) and column != prefix
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _metric(path: Path, line: int, column: str, text: str) -> float | None:

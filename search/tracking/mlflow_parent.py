@@ -1,6 +1,7 @@
 """Finds a study's parent run again, with the trials that are there already."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.results import Results
@@ -35,7 +36,12 @@ class Parent:
 
 def study_key(results: Results) -> str:
     """Returns what identifies a study: its name and its folder."""
-    return digest_of(results.name, str(results.folder.resolve()))
+    return key_of_study(results.name, results.folder)
+
+
+def key_of_study(name: str, folder: Path) -> str:
+    """Returns what identifies the study of that name in that folder."""
+    return digest_of(name, str(folder.resolve()))
 
 
 def find_parent(client: "MlflowClient", experiment_id: str, results: Results) -> Parent:

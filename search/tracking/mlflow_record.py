@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from search.knowledge.facts import facts_in
 from search.report.figures import columns
 from search.results import Results, TrialRecord
 from search.tracking.mlflow_client import end_run, release, runs, user
@@ -62,6 +63,8 @@ class StudyRecord:
         run_id, known = self._parent.run_id, self._parent.params
         params = config_params(results.config)
         tags = parent_tags(results)
+        facts = facts_in(results.folder)
+        tags |= {"paredown.facts": facts.to_tag()} if facts is not None else {}
         # A param cannot be changed in MLflow; what another session set otherwise becomes a tag.
         tags |= {f"now.{k}": v for k, v in params.items() if known.get(k, v) != v}
         fresh = {k: v for k, v in params.items() if k not in known}

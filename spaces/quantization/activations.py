@@ -1,6 +1,8 @@
 """Runs a float network on calibration examples and hands out what flows through it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,20 +10,48 @@ from numpy.typing import NDArray
 from spaces.artifact import Artifact, Split
 from spaces.errors import StageError
 
-MOST_BATCH_BYTES = 32 * 2**20  # of activations that are held at a time
+MOST_BATCH_BYTES = (
+    32 * 2**20
+)  # of activations that are held at a time; while one batch is looked at, the next runs
 MOST_EXAMPLES = 128  # a batch
 
 Batch = dict[str, NDArray[np.float32]]
+Examples = NDArray[np.float32]
+_T = TypeVar("_T")
 
 
-def activations(artifact: Artifact, tensors: Sequence[str], split: Split, n_images: int) -> Iterator[Batch]:
+def activations(
+    artifact: Artifact,
+    tensors: Sequence[str],
+    split: Split,
+    n_images: int,
+    first: int = 0,
+    breaks: Sequence[int] = (),
+) -> Generator[Batch, None, None]:
     """Runs the float network and yields the named tensors, batch by batch, each with its batch axis first.
 
-    The batch is as large as `MOST_BATCH_BYTES` allows, so memory does not grow with the number of examples.
+    The batch is as large as `MOST_BATCH_BYTES` allows, so memory does not grow with the number of examples. A thread
+    runs one batch ahead of the caller.
+
+    Args:
+        artifact: The float ONNX model.
+        tensors: Names of activations (the network's input may be among them).
+        split: The examples.
+        n_images: The end: only the first so many examples of the split are used.
+        first: Examples at the beginning that are left out.
+        breaks: After so many examples of the split a batch ends, so that the caller can look at where it stands.
 
     Raises:
         StageError: The examples do not fit the model.
     """
+    run, size = _runner(artifact, tensors, split)
+    return _ahead(run, _portions(split, size, n_images, first, sorted(breaks)))
+
+
+def _runner(
+    artifact: Artifact, tensors: Sequence[str], split: Split
+) -> tuple[Callable[[Examples], Batch], int]:
+    """Returns what runs the network on a batch, and how many examples a batch should have."""
     import onnx
     import onnxruntime as ort
 
@@ -37,7 +67,7 @@ def activations(artifact: Artifact, tensors: Sequence[str], split: Split, n_imag
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     fixed = inputs[artifact.input.name].type.tensor_type.shape.dim[0].dim_value
 
-    def run(examples: NDArray[np.float32]) -> Batch:
+    def run(examples: Examples) -> Batch:
         if examples.shape[1:] != artifact.input.shape:
             raise StageError(
                 f"calibration examples have the shape {examples.shape[1:]}, but the model's input "
@@ -50,11 +80,37 @@ def activations(artifact: Artifact, tensors: Sequence[str], split: Split, n_imag
         named = dict(zip(outputs, found, strict=True)) | {artifact.input.name: examples}
         return {t: named[t][:n] if len(named[t]) == len(examples) else named[t] for t in tensors}
 
-    size = fixed or _batch_size(run(next(split.batches(1, 1))[0]))
-    for examples, _ in split.batches(size, n_images):
-        yield run(examples)
+    return run, fixed or _batch_size(run(next(split.batches(1, 1))[0]))
 
 
 def _batch_size(of_one: Batch) -> int:
     n_bytes = sum(values.nbytes for values in of_one.values())
     return max(1, min(MOST_EXAMPLES, MOST_BATCH_BYTES // max(n_bytes, 1)))
+
+
+def _portions(
+    split: Split, size: int, n_images: int, first: int, breaks: Sequence[int]
+) -> Iterator[Examples]:
+    """Yields the inputs from `first` on, at most `size` at a time, none across a break."""
+    done = 0
+    for inputs, _ in split.batches(size, n_images):
+        cuts = [b - done for b in (first, *breaks) if done < b < done + len(inputs)]
+        for part in np.split(inputs, sorted(set(cuts))):
+            done += len(part)
+            if done > first:
+                yield part
+
+
+def _ahead(run: Callable[[Examples], _T], portions: Iterator[Examples]) -> Generator[_T, None, None]:
+    """Yields what `run` makes of each portion; the next one is under way while the caller looks at this."""
+
+    def one() -> _T | None:
+        portion = next(portions, None)
+        return None if portion is None else run(portion)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(one)
+        while (found := coming.result()) is not None:
+            coming = pool.submit(one)
+            yield found
+            del found  # or a third batch would be held

@@ -42,24 +42,76 @@ def correct_biases(
     """
     from onnx import numpy_helper
 
+    found = tuple(layers)
+    wanted = {layer.bias for layer in found}
+    biases = {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer if i.name in wanted}
+    shifts = {
+        layer.node: mean_error(layer, weights[layer.name], grids[layer.name], means[layer.input])
+        for layer in found
+        if layer.name in grids and is_correctable(layer)
+    }
+    set_biases(proto, found, corrected_biases(found, biases, shifts))
+
+
+def bias_name(layer: Layer) -> str:
+    """Returns the name of the layer's bias, or that of the bias that correction gives it."""
+    return f"{layer.node}.bias" if layer.bias is None else layer.bias
+
+
+def mean_error(
+    layer: Layer, weight: NDArray[np.float32], grid: Grid, mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns the mean error that the rounded weight puts on each output channel, `(n_out,)`.
+
+    Args:
+        layer: A layer that can be corrected.
+        weight: Its float weight.
+        grid: The weight's grid.
+        mean: Mean of each channel of the layer's input, `(n_in,)`.
+    """
+    error = grid.dequantized(weight).astype(np.float64) - weight
+    return _mean_output(error, mean, layer)
+
+
+def corrected_biases(
+    layers: Iterable[Layer],
+    biases: Mapping[str, NDArray[np.float32]],
+    shifts: Mapping[str, NDArray[np.float64]],
+) -> dict[str, NDArray[np.float32]]:
+    """Returns the biases, by name, that take mean errors out again.
+
+    Args:
+        layers: The layers of the model.
+        biases: Bias name to float bias.
+        shifts: Node name to `mean_error`; other layers are left alone.
+    """
+    found = {}
+    for layer in layers:
+        if layer.node in shifts and (layer.bias is None or layer.bias in biases):
+            old = 0.0 if layer.bias is None else biases[layer.bias]
+            found[bias_name(layer)] = (old - shifts[layer.node]).astype(np.float32)
+    return found
+
+
+def set_biases(
+    proto: "onnx.ModelProto", layers: Iterable[Layer], biases: Mapping[str, NDArray[np.float32]]
+) -> None:
+    """Writes biases into the float model, in place; a layer without a bias gets an input for it."""
+    from onnx import numpy_helper
+
     initializers = {i.name: i for i in proto.graph.initializer}
     nodes = {node.name: node for node in proto.graph.node}
     for layer in layers:
-        if layer.name not in grids or not is_correctable(layer):
+        name = bias_name(layer)
+        if name not in biases:
             continue
-        weight = weights[layer.name]
-        error = grids[layer.name].dequantized(weight).astype(np.float64) - weight
-        shift = _mean_output(error, means[layer.input], layer)
+        tensor = numpy_helper.from_array(biases[name], name)
         if layer.bias is None:
-            name = f"{layer.node}.bias"
-            new = numpy_helper.from_array((-shift).astype(np.float32), name)
-            proto.graph.initializer.append(new)
+            proto.graph.initializer.append(tensor)
             del nodes[layer.node].input[2:]
             nodes[layer.node].input.append(name)
-        elif layer.bias in initializers:
-            old = numpy_helper.to_array(initializers[layer.bias])
-            corrected = (old - shift).astype(np.float32)
-            initializers[layer.bias].CopyFrom(numpy_helper.from_array(corrected, layer.bias))
+        else:
+            initializers[name].CopyFrom(tensor)
 
 
 def _mean_output(weight: NDArray[np.float64], mean: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:

@@ -24,11 +24,13 @@ class Situation:
     Attributes:
         network: The facts about the network.
         n_pairs: How many pairs of layers can be equalized.
+        clips: Whether equalization replaces a Clip by a ReLU.
         n_images: How many calibration examples there are; None if there are none.
     """
 
     network: Network
     n_pairs: int
+    clips: bool
     n_images: int | None
 
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from spaces.quantization.clipping import ClipContext, Clipping, Histogram, windows
 from spaces.quantization.schemes import Grid
 
+Floats = NDArray[np.float64]
+
 N_CANDIDATES = 256
 SHRUNK = np.linspace(1.0, 0.4, 25)  # shares of a weight's range that are tried
 
@@ -20,14 +22,23 @@ def mse_range(histogram: Histogram, context: ClipContext) -> tuple[float, float]
     measured distribution in the place of an assumed one).
     """
     lows, highs = windows(histogram, N_CANDIDATES)
-    edges, counts = histogram.edges, histogram.counts
+    edges, counts = histogram.edges, histogram.counts.astype(np.float64)
     centres = (edges[1:] + edges[:-1]) / 2
-    outside = centres - np.clip(centres, lows[:, None], highs[:, None])  # (n_candidates, n_bins)
-    clipped = (outside**2 * counts).sum(axis=1)
-    inside = ((outside == 0) * counts).sum(axis=1)
-    error = clipped + inside * context.step(lows, highs) ** 2 / 12
+    down = _beyond(-centres[::-1], counts[::-1], -lows)
+    up = _beyond(centres, counts, highs)
+    inside = counts.sum() - down[0] - up[0]
+    error = down[1] + up[1] + inside * context.step(lows, highs) ** 2 / 12
     best = int(np.argmin(error))
     return float(lows[best]), float(highs[best])
+
+
+def _beyond(centres: Floats, counts: Floats, limits: Floats) -> tuple[Floats, Floats]:
+    """Returns how many values lie beyond each limit, and the sum of their squared distances to it."""
+    powers = np.stack([counts, counts * centres, counts * centres**2])
+    tails = np.cumsum(powers[:, ::-1], axis=1)[:, ::-1]
+    first = np.searchsorted(centres, limits, side="right")
+    n, total, squares = np.pad(tails, ((0, 0), (0, 1)))[:, first]
+    return n, squares - 2 * limits * total + limits**2 * n
 
 
 def mse_share(
@@ -42,15 +53,35 @@ def mse_share(
         grid_of: From shares, `()` or `(n_channels,)`, to the grid over that share of the range.
     """
     axis = grid_of(np.ones(())).axis
-    others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
-    shape = () if axis is None else (weight.shape[axis],)
+    rows = (
+        weight.reshape(1, -1)
+        if axis is None
+        else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    )
+    rows, room = np.ascontiguousarray(rows), np.empty(rows.shape, np.float32)
+    shape = () if axis is None else (len(rows),)
     best, least = np.ones(shape), np.full(shape, np.inf)
     for share in SHRUNK:
-        rounded = grid_of(np.full(shape, share)).dequantized(weight)
-        error = np.square(rounded - weight, dtype=np.float64).sum(axis=others)
+        error = _squared_error(rows, grid_of(np.full(shape, share)), room).reshape(shape)
         best = np.where(error < least, share, best)
         least = np.minimum(error, least)
     return best
+
+
+def _squared_error(rows: NDArray[np.float32], grid: Grid, room: NDArray[np.float32]) -> Floats:
+    """Returns the squared error of `Grid.dequantized` in each row, computed in place: `(n_rows,)`.
+
+    Args:
+        rows: Values, `(n_rows, n)`.
+        grid: One grid for all rows, or one for each.
+        room: Of the same shape as `rows`; is written over.
+    """
+    scale, zero = grid.scale.reshape(-1, 1), grid.zero_point.reshape(-1, 1)
+    low, high = -(2 ** (grid.bits - 1)) - zero, 2 ** (grid.bits - 1) - 1 - zero
+    np.rint(np.divide(rows, scale, out=room), out=room)
+    np.clip(room, low.astype(np.float32), high.astype(np.float32), out=room)
+    np.subtract(np.multiply(room, scale, out=room), rows, out=room)
+    return np.asarray(np.vecdot(room, room), np.float64)
 
 
 CLIPPING = Clipping("mse", mse_range, needs_histogram=True, weight_share=mse_share)

@@ -14,22 +14,38 @@ class Histogram:
     """How the values of one tensor are distributed.
 
     Attributes:
-        low: Lower edge of the first bin.
-        high: Upper edge of the last bin.
+        low: Smallest value, and lower edge of the first bin.
+        high: Largest value, and upper edge of the last bin.
         counts: Values in each bin, `(n_bins,)` int64, without those that are exactly 0: every grid holds 0,
             so they are never rounded nor clipped, and after a ReLU they would outweigh all others.
         zeros: How many values are exactly 0.
+        width: Width of a bin, but for the first and the last, which end at `low` and `high`; None: all are equal.
+        first: The first bin would begin at `first * width`.
     """
 
     low: float
     high: float
     counts: NDArray[np.int64]
     zeros: int
+    width: float | None = None
+    first: int = 0
 
     @property
     def edges(self) -> NDArray[np.float64]:
         """Edges of the bins, `(n_bins + 1,)`."""
-        return np.linspace(self.low, self.high, len(self.counts) + 1)
+        if self.width is None:
+            return np.linspace(self.low, self.high, len(self.counts) + 1)
+        edges = (self.first + np.arange(len(self.counts) + 1, dtype=np.float64)) * self.width
+        edges[0], edges[-1] = self.low, self.high
+        return edges
+
+    def coarser(self, most_bins: int) -> "Histogram":
+        """Joins bins in pairs until there are no more than `most_bins`; only where `width` is given."""
+        counts, first, width = self.counts, self.first, self.width
+        while width is not None and len(counts) > most_bins:
+            padded = np.pad(counts, (first % 2, (len(counts) + first) % 2))
+            counts, first, width = padded.reshape(-1, 2).sum(axis=1), first // 2, width * 2
+        return Histogram(self.low, self.high, counts, self.zeros, width, first)
 
 
 @dataclass(frozen=True)

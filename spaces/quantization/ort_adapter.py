@@ -4,12 +4,13 @@ The tools are called below `quantize_static`, with every scale and zero point gi
 fuse, and decide nothing.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spaces.errors import StageError
+from spaces.quantization.integers import stored_zero_point
 from spaces.quantization.network import PASSING, Network
 from spaces.quantization.plan import Plan, Settings
 from spaces.quantization.prepare import with_opset
@@ -38,15 +39,14 @@ def quantized_model(
     """
     from onnxruntime.quantization.quant_utils import add_infer_metadata
 
-    if settings.activation_bits == 16 or 4 in settings.weight_bits.values():
+    if _needs_newest(settings):
         proto = with_opset(proto, OPSET_OF_ALL_WIDTHS)
+    own = {i.name for i in proto.graph.initializer}
     add_infer_metadata(proto)  # or the tool writes the model to disk and infers shapes again
     try:
         quantizer = _quantizer(proto, network, plan, settings)
         quantizer.quantize_model()
-    except (
-        Exception
-    ) as error:  # the tool raises whatever a graph that it did not expect makes it stumble over
+    except Exception as error:  # whatever a graph that it did not expect makes the tool stumble over
         raise StageError(
             f"onnxruntime's tool cannot quantize this model with these values: {error}"
         ) from error
@@ -54,9 +54,25 @@ def quantized_model(
     quantizer.model.clean_initializers()
     quantizer.model.topological_sort()
     quantized = _without_leftovers(quantizer.model.model)
-    if settings.activation_type == "signed" and settings.activation_bits == 8:
+    _flatten_numbers(quantized, own)
+    if _may_be_lowered(settings):
         _lower_opset(quantized)
     return quantized
+
+
+def reads_shapes(opset: int, settings: Settings) -> bool:
+    """Whether the shapes of weights matter to `quantized_model` beyond how many channels they have."""
+    if opset < OPSET_OF_ALL_WIDTHS:
+        return _needs_newest(settings)
+    return _may_be_lowered(settings)
+
+
+def _needs_newest(settings: Settings) -> bool:
+    return settings.activation_bits == 16 or 4 in settings.weight_bits.values()
+
+
+def _may_be_lowered(settings: Settings) -> bool:
+    return settings.activation_type == "signed" and settings.activation_bits == 8
 
 
 def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings) -> Any:
@@ -96,11 +112,6 @@ def quant_type(bits: int, stored: str) -> "QuantType":
     from onnxruntime.quantization import QuantType
 
     return getattr(QuantType, f"Q{'U' if stored == 'unsigned' else ''}Int{bits}")
-
-
-def stored_zero_point(grid: Grid, stored: str) -> NDArray[np.int64]:
-    """Returns the zero point as it is stored: an unsigned form shifts all integers by half their range."""
-    return np.asarray(grid.zero_point + (2 ** (grid.bits - 1) if stored == "unsigned" else 0))
 
 
 def _tensor_data(plan: Plan) -> dict[str, Any]:
@@ -168,6 +179,15 @@ def _lower_opset(proto: "onnx.ModelProto") -> None:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
         default.version = OPSET_OF_ALL_WIDTHS
+
+
+def _flatten_numbers(proto: "onnx.ModelProto", own: Collection[str]) -> None:
+    """Stores the numbers that the tool has added as plain bytes, in place: other forms take more room for larger numbers."""
+    from onnx import numpy_helper
+
+    for tensor in proto.graph.initializer:
+        if tensor.name not in own and not tensor.HasField("raw_data"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
 
 
 def _without_leftovers(proto: "onnx.ModelProto") -> "onnx.ModelProto":

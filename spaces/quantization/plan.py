@@ -12,13 +12,12 @@ from spaces.quantization.clipping import ClipContext, Histogram
 from spaces.quantization.clippings import clippings
 from spaces.quantization.network import Network
 from spaces.quantization.schemes import Grid, make_grid, scheme_of
+from spaces.quantization.source import Source
 from spaces.quantization.statistics import Statistics
+from spaces.quantization.weight_grids import WeightGrids, WeightRule
 from spaces.stage import StageContext
 
-Weights = Mapping[str, NDArray[np.float32]]
-
-# onnxruntime adds the int32 bias to int32 sums: a quarter of the range leaves the sums their share.
-LARGEST_BIAS = 2.0**29
+Spans = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,20 @@ class Settings:
     format: str
     reduce_range: bool
 
+    def weight_rule(self, bits: int) -> WeightRule:
+        """Returns what decides the grid of a weight of so many bits."""
+        scheme = scheme_of(self.scheme)
+        reduced = self.reduce_range and bits == 8
+        share = clippings()[self.clipping].weight_share
+        return WeightRule(
+            rule=scheme.channel_weights if self.per_channel else scheme.weights,
+            per_channel=self.per_channel,
+            bits=bits,
+            reduced=reduced,
+            # What is cut off would use the bit that a reduced range spares.
+            share_of=None if reduced else share,
+        )
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -65,33 +78,33 @@ class Plan:
     float_nodes: tuple[str, ...]
 
 
-def make_plan(
-    network: Network,
-    weights: Weights,
-    biases: Weights,
-    statistics: Statistics,
-    settings: Settings,
-    context: StageContext,
-) -> Plan:
+def make_plan(source: Source, spans: Spans, settings: Settings, grids: WeightGrids) -> Plan:
     """Decides the grid of every tensor.
 
     Args:
-        network: The graph's facts.
-        weights: Layer name to float weight.
-        biases: Bias name to float bias.
-        statistics: Of the same network.
+        source: The float model.
+        spans: The real range that each activation's grid should cover.
         settings: The knobs.
-        context: For the cache.
+        grids: Grids of weights that are known.
     """
-    spans = clipped_ranges(statistics, settings, context)
-    rule = scheme_of(settings.scheme).activations
-    grids = {t: make_grid(rule, *span, settings.activation_bits) for t, span in spans.items()}
-    grids |= {before: grids[_source(network, before)] for before in network.follows}
-    return Plan(
-        activations=grids,
-        weights=_weight_grids(network, weights, biases, grids, settings),
-        float_nodes=network.float_nodes(settings.weight_bits),
-    )
+    network = source.network
+    activations = _activation_grids(network, spans, settings)
+    rules = {bits: settings.weight_rule(bits) for bits in set(settings.weight_bits.values())}
+    weights = {
+        name: grids.grid(source, name, rules[bits], activations)
+        for name, bits in settings.weight_bits.items()
+    }
+    return Plan(activations, weights, network.float_nodes(settings.weight_bits))
+
+
+def _activation_grids(network: Network, spans: Spans, settings: Settings) -> dict[str, Grid]:
+    bits = settings.activation_bits
+    ends = np.array(list(spans.values()), np.float64).reshape(-1, 2)
+    rows = make_grid(scheme_of(settings.scheme).activations, ends[:, 0], ends[:, 1], bits)
+    grids = {
+        tensor: Grid(rows.scale[i, ...], rows.zero_point[i, ...], bits) for i, tensor in enumerate(spans)
+    }
+    return grids | {before: grids[_source(network, before)] for before in network.follows}
 
 
 def _source(network: Network, tensor: str) -> str:
@@ -100,9 +113,7 @@ def _source(network: Network, tensor: str) -> str:
     return tensor
 
 
-def clipped_ranges(
-    statistics: Statistics, settings: Settings, context: StageContext
-) -> dict[str, tuple[float, float]]:
+def clipped_ranges(statistics: Statistics, settings: Settings, context: StageContext) -> Spans:
     """Returns the real range that each activation's grid should cover."""
     if settings.clipping not in clippings():
         raise StageError(unknown_name("clipping", settings.clipping, clippings(), "quantize.clipping"))
@@ -121,49 +132,3 @@ def clipped_ranges(
     key = digest_of(statistics.key, settings.clipping, percentile, settings.scheme, settings.activation_bits)
     found = context.cache.arrays(f"clipped-{key}", build)["ranges"].tolist()
     return {t: (low, high) for t, (low, high) in zip(ranges, found, strict=True)}
-
-
-def _weight_grids(
-    network: Network, weights: Weights, biases: Weights, activations: Mapping[str, Grid], settings: Settings
-) -> dict[str, Grid]:
-    least: dict[str, NDArray[np.float64]] = {}
-    for layer in network.layers:
-        if layer.name in settings.weight_bits and layer.bias is not None and layer.bias in biases:
-            scale = activations[layer.input].scale.astype(np.float64)
-            needed = np.abs(biases[layer.bias].astype(np.float64)) / (scale * LARGEST_BIAS)
-            least[layer.name] = np.maximum(needed, least.get(layer.name, 0.0))
-    axes = {layer.name: layer.weight_axis_out for layer in network.layers}
-    return {
-        name: _weight_grid(weights[name], bits, axes[name], least.get(name, np.zeros(1)), settings)
-        for name, bits in settings.weight_bits.items()
-    }
-
-
-def _weight_grid(
-    weight: NDArray[np.float32], bits: int, axis: int, least: NDArray[np.float64], settings: Settings
-) -> Grid:
-    scheme = scheme_of(settings.scheme)
-    rule = scheme.channel_weights if settings.per_channel else scheme.weights
-    reduced = settings.reduce_range and bits == 8
-    others = tuple(i for i in range(weight.ndim) if i != axis) if settings.per_channel else None
-    low, high = np.asarray(weight.min(axis=others)), np.asarray(weight.max(axis=others))
-    if (
-        least.shape != low.shape
-    ):  # one scale, no bias, or a grouped ConvTranspose with a bias longer than its axis
-        least = np.full(low.shape, least.max())
-
-    def grid_of(share: NDArray[np.float64]) -> Grid:
-        return make_grid(
-            rule,
-            low * share,
-            high * share,
-            bits,
-            reduced=reduced,
-            least_scale=least,
-            axis=axis if settings.per_channel else None,
-        )
-
-    share_of = clippings()[settings.clipping].weight_share
-    if share_of is None or reduced:  # what is cut off would use the bit that a reduced range spares
-        return grid_of(np.ones(()))
-    return grid_of(share_of(weight, grid_of))

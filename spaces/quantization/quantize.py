@@ -1,37 +1,25 @@
 """The quantize stage: from a float ONNX model to one with integer weights and activations."""
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spaces.artifact import Artifact, Step
-from spaces.cache import digest_of
 from spaces.candidate import Value
-from spaces.quantization.bias_correction import correct_biases, is_correctable
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
-from spaces.quantization.cross_layer_equalization import equalize, pairs
 from spaces.quantization.knobs import KNOBS
-from spaces.quantization.network import Network, network_of
-from spaces.quantization.ort_adapter import quantized_model
+from spaces.quantization.network import Network
 from spaces.quantization.plan import Settings, make_plan
-from spaces.quantization.prepare import prepared
-from spaces.quantization.statistics import Statistics, Wanted
+from spaces.quantization.ranges import Ranges
+from spaces.quantization.sensitivity import Planned, Sensitivities
+from spaces.quantization.skeletons import Skeletons
+from spaces.quantization.source import Sources
+from spaces.quantization.structure import structure
+from spaces.quantization.weight_grids import WeightGrids
 from spaces.stage import KnobSpec, Stage, StageContext, StageValue
-
-if TYPE_CHECKING:
-    import onnx
-
-N_NETWORKS_KEPT = 16
-
-
-@dataclass(frozen=True)
-class _Facts:
-    network: Network
-    n_pairs: int
 
 
 class QuantizeStage(Stage):
@@ -43,10 +31,14 @@ class QuantizeStage(Stage):
     knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
 
     def __init__(self) -> None:
-        self._facts_of: OrderedDict[str, _Facts] = OrderedDict()
+        self._sources = Sources()
+        self._ranges = Ranges()
+        self._grids = WeightGrids()
+        self._skeletons = Skeletons()
+        self._sensitivities = Sensitivities()
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"_facts_of": OrderedDict()}  # read again where it arrives
+    def __reduce__(self) -> tuple[type["QuantizeStage"], tuple[()]]:
+        return QuantizeStage, ()  # all that is kept is found again where it arrives
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the quantized model; if every layer is kept float, the float model as it is.
@@ -57,25 +49,18 @@ class QuantizeStage(Stage):
         chosen = self.canonical(artifact, values, context)
         step = Step(self.name, tuple((k, _frozen(v)) for k, v in sorted(chosen.items())))
         provenance = (*artifact.provenance, step)
-        network = self._facts(artifact).network
-        settings = _settings(network, chosen)
+        settings = _settings(self._sources.facts(artifact).network, chosen)
         if not settings.weight_bits:
             return replace(artifact, provenance=provenance)
-        source = _equalized(artifact, context) if chosen["cross_layer_equalization"] else artifact
-        proto = prepared(source)
-        # The network's names are those of `artifact`: equalization changes numbers only, and Clip to ReLU.
-        statistics = Statistics(
-            Artifact.onnx(proto, source.input),
-            _wanted(network),
-            int(cast(int, chosen["calibration_images"])),
-            context,
-        )
-        weights = _initializers(proto, (layer.name for layer in network.layers))
-        biases = _initializers(proto, (layer.bias for layer in network.layers))
-        plan = make_plan(network, weights, biases, statistics, settings, context)
+        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context)
+        n_images = int(cast(int, chosen["calibration_images"]))
+        spans = self._ranges.spans(source, settings, n_images, context)
+        plan = make_plan(source, spans, settings, self._grids)
+        corrected = None
         if chosen["bias_correction"]:
-            correct_biases(proto, network.layers, weights, plan.weights, statistics.means())
-        return Artifact.onnx(quantized_model(proto, network, plan, settings), artifact.input, provenance)
+            corrected = self._ranges.corrected_biases(source, plan, n_images, context)
+        model = self._skeletons.model(source, plan, settings, corrected)
+        return Artifact.onnx(model, artifact.input, provenance)
 
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
@@ -89,6 +74,34 @@ class QuantizeStage(Stage):
             StageError: A value is wrong, or the combination cannot be built.
         """
         return canonical(self._situation(artifact, context), self.defaults() | dict(values))
+
+    def structure(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> dict[str, StageValue]:
+        """Returns the part of canonical values that decides nodes, shapes, types and sizes of the file."""
+        return structure(self._situation(artifact, context), values)
+
+    def estimates(
+        self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext
+    ) -> dict[str, NDArray[np.float64]]:
+        """Returns reckoned signal-to-noise ratios, in decibels: see `Sensitivities.figures`."""
+        sizes = (*context.calibration_sizes, *(cast(int, c["calibration_images"]) for c in candidates))
+        n_images = min(max(sizes), 1 if context.calibration is None else len(context.calibration))
+        planned = [self._planned(artifact, values, context) for values in candidates]
+        return self._sensitivities.figures(planned, n_images, context)
+
+    def _planned(
+        self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
+    ) -> Planned | None:
+        """Returns a candidate's grids; None if it is the float model."""
+        settings = _settings(self._sources.facts(artifact).network, chosen)
+        if not settings.weight_bits:
+            return None
+        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context)
+        spans = self._ranges.spans(source, settings, cast(int, chosen["calibration_images"]), context)
+        return Planned(
+            source, make_plan(source, spans, settings, self._grids), bool(chosen["bias_correction"])
+        )
 
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
@@ -113,38 +126,12 @@ class QuantizeStage(Stage):
         Raises:
             StageError: One does not; the message names it and the layers.
         """
-        matching(self._facts(artifact).network.names, globs)
+        matching(self._sources.facts(artifact).network.names, globs)
 
     def _situation(self, artifact: Artifact, context: StageContext) -> Situation:
-        facts = self._facts(artifact)
+        facts = self._sources.facts(artifact)
         n_images = None if context.calibration is None else len(context.calibration)
-        return Situation(facts.network, facts.n_pairs, n_images)
-
-    def _facts(self, artifact: Artifact) -> _Facts:
-        found = self._facts_of.pop(artifact.digest, None)
-        if found is None:
-            proto = prepared(artifact)
-            found = _Facts(network_of(proto), len(pairs(proto)))
-        self._facts_of[artifact.digest] = found
-        while len(self._facts_of) > N_NETWORKS_KEPT:
-            self._facts_of.popitem(last=False)
-        return found
-
-
-def _equalized(artifact: Artifact, context: StageContext) -> Artifact:
-    def build() -> bytes:
-        proto = prepared(artifact)
-        equalize(proto)
-        return bytes(proto.SerializeToString(deterministic=True))
-
-    return Artifact.onnx(context.cache.blob(f"equalized-{digest_of(artifact.digest)}", build), artifact.input)
-
-
-def _wanted(network: Network) -> Wanted:
-    axes = {
-        layer.input: 1 if layer.op_type == "Conv" else -1 for layer in network.layers if is_correctable(layer)
-    }
-    return Wanted(network.tensors, tuple(axes.items()))
+        return Situation(facts.network, facts.n_pairs, facts.clips, n_images)
 
 
 def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
@@ -166,13 +153,6 @@ def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
         format=str(chosen["format"]),
         reduce_range=bool(chosen["reduce_range"]),
     )
-
-
-def _initializers(proto: "onnx.ModelProto", names: Iterable[str | None]) -> dict[str, NDArray[np.float32]]:
-    from onnx import numpy_helper
-
-    wanted = set(names)
-    return {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer if i.name in wanted}
 
 
 def _frozen(value: StageValue) -> Value:

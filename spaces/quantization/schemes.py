@@ -33,6 +33,11 @@ class Grid:
     bits: int
     axis: int | None = None
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for grids with the same integers and steps."""
+        return (self.bits, self.axis, self.scale.tobytes(), self.zero_point.tobytes())
+
     def dequantized(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns `values` as they are after rounding to the grid, same shape."""
         shape = [1] * values.ndim
@@ -89,7 +94,8 @@ def _symmetric_uint8(low: Floats, high: Floats, bits: int, least: Floats) -> tup
 def _symmetric_power2(low: Floats, high: Floats, bits: int, least: Floats) -> tuple[Floats, Floats]:
     """Rounds the scale up to a power of two, so that requantization is a shift."""
     scale, zero = _symmetric(low, high, bits, least)
-    return np.exp2(np.ceil(np.log2(scale))), zero
+    mantissa, exponent = np.frexp(scale)  # scale = mantissa * 2^exponent, exactly, with 0.5 <= mantissa < 1
+    return np.ldexp(1.0, exponent - (mantissa == 0.5)), zero
 
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(

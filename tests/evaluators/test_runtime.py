@@ -1,7 +1,9 @@
+import pickle
+
 import numpy as np
 import pytest
 
-from evaluators.runtime import reference_outputs, run_split
+from evaluators.runtime import Batches, reference_outputs, run_split
 from evaluators.testing import RandomSplit, model_from_text, tiny_model
 from spaces.artifact import Artifact, InputSpec
 from spaces.errors import EvaluationError
@@ -81,3 +83,40 @@ def test_models_that_do_not_fit_say_why(model, message):
 def test_an_empty_split_is_an_error():
     with pytest.raises(EvaluationError, match="no examples"):
         reference_outputs(tiny_model(), RandomSplit(0))
+
+
+class CountingSplit(RandomSplit):
+    """Counts how many batches were prepared."""
+
+    prepared = 0
+
+    def batches(self, batch_size, limit=None):
+        for batch in super().batches(batch_size, limit):
+            CountingSplit.prepared += 1
+            yield batch
+
+
+def test_batches_are_prepared_once_even_if_a_pass_stops_early():
+    split, batches = CountingSplit(20), Batches()
+    CountingSplit.prepared = 0
+    next(batches.of(split, 5))
+    assert CountingSplit.prepared == 1
+    for _ in range(3):
+        found = list(batches.of(split, 5))
+        for (inputs, labels), (wanted, theirs) in zip(found, RandomSplit(20).batches(5), strict=True):
+            np.testing.assert_array_equal(inputs, wanted)
+            np.testing.assert_array_equal(labels, theirs)
+    assert CountingSplit.prepared == 4
+    np.testing.assert_array_equal(batches.labels(split), np.concatenate([labels for _, labels in found]))
+    assert len(list(batches.of(RandomSplit(3), 5))) == 1  # another split is not mistaken for it
+    assert len(list(batches.of(split, 10))) == 2
+
+
+def test_batches_that_do_not_fit_are_not_kept():
+    split, batches = CountingSplit(20), Batches(most_bytes=1000)
+    CountingSplit.prepared = 0
+    for _ in range(2):
+        assert sum(len(labels) for _, labels in batches.of(split, 5)) == 20
+    assert CountingSplit.prepared == 8
+    list(batches.of(split, 5))
+    assert len(pickle.dumps(batches)) < 200

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluators.base import Evaluator, Reference
+from evaluators.base import Evaluator, Needed, Reference
+from evaluators.runtime import run_batches
 from evaluators.task import accuracy
 from evaluators.task.accuracy import AccuracyEvaluator, reference_outputs
 from evaluators.testing import EvaluatorConformance, RandomSplit, model_from_text, tiny_context, tiny_model
@@ -144,15 +145,17 @@ def test_a_reference_of_another_split_is_refused():
         AccuracyEvaluator().evaluate(tiny_model(), replace(context, reference=other))
 
 
-def test_layers_explain_but_never_fail_a_trial(monkeypatch):
+def test_layers_explain_but_never_fail_a_study(monkeypatch):
+    found = AccuracyEvaluator(sqnr_images=4).explain(tiny_model(8), tiny_context())
+    assert [layer["layer"] for layer in found["layers"]] == ["kernel", "dense_weight"]
+
     def broken(*_):
         raise RuntimeError("no idea")
 
     monkeypatch.setattr(accuracy, "layer_sqnr", broken)
-    evaluation = AccuracyEvaluator().evaluate(tiny_model(8), tiny_context())
-    assert "top1" in values(evaluation)
-    assert evaluation.details == {"layers": [], "layers_absent_because": "RuntimeError: no idea"}
-    assert AccuracyEvaluator(sqnr_images=0).evaluate(tiny_model(8), tiny_context()).details == {}
+    found = AccuracyEvaluator().explain(tiny_model(8), tiny_context())
+    assert found == {"layers": [], "layers_absent_because": "RuntimeError: no idea"}
+    assert AccuracyEvaluator(sqnr_images=0).explain(tiny_model(8), tiny_context()) == {}
 
 
 def test_a_time_limit_is_never_swallowed(monkeypatch):
@@ -161,11 +164,93 @@ def test_a_time_limit_is_never_swallowed(monkeypatch):
 
     monkeypatch.setattr(accuracy, "layer_sqnr", late)
     with pytest.raises(TimeLimitError):
-        AccuracyEvaluator().evaluate(tiny_model(8), tiny_context())
+        AccuracyEvaluator().explain(tiny_model(8), tiny_context())
+
+
+def test_the_float_model_is_not_run_again_where_its_outputs_are_known(monkeypatch):
+    context = tiny_context()
+    runs = []
+    monkeypatch.setattr(accuracy, "run_batches", lambda *a: runs.append(a) or run_batches(*a))
+    wanted = values(AccuracyEvaluator(batch_size=8).evaluate(tiny_model(), context))
+    assert len(runs) == 1  # in other batches its outputs may differ in the last digit
+    assert values(AccuracyEvaluator().evaluate(tiny_model(), context)) == pytest.approx(wanted)
+    assert len(runs) == 1
+
+
+def judged_by_the_float_model(n):
+    """A context in which the float model is always right."""
+    context = tiny_context(n=n)
+    return replace(context, split=replace_labels(context.split, context.reference.outputs.argmax(1)))
+
+
+def unlike_model():
+    weight = np.random.default_rng(3).normal(size=(192, 5)).astype(np.float32)
+    return model_from_text(
+        """g (float[n,3,8,8] input) => (float[n,5] output) {
+            flat = Flatten(input)
+            output = MatMul(flat, weight)
+        }""",
+        {"weight": weight},
+    )
+
+
+def test_a_model_that_is_clearly_worse_than_needed_is_stopped():
+    context = replace(judged_by_the_float_model(400), needed=Needed(91.25, "trial 12 is as good"))
+    evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), context)
+    found = values(evaluation)
+    assert set(found) == {
+        "top1_partial", "top1_drop_partial", "top1_partial_error", "top1_partial_images", "file_bytes",
+    }  # fmt: skip
+    assert found["top1_partial_images"] < 100
+    full = values(AccuracyEvaluator(stop_early=False).evaluate(unlike_model(), context))
+    assert abs(found["top1_partial"] - full["top1"]) < 4 * found["top1_partial_error"]
+    assert found["top1_drop_partial"] == pytest.approx(100 - found["top1_partial"])
+    wanted = (
+        f"top1 is below 91.25 % with 99.9 % confidence after {found['top1_partial_images']:.0f} of 400 images"
+    )
+    assert evaluation.pruned == f"{wanted}; trial 12 is as good"
+
+
+def test_a_model_that_is_good_enough_is_judged_to_the_end():
+    context = judged_by_the_float_model(200)
+    alone = AccuracyEvaluator(batch_size=8).evaluate(tiny_model(8), context)
+    least = values(alone)["top1"]
+    asked = replace(context, needed=Needed(least, "trial 1 has it"))
+    assert AccuracyEvaluator(batch_size=8).evaluate(tiny_model(8), asked) == alone
+    assert alone.pruned == ""
+
+
+def test_scores_without_known_bounds_are_never_stopped():
+    context = replace(tiny_context(n=200), metric=Confidence(), needed=Needed(1e6, "nobody"))
+    evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), context)
+    assert evaluation.pruned == ""
+
+    class Bounded(Confidence):
+        bounds = (-50.0, 50.0)
+
+    evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), replace(context, metric=Bounded()))
+    assert evaluation.pruned.startswith(
+        "closeness is below 1e+06 points whatever the rest says after 8 of 200"
+    )
+
+
+def test_outputs_that_are_not_finite_fail_a_trial_that_might_stop():
+    broken = model_from_text(
+        """g (float[n,3,8,8] input) => (float[n,192] output) {
+            root = Sqrt(input)
+            output = Flatten(root)
+        }""",
+        {},
+    )
+    with pytest.raises(EvaluationError, match="for 100 of 100 examples"):
+        AccuracyEvaluator(batch_size=8).evaluate(
+            broken, replace(tiny_context(n=100), needed=Needed(99.0, "nobody"))
+        )
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"batch_size": 0}, {"threads": 0}, {"confidence": 1.0}, {"sqnr_images": -1}]
+    "arguments",
+    [{"batch_size": 0}, {"threads": 0}, {"confidence": 1.0}, {"sqnr_images": -1}, {"stop_confidence": 0}],
 )
 def test_senseless_arguments_are_refused(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):

@@ -1,24 +1,32 @@
 """Which part of a range each clipping method covers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spaces.quantization.clip_kl import MOST_BINS
 from spaces.quantization.clipping import ClipContext, windows
 from spaces.quantization.clippings import clippings
+from spaces.quantization.distribution import Distribution
 from spaces.quantization.schemes import make_grid, scheme_of
-from spaces.quantization.statistics import histogram_of
 
 RNG = np.random.default_rng(0)
 HEAVY = (RNG.standard_normal(100_000) * np.exp(RNG.standard_normal(100_000))).astype(np.float32)
 SCHEMES = ("asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2")
 
 
+def histogram_of(values):
+    found = Distribution()
+    assert found.add(np.asarray(values, np.float32))
+    return found.histogram()
+
+
 def clipped(name, values, scheme="asymmetric", bits=8, percentile=99.99):
-    values = np.asarray(values, np.float32)
-    histogram = histogram_of(values, float(values.min()), float(values.max()))
-    return clippings()[name].method(histogram, ClipContext(scheme_of(scheme).activations, bits, percentile))
+    context = ClipContext(scheme_of(scheme).activations, bits, percentile)
+    return clippings()[name].method(histogram_of(values), context)
 
 
 def squared_error(values, span, scheme="asymmetric", bits=8):
@@ -108,7 +116,59 @@ def test_a_tensor_that_is_always_the_same():
 
 
 def test_windows_grow_to_the_whole_range():
-    lows, highs = windows(histogram_of(HEAVY, -2.0, 5.0), 8)
+    lows, highs = windows(histogram_of([-2.0, 1.0, 5.0]), 8)
     assert (lows[-1], highs[-1]) == (-2.0, 5.0)
     assert np.all(np.diff(highs) > 0)
     assert lows[0] == -highs[0] == -5 / 8
+
+
+def kl_step_by_step(histogram, context):
+    """The search as the slides tell it, candidate by candidate; every candidate's divergence by its range."""
+    lows, highs = windows(histogram, 256)
+    coarse, found = histogram.coarser(MOST_BINS), {}
+    counts, edges = coarse.counts, coarse.edges
+    for low, high, step in zip(lows, highs, context.step(lows, highs), strict=True):
+        from_low = edges[1:] > low if low > edges[0] else edges[1:] >= low
+        inside = np.flatnonzero(from_low & (edges[:-1] < high if high < edges[-1] else edges[:-1] <= high))
+        if not len(inside):
+            continue
+        first, last = inside[0], inside[-1] + 1
+        n_levels = round((high - low) / step) + 1
+        kept = counts[first:last].sum()
+        if last - first < n_levels or kept == 0:
+            continue
+        reference = counts[first:last].astype(float)
+        reference[0] += counts[:first].sum()
+        reference[-1] += counts[last:].sum()
+        quantized = np.full(last - first, 0.5 / counts.sum())
+        starts = [i * (last - first) // n_levels for i in range(n_levels + 1)]
+        for start, end in pairwise(starts):
+            group = counts[first + start : first + end]
+            if group.any():
+                quantized[start:end][group > 0] = group[group > 0].mean() / kept
+        p = reference / counts.sum()
+        found[float(low), float(high)] = float((p[p > 0] * np.log(p[p > 0] / quantized[p > 0])).sum())
+    return found
+
+
+def mse_step_by_step(histogram, context):
+    lows, highs = windows(histogram, 256)
+    centres = (histogram.edges[1:] + histogram.edges[:-1]) / 2
+    found = {}
+    for low, high, step in zip(lows, highs, context.step(lows, highs), strict=True):
+        outside = centres - np.clip(centres, low, high)
+        inside = histogram.counts[outside == 0].sum()
+        found[float(low), float(high)] = float((outside**2 * histogram.counts).sum() + inside * step**2 / 12)
+    return found
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("n_values", [60, 3_000, 100_000])
+@pytest.mark.parametrize(("name", "slowly"), [("kl", kl_step_by_step), ("mse", mse_step_by_step)])
+def test_the_fast_search_finds_what_the_plain_one_finds(name, slowly, n_values, scheme):
+    rng = np.random.default_rng(n_values)
+    for values in (HEAVY[:n_values], np.maximum(HEAVY[:n_values], 0), rng.uniform(2, 3, n_values)):
+        histogram, context = histogram_of(values), ClipContext(scheme_of(scheme).activations, 5, 99.9)
+        wanted = slowly(histogram, context)
+        found = clippings()[name].method(histogram, context)
+        assert wanted[found] == pytest.approx(min(wanted.values()), rel=1e-9)

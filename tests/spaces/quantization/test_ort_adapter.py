@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from spaces.cache import Cache
 from spaces.quantization import quantize
-from spaces.quantization.ort_adapter import stored_zero_point
+from spaces.quantization.integers import stored_zero_point
 from spaces.quantization.quantize import QuantizeStage
 from spaces.stage import StageContext
 from spaces.testing import noise_split

@@ -1,0 +1,115 @@
+"""What a source of knowledge is: it yields the studies that came before, or says why one cannot be used."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search.knowledge.facts import StudyFacts
+from spaces.candidate import Value
+
+MOST_TRIALS = 5000  # of all studies together; a surrogate gains little from more
+
+
+@dataclass(frozen=True)
+class PastTrial:
+    """One measured candidate of another study.
+
+    Attributes:
+        knobs: Knob path to its value, or to the text of it (`value_text`). Inactive knobs are left out.
+        values: Column (`metric.top1`, `cost.host.latency_ms`) to finite value.
+        baseline: Column to the uncompressed model's value, where it is known row by row (a table).
+    """
+
+    knobs: Mapping[str, Value]
+    values: Mapping[str, float]
+    baseline: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PastStudy:
+    """A study that came before, finished or not.
+
+    Attributes:
+        name: What people call it.
+        facts: What it recorded about its model, task and baseline.
+        trials: What it measured.
+    """
+
+    name: str
+    facts: StudyFacts
+    trials: tuple[PastTrial, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A study, or a whole source, that cannot be used.
+
+    Attributes:
+        name: What people call it.
+        why: What differs or is damaged.
+    """
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Own:
+    """The study that asks, so that a source leaves it out.
+
+    Attributes:
+        name: `study.name`.
+        folder: `study.dir`.
+    """
+
+    name: str
+    folder: Path
+
+
+class Deadline:
+    """When reading has to end.
+
+    Args:
+        seconds: Seconds from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, at least 0."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether no time is left."""
+        return self.left_s == 0
+
+
+class KnowledgeSource(ABC):
+    """Where earlier studies are found.
+
+    Attributes:
+        seconds: How long reading may take in all.
+    """
+
+    seconds: float = 5.0
+
+    @abstractmethod
+    def studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
+        """Yields what there is, the newest first, without the study that asks; ends soon after the deadline.
+
+        Whatever is damaged is yielded as `Refused`, never raised. Nothing is written anywhere.
+        """
+
+
+class NoKnowledge(KnowledgeSource):
+    """Knows nothing (`knowledge=none`)."""
+
+    def studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
+        """Yields nothing."""
+        del own, deadline
+        return iter(())

@@ -1,0 +1,176 @@
+"""Judges one earlier study: which of its trials say something about this study's candidates, or what differs."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search.knowledge.base import PastStudy, PastTrial, Refused
+from search.knowledge.facts import StudyFacts
+from search.knowledge.matching import Matcher, MisfitError, base_of
+from search.knowledge.normalise import relative
+from search.results import Objective
+from search.samplers.context import KnowledgeRow, key_of
+from search.suggest import params_of
+from spaces.space import Space
+
+_MOST_SHARE = 1.0  # a score that never exceeds it is a share, not per cent
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one study teaches.
+
+    Attributes:
+        label: Its model and task in words.
+        rows: At least one.
+    """
+
+    label: str
+    rows: tuple[KnowledgeRow, ...]
+
+
+class Learner:
+    """Turns earlier studies into rows for this one.
+
+    Args:
+        facts: What is known of this study.
+        space: Its space.
+        objectives: Its axes; an earlier study must have measured the first one.
+        most_rows: Trials to take in all.
+    """
+
+    def __init__(
+        self, facts: StudyFacts, space: Space, objectives: Sequence[Objective], most_rows: int
+    ) -> None:
+        self._facts, self._space, self._objectives = facts, space, tuple(objectives)
+        self._matcher = Matcher(space, facts.defaults)
+        self._left = most_rows
+        self._tasks: dict[tuple[str, str], str] = {}  # model and data to the task's name
+        self._seen: set[tuple[str, frozenset[object], float]] = set()
+
+    def learn(self, study: PastStudy) -> Learned | Refused:
+        """Returns the study's rows, or what differs."""
+        why = self._difference(study)
+        if why:
+            return Refused(study.name, why)
+        rows: list[KnowledgeRow] = []
+        misfits: Counter[str] = Counter()
+        comparable = [not self._other_measure(study, objective) for objective in self._objectives]
+        for trial in study.trials:
+            try:
+                row = self._row(study, trial, comparable)
+            except MisfitError as error:
+                misfits[str(error)] += 1
+                continue
+            if row is not None and len(rows) < self._left:
+                rows.append(row)
+        if not rows:
+            return Refused(study.name, _no_rows(misfits))
+        self._left -= len(rows)
+        return Learned(study.facts.label, tuple(rows))
+
+    # -- the study as a whole ----------------------------------------------------------------------------------
+
+    def _difference(self, study: PastStudy) -> str:
+        """Returns what makes the whole study useless here, or an empty text."""
+        knobs = dict.fromkeys(name for trial in study.trials for name in trial.knobs)
+        if not self._matcher.shares_knobs(list(knobs)):
+            theirs = ", ".join(dict.fromkeys(map(base_of, knobs))) or "none"
+            return f"another space: its knobs are {theirs}; here they are {', '.join(sorted(self._matcher.bases))}"
+        if self._left <= 0:
+            return "enough trials of later studies were read"
+        return self._other_measure(study, self._objectives[0])
+
+    def _other_measure(self, study: PastStudy, objective: Objective) -> str:
+        """Returns how a study's values of an objective differ from ours in kind, or an empty text."""
+        column, facts = objective.column, study.facts
+        values = [trial.values[column] for trial in study.trials if column in trial.values]
+        if not values:
+            told = dict.fromkeys(c for t in study.trials for c in t.values if c.startswith("metric."))
+            return f"it did not measure {column}, but {', '.join(list(told)[:4]) or 'no metric'}"
+        direction = self._direction(facts.directions, column)
+        if direction not in ("", objective.direction):
+            return (
+                f"other direction: it wants to {direction} {column}, this study to {objective.direction} it"
+            )
+        ours, theirs = self._facts.units.get(column), facts.units.get(column)
+        if ours is not None and theirs is not None and ours != theirs:
+            return f"other unit: {column} is in {theirs or 'no unit'} there, in {ours or 'no unit'} here"
+        if theirs is None and ours == "%" and max(map(abs, values)) <= _MOST_SHARE < abs(self._own(column)):
+            return f"other unit: {column} looks like a share there (at most {max(values):g}), but is in {ours} here"
+        return ""
+
+    def _direction(self, directions: Mapping[str, str], column: str) -> str:
+        """Their direction; a study that recorded no facts has it by bare name, or by `metric` for the task's own."""
+        bare = column.rpartition(".")[2]
+        names = [column, bare, *(["metric"] if column.startswith("metric.") and not _amount(bare) else [])]
+        return next((directions[name] for name in names if name in directions), "")
+
+    def _own(self, column: str) -> float:
+        return self._facts.baseline.get(column, math.inf)
+
+    # -- its trials --------------------------------------------------------------------------------------------
+
+    def _row(self, study: PastStudy, trial: PastTrial, comparable: Sequence[bool]) -> KnowledgeRow | None:
+        """Returns the row; None if the trial lacks the first objective or is known already.
+
+        Raises:
+            MisfitError: The trial's candidate is none of this space.
+        """
+        first, facts = self._objectives[0].column, study.facts
+        if first not in trial.values:
+            return None
+        params = params_of(self._space, self._matcher.candidate(trial.knobs, facts.defaults))
+        task = self._task(study)
+        key = (task, key_of(params), trial.values[first])
+        if key in self._seen:
+            return None
+        self._seen.add(key)
+        baseline = {**facts.baseline, **trial.baseline}
+        return KnowledgeRow(
+            task,
+            params,
+            trial.values[first],
+            facts.descriptors,
+            baseline.get(first),
+            tuple(
+                self._relative(facts, trial, baseline, objective.column) if fits else math.nan
+                for objective, fits in zip(self._objectives, comparable, strict=True)
+            ),
+            self._is_same(facts),
+        )
+
+    def _relative(
+        self, facts: StudyFacts, trial: PastTrial, baseline: Mapping[str, float], column: str
+    ) -> float:
+        if column not in trial.values or column not in baseline:
+            return math.nan
+        if column in self._facts.measured and facts.machine != self._facts.machine:
+            return math.nan  # a time on another machine
+        return relative(column, self._facts.units.get(column), trial.values[column], baseline[column])
+
+    def _is_same(self, facts: StudyFacts) -> bool:
+        ours = (self._facts.model_digest, self._facts.task_digest)
+        return all(ours) and ours == (facts.model_digest, facts.task_digest)
+
+    def _task(self, study: PastStudy) -> str:
+        """Names a model with its data: one name for all studies of it, another for each other one."""
+        facts = study.facts
+        known = bool(facts.model_digest and facts.task_digest)
+        identity = (facts.model_digest, facts.task_digest) if known else (study.name, facts.label)
+        if identity not in self._tasks:
+            taken = facts.label in self._tasks.values()
+            self._tasks[identity] = f"{facts.label}, {study.name}" if taken else facts.label
+        return self._tasks[identity]
+
+
+def _amount(name: str) -> bool:
+    return name.endswith(("_bytes", "_ms"))
+
+
+def _no_rows(misfits: Counter[str]) -> str:
+    if not misfits:
+        return "its trials are known from another study"
+    why, count = misfits.most_common(1)[0]
+    return f"none of its trials is a candidate of this space: {why} ({count} of them)"

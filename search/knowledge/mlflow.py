@@ -1,0 +1,185 @@
+"""Knowledge from an MLflow server or database: the parent and child runs that the MLflow tracker writes."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from search.knowledge.base import MOST_TRIALS, Deadline, KnowledgeSource, Own, PastStudy, PastTrial, Refused
+from search.knowledge.facts import StudyFacts, facts_from_tag, first_values
+from search.report.redact import redact_text
+from search.tracking.mlflow_client import release
+from search.tracking.mlflow_parent import key_of_study
+from search.tracking.mlflow_tracker import quiet_migrations
+from search.tracking.mlflow_uri import check_uri, sqlite_path
+from spaces.errors import ConfigError, ParedownError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 100
+_MOST_STUDIES = 200
+_MEASURED = ("complete", "infeasible")
+
+
+class MlflowKnowledge(KnowledgeSource):
+    """Reads studies that `tracker=mlflow` has logged, the latest first.
+
+    Args:
+        uri: Any MLflow tracking URI.
+        experiment: Name of the experiment.
+        seconds: How long reading may take in all, with the import of MLflow.
+        telemetry: Whether MLflow's client may send usage figures of its own.
+
+    Raises:
+        ConfigError: `seconds` is not above 0.
+    """
+
+    def __init__(
+        self,
+        uri: str = "sqlite:///mlflow.db",
+        experiment: str = "paredown",
+        seconds: float = 15.0,
+        telemetry: bool = False,
+    ) -> None:
+        if not seconds > 0:
+            raise ConfigError(
+                f"knowledge.seconds must be above 0, not {seconds}; knowledge=none reads nothing"
+            )
+        self._uri, self._experiment, self._telemetry = uri, experiment, telemetry
+        self.seconds = seconds
+
+    def studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
+        """Yields the studies, without the one that asks."""
+        name = f"MLflow at {redact_text(self._uri)}"
+        try:
+            if not self._is_there(deadline):
+                return
+            yield from self._studies(own, deadline)
+        except ParedownError as error:
+            yield Refused(name, str(error))
+        except Exception as error:  # MLflow and its stores have exceptions of their own
+            told = redact_text(str(error)).partition("\n")[0][:200]
+            yield Refused(name, f"{type(error).__name__}: {told}")
+
+    def _is_there(self, deadline: Deadline) -> bool:
+        """Looks before MLflow does, which would create a missing database and try a dead server for minutes."""
+        check_uri(self._uri)
+        scheme = self._uri.lower().partition(":")[0]
+        if scheme.startswith("sqlite"):
+            path = sqlite_path(self._uri)
+            return path.is_file() and path.stat().st_size > 0
+        if scheme in ("http", "https"):
+            import requests
+
+            requests.get(self._uri.rstrip("/") + "/health", timeout=max(0.1, deadline.left_s))
+        return True
+
+    def _studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
+        if not self._telemetry:
+            # MLflow reads it when it is first imported
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        with quiet_migrations():
+            from mlflow import MlflowClient
+
+            client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+            try:
+                found = client.get_experiment_by_name(self._experiment)
+                if found is not None:
+                    yield from _of_experiment(client, str(found.experiment_id), own, deadline)
+            finally:
+                release(client)
+
+
+def _of_experiment(
+    client: "MlflowClient", experiment: str, own: Own, deadline: Deadline
+) -> Iterator[PastStudy | Refused]:
+    own_key, left = key_of_study(own.name, own.folder), MOST_TRIALS
+    for parent in _runs(client, experiment, "tags.`paredown.study` != ''", _MOST_STUDIES, deadline):
+        if parent.data.tags.get("paredown.study") == own_key:
+            continue
+        if deadline.passed or left <= 0:
+            return
+        study = _study(client, experiment, parent, left, deadline)
+        left -= len(study.trials) if isinstance(study, PastStudy) else 0
+        yield study
+
+
+def _study(
+    client: "MlflowClient", experiment: str, parent: "Run", most: int, deadline: Deadline
+) -> PastStudy | Refused:
+    name = str(parent.info.run_name or parent.info.run_id)
+    facts = _facts(parent)
+    condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = list(_runs(client, experiment, condition, most, deadline))
+    trials = tuple(_trial(child) for child in children if child.data.tags.get("state") in _MEASURED)
+    if not trials:
+        return Refused(name, "has no measured trial")
+    return PastStudy(name, facts, trials)
+
+
+def _facts(parent: "Run") -> StudyFacts:
+    tags, params = parent.data.tags, parent.data.params
+    if "paredown.facts" in tags:
+        return facts_from_tag(tags["paredown.facts"])
+    baseline = {
+        name.removeprefix("baseline."): value
+        for name, value in parent.data.metrics.items()
+        if name.startswith("baseline.")
+    }
+    return StudyFacts(
+        model=_class_name(params, "model"),
+        task=_class_name(params, "task"),
+        baseline=first_values(baseline),
+        directions=_directions(params),
+        machine=tags.get("environment.cpu", ""),
+    )
+
+
+def _class_name(params: Mapping[str, str], group: str) -> str:
+    return params.get(f"config.{group}._target_", "").rpartition(".")[2]
+
+
+def _directions(params: Mapping[str, str]) -> dict[str, str]:
+    """Returns the direction of each measurement, by its bare name, from a param such as `['metric', 'latency_ms']`."""
+    found: dict[str, str] = {}
+    for direction in ("maximize", "minimize"):
+        text = params.get(f"config.objective.{direction}", "")
+        names = (part.strip(" '\"") for part in text.strip("[]").split(","))
+        found |= dict.fromkeys((name for name in names if name), direction)
+    return found
+
+
+def _trial(run: "Run") -> PastTrial:
+    values = {
+        name: float(value)
+        for name, value in run.data.metrics.items()
+        if name.startswith(("metric.", "cost."))
+    }
+    return PastTrial({_path(k): v for k, v in run.data.params.items()}, first_values(values))
+
+
+def _path(name: str) -> str:
+    """Returns the knob that a param stands for: MLflow has no brackets, so that groups come after a slash."""
+    base, slash, group = name.partition("/")
+    return f"{base}[{group}]" if slash else base
+
+
+def _runs(
+    client: "MlflowClient", experiment: str, condition: str, most: int, deadline: Deadline
+) -> "Iterator[Run]":
+    """Yields the newest runs, page by page, at most so many, until the deadline."""
+    token: Any = None
+    left = most
+    while left > 0 and not deadline.passed:
+        page = client.search_runs(
+            [experiment],
+            condition,
+            max_results=min(_PAGE, left),
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        yield from page
+        left, token = left - len(page), page.token
+        if not token:
+            return

@@ -1,0 +1,159 @@
+"""Reads one study's folder, whatever state it is in: finished, running, killed, or damaged."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.knowledge.base import PastStudy, PastTrial, Refused
+from search.knowledge.cells import number
+from search.knowledge.facts import StudyFacts, facts_from_json, first_values, numbers
+
+_MOST_BYTES = {
+    "config.yaml": 5 * 2**20,
+    "summary.json": 20 * 2**20,
+    "trials.csv": 200 * 2**20,
+    "aliases.csv": 200 * 2**20,
+}
+_MEASURED = ("complete", "infeasible")
+
+
+def read_study(folder: Path) -> PastStudy | Refused | None:
+    """Returns a folder's study, why it cannot be used, or None if it is no study's folder."""
+    try:
+        return _read_study(folder)
+    except _UnusableError as error:
+        return Refused(folder.name, str(error))
+    except Exception as error:  # a file of any content must not stop the study that would learn from it
+        return Refused(folder.name, f"cannot be read: {type(error).__name__}: {error}".partition("\n")[0])
+
+
+class _UnusableError(Exception):
+    """Why a folder's study cannot be used."""
+
+
+def _read_study(folder: Path) -> PastStudy | Refused | None:
+    text = _text(folder, "config.yaml")
+    if text is None:
+        return Refused(folder.name, "has trials.csv but no config.yaml")
+    record = _yaml(text)
+    if not isinstance(record, Mapping) or not isinstance(record.get("config"), Mapping):
+        if (folder / "trials.csv").exists():
+            raise _UnusableError("its config.yaml is no study's (it has no `config`)")
+        return None  # somebody else's config.yaml
+    if record["config"].get("tabular") is not None:
+        return None  # a search in a table: knowledge=csv reads the table itself
+    cells = _text(folder, "trials.csv")
+    if cells is None:
+        raise _UnusableError("has no trials.csv: no trial has ended")
+    facts = _facts(record, folder)
+    by_number = trials_of(cells)
+    trials = (*by_number.values(), *_aliases(_text(folder, "aliases.csv"), by_number))
+    if not trials:
+        raise _UnusableError("has no measured trial")
+    return PastStudy(folder.name, facts, trials)
+
+
+def _facts(record: Mapping[str, Any], folder: Path) -> StudyFacts:
+    """Returns what the study recorded; of a study that recorded no facts, what its other files tell."""
+    if isinstance(record.get("knowledge"), Mapping):
+        return facts_from_json(record["knowledge"])
+    config, digests = record["config"], record.get("digests")
+    model = digests.get("model") if isinstance(digests, Mapping) else None
+    versions = record.get("versions")
+    return StudyFacts(
+        model=_class_name(config.get("model")),
+        model_digest=str(model.get("digest", "")) if isinstance(model, Mapping) else "",
+        task=_class_name(config.get("task")),
+        baseline=_baseline(folder),
+        directions=_directions(config.get("objective")),
+        machine=str(versions.get("cpu", "")) if isinstance(versions, Mapping) else "",
+    )
+
+
+def _class_name(section: Any) -> str:
+    target = section.get("_target_") if isinstance(section, Mapping) else None
+    return str(target).rpartition(".")[2] if target else ""
+
+
+def _directions(objective: Any) -> dict[str, str]:
+    """Returns the direction of every measurement that the config names, by its bare name (`metric` included)."""
+    found: dict[str, str] = {}
+    for direction in ("maximize", "minimize") if isinstance(objective, Mapping) else ():
+        names = objective.get(direction)
+        for name in [names] if isinstance(names, str) else names or []:
+            found[str(name)] = direction
+    return found
+
+
+def _baseline(folder: Path) -> dict[str, float]:
+    text = _text(folder, "summary.json")
+    try:
+        summary = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise _UnusableError(f"its summary.json is half-written or damaged: {error}") from error
+    told = summary.get("baseline") if isinstance(summary, Mapping) else None
+    told = told if isinstance(told, Mapping) else {}
+    found = {f"metric.{name}": value for name, value in numbers(told.get("metrics")).items()}
+    costs = told.get("costs")
+    for device, named in costs.items() if isinstance(costs, Mapping) else ():
+        found |= {f"cost.{device}.{name}": value for name, value in numbers(named).items()}
+    return first_values(found)
+
+
+def trials_of(text: str) -> dict[str, PastTrial]:
+    """Returns the measured rows of a trials.csv by number; rows that are cut off or hold no number are left out."""
+    header, rows = _table(text)
+    if not {"number", "state"} <= set(header):
+        raise _UnusableError("its trials.csv has no columns `number` and `state`")
+    return {row["number"]: _trial(row) for row in rows if row["state"] in _MEASURED}
+
+
+def _aliases(text: str | None, trials: Mapping[str, PastTrial]) -> Iterator[PastTrial]:
+    """Yields candidates that came to the file of a trial, with what that measured."""
+    header, rows = _table(text or "")
+    for row in rows if "same_as" in header else ():
+        if row["same_as"] in trials:
+            yield PastTrial(_knobs(row), trials[row["same_as"]].values)
+
+
+def _table(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, [])
+    return header, [dict(zip(header, row, strict=True)) for row in reader if len(row) == len(header)]
+
+
+def _knobs(cells: Mapping[str, str]) -> dict[str, str]:
+    return {name[5:]: cell for name, cell in cells.items() if name.startswith("knob.") and cell != ""}
+
+
+def _trial(cells: Mapping[str, str]) -> PastTrial:
+    found = {
+        name: number(cell) for name, cell in cells.items() if name.startswith(("metric.", "cost.")) and cell
+    }
+    return PastTrial(_knobs(cells), first_values({name: v for name, v in found.items() if v is not None}))
+
+
+def _text(folder: Path, name: str) -> str | None:
+    path = folder / name
+    try:
+        if path.stat().st_size > _MOST_BYTES[name]:
+            raise _UnusableError(f"its {name} is larger than {_MOST_BYTES[name] // 2**20} MiB")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _UnusableError(f"its {name} cannot be read: {error}") from error
+
+
+def _yaml(text: str) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where libyaml is there
+    try:
+        return yaml.load(text, Loader=loader)  # both are the safe one
+    except (yaml.YAMLError, RecursionError) as error:
+        told = str(error).partition("\n")[0]
+        raise _UnusableError(f"its config.yaml is half-written or damaged: {told}") from error

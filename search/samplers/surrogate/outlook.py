@@ -1,0 +1,139 @@
+"""What is expected of candidates: certain where it is known beforehand, learned otherwise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.samplers.context import Known, Looks, Params
+from search.samplers.surrogate.acquisition import log_chance_below
+from search.samplers.surrogate.history import History
+from search.samplers.surrogate.learning import Learner, rows_of
+from search.samplers.surrogate.model import Belief
+from search.samplers.surrogate.prior import TaskPrior
+from search.samplers.surrogate.targets import Excess, NormalScores, Plain, Target
+from search.samplers.surrogate.tasks import RankedDrop
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is expected of `n` candidates.
+
+    Attributes:
+        beliefs: Per objective what is expected, higher is better, on the scale of its target.
+        targets: Per objective the scale: maps values (higher is better) to it.
+        log_feasible: `(n,)`, logarithm of the probability that every constraint holds.
+    """
+
+    beliefs: Sequence[Belief]
+    targets: Sequence[Target]
+    log_feasible: Array
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The history as points.
+
+    Attributes:
+        history: The rows.
+        points: `(n, n_knobs)`.
+        pending: `(p, n_knobs)`, candidates that are being measured.
+    """
+
+    history: History
+    points: Array
+    pending: Array
+
+
+def nothing_known(n: int, n_objectives: int) -> Known:
+    """Returns what is certain of `n` candidates where nothing is."""
+    return Known(np.full((n, n_objectives), np.nan), {}, [str(i) for i in range(n)])
+
+
+def known_of(looks: Looks | None, candidates: Sequence[Params], n_objectives: int) -> Known:
+    """Returns what is certain of candidates."""
+    if looks is None or not len(candidates):
+        return nothing_known(len(candidates), n_objectives)
+    return looks.known(candidates)
+
+
+def outlook(
+    learner: Learner,
+    seen: Seen,
+    ahead: Array,
+    known: Known,
+    signs: Array,
+    prior: TaskPrior | None = None,
+) -> Outlook:
+    """Joins what is certain and what is learned.
+
+    Args:
+        learner: Learns.
+        seen: What was measured.
+        ahead: `(n, n_knobs)`, the candidates.
+        known: What is certain of them.
+        signs: `(n_objectives,)`, -1 where an objective is to be minimised.
+        prior: What other tasks say of the first objective; None if nothing.
+    """
+    beliefs, targets = [], []
+    for axis, sign in enumerate(signs):
+        certain = sign * known.values[:, axis]
+        belief, target = _objective(axis, learner, seen, ahead, certain, None if axis else prior)
+        beliefs.append(_certain(belief, target(certain)))
+        targets.append(target)
+    return Outlook(beliefs, targets, _log_feasible(learner, seen, ahead, known))
+
+
+def _objective(
+    axis: int, learner: Learner, seen: Seen, ahead: Array, certain: Array, prior: TaskPrior | None
+) -> tuple[Belief, Target]:
+    """Returns what is learned of an objective, and on which scale."""
+    values, errors = seen.history.values[:, axis], seen.history.errors[:, axis]
+    several = seen.history.values.shape[1] > 1
+    target = _target(np.concatenate([values, certain]), several)
+    if np.isfinite(certain).all():
+        return Belief(np.zeros(len(ahead)), np.zeros(len(ahead))), target
+    if prior is not None:
+        ranks = prior.target_for(values)
+        belief = learner.informed(rows_of(ranks, seen.points, values, errors), ahead, seen.pending)
+        if belief is not None:
+            return (_rescaled(belief, ranks, target), target) if several else (belief, ranks)
+    return learner.believe(axis, rows_of(target, seen.points, values, errors), ahead, seen.pending), target
+
+
+def _target(values: Array, several: bool) -> Target:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return Plain(0.0, 1.0)
+    # a front is spread out in the objectives themselves, so is what is learned for it
+    return Plain.of(finite) if several else NormalScores.of(finite)
+
+
+def _rescaled(belief: Belief, ranks: RankedDrop, scale: Target) -> Belief:
+    """Returns the belief on another scale, to the first order."""
+    up, down = (scale(ranks.inverse(belief.mean + sign * belief.std)) for sign in (1.0, -1.0))
+    return Belief(scale(ranks.inverse(belief.mean)), np.abs(up - down) / 2)
+
+
+def _certain(belief: Belief, values: Array) -> Belief:
+    sure = np.isfinite(values)
+    return Belief(np.where(sure, values, belief.mean), np.where(sure, 0.0, belief.std))
+
+
+def _log_feasible(learner: Learner, seen: Seen, ahead: Array, known: Known) -> Array:
+    total = np.zeros(len(ahead))
+    for name, excesses in seen.history.excesses.items():
+        certain = known.excesses.get(name, np.full(len(ahead), np.nan))
+        finite = excesses[np.isfinite(excesses)]
+        if np.isfinite(certain).all() or not len(finite):
+            continue
+        scale = Excess.of(finite)
+        rows = rows_of(scale, seen.points, excesses, np.zeros(len(excesses)))
+        chance = log_chance_below(learner.believe(name, rows, ahead, seen.pending), 0.0)
+        total += np.where(np.isfinite(certain), 0.0, chance)
+    for certain in known.excesses.values():
+        total = np.where(certain > 0, -np.inf, total)
+    return total

@@ -1,0 +1,91 @@
+"""What is learned instead of raw values: results of different tasks on one scale, on which collapses do not dominate."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+class Target(Protocol):
+    """Maps values, higher is better, to what is learned, about standardised and in the same order."""
+
+    def __call__(self, values: Array) -> Array:
+        """Returns `(n,)`."""
+
+
+@dataclass(frozen=True)
+class NormalScores:
+    """What a value's rank among the rows would be worth if they were normal (Salinas et al. 2020, arXiv 1909.13595, section 4).
+
+    A network that has collapsed to 0.1 % is as little worth as one at 30 %: a model of raw values would spend itself on
+    which of the two it is.
+
+    Attributes:
+        values: `(k,)`, ascending.
+        scores: `(k,)`, ascending.
+    """
+
+    values: Array
+    scores: Array
+
+    def __call__(self, values: Array) -> Array:
+        """Returns `(n,)`; between the rows by straight lines, beyond them as the nearest."""
+        found = np.interp(values, self.values, self.scores)
+        return np.where(np.isnan(values), np.nan, found)
+
+    @classmethod
+    def of(cls, values: Array) -> "NormalScores":
+        """Fits to finite values `(n,)`, at least one."""
+        from scipy.special import ndtri
+
+        distinct, counts = np.unique(values, return_counts=True)
+        ranks = np.cumsum(counts) - 0.5 * counts  # ties share their mean rank
+        scores = ndtri(ranks / counts.sum())
+        mean = np.average(scores, weights=counts)
+        std = np.sqrt(np.average((scores - mean) ** 2, weights=counts)) or 1.0
+        return cls(distinct, (scores - mean) / std)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Shifted and scaled.
+
+    Attributes:
+        shift: Taken off.
+        scale: What is then divided by.
+    """
+
+    shift: float
+    scale: float
+
+    def __call__(self, values: Array) -> Array:
+        """Returns `(n,)`."""
+        return (values - self.shift) / self.scale
+
+    @classmethod
+    def of(cls, values: Array) -> "Plain":
+        """Fits to finite values `(n,)`, at least one."""
+        return cls(float(values.mean()), float(values.std()) or 1.0)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """By how far a constraint is broken, compressed; what was 0 stays 0.
+
+    Attributes:
+        scale: A typical excess.
+    """
+
+    scale: float
+
+    def __call__(self, values: Array) -> Array:
+        """Returns `(n,)`."""
+        return np.asarray(np.arcsinh(values / self.scale))
+
+    @classmethod
+    def of(cls, values: Array) -> "Excess":
+        """Fits to finite values `(n,)`, at least one."""
+        return cls(float(np.median(np.abs(values))) or float(np.abs(values).max()) or 1.0)

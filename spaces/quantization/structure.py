@@ -1,0 +1,38 @@
+"""Which part of the values decides the graph of the quantized file: the rest changes numbers in it."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from spaces.quantization.bias_correction import is_correctable
+from spaces.quantization.canonical import Situation, Values
+from spaces.quantization.network import Network
+from spaces.quantization.schemes import SCHEMES, scheme_of
+from spaces.stage import StageValue
+
+# Knobs that change numbers in the file and nothing else.
+NUMBERS = ("calibration_images", "clipping", "percentile", "reduce_range")
+
+
+def structure(situation: Situation, values: Mapping[str, StageValue]) -> Values:
+    """Returns the part of canonical values that decides nodes, shapes, types and sizes of the file.
+
+    A value that matters only by what it leaves in the graph is replaced by the first one that leaves the same.
+
+    Args:
+        situation: Network and data.
+        values: Canonical values.
+    """
+    network = situation.network
+    found = {knob: value for knob, value in values.items() if knob not in NUMBERS}
+    keeps = scheme_of(str(values["scheme"])).keeps_activations and bool(network.follows)
+    found["scheme"] = next(name for name, row in SCHEMES.items() if row.keeps_activations == keeps)
+    found["cross_layer_equalization"] = situation.clips and values["cross_layer_equalization"]
+    found["bias_correction"] = values["bias_correction"] and _adds_biases(network, values)
+    return found
+
+
+def _adds_biases(network: Network, values: Mapping[str, StageValue]) -> bool:
+    kept = set(cast(tuple[str, ...], values["keep_float"]))
+    if values["mixed_precision"]:
+        kept |= {network.names[0], network.names[-1]}
+    return any(x.bias is None and is_correctable(x) and x.name not in kept for x in network.layers)

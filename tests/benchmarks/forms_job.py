@@ -1,0 +1,201 @@
+"""How long until a fast and exact int8 form is found: ResNet-20, CIFAR-10, every form that onnxruntime's tool can write.
+
+Run from the root of the repository, with nothing else running::
+
+    python tests/benchmarks/forms_job.py --data ../shared/data --seeds 5
+
+First a plain loop measures every form (types of activations and weights, per tensor or per channel, QDQ or QOperator, symmetric
+activations or not, three calibration methods; calibration shared through `calibration_cache_path`): quantize, score, time. Then
+`paredown` runs in a fresh process for each seed. Both use the same float file, 300 calibration images, the same 2,000
+validation images and the same timing. Counted are the seconds from the start of the process to the end of the first trial whose
+model, judged afterwards, is within 3 % of the loop's fastest (timed in turns with it) and within 0.2 points of float on the
+10,000 test images.
+"""
+
+import argparse
+import itertools
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from evaluators.cost.latency import pinned, runner, take_turns
+from evaluators.runtime import run_split
+from search.api import compose
+from search.plan_compression import Loaded, load
+from spaces.artifact import Artifact, Split
+
+FASTEST, POINTS = 1.03, 0.2
+ROUNDS, SECONDS = 8, 0.3  # of timing, as evaluator=latency has them
+SPACE = [
+    "space=forms",
+    "+space.quantize.scheme=[asymmetric,symmetric]",
+    "+space.quantize.clipping=[max,kl,percentile]",
+]
+
+
+@dataclass
+class Form:
+    """One file of the plain loop."""
+
+    name: str
+    artifact: Artifact
+    top1: float
+    latency_ms: float
+
+
+class Reader(CalibrationDataReader):
+    """Feeds the calibration split to onnxruntime's tool."""
+
+    def __init__(self, split: Split, name: str) -> None:
+        self._split, self._name = split, name
+        self.rewind()
+
+    def get_next(self):
+        """Returns the next example."""
+        found = next(self._batches, None)
+        return None if found is None else {self._name: found[0]}
+
+    def rewind(self) -> None:
+        """Starts again."""
+        self._batches = self._split.batches(1)
+
+
+def top1(artifact: Artifact, split: Split) -> float:
+    """Per cent of right answers."""
+    outputs, labels = run_split(artifact, split, 256, 1)
+    return 100.0 * float(np.mean(outputs.argmax(axis=1) == labels))
+
+
+def times_ms(
+    first: Artifact, second: Artifact, split: Split, seconds: float = SECONDS
+) -> tuple[float, float]:
+    """Medians of two models that take turns."""
+    with pinned(1):
+        timings = take_turns(runner(first, split, 1), runner(second, split, 1), ROUNDS, seconds)
+    return float(np.median(timings.first_ms)), float(np.median(timings.second_ms))
+
+
+def plain_loop(loaded: Loaded) -> tuple[list[Form], float, int]:
+    """Measures every form; returns those that run, the seconds, and how many do not."""
+    began, forms, failed = time.monotonic(), [], 0
+    start = loaded.start
+    folder = Path(tempfile.mkdtemp())
+    choices = itertools.product(
+        (CalibrationMethod.MinMax, CalibrationMethod.Entropy, CalibrationMethod.Percentile),
+        *((True, False), (True, False), (QuantFormat.QDQ, QuantFormat.QOperator)),
+        *((QuantType.QUInt8, QuantType.QInt8), (QuantType.QUInt8, QuantType.QInt8)),
+    )
+    for method, per_channel, symmetric, form, activations, weights in choices:
+        name = f"{form.name} {activations.name} {weights.name} channel={per_channel} symmetric={symmetric} {method.name}"
+        try:
+            quantize_static(
+                start.proto(), folder / "q.onnx", Reader(loaded.splits.calibration, start.input.name),
+                quant_format=form, per_channel=per_channel, activation_type=activations, weight_type=weights,
+                calibrate_method=method, extra_options={"ActivationSymmetric": symmetric},
+                calibration_cache_path=folder / f"{method.name}.json",
+            )  # fmt: skip
+            artifact = Artifact.onnx((folder / "q.onnx").read_bytes(), start.input)
+            accuracy = top1(artifact, loaded.splits.validation)
+            forms.append(
+                Form(name, artifact, accuracy, times_ms(start, artifact, loaded.splits.validation)[1])
+            )
+        except Exception as error:  # what onnxruntime cannot run costs the loop its time, too
+            failed += 1
+            print(f"  fails: {name}: {str(error).splitlines()[0][:80]}")
+    return forms, time.monotonic() - began, failed
+
+
+def study(overrides: list[str], folder: Path, seed: int) -> list[tuple[int, float]]:
+    """Runs `paredown`; returns trial numbers with the seconds from the start of the process to their end."""
+    began = time.time()
+    command = [sys.executable, "-m", "search", *overrides, f"study.dir={folder}", f"seed={seed}"]
+    subprocess.run(command, check=True, capture_output=True)
+    took = time.time() - began
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    (summary,) = optuna.get_all_study_summaries(storage)
+    trials = optuna.load_study(study_name=summary.study_name, storage=storage).trials
+    ended = [
+        (json.loads(t.user_attrs["record"])["number"], t.datetime_complete.timestamp() - began)
+        for t in trials
+        if "record" in t.user_attrs and t.datetime_complete is not None
+    ]
+    print(f"seed {seed}: {len(ended)} trials, {took:.1f} s with report and everything")
+    return sorted(ended)
+
+
+def found_after(ended, folder: Path, loaded: Loaded, fastest: Form, least: float) -> float | None:
+    """Returns the seconds to the first good model; judges the models that the study kept, in order."""
+    for number, seconds in ended:
+        path = folder / "models" / f"trial_{number}.onnx"
+        if not path.exists():
+            continue
+        artifact = Artifact.onnx(path.read_bytes(), loaded.start.input)
+        theirs, ours = times_ms(fastest.artifact, artifact, loaded.splits.validation, 4 * SECONDS)
+        accuracy = top1(artifact, loaded.splits.test)
+        print(
+            f"  trial {number}: {seconds:.1f} s, {accuracy:.2f} %, {ours / theirs:.3f} x the loop's fastest"
+        )
+        if ours <= FASTEST * theirs and accuracy >= least - POINTS:
+            return seconds
+    return None
+
+
+def main() -> None:
+    """Prints the loop's result, every study's and the summary."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("overrides", nargs="*", help="more for paredown, e.g. sampler=tpe")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)  # the tool advises before every file
+    data = arguments.data.resolve()
+    common = [
+        *("model=resnet20", f"model.checkpoint={data}/weights/resnet20-12fca82f.th"),
+        *("task=cifar10", f"task.root={data}/cifar10", "task.calibration=300", "task.validation=2000"),
+        *("device=[host]", "space.quantize.calibration_images=300", f"study.n_trials={arguments.trials}"),
+        *("tracker=none", "study.name=forms_job", *SPACE, *arguments.overrides),
+    ]
+    loaded = load(compose(common), lambda text: None)
+    float_top1 = top1(loaded.start, loaded.splits.test)
+    forms, loop_s, failed = plain_loop(loaded)
+    good = [f for f in forms if top1(f.artifact, loaded.splits.test) >= float_top1 - POINTS]
+    fastest = min(good, key=lambda form: form.latency_ms)
+    slowest = max(forms, key=lambda form: form.latency_ms)
+    print(
+        f"float {float_top1:.2f} %; plain loop: {len(forms)} forms and {failed} that cannot run, {loop_s:.1f} s"
+    )
+    print(
+        f"fastest within {POINTS} points: {fastest.latency_ms:.3f} ms, {fastest.name}; slowest {slowest.latency_ms:.3f} ms"
+    )
+    seconds: list[float] = []
+    for seed in range(arguments.seeds):
+        folder = Path(tempfile.mkdtemp()) / "study"
+        after = found_after(study(common, folder, seed), folder, loaded, fastest, float_top1)
+        print(f"  found after {'never' if after is None else f'{after:.1f} s'}")
+        seconds.append(float("inf") if after is None else after)
+    print(
+        f"seconds until found: median {statistics.median(seconds):.1f}, all {[round(s, 1) for s in seconds]}"
+    )
+
+
+if __name__ == "__main__":
+    main()

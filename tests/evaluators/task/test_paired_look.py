@@ -1,0 +1,89 @@
+"""What a few examples say of all."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluators.task.paired_look import PairedReference, paired_drop
+from evaluators.task.top1 import Top1
+
+
+@pytest.fixture
+def reference():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 2000)
+    outputs = rng.standard_normal((2000, 4)) + 1.5 * np.eye(4)[labels]
+    return PairedReference(Top1(), outputs.astype(np.float32), labels)
+
+
+def worse(reference, spread, seed=1):
+    rng = np.random.default_rng(seed)
+    noise = spread * rng.standard_normal(reference.outputs.shape)
+    return (reference.outputs + noise).astype(np.float32)
+
+
+def test_the_whole_split_leaves_nothing_to_chance(reference):
+    outputs = worse(reference, 1.0)
+    look = reference.look(outputs)
+    scores = Top1().per_example(outputs, reference.labels)
+    assert look.drop == pytest.approx(100 * (reference.scores.mean() - scores.mean()))
+    assert look.drop_error == 0
+
+
+def test_the_error_covers_what_the_look_misses(reference):
+    whole = reference.look(worse(reference, 1.0)).drop
+    order = [np.random.default_rng(s).permutation(2000) for s in range(40)]
+    outputs = worse(reference, 1.0)
+    misses = []
+    for rows in order:
+        shuffled = PairedReference(Top1(), reference.outputs[rows], reference.labels[rows])
+        look = shuffled.look(outputs[rows][:250])
+        misses.append((look.drop - whole) / look.drop_error)
+    assert 0.6 < np.std(misses) < 1.4
+
+
+def test_the_float_model_itself_has_no_drop_but_an_error(reference):
+    look = reference.look(reference.outputs[:64])
+    assert look.drop == 0
+    assert look.drop_error > 1  # 64 equal answers do not show that all are
+    assert look.features["agreement"] == 100
+    assert look.features["output_sqnr_db"] == 200
+    assert look.features["minus_divergence"] == pytest.approx(0, abs=1e-9)
+    assert look.features["resampled"] == pytest.approx(100 * reference.scores.mean())
+
+
+def test_more_noise_is_told_by_every_feature(reference):
+    little, much = reference.look(worse(reference, 0.1)[:64]), reference.look(worse(reference, 2.0)[:64])
+    for name, value in little.features.items():
+        assert value > much.features[name], name
+
+
+def test_resampling_varies_less_than_counting(reference):
+    outputs = worse(reference, 0.7)
+    looks = []
+    for seed in range(30):
+        rows = np.random.default_rng(seed).permutation(2000)
+        shuffled = PairedReference(Top1(), reference.outputs[rows], reference.labels[rows])
+        looks.append(shuffled.look(outputs[rows][:64]))
+    whole = 100 * float(Top1().per_example(outputs, reference.labels).mean())
+    assert np.std([x.features["resampled"] for x in looks]) < 0.5 * np.std([x.drop for x in looks])
+    assert np.mean([x.features["resampled"] for x in looks]) == pytest.approx(whole, abs=1.5)
+
+
+def test_outputs_of_another_shape_have_no_features():
+    reference = PairedReference(Top1(), np.zeros((8, 3), np.float32), np.zeros(8, np.int64))
+    assert reference.look(np.zeros((4, 5), np.float32)).features == {}
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60),
+    st.integers(0, 1000),
+    st.booleans(),
+)
+def test_paired_drop_is_the_mean_difference_with_a_finite_error(pairs, more, binary):
+    scores = np.array(pairs, np.float64) * (1.0 if binary else 0.5)
+    drop, error = paired_drop(scores[:, 0], scores[:, 1], len(pairs) + more)
+    assert drop == pytest.approx(np.mean(scores[:, 0] - scores[:, 1]))
+    assert error >= 0
+    assert (error == 0) == (more == 0) or not binary

@@ -1,0 +1,61 @@
+"""The numbers that describe a model are those of its graph."""
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from evaluators.task.digits import DigitsTask
+from search.knowledge.descriptors import descriptors_of
+from spaces.artifact import Artifact, InputSpec
+
+
+@pytest.fixture
+def model(tiny):
+    return tiny
+
+
+def described(model):
+    task = DigitsTask(calibration=16, validation=128, test=50)
+    return descriptors_of(Artifact.onnx(model, InputSpec((1, 8, 8))), task, task.splits())
+
+
+def test_layers_sizes_and_task(model):
+    told = described(model)
+    counts = {
+        "conv": 1,
+        "depthwise": 1,
+        "pointwise": 1,
+        "fully_connected": 1,
+        "skips": 1,
+        "activation_relu": 1,
+    }
+    assert {name: told[name] for name in counts} == counts
+    assert told["log2_macs"] == pytest.approx(math.log2(64 * 9 * 4 + 64 * 9 * 4 + 64 * 16 + 40))
+    assert told["log2_parameters"] == pytest.approx(math.log2(36 + 36 + 16 + 40 + 10))
+    assert told["log2_classes"] == math.log2(10)
+    assert told["log2_examples"] == 7
+    assert told["log2_input"] == 6
+    assert all(math.isfinite(v) for v in told.values())
+
+
+def test_channel_spread_is_what_one_scale_costs(model):
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for stored in changed.graph.initializer:
+        array = np.ones(tuple(stored.dims), np.float32)
+        if stored.name == "depthwise.weight":
+            array[0] = 8.0
+        stored.CopyFrom(numpy_helper.from_array(array, stored.name))
+    assert described(changed)["channel_spread"] == pytest.approx(3 / 4)  # 3 bits in one of four layers
+
+
+def test_what_cannot_be_told_is_left_out(model):
+    told = descriptors_of(Artifact.onnx(b"no model", InputSpec((1,))), DigitsTask(), DigitsTask().splits())
+    assert set(told) == {"log2_classes", "log2_examples", "log2_input"}
+    odd = onnx.ModelProto()
+    odd.CopyFrom(model)
+    odd.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    assert "conv" in described(odd)

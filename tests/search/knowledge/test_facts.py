@@ -1,0 +1,92 @@
+"""What a study records comes back, whole or in part, from any text."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluators.base import Measurement
+from search.knowledge.facts import StudyFacts, baseline_facts, facts_from_json, facts_from_tag, first_values
+
+NAMES = st.text(max_size=8)
+NUMBERS = st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False), max_size=4)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NAMES,
+    lambda inner: st.lists(inner, max_size=3).map(tuple),
+    max_leaves=4,
+)
+FACTS = st.builds(
+    StudyFacts,
+    model=NAMES, model_digest=NAMES, task=NAMES, task_digest=NAMES, baseline=NUMBERS,
+    units=st.dictionaries(NAMES, NAMES, max_size=4), measured=st.frozensets(NAMES, max_size=4),
+    directions=st.dictionaries(NAMES, st.sampled_from(["maximize", "minimize"]), max_size=4),
+    defaults=st.dictionaries(NAMES, VALUES, max_size=4), descriptors=NUMBERS, machine=NAMES,
+)  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+)
+
+
+@given(FACTS)
+def test_round_trip(facts):
+    assert facts_from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    assert facts_from_tag(facts.to_tag()) == facts
+
+
+@given(JSON, st.dictionaries(st.sampled_from(list(StudyFacts().to_json())), JSON))
+def test_anything_is_read(anything, parts):
+    for data in (anything, parts):
+        facts = facts_from_json(data)
+        assert facts_from_json(facts.to_json()) == facts
+
+
+@given(st.text())
+def test_any_tag_is_read(text):
+    assert isinstance(facts_from_tag(text), StudyFacts)
+
+
+def test_a_long_tag_loses_costs_only():
+    costs = {f"cost.device{i}.some_rather_long_name_ms": float(i) for i in range(300)}
+    facts = StudyFacts(
+        model="m",
+        baseline={"metric.top1": 1.0, "cost.d.ms": 2.0, **costs},
+        units=dict.fromkeys(["metric.top1", "cost.d.ms", *costs], "ms"),
+        measured=frozenset(costs),
+        directions={"cost.d.ms": "minimize"},
+    )
+    assert len(facts.to_tag()) < 8000
+    read = facts_from_tag(facts.to_tag())
+    assert read.baseline == {"metric.top1": 1.0, "cost.d.ms": 2.0}
+    assert read.model == "m"
+
+
+def test_the_baseline_without_what_stands_beside_it():
+    names = ["top1", "top1_low", "top1_high", "test_top1", "first_top1"]
+    told = baseline_facts(
+        [
+            *(Measurement(name, 1.0, "%", "measured") for name in names),
+            Measurement("latency_ms", 2.0, "ms", "measured", "host"),
+            Measurement("latency_ms", 3.0, "ms", "modelled", "mcu"),
+            Measurement("broken", float("nan"), "", "measured"),
+        ]
+    )
+    assert told["baseline"] == {"metric.top1": 1.0, "cost.host.latency_ms": 2.0, "cost.mcu.latency_ms": 3.0}
+    assert told["measured"] == {"cost.host.latency_ms"}
+    assert told["units"]["cost.mcu.latency_ms"] == "ms"
+
+
+def test_first_timings_are_what_all_trials_have():
+    values = {"cost.a.b.latency_ms": 2.0, "cost.a.b.first_latency_ms": 3.0, "metric.top1": 1.0}
+    assert first_values(values)["cost.a.b.latency_ms"] == 3.0
+    assert first_values({"metric.top1": 1.0}) == {"metric.top1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "label"),
+    [(StudyFacts("net", task="data"), "net (data)"), (StudyFacts(), "a model"), (StudyFacts("net"), "net")],
+)
+def test_label(facts, label):
+    facts = StudyFacts(model=facts.model, task=facts.task)
+    assert facts.label == label

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from evaluators.base import Measurement
+from search.patience import Patience, in_words, tolerance, what_counts, why_stop
+from search.results import Objective, TrialRecord
+from search.samplers.gain import Forecast, Gain
+from spaces.candidate import Candidate
+
+TOP1, BYTES = Objective("metric.top1", "maximize"), Objective("cost.board.file_bytes", "minimize")
+
+
+def forecast(bound, axis=0, k=20):
+    return Forecast(k, Gain(bound / 3, bound), axis)
+
+
+def test_without_patience_nothing_stops():
+    assert why_stop(None, 10**6, forecast(0.0)) == ""
+
+
+@pytest.mark.parametrize("expected", [None, forecast(9.0)])
+def test_too_long_without_progress_stops_whatever_is_forecast(expected):
+    assert why_stop(20, 20, expected, 0.1) == ""
+    assert why_stop(20, 21, expected, 0.1) == "no progress in 20 trials (study.patience)"
+
+
+def test_a_forecast_stops_earlier():
+    assert why_stop(20, 0, forecast(0.2), 0.1, "top1", "%") == ""
+    assert why_stop(20, 0, forecast(0.05), 0.1, "top1", "%") == (
+        "another 20 trials would gain at most 0.05 points of top1 (95 % sure), "
+        "less than the 0.1 points of top1 that count (study.patience)"
+    )
+
+
+def test_a_front_has_its_own_measure():
+    assert why_stop(5, 0, forecast(0.02, None, 5), 1e9) == ""
+    assert why_stop(5, 0, forecast(0.0042, None, 5)).startswith(
+        "another 5 trials would gain at most 0.42 % of the front's hypervolume (95 % sure)"
+    )
+
+
+def test_words():
+    assert (
+        in_words(forecast(0.051234), "top1", "%")
+        == "another 20 trials would gain at most 0.052 points of top1 (95 % sure)"
+    )
+    assert (
+        in_words(forecast(3.0, k=1), "latency_ms", "ms")
+        == "another trial would gain at most 3 ms of latency_ms (95 % sure)"
+    )
+    assert in_words(forecast(0.0)) == "another 20 trials would gain at most 0 (95 % sure)"
+    assert in_words(forecast(120000.0), "file_bytes", "bytes").count("120,000 bytes") == 1
+    assert "nobody can tell" in in_words(forecast(np.inf))
+
+
+def test_what_counts_is_what_can_be_told_apart():
+    values = [70.0, 60.0, 50.0, -np.inf]
+    assert tolerance(values) == pytest.approx(0.1)  # 1 % of the way from the middling one to the best
+    assert tolerance(values, 0.3) == 0.3
+    assert tolerance([]) == 0.0
+    assert tolerance([], 0.2) == 0.2
+
+
+# -- on the records of a study -------------------------------------------------------------------------------------------
+
+
+def record(number, top1, state="complete", drop_high=None):
+    measured = [
+        Measurement("top1", top1, "%", "measured"),
+        Measurement("file_bytes", 1000.0 + number, "bytes", "measured", "board"),
+    ]
+    if drop_high is not None:
+        measured.append(Measurement("top1_drop", 0.0, "%", "measured"))
+        measured.append(Measurement("top1_drop_high", drop_high, "%", "measured"))
+    return TrialRecord(number, state, "", Candidate({"n": number}), tuple(measured))
+
+
+RECORDS = [record(0, 70.0), record(1, 50.0), record(2, 60.0), record(3, 99.0, "infeasible")]
+
+
+def test_what_counts_is_read_from_the_trials():
+    assert what_counts(RECORDS, TOP1) == (pytest.approx(0.1), "top1", "%")
+    counts, name, unit = what_counts(RECORDS, BYTES)
+    assert (counts, name, unit) == (pytest.approx(0.01), "file_bytes", "bytes")
+    assert what_counts([record(0, 70.0, drop_high=0.98)], TOP1)[0] == pytest.approx(0.5)
+    assert what_counts(RECORDS[3:], TOP1) == (0.0, "top1", "")
+
+
+def test_a_study_stops_once_little_is_to_be_gained():
+    asked = []
+
+    def ask(k):
+        asked.append(k)
+        return forecast(0.05 if len(asked) > 1 else 5.0, k=k)
+
+    rule = Patience(7, TOP1)
+    assert rule.why_stop([], 0, ask) == ""
+    assert rule.why_stop(RECORDS[:3], 3, ask) == ""
+    assert rule.why_stop(RECORDS[:3], 3, ask) == ""  # nothing new since
+    assert asked == [7]
+    assert rule.why_stop(RECORDS, 3, ask).startswith(
+        "another 7 trials would gain at most 0.05 points of top1"
+    )
+
+
+def test_other_samplers_stop_without_progress():
+    assert Patience(2, TOP1).why_stop(RECORDS, 2, lambda k: None) == ""
+    assert (
+        Patience(2, TOP1).why_stop(RECORDS, 1, lambda k: None) == "no progress in 2 trials (study.patience)"
+    )
+    assert Patience(None, TOP1).why_stop(RECORDS, 0, lambda k: forecast(0.0)) == ""
+
+
+def test_the_report_says_what_more_trials_would_gain():
+    words = Patience(None, TOP1).outlook(RECORDS, lambda k: forecast(0.05, k=k))
+    assert words == "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
+    assert Patience(3, TOP1).outlook(RECORDS, lambda k: forecast(0.05, k=k)).startswith("another 3 trials")
+    assert Patience(3, TOP1).outlook(RECORDS, lambda k: None) == ""
+    assert Patience(3, TOP1).outlook([], lambda k: forecast(0.05, k=k)) == ""
