@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from search.instantiate import check_targets
 from spaces.errors import ConfigError
-from spaces.units import parse_seconds
+from spaces.units import parse_bytes, parse_seconds
 
 _DEFAULT_DIR = "outputs/${study.name}"
 
@@ -38,6 +38,7 @@ class RootSchema:
     dry_run: bool = False
     trusted_modules: list[str] = field(default_factory=list)
     cache_dir: str = "~/.cache/paredown"
+    cache_bytes: Any = "2 GiB"
     study: StudySection = field(default_factory=StudySection)
     model: Any = None
     task: Any = None
@@ -83,6 +84,7 @@ class Config:
         command: The command that composes this config.
         study: The `study` section.
         search_path: Folders that it was composed from, in their order.
+        sweep: The name that the studies of a sweep have in common; empty for a study on its own.
     """
 
     data: Mapping[str, Any]
@@ -90,6 +92,7 @@ class Config:
     command: str
     study: StudySettings
     search_path: tuple[Path, ...] = ()
+    sweep: str = ""
 
     @property
     def seed(self) -> int:
@@ -105,6 +108,11 @@ class Config:
     def cache_dir(self) -> Path:
         """Where what all studies share is kept."""
         return Path(self.data["cache_dir"]).expanduser()
+
+    @property
+    def cache_bytes(self) -> int:
+        """The most bytes of stages' output that are kept there."""
+        return parse_bytes(self.data["cache_bytes"], "cache_bytes")
 
     def section(self, name: str) -> dict[str, Any]:
         """Returns a section that must be a mapping.
@@ -137,6 +145,7 @@ def read_config(
     Raises:
         ConfigError: A value is wrong, or a `_target_` is outside the allow-list.
     """
+    sweep = str(composed.study.name) if suffix else ""
     if suffix:
         _rename(composed, suffix)
     data = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
@@ -146,7 +155,8 @@ def read_config(
     check_targets(plain, tuple(plain["trusted_modules"]))
     if plain["seed"] < 0:
         raise ConfigError(f"seed must not be negative, but is {plain['seed']}")
-    return Config(plain, dict(choices), command, _study(plain["study"]), search_path)
+    parse_bytes(plain["cache_bytes"], "cache_bytes")
+    return Config(plain, dict(choices), command, _study(plain["study"]), search_path, sweep)
 
 
 def _rename(composed: DictConfig, suffix: str) -> None:

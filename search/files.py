@@ -112,6 +112,9 @@ def write_summary(results: Results, extra: Any) -> None:
         },
         "pareto": list(results.front),
         "hypervolume": results.hypervolume,
+        "learned": list(results.learned),
+        "ended": results.ended,
+        "outlook": results.outlook,
         **extra,
     }
     write_atomic(results.folder / "summary.json", (json.dumps(finite(summary), indent=2) + "\n").encode())

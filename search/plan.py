@@ -80,6 +80,7 @@ class StudyPlan:
         patience: Stop after so many trials without progress.
         confirmer: Judges the front once more; None skips that.
         notes: Remarks for people.
+        learned: What was learned from earlier studies, and what was not and why: a sentence each.
         environment: Versions and machine.
         stop_when: Called after each trial; true stops the study (e.g. the best row of a table was found).
         extra_summary: Adds keys to summary.json.
@@ -117,6 +118,7 @@ class StudyPlan:
     patience: int | None = None
     confirmer: Confirmer | None = None
     notes: tuple[str, ...] = ()
+    learned: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_when: Callable[[Results], bool] | None = None
     extra_summary: Callable[[Results], Mapping[str, Any]] | None = None

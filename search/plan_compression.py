@@ -1,6 +1,5 @@
 """From a config to the plan of a compression study: loads model and data, measures the baseline."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -138,7 +137,14 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         constraints=constraints,
         devices=tuple(loaded.devices),
         sampler=sampler_factory(
-            config, loaded.space, objectives, None, knowledge.rows, knowledge.descriptors, looks
+            config,
+            loaded.space,
+            objectives,
+            None,
+            knowledge.rows,
+            knowledge.descriptors,
+            looks,
+            baselines=[{m.column: m.value for m in baseline}.get(o.column) for o in objectives],
         ),
         runner=runner,
         executor=instantiate(config.section("executor"), "executor", config.trusted),
@@ -150,25 +156,13 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             *loaded.notes,
             *_silent_devices(loaded, objectives),
             *_unknown_operators(details),
-            *knowledge.notes,
         ),
+        learned=knowledge.notes,
         record=knowledge.record,
         looks=looks,
         early_metric=loaded.task.metric.name if stops_early else None,
         explain=runner.explain,
     )
-
-
-def expected_seconds(plan: StudyPlan) -> float:
-    """Guesses the study's time: each trial costs about what judging the float model costs."""
-    runner = plan.runner
-    assert isinstance(runner, CompressionRunner)
-    # a batch size of its own keeps the evaluators from answering by the outputs that the reference has
-    context = replace(runner.context, reference=replace(runner.context.reference, batch_size=0))
-    began = time.perf_counter()
-    with runner.alone():
-        runner.judge(runner.start, context, runner.evaluators)
-    return (time.perf_counter() - began) * plan.n_trials / plan.executor.slots
 
 
 class FrontConfirmer:
@@ -219,7 +213,11 @@ def _cache(config: Config, stages: Sequence[Stage]) -> Cache:
     """What stages yield is shared by all studies, as long as what builds it stays the same."""
     if config.data["dry_run"]:
         return Cache(None)
-    return Cache(config.cache_dir / "stages", prefix=f"{builders_digest(stages)}-")
+    return Cache(
+        config.cache_dir / "stages",
+        cache_bytes=config.cache_bytes,
+        prefix=f"{builders_digest(stages)}-",
+    )
 
 
 def _calibration_sizes(pipeline: Pipeline, space: Space) -> tuple[int, ...]:

@@ -67,7 +67,15 @@ def plan_tabular(config: Config) -> StudyPlan:
         objectives=objectives,
         constraints=(),
         devices=(),
-        sampler=sampler_factory(config, space, objectives, rows, problem.knowledge, problem.descriptors),
+        sampler=sampler_factory(
+            config,
+            space,
+            objectives,
+            rows,
+            problem.knowledge,
+            problem.descriptors,
+            baselines=(problem.baseline,),
+        ),
         runner=runner,
         executor=SerialExecutor(),  # looking into a table is not worth a worker
         identity={

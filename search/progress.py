@@ -34,7 +34,7 @@ class LiveProgress:
     def begin(self, results: Results, plan: StudyPlan) -> None:
         """Says how the float model does, and starts the bar."""
         self._n_trials = plan.n_trials
-        for note in plan.notes:
+        for note in (*plan.notes, *plan.learned):
             self._console.print(f"note: {note}", markup=False)
         done = len(results.trials)
         if done:

@@ -24,6 +24,7 @@ def sampler_factory(
     knowledge: Sequence[KnowledgeRow] = (),
     descriptors: Mapping[str, float] | None = None,
     looks: Looks | None = None,
+    baselines: Sequence[float | None] = (),
 ) -> Callable[[int], optuna.samplers.BaseSampler]:
     """Returns a function that makes the sampler, given the number of earlier proposals.
 
@@ -35,6 +36,7 @@ def sampler_factory(
         knowledge: Measurements of other tasks.
         descriptors: Of the present task.
         looks: What can be told of a candidate before its trial.
+        baselines: What the uncompressed model has, per objective, raw; None where it is unknown.
     """
     listed: list[dict[str, Param]] | None = (
         pool(space) if candidates is None else [params_of(space, c) for c in candidates]
@@ -58,6 +60,7 @@ def sampler_factory(
                     draw=lambda rng: params_of(space, space.sample(rng)),
                     distributions={k.path: distribution_of(k.domain) for k in space.knobs},
                     looks=looks,
+                    baselines=baselines,
                 )
             )
         return sampler

@@ -49,6 +49,7 @@ class Session:
             f"objectives   {', '.join(f'{o.direction} {o.column}' for o in plan.objectives)}",
             f"must hold    {'; '.join(_limit(c) for c in plan.constraints) or 'nothing'}",
             *(f"note         {note}" for note in plan.notes),
+            *(f"knowledge    {text}" for text in plan.learned),
         ]
         if self.expected_s is not None:
             lines.append(f"time         about {_duration(self.expected_s)}")
@@ -59,7 +60,9 @@ class Session:
         """Returns what is printed at the end, on a terminal of so many columns."""
         from search.report.terminal import closing_table
 
-        return Group(closing_table(outcome.results, width), Text(f"ended: {outcome.why}"))
+        outlook = outcome.results.outlook
+        ended = f"ended: {outcome.why}" + (f"; {outlook}" if outlook and outlook not in outcome.why else "")
+        return Group(closing_table(outcome.results, width), Text(ended))
 
 
 def prepare(config: Config, say: Callable[[str], None]) -> Session:
@@ -74,7 +77,9 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
         from search.plan_tabular import plan_tabular
 
         return Session(config, _recorded(plan_tabular(config)))
-    from search.plan_compression import expected_seconds, load, plan_compression
+    from search.expected import expected_seconds
+    from search.plan_compression import load, plan_compression
+    from search.trial import CompressionRunner
 
     try:
         loaded = load(config, say)
@@ -82,7 +87,9 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
         raise InputError(f"cannot use {error.filename}: {error.strerror or error}") from error
     plan = plan_compression(config, loaded, say)
     stages = tuple(str(name) for name in config.section("stage"))
-    expected = expected_seconds(plan) if config.data["dry_run"] else None
+    expected = None
+    if config.data["dry_run"] and isinstance(plan.runner, CompressionRunner):
+        expected = expected_seconds(plan, plan.runner)
     return Session(config, _recorded(plan), stages, expected)
 
 

@@ -91,7 +91,7 @@ class _Study:
                 self._second_look.explain(self._results())
             except KeyboardInterrupt:
                 interrupted, why = True, "interrupted"
-            results = self._finish()
+            results = self._finish(why)
         finally:
             plan.tracker.close()
         return Outcome(results, interrupted, why)
@@ -222,15 +222,14 @@ class _Study:
             baseline=baseline, trials=tuple(records), aliases=tuple(self._ledger.aliases), front=front,
             best=best, best_why=why, picks=device_picks,
             hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
-            wall_s=self._wall_s(), environment=plan.environment,
+            wall_s=self._wall_s(), environment=plan.environment, learned=plan.learned,
         )  # fmt: skip
 
-    def _finish(self) -> Results:
+    def _finish(self, why: str) -> Results:
         plan = self._plan
         self._ledger.note("wall_s", self._wall_s())
         outlook = self._patience.outlook(self._ledger.records, self._ledger.forecast)
-        results = self._results()
-        results = replace(results, notes=(*results.notes, *([outlook] if outlook else [])))
+        results = replace(self._results(), outlook=outlook, ended=why)
         files.drop_models_off_front(results)
         files.write_trials(results)
         files.write_front(results)

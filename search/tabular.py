@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from search.knowledge.csv import trial_of
 from search.knowledge.table import Table, TableRow, read_table
 from search.samplers.context import KnowledgeRow
 from spaces.candidate import Value
@@ -89,7 +90,13 @@ class TabularProblem:
     def knowledge(self) -> tuple[KnowledgeRow, ...]:
         """The other tasks' rows that have the metric."""
         return tuple(
-            KnowledgeRow(row.task, row.knobs, row.metrics[self.metric], self.table.descriptors[row.task])
+            KnowledgeRow(
+                row.task,
+                row.knobs,
+                row.metrics[self.metric],
+                self.table.descriptors[row.task],
+                self._float_value(row),
+            )
             for row in self.table.rows
             if row.task != self.task and self.metric in row.metrics
         )
@@ -98,6 +105,14 @@ class TabularProblem:
     def descriptors(self) -> Mapping[str, float]:
         """What the table says about the task."""
         return self.table.descriptors[self.task]
+
+    @property
+    def baseline(self) -> float | None:
+        """What the uncompressed model has for the metric, as its column beside says (see `CsvKnowledge`); None if none does."""
+        return next((v for row in self.rows if (v := self._float_value(row)) is not None), None)
+
+    def _float_value(self, row: TableRow) -> float | None:
+        return trial_of(row).baseline.get(f"metric.{self.metric}")
 
     def row(self, values: Mapping[str, Any]) -> TableRow | None:
         """Returns the row with exactly these values (a knob that is left out is None), or None."""

@@ -36,7 +36,8 @@ def digest_of(*parts: object) -> str:
     hasher = sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else repr(part).encode()
-        hasher.update(len(data).to_bytes(8, "little") + data)
+        hasher.update(len(data).to_bytes(8, "little"))
+        hasher.update(data)
     return hasher.hexdigest()[:16]
 
 

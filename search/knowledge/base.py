@@ -62,10 +62,35 @@ class Own:
     Attributes:
         name: `study.name`.
         folder: `study.dir`.
+        sweep: The name that the studies of its sweep have in common; empty for a study on its own.
     """
 
     name: str
     folder: Path
+    sweep: str = ""
+
+    def is_sibling(self, name: str, folder: Path | None = None) -> bool:
+        """Whether another study is of the same sweep, this time or an earlier one.
+
+        Siblings would teach each other in the order in which they run, so that a sweep could compare nothing.
+
+        Args:
+            name: Its `study.name`, or its folder's.
+            folder: Where it is, if that is known.
+        """
+        if not self.sweep:
+            return False
+        beside = folder is not None and folder.parent == self.folder.resolve().parent
+        own_place = not self.folder.name.startswith(
+            f"{self.sweep}-"
+        )  # study.dir/SUFFIX holds the sweep alone
+        return name.startswith(f"{self.sweep}-") or (beside and own_place)
+
+
+def siblings_left_out(n: int) -> Refused:
+    """Returns that so many studies of the same sweep were left out."""
+    names = "1 study of this sweep" if n == 1 else f"{n} studies of this sweep"
+    return Refused(names, "siblings start with the same knowledge, so that they can be compared")
 
 
 class Deadline:

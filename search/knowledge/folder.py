@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from search.knowledge.base import Deadline, KnowledgeSource, Own, PastStudy, Refused
+from search.knowledge.base import Deadline, KnowledgeSource, Own, PastStudy, Refused, siblings_left_out
 from search.knowledge.study_files import read_study
 from spaces.errors import ConfigError
 
@@ -42,6 +42,11 @@ class FolderKnowledge(KnowledgeSource):
             elif self._given:
                 yield Refused(str(root), "knowledge.path names no folder")
         found.pop(own.folder.resolve(), None)
+        siblings = [path for path in found if own.is_sibling(path.name, path)]
+        if siblings:
+            yield siblings_left_out(len(siblings))
+        for path in siblings:
+            del found[path]
         for folder in sorted(found, key=lambda path: (-found[path], str(path))):
             if deadline.passed:
                 return

@@ -70,7 +70,9 @@ def knowledge_of(
     source = source_of(config)
     if not uses_knowledge(config):
         return Knowledge(descriptors=facts.descriptors, facts=facts)
-    return gather(source, Own(config.study.name, config.study.folder), facts, loaded.space, objectives)
+    return gather(
+        source, Own(config.study.name, config.study.folder, config.sweep), facts, loaded.space, objectives
+    )
 
 
 def source_of(config: Config) -> KnowledgeSource | None:

@@ -4,7 +4,16 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from search.knowledge.base import MOST_TRIALS, Deadline, KnowledgeSource, Own, PastStudy, PastTrial, Refused
+from search.knowledge.base import (
+    MOST_TRIALS,
+    Deadline,
+    KnowledgeSource,
+    Own,
+    PastStudy,
+    PastTrial,
+    Refused,
+    siblings_left_out,
+)
 from search.knowledge.facts import StudyFacts, facts_from_tag, first_values
 from search.report.redact import redact_text
 from search.tracking.mlflow_client import release
@@ -94,21 +103,30 @@ class MlflowKnowledge(KnowledgeSource):
 def _of_experiment(
     client: "MlflowClient", experiment: str, own: Own, deadline: Deadline
 ) -> Iterator[PastStudy | Refused]:
-    own_key, left = key_of_study(own.name, own.folder), MOST_TRIALS
+    own_key, left, n_siblings = key_of_study(own.name, own.folder), MOST_TRIALS, 0
     for parent in _runs(client, experiment, "tags.`paredown.study` != ''", _MOST_STUDIES, deadline):
         if parent.data.tags.get("paredown.study") == own_key:
             continue
+        if own.is_sibling(_name(parent)):
+            n_siblings += 1
+            continue
         if deadline.passed or left <= 0:
-            return
+            break
         study = _study(client, experiment, parent, left, deadline)
         left -= len(study.trials) if isinstance(study, PastStudy) else 0
         yield study
+    if n_siblings:
+        yield siblings_left_out(n_siblings)
+
+
+def _name(parent: "Run") -> str:
+    return str(parent.info.run_name or parent.info.run_id)
 
 
 def _study(
     client: "MlflowClient", experiment: str, parent: "Run", most: int, deadline: Deadline
 ) -> PastStudy | Refused:
-    name = str(parent.info.run_name or parent.info.run_id)
+    name = _name(parent)
     facts = _facts(parent)
     condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = list(_runs(client, experiment, condition, most, deadline))

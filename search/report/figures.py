@@ -2,7 +2,8 @@
 
 Evaluators say how sure they are through companion measurements: `<name>_low` and `<name>_high` bound
 `<name>`; `<name>_drop` is how much the candidate lost against the baseline (positive is worse where higher
-is better), with its own bounds. Companions are shown beside their measurement, never as rows of their own.
+is better), with its own bounds; `<name>_partial` is the estimate that a pruned trial was judged by. Companions are shown
+beside their measurement, never as rows of their own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from search.report import numbers
 from search.results import Constraint, Results, TrialRecord
 
 _UNIT_SUFFIXES = ("_ms", "_us", "_s", "_uj", "_mj", "_j", "_db", "_mw", "_pct")
+_COMPANIONS = ("_low", "_high", "_drop", "_partial", "_partial_error", "_partial_images")
 _ACRONYMS = {"sram": "SRAM", "sqnr": "SQNR", "macs": "MACs", "ram": "RAM", "kl": "KL", "onnx": "ONNX"}
 
 
@@ -61,6 +63,16 @@ def figure(measurements: Iterable[Measurement], column: str) -> Figure | None:
     return Figure(found.value, found.unit, found.source, low.value, high.value)
 
 
+def estimated(results: Results, record: TrialRecord, column: str) -> str:
+    """Returns what a pruned trial's column was thought to be, e.g. `≈ 91.20 % ± 0.80`; empty if nothing was."""
+    found = record.estimate(column) if record.state == "pruned" else None
+    if found is None or column in record.values():
+        return ""
+    unit = unit_of(results, column) or unit_of(results, f"{column}_partial")
+    low, high = (found[0] + sign * 1.96 * found[1] for sign in (-1, 1))
+    return "≈ " + " ".join(numbers.with_bounds(found[0], low, high, unit))
+
+
 def change(results: Results, record: TrialRecord, column: str) -> Figure | None:
     """Returns candidate minus baseline, with the paired interval of `<column>_drop` where there is one."""
     drop = figure(record.measurements, f"{column}_drop")
@@ -75,9 +87,9 @@ def change(results: Results, record: TrialRecord, column: str) -> Figure | None:
 
 
 def is_companion(column: str, columns: Iterable[str]) -> bool:
-    """Says whether a column only qualifies another one (a bound, a drop)."""
+    """Says whether a column only qualifies another one (a bound, a drop, an estimate)."""
     known = set(columns)
-    for suffix in ("_low", "_high", "_drop"):
+    for suffix in _COMPANIONS:
         stem = column.removesuffix(suffix)
         if stem != column and (stem in known or stem.removesuffix("_drop") in known):
             return True

@@ -15,7 +15,7 @@ class Miss:
 
     Attributes:
         constraint: What had to hold.
-        excess: Trial number to how far it is beyond the limit; all are above zero.
+        excess: Trial number to how far it is beyond the limit, of a pruned trial by what was estimated; all are above zero.
         absent: Trials that lack the column.
     """
 
@@ -42,16 +42,27 @@ class Miss:
 
 
 def misses(results: Results) -> list[Miss]:
-    """Returns the constraints that infeasible trials broke, the one that failed most first."""
+    """Returns the constraints that infeasible trials broke, and pruned ones would have: the one that failed most first."""
     found = []
     rejected = [t for t in results.trials if t.state == "infeasible"]
     for constraint in results.constraints:
         values = {t.number: t.values().get(constraint.column) for t in rejected}
         over = {n: e for n, v in values.items() if v is not None and (e := constraint.excess(v)) > 0}
+        over |= _estimated_excesses(results, constraint)
         if over:
             absent = tuple(n for n, v in values.items() if v is None)
             found.append(Miss(constraint, over, absent))
     return sorted(found, key=lambda m: -len(m.excess))
+
+
+def _estimated_excesses(results: Results, constraint: Constraint) -> dict[int, float]:
+    """Pruned trials whose 95 % interval lies beyond the limit."""
+    found = {}
+    for record in results.trials:
+        guess = record.estimate(constraint.column) if record.state == "pruned" else None
+        if guess is not None and constraint.excess(guess[0]) > 1.96 * guess[1]:
+            found[record.number] = constraint.excess(guess[0])
+    return found
 
 
 def nearest_miss(results: Results) -> tuple[TrialRecord, list[Constraint]] | None:

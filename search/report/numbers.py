@@ -93,7 +93,9 @@ def ratio(column: str, before: float, after: float) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Returns e.g. `4.2 s`, `3 min 5 s` or `2 h 10 min`."""
+    """Returns e.g. `12 ms`, `4.2 s`, `3 min 5 s` or `2 h 10 min`."""
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms" if seconds >= 1e-3 else "< 1 ms"
     if seconds < 60:
         return f"{plain(float(f'{seconds:.2g}'))} s"
     whole = round(seconds)

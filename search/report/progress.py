@@ -6,7 +6,20 @@ from typing import Any
 from search.report import numbers
 from search.report.figures import direction, label, sources_of, unit_of
 from search.report.markup import Charts, Section, esc, table
-from search.results import Results
+from search.results import Results, TrialRecord
+
+LOOKS = ("known", "statistics", "looks")  # what a sampler asks about candidates that are no trials
+_LOOKS = "Looks at candidates before their trials took {}, {:.0f} % of the trials’ time; they are no trials."
+_STEPS = {
+    "propose": "the sampler’s own thinking",
+    "known": "looks: modelled costs, which are certain",
+    "statistics": "looks: reckoned from the calibration statistics, without a run",
+    "looks": "looks: short runs on a part of the validation examples",
+    "prepare": "making the candidate ready for its stages",
+    "accuracy": "running the candidate on the validation examples",
+    "cost": "modelling its costs",
+    "latency": "timing it",
+}
 
 
 def best_so_far(results: Results, column: str) -> list[float | None]:
@@ -31,18 +44,33 @@ def section(results: Results, charts: Charts) -> Section | None:
         drawn.append(_best_chart(results, charts, results.objectives[0].column))
     if len(results.objectives) > 1 and results.hypervolumes:
         drawn.append(_volume_chart(results, charts))
-    lead = f"{len(results.trials)} trials by {results.sampler} in {numbers.duration(results.wall_s)}."
+    lead = f"{numbers.counted(len(results.trials), 'trial')} by {results.sampler} in {numbers.duration(results.wall_s)}."
+    lead += f" Ended: {results.ended}." if results.ended else ""
     return Section(
         "progress",
         "How the search went",
         lead,
-        f'<div class="grid">{"".join(drawn)}</div>{_seconds(results)}',
+        f'{_outlook(results)}<div class="grid">{"".join(drawn)}</div>{_learned(results)}{_seconds(results)}',
     )
+
+
+def _outlook(results: Results) -> str:
+    if not results.outlook:
+        return ""
+    return f'<p class="finding">{esc(results.outlook[:1].upper() + results.outlook[1:])}.</p>'
+
+
+def _learned(results: Results) -> str:
+    if not results.learned:
+        return ""
+    told = "".join(f"<li>{esc(text)}</li>" for text in results.learned)
+    return f"<h3>What earlier studies taught</h3><ul>{told}</ul>"
 
 
 def _best_chart(results: Results, charts: Charts, column: str) -> str:
     numbers_ = [t.number for t in results.trials]
     judged = [t for t in results.trials if column in t.values()]
+    pruned = [t for t in results.trials if t.state == "pruned" and t.estimate(column) and t not in judged]
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",
@@ -58,6 +86,7 @@ def _best_chart(results: Results, charts: Charts, column: str) -> str:
             },
             "hovertemplate": "trial %{x}: %{y} (%{text})<extra></extra>",
         },
+        *([_pruned_trace(pruned, column)] if pruned else []),
         {
             "type": "scatter",
             "mode": "lines",
@@ -71,6 +100,21 @@ def _best_chart(results: Results, charts: Charts, column: str) -> str:
     name = label(column, with_device=True)
     axis = {"title": {"text": esc(f"{name} ({shown})" if shown else name)}}
     return charts.add(traces, {"xaxis": {"title": {"text": "trial"}}, "yaxis": axis}, f"{name} by trial", 320)
+
+
+def _pruned_trace(pruned: list[TrialRecord], column: str) -> dict[str, Any]:
+    found = [t.estimate(column) or (None, 0.0) for t in pruned]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "stopped early (estimate)",
+        "x": [t.number for t in pruned],
+        "y": [value for value, _ in found],
+        "customdata": [t.number for t in pruned],
+        "error_y": {"type": "data", "array": [1.96 * error for _, error in found], "color": "var(--faint)"},
+        "marker": {"size": 6, "symbol": "x", "color": "var(--faint)"},
+        "hovertemplate": "trial %{x}: about %{y} (stopped early)<extra></extra>",
+    }
 
 
 def _volume_chart(results: Results, charts: Charts) -> str:
@@ -100,12 +144,14 @@ def _seconds(results: Results) -> str:
     rows = [
         [
             f"<code>{esc(step)}</code>",
+            esc(_STEPS.get(step, "a step of the trial")),
             esc(numbers.duration(total)),
             f'<span class="bar" style="--share:{100 * total / whole:.1f}%"></span>{100 * total / whole:.0f} %',
             esc(numbers.duration(total / n_trials)),
         ]
         for step, total in totals.most_common()
     ]
-    return "<h3>Where the time went</h3>" + table(
-        ["step", "in all", "share", "per trial"], rows, numeric=(1, 2, 3)
-    )
+    looks_s = sum(totals[step] for step in LOOKS)
+    told = f"<p>{esc(_LOOKS.format(numbers.duration(looks_s), 100 * looks_s / whole))}</p>" if looks_s else ""
+    heads = ["step", "what it is", "in all", "share", "per trial"]
+    return f"<h3>Where the time went</h3>{told}" + table(heads, rows, numeric=(2, 3, 4))

@@ -3,10 +3,22 @@
 from statistics import median
 
 from search.report import numbers
-from search.report.figures import constraint_text, figure, label, unit_of
+from search.report.figures import constraint_text, estimated, figure, headline_metric, label, unit_of
 from search.report.markup import Section, details, esc, table, trial_link
 from search.report.misses import failures, misses, nearest_miss
 from search.results import Results
+
+_MOST_PRUNED = 8
+_STATES = {
+    "infeasible": "infeasible (measured, but beyond a limit)",
+    "failed": "failed (could not be built or judged)",
+    "pruned": "pruned (stopped early: confidently of no use)",
+}
+_PRUNED = (
+    "These were not judged on the whole validation split: as soon as it was clear that a candidate could not be good enough, "
+    "its trial ended, before anything that would have been measured after. What is told of them is an estimate with its "
+    "95 % interval."
+)
 
 
 def section(results: Results) -> Section | None:
@@ -14,8 +26,8 @@ def section(results: Results) -> Section | None:
     states = results.states()
     if not states["infeasible"] + states["failed"] + states["pruned"]:
         return None
-    body = _constraints_html(results) + _failures_html(results) + _every_one(results)
-    lead = ", ".join(f"{states[s]} {s}" for s in ("infeasible", "failed", "pruned") if states[s])
+    body = _constraints_html(results) + _failures_html(results) + _pruned_html(results) + _every_one(results)
+    lead = ", ".join(f"{states[s]} {_STATES[s]}" for s in _STATES if states[s])
     return Section(
         "rejected", "What was rejected, and why", f"Of {len(results.trials)} trials: {lead}.", body
     )
@@ -61,11 +73,36 @@ def _failures_html(results: Results) -> str:
     for state, records in failures(results):
         links = ", ".join(trial_link(r.number) for r in records[:8]) + (", …" if len(records) > 8 else "")
         reason = records[0].reason.strip().partition("\n")[0] or "no reason was given"
-        rows.append([esc(state), esc(reason), str(len(records)), links])
-    return table(["state", "reason (of the first)", "trials", "which"], rows, numeric=(2,)) if rows else ""
+        if state == "failed":
+            rows.append([esc(reason), str(len(records)), links])
+    heads = ["reason (of the first)", "trials", "which"]
+    return f"<h3>Failed</h3>{table(heads, rows, numeric=(1,))}" if rows else ""
+
+
+def _pruned_html(results: Results) -> str:
+    pruned = [t for t in results.trials if t.state == "pruned"]
+    if not pruned:
+        return ""
+    metric = headline_metric(results) or ""
+    rows = [
+        [
+            trial_link(t.number),
+            f'<span data-sort="{t.n_partial}">{t.n_partial or "–"}</span>',
+            esc(estimated(results, t, metric) or "–"),
+            esc(t.reason),
+        ]
+        for t in pruned
+    ]
+    heads = ["trial", "examples", label(metric), "why it was stopped"]
+    shown = table(heads, rows[:_MOST_PRUNED], numeric=(1, 2))
+    more = rows[_MOST_PRUNED:]
+    folded = details(f"{len(more)} more", table(heads, more, numeric=(1, 2))) if more else ""
+    return f"<h3>Stopped early</h3><p>{esc(_PRUNED)}</p>{shown}{folded}"
 
 
 def _every_one(results: Results) -> str:
     rejected = [t for t in results.trials if t.state != "complete"]
+    if all(t.state == "pruned" for t in rejected):  # they have been listed
+        return ""
     rows = [[trial_link(t.number), esc(t.state), esc(t.reason)] for t in rejected]
     return details(f"Every rejected trial ({len(rows)})", table(["trial", "state", "reason"], rows))

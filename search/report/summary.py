@@ -155,9 +155,10 @@ def no_answer(results: Results) -> str:
     states = results.states()
     if not results.trials:
         return "No trial has ended yet."
-    if states["infeasible"]:
+    if states["infeasible"] or states["pruned"]:
         worst = misses(results)
-        text = f"No candidate met the constraints: {states['infeasible']} of {len(results.trials)} broke one"
+        stopped = f", {states['pruned']} were stopped early as hopeless" if states["pruned"] else ""
+        text = f"No candidate met the constraints: {states['infeasible']} of {len(results.trials)} broke one{stopped}"
         return text + (f". {worst[0].sentence(results)}" if worst else ".")
     return f"No candidate could be judged: {states['failed']} of {len(results.trials)} trials failed."
 

@@ -1,6 +1,6 @@
 """The table of all trials, folded away: what every point of every chart refers to."""
 
-from search.report.figures import columns, figure, label, sources_of
+from search.report.figures import columns, estimated, figure, label, sources_of
 from search.report.markup import Section, details, esc, knob_head, source_tag, table
 from search.report.summary import knob_texts, split_knobs
 from search.results import Results, TrialRecord
@@ -38,6 +38,7 @@ def _row(results: Results, record: TrialRecord, shown: tuple[str, ...], knobs: l
     for column in shown:
         now = figure(record.measurements, column)
         tag = source_tag(now.source) if now and len(sources_of(results, column)) > 1 else ""
-        cells.append(f'<span data-sort="{now.value!r}">{esc(now.text)}</span>{tag}' if now else "–")
+        guess = f'<span class="quiet">{esc(estimated(results, record, column) or "–")}</span>'
+        cells.append(f'<span data-sort="{now.value!r}">{esc(now.text)}</span>{tag}' if now else guess)
     values = knob_texts(record)
     return cells + [f"<code>{esc(values[k])}</code>" if k in values else "–" for k in knobs]

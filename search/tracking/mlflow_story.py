@@ -24,7 +24,7 @@ def description(results: Results) -> str:
         _comparison(results),
         _front(results),
         _rejected(results),
-        "\n".join(f"- {_plain(note)}" for note in results.notes),
+        "\n".join(f"- {_plain(note)}" for note in results.remarks),
         f"**To reproduce**\n\n```\n{redact_text(results.command)}\n```",
         "The child runs are the trials. Artifacts: `report.html` (everything), `front.json`, `trials.csv`, `config.yaml`.",
     ]

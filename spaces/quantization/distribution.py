@@ -43,12 +43,12 @@ class Distribution:
         """Width of a bin, a power of two."""
         return math.ldexp(1.0, self.exponent) / N_SIDE
 
-    def add(self, values: NDArray[np.float32]) -> bool:
-        """Counts values of any shape; returns False if one is not finite, and is of no more use then."""
+    def add(self, values: NDArray[np.float32], times: int = 1) -> bool:
+        """Counts values of any shape, each so many times; returns False if one is not finite, and is of no more use then."""
         flat = values.reshape(-1)
-        return all(self._add_chunk(flat[i : i + CHUNK]) for i in range(0, flat.size, CHUNK))
+        return all(self._add_chunk(flat[i : i + CHUNK], times) for i in range(0, flat.size, CHUNK))
 
-    def _add_chunk(self, values: NDArray[np.float32]) -> bool:
+    def _add_chunk(self, values: NDArray[np.float32], times: int) -> bool:
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             return False
@@ -58,22 +58,23 @@ class Distribution:
         bins = (values * scale).astype(np.int32)  # cuts towards 0
         if low >= 0:
             found = np.bincount(bins, minlength=N_SIDE)
-            self.counts[N_SIDE:] += found
-            self._take_out_zeros(values, int(found[0]))
+            self.counts[N_SIDE:] += found if times == 1 else found * times
+            self._take_out_zeros(values, int(found[0]), times)
             return True
         bins += N_SIDE
         found = np.bincount(bins, minlength=2 * N_SIDE)
+        found *= times
         self.counts[N_SIDE:] += found[N_SIDE:]
         self.counts[: N_SIDE - 1] += found[1:N_SIDE]
         # What lies within a width of 0, on either side, came out as the same integer.
-        near = int(np.count_nonzero(values < 0)) - int(found[1:N_SIDE].sum())
+        near = times * int(np.count_nonzero(values < 0)) - int(found[1:N_SIDE].sum())
         self.counts[N_SIDE - 1] += near
         self.counts[N_SIDE] -= near
-        self._take_out_zeros(values, int(found[N_SIDE]) - near)
+        self._take_out_zeros(values, int(found[N_SIDE]) - near, times)
         return True
 
-    def _take_out_zeros(self, values: NDArray[np.float32], at_most: int) -> None:
-        zeros = int(np.count_nonzero(values == 0)) if at_most else 0
+    def _take_out_zeros(self, values: NDArray[np.float32], at_most: int, times: int) -> None:
+        zeros = times * int(np.count_nonzero(values == 0)) if at_most else 0
         self.zeros += zeros
         self.counts[N_SIDE] -= zeros
 
@@ -99,6 +100,18 @@ class Distribution:
         same.widen(self.exponent)
         self.widen(other.exponent)
         self.counts = self.counts + same.counts
+
+    def bounds(self, share: float) -> tuple[float, float]:
+        """Returns edges of bins, or the extrema, that at most so large a share of all values lies below or above.
+
+        Zeros, which belong to no bin, lie between them, unless all values are positive or all negative.
+        """
+        histogram = self.histogram()
+        edges, below = histogram.edges, np.concatenate([[0], np.cumsum(histogram.counts)])
+        spare = share * (below[-1] + self.zeros)
+        low = edges[np.searchsorted(below, spare, side="right") - 1]
+        high = edges[np.searchsorted(below, below[-1] - spare, side="left")]
+        return min(float(low), max(self.low, 0.0)), max(float(high), min(self.high, 0.0))
 
     def histogram(self) -> Histogram:
         """Returns the bins from the one of the smallest value to the one of the largest."""

@@ -19,9 +19,11 @@ from spaces.stage import StageContext
 
 if TYPE_CHECKING:
     import onnx
+    import onnxruntime as ort
 
 MOST_INPUTS = 2**18  # input values of all examples together
 MOST_EXAMPLES, LEAST_EXAMPLES = 8, 2
+N_PARTS = 8  # of the network: what comes before the noise does not run again
 RELATIVE_NOISE = 10**-2.5  # noise power that is put in, as a share of the signal's: 25 dB
 
 Arrays32 = dict[str, NDArray[np.float32]]
@@ -62,43 +64,40 @@ def _measured(source: Source, split: Split, weight_noise: WeightNoise) -> Arrays
         weight = source.weights[layer.name]
         spread = np.sqrt(RELATIVE_NOISE * float(np.mean(np.square(weight, dtype=np.float64))))
         error = rng.standard_normal(weight.shape) * spread
-        found = noisy.output_noise({layer.name: (weight + error).astype(np.float32)})
+        found = noisy.of_weight(layer, (weight + error).astype(np.float32))
         layers.append(found / max(weight_noise(layer, error), 1e-30))
     return {"tensors": np.array(tensors), "layers": np.array(layers)}
 
 
 class _Noisy:
-    """The float network, with inputs for noise."""
+    """The float network, with inputs for noise: of each part one model, which begins there and runs to the end."""
 
     def __init__(self, source: Source, split: Split) -> None:
-        import onnxruntime as ort
-
-        proto = source.artifact.proto()
-        self._tensors = source.network.tensors
-        outputs = _with_noise(proto, self._tensors, {layer.name for layer in source.network.layers})
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        spec = source.artifact.input
-        declared = next(i for i in session.get_inputs() if i.name == spec.name).shape[0]
-        per_example = int(np.prod(spec.shape))
-        n = int(np.clip(MOST_INPUTS // per_example, LEAST_EXAMPLES, MOST_EXAMPLES))
-        examples = next(split.batches(declared if isinstance(declared, int) else n))[0]
-        if isinstance(declared, int):
-            examples = np.resize(examples, (declared, *examples.shape[1:]))
-
-        def run(names: Sequence[str], feeds: Arrays32) -> list[NDArray[np.float32]]:
-            return list(session.run(list(names), {spec.name: examples, **feeds}))
-
-        self._run = run
-        self._outputs = outputs
-        names = [*(t for t in self._tensors if t != spec.name), *outputs]
-        values = dict(zip(names, self._run(names, {}), strict=True)) | {spec.name: examples}
-        self._shapes = {t: values[t].shape for t in self._tensors}
-        self._powers = {t: _power(values[t]) for t in self._tensors}
-        self._shares = {t: float(np.mean(values[t] != 0)) for t in self._tensors}
-        self._wanted = [values[o].astype(np.float64) for o in outputs]
+        proto, tensors = source.artifact.proto(), source.network.tensors
+        nodes = list(proto.graph.node)
+        whole = any(a.HasField("g") or len(a.graphs) for node in nodes for a in node.attribute)
+        n_parts = (
+            1 if whole else min(N_PARTS, len(nodes))
+        )  # a node with a graph in it reads more than its inputs
+        firsts = [len(nodes) * k // n_parts for k in range(n_parts)]
+        part_of = {name: k for k, names in enumerate(_made_by_part(nodes, firsts)) for name in names}
+        self._part_of_tensor = {t: part_of.get(t, 0) for t in tensors}
+        self._part_of_layer = {x.name: part_of[x.output] for x in source.network.layers}
+        values = _values(source, split, {*tensors, *(name for f in firsts for name in _read_after(proto, f))})
+        self._shapes = {t: values[t].shape for t in tensors}
+        self._powers = {t: _power(values[t]) for t in tensors}
+        self._shares = {t: float(np.mean(values[t] != 0)) for t in tensors}
+        self._wanted = [values[o.name].astype(np.float64) for o in proto.graph.output]
+        self._parts = [
+            _Part(
+                source,
+                first,
+                [t for t in tensors if self._part_of_tensor[t] == k],
+                {name for name, part in self._part_of_layer.items() if part == k},
+                values,
+            )
+            for k, first in enumerate(firsts)
+        ]
 
     def of_tensor(self, tensor: str, rng: np.random.Generator) -> float:
         """Returns the relative output noise for white noise of power 1 on the non-zero values of a tensor."""
@@ -107,14 +106,89 @@ class _Noisy:
             return 0.0
         spread = np.sqrt(power / self._shares[tensor])
         noise = (rng.standard_normal(self._shapes[tensor]) * spread).astype(np.float32)
-        return self.output_noise({_noise_name(tensor): noise}) / power
+        return self._output_noise(self._part_of_tensor[tensor], {_noise_name(tensor): noise}) / power
 
-    def output_noise(self, feeds: Arrays32) -> float:
+    def of_weight(self, layer: Layer, weight: NDArray[np.float32]) -> float:
+        """Returns the relative output noise with another weight in a layer."""
+        return self._output_noise(self._part_of_layer[layer.name], {layer.name: weight})
+
+    def _output_noise(self, part: int, feeds: Arrays32) -> float:
         """Returns the noise power of the outputs as a share of their power."""
-        found = self._run(self._outputs, feeds)
+        found = self._parts[part].run(feeds)
         noise = sum(_power(a - b) * a.size for a, b in zip(found, self._wanted, strict=True))
         power = sum(_power(b) * b.size for b in self._wanted)
         return noise / power if power > 0 else 0.0
+
+
+class _Part:
+    """The network from one node on, with inputs for noise on some tensors and for some weights."""
+
+    def __init__(
+        self, source: Source, first: int, tensors: Sequence[str], weights: set[str], values: Arrays32
+    ) -> None:
+        from onnx import helper
+
+        proto = source.artifact.proto()
+        graph, read = proto.graph, _read_after(proto, first)
+        results = {o.name for o in graph.output}
+        del graph.node[:first], graph.input[:]
+        for name in read:
+            kind = helper.np_dtype_to_tensor_dtype(values[name].dtype)
+            graph.input.append(helper.make_tensor_value_info(name, kind, None))
+        used = {name for node in graph.node for name in node.input} | results
+        kept = [i for i in graph.initializer if i.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        self._outputs = _with_noise(proto, tensors, weights)
+        self._session = _session(proto)
+        self._feeds = {name: values[name] for name in read}
+
+    def run(self, feeds: Arrays32) -> list[NDArray[np.float32]]:
+        """Returns the network's outputs."""
+        return list(self._session.run(self._outputs, self._feeds | feeds))
+
+
+def _read_after(proto: "onnx.ModelProto", first: int) -> list[str]:
+    """Returns the tensors from before a node that it, those after it or the outputs read."""
+    graph = proto.graph
+    nodes = list(graph.node)
+    known = {i.name for i in graph.initializer} | {name for node in nodes[first:] for name in node.output}
+    read = (*(name for node in nodes[first:] for name in node.input), *(o.name for o in graph.output))
+    return [name for name in dict.fromkeys(read) if name and name not in known]
+
+
+def _made_by_part(nodes: "Sequence[onnx.NodeProto]", firsts: Sequence[int]) -> list[set[str]]:
+    ends = (*firsts[1:], len(nodes))
+    return [
+        {name for node in nodes[first:end] for name in node.output}
+        for first, end in zip(firsts, ends, strict=True)
+    ]
+
+
+def _values(source: Source, split: Split, names: set[str]) -> Arrays32:
+    """Runs the network on a few examples. Returns tensors, among them its input and its outputs."""
+    proto, spec = source.artifact.proto(), source.artifact.input
+    results = [o.name for o in proto.graph.output]
+    inputs = {i.name for i in proto.graph.input}
+    wanted = [*results, *sorted(names - inputs - set(results))]
+    for name in wanted[len(results) :]:
+        proto.graph.output.add().name = name  # its type follows
+    session = _session(proto)
+    declared = next(i for i in session.get_inputs() if i.name == spec.name).shape[0]
+    n = int(np.clip(MOST_INPUTS // int(np.prod(spec.shape)), LEAST_EXAMPLES, MOST_EXAMPLES))
+    examples = next(split.batches(declared if isinstance(declared, int) else n))[0]
+    if isinstance(declared, int):
+        examples = np.resize(examples, (declared, *examples.shape[1:]))
+    return dict(zip(wanted, session.run(wanted, {spec.name: examples}), strict=True)) | {spec.name: examples}
+
+
+def _session(proto: "onnx.ModelProto") -> "ort.InferenceSession":
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _power(values: NDArray[np.floating]) -> float:
@@ -163,7 +237,7 @@ def _with_noise(proto: "onnx.ModelProto", tensors: Iterable[str], weights: set[s
             info = helper.make_tensor_value_info(initializer.name, TensorProto.FLOAT, list(initializer.dims))
             graph.input.append(info)
     outputs = [f"{_noise_name(r)}/sum" if r in wanted else r for r in results]
-    for name in dict.fromkeys((*(t for t in tensors if t not in {i.name for i in graph.input}), *outputs)):
+    for name in dict.fromkeys(outputs):
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     del graph.value_info[:]
     return outputs

@@ -38,6 +38,8 @@ class ChannelSums:
 
 def _added(total: Floats, rows: Floats) -> Floats:
     """Adds the rows to the total one after another, so that the result does not depend on where batches end."""
+    if len(rows) == 1:
+        return np.asarray(total + rows[0])
     start = np.broadcast_to(total, rows.shape[1:])
     return np.asarray(np.add.accumulate(np.vstack([start[None], rows]), axis=0)[-1])
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from spaces.errors import StageError
@@ -60,7 +61,7 @@ class Network:
     fixed: tuple[str, ...]
     forked: tuple[str, ...]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the layers, each once, in topological order."""
         return tuple(dict.fromkeys(layer.name for layer in self.layers))

@@ -90,10 +90,7 @@ def make_plan(source: Source, spans: Spans, settings: Settings, grids: WeightGri
     network = source.network
     activations = _activation_grids(network, spans, settings)
     rules = {bits: settings.weight_rule(bits) for bits in set(settings.weight_bits.values())}
-    weights = {
-        name: grids.grid(source, name, rules[bits], activations)
-        for name, bits in settings.weight_bits.items()
-    }
+    weights = grids.grids(source, settings.weight_bits, rules, activations)
     return Plan(activations, weights, network.float_nodes(settings.weight_bits))
 
 

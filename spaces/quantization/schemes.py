@@ -7,6 +7,7 @@ The four schemes are those of the Glow compiler, which Quantune searches over (a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -33,7 +34,7 @@ class Grid:
     bits: int
     axis: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> tuple[object, ...]:
         """Equal for grids with the same integers and steps."""
         return (self.bits, self.axis, self.scale.tobytes(), self.zero_point.tobytes())

@@ -28,6 +28,7 @@ from spaces.stage import StageContext
 Floats = NDArray[np.float64]
 
 N_KEPT = 200_000  # noise powers of one tensor or weight under one grid
+N_SUMS = 4_000  # of all tensors or all weights
 N_SIGNALS = 4
 MOST_DB = 120.0  # what is hardly rounded at all
 
@@ -103,49 +104,63 @@ class _Signals:
         self._source = source
         self._histograms, self._powers = statistics.histograms(), statistics.second_moments()
         self._means, self._squares = statistics.means(), statistics.channel_second_moments()
-        gains = output_gains(source, lambda layer, error: self._error_power(layer, error, False), context)
+        gains = output_gains(source, lambda layer, error: self._error_powers(layer, error)[0], context)
         self._gains = dict(zip(source.network.tensors, gains["tensors"].tolist(), strict=True))
         nodes = [layer.node for layer in source.network.layers]
         self._layer_gains = dict(zip(nodes, gains["layers"].tolist(), strict=True))
         self._layer_powers = {layer.node: self._power_after(layer) for layer in source.network.layers}
         self._noise: Recent[tuple[object, ...], float] = Recent(N_KEPT)
+        self._layer_noise: Recent[tuple[object, ...], tuple[float, float]] = Recent(N_KEPT)
+        self._sums: Recent[tuple[object, ...], tuple[float, float]] = Recent(N_SUMS)
         self._rounded: Recent[tuple[str, ...], tuple[str, ...]] = Recent(N_KEPT)
 
     def relative_noise(self, plan: Plan, corrected: bool) -> tuple[float, float, float]:
         """Returns noise power per power of the signal: from weights and from activations at the output; at the worst layer."""
+        grids = plan.activations.values()
+        steps = b"".join(part for grid in grids for part in (grid.scale.tobytes(), grid.zero_point.tobytes()))
+        bits = frozenset(grid.bits for grid in grids)
+        of_activations = (plan.float_nodes, bits, steps)
+        of_weights = (corrected, *((name, *grid.key) for name, grid in plan.weights.items()))
+        from_activations = self._sums.get(of_activations, lambda: (self._from_activations(plan), 0.0))[0]
+        from_weights, worst = self._sums.get(of_weights, lambda: self._from_weights(plan, corrected))
+        return from_weights, from_activations, worst
+
+    def _from_activations(self, plan: Plan) -> float:
         tensors = self._rounded.get(plan.float_nodes, lambda: _rounded(self._source.network, plan))
-        from_activations = sum(self._gains[t] * self._of_tensor(t, plan.activations[t]) for t in tensors)
-        from_weights, worst = 0.0, 0.0
+        return float(sum(self._gains[t] * self._of_tensor(t, plan.activations[t]) for t in tensors))
+
+    def _from_weights(self, plan: Plan, corrected: bool) -> tuple[float, float]:
+        total, worst = 0.0, 0.0
         for layer in self._source.network.layers:
             if layer.name in plan.weights:
                 noise = self._of_layer(layer, plan.weights[layer.name], corrected)
-                from_weights += self._layer_gains[layer.node] * noise
+                total += self._layer_gains[layer.node] * noise
                 worst = max(worst, noise / self._layer_powers[layer.node])
-        return from_weights, from_activations, worst
+        return total, worst
 
     def _of_tensor(self, tensor: str, grid: Grid) -> float:
         return self._noise.get((tensor, *grid.key), lambda: rounding_noise(self._histograms[tensor], grid))
 
     def _of_layer(self, layer: Layer, grid: Grid, corrected: bool) -> float:
-        def build() -> float:
+        def build() -> tuple[float, float]:
             weight = self._source.weights[layer.name]
-            return self._error_power(layer, grid.dequantized(weight).astype(np.float64) - weight, corrected)
+            return self._error_powers(layer, grid.dequantized(weight).astype(np.float64) - weight)
 
-        return self._noise.get((layer.node, corrected, *grid.key), build)
+        return self._layer_noise.get((layer.node, *grid.key), build)[int(corrected)]
 
-    def _error_power(self, layer: Layer, error: Floats, corrected: bool) -> float:
-        """Returns the mean squared error at a layer's output that an error of its weight makes.
+    def _error_powers(self, layer: Layer, error: Floats) -> tuple[float, float]:
+        """Returns the mean squared error at a layer's output that an error of its weight makes; then the same with corrected biases.
 
         Input values at different places count as independent but for their channel's mean.
         """
         if layer.input not in self._means or not is_correctable(layer):
             power = self._powers.get(layer.input, 1.0)
-            return float(np.sum(error**2) * power / error.shape[layer.weight_axis_out])
+            plain = float(np.sum(error**2) * power / error.shape[layer.weight_axis_out])
+            return plain, plain
         mean, square = self._means[layer.input], self._squares[layer.input]
-        by_output = _by_output(layer, error**2, square - mean**2)
-        if not corrected:  # the mean input makes a constant error, which correction takes out
-            by_output = by_output + _by_output(layer, error, mean) ** 2
-        return float(by_output.mean())
+        spread = float(_by_output(layer, error**2, square - mean**2).mean())
+        # The mean input makes a constant error, which correction takes out.
+        return spread + float(np.mean(_by_output(layer, error, mean) ** 2)), spread
 
     def _power_after(self, layer: Layer) -> float:
         """The power of a layer's output; what a ReLU cuts off counts as much as what it keeps."""

@@ -29,6 +29,7 @@ from spaces.quantization.activations import activations
 from spaces.quantization.clipping import Histogram
 from spaces.quantization.distribution import N_SIDE
 from spaces.quantization.tally import Tally, by_tensor, histograms_of
+from spaces.quantization.thinning import STRIDE, TAIL, WHOLE
 from spaces.stage import StageContext
 
 PARTS = ("moments", "histograms")  # apart, because without clipping the small one is enough
@@ -80,6 +81,8 @@ class Statistics:
 
     def histograms(self) -> dict[str, Histogram]:
         """Returns how the values of each tensor are distributed; at least 2048 bins cover its larger side.
+
+        Of a tensor with millions of values the later ones are counted by sample, but for the tails: see `thinning.py`.
 
         Raises:
             StageError: An activation is not finite.
@@ -153,7 +156,8 @@ class Statistics:
         return self._cache.arrays(f"{part}-{self._key(n_images)}", lambda: arrays)
 
     def _key(self, n_images: int) -> str:
-        return digest_of(self._artifact.digest, self._split.digest, n_images, self._wanted, N_SIDE)
+        counting = (N_SIDE, WHOLE, STRIDE, TAIL)
+        return digest_of(self._artifact.digest, self._split.digest, n_images, self._wanted, counting)
 
 
 class _UnknownError(Exception):

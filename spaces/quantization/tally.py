@@ -11,6 +11,7 @@ from spaces.quantization.activations import Batch
 from spaces.quantization.clipping import Histogram
 from spaces.quantization.distribution import N_SIDE, Distribution
 from spaces.quantization.moments import ChannelSums
+from spaces.quantization.thinning import ThinnedDistribution
 
 
 class Tally:
@@ -22,7 +23,7 @@ class Tally:
     """
 
     def __init__(self, tensors: Sequence[str], axes: Mapping[str, int]) -> None:
-        self.distributions = {tensor: Distribution() for tensor in tensors}
+        self.distributions = {tensor: ThinnedDistribution() for tensor in tensors}
         self.sums = {t: ChannelSums.empty(axes.get(t)) for t in dict.fromkeys((*tensors, *axes))}
 
     def add(self, batch: Batch) -> None:
@@ -31,19 +32,18 @@ class Tally:
         Raises:
             StageError: An activation is not finite.
         """
-        for tensor, distribution in self.distributions.items():
-            if not distribution.add(batch[tensor]):
+        for tensor, sums in self.sums.items():  # all of one tensor while it is in the cache
+            sums.add(batch[tensor])
+            if tensor in self.distributions and not self.distributions[tensor].add(batch[tensor]):
                 raise StageError(
                     f"activation {tensor!r} of the float network is not finite on the calibration examples, "
                     f"so it has no range to quantize"
                 )
-        for tensor, sums in self.sums.items():
-            sums.add(batch[tensor])
 
     def moments(self) -> Arrays:
         """Returns extrema and sums; names and shapes as `take_up` wants them."""
         sums = tuple(self.sums.values())
-        spans = [(d.low, d.high) for d in self.distributions.values()]
+        spans = [(d.counted.low, d.counted.high) for d in self.distributions.values()]
         return {
             "ranges": np.array(spans, np.float64).reshape(-1, 2),
             "sums": _flat([s.sums for s in sums]),
@@ -54,26 +54,30 @@ class Tally:
 
     def histograms(self) -> Arrays:
         """Returns the bins of all tensors, one tensor's after the other's."""
-        found = [d.histogram() for d in self.distributions.values()]
+        rows = self.distributions.values()
+        found = [row.counted.histogram() for row in rows]
         counts = _flat([h.counts for h in found], np.int64)
         return {
             "counts": counts.astype(np.uint32) if counts.max(initial=0) < 2**32 else counts,
             "n_bins": np.array([len(h.counts) for h in found], np.int64),
             "first": np.array([h.first for h in found], np.int64),
-            "exponent": np.array([d.exponent for d in self.distributions.values()], np.int64),
+            "exponent": np.array([row.counted.exponent for row in rows], np.int64),
             "zeros": np.array([h.zeros for h in found], np.int64),
+            "n_examples": np.array([row.n_examples for row in rows], np.int64),
+            "bounds": np.array([row.bounds or (np.nan, np.nan) for row in rows], np.float64).reshape(-1, 2),
         }
 
     def take_up(self, moments: Arrays, histograms: Arrays) -> None:
         """Goes on from what `moments` and `histograms` of an equal tally have returned."""
         found = histograms_of(tuple(self.distributions), moments, histograms)
-        for (tensor, histogram), exponent in zip(found.items(), histograms["exponent"].tolist(), strict=True):
+        columns = (histograms[name].tolist() for name in ("exponent", "n_examples", "bounds"))
+        for (tensor, histogram), exponent, n_examples, bounds in zip(found.items(), *columns, strict=True):
             counts = np.zeros(2 * N_SIDE, np.int64)
             start = histogram.first + N_SIDE
             counts[start : start + len(histogram.counts)] = histogram.counts
-            self.distributions[tensor] = Distribution(
-                histogram.low, histogram.high, histogram.zeros, exponent, counts
-            )
+            counted = Distribution(histogram.low, histogram.high, histogram.zeros, exponent, counts)
+            known = None if np.isnan(bounds).any() else (bounds[0], bounds[1])
+            self.distributions[tensor] = ThinnedDistribution(counted, n_examples, known)
         rows = zip(
             by_tensor(moments, "sums"), by_tensor(moments, "squares"), moments["n_values"], strict=True
         )

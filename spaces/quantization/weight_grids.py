@@ -17,6 +17,7 @@ LARGEST_BIAS = 2.0**29
 # A grid is clear of this bound if its scales are so many times as large: more than clipping and rounding
 # to a power of two can take from a scale.
 CLEAR = 10.0
+N_TOGETHER = 256
 MOST_GRID_BYTES = 32 * 2**20
 
 
@@ -57,13 +58,55 @@ class _Known:
         )
 
 
+@dataclass(frozen=True)
+class _Together:
+    """The grids of all layers that heed no bias, and their loads at one go."""
+
+    grids: dict[str, Grid]
+    tensors: tuple[str, ...]
+    loads: NDArray[np.float64]
+
+    def is_clear(self, activations: Mapping[str, Grid]) -> bool:
+        steps = np.array([activations[tensor].scale for tensor in self.tensors], np.float64)
+        return bool((self.loads * CLEAR <= steps * LARGEST_BIAS).all())
+
+
 class WeightGrids:
     """The grids that were used last."""
 
     def __init__(self) -> None:
+        self._together: Recent[tuple[object, ...], _Together] = Recent(N_TOGETHER)
         self._known: Recent[tuple[str, str, WeightRule], _Known] = Recent(
             MOST_GRID_BYTES, lambda k: k.n_bytes
         )
+
+    def grids(
+        self,
+        source: Source,
+        bits: Mapping[str, int],
+        rules: Mapping[int, WeightRule],
+        activations: Mapping[str, Grid],
+    ) -> dict[str, Grid]:
+        """Returns the grid of every layer in `bits`.
+
+        Args:
+            source: The float model.
+            bits: Layer name to bits.
+            rules: For each number of bits, what decides.
+            activations: Tensor name to grid.
+        """
+
+        def build() -> _Together:
+            known = {name: self._known_grid(source, name, rules[n]) for name, n in bits.items()}
+            loads = [load for k in known.values() for load in k.loads]
+            grids = {name: k.grid for name, k in known.items()}
+            return _Together(grids, tuple(t for t, _ in loads), np.array([load for _, load in loads]))
+
+        key = (source.artifact.digest, tuple(bits.items()), tuple(rules.items()))
+        together = self._together.get(key, build)
+        if together.is_clear(activations):
+            return together.grids
+        return {name: self.grid(source, name, rules[n], activations) for name, n in bits.items()}
 
     def grid(self, source: Source, name: str, rule: WeightRule, activations: Mapping[str, Grid]) -> Grid:
         """Returns the grid of a layer's weight.
@@ -75,17 +118,19 @@ class WeightGrids:
             activations: Tensor name to grid: with the weight's scale it makes the step of the layer's int32
                 bias, which must not become too small.
         """
+        known = self._known_grid(source, name, rule)
+        if known.is_clear(activations):
+            return known.grid
+        return _heeding_biases(source, name, rule, activations)
 
+    def _known_grid(self, source: Source, name: str, rule: WeightRule) -> _Known:
         def build() -> _Known:
             layers = [layer for layer in source.network.layers if layer.name == name]
             grid = _grid(source.weights[name], layers[-1], rule, np.zeros(1))
             loads = [(x.input, _load(source.biases[x.bias], grid)) for x in layers if x.bias in source.biases]
             return _Known(grid, tuple(loads))
 
-        known = self._known.get((source.artifact.digest, name, rule), build)
-        if known.is_clear(activations):
-            return known.grid
-        return _heeding_biases(source, name, rule, activations)
+        return self._known.get((source.artifact.digest, name, rule), build)
 
 
 def _load(bias: NDArray[np.float32], grid: Grid) -> float:

@@ -216,7 +216,8 @@ def main() -> None:
     logging.disable(logging.WARNING)  # the tool's, once for each model, that it might be preprocessed
     case, clock = case_of(arguments), InferenceClock()
     splits = case.task.splits()
-    context = StageContext(splits.calibration, Cache())
+    # A study announces its calibration sizes, so that no image is run twice for several of them.
+    context = StageContext(splits.calibration, Cache(), calibration_sizes=case.sizes)
     start = ExportStage().apply(case.model.load(LoadContext(None, Path("unused"))), {}, context)
     evaluator = AccuracyEvaluator(threads=arguments.threads, sqnr_images=0)
     reference = Reference(start, reference_outputs(start, splits.validation))

@@ -56,16 +56,14 @@ REFERENCE = {
 MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
 
 
-def context_of(problem: TabularProblem, baseline: str, reverse: bool) -> SamplerContext:
+def context_of(problem: TabularProblem, reverse: bool) -> SamplerContext:
     """Returns what a sampler may know: the other models' rows and every float model's result."""
-    floats = {row.task: row.metrics.get(baseline) for row in problem.table.rows}
-    rows = [replace(row, baseline=floats[row.task]) for row in problem.knowledge]
     return SamplerContext(
         problem.candidates,
-        reversed_rows(rows) if reverse else rows,
+        reversed_rows(problem.knowledge) if reverse else problem.knowledge,
         problem.descriptors,
         (problem.direction,),
-        baselines=(floats[problem.task],),
+        baselines=(problem.baseline,),
     )
 
 
@@ -84,7 +82,7 @@ def run(
     """Searches until a best row is measured; returns `TabularProblem.progress`."""
     study = optuna.create_study(direction=problem.direction, sampler=sampler)
     if hasattr(sampler, "bind"):
-        sampler.bind(context or context_of(problem, "", False))
+        sampler.bind(context or context_of(problem, False))
     rng, choices = np.random.default_rng([seed, 1]), problem.space_config()
     measured: dict[int, float] = {}
     misses = 0
@@ -107,9 +105,9 @@ def run(
     return problem.progress(list(measured.values()))
 
 
-def measure(problems: Sequence[TabularProblem], name: str, n_seeds: int, baseline: str = "") -> list[Run]:
+def measure(problems: Sequence[TabularProblem], name: str, n_seeds: int) -> list[Run]:
     """Runs one sampler on all models with all seeds."""
-    told = {p.task: context_of(p, baseline, name.endswith("_reversed")) for p in problems}
+    told = {p.task: context_of(p, name.endswith("_reversed")) for p in problems}
     return [
         Run(name, p.task, len(p.rows), run(p, SAMPLERS[name](seed), seed, told[p.task]))
         for p in problems
@@ -137,14 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--samplers", default=",".join(n for n in SAMPLERS if n not in ("grid", "brute_force"))
     )
-    parser.add_argument("--baseline", default="top1_fp32", help="metric that holds the float model's result")
     given = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     problems = [TabularProblem(given.table, task) for task in read_table(given.table).tasks]
     runs: list[Run] = []
     for name in given.samplers.split(","):
         began = time.monotonic()
-        runs += measure(problems, name, given.seeds, given.baseline)
+        runs += measure(problems, name, given.seeds)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     rows = summarise(runs)
     print_rows(rows, Console(width=120))

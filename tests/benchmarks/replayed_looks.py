@@ -1,10 +1,11 @@
 """Replays looks from a truth table (`truth_table.py`), so that samplers can be compared over many seeds without running anything.
 
     truth = read_truth(FOLDER, PARTS, "resnet20")
-    looks = ReplayedLooks(truth, [Objective("metric.top1", "maximize")], [])
+    looks = ReplayedLooks(truth, [Objective("metric.top1", "maximize")], seed=3)
 
-`truth.pool` are all candidates of the space as Optuna parameters; `truth.row(params)` finds a candidate's row, and
-`truth.columns["metric.top1"][row]` what a trial would measure.
+`truth.pool` are all candidates that were measured, as Optuna parameters; `truth.row(params)` finds a candidate's row, and
+`truth.columns["metric.top1"][row]` what a trial would measure. Every seed puts the examples into another order, so that
+looks at the first of them see others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from truth_table import read_facts, read_network
+from table_search import Table
+from truth_table import Codes, from_codes, read_facts, read_network
 
+from evaluators.task.layer_sqnr import sqnr_db
+from evaluators.task.paired_look import paired_drop
+from search.looks import look_sizes
 from search.results import Constraint, Objective
 from search.samplers.context import Known, Params, ShortLook, key_of
 
@@ -24,30 +29,54 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What was measured of every candidate of a space.
+class Answers:
+    """What every candidate said of every example.
 
     Attributes:
-        keys: Canonical key of each row; candidates with the same key come to the same file.
-        columns: Measurements by column, `(n_rows,)`, NaN where there is none.
-        looks: For each row, the looks by number of examples: drop, drop_error, features.
-        statistics: Figures that need no run, `(n_rows,)`; empty if `truth_table.py statistics` was not run.
-        candidates: Row of each candidate of the space, with the candidate.
-        n_full: Examples that a full evaluation has.
-        float_top1: The float network's top-1, in per cent.
+        right: `(n_rows, n_examples)` 0 or 1, whether the largest output is the label's.
+        agree: `(n_rows, n_examples)` 0 or 1, whether it is that of the float network.
+        noise: `(n_rows, n_examples)`, power of the difference from the float network's outputs, see `from_codes`.
+        float_right: `(n_examples,)` 0 or 1, of the float network.
+        float_power: `(n_examples,)`, power of its outputs.
     """
 
+    right: Codes
+    agree: Codes
+    noise: Codes
+    float_right: Codes
+    float_power: Floats
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was measured of the candidates of a space.
+
+    Attributes:
+        network: Name.
+        keys: Canonical key of each row; candidates with the same key come to the same file.
+        columns: Measurements by column, `(n_rows,)`, NaN where there is none.
+        baseline: What the float network has, by column.
+        answers: Example by example.
+        statistics: Figures that need no run, `(n_rows,)`; empty if `truth_table.py statistics` was not run.
+        candidates: Row of each candidate, with the candidate.
+    """
+
+    network: str
     keys: Sequence[str]
     columns: Mapping[str, Floats]
-    looks: Sequence[Mapping[int, Mapping[str, Any]]]
+    baseline: Mapping[str, float]
+    answers: Answers
     statistics: Mapping[str, Floats]
     candidates: Sequence[tuple[int, Params]]
-    n_full: int
-    float_top1: float
+
+    @property
+    def n_full(self) -> int:
+        """Examples that a full evaluation has."""
+        return len(self.answers.float_right)
 
     @property
     def pool(self) -> list[Params]:
-        """Every candidate of the space."""
+        """Every candidate that was measured."""
         return [params for _, params in self.candidates]
 
     def row(self, params: Params) -> int:
@@ -64,19 +93,36 @@ def read_truth(folder: Path, parts: Path, network: str) -> Truth:
     facts = read_facts(parts, network)
     rows = {fact["key"]: i for i, fact in enumerate(facts)}
     names = list(dict.fromkeys(column for fact in facts for column in fact["columns"]))
-    columns = {c: np.array([fact["columns"].get(c, np.nan) for fact in facts]) for c in names}
     by_key = {c["key"]: c["params"] for c in read_network(folder, network)["candidates"]}
-    with np.load(next(iter(sorted(parts.glob(f"{network}.[0-9]*.npz")))), allow_pickle=False) as held:
-        n_full = int(held["n_examples"])
-        float_top1 = 100 * float(np.unpackbits(held["float_right"])[:n_full].mean())
+    answers = _answers(parts, network)
     return Truth(
-        keys=[fact["key"] for fact in facts],
-        columns=columns,
-        looks=[{look["n_examples"]: look for look in fact["looks"]} for fact in facts],
+        network,
+        keys=list(rows),
+        columns={c: np.array([fact["columns"].get(c, np.nan) for fact in facts]) for c in names},
+        baseline={
+            "metric.top1": 100 * float(answers.float_right.mean()),
+            "metric.top1_drop": 0.0,
+            "metric.file_bytes": float((folder / f"{network}.onnx").stat().st_size),
+        },
+        answers=answers,
         statistics=_statistics(parts / f"{network}.statistics.npz", list(rows)),
         candidates=[(rows[key], params) for key in by_key if key in rows for params in by_key[key]],
-        n_full=n_full,
-        float_top1=float_top1,
+    )
+
+
+def _answers(parts: Path, network: str) -> Answers:
+    held = [np.load(path, allow_pickle=False) for path in sorted(parts.glob(f"{network}.[0-9]*.npz"))]
+    n = int(held[0]["n_examples"])
+
+    def bits(name: str) -> Codes:
+        return np.concatenate([np.unpackbits(part[name], axis=1, count=n) for part in held])
+
+    return Answers(
+        right=bits("right"),
+        agree=bits("agree"),
+        noise=np.concatenate([part["noise"] for part in held]),
+        float_right=np.unpackbits(held[0]["float_right"], count=n),
+        float_power=held[0]["float_power"].astype(np.float64),
     )
 
 
@@ -89,44 +135,66 @@ def _statistics(path: Path, keys: Sequence[str]) -> dict[str, Floats]:
         return {name: held[name][order] for name in held.files if name != "keys"}
 
 
+def table_of(truth: Truth, objectives: Sequence[Objective], constraints: Sequence[Constraint] = ()) -> Table:
+    """Returns the candidates that have all objectives, as a table that can be searched."""
+    rows = np.array([row for row, _ in truth.candidates])
+    table = Table(
+        truth.pool,
+        np.stack([truth.columns[o.column][rows] for o in objectives], axis=1),
+        [o.direction for o in objectives],
+        rows,
+        {c.name: c.excess(truth.columns[c.column][rows]) for c in constraints},  # type: ignore[arg-type,misc]
+    )
+    return table.part(np.isfinite(table.values).all(axis=1))
+
+
 @dataclass
 class ReplayedLooks:
-    """Looks that were measured beforehand; implements `search.samplers.context.Looks`.
+    """Looks at what was measured beforehand; implements `search.samplers.context.Looks`.
 
     Attributes:
         truth: What was measured.
         objectives: Axes of the front.
         constraints: What must hold.
-        n_examples: Examples of all short looks together so far; a longer look goes on where a shorter one ended.
+        seed: Of the examples' order.
+        seen: Row of each candidate that was looked at to the number of its examples; a longer look goes on where a
+            shorter one ended.
     """
 
     truth: Truth
     objectives: Sequence[Objective]
     constraints: Sequence[Constraint] = ()
-    n_examples: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    _seen: dict[int, int] = field(default_factory=dict)
+    seed: int = 0
+    seen: dict[int, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Numbers of examples that a look can have."""
-        return tuple(sorted(self.truth.looks[0]))
+        """Numbers of examples that a look can have: those of a live study."""
+        return tuple(look_sizes(self.truth.n_full))
 
     @property
     def n_full(self) -> int:
         """Examples of a full evaluation."""
         return self.truth.n_full
 
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        return np.random.default_rng([self.seed, 2]).permutation(self.n_full)
+
+    def cost(self, overhead: float) -> float:
+        """Returns what all short looks cost so far, in full evaluations.
+
+        Args:
+            overhead: What building and loading a candidate takes besides, of a full evaluation; once a candidate.
+        """
+        return sum(self.seen.values()) / self.n_full + overhead * len(self.seen)
+
     def known(self, candidates: Sequence[Params]) -> Known:
         """Returns modelled costs and bytes."""
         rows = [self.truth.row(params) for params in candidates]
         values = [self._certain(o.column, rows) for o in self.objectives]
         excesses = {c.name: c.excess(self._certain(c.column, rows)) for c in self.constraints}  # type: ignore[arg-type]
-        return Known(
-            np.stack(values, axis=1) if rows else np.zeros((0, len(values))),
-            excesses,  # type: ignore[arg-type]
-            [self.truth.keys[row] for row in rows],
-        )
+        return Known(np.stack(values, axis=1), excesses, [self.truth.keys[row] for row in rows])  # type: ignore[arg-type]
 
     def _certain(self, column: str, rows: Sequence[int]) -> Floats:
         if column == "metric.file_bytes" or column.startswith("cost."):
@@ -139,16 +207,13 @@ class ReplayedLooks:
         return {name: figures[rows] for name, figures in self.truth.statistics.items()}
 
     def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
-        """Returns what a run on the first examples said; the number is rounded up to one of `sizes`."""
+        """Returns what a run on the first examples says; the number is rounded up to one of `sizes`."""
         row = self.truth.row(candidate)
         n = next((size for size in self.sizes if size >= n_examples), self.sizes[-1])
-        self.n_examples += max(0, n - self._seen.get(row, 0))
-        self._seen[row] = max(n, self._seen.get(row, 0))
-        look = self.truth.looks[row][n]
-        estimates = {
-            "metric.top1": (self.truth.float_top1 - look["drop"], look["drop_error"]),
-            "metric.top1_drop": (look["drop"], look["drop_error"]),
-        }
+        self.seen[row] = max(n, self.seen.get(row, 0))
+        drop, error = self._drop(row, self._order[:n])
+        top1 = self.truth.baseline["metric.top1"]
+        estimates = {"metric.top1": (top1 - drop, error), "metric.top1_drop": (drop, error)}
 
         def read(column: str) -> tuple[float, float]:
             certain = float(self._certain(column, [row])[0])
@@ -156,5 +221,34 @@ class ReplayedLooks:
 
         found = np.array([read(o.column) for o in self.objectives])
         excesses = {c.name: (c.excess(read(c.column)[0]), read(c.column)[1]) for c in self.constraints}
-        known = {name: both for name, both in excesses.items() if np.isfinite(both[0])}
-        return ShortLook(n, found[:, 0], found[:, 1], known, dict(look["features"]))
+        told = {name: both for name, both in excesses.items() if np.isfinite(both[0])}
+        return ShortLook(n, found[:, 0], found[:, 1], told, self._features(row, self._order[:n]))
+
+    def _drop(self, row: int, at: NDArray[np.intp]) -> tuple[float, float]:
+        answers = self.truth.answers
+        wanted, found = answers.float_right[at].astype(float), answers.right[row, at].astype(float)
+        drop, error = paired_drop(wanted, found, self.n_full)
+        return 100 * drop, 100 * error
+
+    def _features(self, row: int, at: NDArray[np.intp]) -> dict[str, float]:
+        answers = self.truth.answers
+        power, noise = answers.float_power[at], from_codes(answers.noise[row, at])
+        return {
+            "output_sqnr_db": sqnr_db(float(power.sum()), float(noise.sum())),
+            "median_sqnr_db": float(np.median(10 * np.log10(power / noise))),
+            "agreement": 100 * float(answers.agree[row, at].mean()),
+        }
+
+
+class KnownOnly(ReplayedLooks):
+    """What is certain, and no looks: neither statistics nor short runs."""
+
+    sizes: tuple[int, ...] = ()  # type: ignore[assignment]
+
+    def statistics(self, candidates: Sequence[Params]) -> Mapping[str, Floats]:
+        """Returns nothing."""
+        return {}
+
+    def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
+        """Returns nothing."""
+        return None

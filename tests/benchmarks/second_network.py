@@ -1,157 +1,146 @@
 """How many full evaluations the next network needs, once others were searched: with their trials as knowledge, and without.
 
-Run from the root of the repository, with tables of measured candidates (`task`, `knob.*`, `metric.*`; one file a network, or
-one for all, in the order in which the networks are searched)::
+Run from the root of the repository, with what `truth_table.py` prepared (FOLDER) and measured (PARTS)::
 
-    python tests/benchmarks/second_network.py --tables resnet20.csv resnet32.csv mobilenet_v2.csv --seeds 20
+    python tests/benchmarks/second_network.py FOLDER PARTS --networks resnet20 resnet32 mobilenet_v2 --seeds 20
 
 The first network is searched from scratch with a budget of `--budget` trials, as a user's study would be. Its trials (not its
 table) are what the second starts with; the third starts with both. The same search from scratch, with the same seed, is
-beside it. A search counts its trials until one is within `--within` metric points of the best row; one that was measured
-before is answered from the study and does not count. `--reversed` turns the knowledge upside down: what was worst is said
-to have been best.
+beside it. A search counts its trials until one is within `--within` points of the best candidate; one that was measured
+before is answered from the study and does not count. All that is once without looks, and once with looks (`--looks`, see
+`one_network.py`). `--limits` gives each network's most bytes of file, as `one_network.py` has them. `--reversed` turns the
+knowledge upside down: what was worst is said to have been best.
 
-Prints, per network, means with 95 % intervals over seeds, medians, and the ratio of the means (its interval by bootstrap
+Prints, per network, means and medians with 95 % intervals over seeds, and the ratio of the means (its interval by bootstrap
 over seeds); at most half is wanted.
 """
 
 import argparse
 import time
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
-from rich.console import Console
-from rich.table import Table
+from replayed_looks import KnownOnly, ReplayedLooks, Truth, read_truth, table_of
+from table_search import RESAMPLES, SAMPLERS, mean_text, median_text, search
 
-from search.knowledge.csv import trial_of
-from search.knowledge.table import TableRow, read_table
-from search.samplers.context import KnowledgeRow, SamplerContext
-from search.samplers.quantune import QuantuneSampler
-from search.sweep import interval
-from search.tabular import TabularProblem
-from spaces.errors import unknown_name
+from search.results import Constraint, Objective
+from search.samplers.context import KnowledgeRow
 
-MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
-RESAMPLES = 2000
+TOP1 = Objective("metric.top1", "maximize")
 
 
-@dataclass(frozen=True)
-class Goal:
-    """When a search ends.
+class Network:
+    """One network's truth with its limit: searches it.
 
-    Attributes:
-        most: After so many trials in any case.
-        within: With a trial this near to the best row, in metric points; None goes on.
+    Args:
+        truth: What was measured.
+        limit: Most bytes of file; "none" for no limit.
+        within: How near to the best it has to get, in points.
+        given: The command line.
     """
 
-    most: int
-    within: float | None = None
-
-
-def made(name: str, seed: int) -> BaseSampler:
-    """Returns the sampler that learns."""
-    if name == "quantune":
-        return QuantuneSampler(transfer=True, seed=seed)
-    from search.samplers.surrogate.sampler import SurrogateSampler
-
-    return SurrogateSampler(seed=seed)
-
-
-def search(
-    problem: TabularProblem, sampler: BaseSampler, knowledge: Sequence[KnowledgeRow], goal: Goal, seed: int
-) -> list[TableRow]:
-    """Returns the rows that a search measured, in their order."""
-    assert hasattr(sampler, "bind")
-    sampler.bind(SamplerContext(problem.candidates, knowledge, problem.descriptors, (problem.direction,)))
-    study = optuna.create_study(direction=problem.direction, sampler=sampler)
-    rng, choices = np.random.default_rng([seed, 1]), problem.space_config()
-    measured: dict[int, TableRow] = {}
-    misses = 0
-    while len(measured) < min(goal.most, len(problem.rows)):
-        if misses == MISSES_IN_A_ROW:
-            left = [row for row in problem.rows if row.index not in measured]
-            study.enqueue_trial(dict(left[int(rng.integers(len(left)))].knobs))
-        trial = study.ask()
-        values = {name: trial.suggest_categorical(name, d["choices"]) for name, d in choices.items()}
-        row = problem.row(values) or problem.nearest(values, measured.keys())
-        assert row is not None  # there are rows left
-        value = row.metrics[problem.metric]
-        study.tell(trial, value)
-        misses = misses + 1 if row.index in measured else 0
-        measured[row.index] = row
-        if goal.within is not None and abs(problem.best_value - value) <= goal.within + 1e-9:
-            break
-    return list(measured.values())
-
-
-def as_knowledge(problem: TabularProblem, rows: Sequence[TableRow]) -> list[KnowledgeRow]:
-    """Returns what a study that measured these rows teaches."""
-    return [
-        KnowledgeRow(
-            problem.task,
-            row.knobs,
-            row.metrics[problem.metric],
-            problem.descriptors,
-            trial_of(row).baseline.get(f"metric.{problem.metric}"),
+    def __init__(self, truth: Truth, limit: str, within: float, given: argparse.Namespace) -> None:
+        self.truth, self.within, self._given = truth, within, given
+        self._constraints = (
+            [] if limit == "none" else [Constraint("file_bytes", "metric.file_bytes", "max", float(limit))]
         )
-        for row in rows
-    ]
+        self.table = table_of(truth, [TOP1], self._constraints)
+        self.fits = np.all(
+            [np.ones(len(self.table.candidates)), *(e <= 0 for e in self.table.excesses.values())], axis=0
+        )
+        self._wanted = self.table.values[self.fits, 0].max() - within - 1e-9
+
+    def __str__(self) -> str:
+        top1 = self.table.values[self.fits, 0]
+        best, n_images = top1.max(), self.truth.n_full
+        good = np.unique(self.table.same[self.fits][top1 >= self._wanted])
+        return (
+            f"{self.truth.network}: {self.fits.sum()} of {len(self.fits)} candidates fit; top-1 best {best:.2f}, median "
+            f"{np.median(top1):.2f}; {len(good)} files within {self.within:g} points; standard error of a top-1 of {n_images} "
+            f"images {100 * np.sqrt(best / 100 * (1 - best / 100) / n_images):.2f} points"
+        )
+
+    def measured(
+        self, knowledge: Sequence[KnowledgeRow], seed: int, n_trials: int | None = None
+    ) -> tuple[list[int], float]:
+        """Returns what a search measured, until it got there or for `n_trials`, and what its looks cost."""
+        looks = (ReplayedLooks if self._given.looks else KnownOnly)(
+            self.truth, [TOP1], self._constraints, seed
+        )
+        context = self.table.context(looks, knowledge, [self.truth.baseline["metric.top1"]])
+        found: list[int] = []
+        for at in search(self.table, SAMPLERS["surrogate"](seed), seed, context):
+            found.append(at)
+            there = self.fits[at] and self.table.values[at, 0] >= self._wanted
+            if len(found) >= (n_trials or self._given.most) or (there and n_trials is None):
+                break
+        return found, looks.cost(self._given.overhead)
+
+    def taught(self, found: Sequence[int]) -> list[KnowledgeRow]:
+        """Returns what a study that measured these candidates teaches."""
+        base = self.truth.baseline["metric.top1"]
+        rows = [
+            KnowledgeRow(
+                self.truth.network, self.table.candidates[at], float(self.table.values[at, 0]), {}, base
+            )
+            for at in found
+        ]
+        return [replace(row, values=(row.value - base,)) for row in rows]
 
 
 def upside_down(rows: Sequence[KnowledgeRow]) -> list[KnowledgeRow]:
     """Returns the rows with the values in reversed order: the best row gets the worst value."""
     order = np.argsort([row.value for row in rows], kind="stable")
-    return [replace(rows[a], value=rows[b].value) for a, b in zip(order, order[::-1], strict=True)]
+    return [
+        replace(rows[a], value=rows[b].value, values=rows[b].values)
+        for a, b in zip(order, order[::-1], strict=True)
+    ]
 
 
-def chain(
-    problems: Sequence[TabularProblem], name: str, given: argparse.Namespace, seed: int
-) -> list[list[int]]:
-    """Returns, for every network, the trials from scratch and with the knowledge of those before it."""
+def chain(networks: Sequence[Network], given: argparse.Namespace, seed: int) -> list[list[float]]:
+    """Returns, for every network, trials and looks' cost from scratch and with the knowledge of those before it."""
     known: list[KnowledgeRow] = []
     counts = []
-    goal = Goal(given.most, given.within)
-    for problem in problems:
-        scratch = len(search(problem, made(name, seed), (), goal, seed))
-        informed = len(search(problem, made(name, seed), known, goal, seed)) if known else scratch
-        counts.append([scratch, informed])
-        if problem is not problems[-1]:
-            rows = search(problem, made(name, seed), known, Goal(given.budget), seed)
-            taught = as_knowledge(problem, rows)
+    for network in networks:
+        scratch = network.measured((), seed)
+        informed = network.measured(known, seed) if known else scratch
+        counts.append([float(len(scratch[0])), scratch[1], float(len(informed[0])), informed[1]])
+        if network is not networks[-1]:
+            taught = network.taught(network.measured(known, seed, given.budget)[0])
             known += upside_down(taught) if given.reversed else taught
     return counts
 
 
-def ratio_interval(counts: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """Returns the 95 % bootstrap interval of the ratio of means of `(n_seeds, 2)` counts."""
-    drawn = counts[rng.integers(len(counts), size=(RESAMPLES, len(counts)))].mean(axis=1)
-    low, high = np.quantile(drawn[:, 1] / drawn[:, 0], [0.025, 0.975])
-    return float(low), float(high)
+def ratio_text(before: np.ndarray, after: np.ndarray) -> str:
+    """Returns the ratio of the means `after / before`, `(n_seeds,)` each, with its 95 % bootstrap interval."""
+    chosen = np.random.default_rng(0).integers(len(before), size=(RESAMPLES, len(before)))
+    low, high = np.quantile(after[chosen].mean(axis=1) / before[chosen].mean(axis=1), [0.025, 0.975])
+    return f"{after.mean() / before.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
-def printed(problems: Sequence[TabularProblem], counts: np.ndarray, given: argparse.Namespace) -> None:
-    """Prints counts `(n_seeds, n_networks, 2)`."""
-    table = Table(title=f"trials to within {given.within:g} points of the best, {len(counts)} seeds")
-    for heading in ("network", "rows", "from scratch", "median", "with knowledge", "median", "ratio"):
-        table.add_column(heading)
-    rng = np.random.default_rng(0)
-    for at, problem in enumerate(problems):
-        cells = [problem.task, str(len(problem.rows))]
-        for kind in range(2):
+def show(networks: Sequence[Network], counts: np.ndarray, given: argparse.Namespace) -> None:
+    """Prints `(n_seeds, n_networks, 4)` counts."""
+    looks = "with looks" if given.looks else "without looks"
+    print(f"\ntrials until near the best, {len(counts)} seeds, {looks}")
+    print(f"{'':17}{'from scratch':50}{'with the trials of those before':50}ratio of means")
+    half = f"{'mean':22}{'median':18}{'looks':10}"
+    print(f"{'network':17}{half}{half}{'trials':20}trials and looks")
+    for at, network in enumerate(networks):
+        cells = f"{network.truth.network:17}"
+        for kind in (0, 2):
             column = counts[:, at, kind]
-            low, high = interval(column.tolist())
-            cells += [f"{column.mean():.1f} [{low:.1f}, {high:.1f}]", f"{np.median(column):g}"]
+            cells += (
+                f"{mean_text(column):22}{median_text(column):18}{np.median(counts[:, at, kind + 1]):<10.2f}"
+            )
         if at:
-            low, high = ratio_interval(counts[:, at], rng)
-            ratio = counts[:, at, 1].mean() / counts[:, at, 0].mean()
-            cells.append(f"{ratio:.2f} [{low:.2f}, {high:.2f}]")
-        table.add_row(*cells)
-    Console(width=120).print(table)
-    missed = int((counts >= given.most).sum())
+            totals = counts[:, at, 0] + counts[:, at, 1], counts[:, at, 2] + counts[:, at, 3]
+            cells += f"{ratio_text(counts[:, at, 0], counts[:, at, 2]):20}{ratio_text(*totals)}"
+        print(cells)
+    missed = int((counts[:, :, ::2] >= given.most).sum())
     if missed:
         print(f"{missed} searches were stopped at {given.most} trials (--most): these means are lower bounds")
 
@@ -161,28 +150,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tables", type=Path, nargs="+", required=True)
-    parser.add_argument("--tasks", nargs="+", help="only these tasks, in this order")
-    parser.add_argument("--metric")
-    parser.add_argument("--sampler", default="surrogate", choices=("surrogate", "quantune"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("parts", type=Path)
+    parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet32", "mobilenet_v2"])
+    parser.add_argument("--limits", nargs="+", help="a network's most bytes of file each, or none")
+    parser.add_argument("--looks", action="store_true", help="the sampler may look at candidates")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--budget", type=int, default=24, help="trials of a study that others learn from")
-    parser.add_argument("--within", type=float, default=0.1, help="metric points from the best row")
-    parser.add_argument("--most", type=int, default=400, help="trials after which a search gives up")
+    parser.add_argument(
+        "--within",
+        type=float,
+        nargs="+",
+        default=[0.1],
+        help="points from the best candidate, one or each network's",
+    )
+    parser.add_argument("--most", type=int, default=200, help="trials after which a search gives up")
+    parser.add_argument("--overhead", type=float, default=0.01, help="of a look, in full evaluations")
     parser.add_argument("--reversed", action="store_true", help="what was worst is said to have been best")
     given = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    found = {task: path for path in given.tables for task in read_table(path).tasks}
-    unknown = [task for task in given.tasks or () if task not in found]
-    if unknown:
-        parser.error(unknown_name("task", unknown[0], found, "--tasks"))
-    problems = [TabularProblem(found[task], task, given.metric) for task in given.tasks or found]
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    limits = given.limits or ["none"] * len(given.networks)
+    if len(limits) != len(given.networks):
+        parser.error(f"--limits needs one for each of {len(given.networks)} networks, not {len(limits)}")
+    truths = [read_truth(given.folder, given.parts, name) for name in given.networks]
+    within = given.within * (len(truths) if len(given.within) == 1 else 1)
+    if len(within) != len(truths):
+        parser.error(f"--within needs one, or one for each of {len(truths)} networks, not {len(within)}")
+    networks = [Network(*each, given) for each in zip(truths, limits, within, strict=True)]
+    for n in networks:
+        print(n)
     began, counts = time.monotonic(), []
     for seed in range(given.first_seed, given.first_seed + given.seeds):
-        counts.append(chain(problems, given.sampler, given, seed))
-        print(f"seed {seed}: {counts[-1]}, {time.monotonic() - began:.0f} s", flush=True)
-    printed(problems, np.array(counts, dtype=float), given)
+        counts.append(chain(networks, given, seed))
+        print(
+            f"seed {seed}: {np.round(counts[-1], 1).tolist()}, {time.monotonic() - began:.0f} s", flush=True
+        )
+    show(networks, np.array(counts), given)
 
 
 if __name__ == "__main__":

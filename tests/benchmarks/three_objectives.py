@@ -6,10 +6,15 @@ Run from the root of the repository::
         --maximize metric.top1 --minimize metric.params_m,metric.latency_zcu102_ms \
         --known metric.params_m,metric.latency_zcu102_ms --seeds 20
 
-Any CSV does that has `knob.*` columns (empty where a knob is inactive) and the named columns. A row that was measured before is
-answered from the study and does not count as a trial. A proposal that is no row of the table is dropped, and the nearest row
-that was not measured is proposed in its place, to every sampler alike. Columns that are `--known` are told
-beforehand to samplers that can be told (modelled costs); without the option all columns are learned.
+    python tests/benchmarks/three_objectives.py --truth FOLDER PARTS resnet20 \
+        --maximize metric.top1 --minimize cost.stm32h743.latency_ms,metric.file_bytes \
+        --samplers random,tpe,nsga2,gp,surrogate,surrogate_no_looks
+
+Any CSV does that has `knob.*` columns (empty where a knob is inactive) and the named columns, see `table_search.py` for the
+loop. Columns that are `--known` are told beforehand to samplers that can be told (modelled costs); `surrogate_learning_all` is
+told none. With `--truth` (what `truth_table.py` prepared and measured) bytes and costs are known, and `surrogate` may also
+look at candidates, which `surrogate_no_looks` may not; what looks cost is told in full evaluations, as in `one_network.py`.
+
 The reference point is `--reference COLUMN=VALUE,...` (what is worth nothing), elsewhere 10 % of the front's range beyond its worst end.
 A search that does not get there within `--limit` trials counts as if it had at the limit.
 """
@@ -17,8 +22,9 @@ A search that does not get there within `--limit` trials counts as if it had at 
 import argparse
 import csv
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,123 +32,61 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from table_search import OPTUNA, SAMPLERS, Table, mean_text, median_text, search
 
+from search.results import Objective
 from search.samplers.boxes import non_dominated
-from search.samplers.context import Known, Params, SamplerContext, ShortLook, key_of
+from search.samplers.context import Known, Looks, Params, ShortLook, key_of
 from search.samplers.improvement import expected_improvement, oriented, reference_point
-from search.sweep import interval
 from search.volume import hypervolume
 
 Array = NDArray[np.float64]
 SHARE = 0.98
-MISSES_IN_A_ROW = 32  # duplicates, before a random row is measured
-
-
-def surrogate(seed: int) -> BaseSampler:
-    from search.samplers.surrogate.sampler import SurrogateSampler
-
-    return SurrogateSampler(seed=seed)
-
-
-def gaussian_process(seed: int) -> BaseSampler:
-    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=10)
-
-
-OPTUNA: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "tpe_5": lambda seed: TPESampler(n_startup_trials=5, seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(population_size=12, seed=seed),
-    "nsga2_50": lambda seed: NSGAIISampler(seed=seed),
-    "gp": gaussian_process,
-}
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "random": lambda seed: RandomSampler(seed=seed),
-    **OPTUNA,
-    "surrogate": surrogate,
-    "surrogate_learning_all": surrogate,  # told nothing beforehand
-}
+OURS = ("surrogate", "surrogate_no_looks", "surrogate_learning_all")
 
 
 @dataclass(frozen=True)
-class Table:
-    """Candidates with their objectives.
+class Front:
+    """What is to be found in a table.
 
     Attributes:
-        candidates: n of them, without inactive knobs.
-        values: `(n, d)`, raw.
-        directions: d of "maximize", "minimize".
-        known: Which objectives are told beforehand, `(d,)`.
+        table: The candidates.
         given: The reference point as far as it is given, raw, `(d,)`, NaN elsewhere.
     """
 
-    candidates: list[dict[str, Any]]
-    values: Array
-    directions: list[str]
-    known: NDArray[np.bool_]
+    table: Table
     given: Array
-    row_of: dict[frozenset[tuple[str, Any]], int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        keys = [key_of(candidate) for candidate in self.candidates]
-        object.__setattr__(self, "row_of", {key: row for row, key in enumerate(keys)})
 
     @cached_property
     def gains(self) -> Array:
         """`(n, d)`, to be maximised."""
-        return oriented(self.values, self.directions)
+        return oriented(self.table.values, self.table.directions)
 
     @cached_property
     def reference(self) -> Array:
         """`(d,)`, to be maximised."""
-        return reference_point(self.gains, floors=oriented(self.given[None], self.directions)[0])
+        return reference_point(self.gains, floors=oriented(self.given[None], self.table.directions)[0])
 
     @cached_property
     def volume(self) -> float:
         """Hypervolume of the true front."""
-        return hypervolume(-self.gains[self.front], -self.reference)
+        return hypervolume(-self.gains[self.true], -self.reference)
 
     @cached_property
-    def front(self) -> NDArray[np.bool_]:
-        """Which rows are the true front, `(n,)`."""
+    def true(self) -> NDArray[np.bool_]:
+        """Which candidates are the true front, `(n,)`."""
         return non_dominated(np.where((self.gains > self.reference).all(axis=1)[:, None], self.gains, np.nan))
 
     @cached_property
     def fewest(self) -> int:
-        """Rows that are needed by someone who knows the table and always takes the row that adds most."""
+        """Trials that are needed by someone who knows the table and always takes the candidate that adds most."""
         rng, front, volume, count = np.random.default_rng(0), self.gains[:0], 0.0, 0
-        points = self.gains[self.front]
+        points = self.gains[self.true]
         while volume < SHARE * self.volume:
             added = expected_improvement(points, np.zeros_like(points), front, self.reference, rng)
             front = np.concatenate([front, points[[added.argmax()]]])
             volume, count = volume + added.max(), count + 1
         return count
-
-    @cached_property
-    def knobs(self) -> dict[str, tuple[Any, ...]]:
-        """Values of each knob, in the order of the columns."""
-        found: dict[str, dict[tuple[type, Any], None]] = {}
-        for candidate in self.candidates:
-            for name, value in candidate.items():
-                found.setdefault(name, {})[type(value), value] = None
-        return {name: tuple(value for _, value in sorted(seen, key=str)) for name, seen in found.items()}
-
-    @cached_property
-    def codes(self) -> NDArray[np.int8]:
-        """`(n, n_knobs)`, positions of the values; -1 where a knob is inactive."""
-        return np.array([self.code(candidate) for candidate in self.candidates])
-
-    def code(self, candidate: Params) -> NDArray[np.int8]:
-        return np.array(
-            [v.index(candidate[k]) if k in candidate else -1 for k, v in self.knobs.items()], np.int8
-        )
-
-    def nearest(self, candidate: Params, left: NDArray[np.intp], rng: np.random.Generator) -> int:
-        """Returns the row among `left` that differs in the fewest knobs, ties at random."""
-        distance = (self.codes[left] != self.code(candidate)).sum(axis=1)
-        return int(rng.choice(left[distance == distance.min()]))
 
 
 class TableLooks:
@@ -151,18 +95,21 @@ class TableLooks:
     sizes: Sequence[int] = ()
     n_full = 1
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self, table: Table, known: NDArray[np.bool_]) -> None:
+        self._table, self._known = table, known
 
     def known(self, candidates: Sequence[Params]) -> Known:
-        rows = [self._table.row_of.get(key_of(candidate), -1) for candidate in candidates]
-        values = np.where(self._table.known, self._table.values[rows], np.nan)
-        return Known(values, {}, [str(row) if row >= 0 else "" for row in rows])
+        """Returns the columns that are told."""
+        at = [self._table.position.get(key_of(candidate), -1) for candidate in candidates]
+        values = np.where(self._known, self._table.values[at], np.nan)
+        return Known(values, {}, [str(i) if i >= 0 else "" for i in at])
 
     def statistics(self, candidates: Sequence[Params]) -> Mapping[str, Array]:
+        """Returns nothing."""
         return {}
 
     def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
+        """Returns nothing."""
         return None
 
 
@@ -179,17 +126,14 @@ def read_table(given: argparse.Namespace, seed: int) -> Table:
         chosen = np.random.default_rng(seed).choice(len(rows), given.rows, replace=False)
         rows = [rows[at] for at in sorted(chosen)]
     knobs = [name for name in rows[0] if name.startswith("knob.") and len({row[name] for row in rows}) > 1]
-    by_key: dict[frozenset[tuple[str, Any]], tuple[dict[str, Any], list[float]]] = {}
+    by_key: dict[frozenset[tuple[str, Any]], tuple[Params, list[float]]] = {}
     for row in rows:  # of equal candidates the last stays
         candidate = {name.removeprefix("knob."): _value(row[name]) for name in knobs if row[name] != ""}
         by_key[key_of(candidate)] = candidate, [float(row[column]) for column in columns]
-    reference = dict(part.split("=") for part in _listed(given.reference))
     return Table(
         [candidate for candidate, _ in by_key.values()],
         np.array([values for _, values in by_key.values()]),
         ["maximize"] * len(maximize) + ["minimize"] * len(minimize),
-        np.isin(columns, _listed(given.known)),
-        np.array([float(reference.get(column, "nan")) for column in columns]),
     )
 
 
@@ -210,75 +154,97 @@ def _value(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Search:
-    """What came of one search: trials until the share was reached (None: not at all), the share, seconds per trial."""
+    """What came of one search.
 
-    trials: int | None
+    Attributes:
+        trials: Until the share was reached, or all.
+        reached: Whether it was.
+        share: Of the volume, in the end.
+        looks: What short looks cost, in full evaluations.
+        seconds: Per trial.
+    """
+
+    trials: int
+    reached: bool
     share: float
+    looks: float
     seconds: float
 
 
-def run(table: Table, sampler: BaseSampler, told: bool, seed: int, limit: int) -> Search:
+def run(front: Front, name: str, looks: Looks | None, seed: int, given: argparse.Namespace) -> Search:
     """Searches until the share of the volume is reached."""
-    study = optuna.create_study(directions=table.directions, sampler=sampler)
-    distributions = {name: CategoricalDistribution(values) for name, values in table.knobs.items()}
-    if hasattr(sampler, "bind"):
-        looks = TableLooks(table) if told else None
-        sampler.bind(
-            SamplerContext(
-                table.candidates, directions=table.directions, distributions=distributions, looks=looks
-            )
-        )
-    rng = np.random.default_rng([seed, 1])
-    measured = np.zeros(len(table.candidates), dtype=np.bool_)
-    front, volume, began, misses = np.empty((0, len(table.directions))), 0.0, time.monotonic(), 0
-    while volume < SHARE * table.volume and measured.sum() < min(limit, len(measured)):
-        if misses >= MISSES_IN_A_ROW:
-            study.enqueue_trial(table.candidates[int(rng.choice(np.flatnonzero(~measured)))])
-        trial = study.ask()
-        row = table.row_of.get(key_of(ask_all(trial, table, distributions)))
-        if row is None:
-            near = table.nearest(trial.params, np.flatnonzero(~measured), rng)
-            study.tell(trial, state=TrialState.FAIL)
-            study.enqueue_trial(table.candidates[near])
-            continue
-        study.tell(trial, table.values[row].tolist())
-        misses = misses + 1 if measured[row] else 0
-        if not measured[row]:
-            measured[row] = True
-            point = table.gains[row : row + 1]
-            volume += expected_improvement(point, np.zeros_like(point), front, table.reference, rng)[0]
-            front = np.concatenate([front, point])
-            front = front[non_dominated(front)]
-    n = int(measured.sum())
-    reached = volume >= SHARE * table.volume
-    return Search(n if reached else None, volume / table.volume, (time.monotonic() - began) / n)
+    table = front.table
+    sampler = SAMPLERS["surrogate" if name in OURS else name](seed)
+    rng, began = np.random.default_rng(seed), time.monotonic()
+    found, volume, n = front.gains[:0], 0.0, 0
+    for n, at in enumerate(search(table, sampler, seed, table.context(looks)), 1):
+        point = front.gains[[at]]
+        volume += expected_improvement(point, np.zeros_like(point), found, front.reference, rng)[0]
+        found = np.concatenate([found, point])
+        found = found[non_dominated(found)]
+        if volume >= SHARE * front.volume or n >= given.limit:
+            break
+    cost = looks.cost(given.overhead) if hasattr(looks, "cost") else 0.0
+    share = volume / front.volume
+    return Search(n, share >= SHARE, share, cost, (time.monotonic() - began) / n)
 
 
-def ask_all(
-    trial: optuna.trial.Trial, table: Table, distributions: Mapping[str, CategoricalDistribution]
-) -> Params:
-    """Asks for every knob that is active, as far as the table's rows with the values so far tell."""
-    agree = np.ones(len(table.candidates), dtype=np.bool_)
-    for at, (name, kind) in enumerate(distributions.items()):
-        codes = table.codes[:, at]
-        if (codes[agree] >= 0).any() or (not agree.any() and (codes >= 0).all()):
-            value = trial.suggest_categorical(name, kind.choices)
-            agree &= codes == table.knobs[name].index(value)
-        else:
-            agree &= codes < 0
-    return trial.params
+class Problem:
+    """The table, or the truth of a network, with what samplers are told."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._given = given
+        self._columns = [*_listed(given.maximize), *_listed(given.minimize)]
+        self._objectives = [Objective(c, "maximize") for c in _listed(given.maximize)] + [
+            Objective(c, "minimize") for c in _listed(given.minimize)
+        ]
+        self._known = np.isin(self._columns, _listed(given.known))
+        reference = dict(part.split("=") for part in _listed(given.reference))
+        self._reference = np.array([float(reference.get(column, "nan")) for column in self._columns])
+        self._fronts: dict[int, Front] = {}
+        self._truth: Any = None
+        if given.truth:
+            from replayed_looks import read_truth
+
+            self._truth = read_truth(Path(given.truth[0]), Path(given.truth[1]), given.truth[2])
+
+    def front(self, seed: int) -> Front:
+        """Returns the seed's own part of the table, or the table."""
+        seed = seed if self._given.rows else 0
+        if seed not in self._fronts:
+            self._fronts[seed] = Front(self._table(seed), self._reference)
+        return self._fronts[seed]
+
+    def _table(self, seed: int) -> Table:
+        if self._truth is None:
+            return read_table(self._given, seed)
+        from replayed_looks import table_of
+
+        return table_of(self._truth, self._objectives)
+
+    def looks(self, name: str, seed: int) -> Looks | None:
+        """Returns what the sampler may ask."""
+        if name not in OURS or name == "surrogate_learning_all":
+            return None
+        if self._truth is None:
+            return TableLooks(self.front(seed).table, self._known)
+        from replayed_looks import KnownOnly, ReplayedLooks
+
+        kind = ReplayedLooks if name == "surrogate" else KnownOnly
+        return kind(self._truth, self._objectives, seed=seed)
 
 
-def line(name: str, found: Sequence[Search], limit: int, best: Sequence[int] | None) -> str:
-    counts = [s.trials if s.trials is not None else limit for s in found]
-    low, high = interval(counts)
-    missed = sum(s.trials is None for s in found)
-    ratio = (
-        f"{np.mean(best) / np.mean(counts):9.2f} {np.median(best) / np.median(counts):9.2f}" if best else ""
+def line(name: str, found: Sequence[Search], best: Sequence[int] | None) -> str:
+    """Returns the sampler's line of the table."""
+    counts = [s.trials for s in found]
+    ratio = ""
+    if best:
+        ratio = f"{np.mean(best) / np.mean(counts):.2f} ({np.median(best) / np.median(counts):.2f})"
+    looks, missed = np.median([s.looks for s in found]), sum(not s.reached for s in found)
+    return (
+        f"{name:24}{len(found):6} {mean_text(counts):24}{median_text(counts):22}{ratio:18}{looks:6.2f}{missed:8}"
+        f"{np.mean([s.share for s in found]):8.3f}{np.mean([s.seconds for s in found]):9.3f}"
     )
-    text = f"{name:24}{np.mean(counts):8.1f} [{low:6.1f}, {high:6.1f}]{np.median(counts):9.1f}{ratio:>20}"
-    seconds = np.mean([s.seconds for s in found])
-    return f"{text}{missed:8} of {len(found):<4}{np.mean([s.share for s in found]):8.3f}{seconds:10.3f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -286,51 +252,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--table", type=Path)
+    source.add_argument("--truth", nargs=3, metavar=("FOLDER", "PARTS", "NETWORK"))
     parser.add_argument("--task", default="", help="rows of this task only")
     parser.add_argument(
         "--rows", type=int, default=0, help="a random part of the table for each seed; 0: all"
     )
     parser.add_argument("--maximize", default="")
     parser.add_argument("--minimize", default="")
-    parser.add_argument("--known", default="", help="columns that are told beforehand")
+    parser.add_argument("--known", default="", help="columns of a table that are told beforehand")
     parser.add_argument("--reference", default="", help="COLUMN=VALUE,...: what is worth nothing")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--gp-seeds", type=int, default=3, help="for the slow one")
     parser.add_argument("--limit", type=int, default=500, help="trials of one search")
+    parser.add_argument("--overhead", type=float, default=0.01, help="of a look, in full evaluations")
     parser.add_argument("--samplers", default="random,tpe,nsga2,surrogate,surrogate_learning_all")
     given = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    import warnings
-
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    problem = Problem(given)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    tables = {seed: read_table(given, seed) for seed in seeds} if given.rows else {}
-    whole = tables or {given.first_seed: read_table(given, 0)}
-    table = next(iter(whole.values()))
+    fronts = [problem.front(seed) for seed in seeds]
+    front, table = fronts[0], fronts[0].table
     print(
-        f"{len(table.candidates)} rows, {len(table.knobs)} knobs, {table.front.sum()} on the front; reference point "
-        f"{oriented(table.reference[None], table.directions)[0].round(4).tolist()}; known {table.known.tolist()}; "
-        f"who knows the table needs {np.mean([t.fewest for t in whole.values()]):.1f}"
+        f"{len(table.candidates)} rows, {len(table.knobs)} knobs, {front.true.sum()} on the front; reference point "
+        f"{oriented(front.reference[None], table.directions)[0].round(4).tolist()}; "
+        f"who knows the table needs {np.mean([f.fewest for f in fronts]):.1f}"
     )
     found: dict[str, list[Search]] = {}
     for name in given.samplers.split(","):
-        told = name != "surrogate_learning_all"
-        found[name] = []
-        for seed in list(seeds)[: given.gp_seeds if name == "gp" else None]:
-            of_seed = tables.get(seed, table)
-            found[name].append(run(of_seed, SAMPLERS[name](seed), told, seed, given.limit))
-        print(f"{name}: {[s.trials for s in found[name]]}", flush=True)
-    limit = min(given.limit, len(table.candidates))
-    counts = {name: [s.trials if s.trials is not None else limit for s in found[name]] for name in found}
+        chosen = list(seeds)[: given.gp_seeds if name == "gp" else None]
+        found[name] = [
+            run(problem.front(seed), name, problem.looks(name, seed), seed, given) for seed in chosen
+        ]
+        print(f"{name}: {[s.trials if s.reached else None for s in found[name]]}", flush=True)
+    counts = {name: [s.trials for s in searches] for name, searches in found.items()}
     best = min((counts[name] for name in OPTUNA if name in counts), key=np.mean, default=None)
     print(
-        f"\n{'sampler':24}{'mean':>8} {'95 % interval':16}{'median':>9}{'best / this (median)':>20}"
-        f"{'missed':>12}{'share':>12}{'s/trial':>9}"
+        f"\n{'sampler':24}{'seeds':>6} {'mean':24}{'median':22}{'best / this':18}{'looks':>6}{'missed':>8}{'share':>8}{'s/trial':>9}"
     )
     for name, searches in found.items():
-        print(line(name, searches, limit, best))
+        print(line(name, searches, best))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ Steps, so that the long one can run on a machine without network, with nothing b
 
 DATA holds `cifar10/`, `imagenet_sample/` and `weights/`. `measure` goes on where it was stopped; `merge` writes
 `PARTS/NETWORK.csv` (task, knob.*, metric.*, cost.*), `statistics` what is reckoned without running a candidate, with its rank
-correlation with the truth. Beside every candidate's figures the parts hold what looks at the first
-32, 64, ... examples would have said, which answers are right, and the first outputs, so that searches with looks, and other
-looks, can be replayed (`replayed_looks.py`).
+correlation with the truth. Beside every candidate's figures the parts hold for every example whether the answer is right, whether
+it is the float network's, and how much noise is in the output, so that looks at any examples can be replayed (`replayed_looks.py`).
 
 Accuracy is that on the CIFAR-10 test images (or 400 images of an ImageNet sample), which here are the validation split: the
 benchmark is about the search, not about how its pick generalises.
@@ -57,8 +56,8 @@ NETWORKS = {
 SPACE = "weights_wide"
 N_CALIBRATION = 1024
 ROWS_PER_PART = 500
-N_OUTPUTS_KEPT = 256
 SECONDS_BETWEEN_WRITES = 30
+PER_EXAMPLE = ("right", "agree", "noise")
 
 Codes = NDArray[np.uint8]
 
@@ -208,10 +207,10 @@ class Bench:
         return self._stage.estimates(self.start, [frozen(v) for v in values], self._stage_context)
 
     def float_arrays(self) -> dict[str, NDArray[Any]]:
-        """Returns what is kept of the float network: which answers are right, and its first outputs."""
+        """Returns what is kept of the float network: which answers are right, and the power of its outputs."""
         return {
             "float_right": np.packbits(self._reference.scores > 0),
-            "float_outputs": self.outputs[:N_OUTPUTS_KEPT].astype(np.float16),
+            "float_power": np.sum(self.outputs.astype(np.float64) ** 2, axis=1).astype(np.float32),
             "n_examples": np.array(len(self.outputs)),
         }
 
@@ -230,27 +229,33 @@ class Bench:
             **{f"metric.{name}": value for name, value in whole.features.items()},
             "metric.file_bytes": float(len(artifact.onnx_bytes)),
         } | {m.column: m.value for m in CostEvaluator().evaluate(artifact, self._context).measurements}
-        looks = [asdict(self._reference.look(outputs[:n])) for n in look_sizes(len(outputs))]
-        key = candidate["key"]
-        facts = {
-            "key": key,
-            "digest": artifact.digest,
-            "seconds": seconds,
-            "columns": columns,
-            "looks": looks,
+        noise = np.sum((outputs.astype(np.float64) - self.outputs) ** 2, axis=1)
+        return {
+            "facts": {
+                "key": candidate["key"],
+                "digest": artifact.digest,
+                "seconds": seconds,
+                "columns": columns,
+            },
+            "right": np.packbits(scores > 0),
+            "agree": np.packbits(outputs.argmax(axis=1) == self.outputs.argmax(axis=1)),
+            "noise": to_codes(noise),
         }
-        kept = outputs[:N_OUTPUTS_KEPT].astype(np.float16)
-        return {"facts": facts, "right": np.packbits(scores > 0), "outputs": kept}
+
+
+def to_codes(powers: NDArray[np.float64]) -> Codes:
+    """Turns powers into a byte each: steps of half a decibel from -64 dB on."""
+    return np.clip(np.rint(20 * np.log10(np.maximum(powers, 1e-30)) + 128), 0, 255).astype(np.uint8)
+
+
+def from_codes(codes: Codes) -> NDArray[np.float64]:
+    """The inverse of `to_codes`, to a quarter of a decibel."""
+    return np.asarray(10 ** ((codes.astype(np.float64) - 128) / 20))
 
 
 def frozen(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turns lists, as they come from JSON, into tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-
-def look_sizes(n_examples: int) -> list[int]:
-    """Returns the numbers of examples that looks are replayed for: powers of 2, up to half of all."""
-    return [2**i for i in range(5, 30) if 2 ** (i + 1) <= n_examples]
 
 
 def read_network(folder: Path, network: str) -> dict[str, Any]:
@@ -349,7 +354,7 @@ class Parts:
         self._written = time.monotonic()
         if not self._rows:
             return
-        arrays = {name: np.stack([row[name] for row in self._rows]) for name in ("right", "outputs")}
+        arrays = {name: np.stack([row[name] for row in self._rows]) for name in PER_EXAMPLE}
         facts = np.array([json.dumps(row["facts"]) for row in self._rows])
         path = self._out / f"{self._network}.{self._number:02d}.npz"
         whole = path.with_suffix(".unfinished")
@@ -371,9 +376,15 @@ def read_facts(out: Path, network: str) -> list[dict[str, Any]]:
 
 
 def merge(folder: Path, network: str, out: Path) -> None:
-    """Writes `NETWORK.csv`, a row for every distinct candidate."""
+    """Writes `NETWORK.csv`, a row for every distinct candidate, with the knobs' values as the space has them."""
     import csv
 
+    from search.api import compose
+    from search.suggest import value_of
+    from spaces.candidate import value_text
+    from spaces.space_config import read_space
+
+    space = read_space(compose([f"space={SPACE}"]).section("space"))
     by_key = {c["key"]: c for c in read_network(folder, network)["candidates"]}
     facts = read_facts(out, network)
     knobs = sorted({name for c in by_key.values() for name in c["params"][0]})
@@ -383,9 +394,10 @@ def merge(folder: Path, network: str, out: Path) -> None:
         writer.writerow(["task", "key", "digest", *(f"knob.{k}" for k in knobs), *columns])
         for fact in facts:
             params = by_key[fact["key"]]["params"][0]
+            chosen = {k: value_text(value_of(space[k].domain, v)) for k, v in params.items()}
             values = [fact["columns"].get(c, "") for c in columns]
             writer.writerow(
-                [network, fact["key"], fact["digest"], *(params.get(k, "") for k in knobs), *values]
+                [network, fact["key"], fact["digest"], *(chosen.get(k, "") for k in knobs), *values]
             )
     top1 = np.array([f["columns"]["metric.top1"] for f in facts])
     print(

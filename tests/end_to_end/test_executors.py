@@ -27,7 +27,7 @@ def test_serial_processes_and_ray_agree(paredown, digits_onnx, tmp_path):
     for executor in ("serial", "processes", "ray"):
         ran = paredown(
             "model=onnx", f"model.checkpoint={digits_onnx}", "sampler=brute_force", "study.n_trials=8",
-            f"executor={executor}", f"study.name={executor}", *SPACE,
+            f"executor={executor}", f"study.name={executor}", "evaluator.accuracy.stop_early=false", "knowledge=none", *SPACE,
         )  # fmt: skip
         assert ran.status == 0, ran.err
         table = pd.read_csv(tmp_path / f"outputs/{executor}/trials.csv")

@@ -51,6 +51,21 @@ def test_lookup(path):
     assert all(problem.lookup(candidate) for candidate in problem.candidates)
 
 
+def test_the_float_model_s_result_is_read(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "task,knob.bits,metric.top1,metric.top1_fp32\na,8,70,71\na,4,60,71\nb,8,50,52\nb,4,40,\n"
+    )
+    problem = TabularProblem(tmp_path / "t.csv", "a")
+    assert problem.baseline == 71.0
+    assert [row.baseline for row in problem.knowledge] == [52.0, None]
+
+
+def test_no_float_model_is_made_up(path):
+    problem = TabularProblem(path, "a")
+    assert problem.baseline is None
+    assert [row.baseline for row in problem.knowledge] == [None, None]
+
+
 def test_knowledge_is_the_other_tasks(path):
     problem = TabularProblem(path, "a")
     assert [(row.task, row.value, dict(row.descriptors)) for row in problem.knowledge] == [

@@ -1,7 +1,8 @@
 """From trials to the next candidate."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,26 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
 from search.samplers.context import Known, Params, SamplerContext, key_of
+from search.samplers.gain import Forecast, Gain
 from search.samplers.generation import evolve
+from search.samplers.improvement import worth_nothing
 from search.samplers.pools import draw_candidates
 from search.samplers.proposals import grid_values
 from search.samplers.surrogate.encoding import Encoding
-from search.samplers.surrogate.history import history_of
+from search.samplers.surrogate.forecasting import forecast
+from search.samplers.surrogate.history import Key, Reader
 from search.samplers.surrogate.learning import Learner
-from search.samplers.surrogate.outlook import Seen, known_of, outlook
+from search.samplers.surrogate.looking import Looking, Scene, Sights
+from search.samplers.surrogate.model import Belief
+from search.samplers.surrogate.outlook import Outlook, Seen, known_of, outlook
 from search.samplers.surrogate.prior import informed_prior
 from search.samplers.surrogate.promise import promise
 
 Array = NDArray[np.float64]
 _ROUNDS, _PARENTS = 3, 20  # generations of candidates in a large space, and of how many parents each
+_LOOKED_AMONG = 300  # generated candidates, the most promising
+_OTHERS = 500  # candidates of which the first one is to tell
+_WORTH_LOOKS = 16  # times the examples of the smallest look that a full evaluation must have
 _DRAWS = 500  # candidates that show what values knobs have, where nothing else tells
 
 
@@ -31,19 +40,29 @@ class Choice:
     Args:
         context: What the study told.
         size: The most candidates that are looked at in one go.
+        look_budget: What short looks may cost for each trial, in full evaluations.
     """
 
-    def __init__(self, context: SamplerContext, size: int) -> None:
+    def __init__(self, context: SamplerContext, size: int, look_budget: float = 0.0) -> None:
         self.context, self._size = context, size
         self._pool = context.pool if context.pool is not None else _enumerated(context, size)
         shown = self._pool if self._pool is not None else _shown(context)
         self._encoding = Encoding([*(row.params for row in context.knowledge), *shown], context.distributions)
         self._points = self._encoding.points(self._pool) if self._pool else np.empty((0, 0))
         self._keys = [key_of(params) for params in self._pool or ()]
+        self._at = {key: at for at, key in enumerate(self._keys)}
+        self._reader = Reader()
         self._prior = informed_prior(context, self._encoding)
         self._learner = Learner(self._encoding, self._prior)
         self._pool_known: Known | None = None
-        self._same: dict[frozenset[tuple[str, Any]], str] = {}  # candidate to the text that its equals share
+        self._text_codes: dict[str, int] = {}
+        self._texts: NDArray[np.intp] = np.zeros(0, np.intp)  # the pool's texts as numbers, -1 for none
+        self._looking = _looking(context, self._encoding, look_budget)
+        self._same: dict[Key, str] = {}  # candidate to the text that its equals share
+        self._likely: Sequence[
+            Params
+        ] = ()  # what the last proposal was chosen among, in a large space or by looks
+        self._sights: Sights = {}  # what looks let believe of these
 
     def pick(
         self,
@@ -66,13 +85,53 @@ class Choice:
             A candidate that nobody proposed, as long as there is one; empty if there are no candidates at all.
         """
         seen = self._seen(trials, running, signs)
-        proposed = {key_of(t.params): t.params for t in trials} | {key_of(p): p for p in running}
+        proposed = self._reader.keys(trials, len(signs)) | {key_of(p): p for p in running}
         if self._pool is not None:
             return self._from_pool(seen, proposed, key_of(fixed), signs, rng)
         return self._generated(seen, proposed, fixed, signs, rng)
 
+    def forecast(
+        self, trials: Sequence[FrozenTrial], running: Sequence[Params], signs: Array, k: int
+    ) -> Forecast | None:
+        """Returns what `k` more trials would gain, as far as can be told without another look.
+
+        Args:
+            trials: All.
+            running: Picks of trials that may not have asked for them yet.
+            signs: `(n_objectives,)`, -1 where an objective is to be minimised.
+            k: Number of trials.
+        """
+        rng = np.random.default_rng(len(trials))
+        seen = self._seen(trials, running, signs)
+        done = seen.history.full & seen.history.feasible
+        if not done.any():
+            return None
+        tried = self._reader.keys(trials, len(signs))
+        sights: Sights = {}
+        if self._pool is None or self._sights:
+            at = np.array([i for i, p in enumerate(self._likely) if key_of(p) not in tried], np.intp)
+            left, sights = [self._likely[int(i)] for i in at], _some(self._sights, at)
+            points, known = self._encoding.points(left), known_of(self.context.looks, left, len(signs))
+        else:
+            at = self._narrowed(np.flatnonzero(~self._among(tried)), seen, rng)
+            left, points = [self._pool[int(i)] for i in at], self._points[at]
+            known = _taken(self._known(len(signs)), at)
+        if not left:
+            # all of a listed space is measured; of a large one nothing is known before the first proposal
+            return None if self._pool is None else Forecast(k, Gain(0.0, 0.0), 0 if len(signs) == 1 else None)
+        if self._prior is None and not sights and done.sum() < self._encoding.n_axes + 3:
+            return None  # a kernel has so many parameters: with fewer rows its doubts are what it began with
+        view = outlook(self._learner, seen, points, known, signs, self._prior, sights)
+        return forecast(view, seen.history, k, rng, self._floors(signs))
+
+    def _floors(self, signs: Array) -> Array | None:
+        """Returns what the study's hypervolume counts as worth nothing; None where no uncompressed model is known."""
+        if len(self.context.baselines) != len(signs):
+            return None
+        return worth_nothing(self.context.baselines, ["maximize" if s > 0 else "minimize" for s in signs])
+
     def _seen(self, trials: Sequence[FrozenTrial], running: Sequence[Params], signs: Array) -> Seen:
-        history = history_of(trials, signs)
+        history = self._reader.history(trials, signs)
         pending = [*history.pending, *running]
         return Seen(history, self._encoding.points(history.candidates), self._encoding.points(pending))
 
@@ -81,27 +140,43 @@ class Choice:
     def _from_pool(
         self,
         seen: Seen,
-        proposed: Mapping[frozenset[tuple[str, Any]], Params],
-        fixed: frozenset[tuple[str, Any]],
+        proposed: Mapping[Key, Params],
+        fixed: Key,
         signs: Array,
         rng: np.random.Generator,
     ) -> Params:
         pool = self._pool or ()
         if not pool:
             return {}
-        if self._pool_known is None:
-            self._pool_known = known_of(self.context.looks, pool, len(signs))
-        agree = [i for i, key in enumerate(self._keys) if fixed <= key] if fixed else range(len(pool))
-        agree = agree or range(len(pool))
-        same = self._measured_texts(proposed)
-        texts = self._pool_known.keys
-        left = [i for i in agree if self._keys[i] not in proposed]
-        fresh = [i for i in left if texts[i] and texts[i] not in same]
-        among = np.array(fresh or left or list(agree))
+        whole = self._known(len(signs))
+        agree = np.array([fixed <= key for key in self._keys]) if fixed else np.ones(len(pool), np.bool_)
+        agree = agree if agree.any() else np.ones(len(pool), np.bool_)
+        same = [self._text_codes[t] for t in self._measured_texts(proposed) if t in self._text_codes]
+        left = agree & ~self._among(proposed)
+        fresh = left & (self._texts >= 0) & ~np.isin(self._texts, same)
+        among = np.flatnonzero(fresh if fresh.any() else left if left.any() else agree)
         among = self._narrowed(among, seen, rng)
-        known = _taken(self._pool_known, among)
+        known = _taken(whole, among)
+        seen_best = self._look([pool[int(i)] for i in among], self._points[among], seen, known, signs, rng)
+        if seen_best is not None:
+            return pool[int(among[seen_best])]
         scores = self._scores(seen, self._points[among], known, signs, rng)
         return pool[int(rng.choice(among[scores == scores.max()]))]
+
+    def _known(self, n_objectives: int) -> Known:
+        """Returns what is certain of the pool, asked once."""
+        if self._pool_known is None:
+            self._pool_known = known_of(self.context.looks, self._pool or (), n_objectives)
+            texts = [text for text in dict.fromkeys(self._pool_known.keys) if text]
+            self._text_codes = {text: code for code, text in enumerate(texts)}
+            self._texts = np.array([self._text_codes.get(text, -1) for text in self._pool_known.keys])
+        return self._pool_known
+
+    def _among(self, keys: Iterable[Key]) -> NDArray[np.bool_]:
+        """Returns which of the pool are among the candidates with these keys."""
+        found = np.zeros(len(self._keys), np.bool_)
+        found[[at for key in keys if (at := self._at.get(key)) is not None]] = True
+        return found
 
     def _narrowed(self, among: NDArray[np.intp], seen: Seen, rng: np.random.Generator) -> NDArray[np.intp]:
         """Returns at most `size` positions: half of them those nearest to the best rows, the others random."""
@@ -121,7 +196,7 @@ class Choice:
         order = np.argsort(-np.nan_to_num(seen.history.values, nan=-np.inf)[:, 0], kind="stable")
         return seen.points[order[:5]]
 
-    def _measured_texts(self, proposed: Mapping[frozenset[tuple[str, Any]], Params]) -> set[str]:
+    def _measured_texts(self, proposed: Mapping[Key, Params]) -> set[str]:
         """Returns the texts that candidates share which come to the same file as one that was proposed."""
         if self.context.looks is None:
             return set()
@@ -136,7 +211,7 @@ class Choice:
     def _generated(
         self,
         seen: Seen,
-        proposed: Mapping[frozenset[tuple[str, Any]], Params],
+        proposed: Mapping[Key, Params],
         fixed: Params,
         signs: Array,
         rng: np.random.Generator,
@@ -161,11 +236,57 @@ class Choice:
             assert self.context.draw is not None  # or there would be nothing to choose from
             found = [self.context.draw(rng) for _ in range(self._size)]
             scores = score(found)
-        if not len(found):
+        self._likely, self._sights = found, {}
+        if not found:
             return {}
         agreeing = np.array([all(p.get(k) == v for k, v in fixed.items()) for p in found])
         scores = np.where(agreeing | ~agreeing.any(), scores, -np.inf)
+        best = np.argsort(-scores, kind="stable")[:_LOOKED_AMONG]
+        best = best[scores[best] > -np.inf]
+        likely = [found[int(i)] for i in best]
+        known = known_of(self.context.looks, likely, len(signs))
+        seen_best = self._look(likely, self._encoding.points(likely), seen, known, signs, rng)
+        if seen_best is not None:
+            return likely[seen_best]
         return found[int(rng.choice(np.flatnonzero(scores == scores.max())))]
+
+    # -- looks -----------------------------------------------------------------------------------------------
+
+    def _look(
+        self,
+        candidates: Sequence[Params],
+        points: Array,
+        seen: Seen,
+        known: Known,
+        signs: Array,
+        rng: np.random.Generator,
+    ) -> int | None:
+        """Returns the position of the candidate to try, after looks at some; None without looks."""
+        if self._looking is None or not candidates or np.isfinite(known.values).all():
+            return None
+        scene = self._scene(candidates, points, seen, known, signs)
+
+        def judge(sights: Sights, ready: NDArray[np.bool_] | None) -> Array:
+            view = outlook(self._learner, seen, points, known, signs, self._prior, sights)
+            if ready is None:  # what is believed in the end
+                self._likely, self._sights = candidates, sights
+            beaten = None if ready is None else _to_beat(view, ready)
+            return promise(view, seen.history, rng, beaten, self._floors(signs))
+
+        return self._looking.pick(scene, judge, rng)
+
+    def _scene(
+        self, candidates: Sequence[Params], points: Array, seen: Seen, known: Known, signs: Array
+    ) -> Scene:
+        history = seen.history
+        guess = None
+        if self._prior is not None:
+            guess = outlook(self._learner, seen, points, known, signs, self._prior).beliefs[0].mean
+        return Scene(
+            candidates, points, np.any([e > 0 for e in known.excesses.values()], axis=0) | np.zeros(len(points), bool),
+            history.candidates, seen.points, history.values, history.errors, history.excesses, signs,
+            self.context.baselines, guess,
+        )  # fmt: skip
 
     # -- how promising -------------------------------------------------------------------------------------
 
@@ -173,7 +294,34 @@ class Choice:
         self, seen: Seen, ahead: Array, known: Known, signs: Array, rng: np.random.Generator
     ) -> Array:
         view = outlook(self._learner, seen, ahead, known, signs, self._prior)
-        return promise(view, seen.history, rng)
+        if len(signs) == 1 and self._prior is None and not len(seen.points) and not len(seen.pending):
+            others = ahead[rng.choice(len(ahead), min(len(ahead), _OTHERS), replace=False)]
+            return np.log(self._learner.tells(ahead, others)) + view.log_feasible
+        return promise(view, seen.history, rng, floors=self._floors(signs))
+
+
+def _looking(context: SamplerContext, encoding: Encoding, budget: float) -> Looking | None:
+    """Returns what takes looks; None where they are not wanted, or would cost nearly what a trial costs."""
+    looks = context.looks
+    if looks is None or budget <= 0 or not looks.sizes or looks.n_full < _WORTH_LOOKS * looks.sizes[0]:
+        return None
+    return Looking(looks, encoding, budget)
+
+
+def _some(sights: Sights, at: NDArray[np.intp]) -> Sights:
+    """Returns what is believed of some of the candidates."""
+    return {
+        name: replace(sight, belief=Belief(sight.belief.mean[at], sight.belief.std[at]))
+        for name, sight in sights.items()
+    }
+
+
+def _to_beat(view: Outlook, ready: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Returns the candidates that could be tried at once and are likely to count; the likeliest one if there are none."""
+    feasible = view.log_feasible > np.log(0.5)
+    if (ready & feasible).any():
+        return np.flatnonzero(ready & feasible)
+    return np.array([int(np.argmax(view.beliefs[0].mean + view.log_feasible))])
 
 
 def _taken(known: Known, at: NDArray[np.intp]) -> Known:

@@ -65,21 +65,31 @@ class Encoding:
     def weighted(
         self, rates: NDArray[np.float64], a: NDArray[np.float64], b: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Returns `sum(rates * distances)`, `(n, m)`; the axes of choices come out of one matrix product."""
-        total = np.zeros((len(a), len(b)))
-        shares: tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]] = ([], [])
-        for axis, ((at, kind), rate) in enumerate(zip(self._axes, rates, strict=True)):
-            if kind != "differs":
-                total += rate * self.distance(axis, a, b)
+        """Returns `sum(rates * distances)`, `(k, n, m)`, for `(k, n_axes)` rates.
+
+        Knobs of few values come out of one matrix product: how far each of `a` is from each value, and who of `b` has it.
+        """
+        k, n, m = len(rates), len(a), len(b)
+        far, has = [np.zeros((k, n))], [np.ones(m)]
+        rest = []
+        for at in range(a.shape[1]):
+            axes = [axis for axis, (column, _) in enumerate(self._axes) if column == at]
+            codes = np.nan_to_num(b[:, at], nan=_INACTIVE)
+            levels = np.unique(codes)
+            if len(levels) > _FEW + 2:  # + 2: inactive, and a value that nobody named
+                rest += axes
                 continue
-            total += rate
-            x, y = (np.nan_to_num(points[:, at], nan=_INACTIVE) for points in (a, b))
-            for level in np.intersect1d(x, y):
-                shares[0].append(rate * (x == level))
-                shares[1].append((y == level).astype(float))
-        if shares[0]:
-            total -= np.stack(shares[0], axis=1) @ np.stack(shares[1])
-        return np.maximum(total, 0.0)
+            stand_ins = np.full((len(levels), a.shape[1]), math.nan)
+            stand_ins[:, at] = np.where(levels == _INACTIVE, math.nan, levels)
+            gap = sum(rates[:, axis, None, None] * self.distance(axis, a, stand_ins) for axis in axes)
+            far += list(np.moveaxis(np.asarray(gap), 2, 0))
+            has += [(codes == level).astype(float) for level in levels]
+        total = (np.stack(far, axis=2).reshape(k * n, -1) @ np.stack(has)).reshape(k, n, m)
+        for axis in rest:
+            distance = self.distance(axis, a, b)
+            for part, rate in zip(total, rates[:, axis], strict=True):
+                part += rate * distance
+        return np.asarray(total)
 
 
 class _column:  # noqa: N801  # a function with a memory

@@ -4,15 +4,17 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.context import Params
+from search.samplers.context import Params, key_of
 
 Array = NDArray[np.float64]
+Key = frozenset[tuple[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,67 @@ class History:
         )
 
 
-def history_of(trials: Sequence[FrozenTrial], signs: Array) -> History:
-    """Reads trials.
+@dataclass(frozen=True)
+class _Row:
+    """One trial, read."""
 
-    Args:
-        trials: All but the one that is proposed.
-        signs: `(n_objectives,)`, -1 where an objective is to be minimised.
-    """
-    rows = [(t, *_measured(t, len(signs))) for t in trials]
-    rows = [row for row in rows if row[1] is not None and np.isfinite(row[1]).any()]
-    shape = (len(rows), len(signs))
-    names = sorted({name for t, _, _ in rows for name in t.constraints})
-    return History(
-        [t.params for t, _, _ in rows],
-        np.array([values for _, values, _ in rows]).reshape(shape) * signs,
-        np.array([errors for _, _, errors in rows]).reshape(shape),
-        {name: np.array([_finite(t.constraints.get(name)) for t, _, _ in rows]) for name in names},
-        [t.params for t in trials if t.state == TrialState.RUNNING and t.params],
-    )
+    key: Key
+    params: Params
+    values: Any
+    errors: Any
+    excesses: Mapping[str, float]
+
+    @classmethod
+    def of(cls, trial: FrozenTrial, n_objectives: int) -> "_Row":
+        params = trial.params
+        values, errors = _measured(trial, n_objectives)
+        counts = values is not None and np.isfinite(values).any()
+        excesses = {name: _finite(value) for name, value in trial.constraints.items()} if counts else {}
+        return cls(key_of(params), params, values if counts else None, errors, excesses)
+
+
+class Reader:
+    """Reads trials, each finished one only once: it does not change any more."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, datetime | None], _Row] = {}
+
+    def _row(self, trial: FrozenTrial, n_objectives: int) -> _Row:
+        name = trial.number, trial.datetime_start  # another study has the same numbers
+        found = self._rows.get(name)
+        if found is None:
+            found = _Row.of(trial, n_objectives)
+            if trial.state.is_finished():
+                self._rows[name] = found
+        return found
+
+    def keys(self, trials: Sequence[FrozenTrial], n_objectives: int) -> dict[Key, Params]:
+        """Returns what trials proposed, by key."""
+        rows = [self._row(t, n_objectives) for t in trials]
+        return {row.key: row.params for row in rows}
+
+    def history(self, trials: Sequence[FrozenTrial], signs: Array) -> History:
+        """Returns what trials measured.
+
+        Args:
+            trials: All but the one that is proposed.
+            signs: `(n_objectives,)`, -1 where an objective is to be minimised.
+        """
+        rows = [row for t in trials if (row := self._row(t, len(signs))).values is not None]
+        shape = (len(rows), len(signs))
+        names = sorted({name for row in rows for name in row.excesses})
+        return History(
+            [row.params for row in rows],
+            np.array([row.values for row in rows]).reshape(shape) * signs,
+            np.array([row.errors for row in rows]).reshape(shape),
+            {name: np.array([row.excesses.get(name, math.nan) for row in rows]) for name in names},
+            [t.params for t in trials if t.state == TrialState.RUNNING and t.params],
+        )
+
+
+def history_of(trials: Sequence[FrozenTrial], signs: Array) -> History:
+    """Reads trials afresh; see `Reader.history`."""
+    return Reader().history(trials, signs)
 
 
 def _measured(trial: FrozenTrial, n_objectives: int) -> tuple[Any, Any]:

@@ -14,31 +14,41 @@ _JITTER = 1e-8  # keeps factorisations possible where two candidates are the sam
 
 @dataclass(frozen=True)
 class Kernel:
-    """Exponential kernel over knobs: `variance * exp(-sum(rates * distances))`.
+    """Kernel over knobs: `variance * exp(-sum(rates * distances)) + additive * (1 - mean(distances))`.
 
-    Over choices it is the product kernel of Hutter et al. 2011 (SMAC, eq. 2): all interactions of knobs, the higher ones the weaker
-    the lower the rates.
+    Over choices the first term is the product kernel of Hutter et al. 2011 (SMAC, eq. 2): all interactions of knobs, the higher ones
+    the weaker the lower the rates. The second is a sum of one function a knob (Duvenaud et al. 2011, arXiv 1112.4394):
+    what knobs do on their own, which few rows tell of many candidates.
 
     Attributes:
         encoding: Knows the distances.
-        variance: Of one candidate.
+        variance: Of one candidate, by all knobs together.
         rates: `(n_axes,)`; 0 means that the axis makes no difference.
         offset: Variance of a constant that all candidates share.
+        additive: Variance of one candidate, by the knobs one by one.
     """
 
     encoding: Encoding
     variance: float
     rates: Array
     offset: float = 0.0
+    additive: float = 0.0
 
     def __call__(self, a: Array, b: Array) -> Array:
         """Returns the covariances `(n, m)` of points `(n, n_knobs)` and `(m, n_knobs)`."""
-        return np.asarray(self.variance * np.exp(-self.encoding.weighted(self.rates, a, b)) + self.offset)
+        n_axes = len(self.rates)
+        alone = np.full(n_axes, self.additive / max(n_axes, 1))
+        exponent, total = self.encoding.weighted(np.stack([-self.rates, -alone]), a, b)
+        total += self.additive + self.offset
+        np.exp(exponent, out=exponent)
+        exponent *= self.variance
+        total += exponent
+        return np.asarray(total)
 
     @property
     def total(self) -> float:
         """Variance of one candidate, the shared constant included."""
-        return self.variance + self.offset
+        return self.variance + self.additive + self.offset
 
 
 @dataclass(frozen=True)
@@ -89,32 +99,36 @@ def fitted(encoding: Encoding, blocks: Sequence[Block], offset: float = 1.0) -> 
 
     bounds = [(c - 4, c + 4) for c in centre]
     found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30}).x
-    return Kernel(encoding, float(np.exp(2 * found[0])), np.exp(found[2:]), offset), float(
-        np.exp(2 * found[1])
-    )
+    return _kernel(encoding, found, offset)
 
 
 def unfitted(encoding: Encoding) -> tuple[Kernel, float]:
     """Returns the kernel that is expected before any row is seen."""
     centre = _centre(encoding.n_axes)
-    return Kernel(encoding, float(np.exp(2 * centre[0])), np.exp(centre[2:]), 1.0), float(
-        np.exp(2 * centre[1])
-    )
+    return _kernel(encoding, centre, 1.0)
+
+
+def _kernel(encoding: Encoding, theta: Array, offset: float) -> tuple[Kernel, float]:
+    variance, noise_var, additive = (float(v) for v in np.exp(2 * theta[:3]))
+    return Kernel(encoding, variance, np.exp(theta[3:]), offset, additive), noise_var
 
 
 def _centre(n_axes: int) -> Array:
-    """Logarithms of amplitude, noise and rates that are expected."""
-    return np.concatenate([[0.0, np.log(0.1)], np.full(n_axes, -np.log(2 * np.sqrt(max(n_axes, 1))))])
+    """Logarithms of the three standard deviations (all knobs together, noise, one by one) and the rates that are expected."""
+    half = 0.5 * np.log(0.5)  # of the variance to each
+    return np.concatenate([[half, np.log(0.1), half], np.full(n_axes, -np.log(2 * np.sqrt(max(n_axes, 1))))])
 
 
 def _loss(theta: Array, distances: Array, block: Block, offset: float) -> tuple[float, Array]:
     """Returns a block's negative log likelihood, up to a constant, and its gradient (Rasmussen & Williams 2006, eq. 5.9)."""
-    variance, noise_var, rates = np.exp(2 * theta[0]), np.exp(2 * theta[1]), np.exp(theta[2:])
+    variance, noise_var, additive = np.exp(2 * theta[:3])
+    rates = np.exp(theta[3:])
     kernel = variance * np.exp(-np.tensordot(rates, distances, 1))
+    alike = additive * (1 - distances.sum(axis=0) / max(len(rates), 1))
     n, extra = len(block.values), float(np.sum(block.repeats - 1))
     try:
         inverse, log_det = _inverse(
-            kernel + offset + np.diag(noise_var / block.repeats + block.noise + _JITTER)
+            kernel + alike + offset + np.diag(noise_var / block.repeats + block.noise + _JITTER)
         )
     except np.linalg.LinAlgError:
         return 1e10, np.zeros_like(theta)
@@ -125,7 +139,8 @@ def _loss(theta: Array, distances: Array, block: Block, offset: float) -> tuple[
     by_rates = -rates * (distances.reshape(len(rates), n * n) @ shaped.ravel())
     loss = 0.5 * block.values @ alpha + 0.5 * log_det
     loss += 0.5 * block.scatter / noise_var + extra * theta[1]  # measurements of the same point
-    return float(loss), np.concatenate([[2 * shaped.sum(), by_noise], by_rates])
+    by_additive = 2 * np.sum(weight * alike)
+    return float(loss), np.concatenate([[2 * shaped.sum(), by_noise, by_additive], by_rates])
 
 
 def _inverse(matrix: Array) -> tuple[Array, float]:

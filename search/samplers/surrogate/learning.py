@@ -70,6 +70,20 @@ class Learner:
             return None
         return mixture([knowing, flat], log_weights)
 
+    def tells(self, ahead: Array, others: Array) -> Array:
+        """Returns `(n,)` by how much a first trial of each candidate would reduce the variances of others, summed.
+
+        Cohn 1996, "Neural network exploration using optimal experiment design", eq. 12: with nothing to choose by, it is the candidate
+        in the middle.
+
+        Args:
+            ahead: `(n, n_knobs)`, the candidates.
+            others: `(m, n_knobs)`.
+        """
+        kernel, noise = unfitted(self._encoding)
+        reduced = np.sum(kernel(ahead, others) ** 2, axis=1) / (kernel.total + noise)
+        return np.asarray(np.round(reduced, 9))  # equal ones are not to be told apart by rounding
+
     def _flat(self, what: Hashable, rows: Rows) -> FlatPrior:
         """Returns the prior without knowledge, fitted anew when the rows have grown by an eighth."""
         known = self._fits.get(what)

@@ -20,10 +20,18 @@ class Belief:
     Attributes:
         mean: `(n,)`.
         std: `(n,)`; 0 means certain.
+        own: Variance, one for all or `(n,)`, of what only a candidate's own trial tells, on top of `std`: what is left where its
+            neighbours are known. It does not speak for one candidate or another, but for more trials.
     """
 
     mean: Array
     std: Array
+    own: Array | float = 0.0
+
+    @property
+    def outcome_std(self) -> Array:
+        """`(n,)`, of what a trial comes to."""
+        return np.asarray(np.sqrt(self.std**2 + self.own))
 
     def combined(self, mean: Array, std: Array) -> "Belief":
         """Returns the belief after another, independent source said `mean +- std`; NaN where it said nothing."""
@@ -106,7 +114,7 @@ def posterior(prior: Prior, rows: Rows, ahead: Array, pending: Array | None = No
     mean, variance = prior.mean(ahead), prior.variance(ahead)
     seen = rows.points if pending is None or not len(pending) else np.concatenate([rows.points, pending])
     if not len(seen):
-        return Belief(mean, np.sqrt(np.maximum(variance, 0.0))), 0.0
+        return Belief(mean, np.sqrt(np.maximum(variance, 0.0)), prior.noise), 0.0
     n = len(rows)
     noise = np.full(len(seen), prior.noise + _JITTER)
     noise[:n] += rows.noise
@@ -119,7 +127,7 @@ def posterior(prior: Prior, rows: Rows, ahead: Array, pending: Array | None = No
     mean = mean + reach.T @ surprise
     variance = np.maximum(variance - np.einsum("ij,ij->j", reach, reach), 0.0)
     evidence = -0.5 * surprise @ surprise - np.log(np.diag(head)).sum() - 0.5 * n * np.log(2 * np.pi)
-    return Belief(mean, np.sqrt(variance)), float(evidence)
+    return Belief(mean, np.sqrt(variance), prior.noise), float(evidence)
 
 
 def mixture(beliefs: Sequence[Belief], log_weights: Sequence[float]) -> Belief:
@@ -128,4 +136,5 @@ def mixture(beliefs: Sequence[Belief], log_weights: Sequence[float]) -> Belief:
     weights /= weights.sum()
     means, stds = np.stack([b.mean for b in beliefs]), np.stack([b.std for b in beliefs])
     mean = weights @ means
-    return Belief(mean, np.sqrt(np.maximum(weights @ (stds**2 + means**2) - mean**2, 0.0)))
+    own = sum(weight * b.own for weight, b in zip(weights, beliefs, strict=True))
+    return Belief(mean, np.sqrt(np.maximum(weights @ (stds**2 + means**2) - mean**2, 0.0)), own)

@@ -10,8 +10,10 @@ from search.samplers.context import Known, Looks, Params
 from search.samplers.surrogate.acquisition import log_chance_below
 from search.samplers.surrogate.history import History
 from search.samplers.surrogate.learning import Learner, rows_of
+from search.samplers.surrogate.looking import Sight, Sights
 from search.samplers.surrogate.model import Belief
 from search.samplers.surrogate.prior import TaskPrior
+from search.samplers.surrogate.sighted import Compressed
 from search.samplers.surrogate.targets import Excess, NormalScores, Plain, Target
 from search.samplers.surrogate.tasks import RankedDrop
 
@@ -67,6 +69,7 @@ def outlook(
     known: Known,
     signs: Array,
     prior: TaskPrior | None = None,
+    sights: Sights | None = None,
 ) -> Outlook:
     """Joins what is certain and what is learned.
 
@@ -77,18 +80,28 @@ def outlook(
         known: What is certain of them.
         signs: `(n_objectives,)`, -1 where an objective is to be minimised.
         prior: What other tasks say of the first objective; None if nothing.
+        sights: What looks at the candidates let believe; None without looks.
     """
     beliefs, targets = [], []
+    sights = sights or {}
     for axis, sign in enumerate(signs):
         certain = sign * known.values[:, axis]
-        belief, target = _objective(axis, learner, seen, ahead, certain, None if axis else prior)
+        belief, target = _objective(
+            axis, learner, seen, ahead, certain, None if axis else prior, sights.get(axis)
+        )
         beliefs.append(_certain(belief, target(certain)))
         targets.append(target)
-    return Outlook(beliefs, targets, _log_feasible(learner, seen, ahead, known))
+    return Outlook(beliefs, targets, _log_feasible(learner, seen, ahead, known, sights))
 
 
 def _objective(
-    axis: int, learner: Learner, seen: Seen, ahead: Array, certain: Array, prior: TaskPrior | None
+    axis: int,
+    learner: Learner,
+    seen: Seen,
+    ahead: Array,
+    certain: Array,
+    prior: TaskPrior | None,
+    sight: Sight | None,
 ) -> tuple[Belief, Target]:
     """Returns what is learned of an objective, and on which scale."""
     values, errors = seen.history.values[:, axis], seen.history.errors[:, axis]
@@ -96,6 +109,10 @@ def _objective(
     target = _target(np.concatenate([values, certain]), several)
     if np.isfinite(certain).all():
         return Belief(np.zeros(len(ahead)), np.zeros(len(ahead))), target
+    if sight is not None:
+        if several:
+            return _rescaled(sight.belief, sight.scale, target), target
+        return sight.belief, sight.scale
     if prior is not None:
         ranks = prior.target_for(values)
         belief = learner.informed(rows_of(ranks, seen.points, values, errors), ahead, seen.pending)
@@ -112,20 +129,31 @@ def _target(values: Array, several: bool) -> Target:
     return Plain.of(finite) if several else NormalScores.of(finite)
 
 
-def _rescaled(belief: Belief, ranks: RankedDrop, scale: Target) -> Belief:
+def _rescaled(belief: Belief, ranks: RankedDrop | Compressed, scale: Target) -> Belief:
     """Returns the belief on another scale, to the first order."""
     up, down = (scale(ranks.inverse(belief.mean + sign * belief.std)) for sign in (1.0, -1.0))
-    return Belief(scale(ranks.inverse(belief.mean)), np.abs(up - down) / 2)
+    std = np.abs(up - down) / 2
+    own = belief.own * (std / np.maximum(belief.std, 1e-9)) ** 2
+    return Belief(scale(ranks.inverse(belief.mean)), std, own)
 
 
 def _certain(belief: Belief, values: Array) -> Belief:
     sure = np.isfinite(values)
-    return Belief(np.where(sure, values, belief.mean), np.where(sure, 0.0, belief.std))
+    own = np.where(sure, 0.0, belief.own)
+    return Belief(np.where(sure, values, belief.mean), np.where(sure, 0.0, belief.std), own)
 
 
-def _log_feasible(learner: Learner, seen: Seen, ahead: Array, known: Known) -> Array:
+def _log_feasible(learner: Learner, seen: Seen, ahead: Array, known: Known, sights: Sights) -> Array:
     total = np.zeros(len(ahead))
+    for name, sight in sights.items():
+        if isinstance(name, str):
+            certain = known.excesses.get(name, np.full(len(ahead), np.nan))
+            limit = float(sight.scale(np.zeros(1))[0])
+            chance = log_chance_below(Belief(-sight.belief.mean, sight.belief.std), -limit)
+            total += np.where(np.isfinite(certain), 0.0, chance)
     for name, excesses in seen.history.excesses.items():
+        if name in sights:
+            continue
         certain = known.excesses.get(name, np.full(len(ahead), np.nan))
         finite = excesses[np.isfinite(excesses)]
         if np.isfinite(certain).all() or not len(finite):

@@ -12,25 +12,50 @@ from search.samplers.surrogate.outlook import Outlook
 Array = NDArray[np.float64]
 
 
-def promise(view: Outlook, history: History, rng: np.random.Generator) -> Array:
+def promise(
+    view: Outlook,
+    history: History,
+    rng: np.random.Generator,
+    also: NDArray[np.intp] | None = None,
+    floors: Array | None = None,
+) -> Array:
     """Returns `(n,)`: expected improvement times the probability of being feasible, or its logarithm.
 
     Args:
         view: What is expected of the candidates.
         history: What was measured: its best feasible rows are to be improved on.
         rng: Draws samples where there are too many objectives for a closed form.
+        also: Candidates that are to be improved on besides, as what they are expected to be.
+        floors: `(n_objectives,)`, below which values are worth nothing, higher is better; NaN where unknown.
     """
-    done = history.full & history.feasible
-    measured = np.stack(
-        [target(column) for target, column in zip(view.targets, history.values[done].T, strict=True)], axis=1
-    )
+    measured = on_scale(view, history.values[history.full & history.feasible])
+    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
+    if also is not None:
+        measured = np.concatenate([measured, means[also]])
     if len(view.beliefs) == 1:
         return _single(view.beliefs[0], view.log_feasible, measured[:, 0])
-    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
     stds = np.stack([belief.std for belief in view.beliefs], axis=1)
-    reference = reference_point(np.concatenate([measured, means]))
+    reference = reference_of(view, measured, floors)
     gains = constrained_improvement(means, stds, measured, reference, np.exp(view.log_feasible), rng)
     return np.where(np.isneginf(view.log_feasible), -np.inf, gains)  # not even where nothing gains
+
+
+def on_scale(view: Outlook, values: Array) -> Array:
+    """Returns values `(n, n_objectives)`, higher is better, on the scales of the targets."""
+    return np.stack([target(column) for target, column in zip(view.targets, values.T, strict=True)], axis=1)
+
+
+def reference_of(view: Outlook, measured: Array, floors: Array | None) -> Array:
+    """Returns what counts as worth nothing `(n_objectives,)`, on the scales of the targets: for the study itself as well.
+
+    Args:
+        view: What is expected of the candidates.
+        measured: `(m, n_objectives)`, on these scales.
+        floors: As in `promise`.
+    """
+    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
+    known = None if floors is None else on_scale(view, floors[None])[0]
+    return reference_point(np.concatenate([measured, means]), floors=known)
 
 
 def _single(belief: Belief, log_feasible: Array, measured: Array) -> Array:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
@@ -12,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.context import Params, SamplerContext
+from search.samplers.gain import Forecast
 from search.samplers.pools import contains
 from search.samplers.surrogate.choice import Choice
 
@@ -31,12 +33,19 @@ class SurrogateSampler(BaseSampler):
 
     Args:
         transfer: Whether other tasks' measurements are used.
-        pool_size: The most candidates that are looked at in one go.
+        pool_size: The most candidates that are compared in one go.
+        look_budget: What short looks may cost for each trial, in full evaluations; 0 takes none.
         seed: Seed of all draws.
     """
 
-    def __init__(self, transfer: bool = True, pool_size: int = 2000, seed: int | None = None) -> None:
-        self._transfer, self._pool_size = transfer, pool_size
+    def __init__(
+        self,
+        transfer: bool = True,
+        pool_size: int = 2000,
+        look_budget: float = 2.0,
+        seed: int | None = None,
+    ) -> None:
+        self._transfer, self._pool_size, self._look_budget = transfer, pool_size, look_budget
         self._rng = np.random.default_rng(seed)
         self._random = RandomSampler(seed)
         self._context: SamplerContext | None = None
@@ -69,7 +78,9 @@ class SurrogateSampler(BaseSampler):
             return {}
         if self._choice is None or self._choice.context.distributions != search_space:
             context = self._context or SamplerContext()
-            self._choice = Choice(replace(context, distributions=search_space), self._pool_size)
+            self._choice = Choice(
+                replace(context, distributions=search_space), self._pool_size, self._look_budget
+            )
         return dict(self._pick(study, trial, self._choice))
 
     def sample_independent(
@@ -93,18 +104,36 @@ class SurrogateSampler(BaseSampler):
         self._rng = np.random.default_rng()
         self._random.reseed_rng()
 
+    # -- what is left to gain ----------------------------------------------------------------------------
+
+    def forecast(self, study: Study, k: int) -> Forecast | None:
+        """Returns what another `k` trials would gain; None with too few full results, or unbound."""
+        if not self._bound:
+            return None
+        trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
+        return self._bound_choice().forecast(trials, list(self._picks.values()), _signs(study), k)
+
     # -- the choice --------------------------------------------------------------------------------------
 
     def _bound_pick(self, study: Study, trial: FrozenTrial) -> Params:
         if trial.number not in self._picks:
-            if self._choice is None:
-                assert self._context is not None  # `_bound`
-                self._choice = Choice(self._context, self._pool_size)
-            self._picks[trial.number] = self._pick(study, trial, self._choice)
+            self._picks[trial.number] = self._pick(study, trial, self._bound_choice())
         return self._picks[trial.number]
 
+    def _bound_choice(self) -> Choice:
+        if self._choice is None:
+            assert self._context is not None  # `_bound`
+            self._choice = Choice(self._context, self._pool_size, self._look_budget)
+        return self._choice
+
     def _pick(self, study: Study, trial: FrozenTrial, choice: Choice) -> Params:
+        from threadpoolctl import threadpool_limits
+
         trials = study.get_trials(deepcopy=False)
         others = [t for t in trials if t.number != trial.number and t.state != TrialState.WAITING]
-        signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
-        return choice.pick(others, trial.params, list(self._picks.values()), signs, self._rng)
+        with threadpool_limits(1, "blas"):  # matrices so small that threads only wait for each other
+            return choice.pick(others, trial.params, list(self._picks.values()), _signs(study), self._rng)
+
+
+def _signs(study: Study) -> NDArray[np.float64]:
+    return np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])

@@ -37,7 +37,9 @@ def samples(n=80, noise=0.0, seed=0, slowest=1.0):
         total = (times.sum() + 6) * random.normal(1, noise)
         moods = random.uniform(1.0, slowest, 2)  # of the plain and of the profiled runs
         graph = OpGraph(drawn, ("a",), ("b",), {}, 0, {})
-        found.append(Sample(graph, total * moods[0], 100 * moods[0], profiled * moods[1], 100 * moods[1], 0.0))
+        found.append(
+            Sample(graph, total * moods[0], 100 * moods[0], profiled * moods[1], 100 * moods[1], 0.0)
+        )
     return found
 
 

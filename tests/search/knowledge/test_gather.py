@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from search.knowledge.base import Deadline, KnowledgeSource, NoKnowledge, Own, PastStudy, PastTrial, Refused
 from search.knowledge.facts import StudyFacts
+from search.knowledge.folder import FolderKnowledge
 from search.knowledge.gather import gather, knowledge_of
 from search.knowledge.study_files import read_study
 from search.results import Objective
@@ -96,7 +97,8 @@ def test_another_study_of_the_very_same_model_is_marked(lab):
 
 def test_notes_and_facts_reach_the_study(lab):
     results, known = lab.run("fifth", "five", "study.n_trials=1")
-    assert known.summary in results.notes
+    assert results.learned == (known.summary,)
+    assert known.summary in results.remarks
     record = yaml.safe_load((results.folder / "config.yaml").read_text())
     assert record["knowledge"]["baseline"]["metric.top1"] == known.facts.baseline["metric.top1"]
     assert record["knowledge"]["defaults"]["quantize.keep_float"] == []
@@ -371,6 +373,28 @@ def test_a_source_that_fails_stops_nothing(tmp_path):
     assert known.refused == ("not learned from earlier studies: RuntimeError: the disk",)
     assert gather(None, Own("ours", tmp_path), FACTS, SPACE, MAIN).rows == ()
     assert list(NoKnowledge().studies(Own("ours", tmp_path), Deadline(1))) == []
+
+
+def test_siblings_of_a_sweep_do_not_teach_each_other(tmp_path):
+    """Wherever the sweep's studies lie, and when it is run again with other seeds."""
+    beside = Own("digits-seed=1", tmp_path / "outputs/digits-seed=1", "digits")
+    assert beside.is_sibling("digits-seed=2", tmp_path / "outputs/digits-seed=2")
+    assert beside.is_sibling("digits-seed=2")  # by MLflow, which knows no folder
+    assert not beside.is_sibling("digits", tmp_path / "outputs/digits")
+    assert not beside.is_sibling("mobilenet", tmp_path / "outputs/mobilenet")
+    place_of_its_own = Own("digits-seed=1", tmp_path / "runs/seed=1", "digits")
+    assert place_of_its_own.is_sibling("seed=2", tmp_path / "runs/seed=2")
+    assert not place_of_its_own.is_sibling("seed=2", tmp_path / "elsewhere/seed=2")
+    assert not Own("digits", tmp_path / "digits").is_sibling("digits-seed=2", tmp_path / "digits-seed=2")
+
+
+def test_a_folder_of_siblings_teaches_nothing_and_says_so(lab):
+    own = Own("fir-x", lab.folder / "outputs/fir-x", "fir")
+    (lab.folder / "outputs/fir-y").mkdir()
+    (lab.folder / "outputs/fir-y/trials.csv").write_text("number,state")
+    found = list(FolderKnowledge().studies(own, Deadline(5)))
+    shutil.rmtree(lab.folder / "outputs/fir-y")
+    assert {f.name for f in found} == {"1 study of this sweep", "first", "second"}
 
 
 def test_facts_are_json(lab):

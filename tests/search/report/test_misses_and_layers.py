@@ -2,9 +2,14 @@ from dataclasses import replace
 
 import pytest
 
+from evaluators.base import Measurement
 from search.report.layers import advice, rivals
+from search.report.markup import Charts
 from search.report.misses import failures, misses, nearest_miss
 from search.report.progress import best_so_far
+from search.report.progress import section as progress_section
+from search.report.rejected import section as rejected_section
+from search.report.summary import no_answer
 from search.report.testing import fake_results
 
 
@@ -78,3 +83,58 @@ def test_best_so_far_never_gets_worse_and_ends_at_the_best(results):
         min(v for v in best_so_far(results, "cost.host.latency_ms") if v)
         == best_so_far(results, "cost.host.latency_ms")[-1]
     )
+
+
+def pruned(record, top1, error, n_images):
+    """The trial as it would be, had it been stopped early."""
+    drop = 98.0 - top1
+    measurements = (
+        Measurement("top1_partial", top1, "%", "measured"),
+        Measurement("top1_drop_partial", drop, "%", "measured"),
+        Measurement("top1_partial_error", error, "%", "measured"),
+        Measurement("top1_partial_images", n_images, "", "measured"),
+    )
+    return replace(record, state="pruned", reason="top1 is hopeless", measurements=measurements)
+
+
+def test_a_pruned_trial_breaks_a_limit_only_where_its_interval_lies_beyond(results):
+    complete = [t for t in results.trials if t.state == "complete"][:2]
+    far, near = pruned(complete[0], 80.0, 1.0, 256), pruned(complete[1], 93.0, 1.0, 512)
+    others = [t for t in results.trials if t.number not in (far.number, near.number)]
+    results = replace(results, trials=tuple(sorted((*others, far, near), key=lambda t: t.number)))
+    (accuracy,) = (m for m in misses(results) if m.constraint.name == "accuracy")
+    assert accuracy.excess[far.number] == pytest.approx(14.0)
+    assert near.number not in accuracy.excess
+
+
+def test_pruned_trials_are_told_from_failed_ones(results):
+    stopped = pruned(next(t for t in results.trials if t.state == "complete"), 91.25, 0.5, 256)
+    trials = tuple(stopped if t.number == stopped.number else t for t in results.trials)
+    html = rejected_section(replace(results, trials=trials)).html()
+    failed_part, _, pruned_part = html.partition("Stopped early")
+    assert "<h3>Failed</h3>" in failed_part
+    assert "1 pruned (stopped early" in failed_part
+    assert "≈ 91.25 % [90.27, 92.23]" in pruned_part
+    assert "256" in pruned_part
+    assert "top1 is hopeless" in pruned_part
+
+
+def test_nothing_is_shipped_where_all_were_stopped_early(tmp_path):
+    results = fake_results(tmp_path, 3, top1_min=94.0)
+    trials = tuple(pruned(t, 60.0 + t.number, 0.5, 256) for t in results.trials)
+    results = replace(results, trials=trials, front=(), best=None, picks=())
+    text = no_answer(results)
+    assert "3 were stopped early as hopeless" in text
+    assert "the nearest, trial 2, missed it by 32.00 pp" in text
+
+
+def test_progress_tells_what_looks_took_what_was_learned_and_what_is_ahead(results):
+    looked = replace(results.trials[0], seconds={"propose": 1.0, "known": 2.0, "looks": 4.0, "accuracy": 3.0})
+    outlook = "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
+    html = progress_section(
+        replace(results, trials=(looked, *results.trials[1:]), learned=("learned from 24 trials",), outlook=outlook),
+        Charts(),
+    ).html()  # fmt: skip
+    assert "Looks at candidates before their trials took 6 s" in html
+    assert "learned from 24 trials" in html
+    assert "Another 20 trials would gain at most 0.05 points" in html

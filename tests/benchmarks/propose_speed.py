@@ -1,0 +1,124 @@
+"""How long a sampler takes to propose, after so many trials.
+
+Run from the root of the repository::
+
+    python tests/benchmarks/propose_speed.py
+
+Two spaces: 4,096 candidates that are listed, and 4^10 (a million) with one knob per layer that are not. Past trials are random
+candidates; then each sampler proposes a few times and is told a result after each. Prints the median processor time of a proposal
+of the ones after the first, which may prepare what later ones share, and the first's. Optuna's Gaussian process is asked after at most
+100 trials: it takes longer than anybody would wait after 1,000.
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+
+from search.samplers.context import SamplerContext
+from search.samplers.surrogate.sampler import SurrogateSampler
+
+Space = dict[str, list[int]]
+SPACES: dict[str, Space] = {
+    "4,096 listed": {f"knob{i}": [0, 1, 2, 3] for i in range(6)},
+    "a million, per layer": {f"quantize.weight_bits[layer{i}]": [2, 4, 6, 8] for i in range(10)},
+}
+SAMPLERS: dict[str, Callable[[], BaseSampler]] = {
+    "surrogate": lambda: SurrogateSampler(pool_size=4096, seed=0),
+    "tpe": lambda: TPESampler(seed=0),
+    "gp": lambda: GPSampler(seed=0),
+}
+PAST = (10, 100, 1000)
+GP_MOST = 100
+
+
+@dataclass
+class Problem:
+    """A random function over a space: a part for each knob, and noise."""
+
+    space: Space
+    rng: np.random.Generator
+
+    def __post_init__(self) -> None:
+        self._parts = {name: self.rng.normal(size=10) for name in self.space}
+
+    def value(self, params: dict[str, Any]) -> float:
+        """Returns a noisy result."""
+        return float(
+            sum(self._parts[name][value] for name, value in params.items()) + self.rng.normal(0, 0.3)
+        )
+
+    def draw(self, rng: np.random.Generator) -> dict[str, int]:
+        """Returns a random candidate."""
+        return {name: int(rng.choice(values)) for name, values in self.space.items()}
+
+    @property
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """Optuna's form of the space."""
+        return {name: CategoricalDistribution(values) for name, values in self.space.items()}
+
+    def context(self) -> SamplerContext:
+        """Returns what a study tells its sampler: all candidates where they can be listed."""
+        listed = np.prod([len(v) for v in self.space.values()]) <= 4096
+        pool = (
+            [dict(zip(self.space, values, strict=True)) for values in product(*self.space.values())]
+            if listed
+            else None
+        )
+        return SamplerContext(pool, draw=self.draw, distributions=self.distributions)
+
+
+def seconds(problem: Problem, sampler: BaseSampler, n_past: int, n: int) -> list[float]:
+    """Returns the processor time of each of `n` proposals after `n_past` trials."""
+    if isinstance(sampler, SurrogateSampler):
+        sampler.bind(problem.context())
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    past = [problem.draw(problem.rng) for _ in range(n_past)]
+    kinds = problem.distributions
+    study.add_trials(
+        [optuna.trial.create_trial(params=p, distributions=kinds, value=problem.value(p)) for p in past]
+    )
+    found = []
+    for _ in range(n):
+        began = time.process_time()
+        trial = study.ask()
+        params = {name: trial.suggest_categorical(name, values) for name, values in problem.space.items()}
+        found.append(time.process_time() - began)
+        study.tell(trial, problem.value(params))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line, measures, prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--proposals", type=int, default=12)
+    parser.add_argument("--samplers", default=",".join(SAMPLERS))
+    given = parser.parse_args(arguments)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    print("processor time of a proposal, ms: median (first)")
+    for space, name in product(SPACES, given.samplers.split(",")):
+        cells = []
+        for n_past in PAST:
+            if name == "gp" and n_past > GP_MOST:
+                continue
+            found = seconds(
+                Problem(SPACES[space], np.random.default_rng(0)), SAMPLERS[name](), n_past, given.proposals
+            )
+            cells.append(f"{n_past}: {1e3 * statistics.median(found[1:]):.0f} ({1e3 * found[0]:.0f})")
+        print(f"{space:22} {name:10}", "   ".join(f"{cell:22}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()

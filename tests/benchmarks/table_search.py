@@ -1,0 +1,191 @@
+"""Searches a table of measured candidates as a study would search a space: the loop that the benchmarks share.
+
+A candidate that comes to the same file as one that was measured before is answered from the study and does not count as a
+trial. A proposal that is not in the table is dropped, and the nearest candidate that was not measured is proposed in its
+place, to every sampler alike.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from search.samplers.context import KnowledgeRow, Looks, Params, SamplerContext, key_of
+from search.sweep import interval
+
+Array = NDArray[np.float64]
+MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
+RESAMPLES = 4000
+
+
+def _surrogate(seed: int) -> BaseSampler:
+    from search.samplers.surrogate.sampler import SurrogateSampler
+
+    return SurrogateSampler(seed=seed)
+
+
+OPTUNA: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "tpe_5": lambda seed: optuna.samplers.TPESampler(n_startup_trials=5, seed=seed),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
+    "nsga2_50": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=10),
+}
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    **OPTUNA,
+    "surrogate": _surrogate,
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Candidates with what a trial of each would measure.
+
+    Attributes:
+        candidates: `n` of them, as Optuna parameters, without inactive knobs.
+        values: `(n, n_objectives)`, raw.
+        directions: "maximize" or "minimize" per objective.
+        same: `(n,)`, equal for candidates that come to the same file; empty: no two do.
+        excesses: Constraint to how far it is broken, `(n,)`, <= 0 where it holds.
+    """
+
+    candidates: list[Params]
+    values: Array
+    directions: list[str]
+    same: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    excesses: Mapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.same):
+            object.__setattr__(self, "same", np.arange(len(self.candidates)))
+
+    @cached_property
+    def position(self) -> dict[Any, int]:
+        """Position of each candidate by `key_of`."""
+        return {key_of(candidate): at for at, candidate in enumerate(self.candidates)}
+
+    @cached_property
+    def knobs(self) -> dict[str, tuple[Any, ...]]:
+        """Values of each knob, in the order of their appearance."""
+        found: dict[str, dict[tuple[type, Any], None]] = {}
+        for candidate in self.candidates:
+            for name, value in candidate.items():
+                found.setdefault(name, {})[type(value), value] = None
+        return {name: tuple(value for _, value in sorted(seen, key=str)) for name, seen in found.items()}
+
+    @cached_property
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """What samplers are asked for."""
+        return {name: CategoricalDistribution(values) for name, values in self.knobs.items()}
+
+    @cached_property
+    def codes(self) -> NDArray[np.int8]:
+        """`(n, n_knobs)`, positions of the values; -1 where a knob is inactive."""
+        return np.array([self._code(candidate) for candidate in self.candidates])
+
+    def _code(self, candidate: Params) -> NDArray[np.int8]:
+        return np.array(
+            [v.index(candidate[k]) if k in candidate else -1 for k, v in self.knobs.items()], np.int8
+        )
+
+    def nearest(self, candidate: Params, left: NDArray[np.intp], rng: np.random.Generator) -> int:
+        """Returns the position among `left` that differs in the fewest knobs, ties at random."""
+        distance = (self.codes[left] != self._code(candidate)).sum(axis=1)
+        return int(rng.choice(left[distance == distance.min()]))
+
+    def part(self, chosen: NDArray[np.bool_]) -> "Table":
+        """Returns the table of some candidates."""
+        at = np.flatnonzero(chosen)
+        excesses = {name: excess[at] for name, excess in self.excesses.items()}
+        return Table(
+            [self.candidates[i] for i in at], self.values[at], self.directions, self.same[at], excesses
+        )
+
+    def context(
+        self,
+        looks: Looks | None = None,
+        knowledge: Sequence[KnowledgeRow] = (),
+        baselines: Sequence[float | None] = (),
+    ) -> SamplerContext:
+        """Returns what a study would tell its sampler."""
+        return SamplerContext(
+            self.candidates,
+            knowledge,
+            directions=self.directions,
+            distributions=self.distributions,
+            looks=looks,
+            baselines=baselines,
+        )
+
+
+def search(
+    table: Table, sampler: BaseSampler, seed: int, context: SamplerContext | None = None
+) -> Iterator[int]:
+    """Yields the positions of the candidates that are measured, each file once, until there are no more.
+
+    Args:
+        table: What is searched.
+        sampler: Proposes.
+        seed: Of what happens to duplicates and to proposals that are not in the table.
+        context: What a sampler that can be told something is told; None is `table.context()`.
+    """
+    study = optuna.create_study(directions=table.directions, sampler=sampler)
+    if hasattr(sampler, "bind"):
+        sampler.bind(context or table.context())
+    rng = np.random.default_rng([seed, 1])
+    left, misses = np.arange(len(table.candidates)), 0
+    while len(left):
+        if misses >= MISSES_IN_A_ROW:
+            study.enqueue_trial(dict(table.candidates[int(rng.choice(left))]))
+        trial = study.ask()
+        at = table.position.get(key_of(_ask_all(trial, table)))
+        if at is None:
+            near = table.nearest(trial.params, left, rng)
+            study.tell(trial, state=TrialState.FAIL)
+            study.enqueue_trial(dict(table.candidates[near]))
+            continue
+        for name, excess in table.excesses.items():
+            trial.set_constraint(name, float(excess[at]))
+        study.tell(trial, table.values[at].tolist())
+        if at in left:
+            misses, left = 0, left[table.same[left] != table.same[at]]
+            yield at
+        else:
+            misses += 1
+
+
+def _ask_all(trial: optuna.trial.Trial, table: Table) -> Params:
+    """Asks for every knob that is active, as far as the table's rows with the values so far tell."""
+    agree = np.ones(len(table.candidates), dtype=np.bool_)
+    for at, (name, kind) in enumerate(table.distributions.items()):
+        codes = table.codes[:, at]
+        if (codes[agree] >= 0).any() or (not agree.any() and (codes >= 0).all()):
+            value = trial.suggest_categorical(name, kind.choices)
+            agree &= codes == table.knobs[name].index(value)
+        else:
+            agree &= codes < 0
+    return trial.params
+
+
+def mean_text(counts: Sequence[float]) -> str:
+    """Returns the mean with its 95 % interval."""
+    if len(set(counts)) < 2:
+        return f"{np.mean(counts):.1f}"
+    low, high = interval(counts)  # type: ignore[arg-type]
+    return f"{np.mean(counts):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def median_text(counts: Sequence[float]) -> str:
+    """Returns the median with its 95 % bootstrap interval."""
+    rng = np.random.default_rng(0)
+    drawn = np.median(rng.choice(counts, (RESAMPLES, len(counts))), axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return f"{np.median(counts):g} [{low:g}, {high:g}]"

@@ -1,0 +1,162 @@
+import numpy as np
+import optuna
+import pytest
+
+from search.samplers.context import Known, SamplerContext, ShortLook, key_of
+from search.samplers.surrogate import SurrogateSampler
+from search.samplers.surrogate.evidence import Evidence
+from search.samplers.surrogate.quality import expected_quality, seen_quality
+from search.samplers.surrogate.sighted import Compressed, Estimates, believe
+
+N_FULL = 4000
+POOL = [{"a": a, "b": b, "c": c} for a in range(6) for b in range(6) for c in range(6)]
+
+
+def truth(params):
+    return 90.0 - 0.4 * abs(params["a"] - 4) - 0.5 * abs(params["b"] - 1) - 0.3 * abs(params["c"] - 2) ** 1.5
+
+
+class FakeLooks:
+    """Looks at a made-up network; counts what they cost."""
+
+    sizes = (64, 256, 1024, 2000)
+    n_full = N_FULL
+
+    def __init__(self, seed=0, statistics=True, fails=(), noise=12.0):
+        self.random, self.with_statistics, self.fails = np.random.default_rng(seed), statistics, fails
+        self.noise, self.examples = noise, 0
+        self.seen = []
+
+    def known(self, candidates):
+        costs = np.array([float(p["a"]) for p in candidates])
+        values = np.full((len(candidates), 1), np.nan)
+        return Known(values, {"cost": costs - 4.5}, [str(sorted(p.items())) for p in candidates])
+
+    def statistics(self, candidates):
+        if not self.with_statistics:
+            return {}
+        return {
+            "sqnr_db": np.array([truth(p) for p in candidates]) + self.random.normal(0, 0.5, len(candidates))
+        }
+
+    def short(self, candidate, n_examples):
+        self.seen.append((key_of(candidate), n_examples))
+        if candidate["c"] in self.fails:
+            return None
+        self.examples += n_examples
+        error = self.noise * np.sqrt(1 / n_examples - 1 / N_FULL)
+        value = truth(candidate) + self.random.normal(0, error)
+        features = {"output_sqnr_db": truth(candidate) + self.random.normal(0, 0.3)}
+        return ShortLook(n_examples, np.array([value]), np.array([error]), {}, features)
+
+
+def search(looks, n_trials, budget=2.0, seed=0):
+    sampler = SurrogateSampler(seed=seed, look_budget=budget)
+    sampler.bind(SamplerContext(POOL, directions=("maximize",), looks=looks, baselines=(91.0,)))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for _ in range(n_trials):
+        trial = study.ask()
+        params = {name: trial.suggest_categorical(name, list(range(6))) for name in "abc"}
+        trial.set_constraint("cost", params["a"] - 4.5)
+        study.tell(trial, truth(params))
+    return study
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_looks_find_a_near_best_candidate_in_a_few_trials(statistics):
+    best = max(truth(p) for p in POOL if p["a"] <= 4)
+    gaps = [best - search(FakeLooks(s, statistics), 3, seed=s).best_value for s in range(4)]
+    assert np.median(gaps) <= 0.4
+    without = [best - search(None, 3, seed=s).best_value for s in range(4)]
+    assert np.median(gaps) < np.median(without)
+
+
+def test_candidates_that_surely_break_a_constraint_are_not_looked_at_first():
+    looks = FakeLooks()
+    search(looks, 1)
+    assert not [key for key, _ in looks.seen[:16] if dict(key)["a"] == 5]
+
+
+def test_looks_keep_to_their_budget():
+    looks = FakeLooks()
+    search(looks, 3, budget=1.0)
+    # one proposal may overdraw by a budget, and by the looks that were under way
+    assert looks.examples / N_FULL <= 3 * 1.0 + 1.0 + 4 * 0.6
+
+
+def test_no_budget_takes_no_looks():
+    looks = FakeLooks()
+    search(looks, 2, budget=0.0)
+    assert not looks.seen
+
+
+def test_what_cannot_be_run_is_not_tried():
+    looks = FakeLooks(fails=(2,))
+    study = search(looks, 4)
+    assert all(t.params["c"] != 2 or (key_of(t.params), 64) not in looks.seen for t in study.trials)
+
+
+def test_equal_seeds_look_and_try_alike():
+    a, b = FakeLooks(), FakeLooks()
+    first, second = search(a, 3), search(b, 3)
+    assert a.seen == b.seen
+    assert [t.params for t in first.trials] == [t.params for t in second.trials]
+
+
+def test_a_longer_look_goes_on_and_its_cost_is_counted():
+    evidence = Evidence(FakeLooks())
+    key = key_of(POOL[0])
+    evidence.further(POOL[0], 1024)
+    assert evidence.first(key).n_examples == 64  # comparable with everybody's first look
+    assert evidence.longest(key).n_examples == 1024
+    assert evidence.spent == pytest.approx((64 + 64 + 960 + 64) / N_FULL)
+    assert not evidence.exhausted([key])[0]
+    evidence.further(POOL[0], 2000)
+    assert evidence.exhausted([key])[0]
+
+
+def test_a_small_validation_split_is_not_looked_at():
+    looks = FakeLooks()
+    looks.n_full = 15 * looks.sizes[0]
+    search(looks, 2)
+    assert not looks.seen
+
+
+def test_quality_is_extended_by_statistics_and_likeness():
+    random = np.random.default_rng(0)
+    statistics = random.normal(size=(50, 1))
+    truth_of = 2 * statistics[:, 0]
+    looked = np.arange(20)
+    found = expected_quality(looked, truth_of[:20], statistics, np.eye(50)[:20])
+    assert np.corrcoef(found.mean[20:], truth_of[20:])[0, 1] > 0.99
+    assert not found.doubt[:20].any()
+    assert (found.doubt[20:] > 0).all()
+
+
+def test_features_of_different_units_count_alike():
+    seen = seen_quality([{"db": 10.0 * i, "percent": 90 + i / 10, "flat": 1.0} for i in range(5)])
+    assert np.all(np.diff(seen) > 0)
+
+
+def test_a_shared_error_of_looks_is_taken_out_by_one_full_result():
+    n = 12
+    quality = expected_quality(np.arange(n), np.zeros(n), np.zeros((n, 0)), np.exp(-3 * (1 - np.eye(n))))
+    scale = Compressed(90.0, 0.3)
+    looks = Estimates(np.arange(n), np.full(n, 89.5), np.full(n, 0.5), np.full(n, 0.25))
+    full = Estimates(
+        np.append(looks.at, 0),
+        np.append(looks.values, 88.8),
+        np.append(looks.errors, 0.0),
+        np.append(looks.shares, 1.0),
+    )
+    alike = np.exp(-3 * (1 - np.eye(n)))
+    before, _ = believe(quality, alike, looks, scale)
+    after, _ = believe(quality, alike[full.at], full, scale)
+    assert (after.mean[1:] < before.mean[1:]).all()
+    assert scale.inverse(after.mean)[0] == pytest.approx(88.8, abs=0.05)
+
+
+def test_the_compressed_scale_has_an_inverse():
+    scale = Compressed(90.0, 0.3)
+    values = np.linspace(10, 91, 50)
+    np.testing.assert_allclose(scale.inverse(scale(values)), values)
