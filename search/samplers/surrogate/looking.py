@@ -18,6 +18,10 @@ from search.samplers.surrogate.sighted import Compressed, Estimates, believe
 Array = NDArray[np.float64]
 Judge = Callable[["Sights", NDArray[np.bool_] | None], Array]
 
+Fit = tuple[int, Array | None]
+"""To how many estimates amplitudes were fitted, and these."""
+
+_GROWN = 1.25  # times as many estimates, and the amplitudes are fitted anew
 _FIRST = 16  # looks before anything can be learned from them
 _AT_ONCE = 4  # looks between two updates of what is believed
 _MOST_ESTIMATES = 200  # that a belief is conditioned on; the least telling are left out
@@ -98,6 +102,7 @@ class Looking:
     def __init__(self, looks: Looks, encoding: Encoding, budget: float) -> None:
         self.evidence = Evidence(looks)
         self._looks, self._encoding, self._budget = looks, encoding, budget
+        self._fits: dict[Hashable, Fit] = {}
 
     def pick(self, scene: Scene, judge: Judge, rng: np.random.Generator) -> int | None:
         """Takes looks and returns the position of the candidate to try; None where looks tell nothing.
@@ -107,7 +112,7 @@ class Looking:
             judge: From what is believed, and candidates that count as measured besides, to how much each candidate promises.
             rng: Breaks ties.
         """
-        eyes = _Eyes(self._looks, self._encoding, self.evidence, scene)
+        eyes = _Eyes(self._looks, self._encoding, self.evidence, scene, self._fits)
         allowed = self._budget * (1 + len(scene.tried))
         self._look_around(eyes, scene, rng)
         while True:
@@ -183,7 +188,10 @@ def _gain(scores: Array, scene: Scene) -> Array:
 class _Eyes:
     """Puts evidence, statistics and trials together for one scene."""
 
-    def __init__(self, looks: Looks, encoding: Encoding, evidence: Evidence, scene: Scene) -> None:
+    def __init__(
+        self, looks: Looks, encoding: Encoding, evidence: Evidence, scene: Scene, fits: dict[Hashable, Fit]
+    ) -> None:
+        self._fits = fits
         self._looks, self._scene, self._evidence, self._encoding = looks, scene, evidence, encoding
         self._all = [*scene.candidates, *scene.tried]
         self._keys = [*scene.keys, *(key_of(candidate) for candidate in scene.tried)]
@@ -216,18 +224,18 @@ class _Eyes:
                 for look in self._longest(looked)
             ]
             sight = self._sight(
-                quality, looked, told, self._scene.values[:, axis], self._scene.errors[:, axis],
+                axis, quality, looked, told, self._scene.values[:, axis], self._scene.errors[:, axis],
                 None if base is None else sign * base,
             )  # fmt: skip
             found |= {} if sight is None else {axis: sight}
-        for name in {n for look in self._longest(looked) for n in look.excesses}:
+        for name in sorted({n for look in self._longest(looked) for n in look.excesses}):
             nothing = (np.nan, np.nan)
             excesses = [
                 (*look.excesses.get(name, nothing), look.n_examples) for look in self._longest(looked)
             ]
             tried = -self._scene.excesses.get(name, np.full(len(self._scene.tried), np.nan))
             told = [(-value, error, n) for value, error, n in excesses]
-            sight = self._sight(quality, looked, told, tried, np.zeros(len(tried)), 0.0)
+            sight = self._sight(name, quality, looked, told, tried, np.zeros(len(tried)), 0.0)
             found |= {} if sight is None else {name: sight}
         return found
 
@@ -246,6 +254,7 @@ class _Eyes:
 
     def _sight(
         self,
+        what: Hashable,
         quality: Quality,
         looked: NDArray[np.intp],
         told: Sequence[tuple[float, float, int]],
@@ -270,7 +279,11 @@ class _Eyes:
         estimates = estimates.chosen(np.argsort(estimates.errors, kind="stable")[:_MOST_ESTIMATES])
         best = float(estimates.values.max()) if reference is None else reference
         scale = Compressed(best, float(np.median(noises)))
-        belief, rise = believe(quality, self._alike(estimates.at), estimates, scale)
+        n_fitted, amplitudes = self._fits.get(what, (0, None))
+        if len(estimates.at) > _GROWN * n_fitted:
+            n_fitted, amplitudes = len(estimates.at), None
+        belief, rise, amplitudes = believe(quality, self._alike(estimates.at), estimates, scale, amplitudes)
+        self._fits[what] = n_fitted, amplitudes
         return Sight(Belief(belief.mean[:n], belief.std[:n]), scale, rise[:n])
 
     def _alike(self, at: NDArray[np.intp]) -> Array:

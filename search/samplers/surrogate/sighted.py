@@ -74,7 +74,13 @@ class Estimates:
         return np.asarray(found)
 
 
-def believe(quality: Quality, alike: Array, estimates: Estimates, scale: Compressed) -> tuple[Belief, Array]:
+def believe(
+    quality: Quality,
+    alike: Array,
+    estimates: Estimates,
+    scale: Compressed,
+    log_amplitudes: Array | None = None,
+) -> tuple[Belief, Array, Array]:
     """Conditions a Gaussian process on estimates (Rasmussen and Williams 2006, eq. 2.25 and 2.26).
 
     Its mean rises with quality, and with what statistics say, by a slope that the estimates decide and that may bend; candidates with similar knobs are off
@@ -85,23 +91,27 @@ def believe(quality: Quality, alike: Array, estimates: Estimates, scale: Compres
         alike: `(m, n)`, correlations by knobs of the candidates with estimates with all.
         estimates: At least one.
         scale: The scale that the belief is on.
+        log_amplitudes: What an earlier call returned, to be used as it is; None fits them.
 
     Returns:
-        The belief, and the part of its standard deviation that comes of doubt in quality, `(n,)`.
+        The belief, the part of its standard deviation that comes of doubt in quality, `(n,)`, and the logarithms of the
+        amplitudes of its parts.
     """
     from scipy.linalg import cho_factor, cho_solve
 
     at = estimates.at
     q = np.stack([quality.mean, quality.reckoned], axis=1)
     raw = scale(estimates.values)
-    near, log_amplitudes, common = raw, _CENTRES, estimates.common
+    near, common = raw, estimates.common
+    amplitudes = _CENTRES if log_amplitudes is None else log_amplitudes
     for _ in range(
         2
     ):  # how noisy an estimate is depends on where the truth lies, not on where the estimate fell
         errors = scale.error(estimates.errors, near)
         noise = common * np.outer(errors, errors) + _JITTER * np.eye(len(at))
-        log_amplitudes = _fitted(q[at], alike[:, at], raw, noise, log_amplitudes)
-        variances = np.exp(2 * log_amplitudes)
+        if log_amplitudes is None:
+            amplitudes = _fitted(q[at], alike[:, at], raw, noise, amplitudes)
+        variances = np.exp(2 * amplitudes)
         own = variances[3] * (at[:, None] == np.arange(len(q))[None])
         across = _covariance(variances, q[at], q, alike) + own
         factor = cho_factor(across[:, at] + noise, lower=True)
@@ -111,7 +121,7 @@ def believe(quality: Quality, alike: Array, estimates: Estimates, scale: Compres
     prior = variances[0] * np.sum(q**2, axis=1) + variances[1:].sum() + _OFFSET**2
     variance = prior - np.einsum("ij,ij->j", across, cho_solve(factor, across))
     rise = _rise(variances, q[at], quality, alike, weights)
-    return Belief(mean, np.sqrt(np.maximum(variance, _JITTER) + rise**2)), np.abs(rise)
+    return Belief(mean, np.sqrt(np.maximum(variance, _JITTER) + rise**2)), np.abs(rise), amplitudes
 
 
 def _rise(variances: Array, seen: Array, quality: Quality, alike: Array, weights: Array) -> Array:

@@ -150,8 +150,8 @@ def test_a_shared_error_of_looks_is_taken_out_by_one_full_result():
         np.append(looks.shares, 1.0),
     )
     alike = np.exp(-3 * (1 - np.eye(n)))
-    before, _ = believe(quality, alike, looks, scale)
-    after, _ = believe(quality, alike[full.at], full, scale)
+    before, _, _ = believe(quality, alike, looks, scale)
+    after, _, _ = believe(quality, alike[full.at], full, scale)
     assert (after.mean[1:] < before.mean[1:]).all()
     assert scale.inverse(after.mean)[0] == pytest.approx(88.8, abs=0.05)
 
