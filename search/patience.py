@@ -55,7 +55,9 @@ def in_words(forecast: Forecast, name: str = "", unit: str = "") -> str:
         name: The objective that it is about, e.g. `top1`.
         unit: Its unit, e.g. `%`.
     """
-    unbounded = forecast.axis is None and forecast.gain.bound > 1  # no front doubles but where little is known
+    unbounded = (
+        forecast.axis is None and forecast.gain.bound > 1
+    )  # no front doubles but where little is known
     if unbounded or not np.isfinite(forecast.gain.bound):
         return f"nobody can tell yet what another {forecast.k} trials would gain"
     trials = "another trial" if forecast.k == 1 else f"another {forecast.k} trials"
