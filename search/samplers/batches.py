@@ -1,50 +1,11 @@
-"""Several candidates at once: what running trials will bring, and short looks that do not all look at the same thing."""
+"""Several candidates at once: short looks that do not all look at the same thing."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.boxes import Array, non_dominated
 from search.samplers.context import Params
-from search.samplers.improvement import constrained_improvement
-
-
-def with_pending(front: Array, pending_means: Array) -> Array:
-    """Returns the front as if running trials had come out as predicted (Ginsbourger et al. 2010, kriging believer).
-
-    Args:
-        front: `(m, d)`, to be maximised.
-        pending_means: `(k, d)`, predictions for the running trials.
-    """
-    both = np.concatenate([front, pending_means])
-    return both[non_dominated(both)]
-
-
-def pick_batch(
-    means: Array,
-    stds: Array,
-    front: Array,
-    reference: Array,
-    feasible: Array,
-    rng: np.random.Generator,
-    k: int,
-) -> list[int]:
-    """Returns the positions of up to `k` different candidates that are to be measured together, best first.
-
-    Each is the best once those before it have come out as predicted, and those that are likely infeasible add nothing.
-    Arguments are those of `constrained_improvement`.
-    """
-    left = np.ones(len(means), dtype=bool)
-    picked: list[int] = []
-    for _ in range(min(k, len(means))):
-        gains = constrained_improvement(means, stds, front, reference, feasible, rng)
-        best = int(np.argmax(np.where(left, gains, -1.0)))
-        picked.append(best)
-        left[best] = False
-        if feasible[best] > 0.5:
-            front = with_pending(front, means[best : best + 1])
-    return picked
 
 
 def diverse(

@@ -1,30 +1,6 @@
 import numpy as np
 
-from search.samplers.batches import diverse, pick_batch, with_pending
-
-
-def test_pending_trials_count_as_they_are_predicted():
-    front = np.array([[1.0, 3.0], [3.0, 1.0]])
-    joined = with_pending(front, np.array([[2.0, 2.0], [0.5, 0.5], [4.0, 1.0]]))
-    assert sorted(map(tuple, joined)) == [(1.0, 3.0), (2.0, 2.0), (4.0, 1.0)]
-    assert with_pending(np.empty((0, 2)), np.empty((0, 2))).shape == (0, 2)
-
-
-def test_a_batch_does_not_take_the_same_twice():
-    means = np.array([[5.0, 5.0], [4.9, 5.0], [9.0, 1.0], [0.0, 0.0]])
-    rng = np.random.default_rng(0)
-    batch = pick_batch(means, np.zeros_like(means), np.array([[1.0, 1.0]]), np.zeros(2), np.ones(4), rng, 2)
-    assert batch == [0, 2]  # the second best alone adds nothing beside the first
-    everything = pick_batch(means, np.zeros_like(means), np.empty((0, 2)), np.zeros(2), np.ones(4), rng, 9)
-    assert sorted(everything) == [0, 1, 2, 3]
-
-
-def test_what_is_likely_infeasible_takes_nothing_from_others():
-    means = np.array([[5.0, 5.0], [4.9, 5.0]])
-    rng = np.random.default_rng(0)
-    chances = np.array([0.4, 0.39])
-    front = np.array([[1.0, 1.0]])
-    assert pick_batch(means, np.zeros_like(means), front, np.zeros(2), chances, rng, 2) == [0, 1]
+from search.samplers.batches import diverse
 
 
 def test_short_looks_differ():
