@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from search.samplers.context import Params, SamplerContext
 from search.samplers.gain import Forecast
 from search.samplers.pools import contains
 from search.samplers.surrogate.choice import Choice
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 class SurrogateSampler(BaseSampler):
@@ -127,12 +131,21 @@ class SurrogateSampler(BaseSampler):
         return self._choice
 
     def _pick(self, study: Study, trial: FrozenTrial, choice: Choice) -> Params:
-        from threadpoolctl import threadpool_limits
-
         trials = study.get_trials(deepcopy=False)
         others = [t for t in trials if t.number != trial.number and t.state != TrialState.WAITING]
-        with threadpool_limits(1, "blas"):  # matrices so small that threads only wait for each other
+        with _blas().limit(
+            limits=1, user_api="blas"
+        ):  # matrices so small that threads only wait for each other
             return choice.pick(others, trial.params, list(self._picks.values()), _signs(study), self._rng)
+
+
+@cache
+def _blas() -> "ThreadpoolController":
+    """Returns the loaded linear algebra; looked for once, because Ctrl-C during that search would be lost."""
+    import scipy.linalg  # noqa: F401  # brings a library of its own
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _signs(study: Study) -> NDArray[np.float64]:
