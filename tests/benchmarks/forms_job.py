@@ -16,7 +16,6 @@ model, judged afterwards, is within 3 % of the loop's fastest (timed in turns wi
 
 import argparse
 import itertools
-import json
 import logging
 import statistics
 import subprocess
@@ -43,6 +42,8 @@ from evaluators.cost.latency import pinned, runner, take_turns
 from evaluators.runtime import run_split
 from search.api import compose
 from search.plan_compression import Loaded, load
+from search.records import record_from_json
+from search.results import TrialRecord
 from spaces.artifact import Artifact, Split
 
 FASTEST, POINTS = 1.03, 0.2
@@ -159,8 +160,8 @@ def plain_loop(loaded: Loaded, types: Sequence[tuple[QuantType, QuantType]]) -> 
     return forms, time.monotonic() - began, failed
 
 
-def study(overrides: list[str], folder: Path, seed: int) -> list[tuple[int, float]]:
-    """Runs `paredown`; returns trial numbers with the seconds from the start of the process to their end."""
+def study(overrides: list[str], folder: Path, seed: int) -> list[tuple[TrialRecord, float]]:
+    """Runs `paredown`; returns trials with the seconds from the start of the process to their end."""
     began = time.time()
     command = [sys.executable, "-m", "search", *overrides, f"study.dir={folder}", f"seed={seed}"]
     subprocess.run(command, check=True, capture_output=True)
@@ -169,25 +170,24 @@ def study(overrides: list[str], folder: Path, seed: int) -> list[tuple[int, floa
     (summary,) = optuna.get_all_study_summaries(storage)
     trials = optuna.load_study(study_name=summary.study_name, storage=storage).trials
     ended = [
-        (json.loads(t.user_attrs["record"])["number"], t.datetime_complete.timestamp() - began)
+        (record_from_json(t.user_attrs["record"]), t.datetime_complete.timestamp() - began)
         for t in trials
         if "record" in t.user_attrs and t.datetime_complete is not None
     ]
     print(f"seed {seed}: {len(ended)} trials, {took:.1f} s with report and everything")
-    return sorted(ended)
+    return sorted(ended, key=lambda trial: trial[1])
 
 
-def found_after(ended, folder: Path, loaded: Loaded, fastest: Form, least: float) -> float | None:
-    """Returns the seconds to the first good model; judges the models that the study kept, in order."""
-    for number, seconds in ended:
-        path = folder / "models" / f"trial_{number}.onnx"
-        if not path.exists():
-            continue
-        artifact = Artifact.onnx(path.read_bytes(), loaded.start.input)
+def found_after(ended, loaded: Loaded, fastest: Form, least: float) -> float | None:
+    """Returns the seconds to the first good model; builds and judges the trials' models again, in order."""
+    for record, seconds in ended:
+        context = loaded.stage_context
+        values = loaded.pipeline.canonical(loaded.start, loaded.space, record.candidate, context)
+        artifact = loaded.pipeline.run(loaded.start, values, context)
         theirs, ours = times_ms(fastest.artifact, artifact, loaded.splits.validation, 4 * SECONDS)
         accuracy = top1(artifact, loaded.splits.test)
         print(
-            f"  trial {number}: {seconds:.1f} s, {accuracy:.2f} %, {ours / theirs:.3f} x the loop's fastest"
+            f"  trial {record.number}: {seconds:.1f} s, {accuracy:.2f} %, {ours / theirs:.3f} x the loop's fastest"
         )
         if ours <= FASTEST * theirs and accuracy >= least - POINTS:
             return seconds
@@ -231,7 +231,7 @@ def main() -> None:
     seconds: list[float] = []
     for seed in range(arguments.seeds):
         folder = Path(tempfile.mkdtemp()) / "study"
-        after = found_after(study(common, folder, seed), folder, loaded, fastest, float_top1)
+        after = found_after(study(common, folder, seed), loaded, fastest, float_top1)
         print(f"  found after {'never' if after is None else f'{after:.1f} s'}")
         seconds.append(float("inf") if after is None else after)
     print(
