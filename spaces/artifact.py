@@ -1,8 +1,8 @@
 """What a stage yields: a torch module or an ONNX file, with its provenance."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ class Artifact:
         input: The model's input.
         digest: Digest of the model's content.
         provenance: The steps that led here, oldest first.
+        notes: What stages found worth telling, by stage, JSON-able: it explains the artifact in records and reports.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Artifact:
     input: InputSpec
     digest: str
     provenance: tuple[Step, ...] = field(default=())
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def onnx(

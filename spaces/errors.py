@@ -10,7 +10,8 @@
     ├── StudyError           the study folder cannot be used or resumed       (exit status 2)
     ├── StageError           a stage cannot be applied to an artifact         (the trial fails)
     ├── EvaluationError      an evaluator cannot judge an artifact            (the trial fails)
-    └── TimeLimitError       a trial ran longer than it may                   (the trial fails)
+    ├── TimeLimitError       a trial ran longer than it may                   (the trial fails)
+    └── StopTrialError       a trial is not worth going on                    (the trial is pruned)
 
 A message says what was wrong, where (config path, file, layer), and what would be right.
 """
@@ -53,6 +54,10 @@ class EvaluationError(ParedownError):
 
 class TimeLimitError(ParedownError):
     """A trial ran longer than `study.trial_time_limit`."""
+
+
+class StopTrialError(ParedownError):
+    """A trial is not worth going on: others were better after as many epochs."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[object], where: str = "") -> str:

@@ -1,9 +1,9 @@
 """What a stage is: one step that applies knobs to an artifact."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from spaces.artifact import Artifact, Kind, Split
 from spaces.cache import Cache
 from spaces.candidate import Value
+
+if TYPE_CHECKING:
+    import torch
 
 # A knob's value as a stage gets it: one value, or one per layer for a per-layer knob.
 StageValue = Value | dict[str, Value]
@@ -57,6 +60,23 @@ class KnobSpec:
         return None
 
 
+class Watch(Protocol):
+    """Is told how a training goes, and may end it. Never changes what a training that it lets go on yields."""
+
+    def epoch(self, stage: str, epoch: int, n_epochs: int, module: "torch.nn.Module") -> None:
+        """Is called after every epoch.
+
+        Args:
+            stage: Name of the stage that trains.
+            epoch: Epochs that are done, from 1 on.
+            n_epochs: Epochs in all.
+            module: The network as it is now, in eval mode, on the CPU; not to be changed.
+
+        Raises:
+            StopTrialError: The trial is not worth going on.
+        """
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a stage may use besides the artifact and its values.
@@ -67,12 +87,23 @@ class StageContext:
         seed: Seed of everything random in the stage.
         calibration_sizes: Numbers of calibration examples that other candidates will ask for, so that one pass over the
             examples can serve them all. Never changes what a stage yields.
+        train: The split to learn from; None for a stage that is run without. Labels below 0 say that there are none.
+        teacher: The uncompressed network, to distil from; None if there is none in torch.
+        accelerator: What torch computes on in stages that train: `auto`, `cpu` or `cuda`.
+        latency_ms: Returns the modelled latency of an ONNX artifact on a device, given its name; raises StageError for
+            a device that is not the study's. None where nothing is modelled.
+        watch: Is told of every epoch; None where nobody listens.
     """
 
     calibration: Split | None
     cache: Cache
     seed: int = 0
     calibration_sizes: tuple[int, ...] = ()
+    train: Split | None = None
+    teacher: Artifact | None = None
+    accelerator: str = "auto"
+    latency_ms: Callable[[Artifact, str], float] | None = None
+    watch: Watch | None = None
 
 
 class Stage(ABC):
