@@ -8,7 +8,7 @@ from pathlib import Path
 from spaces.cache import digest_of
 from spaces.stage import Stage
 
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch", "torch-pruning")
 
 
 def builders_digest(stages: Iterable[Stage]) -> str:

@@ -39,6 +39,7 @@ class RootSchema:
     trusted_modules: list[str] = field(default_factory=list)
     cache_dir: str = "~/.cache/paredown"
     cache_bytes: Any = "2 GiB"
+    accelerator: str = "auto"
     study: StudySection = field(default_factory=StudySection)
     model: Any = None
     task: Any = None
@@ -47,6 +48,7 @@ class RootSchema:
     device: Any = None
     evaluator: Any = None
     sampler: Any = None
+    pruner: Any = None
     knowledge: Any = None
     objective: Any = None
     executor: Any = None

@@ -8,7 +8,7 @@ from search.journal import open_study
 from search.plan import StudyPlan
 from search.suggest import suggest
 from spaces.candidate import Candidate
-from spaces.errors import ParedownError
+from spaces.errors import ParedownError, StopTrialError
 
 if TYPE_CHECKING:
     from search.trial import CompressionRunner
@@ -43,14 +43,31 @@ def _proposing(plan: StudyPlan) -> tuple[float, float, Candidate]:
     return took[0], took[1], candidate
 
 
+class _FirstEpoch:
+    """Ends a training after its first epoch; implements `spaces.stage.Watch`."""
+
+    n_epochs = 1
+
+    def epoch(self, stage: str, epoch: int, n_epochs: int, module: object) -> None:
+        """Notes how many epochs there would have been."""
+        self.n_epochs = n_epochs
+        raise StopTrialError(f"epoch {epoch} of {stage}")
+
+
 def _trial_seconds(runner: "CompressionRunner", candidate: Candidate) -> float:
+    """Builds and judges a candidate. Of a training one epoch is run, and the float model judged in the candidate's place."""
     # a batch size of its own keeps the evaluators from answering by the outputs that the reference has
     context = replace(runner.context, reference=replace(runner.context.reference, batch_size=0))
+    watch = _FirstEpoch()
     began = time.perf_counter()
+    trained_s = 0.0
     with runner.alone():
         try:
-            artifact = runner.build(candidate)
+            artifact = runner.build(candidate, watch=watch)
+        except StopTrialError:
+            artifact = runner.dense
+            trained_s = (watch.n_epochs - 1) * (time.perf_counter() - began)
         except ParedownError:  # its trial would say so
-            artifact = runner.start
+            artifact = runner.dense
         runner.judge(artifact, context, runner.evaluators)
-    return time.perf_counter() - began
+    return time.perf_counter() - began + trained_s

@@ -52,7 +52,7 @@ def open_study(name: str, folder: Path, storage: str | None, objectives: Sequenc
     """
     directions = [o.direction for o in objectives]
     try:
-        with _quiet():
+        with quiet():
             return optuna.create_study(
                 study_name=name, storage=_storage(folder, storage), directions=directions, load_if_exists=True
             )
@@ -82,7 +82,8 @@ def _drop_torn_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def quiet() -> Any:
+    """Silences what Optuna tells of a study that it makes."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -28,10 +28,21 @@ class Clock:
             TimeLimitError: The trial's time is up.
         """
         self.seconds[step] = self.seconds.get(step, 0.0) + seconds
+        self.check(f"after step {step!r}")
+
+    def check(self, where: str) -> None:
+        """Stops the trial if its time is up.
+
+        Args:
+            where: What was done last, in words.
+
+        Raises:
+            TimeLimitError: The trial's time is up.
+        """
         if self._limit_s is not None and self.elapsed_s() > self._limit_s:
             raise TimeLimitError(
                 f"the trial took {self.elapsed_s():.1f} s, more than study.trial_time_limit of {self._limit_s:g} s; "
-                f"it was stopped after step {step!r}"
+                f"it was stopped {where}"
             )
 
 

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from evaluators.base import Measurement
+from search.curves import curve_of
 from search.journal import lock_folder, open_study
 from search.records import measurement_from_json, measurement_to_json, record_from_json, record_to_json
 from search.results import Alias, Constraint, Objective, TrialRecord
@@ -128,8 +129,16 @@ class Ledger:
         if record.state == "pruned":
             self._tell_pruned(trial, record)
             return
+        if len(self._objectives) == 1:
+            self._report_curve(trial, record)
         values = record.values()
         self._study.tell(trial, [values[o.column] for o in self._objectives], skip_if_finished=True)
+
+    def _report_curve(self, trial: Trial, record: TrialRecord) -> None:
+        """Reports how the training went as Optuna's intermediate values, which it knows with one objective only."""
+        curve = curve_of(record.details)
+        for epoch, value in enumerate(curve.values if curve else (), 1):
+            trial.report(value, epoch)
 
     def _tell_pruned(self, trial: Trial, record: TrialRecord) -> None:
         """Tells what was estimated, as the attribute `partial`, and as Optuna's own intermediate value where it allows one.
@@ -143,7 +152,9 @@ class Ledger:
         if len(values) > 1:
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
-        if values[0] is not None:
+        if curve_of(record.details) is not None:
+            self._report_curve(trial, record)
+        elif values[0] is not None:
             trial.report(values[0], record.n_partial)
         self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 

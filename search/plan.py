@@ -93,6 +93,7 @@ class StudyPlan:
         early_metric: Name of the metric (`top1`) by which a trial may stop early, once it is confidently of no use; None
             judges every candidate to the end.
         explain: Explains a file of the front, for the report; None explains nothing.
+        pruner: Stops trainings that earlier ones outdo; None lets all train to the end.
     """
 
     name: str
@@ -130,6 +131,7 @@ class StudyPlan:
     looks: Looks | None = None
     early_metric: str | None = None
     explain: Callable[[bytes], Mapping[str, Any]] | None = None
+    pruner: optuna.pruners.BasePruner | None = None
 
 
 def basics(config: Config) -> dict[str, Any]:

@@ -1,99 +1,28 @@
-"""From a config to the plan of a compression study: loads model and data, measures the baseline."""
+"""From what was loaded to the plan of a compression study: measures the baseline."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import optuna
 
-from evaluators.base import EvaluationContext, Evaluator, Measurement, Reference
+from evaluators.base import EvaluationContext, Evaluator, Reference
 from evaluators.devices import Device
 from evaluators.task.accuracy import reference_outputs
-from evaluators.task.fit import check_fit
-from evaluators.task.task import Splits, Task
-from search.builders import builders_digest
+from evaluators.task.task import Splits
 from search.config import Config
-from search.device_files import devices_of
+from search.confirm import FrontConfirmer
 from search.executors.machine_lock import MachineLock
 from search.instantiate import instantiate
 from search.knowledge.gather import knowledge_of
+from search.loading import Loaded, Say, made
 from search.looks import CompressionLooks
 from search.objectives import read_objectives
 from search.plan import StudyPlan, basics
 from search.results import Objective
 from search.samplers_for import sampler_factory
 from search.trial import CompressionRunner
-from spaces.artifact import Artifact
-from spaces.cache import Cache
 from spaces.candidate import Candidate, Value
-from spaces.errors import ConfigError, StageError
-from spaces.models.base import LoadContext, ModelSource
-from spaces.models.layers import layers
-from spaces.pipeline import Pipeline
-from spaces.space import Space
-from spaces.space_config import read_space
-from spaces.stage import Stage, StageContext
-
-Say = Callable[[str], None]
-CALIBRATION_KNOB = "calibration_images"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A config's model, task and space, before anything is measured."""
-
-    task: Task
-    splits: Splits
-    start: Artifact
-    pipeline: Pipeline
-    space: Space
-    stage_context: StageContext
-    devices: dict[str, Device]
-    notes: tuple[str, ...]
-
-
-def load(config: Config, say: Say) -> Loaded:
-    """Loads what a study needs and checks that it fits together.
-
-    Raises:
-        ConfigError: A value of the config is wrong.
-        InputError: A file is missing, damaged or does not fit.
-    """
-    devices = devices_of(config)
-    stages = [
-        _made(Stage, section, f"stage.{name}", config) for name, section in config.section("stage").items()
-    ]
-    read_space(config.section("space"), stages)  # a typo is told before a network is loaded
-    say("reading the task's data")
-    task: Task = _made(Task, config.section("task"), "task", config)
-    splits = task.splits()
-    say("loading the network")
-    source: ModelSource = _made(ModelSource, config.section("model"), "model", config)
-    model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
-    context = StageContext(splits.calibration, _cache(config, stages), config.seed)
-    names = [key for key in config.section("space") if key != "constraints"]
-    prefix, pipeline = Pipeline(stages).split(names)
-    say("exporting it")
-    start = prefix.run(model, {}, context, cache_last=True)
-    if start.kind != "onnx":
-        raise ConfigError(
-            "stage: nothing turns the torch model into ONNX before the first stage with knobs; add `export`"
-        )
-    check_fit(start, task, splits)
-    space = read_space(
-        config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(start.proto())))
-    )
-    context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
-    return Loaded(
-        task,
-        splits,
-        start,
-        pipeline,
-        space,
-        context,
-        devices,
-        _checked_knobs(pipeline, start, space, context),
-    )
 
 
 def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
@@ -103,14 +32,14 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         ConfigError: An objective, constraint or evaluator is wrong.
     """
     evaluators = [
-        _made(Evaluator, section, f"evaluator.{name}", config)
+        made(Evaluator, section, f"evaluator.{name}", config)
         for name, section in config.section("evaluator").items()
     ]
     lock = MachineLock()
     say("measuring the float model")
     with lock.shared():
-        outputs = reference_outputs(loaded.start, loaded.splits.validation)
-    reference = Reference(loaded.start, outputs)
+        outputs = reference_outputs(loaded.dense, loaded.splits.validation)
+    reference = Reference(loaded.dense, outputs)
     context = EvaluationContext(
         loaded.splits.validation, loaded.task.metric, reference, loaded.devices, config.seed
     )
@@ -118,7 +47,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
     )
     with lock.exclusive():
-        baseline, details = runner.judge(loaded.start, context, evaluators)
+        baseline, details = runner.judge(loaded.dense, context, evaluators)
     objectives, constraints = read_objectives(
         config.section("objective"),
         loaded.task.metric.name,
@@ -127,7 +56,8 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         _sizes(loaded.devices),
     )
     knowledge = knowledge_of(config, loaded, objectives, baseline)
-    looks = CompressionLooks(runner, objectives, constraints)
+    # where a network is cut and trained, what a candidate costs and is worth shows only once it is built
+    looks = CompressionLooks(runner, objectives, constraints) if loaded.start.kind == "onnx" else None
     stops_early = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
     return StudyPlan(
         **basics(config),
@@ -162,98 +92,15 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         looks=looks,
         early_metric=loaded.task.metric.name if stops_early else None,
         explain=runner.explain,
+        pruner=_pruner(config),
     )
 
 
-class FrontConfirmer:
-    """Judges a model of the front once more: on the test split, which the search never saw, and timed again.
-
-    What is scored on the test split is called `test_*`; what is timed again replaces the first timing.
-
-    Args:
-        runner: The trials' runner.
-        splits: The task's data.
-    """
-
-    def __init__(self, runner: CompressionRunner, splits: Splits) -> None:
-        self._runner, self._splits = runner, splits
-        self._context: EvaluationContext | None = None
-
-    def baseline(self) -> tuple[Measurement, ...]:
-        """Returns the uncompressed model's measurements on the test split, and its timings."""
-        return self._judge(self._runner.start)
-
-    def confirm(self, model: bytes) -> tuple[Measurement, ...]:
-        """Returns a model's measurements on the test split, and its timings."""
-        return self._judge(Artifact.onnx(model, self._runner.start.input))
-
-    def _judge(self, artifact: Artifact) -> tuple[Measurement, ...]:
-        timed = [e for e in self._runner.evaluators if e.exclusive]
-        with self._runner.lock.exclusive():
-            again, _ = self._runner.judge(artifact, self._runner.context, timed)
-        return (*self._on_test(artifact), *again)
-
-    def rebuild(self, candidate: Candidate) -> bytes:
-        """Returns a candidate's file."""
-        return self._runner.build(candidate).onnx_bytes
-
-    def _on_test(self, artifact: Artifact) -> tuple[Measurement, ...]:
-        with self._runner.lock.shared():
-            if self._context is None:
-                reference = Reference(
-                    self._runner.start, reference_outputs(self._runner.start, self._splits.test)
-                )
-                self._context = replace(self._runner.context, split=self._splits.test, reference=reference)
-            judges = [e for e in self._runner.evaluators if e.scores_split]
-            measurements, _ = self._runner.judge(artifact, self._context, judges)
-        return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")
-
-
-def _cache(config: Config, stages: Sequence[Stage]) -> Cache:
-    """What stages yield is shared by all studies, as long as what builds it stays the same."""
-    if config.data["dry_run"]:
-        return Cache(None)
-    return Cache(
-        config.cache_dir / "stages",
-        cache_bytes=config.cache_bytes,
-        prefix=f"{builders_digest(stages)}-",
+def _pruner(config: Config) -> optuna.pruners.BasePruner | None:
+    pruner: optuna.pruners.BasePruner = made(
+        optuna.pruners.BasePruner, config.section("pruner"), "pruner", config
     )
-
-
-def _calibration_sizes(pipeline: Pipeline, space: Space) -> tuple[int, ...]:
-    """Returns the numbers of calibration examples that candidates will ask for."""
-    sizes = {n for s in pipeline.stages for n in space.domains(s.name).get(CALIBRATION_KNOB, ())}
-    return tuple(sorted(n for n in sizes if isinstance(n, int)))
-
-
-def _made(kind: type[Any], section: Any, where: str, config: Config) -> Any:
-    made = instantiate(
-        section,
-        where,
-        config.trusted,
-        seed=config.seed,
-        cache_dir=config.cache_dir,
-        trusted_modules=list(config.trusted),
-    )
-    if not isinstance(made, kind):
-        raise ConfigError(f"{where}._target_: {section['_target_']!r} is no {kind.__name__}")
-    return made
-
-
-def _checked_knobs(
-    pipeline: Pipeline, start: Artifact, space: Space, context: StageContext
-) -> tuple[str, ...]:
-    """Checks the space against the network, and returns which knobs cannot change its file."""
-    notes: list[str] = []
-    for stage in pipeline.stages[:1]:  # later stages' inputs are not known before a candidate is built
-        domains = space.domains(stage.name)
-        try:
-            stage.check(start, domains, context)
-        except StageError as error:
-            raise ConfigError(f"space.{stage.name}: {error}") from error
-        for name, reason in stage.empty_knobs(start, domains, context).items():
-            notes.append(f"knob {stage.name}.{name} cannot change this network's file: {reason}")
-    return tuple(notes)
+    return None if isinstance(pruner, optuna.pruners.NopPruner) else pruner
 
 
 def _defaults(loaded: Loaded) -> Candidate | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import Trial
 
+from search.curves import Pruning, pruning_of
 from search.ledger import Ledger
 from search.needed import Needs
 from search.plan import StudyPlan
@@ -82,9 +83,18 @@ class Proposer:
                 needed = self._needs.of(trial.params, self._ledger.records)
                 self._running[trial.number] = Proposal(trial, key, stopwatch.seconds())
                 return TrialRequest(
-                    trial.number, candidate, dict(known), self._plan.trial_time_limit_s, needed
+                    trial.number,
+                    candidate,
+                    dict(known),
+                    self._plan.trial_time_limit_s,
+                    needed,
+                    self._pruning(),
                 )
             misses += 1
+
+    def _pruning(self) -> Pruning | None:
+        plan = self._plan
+        return pruning_of(plan.pruner, plan.name, self._ledger.records, len(plan.objectives))
 
     def finished(self, request_id: int) -> Proposal:
         """Returns what became a running trial; it is running no more."""

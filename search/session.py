@@ -78,7 +78,8 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
 
         return Session(config, _recorded(plan_tabular(config)))
     from search.expected import expected_seconds
-    from search.plan_compression import load, plan_compression
+    from search.loading import load
+    from search.plan_compression import plan_compression
     from search.trial import CompressionRunner
 
     try:

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
+from search.curves import DETAIL, CurveWatch, Pruning
 from search.executors.machine_lock import MachineLock
 from search.judging import Clock, Judging
 from spaces.artifact import Artifact
 from spaces.candidate import Candidate
-from spaces.errors import ParedownError
+from spaces.errors import ParedownError, StopTrialError
 from spaces.pipeline import Pipeline, canonical_key
 from spaces.space import Space
-from spaces.stage import StageContext
+from spaces.stage import StageContext, Watch
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TrialRequest:
         known: Digests of files that trials have measured already, with their trial numbers.
         time_limit_s: The most seconds it may take; None for no limit.
         needed: How good its metric has to be for the trial to matter; None judges it to the end.
+        pruning: By which earlier trials its training may be stopped; None trains to the end.
     """
 
     id: int
@@ -35,6 +37,7 @@ class TrialRequest:
     known: Mapping[str, int] = field(default_factory=dict)
     time_limit_s: float | None = None
     needed: Needed | None = None
+    pruning: Pruning | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class TrialResult:
         id: The request's.
         candidate: The request's.
         outcome: `measured`, `failed`, `duplicate` (the file equals one that was measured), or `pruned` (it was confidently
-            of no use before it was judged to the end).
+            of no use before it was trained or judged to the end).
         reason: Why it failed or was pruned.
         same_as: For a duplicate, the trial number.
         measurements: What the evaluators said.
@@ -89,7 +92,7 @@ class CompressionRunner:
 
     Attributes:
         space: The space, to read candidates with.
-        start: The artifact that the first stage gets.
+        start: The artifact that the first stage gets: the torch network, if that stage takes one, or the float ONNX model.
         pipeline: The stages that have knobs, and those after them.
         stage_context: Calibration data, cache and seed.
         context: Validation data, metric, reference and devices.
@@ -106,6 +109,11 @@ class CompressionRunner:
     lock: MachineLock
     _memo: dict[tuple[str, str], Evaluation] = field(default_factory=dict, init=False, repr=False)
 
+    @property
+    def dense(self) -> Artifact:
+        """The float ONNX model that candidates are judged against."""
+        return self.context.reference.artifact
+
     def key(self, candidate: Candidate) -> str:
         """Returns the digest of the candidate's canonical values."""
         return canonical_key(self._canonical(candidate))
@@ -121,22 +129,26 @@ class CompressionRunner:
     def run(self, request: TrialRequest) -> TrialResult:
         """Builds and measures one candidate."""
         clock = Clock(request.time_limit_s)
+        watch = CurveWatch(self.context, request.pruning, clock.check)
         result = TrialResult(request.id, request.candidate, "failed")
         try:
-            result = self._run(request, clock)
+            result = self._run(request, clock, watch)
+        except StopTrialError as error:
+            result = replace(result, outcome="pruned", reason=str(error), measurements=watch.estimates())
         except ParedownError as error:
             result = replace(result, reason=f"{type(error).__name__}: {error}")
         except Exception as error:  # a stage's bug must not stop the study; the trace says where it is
             trace = traceback.format_exc(limit=-4)
             result = replace(result, reason=f"{type(error).__name__}: {error}", details={"traceback": trace})
-        return replace(result, seconds=clock.seconds, wall_s=clock.elapsed_s())
+        details = {**result.details, DETAIL: watch.curve.to_detail()} if watch.curve else result.details
+        return replace(result, details=details, seconds=clock.seconds, wall_s=clock.elapsed_s())
 
-    def _run(self, request: TrialRequest, clock: Clock) -> TrialResult:
+    def _run(self, request: TrialRequest, clock: Clock, watch: CurveWatch) -> TrialResult:
         with self.lock.shared():
             began = time.perf_counter()
             values = self._canonical(request.candidate)
             clock.note("prepare", time.perf_counter() - began)
-            artifact = self._build(values, clock)
+            artifact = self._build(values, clock, watch)
             result = TrialResult(request.id, request.candidate, "measured", artifact_digest=artifact.digest)
             if artifact.digest in request.known:
                 return replace(result, outcome="duplicate", same_as=request.known[artifact.digest])
@@ -152,13 +164,19 @@ class CompressionRunner:
             outcome="pruned" if judging.pruned else "measured",
             reason=judging.pruned,
             measurements=tuple(judging.measurements),
-            details=judging.details,
+            details={**judging.details, **({"stages": dict(artifact.notes)} if artifact.notes else {})},
             model=None if judging.pruned else artifact.onnx_bytes,
         )
 
-    def build(self, candidate: Candidate, clock: Clock | None = None) -> Artifact:
-        """Returns the candidate's artifact."""
-        return self._build(self._canonical(candidate), clock)
+    def build(self, candidate: Candidate, clock: Clock | None = None, watch: Watch | None = None) -> Artifact:
+        """Returns the candidate's artifact.
+
+        Args:
+            candidate: What to build.
+            clock: Notes the seconds of each stage.
+            watch: Is told of every epoch of training.
+        """
+        return self._build(self._canonical(candidate), clock, watch)
 
     def judge(
         self, artifact: Artifact, context: EvaluationContext, evaluators: Sequence[Evaluator]
@@ -184,7 +202,7 @@ class CompressionRunner:
 
     def explain(self, model: bytes) -> dict[str, Any]:
         """Returns details of a file that are too dear for every trial, e.g. of its layers."""
-        artifact = Artifact.onnx(model, self.start.input)
+        artifact = Artifact.onnx(model, self.dense.input)
         with self.lock.shared():
             found = [evaluator.explain(artifact, self.context) for evaluator in self.evaluators]
         return {key: value for details in found for key, value in details.items()}
@@ -193,9 +211,14 @@ class CompressionRunner:
         """Holds the machine for something that is timed."""
         return self.lock.exclusive()
 
-    def _build(self, values: Mapping[str, Mapping[str, Any]], clock: Clock | None = None) -> Artifact:
+    def _build(
+        self,
+        values: Mapping[str, Mapping[str, Any]],
+        clock: Clock | None = None,
+        watch: Watch | None = None,
+    ) -> Artifact:
         after_step = clock.note if clock is not None else None
-        return self.pipeline.run(self.start, values, self.stage_context, after_step)
+        return self.pipeline.run(self.start, values, replace(self.stage_context, watch=watch), after_step)
 
     def _judge(self, judging: Judging, evaluators: Sequence[Evaluator], key: str | None = None) -> None:
         """Runs evaluators; what follows from the structure, whose key is given, is found once for all files of it."""

@@ -45,28 +45,34 @@ class Pipeline:
     ) -> dict[str, dict[str, StageValue]]:
         """Returns each stage's full values, equal for candidates that are known to come to the same file.
 
-        Only the first stage's input is known before anything is built, so that only its values are made canonical.
-
         Raises:
             StageError: The candidate cannot be built.
         """
         found = {s.name: {**s.defaults(), **space.stage_values(candidate, s.name)} for s in self.stages}
-        if self.stages:
-            first = self.stages[0]
-            found[first.name] = first.canonical(start, found[first.name], context)
+        for stage in self.foreseen(start):
+            found[stage.name] = stage.canonical(start, found[stage.name], context)
         return found
+
+    def foreseen(self, start: Artifact) -> tuple[Stage, ...]:
+        """Returns the stages whose input is known well enough, before anything is built, to judge their values.
+
+        That is the first; and of a torch network all that take it as torch, since what they get has the start's modules.
+        """
+        if start.kind == "onnx":
+            return self.stages[:1]
+        kinds = ("torch", *(stage.produces for stage in self.stages))
+        return tuple(s for s, kind in zip(self.stages, kinds, strict=False) if kind == "torch")
 
     def structure(
         self, start: Artifact, values: Mapping[str, Mapping[str, StageValue]], context: StageContext
     ) -> dict[str, Mapping[str, StageValue]]:
         """Returns the part of canonical values that decides the file's structure; equal ones differ in numbers only.
 
-        Only the first stage's input is known before anything is built, so that the later ones' values count whole.
+        The values of stages whose input is not known before anything is built count whole.
         """
         found: dict[str, Mapping[str, StageValue]] = {s.name: values[s.name] for s in self.stages}
-        if self.stages:
-            first = self.stages[0]
-            found[first.name] = first.structure(start, values[first.name], context)
+        for stage in self.foreseen(start):
+            found[stage.name] = stage.structure(start, values[stage.name], context)
         return found
 
     def run(
@@ -77,7 +83,7 @@ class Pipeline:
         after_step: Callable[[str, float], None] | None = None,
         cache_last: bool = True,
     ) -> Artifact:
-        """Applies the stages; the ONNX files that they yield are cached.
+        """Applies the stages; what they yield is cached.
 
         Args:
             start: What the first stage gets.
@@ -93,7 +99,8 @@ class Pipeline:
         for stage in self.stages:
             began = time.perf_counter()
             cached = cache_last or stage is not self.stages[-1]
-            artifact = _apply(stage, artifact, values.get(stage.name, stage.defaults()), context, cached)
+            made = _apply(stage, artifact, values.get(stage.name, stage.defaults()), context, cached)
+            artifact = replace(made, notes={**artifact.notes, **made.notes})
             if after_step is not None:
                 after_step(stage.name, time.perf_counter() - began)
         return artifact
@@ -111,20 +118,64 @@ def _apply(
         raise ConfigError(
             f"stage {stage.name!r} takes {' or '.join(stage.consumes)}, but got a {artifact.kind} model"
         )
-    if stage.produces != "onnx" or not cached:
+    if not cached:
         return stage.apply(artifact, values, context)
-    calibration = context.calibration.digest if context.calibration is not None else None
-    key = digest_of(
-        artifact.digest, stage.name, stage.config(), canonical_key({stage.name: values}), calibration
-    )
+    stored = _StoredOnnx(artifact) if stage.produces == "onnx" else _StoredTorch(artifact)
     built: list[Artifact] = []
 
     def build() -> bytes:
         built.append(stage.apply(artifact, values, context))
-        return built[0].onnx_bytes
+        return stored.packed(built[0])
 
-    data = context.cache.blob(f"{stage.name}-{key}-{context.seed}.onnx", build)
+    key = f"{stage.name}-{stage_key(stage, artifact, values, context)}-{context.seed}.{stage.produces}"
+    data = context.cache.blob(key, build)
     if built:
         return built[0]
+    if not data:  # it could not be stored
+        return stage.apply(artifact, values, context)
     step = Step(stage.name, tuple(sorted(values.items(), key=lambda item: item[0])))
-    return replace(Artifact.onnx(data, artifact.input), provenance=(*artifact.provenance, step))
+    return replace(stored.unpacked(data), provenance=(*artifact.provenance, step))
+
+
+def stage_key(
+    stage: Stage, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+) -> str:
+    """Returns the digest of all that decides what the stage yields, but for the seed."""
+    parts: list[object] = [artifact.digest, stage.name, stage.config(), canonical_key({stage.name: values})]
+    parts.append(context.calibration.digest if context.calibration is not None else None)
+    if stage.produces == "torch":  # it may learn
+        parts.append(context.train.digest if context.train is not None else None)
+        parts.append(context.teacher.digest if context.teacher is not None else None)
+        parts.append(context.latency_ms.digest if context.latency_ms is not None else None)
+        parts.append(context.accelerator)
+    return digest_of(*parts)
+
+
+class _StoredOnnx:
+    """How an ONNX artifact is stored: as the file."""
+
+    def __init__(self, template: Artifact) -> None:
+        self._template = template
+
+    def packed(self, artifact: Artifact) -> bytes:
+        return artifact.onnx_bytes
+
+    def unpacked(self, data: bytes) -> Artifact:
+        return Artifact.onnx(data, self._template.input)
+
+
+class _StoredTorch:
+    """How a torch artifact is stored: as what makes it out of the stage's input; empty if that cannot be told."""
+
+    def __init__(self, template: Artifact) -> None:
+        self._template = template
+
+    def packed(self, artifact: Artifact) -> bytes:
+        from spaces.models.torch_file import packed
+
+        return packed(artifact, self._template) or b""
+
+    def unpacked(self, data: bytes) -> Artifact:
+        from spaces.models.torch_file import unpacked
+
+        return unpacked(data, self._template)

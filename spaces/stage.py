@@ -1,7 +1,7 @@
 """What a stage is: one step that applies knobs to an artifact."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -77,6 +77,19 @@ class Watch(Protocol):
         """
 
 
+class LatencyModel(Protocol):
+    """Returns the modelled latency, in milliseconds, of an ONNX artifact on one of the study's devices.
+
+    Attributes:
+        digest: Of what decides the latencies: the devices' profiles.
+    """
+
+    digest: str
+
+    def __call__(self, artifact: Artifact, device: str) -> float:
+        """Raises StageError if there is no such device in the study, or its profile lacks what the artifact needs."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a stage may use besides the artifact and its values.
@@ -90,8 +103,7 @@ class StageContext:
         train: The split to learn from; None for a stage that is run without. Labels below 0 say that there are none.
         teacher: The uncompressed network, to distil from; None if there is none in torch.
         accelerator: What torch computes on in stages that train: `auto`, `cpu` or `cuda`.
-        latency_ms: Returns the modelled latency of an ONNX artifact on a device, given its name; raises StageError for
-            a device that is not the study's. None where nothing is modelled.
+        latency_ms: What an ONNX artifact takes on a device, by its name; None where nothing is modelled.
         watch: Is told of every epoch; None where nobody listens.
     """
 
@@ -102,7 +114,7 @@ class StageContext:
     train: Split | None = None
     teacher: Artifact | None = None
     accelerator: str = "auto"
-    latency_ms: Callable[[Artifact, str], float] | None = None
+    latency_ms: LatencyModel | None = None
     watch: Watch | None = None
 
 

@@ -20,7 +20,7 @@ from spaces.errors import ConfigError
 from spaces.space import Space
 
 if TYPE_CHECKING:
-    from search.plan_compression import Loaded
+    from search.loading import Loaded
 
 
 @dataclass(frozen=True)

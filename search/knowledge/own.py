@@ -13,7 +13,7 @@ from spaces.cache import digest_of
 from spaces.stage import Stage
 
 if TYPE_CHECKING:
-    from search.plan_compression import Loaded
+    from search.loading import Loaded
 
 
 def facts_of(
@@ -29,7 +29,7 @@ def facts_of(
         **baseline_facts(baseline),
         directions={o.column: o.direction for o in objectives},
         defaults=stage_defaults(loaded.pipeline.stages),
-        descriptors=descriptors_of(loaded.start, loaded.task, splits),
+        descriptors=descriptors_of(loaded.dense, loaded.task, splits),
         machine=environment().get("cpu", ""),
     )
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from search.curves import curve_of
 from search.knowledge.facts import facts_in
 from search.report.figures import columns
 from search.results import Results, TrialRecord
@@ -128,13 +129,20 @@ class StudyRecord:
         tags |= {"artifact_digest": record.artifact_digest or ""}
         tags |= {f"source.{m.column}": m.source for m in record.measurements}
         self._log(run_id, values, params, tags)
+        self._log_curve(run_id, record)
         self._client.log_dict(run_id, _whole(record), "candidate.json")
         end_run(self._client, run_id, "FAILED" if record.state == "failed" else "FINISHED")
         self._parent.on_front[record.number] = on_front
 
+    def _log_curve(self, run_id: str, record: TrialRecord) -> None:
+        """Logs the metric after every epoch of the trial's trainings."""
+        curve = curve_of(record.details)
+        if curve is not None:
+            self._log_steps(run_id, f"curve.{curve.metric}", dict(enumerate(curve.values, 1)))
+
     def _write_progress(self, results: Results) -> None:
         steps = {i: v for i, v in enumerate(results.hypervolumes) if i > self._parent.last_step}
-        self._log_steps("hypervolume", steps)
+        self._log_steps(self._parent.run_id, "hypervolume", steps)
         self._parent.last_step = max([self._parent.last_step, *steps])
         if results.best is not None:
             shown = set(columns(results))
@@ -181,12 +189,12 @@ class StudyRecord:
             [RunTag(tag_names[k], clip(v, MOST_TAG_CHARS, "cut")) for k, v in {**tags, **odd}.items()],
         )
 
-    def _log_steps(self, name: str, steps: dict[int, float]) -> None:
+    def _log_steps(self, run_id: str, name: str, steps: dict[int, float]) -> None:
         from mlflow.entities import Metric
 
         now_ms = round(time.time() * 1000)
         metrics = [Metric(name, v, now_ms, i) for i, v in steps.items() if math.isfinite(v)]
-        self._client.log_batch(self._parent.run_id, metrics)
+        self._client.log_batch(run_id, metrics)
 
 
 def _whole(record: TrialRecord) -> dict[str, Any]:

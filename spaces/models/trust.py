@@ -6,7 +6,7 @@ from typing import Any
 
 from spaces.errors import InputError, UntrustedTargetError
 
-TRUSTED = ("spaces.", "evaluators.", "search.", "optuna.samplers.", "torch.nn.")
+TRUSTED = ("spaces.", "evaluators.", "search.", "optuna.samplers.", "optuna.pruners.", "torch.nn.")
 
 
 def check_trusted(name: str, trusted: Sequence[str], where: str) -> None:

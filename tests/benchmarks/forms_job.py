@@ -41,7 +41,7 @@ from optuna.storages.journal import JournalFileBackend
 from evaluators.cost.latency import pinned, runner, take_turns
 from evaluators.runtime import run_split
 from search.api import compose
-from search.plan_compression import Loaded, load
+from search.loading import Loaded, load
 from search.records import record_from_json
 from search.results import TrialRecord
 from spaces.artifact import Artifact, Split

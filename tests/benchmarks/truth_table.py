@@ -78,7 +78,7 @@ def prepare(data: Path, folder: Path, networks: Sequence[str]) -> None:
 
 def _prepare(network: str, task: str, data: Path, checkpoint: Path, folder: Path) -> int:
     from search.api import compose
-    from search.plan_compression import load
+    from search.loading import load
 
     config = compose(
         [

@@ -84,6 +84,10 @@ class OptionA(nn.Module):
         super().__init__()
         self.stride, self.before, self.after = stride, n_extra // 2, n_extra - n_extra // 2
 
+    def extra_repr(self) -> str:
+        """Returns what decides the shapes; it is part of a network's digest."""
+        return f"stride={self.stride}, before={self.before}, after={self.after}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns `(n, c + n_extra, h / stride, w / stride)`."""
         x = x[:, :, :: self.stride, :: self.stride]
