@@ -75,39 +75,53 @@ class Pruning:
     rivals: tuple[Rival, ...]
     like_with_like: bool
 
-    def stops(self, curve: Curve) -> bool:
-        """Whether the pruner would end a trial whose curve is so far `curve`."""
+    def race(self, macs: int) -> "Race":
+        """Returns the race of a network of so many multiply-accumulates against the earlier trials."""
+        return Race(self, macs)
+
+
+class Race:
+    """One training against the earlier ones, in an Optuna study of its own, which knows one objective only.
+
+    The earlier trials run once more, epoch by epoch, since a pruner may note things on trials as they go.
+
+    Args:
+        pruning: The pruner and the earlier trials.
+        macs: Multiply-accumulates of the network that trains.
+    """
+
+    def __init__(self, pruning: Pruning, macs: int) -> None:
+        self._most_macs = macs if pruning.like_with_like else None
         with quiet():
-            study = optuna.create_study(study_name=self.name, direction="maximize", pruner=self.pruner)
-        for rival in self.rivals:
-            study.add_trial(self._replayed(rival, curve))
-        trial = study.ask()
-        for epoch, value in enumerate(curve.values, 1):
-            trial.report(value, epoch)
-        return trial.should_prune()
+            self._study = optuna.create_study(
+                study_name=pruning.name, direction="maximize", pruner=pruning.pruner
+            )
+        self.n_rivals = sum(self._replayed(rival) for rival in pruning.rivals)
+        self._trial = self._study.ask()
+        self._n_epochs = 0
 
-    def n_rivals(self, curve: Curve) -> int:
-        """Returns how many trials it compares with."""
-        return sum(self._counts(rival, curve) for rival in self.rivals)
+    def stops(self, value: float) -> bool:
+        """Whether the pruner ends the training, given the metric after one more epoch."""
+        self._n_epochs += 1
+        self._trial.report(value, self._n_epochs)
+        return self._trial.should_prune()
 
-    def _counts(self, rival: Rival, curve: Curve) -> bool:
-        if rival.curve is None or not rival.curve.values or rival.state not in _STATES:
+    def _replayed(self, rival: Rival) -> bool:
+        """Runs an earlier trial once more; whether it counts. One that does not keeps its number, and says nothing."""
+        trial = self._study.ask()
+        values = rival.curve.values if rival.curve is not None and self._counts(rival.curve) else ()
+        if not values or rival.state not in _STATES:
+            self._study.tell(trial, state=TrialState.FAIL)
             return False
-        return not self.like_with_like or rival.curve.macs <= curve.macs
-
-    def _replayed(self, rival: Rival, curve: Curve) -> optuna.trial.FrozenTrial:
-        """Returns the rival as Optuna's trial; one that does not count keeps its number, and says nothing."""
-        if rival.curve is None or not self._counts(rival, curve):
-            return optuna.trial.create_trial(state=TrialState.FAIL)
+        for epoch, value in enumerate(values, 1):
+            trial.report(value, epoch)
+            trial.should_prune()
         state = _STATES[rival.state]
-        values = rival.curve.values
-        return optuna.trial.create_trial(
-            state=state,
-            value=values[-1],
-            intermediate_values=dict(enumerate(values, 1)),
-            params={},
-            distributions={},
-        )
+        self._study.tell(trial, values[-1] if state == TrialState.COMPLETE else None, state)
+        return True
+
+    def _counts(self, curve: Curve) -> bool:
+        return self._most_macs is None or curve.macs <= self._most_macs
 
 
 class CurveWatch:
@@ -128,6 +142,7 @@ class CurveWatch:
         self._context, self._pruning, self._check = context, pruning, check
         self._values: list[float] = []
         self._macs = 0
+        self._race: Race | None = None
         self._scores: list[float] = []  # of the last epoch's examples
 
     @property
@@ -146,19 +161,21 @@ class CurveWatch:
         """
         self._check(f"after epoch {epoch} of {n_epochs} of {stage}")
         if not self._values:
-            from spaces.pruning.counts import count
+            from spaces.pruning.counts import layer_counts, total
 
-            self._macs = count(module, self._context.reference.artifact.input.shape).macs
+            self._macs = total(
+                layer_counts(module, self._context.reference.artifact.input.shape).values()
+            ).macs
+            self._race = self._pruning.race(self._macs) if self._pruning is not None else None
         metric = self._context.metric
         self._scores = self._judged(module)
         self._values.append(metric.scale * float(np.mean(self._scores)))
-        curve = self.curve
-        assert curve is not None  # it has a value now
-        if epoch == n_epochs or self._pruning is None or not self._pruning.stops(curve):
+        stops = self._race is not None and self._race.stops(self._values[-1])
+        if not stops or epoch == n_epochs or self._pruning is None or self._race is None:
             return
         raise StopTrialError(
             f"{metric.name} is {self._values[-1]:.4g} {metric.unit} after epoch {epoch} of {n_epochs} of {stage}: "
-            f"{type(self._pruning.pruner).__name__} stops it in view of {self._pruning.n_rivals(curve)} earlier trials"
+            f"{type(self._pruning.pruner).__name__} stops it in view of {self._race.n_rivals} earlier trials"
             + (" with networks as small" if self._pruning.like_with_like else "")
         )
 

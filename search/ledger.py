@@ -137,8 +137,10 @@ class Ledger:
     def _report_curve(self, trial: Trial, record: TrialRecord) -> None:
         """Reports how the training went as Optuna's intermediate values, which it knows with one objective only."""
         curve = curve_of(record.details)
+        reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for epoch, value in enumerate(curve.values if curve else (), 1):
-            trial.report(value, epoch)
+            if epoch not in reported:  # a killed process may have come that far
+                trial.report(value, epoch)
 
     def _tell_pruned(self, trial: Trial, record: TrialRecord) -> None:
         """Tells what was estimated, as the attribute `partial`, and as Optuna's own intermediate value where it allows one.

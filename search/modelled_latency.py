@@ -39,6 +39,6 @@ class ModelledLatency:
             )
         costs = DeviceCosts(Graphs(artifact).on(profile), profile)
         if costs.latency_ms is None:
-            why = next(iter(costs.because().values()), "its profile lacks a figure")
+            why = costs.because()[f"cost.{device}.latency_ms"]
             raise StageError(f"the latency of the float network on {device} cannot be modelled: {why}")
         return costs.latency_ms

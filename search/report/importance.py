@@ -1,5 +1,6 @@
 """The section on what mattered: which knobs decide each objective."""
 
+from search.report import degraded
 from search.report.figures import label
 from search.report.forest import LEAST_TRIALS, TREES, Importance, importance
 from search.report.markup import Charts, Section, esc
@@ -36,7 +37,9 @@ def section(results: Results, charts: Charts) -> Section | None:
         if drawn
         else f"No ranking can be trusted here; one needs at least {LEAST_TRIALS} trials that it can predict."
     )
-    return Section("mattered", "What mattered", lead, charts_html + none + settings_html(results))
+    told = degraded.verdict(results)
+    finding = f'<p class="finding">{esc(told)}</p>' if told else ""
+    return Section("mattered", "What mattered", lead, finding + charts_html + none + settings_html(results))
 
 
 def _chart(charts: Charts, name: str, found: Importance) -> str:

@@ -62,12 +62,10 @@ def comparisons(results: Results) -> list[Comparison]:
         groups = _groups(results, seen, knob)
         reference = _reference(results, groups, knob)
         for value in sorted(groups.keys() - {reference}):
-            paired = _paired(groups[value], groups[reference], knob, columns)
+            is_paired, (counts, differences) = compare(groups[value], groups[reference], knob, columns)
             per_layer = "[" in knob  # one layer among many: only pairs say something about it
-            if paired is None and per_layer:
-                continue
-            counts, differences = paired or _unpaired(groups[value], groups[reference], columns)
-            found.append(Comparison(knob, value, reference, paired is not None, counts, differences))
+            if is_paired or not per_layer:
+                found.append(Comparison(knob, value, reference, is_paired, counts, differences))
     return sorted(found, key=lambda c: not c.is_paired)
 
 
@@ -105,6 +103,24 @@ def _reference(results: Results, groups: dict[str, list[TrialRecord]], knob: str
 
 
 Compared = tuple[tuple[int, ...], dict[str, Difference]]
+
+
+def compare(
+    ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord], knob: str, columns: Sequence[str]
+) -> tuple[bool, Compared]:
+    """Compares trials of two groups that differ in a knob: in pairs, or by group means where there are no pairs.
+
+    Args:
+        ours: Trials of the one group, at least one.
+        theirs: Trials of the other, at least one.
+        knob: The knob's path.
+        columns: Columns that all of them have.
+
+    Returns:
+        Whether pairs were compared; the number of pairs, or of trials in either group; the mean of ours minus theirs by column.
+    """
+    paired = _paired(ours, theirs, knob, columns)
+    return (True, paired) if paired is not None else (False, _unpaired(ours, theirs, columns))
 
 
 def _paired(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from search.report import degraded
 from search.report.figures import Figure, change, device_of, figure, headline_metric, label, sources_of
 from search.report.redact import redact_text
 from search.report.summary import MANY_DEVICES, answers, knob_texts, split_knobs, states_text
@@ -37,6 +38,8 @@ def closing_table(results: Results, width: int = 140) -> "Group":
         parts.append(_devices(results))
     style = "bold green" if results.best is not None else "bold red"
     parts += [Text(sentence, style=style) for sentence in answers(results)]
+    if told := degraded.verdict(results):
+        parts.append(Text(told))
     parts += [Text(line, style="dim") for line in _files(results)]
     return Group(*parts)
 

@@ -1,0 +1,89 @@
+"""The arms of the bandit: boxes of the unit cube, finer where there were more pulls."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """One arm.
+
+    Attributes:
+        low: `(d,)`, inclusive.
+        high: `(d,)`, exclusive.
+    """
+
+    low: Array
+    high: Array
+
+    def holds(self, points: Array) -> Array:
+        """Returns how much of each point lies in the box, `(n,)`.
+
+        That is 0 or 1. A point that is NaN along an axis could be anywhere there: the box holds the share of it that it has
+        of the axis.
+
+        Args:
+            points: `(n, d)`.
+        """
+        inside = (self.low <= points) & (points < self.high)
+        return np.where(np.isnan(points), self.high - self.low, inside).prod(axis=1)
+
+    def draw(self, rng: np.random.Generator) -> Array:
+        """Returns a point `(d,)`, uniform in the box."""
+        return rng.uniform(self.low, self.high)
+
+    def halves(self, n_cells: Sequence[int | None], tolerance: float) -> "tuple[Box, Box] | None":
+        """Cuts the box across its longest side that can be cut, between cells where there are cells.
+
+        Args:
+            n_cells: Per axis, how many cells [0, 1] has; None if it has none.
+            tolerance: A side that is no longer is left whole.
+
+        Returns:
+            Both halves, or None if every side is too short.
+        """
+        sides = self.high - self.low
+        for axis in np.argsort(-sides, kind="stable"):
+            middle = _middle(float(self.low[axis]), float(self.high[axis]), n_cells[axis])
+            if middle is not None and sides[axis] > tolerance:
+                below, above = self.high.copy(), self.low.copy()
+                below[axis] = above[axis] = middle
+                return Box(self.low, below), Box(above, self.high)
+        return None
+
+
+def _middle(low: float, high: float, n_cells: int | None) -> float | None:
+    """Returns where to cut a side; None if it is a single cell."""
+    if n_cells is None:
+        return (low + high) / 2
+    first, last = round(low * n_cells), round(high * n_cells)
+    return (first + last) // 2 / n_cells if last - first > 1 else None
+
+
+def partition(points: Array, n_cells: Sequence[int | None], min_pulls: int, tolerance: float) -> list[Box]:
+    """Returns the arms: the cube, cut in halves wherever a box holds enough points.
+
+    It follows from the points alone, in whatever order they came.
+
+    Args:
+        points: Earlier pulls, `(n, d)` in [0, 1), NaN along an axis that a pull has no value for.
+        n_cells: Per axis, how many cells it has; None if it is continuous.
+        min_pulls: A box with as many pulls is cut.
+        tolerance: Unless its sides are no longer than this.
+    """
+
+    def leaves(box: Box) -> Iterator[Box]:
+        halves = box.halves(n_cells, tolerance) if box.holds(points).sum() >= min_pulls else None
+        if halves is None:
+            yield box
+            return
+        for half in halves:
+            yield from leaves(half)
+
+    d = len(n_cells)
+    return list(leaves(Box(np.zeros(d), np.ones(d))))
