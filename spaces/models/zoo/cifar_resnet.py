@@ -93,6 +93,15 @@ class OptionA(nn.Module):
         x = x[:, :, :: self.stride, :: self.stride]
         return functional.pad(x, (0, 0, 0, 0, self.before, self.after))
 
+    def channel_map(self, n_inputs: int) -> range:
+        """Returns, for each input channel, the number of the output channel that it becomes."""
+        return range(self.before, self.before + n_inputs)
+
+    def keep_channels(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+        """Leaves out the zeros before and after that are not among the `outputs` (old numbers) that are kept."""
+        before = sum(channel < self.before for channel in outputs)
+        self.before, self.after = before, len(outputs) - before - len(inputs)
+
 
 def _group(n_in: int, n_out: int, stride: int, blocks: int) -> nn.Sequential:
     first = BasicBlock(n_in, n_out, stride)

@@ -1,0 +1,177 @@
+"""The iterative loop: cut a little, recover, and cut again, so that each cut goes by a network that works."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from spaces.artifact import Artifact, Step
+from spaces.cache import digest_of
+from spaces.candidate import Value
+from spaces.errors import StageError
+from spaces.pruning.prune import PruneStage
+from spaces.pruning.prune_knobs import DEFAULTS
+from spaces.recovery.recover import RecoverStage
+from spaces.stage import KnobSpec, Stage, StageContext, StageValue, Watch
+
+if TYPE_CHECKING:
+    import torch
+
+ROUNDS = KnobSpec("rounds", 1, "how often the network is cut and recovered", low=1, high=100)
+
+
+class IterativePruneStage(Stage):
+    """Rounds of pruning and recovery; what is left shrinks by the same factor in each, and the last one meets the budget.
+
+    After round r of R, `keep ** (r / R)` is left of the dense network's cost, or `(1 - ratio) ** (r / R)` of a layer's channels, as near as
+    rounding allows; of `drop_blocks`, as many have gone. `epochs` are those of each round. With one round it is `prune` and then
+    `recover`.
+
+    Args:
+        device: As `PruneStage` has it.
+        min_channels: As `PruneStage` has it.
+        n_examples: As `PruneStage` has it.
+        block_measure: As `PruneStage` has it.
+        threads: Threads that torch computes with, in both.
+
+    Raises:
+        ConfigError: A value makes no sense.
+    """
+
+    name = "prune_recover"
+    consumes = ("torch",)
+    produces = "torch"
+    knobs: ClassVar[tuple[KnobSpec, ...]] = (*PruneStage.knobs, *RecoverStage.knobs, ROUNDS)
+
+    def __init__(
+        self,
+        device: str | None = None,
+        min_channels: int = 4,
+        n_examples: int = 256,
+        block_measure: str = "output_change",
+        threads: int = 2,
+    ) -> None:
+        self._prune = PruneStage(device, min_channels, n_examples, block_measure, threads)
+        self._recover = RecoverStage(threads)
+
+    def __reduce__(self) -> tuple[type["IterativePruneStage"], tuple[Any, ...]]:
+        return type(self), tuple(self._prune.config().values())
+
+    def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
+        """Returns the smaller, trained network; the network as it is if nothing is cut and nothing trained.
+
+        Raises:
+            StageError: The values cannot be applied to the network, or a training diverges.
+            StopTrialError: The watch ends the trial.
+        """
+        from spaces.models.torch_artifact import torch_artifact
+        from spaces.pruning.selection import Aim
+
+        chosen = self.canonical(artifact, values, context)
+        prune, recover = self._split(chosen)
+        n_rounds, n_blocks = cast(int, chosen["rounds"]), cast(int, chosen["drop_blocks"])
+        made, rounds = replace(artifact, notes={}), list[dict[str, Any]]()
+        for at in range(1, n_rounds + 1):
+            inner, told = _context_of(context, self.name, at, n_rounds), dict[str, Any]()
+            if prune != DEFAULTS:
+                now = round(n_blocks * at / n_rounds) - sum(len(r["blocks"]) for r in rounds)
+                aim = Aim(prune, artifact, at / n_rounds)
+                module, told = self._prune.pruning(made, aim, inner, now)
+                made = torch_artifact(module, artifact.input)
+            made = self._recover.apply(made, recover, inner)
+            rounds.append({**told, **made.notes.get(RecoverStage.name, {})})
+        step = Step(self.name, tuple((name, _plain(value)) for name, value in sorted(chosen.items())))
+        own = {self.name: _summary(rounds)} if any(rounds) else {}
+        return replace(made, provenance=(*artifact.provenance, step), notes={**artifact.notes, **own})
+
+    def canonical(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> dict[str, StageValue]:
+        """Maps knobs that have no effect beside the others to their defaults; one round is enough if nothing is cut.
+
+        Raises:
+            StageError: A value is wrong, or the combination cannot be built.
+        """
+        rounds = values.get("rounds", ROUNDS.default)
+        if problem := ROUNDS.problem(cast(Value, rounds)):
+            raise StageError(f"{self.name}.rounds {problem}")
+        prune, recover = self._split(self.defaults() | dict(values))
+        prune = self._prune.canonical(artifact, prune, context)
+        recover = self._recover.canonical(artifact, recover, context)
+        return {**prune, **recover, "rounds": ROUNDS.default if prune == DEFAULTS else rounds}
+
+    def structure(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> Mapping[str, StageValue]:
+        """Returns how many channels each group keeps where ratios say so; otherwise training has a say in all of it."""
+        prune, _ = self._split(values)
+        found = self._prune.structure(artifact, prune, context)
+        return found if "n_kept" in found or values["rounds"] == 1 else dict(values)
+
+    def empty_knobs(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, str]:
+        """Returns the knobs that cannot change the network, each with the reason."""
+        prune, recover = self._split(domains)
+        found = self._prune.empty_knobs(artifact, prune, context)
+        found |= self._recover.empty_knobs(artifact, recover, context)
+        if "criterion" in found and "protect" in found and len(domains.get("rounds", ("",))) != 1:
+            found["rounds"] = "nothing is cut"
+        return found
+
+    def check(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> None:
+        """Checks what `prune` and `recover` check.
+
+        Raises:
+            StageError: A value cannot work; the message names the knob or the layer.
+        """
+        prune, recover = self._split(domains)
+        self._prune.check(artifact, prune, context)
+        self._recover.check(artifact, recover, context)
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return self._prune.config()
+
+    def _split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns what of the values is for `prune`, and what for `recover`."""
+        own = {knob.name for knob in self._recover.knobs}
+        prune = {k: v for k, v in values.items() if k not in own and k != ROUNDS.name}
+        return prune, {k: v for k, v in values.items() if k in own}
+
+
+@dataclass(frozen=True)
+class _RoundWatch:
+    """Counts the epochs of all rounds as one training."""
+
+    watch: Watch
+    stage: str
+    at: int
+    n_rounds: int
+
+    def epoch(self, stage: str, epoch: int, n_epochs: int, module: "torch.nn.Module") -> None:
+        del stage
+        done = (self.at - 1) * n_epochs + epoch
+        self.watch.epoch(self.stage, done, self.n_rounds * n_epochs, module)
+
+
+def _context_of(context: StageContext, stage: str, at: int, n_rounds: int) -> StageContext:
+    """Returns what a round may use; rounds after the first have seeds of their own."""
+    seed = context.seed if at == 1 else int(digest_of(context.seed, at), 16) >> 1
+    watch = None if context.watch is None else _RoundWatch(context.watch, stage, at, n_rounds)
+    return replace(context, seed=seed, watch=watch)
+
+
+def _summary(notes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the last round's notes, and those of all rounds in short."""
+    short = ("macs_after", "parameters_after", "weight_bytes_after", "blocks", "curve")
+    blocks = [block for told in notes for block in told.get("blocks", ())]
+    rounds = [{key: told[key] for key in short if key in told} for told in notes]
+    found = {key: value for key, value in notes[-1].items() if key not in ("curve", "epochs")}
+    epochs = sum(told.get("epochs", 0) for told in notes)
+    return {**found, "blocks": blocks, "epochs": epochs, "rounds": rounds}
+
+
+def _plain(value: StageValue) -> Value:
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value

@@ -1,0 +1,92 @@
+"""Mends torch-pruning's graph where it counts channels wrongly: at a flatten, and at a concatenation before one."""
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from math import prod
+from typing import Any, TypeAlias
+
+from torch import nn
+from torch_pruning.ops import OPTYPE
+
+Node: TypeAlias = Any  # torch-pruning is untyped
+
+
+def mend(nodes: Iterable[Node]) -> None:
+    """Sets the index mappings of flattens whose sizes are known, and of concatenations that have none.
+
+    Args:
+        nodes: All nodes of a dependency graph.
+    """
+    for node in nodes:
+        if node.type == OPTYPE.RESHAPE:
+            _mend_flatten(node)
+        elif node.type == OPTYPE.CONCAT and node.module.offsets is None:
+            _mend_concatenation(node)
+
+
+class _Flattening:
+    """Each channel becomes `stride` features."""
+
+    def __init__(self, stride: int, reverse: bool) -> None:
+        self._stride, self._reverse = stride, reverse
+
+    def __call__(self, indices: Sequence[Any]) -> list[Any]:
+        if self._reverse:
+            return [i._replace(idx=i.idx // self._stride) for i in indices]
+        return [i._replace(idx=i.idx * self._stride + j) for i in indices for j in range(self._stride)]
+
+
+class _Placing:
+    """Channels of one input of a concatenation come after those of the inputs before it."""
+
+    def __init__(self, first: int, n: int, reverse: bool) -> None:
+        self._first, self._n, self._reverse = first, n, reverse
+
+    def __call__(self, indices: Sequence[Any]) -> list[Any]:
+        if self._reverse:
+            mine = (i for i in indices if self._first <= i.idx < self._first + self._n)
+            return [i._replace(idx=i.idx - self._first) for i in mine]
+        return [i._replace(idx=i.idx + self._first) for i in indices]
+
+
+def _mend_flatten(node: Node) -> None:
+    """torch-pruning does not do this with one or three axes, and goes by inferred sizes with two."""
+    sizes: tuple[int, ...] = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
+    if len(sizes) not in (3, 4, 5) or _features_behind(node) != prod(sizes[1:]):
+        return
+    stride = prod(sizes[2:])
+    for at, source in enumerate(node.inputs):
+        node.dependencies[at].index_mapping[0] = _Flattening(stride, True)
+        for edge in _edges(source, node):
+            edge.index_mapping[0] = _Flattening(stride, False)
+
+
+def _mend_concatenation(node: Node) -> None:
+    """torch-pruning compares its size with the number of features behind a flatten, and then gives up."""
+    widths = node.module.concat_sizes
+    if getattr(node.grad_fn, "_saved_dim", None) != 1 or not widths or None in widths:
+        return
+    starts = [0, *accumulate(widths)]
+    seen: dict[int, int] = {}
+    for at, source in enumerate(node.inputs):
+        node.dependencies[at].index_mapping[1] = _Placing(starts[at], widths[at], True)
+        turn = seen.setdefault(id(source), 0)  # the same input may be there twice
+        _edges(source, node)[turn].index_mapping[1] = _Placing(starts[at], widths[at], False)
+        seen[id(source)] += 1
+
+
+def _edges(source: Node, target: Node) -> list[Any]:
+    """Returns the edges from a node to one that takes its output."""
+    forward = source.dependencies[len(source.inputs) :]  # those to its inputs come first
+    return [edge for edge in forward if edge.target is target]
+
+
+def _features_behind(node: Node) -> int | None:
+    """Returns how many features the next linear layer takes, if only element-wise operations come before it."""
+    while len(node.outputs) == 1:
+        node = node.outputs[0]
+        if isinstance(node.module, nn.Linear):
+            return node.module.in_features
+        if node.type != OPTYPE.ELEMENTWISE:
+            return None
+    return None

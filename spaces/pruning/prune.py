@@ -1,0 +1,169 @@
+"""The prune stage: whole blocks and single channels go, and the network gets smaller for real."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from spaces.artifact import Artifact, Step
+from spaces.candidate import Value
+from spaces.errors import ConfigError, unknown_name
+from spaces.pruning.prune_knobs import DEFAULTS, KNOBS, cuts_channels
+from spaces.stage import KnobSpec, Stage, StageContext, StageValue
+
+if TYPE_CHECKING:
+    from spaces.pruning.facts import FactsOf
+    from spaces.pruning.latency import Latency
+    from spaces.pruning.pruning import Pruning
+
+BLOCK_MEASURES = ("output_change", "cosine")
+
+
+class PruneStage(Stage):
+    """Cuts channels by ratios of their own, or least important ones first until a budget is met.
+
+    Args:
+        device: The device whose modelled latency `budget_of=latency_ms` is about; one of the study's devices.
+        min_channels: A layer keeps at least so many output channels.
+        n_examples: How many examples criteria, blocks, mask tuning and BatchNorm are judged by.
+        block_measure: How much a block matters: `output_change`, or `cosine` of its input and output (one run for all).
+        threads: Threads that torch computes with. Part of what decides the result: another number adds up sums in
+            another order.
+
+    Raises:
+        ConfigError: A value makes no sense.
+    """
+
+    name = "prune"
+    consumes = ("torch",)
+    produces = "torch"
+    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+
+    def __init__(
+        self,
+        device: str | None = None,
+        min_channels: int = 4,
+        n_examples: int = 256,
+        block_measure: str = "output_change",
+        threads: int = 2,
+    ) -> None:
+        for name, value in {
+            "min_channels": min_channels,
+            "n_examples": n_examples,
+            "threads": threads,
+        }.items():
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"stage.prune.{name} must be a positive whole number, not {value!r}")
+        if block_measure not in BLOCK_MEASURES:
+            raise ConfigError(
+                unknown_name("measure", block_measure, BLOCK_MEASURES, "stage.prune.block_measure")
+            )
+        self.device, self.min_channels, self.n_examples = device, min_channels, n_examples
+        self.block_measure, self.threads = block_measure, threads
+
+    def __reduce__(self) -> tuple[type["PruneStage"], tuple[Any, ...]]:
+        return type(self), tuple(
+            self.config().values()
+        )  # what is known of networks is found again where it arrives
+
+    def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
+        """Returns the smaller network; the network as it is if nothing is cut.
+
+        Raises:
+            StageError: The values cannot be applied to the network.
+        """
+        from spaces.models.torch_artifact import torch_artifact
+        from spaces.pruning.selection import Aim
+
+        chosen = self.canonical(artifact, values, context)
+        step = Step(self.name, tuple((name, _plain(value)) for name, value in sorted(chosen.items())))
+        provenance = (*artifact.provenance, step)
+        if chosen == DEFAULTS:
+            return replace(artifact, provenance=provenance)
+        n_blocks = cast(int, chosen["drop_blocks"])
+        module, notes = self.pruning(artifact, Aim(chosen, artifact), context, n_blocks)
+        made = torch_artifact(module, artifact.input, provenance)
+        return replace(made, notes={**artifact.notes, self.name: notes})
+
+    def canonical(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> dict[str, StageValue]:
+        """Maps settings that come to the same network onto one of them, as far as no criterion has to be asked.
+
+        Raises:
+            StageError: A value is wrong, or the combination cannot be built.
+        """
+        from spaces.pruning.prune_canonical import canonical
+
+        return canonical(self.facts_of(artifact), self.defaults() | dict(values), context, self.min_channels)
+
+    def structure(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> Mapping[str, StageValue]:
+        """Returns how many channels each group keeps where ratios say so; all but what changes numbers only otherwise."""
+        from spaces.pruning.prune_canonical import n_kept_by_ratio
+
+        left = {k: v for k, v in values.items() if k not in ("mask_tuning", "reestimate_batch_norm")}
+        if values["drop_blocks"] or values["keep"] != 1.0 or not cuts_channels(values):
+            return left
+        facts = self.facts_of(artifact)
+        n_kept = n_kept_by_ratio(facts, values, self.min_channels).tolist()
+        return {"n_kept": {group.name: n for group, n in zip(facts.groups, n_kept, strict=True)}}
+
+    def empty_knobs(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, str]:
+        """Returns the knobs that cannot change the network beside any value of the others, each with the reason."""
+        from spaces.pruning.prune_canonical import empty_knobs
+
+        return empty_knobs(self.facts_of(artifact), domains)
+
+    def check(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> None:
+        """Checks that the network can be cut, and that every value of the space makes sense for it.
+
+        Raises:
+            StageError: A value empties a layer or cannot be met, a pattern matches no layer, data or a device is missing, or
+                torch-pruning cannot trace the network; the message names the knob or the layer.
+        """
+        from spaces.pruning.prune_check import check
+
+        check(self.facts_of(artifact), artifact, domains, context, self.min_channels, self.latency)
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "device": self.device,
+            "min_channels": self.min_channels,
+            "n_examples": self.n_examples,
+            "block_measure": self.block_measure,
+            "threads": self.threads,
+        }
+
+    @cached_property
+    def facts_of(self) -> "FactsOf":
+        """What is known of networks."""
+        from spaces.pruning.facts import FactsOf
+
+        return FactsOf()
+
+    @cached_property
+    def latency(self) -> "Latency":
+        """What is known of the device."""
+        from spaces.pruning.latency import Latency
+
+        return Latency(self.device)
+
+    @cached_property
+    def pruning(self) -> "Pruning":
+        """What cuts a network by canonical values."""
+        from spaces.pruning.pruning import Pruning
+        from spaces.pruning.selection import Settings
+
+        settings = Settings(self.min_channels, self.n_examples, self.block_measure, self.threads)
+        return Pruning(settings, self.facts_of, self.latency)
+
+
+def _plain(value: StageValue) -> Value:
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value

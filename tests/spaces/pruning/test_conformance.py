@@ -1,0 +1,87 @@
+"""Every criterion keeps to what a criterion has to keep to."""
+
+import sys
+
+import pytest
+
+from spaces.pruning.condition import Condition
+from spaces.pruning.criteria import CRITERIA
+from spaces.pruning.disturbed_taylor import DisturbedTaylor
+from spaces.pruning.testing import CriterionConformance, small_evidence
+
+
+class Registered(CriterionConformance):
+    """A criterion as the prune stage gets it."""
+
+    name = ""
+
+    @pytest.fixture
+    def criterion(self):
+        return CRITERIA[self.name].make()
+
+
+class TestMagnitudeL1(Registered):
+    name = "magnitude_l1"
+
+
+class TestMagnitudeL2(Registered):
+    name = "magnitude_l2"
+
+
+class TestBnGamma(Registered):
+    name = "bn_gamma"
+
+
+class TestFpgm(Registered):
+    name = "fpgm"
+    zero_is_lowest = False  # it may be far from all others
+
+
+class TestTaylor(Registered):
+    name = "taylor"
+
+
+class TestDisturbedTaylor(Registered):
+    name = "disturbed_taylor"
+
+
+class TestCondition(Registered):
+    name = "condition"
+
+
+class TestRandom(Registered):
+    name = "random"
+    is_random = True
+    zero_is_lowest = False
+
+
+class TestConfigured(CriterionConformance):
+    @pytest.fixture(params=[DisturbedTaylor(sigma=1.0, batch_size=7), Condition(batch_size=7)])
+    def criterion(self, request):
+        return request.param
+
+
+def test_every_registered_criterion_is_tested():
+    tests = vars(sys.modules[__name__]).values()
+    tested = {t.name for t in tests if isinstance(t, type) and issubclass(t, Registered)}
+    assert tested - {""} == set(CRITERIA)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_rows_say_what_their_criteria_say(name):
+    row, criterion = CRITERIA[name], CRITERIA[name].make()
+    assert (row.name, row.needs_inputs, row.needs_labels) == (
+        criterion.name,
+        criterion.needs_inputs,
+        criterion.needs_labels,
+    )
+    assert row.name == name
+    assert row.description
+
+
+def test_no_two_criteria_are_the_same():
+    found = {}
+    for name, row in CRITERIA.items():
+        scores = row.make().scores(small_evidence())
+        found[name] = tuple(scores["conv1.weight"].tolist())
+    assert len(set(found.values())) == len(CRITERIA)
