@@ -118,6 +118,22 @@ class Cache:
             self._memory.put(key, found, sum(a.nbytes for a in found.values()))
         return dict(found)
 
+    def find(self, key: str) -> bytes | None:
+        """Returns the bytes under `key`; None if they were never kept, or are gone."""
+        found = self._memory.get(key)
+        return found if isinstance(found, bytes) else self._read(key)
+
+    def keep(self, key: str, value: bytes) -> None:
+        """Keeps the bytes under `key`, in place of what was there: for a state that moves on, such as a checkpoint."""
+        self._write(key, value)
+        self._memory.put(key, value, len(value))
+
+    def drop(self, key: str) -> None:
+        """Forgets what is under `key`, if anything is."""
+        self._memory.drop(key)
+        if self._disk is not None:
+            self._disk.drop(self._prefix + key)
+
     def _read(self, key: str) -> bytes | None:
         return None if self._disk is None else self._disk.read(self._prefix + key)
 
@@ -148,6 +164,9 @@ class _Memory:
         self._values[key] = (value, n_bytes)
         while len(self._values) > 1 and self._bytes > self._most_bytes:
             self._bytes -= self._values.popitem(last=False)[1][1]
+
+    def drop(self, key: str) -> None:
+        self._bytes -= self._values.pop(key, (b"", 0))[1]
 
 
 class _Folder:
@@ -189,6 +208,9 @@ class _Folder:
         if self._since_scan is None or self._since_scan > _SCAN_SHARE * self._most_bytes:
             self._since_scan = 0
             self._evict(keep=key)
+
+    def drop(self, key: str) -> None:
+        _delete(self._folder / key)
 
     def _evict(self, keep: str) -> None:
         files = _files(self._folder)

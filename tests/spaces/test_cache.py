@@ -210,3 +210,35 @@ def test_several_processes_may_read_write_and_evict_at_once(tmp_path):
     assert [worker.returncode for worker in workers] == [0] * 3
     assert not [name for name in entries(tmp_path) if name.startswith(".")]
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 60_000
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_is_kept_is_found_replaced_and_dropped(tmp_path, on_disk):
+    cache = Cache(tmp_path if on_disk else None, prefix="v1-")
+    assert cache.find("key") is None
+    for value in (b"first", b"second"):
+        cache.keep("key", value)
+        assert cache.find("key") == value
+        assert Cache(tmp_path, prefix="v1-").find("key") == (value if on_disk else None)
+    assert cache.blob("key", no_build) == b"second"
+    cache.drop("key")
+    cache.drop("key")
+    assert cache.find("key") is None
+    assert entries(tmp_path) == set()
+
+
+def test_a_blob_is_found_but_arrays_are_not_bytes():
+    cache = Cache()
+    cache.blob("blob", lambda: b"value")
+    cache.arrays("arrays", lambda: {"x": np.ones(2)})
+    assert cache.find("blob") == b"value"
+    assert cache.find("arrays") is None
+
+
+def test_dropping_makes_room_in_memory():
+    cache = Cache(memory_bytes=10)
+    cache.keep("a", bytes(6))
+    cache.drop("a")
+    cache.keep("b", bytes(4))
+    cache.keep("c", bytes(6))
+    assert cache.find("b") == bytes(4)

@@ -1,0 +1,93 @@
+"""Learning rates by block: what matters most is changed least, after HierarchicalPrune.
+
+Its sensitivity-guided distillation scales each block's update by `1 / dP`, dP being the loss of quality without the block; its
+position-wise preservation leaves the blocks before the first one that was cut alone. How dP is measured here, without labels
+and without removing anything, and the bounds are our own choice.
+"""
+
+import copy
+from collections.abc import Callable
+from math import exp, log
+
+import torch
+from torch import Tensor, nn
+
+BOUND = 4.0  # factors lie in [1 / BOUND, BOUND]
+DISTURBANCE = 0.1  # of weights, in standard deviations of their tensor
+EXAMPLES = 128  # that sensitivity is measured on
+
+
+def blocks(module: nn.Module) -> dict[str, list[str]]:
+    """Returns the parameters of every block, in order.
+
+    A block is named by a parameter's name up to its first number (`layer1.0`, `features.3`, `encoder.layers.2`), else up to
+    its first dot (`conv1`, `linear`).
+    """
+    found: dict[str, list[str]] = {}
+    for name, _ in module.named_parameters():
+        parts = name.split(".")
+        end = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+        found.setdefault(".".join(parts[: end + 1]), []).append(name)
+    return found
+
+
+def sensitivities(module: nn.Module, inputs: Tensor, seed: int) -> dict[str, float]:
+    """Returns how much the outputs change, mean square, when a block's weights are disturbed.
+
+    Args:
+        module: The network, in eval mode; left as it is.
+        inputs: Examples `(n, *input.shape)`.
+        seed: Draws the disturbances.
+    """
+    changed = copy.deepcopy(module)
+    parameters = dict(changed.named_parameters())
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    with torch.no_grad():
+        wanted = module(inputs)
+        for block, names in blocks(module).items():
+            before = {name: parameters[name].clone() for name in names}
+            for name in names:
+                _disturb(parameters[name], generator)
+            found[block] = float((changed(inputs) - wanted).square().mean())
+            for name, value in before.items():
+                parameters[name].copy_(value)
+    return found
+
+
+def inverse_sensitivity(module: nn.Module, teacher: nn.Module, inputs: Tensor, seed: int) -> dict[str, float]:
+    """Returns `1 / dP` for every parameter's block: of geometric mean 1 over blocks, then bounded."""
+    del teacher
+    found = {block: max(value, 1e-12) for block, value in sensitivities(module, inputs, seed).items()}
+    mean = exp(sum(log(value) for value in found.values()) / len(found))
+    factors = {block: min(max(mean / value, 1 / BOUND), BOUND) for block, value in found.items()}
+    return {name: factors[block] for block, names in blocks(module).items() for name in names}
+
+
+def frozen_prefix(module: nn.Module, teacher: nn.Module, inputs: Tensor, seed: int) -> dict[str, float]:
+    """Returns 0 for parameters of the blocks before the first one that was cut, 1 for the others; 1 if nothing was cut."""
+    del inputs, seed
+    theirs, ours = _shapes(teacher), _shapes(module)
+    order = list(blocks(teacher))
+    cut = next((block for block in order if ours.get(block) != theirs[block]), order[0])
+    before = order[: order.index(cut)]
+    return {name: float(block not in before) for block, names in blocks(module).items() for name in names}
+
+
+# By the knob's value: factors on the learning rate by parameter, from the network, its teacher, examples and a seed.
+BLOCK_WEIGHTS: dict[str, Callable[[nn.Module, nn.Module, Tensor, int], dict[str, float]]] = {
+    "inverse_sensitivity": inverse_sensitivity,
+    "frozen_prefix": frozen_prefix,
+}
+
+
+def _shapes(module: nn.Module) -> dict[str, list[tuple[int, ...]]]:
+    parameters = dict(module.named_parameters())
+    return {
+        block: [tuple(parameters[name].shape) for name in names] for block, names in blocks(module).items()
+    }
+
+
+def _disturb(parameter: Tensor, generator: torch.Generator) -> None:
+    noise = torch.randn(parameter.shape, generator=generator)
+    parameter.add_(DISTURBANCE * parameter.std(correction=0) * noise)

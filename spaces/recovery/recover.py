@@ -1,0 +1,112 @@
+"""The recover stage: trains what a cut left, by labels, by the uncompressed network, or both."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from spaces.artifact import Artifact, Step
+from spaces.candidate import Value
+from spaces.errors import ConfigError
+from spaces.pipeline import stage_key
+from spaces.recovery.knobs import KNOBS, canonical, empty_knobs, possible
+from spaces.stage import KnobSpec, Stage, StageContext, StageValue
+
+
+class RecoverStage(Stage):
+    """Fine-tunes a torch network on the train split, with the uncompressed network as teacher.
+
+    Interrupted, it goes on at its last full epoch. On the CPU, results are the same to the bit; on an accelerator they are
+    not promised to be.
+
+    Args:
+        threads: Threads that torch trains with. Part of what decides the result: another number adds up sums in
+            another order.
+
+    Raises:
+        ConfigError: `threads` is no positive whole number.
+    """
+
+    name = "recover"
+    consumes = ("torch",)
+    produces = "torch"
+    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+
+    def __init__(self, threads: int = 2) -> None:
+        if type(threads) is not int or threads < 1:
+            raise ConfigError(f"stage.recover.threads must be a positive whole number, not {threads!r}")
+        self.threads = threads
+        self._has_features: dict[str, bool] = {}  # by digest of the artifact
+
+    def __reduce__(self) -> tuple[type["RecoverStage"], tuple[int]]:
+        return type(self), (self.threads,)  # what is known of networks is found again where it arrives
+
+    def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
+        """Returns the trained network, of the same structure; the network as it is if `epochs` is 0.
+
+        Raises:
+            StageError: Something that the values need is missing, or the training diverges.
+            StopTrialError: The watch ends the trial.
+        """
+        from spaces.models.torch_artifact import torch_artifact
+        from spaces.recovery.session import recover
+
+        chosen = self.canonical(artifact, values, context)
+        step = Step(self.name, tuple((name, _plain(value)) for name, value in sorted(chosen.items())))
+        provenance = (*artifact.provenance, step)
+        if chosen["epochs"] == 0:
+            return replace(artifact, provenance=provenance)
+        key = f"{self.name}-{stage_key(self, artifact, chosen, context)}-{context.seed}"
+        module, curve = recover(artifact, chosen, context, self.threads, key)
+        trained = torch_artifact(module, artifact.input, provenance)
+        notes = {"epochs": chosen["epochs"], "curve": curve.as_json()}
+        return replace(trained, notes={**artifact.notes, self.name: notes})
+
+    def canonical(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> dict[str, StageValue]:
+        """Maps knobs that have no effect beside the others to their defaults."""
+        whole = self.defaults() | dict(values)
+        return canonical(whole, whole["epochs"] == 0 or self._features(artifact))
+
+    def structure(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> dict[str, StageValue]:
+        """Returns nothing: training changes numbers only."""
+        return {}
+
+    def empty_knobs(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, str]:
+        """Returns the knobs that have no effect beside any value of the others, each with the reason."""
+        return empty_knobs(domains, self._features(artifact))
+
+    def check(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> None:
+        """Checks that all is there that any value of the space needs.
+
+        Raises:
+            StageError: Something is missing: examples, labels, a teacher, a layer that fits; the message names the knob.
+            ConfigError: The accelerator is not there.
+        """
+        from spaces.recovery.needs import check_needs
+
+        values = {knob.name: possible(domains, knob.name) for knob in KNOBS}
+        if values["epochs"] != (0,):
+            check_needs(artifact, values, context)
+
+    def config(self) -> dict[str, Any]:
+        """Returns the number of threads, which the result depends on."""
+        return {"threads": self.threads}
+
+    def _features(self, artifact: Artifact) -> bool:
+        """Whether the network has features that channel-wise distillation can compare."""
+        from spaces.recovery.needs import has_features
+
+        if artifact.digest not in self._has_features:
+            self._has_features[artifact.digest] = has_features(artifact)
+        return self._has_features[artifact.digest]
+
+
+def _plain(value: StageValue) -> Value:
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value
