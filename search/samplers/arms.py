@@ -31,7 +31,7 @@ class Box:
             points: `(n, d)`.
         """
         inside = (self.low <= points) & (points < self.high)
-        return np.where(np.isnan(points), self.high - self.low, inside).prod(axis=1)
+        return np.asarray(np.where(np.isnan(points), self.high - self.low, inside).prod(axis=1))
 
     def draw(self, rng: np.random.Generator) -> Array:
         """Returns a point `(d,)`, uniform in the box."""
@@ -65,20 +65,23 @@ def _middle(low: float, high: float, n_cells: int | None) -> float | None:
     return (first + last) // 2 / n_cells if last - first > 1 else None
 
 
-def partition(points: Array, n_cells: Sequence[int | None], min_pulls: int, tolerance: float) -> list[Box]:
+def partition(
+    points: Array, weights: Array, n_cells: Sequence[int | None], min_pulls: float, tolerance: float
+) -> list[Box]:
     """Returns the arms: the cube, cut in halves wherever a box holds enough points.
 
-    It follows from the points alone, in whatever order they came.
+    It follows from the points and their weights alone. Where weights fade, boxes grow together again.
 
     Args:
         points: Earlier pulls, `(n, d)` in [0, 1), NaN along an axis that a pull has no value for.
+        weights: What each pull counts, `(n,)`.
         n_cells: Per axis, how many cells it has; None if it is continuous.
-        min_pulls: A box with as many pulls is cut.
+        min_pulls: A box whose pulls count as much is cut.
         tolerance: Unless its sides are no longer than this.
     """
 
     def leaves(box: Box) -> Iterator[Box]:
-        halves = box.halves(n_cells, tolerance) if box.holds(points).sum() >= min_pulls else None
+        halves = box.halves(n_cells, tolerance) if box.holds(points) @ weights >= min_pulls else None
         if halves is None:
             yield box
             return
