@@ -37,6 +37,27 @@ def wilson_interval(n_right: int, n: int, confidence: float = 0.95) -> Interval:
     return Interval(low, high)
 
 
+def clopper_pearson_bound(n_events: int, n: int, confidence: float = 0.95) -> float:
+    """Exact one-sided upper bound for a proportion `n_events / n`, in (0, 1].
+
+    Clopper, Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika
+    26: the largest proportion under which so few events are not less likely than `1 - confidence`. It is never too
+    small, however few events there are; of none in `n` it makes `1 - (1 - confidence)^(1/n)`.
+
+    Raises:
+        ValueError: Not 0 <= n_events <= n, n = 0, or a confidence outside (0, 1).
+    """
+    if not 0 <= n_events <= n or n == 0:
+        raise ValueError(f"0 <= n_events <= n and n > 0 must hold, but got (n_events={n_events}, n={n})")
+    if not 0 < confidence < 1:
+        raise ValueError(f"0 < confidence < 1 must hold, but got {confidence}")
+    if n_events == n:
+        return 1.0
+    from scipy.stats import beta
+
+    return float(beta.ppf(confidence, n_events + 1, n - n_events))
+
+
 def paired_proportion_interval(
     only_first: int, only_second: int, n: int, confidence: float = 0.95
 ) -> Interval:

@@ -26,9 +26,9 @@ def expected_seconds(plan: StudyPlan, runner: "CompressionRunner") -> float:
     """
     first_s, next_s, candidate = _proposing(plan)
     n = plan.n_trials
-    return (
-        first_s + (n - 1) * next_s + n * _trial_seconds(runner, plan.first or candidate) / plan.executor.slots
-    )
+    # the stages' defaults cut and train nothing, which is no example of what trials of such a study take
+    example = plan.first if plan.first is not None and runner.start.kind == "onnx" else candidate
+    return first_s + (n - 1) * next_s + n * _trial_seconds(runner, example) / plan.executor.slots
 
 
 def _proposing(plan: StudyPlan) -> tuple[float, float, Candidate]:

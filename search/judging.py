@@ -63,7 +63,8 @@ class Judging:
             so_far = (*self.context.measured, *self.measurements)
             known = evaluator.evaluate(self.artifact, replace(self.context, measured=so_far))
         self.measurements += known.measurements
-        self.details |= known.details
+        because = {**self.details.get("because", {}), **known.details.get("because", {})}
+        self.details |= {**known.details, **({"because": because} if because else {})}
         self.pruned = self.pruned or known.pruned
         if self._clock is not None:
             self._clock.note(evaluator.name, time.perf_counter() - began)

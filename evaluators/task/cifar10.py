@@ -1,8 +1,8 @@
 """CIFAR-10 (Krizhevsky 2009): `.npz` files, or the original python or binary version, unpacked or not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ Data = tuple[NDArray[np.uint8], NDArray[np.int64]]
 class Cifar10Task(Task):
     """Tells ten kinds of 32x32 colour images apart.
 
-    The test split is the whole published test set; the others are carved from the training images.
+    The test split is the whole published test set, or what `validate_on=test` leaves of it; the others are carved from the
+    training images.
 
     Args:
         root: A folder with `test.npz` and `train*.npz` (keys `x` (n, 32, 32, 3) uint8 and `y`), or with the original
@@ -32,6 +33,9 @@ class Cifar10Task(Task):
         split_seed: Seed of the division.
         mean: Mean per channel of inputs in [0, 1].
         std: Standard deviation per channel.
+        validate_on: Where the validation split comes from. A network that was trained on all training images knows them by
+            heart, so that they say little of what a change of its weights costs: `test` takes images of the published test
+            set instead, and leaves the others as test split.
     """
 
     def __init__(
@@ -42,12 +46,14 @@ class Cifar10Task(Task):
         split_seed: int = 0,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
+        validate_on: Literal["train", "test"] = "train",
     ) -> None:
         self.input_shape = (3, 32, 32)
         self.n_classes = 10
         self.metric = Top1()
         self._root = Path(root).expanduser()
         self._sizes = {"validation": validation, "calibration": calibration, "train": None}
+        self._validate_on = validate_on
         self._split_seed = split_seed
         self._transform = Normalise(1 / 255, tuple(mean), tuple(std))
         self._transform.shape((32, 32, 3))
@@ -60,10 +66,17 @@ class Cifar10Task(Task):
             ConfigError: More examples are asked for than there are.
         """
         (x, y), (x_test, y_test) = read_cifar10(self._root)
-        whole = ArraySplit(x, y, self._transform)
-        parts = carve(len(y), self._sizes, y, self._split_seed)
-        carved = {name: whole.subset(rows) for name, rows in parts.items()}
-        return Splits(test=ArraySplit(x_test, y_test, self._transform), **carved)
+        whole, unseen = ArraySplit(x, y, self._transform), ArraySplit(x_test, y_test, self._transform)
+        if self._validate_on == "train":
+            return Splits(test=unseen, **self._carved(whole, self._sizes))
+        validation = self._sizes["validation"]
+        held_out = self._carved(unseen, {"validation": validation, "test": len(y_test) - (validation or 0)})
+        left = {name: size for name, size in self._sizes.items() if name != "validation"}
+        return Splits(**held_out, **self._carved(whole, left))
+
+    def _carved(self, split: ArraySplit, sizes: Mapping[str, int | None]) -> dict[str, ArraySplit]:
+        parts = carve(len(split), sizes, split.labels, self._split_seed)
+        return {name: split.subset(rows) for name, rows in parts.items()}
 
 
 def read_cifar10(root: Path) -> tuple[Data, Data]:

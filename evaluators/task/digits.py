@@ -37,6 +37,6 @@ class DigitsTask(Task):
         images, targets = load_digits(return_X_y=True)
         raw = images.reshape(-1, 8, 8, 1).astype(np.uint8)
         labels = check_labels(targets, len(raw), self.n_classes, "digits")
-        whole = ArraySplit(raw, labels, Normalise(scale=1 / 16))
+        whole = ArraySplit(raw, labels, Normalise(scale=1 / 16, white=16))
         parts = carve(len(raw), self._sizes, labels, self._split_seed)
         return Splits(**{name: whole.subset(rows) for name, rows in parts.items()})

@@ -8,10 +8,11 @@ import numpy as np
 
 from evaluators.task.archives import reading
 from evaluators.task.crops import Crop, store_crops
-from evaluators.task.splits import ArraySplit, Indices, Layout, Normalise, carve
+from evaluators.task.splits import ArraySplit, Indices, Normalise, carve
 from evaluators.task.task import Splits, Task
 from evaluators.task.top1 import Top1
 from spaces.errors import InputError
+from spaces.pixels import Layout
 
 
 class ImageFolderTask(Task):

@@ -127,9 +127,14 @@ def _integer(node: "onnx.NodeProto", wiring: _Wiring, model: "onnx.ModelProto") 
             wiring.result(reader.output[0]) if reader is not None else _dequantize(model, [output, *scale])
         )
     scale = list(node.input[positions.weight + 1 : positions.weight + 3])
-    dequantized = _dequantize(model, [weight, *scale], positions.channel_axis)
+    dequantized = _dequantize(model, [weight, *scale], _channel_axis(node, positions))
     name = wiring.origin[weight].removesuffix("_quantized")
     return Layer(name, node.op_type, output.removesuffix("_quantized"), dequantized, result, False)
+
+
+def _channel_axis(node: "onnx.NodeProto", positions: _Positions) -> int:
+    transposed = node.op_type == "QGemm" and any(a.name == "transB" and a.i for a in node.attribute)
+    return 0 if transposed else positions.channel_axis
 
 
 def _dequantize(model: "onnx.ModelProto", inputs: list[str], channel_axis: int | None = None) -> str:

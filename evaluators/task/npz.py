@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.archives import read_npz
-from evaluators.task.splits import ArraySplit, Indices, Layout, Normalise, carve, check_labels
+from evaluators.task.splits import ArraySplit, Indices, Normalise, carve, check_labels, mixed
 from evaluators.task.task import Splits, Task
 from evaluators.task.top1 import Top1
 from spaces.errors import ConfigError, InputError
 from spaces.models.checkpoint import check_shape
+from spaces.pixels import Layout
 
 
 class NpzTask(Task):
@@ -98,7 +99,9 @@ class NpzTask(Task):
             parts = carve(len(names), self._sizes, None, self._split_seed)
         except ConfigError as error:
             raise ConfigError(f"{error} (task.group={self._group}: sizes count groups)") from error
-        return {part: np.flatnonzero(np.isin(which, chosen)) for part, chosen in parts.items()}
+        kinds = which.reshape(-1) * self.n_classes + labels  # stretches of a part shall hold all groups and classes
+        rows = {part: np.flatnonzero(np.isin(which, chosen)) for part, chosen in parts.items()}
+        return {part: mixed(found, kinds, self._split_seed) for part, found in rows.items()}
 
     def _read(self, path: Path) -> ArraySplit:
         raw, labels = read_npz(path, self._x, self._y)

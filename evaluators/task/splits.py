@@ -1,18 +1,17 @@
 """Arrays as splits: raw examples, labels, and how examples become model inputs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spaces.errors import ConfigError, InputError
+from spaces.pixels import CHANNELS, Layout, Pixels
 
-Layout = Literal["NCHW", "NHWC"]
 Indices = NDArray[np.int64]
 
 
@@ -26,12 +25,14 @@ class Normalise:
         std: Like `mean`.
         layout: `NCHW` puts the last (channel) axis first; `NHWC` leaves the axes as they are. For examples of
             any number of axes, `NCHW` means channels first.
+        white: Raw value of the brightest pixel, if examples are images; it changes no input.
     """
 
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     layout: Layout = "NCHW"
+    white: float = field(default=255.0, repr=False)  # no part of a split's digest
 
     def __post_init__(self) -> None:
         """Turns lists, as they come from YAML, into tuples."""
@@ -57,6 +58,12 @@ class Normalise:
         if self.layout == "NCHW" and x.ndim > 2:
             x = np.moveaxis(x, -1, 1)
         return np.ascontiguousarray(x, dtype=np.float32)
+
+    def pixels(self) -> Pixels:
+        """Returns how inputs relate to pixels, for raw examples that are images."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        black, white = ((level * self.scale - mean) / std for level in (0.0, self.white))
+        return Pixels(self.layout, tuple(black.tolist()), tuple(white.tolist()))
 
     def shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the shape of one input, for the shape of one raw example.
@@ -137,6 +144,13 @@ class ArraySplit:
             rows = slice(start, min(start + batch_size, n))
             yield self.transform(self.raw[rows]), self.labels[rows]
 
+    @cached_property
+    def pixels(self) -> Pixels | None:
+        """How inputs relate to pixels; None where examples are not stored as bytes, which may stand for anything."""
+        first = self.raw[:1]
+        is_image = first.dtype == np.uint8 and first.ndim == 4 and first.shape[-1] in CHANNELS
+        return self.transform.pixels() if is_image else None
+
     def subset(self, indices: Indices) -> "ArraySplit":
         """Returns these examples, in this order."""
         raw = self.raw.select(indices) if isinstance(self.raw, StoredRows) else self.raw[indices]
@@ -170,6 +184,17 @@ def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed:
         parts[name] = order[start:stop]
         start = stop
     return parts
+
+
+def mixed(rows: Indices, labels: Indices, seed: int) -> Indices:
+    """Returns the rows in an order of which any stretch holds every class in proportion, as `carve` orders its parts.
+
+    Args:
+        rows: Indices of examples.
+        labels: Classes of all examples, `(n,)`.
+        seed: Seed of the shuffling.
+    """
+    return rows[_spread(labels[rows], seed)]
 
 
 def _check_sizes(n: int, sizes: Mapping[str, int | None]) -> int:

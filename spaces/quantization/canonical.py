@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import cast
 
+import numpy as np
+
 from spaces.candidate import Value
 from spaces.errors import StageError, unknown_name
 from spaces.quantization.bias_correction import is_correctable
 from spaces.quantization.clippings import clippings
+from spaces.quantization.degraded_split import is_degraded
 from spaces.quantization.knobs import KNOBS
 from spaces.quantization.network import Network
 from spaces.stage import StageValue
@@ -26,12 +29,14 @@ class Situation:
         n_pairs: How many pairs of layers can be equalized.
         clips: Whether equalization replaces a Clip by a ReLU.
         n_images: How many calibration examples there are; None if there are none.
+        no_images: Why calibration examples are no images; empty if they are.
     """
 
     network: Network
     n_pairs: int
     clips: bool
     n_images: int | None
+    no_images: str = ""
 
 
 def matching(names: Iterable[str], globs: Iterable[str]) -> frozenset[str]:
@@ -76,7 +81,16 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     chosen["keep_float"] = tuple(name for name in network.names if name in shown)
     if situation.n_images is not None:
         chosen["calibration_images"] = min(cast(int, chosen["calibration_images"]), situation.n_images)
+    chosen["degraded_share"] = _degraded_share(situation, chosen)
     return chosen
+
+
+def _degraded_share(situation: Situation, chosen: Mapping[str, StageValue]) -> float:
+    """Returns the share of degraded images; 0 where none of the images is, or can be."""
+    share, n_images = float(cast(float, chosen["degraded_share"])), cast(int, chosen["calibration_images"])
+    if share == 0 or situation.no_images or not is_degraded(np.arange(n_images), share).any():
+        return 0.0
+    return share
 
 
 def _check_values(values: Mapping[str, StageValue]) -> None:
@@ -171,6 +185,8 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
         found["calibration_images"] = (
             f"the calibration split has {situation.n_images} examples, and all of them are used"
         )
+    if situation.no_images:
+        found["degraded_share"] = situation.no_images
     kept = {
         matching(network.names, cast(tuple[str, ...], globs))
         for globs in options["keep_float"]

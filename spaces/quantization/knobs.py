@@ -5,6 +5,13 @@ from spaces.stage import KnobSpec
 KNOBS = (
     KnobSpec("calibration_images", 256, "examples that activation ranges are taken from", low=1),
     KnobSpec(
+        "degraded_share",
+        0.0,
+        "share of these images that carry a degradation: noise, blur, low contrast or JPEG",
+        low=0.0,
+        high=1.0,
+    ),
+    KnobSpec(
         "scheme",
         "asymmetric",
         "how a real range becomes a scale and a zero point",

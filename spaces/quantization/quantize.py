@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from spaces.artifact import Artifact, Step
 from spaces.candidate import Value
+from spaces.errors import StageError
+from spaces.pixels import no_images
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
+from spaces.quantization.degraded_split import DegradedSplit
 from spaces.quantization.knobs import KNOBS
 from spaces.quantization.network import Network
 from spaces.quantization.plan import Settings, make_plan
@@ -52,6 +55,7 @@ class QuantizeStage(Stage):
         settings = _settings(self._sources.facts(artifact).network, chosen)
         if not settings.weight_bits:
             return replace(artifact, provenance=provenance)
+        context = _calibrated(context, chosen)
         source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context)
         n_images = int(cast(int, chosen["calibration_images"]))
         spans = self._ranges.spans(source, settings, n_images, context)
@@ -98,7 +102,8 @@ class QuantizeStage(Stage):
         if not settings.weight_bits:
             return None
         source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context)
-        spans = self._ranges.spans(source, settings, cast(int, chosen["calibration_images"]), context)
+        n_images = cast(int, chosen["calibration_images"])
+        spans = self._ranges.spans(source, settings, n_images, _calibrated(context, chosen))
         return Planned(
             source, make_plan(source, spans, settings, self._grids), bool(chosen["bias_correction"])
         )
@@ -112,11 +117,14 @@ class QuantizeStage(Stage):
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:
-        """Checks that every pattern of `keep_float` in the space matches a layer.
+        """Checks that every pattern of `keep_float` in the space matches a layer, and that images can be degraded.
 
         Raises:
-            StageError: One does not.
+            StageError: A pattern does not; or every value of `degraded_share` asks for images where there are none.
         """
+        shares, no_image = domains.get("degraded_share", ()), no_images(artifact.input.shape)
+        if no_image and shares and all(shares):
+            raise StageError(f"quantize.degraded_share must be 0, not {list(shares)}: {no_image}")
         lists = domains.get("keep_float", ())
         self.check_globs(artifact, [str(g) for globs in lists if isinstance(globs, tuple) for g in globs])
 
@@ -131,7 +139,15 @@ class QuantizeStage(Stage):
     def _situation(self, artifact: Artifact, context: StageContext) -> Situation:
         facts = self._sources.facts(artifact)
         n_images = None if context.calibration is None else len(context.calibration)
-        return Situation(facts.network, facts.n_pairs, facts.clips, n_images)
+        return Situation(facts.network, facts.n_pairs, facts.clips, n_images, no_images(artifact.input.shape))
+
+
+def _calibrated(context: StageContext, chosen: Mapping[str, StageValue]) -> StageContext:
+    """Returns the context with the calibration images that the values ask for: its own, or some of them degraded."""
+    share = cast(float, chosen["degraded_share"])
+    if not share or context.calibration is None:
+        return context
+    return replace(context, calibration=DegradedSplit(context.calibration, context.seed, share))
 
 
 def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:

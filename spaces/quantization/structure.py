@@ -10,7 +10,7 @@ from spaces.quantization.schemes import SCHEMES, scheme_of
 from spaces.stage import StageValue
 
 # Knobs that change numbers in the file and nothing else.
-NUMBERS = ("calibration_images", "clipping", "percentile", "reduce_range")
+NUMBERS = ("calibration_images", "degraded_share", "clipping", "percentile", "reduce_range")
 
 
 def structure(situation: Situation, values: Mapping[str, StageValue]) -> Values:

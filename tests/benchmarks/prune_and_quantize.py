@@ -29,7 +29,10 @@ from search.volume import Volume
 
 KINDS = {
     "prune": ("[prune,recover,export]", ["space=prune"]),
-    "quantize": ("[export,quantize]", ["space=prune_quantize", "~space.prune", "~space.recover"]),
+    "quantize": (
+        "[export,quantize]",
+        ["space=prune_quantize", "~space.prune", "~space.recover", "~space.constraints"],
+    ),
     "both": ("[prune,recover,export,quantize]", ["space=prune_quantize"]),
 }
 DEVICE = "stm32h743"
@@ -47,7 +50,7 @@ def overrides(kind: str, seed: int, given: argparse.Namespace) -> list[str]:
     if given.data:
         found += [
             "model=resnet20", f"model.checkpoint={given.data}/weights/resnet20-12fca82f.th",
-            "task=cifar10", f"task.root={given.data}/cifar10", "task.calibration=1000",
+            "task=cifar10", f"task.root={given.data}/cifar10", "task.calibration=1000", "task.validate_on=test",
         ]  # fmt: skip
     return found
 
@@ -97,12 +100,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--drop", type=float, default=15.0, help="points that a model may lose")
     parser.add_argument("--override", nargs="*", default=[], help="more of the command line, for all studies")
     given = parser.parse_args(arguments)
-    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-    for seed in range(given.seeds):
-        for kind in KINDS:
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in given.kinds}
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
+        for kind in given.kinds:
             results = run(overrides(kind, seed, given), console=Console(quiet=True))
             found[kind].append(volumes(results))
             seen, unseen = found[kind][-1]

@@ -40,7 +40,9 @@ def test_a_pruned_and_quantized_network_is_shipped(paredown, tmp_path):
     assert table["seconds.recover"].notna().all()
     record = json.loads((folder / "summary.json").read_text())
     for number in record["pareto"]:
-        outputs = session(folder / f"models/trial_{number}.onnx").run(None, {"input": np.zeros((3, 1, 8, 8), np.float32)})
+        outputs = session(folder / f"models/trial_{number}.onnx").run(
+            None, {"input": np.zeros((3, 1, 8, 8), np.float32)}
+        )
         assert outputs[0].shape == (3, 10)
     report = (folder / "report.html").read_text()
     assert "What became of the network" in report
@@ -68,7 +70,11 @@ def test_mistakes_are_told_before_anything_is_trained(paredown, tmp_path, argume
 
 
 def test_an_onnx_file_cannot_be_pruned(paredown, digits_onnx):
-    told(paredown(*SMALL, "model=onnx", f"model.checkpoint={digits_onnx}"), "'prune' takes torch", "model=torch")
+    told(
+        paredown(*SMALL, "model=onnx", f"model.checkpoint={digits_onnx}"),
+        "'prune' takes torch",
+        "model=torch",
+    )
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.statistics import (
+    clopper_pearson_bound,
     is_binary,
     mean_interval,
     paired_interval,
@@ -27,6 +28,36 @@ from evaluators.statistics import (
 )
 def test_wilson_gives_the_published_values(n_right, n, low, high):
     assert wilson_interval(n_right, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("n_events", "n", "confidence", "bound"),
+    [
+        # upper ends of 95 % two-sided intervals in Newcombe 1998, table I, method 5 (Clopper and Pearson)
+        (81, 263, 0.975, 0.3676),
+        (15, 148, 0.975, 0.1617),
+        (0, 20, 0.975, 0.1684),
+        (1, 29, 0.975, 0.1776),
+        (0, 59, 0.95, 1 - 0.05 ** (1 / 59)),
+        (7, 7, 0.95, 1.0),
+    ],
+)
+def test_clopper_and_pearson_give_the_published_values(n_events, n, confidence, bound):
+    assert clopper_pearson_bound(n_events, n, confidence) == pytest.approx(bound, abs=5e-5)
+
+
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.5])
+def test_clopper_and_pearsons_bound_is_never_too_small_too_often(p):
+    n = 40
+    weights = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+    missed = sum(w for k, w in enumerate(weights) if clopper_pearson_bound(k, n, 0.9) < p)
+    assert missed <= 0.1
+
+
+@pytest.mark.parametrize("call", [(-1, 5, 0.9), (6, 5, 0.9), (0, 0, 0.9), (1, 5, 1.0)])
+def test_clopper_and_pearson_refuse_impossible_counts(call):
+    with pytest.raises(ValueError, match="must hold, but got"):
+        clopper_pearson_bound(*call)
 
 
 def test_paired_interval_agrees_with_walds_on_a_large_published_table():

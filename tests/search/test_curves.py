@@ -70,7 +70,10 @@ def test_nothing_stops_before_there_is_enough_to_compare_with():
 
 
 def test_larger_networks_say_nothing_against_a_smaller_one():
-    large, small = [curve(v, macs=200) for v in (80.0, 81.0, 82.0)], [curve(v, macs=50) for v in (40.0, 41.0, 42.0)]
+    large, small = (
+        [curve(v, macs=200) for v in (80.0, 81.0, 82.0)],
+        [curve(v, macs=50) for v in (40.0, 41.0, 42.0)],
+    )
     judge = pruning(*large, *small, like_with_like=True)
     assert not stops(judge, 45.0, macs=100)
     assert stops(judge, 30.0, macs=100)
@@ -92,7 +95,9 @@ def test_trials_without_a_curve_keep_their_numbers():
     assert seen[-1] == (3, 4)
 
 
-@pytest.mark.parametrize("pruner", [optuna.pruners.SuccessiveHalvingPruner(), optuna.pruners.HyperbandPruner(1, 9)])
+@pytest.mark.parametrize(
+    "pruner", [optuna.pruners.SuccessiveHalvingPruner(), optuna.pruners.HyperbandPruner(1, 9)]
+)
 def test_successive_halving_keeps_the_best(pruner):
     rivals = [curve(*np.linspace(v, v + 5, 6)) for v in range(0, 80, 10)]
     judge = pruning(*rivals, pruner=pruner)
@@ -101,7 +106,9 @@ def test_successive_halving_keeps_the_best(pruner):
 
 
 def test_is_made_of_the_studys_records():
-    made = pruning_of(MEDIAN, "study", [record(0, 1.0), record(1, state="failed"), record(2, 3.0, state="pruned")], 2)
+    made = pruning_of(
+        MEDIAN, "study", [record(0, 1.0), record(1, state="failed"), record(2, 3.0, state="pruned")], 2
+    )
     assert made.like_with_like
     assert [rival.state for rival in made.rivals] == ["complete", "failed", "pruned"]
     assert made.rivals[1].curve is None
@@ -123,7 +130,9 @@ def test_the_watch_notes_the_metric_on_the_first_examples(context):
 def test_the_watch_stops_a_training_and_says_what_it_had_come_to(context):
     best = [curve(99.0), curve(99.0)]
     watch = CurveWatch(context, pruning(*best))
-    with pytest.raises(StopTrialError, match=r"after epoch 1 of 3 of recover: MedianPruner stops it in view of 2"):
+    with pytest.raises(
+        StopTrialError, match=r"after epoch 1 of 3 of recover: MedianPruner stops it in view of 2"
+    ):
         watch.epoch("recover", 1, 3, Constant(0).eval())
     values = {m.name: m.value for m in watch.estimates()}
     assert values["top1_partial"] == watch.curve.values[-1]
@@ -132,7 +141,9 @@ def test_the_watch_stops_a_training_and_says_what_it_had_come_to(context):
     assert values["top1_partial_error"] == pytest.approx(100 * (share * (1 - share) / MOST_EXAMPLES) ** 0.5)
     reference = context.reference.outputs[:MOST_EXAMPLES].argmax(axis=1)
     labels = np.concatenate([y for _, y in context.split.batches(64, MOST_EXAMPLES)])
-    assert values["top1_drop_partial"] == pytest.approx(100 * np.mean(reference == labels) - values["top1_partial"])
+    assert values["top1_drop_partial"] == pytest.approx(
+        100 * np.mean(reference == labels) - values["top1_partial"]
+    )
 
 
 def test_the_last_epoch_is_not_stopped(context):

@@ -25,12 +25,16 @@ def test_a_device_without_a_model_is_refused(name, told):
 
 
 def test_a_device_that_cannot_run_floats_is_refused():
-    only_int8 = Device("chip", runtime="some", macs_per_s={"int8": {"default": 1e9}}, memory_bandwidth_bytes_per_s=1e9)
+    only_int8 = Device(
+        "chip", runtime="some", macs_per_s={"int8": {"default": 1e9}}, memory_bandwidth_bytes_per_s=1e9
+    )
     with pytest.raises(StageError, match="chip has no throughput for float32"):
         ModelledLatency({"chip": only_int8})(tiny_model(), "chip")
 
 
 def test_the_digest_is_that_of_the_profiles():
-    slower = Device("board", runtime="some", macs_per_s={"float32": {"default": 1e8}}, memory_bandwidth_bytes_per_s=1e9)
+    slower = Device(
+        "board", runtime="some", macs_per_s={"float32": {"default": 1e8}}, memory_bandwidth_bytes_per_s=1e9
+    )
     assert ModelledLatency(DEVICES).digest == ModelledLatency(dict(reversed(DEVICES.items()))).digest
     assert ModelledLatency(DEVICES).digest != ModelledLatency({**DEVICES, "board": slower}).digest

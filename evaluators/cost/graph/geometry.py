@@ -1,7 +1,7 @@
 """Shapes that decide a kernel's speed besides its multiply-accumulates."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluators.cost.graph import operators as ops
@@ -49,8 +49,9 @@ def geometry_of(node: Node, kind: Kind, tensors: Mapping[str, Tensor]) -> Geomet
     return _pool(node, tensors) if kind == "pool" else None
 
 
-def _pair(sizes: tuple[int, ...], default: int = 1) -> tuple[int, int]:
-    return (math.prod(sizes[:-1]), sizes[-1]) if sizes else (default, default)
+def pair(sizes: Sequence[int]) -> tuple[int, int]:
+    """Returns (height, width) for the sizes of any number of spatial axes; 1 where there is none."""
+    return (math.prod(sizes[:-1]), sizes[-1]) if sizes else (1, 1)
 
 
 def _spatial(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -63,11 +64,11 @@ def _windowed(node: Node, tensors: Mapping[str, Tensor], window: tuple[int, ...]
     return Geometry(
         read[channels],
         written[channels],
-        _pair(window),
-        _pair(node.integers("strides")),
+        pair(window),
+        pair(node.integers("strides")),
         groups,
-        _pair(_spatial(node, read)),
-        _pair(_spatial(node, written)),
+        pair(_spatial(node, read)),
+        pair(_spatial(node, written)),
     )
 
 

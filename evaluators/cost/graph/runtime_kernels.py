@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evaluators.cost.graph.geometry import Geometry
+from evaluators.cost.graph.geometry import Geometry, pair
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.tensors import Tensor
 from evaluators.cost.kinds import Kind
@@ -191,10 +191,10 @@ def _geometry(
     in_channels, in_size = _places(given, last)
     out_channels, out_size = _places(made, last)
     weight = operands[1].shape if node.op_type in _CONVS | _TRANSPOSED and len(operands) > 1 else ()
-    window = _two(weight[2:]) if len(weight) > 2 else _two(_ints(attributes, "kernel_shape"))
+    window = pair(weight[2:]) if len(weight) > 2 else pair(_ints(attributes, "kernel_shape"))
     group = int(attributes["group"].i) if "group" in attributes else 1
     return Geometry(
-        in_channels, out_channels, window, _two(_ints(attributes, "strides")), group, in_size, out_size
+        in_channels, out_channels, window, pair(_ints(attributes, "strides")), group, in_size, out_size
     )
 
 
@@ -203,14 +203,9 @@ def _places(shape: Sequence[int], channels_last: bool) -> tuple[int, tuple[int, 
     if len(shape) < 3:
         return (shape[-1] if shape else 1), (math.prod(shape[:-1]), 1)
     if channels_last:
-        return shape[-1], _two(shape[1:-1])
-    return shape[1], _two(shape[2:])
+        return shape[-1], pair(shape[1:-1])
+    return shape[1], pair(shape[2:])
 
 
 def _ints(attributes: Mapping[str, Any], name: str) -> tuple[int, ...]:
     return tuple(attributes[name].ints) if name in attributes else ()
-
-
-def _two(sizes: Sequence[int]) -> tuple[int, int]:
-    """The first size and the product of the others; 1 where there is none."""
-    return (int(sizes[0]) if sizes else 1), int(math.prod(sizes[1:]))

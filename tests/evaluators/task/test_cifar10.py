@@ -146,3 +146,18 @@ def test_other_arrays_are_told(tmp_path):
         np.savez(tmp_path / f"{name}.npz", x=np.zeros((2, 28, 28), np.uint8), y=np.zeros(2, int))
     with pytest.raises(InputError, match=r"must be uint8 of shape \(n, 32, 32, 3\), not uint8 \(2, 28, 28\)"):
         read_cifar10(tmp_path)
+
+
+def test_validation_images_may_come_from_the_test_set(tmp_path):
+    write_npz(tmp_path)
+    task = Cifar10Task(str(tmp_path), calibration=10, validation=8, validate_on="test")
+    splits = task.splits()
+    assert [len(s) for s in (splits.train, splits.calibration, splits.validation, splits.test)] == [
+        90,
+        10,
+        8,
+        12,
+    ]
+    (_, (x_test, _)) = read_cifar10(tmp_path)
+    held_out = np.concatenate([splits.validation.raw, splits.test.raw]).reshape(N, -1)
+    assert {row.tobytes() for row in held_out} == {row.tobytes() for row in x_test.reshape(N, -1)}

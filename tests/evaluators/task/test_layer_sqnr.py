@@ -4,6 +4,10 @@ import pytest
 from evaluators.base import Reference
 from evaluators.task.layer_sqnr import MAX_SQNR_DB, layer_sqnr, sqnr_db
 from evaluators.testing import RandomSplit, model_from_text, tiny_model
+from spaces.cache import Cache
+from spaces.quantization.quantize import QuantizeStage
+from spaces.stage import StageContext
+from spaces.testing import noise_split
 
 NO_OUTPUTS = np.zeros((0, 0), np.float32)
 
@@ -136,6 +140,26 @@ def test_qoperator_layers_are_compared_like_qdq_ones():
     assert found["float"] is False
     assert 30 < found["weight_sqnr_db"] == pytest.approx(wanted["weight_sqnr_db"])
     assert found["output_sqnr_db"] == pytest.approx(wanted["output_sqnr_db"], abs=0.1)
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_a_transposed_layer_of_the_qoperator_format_has_its_channels_first(granularity):
+    text = "g (float[n,8] input) => (float[n,6] output) { output = Gemm<transB = 1>(input, weight, bias) }"
+    random = np.random.default_rng(0)
+    stored = {"weight": random.normal(size=(6, 8)), "bias": random.normal(size=6)}
+    dense = model_from_text(text, {name: value.astype(np.float32) for name, value in stored.items()})
+    stage, context = QuantizeStage(), StageContext(noise_split((8,), 16), Cache())
+    found = {
+        form: compare(
+            stage.apply(dense, stage.defaults() | {"format": form, "granularity": granularity}, context),
+            dense,
+            shape=(8,),
+        )
+        for form in ("qdq", "qoperator")
+    }
+    (wanted,), (got,) = found["qdq"], found["qoperator"]
+    assert got["weight_sqnr_db"] == pytest.approx(wanted["weight_sqnr_db"], abs=1e-6)
+    assert got["output_sqnr_db"] == pytest.approx(wanted["output_sqnr_db"], abs=0.1)
 
 
 def test_a_fixed_batch_uses_whole_batches():

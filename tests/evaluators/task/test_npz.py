@@ -50,6 +50,15 @@ class TestGroups(TaskConformance):
         assert [len(p) for p in parts] == [2, 3, 4]
         assert len(set.union(*parts)) == 9
 
+    def test_any_stretch_of_a_split_holds_groups_and_classes_in_proportion(self, tmp_path):
+        who, y = np.repeat(np.arange(6), 40), np.tile(np.repeat(np.arange(4), 10), 6)  # stored in blocks
+        np.savez(tmp_path / "g.npz", x=np.stack([who, y], 1).astype(float), y=y, who=who)
+        task = NpzTask(str(tmp_path / "g.npz"), [2], 4, group="who", calibration=1, validation=2, test=2)
+        (first, _), *_ = task.splits().validation.batches(16)
+        kinds, counts = np.unique(first, axis=0, return_counts=True)
+        assert np.abs(counts - 2).max() <= 2  # eight kinds, each within two examples of its share
+        assert (len(set(kinds[:, 0])), len(set(kinds[:, 1]))) == (2, 4)
+
     def test_sizes_count_groups(self, tmp_path):
         path = write(tmp_path / "data.npz", who=np.arange(100) // 50)
         with pytest.raises(ConfigError, match=r"only 2 .*sizes count groups"):

@@ -43,7 +43,10 @@ def narrowed(module, kept=5):
     module.conv1.out_channels = kept
     for name in ("weight", "bias"):
         setattr(module.bn1, name, nn.Parameter(getattr(module.bn1, name)[:kept].detach()))
-    module.bn1.running_mean, module.bn1.running_var = module.bn1.running_mean[:kept], module.bn1.running_var[:kept]
+    module.bn1.running_mean, module.bn1.running_var = (
+        module.bn1.running_mean[:kept],
+        module.bn1.running_var[:kept],
+    )
     module.bn1.num_features = kept
     conv = module.block[0]
     conv.weight = nn.Parameter(conv.weight[:, :kept].detach())

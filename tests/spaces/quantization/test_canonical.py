@@ -70,6 +70,7 @@ def test_different_settings(canonical, small, context, one, other):
 value_sets = st.fixed_dictionaries(
     {
         "calibration_images": st.sampled_from([1, 7, 64, 500]),
+        "degraded_share": st.sampled_from([0.0, 0.5]),
         "scheme": st.sampled_from(["asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2"]),
         "clipping": st.sampled_from(["max", "kl", "percentile", "mse"]),
         "percentile": st.sampled_from([95.0, 99.99, 100.0]),

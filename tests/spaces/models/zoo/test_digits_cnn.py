@@ -55,7 +55,7 @@ def test_it_learns_and_is_trained_once(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("spaces.models.zoo.digits_cnn.train", refuse)
+    monkeypatch.setattr("spaces.models.zoo.first_training.train", refuse)
     assert DigitsCNNModel(n_classes=4).load(LoadContext(split, tmp_path)).digest == first.digest
 
 

@@ -1,0 +1,213 @@
+"""How often a candidate misses the examples of each class, beside the uncompressed network: risk as a constraint.
+
+A network that was compressed may be as accurate as before and yet miss more of the few examples that matter. After "Class-
+dependent Compression of Deep Neural Networks" (arXiv 1909.10364), whose measure is the number of false negatives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.runtime import Batches, joined, run_batches
+from evaluators.statistics import clopper_pearson_bound
+from spaces.artifact import Artifact
+from spaces.errors import ConfigError, EvaluationError
+
+MOST_CLASSES = 10  # that get columns of their own, or a row in the details
+
+EXCESS = "false_negatives_excess"
+
+Counts = NDArray[np.int64]
+
+
+class ClassRiskEvaluator(Evaluator):
+    """Counts false negatives: examples of a class whose largest output is another class'.
+
+    Yields, with CLASS a class' number:
+
+    ================================ ===============================================================================
+    false_negatives_excess           the largest over the classes of `misses - dense misses * (1 + slack)`, in examples;
+                                     0 or less: no class is missed more often than the dense network misses it. With a
+                                     `margin`, what is only just recognised counts among the model's misses here
+    false_negatives_CLASS            how many of its examples are missed
+    false_negatives_CLASS_rate       the same as per cent of its examples
+    false_negatives_CLASS_rate_high  exact upper bound of the rate (Clopper and Pearson), one-sided
+    ================================ ===============================================================================
+
+    What holds on a split with few examples of a class need not hold on another: a model that misses none of these more may
+    have been lucky, the more so if it was chosen among many. A `margin` asks for more than the dense network has to give, so
+    that a little bad luck is borne.
+
+    The columns by class are left out where more than `MOST_CLASSES` classes are looked at; details name the worst ones.
+    The model runs over the split once more than the accuracy needs.
+
+    Args:
+        classes: Numbers of the classes that count; None takes every class that occurs.
+        slack: Share of the dense network's misses that may come on top, 0 or more.
+        margin: By how much the softmax of a class' output must lead every other, in [0, 1), lest the model's recognising an
+            example counts as a miss in the excess. Outputs have to be logits. The dense network is counted without.
+        confidence: Confidence of the upper bounds, in (0, 1).
+        batch_size: Most examples a batch.
+        threads: onnxruntime's threads within an operator.
+
+    Raises:
+        ConfigError: An argument makes no sense.
+    """
+
+    name: ClassVar[str] = "class_risk"
+    scores_split: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        classes: Sequence[int] | None = None,
+        slack: float = 0.0,
+        margin: float = 0.0,
+        confidence: float = 0.95,
+        batch_size: int = 256,
+        threads: int = 1,
+    ) -> None:
+        if classes is not None and (not len(classes) or any(type(c) is not int or c < 0 for c in classes)):
+            raise ConfigError(
+                f"evaluator.class_risk.classes must be null or list numbers of classes, 0 or more, not {classes!r}"
+            )
+        if slack < 0:
+            raise ConfigError(f"evaluator.class_risk.slack must not be negative, but is {slack}")
+        if not 0 <= margin < 1:
+            raise ConfigError(f"evaluator.class_risk.margin must be at least 0 and below 1, but is {margin}")
+        if not 0 < confidence < 1:
+            raise ConfigError(
+                f"evaluator.class_risk.confidence must lie between 0 and 1, e.g. 0.95, not {confidence}"
+            )
+        if batch_size < 1 or threads < 1:
+            raise ConfigError(
+                f"evaluator.class_risk: batch_size ({batch_size}) and threads ({threads}) must be at least 1"
+            )
+        self.classes = None if classes is None else tuple(dict.fromkeys(classes))
+        self.slack, self.margin, self.confidence = slack, margin, confidence
+        self.batch_size, self.threads = batch_size, threads
+        self._batches = Batches()
+
+    def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
+        """Returns the measurements of one ONNX artifact on `context.split`.
+
+        Raises:
+            EvaluationError: The model cannot be run, its outputs are not finite, or it has no output for each class.
+            ConfigError: A class of `classes` does not occur in the split.
+        """
+        labels = self._batches.labels(context.split)
+        reference = context.reference.outputs
+        outputs = reference if artifact.digest == context.reference.artifact.digest else None
+        if outputs is None:
+            runs = run_batches(
+                artifact, lambda size: self._batches.of(context.split, size), self.batch_size, self.threads
+            )
+            outputs = joined(list(runs))[0]
+        classes = self._chosen(labels, outputs.shape[1])
+        found = _Misses(
+            classes,
+            np.array([np.sum(labels == c) for c in classes]),
+            _misses(outputs, labels, classes),
+            _misses(outputs, labels, classes, self.margin),
+            _misses(reference, labels, classes),
+        )
+        details = {
+            self.name: found.details(self.slack),
+            "because": {f"metric.{EXCESS}": found.worst(self.slack, self.margin)},
+        }
+        return Evaluation(tuple(self._measurements(found)), details)
+
+    def _chosen(self, labels: NDArray[np.int64], n_outputs: int) -> tuple[int, ...]:
+        occurring = np.unique(labels[labels >= 0]).tolist()
+        if not occurring:
+            raise EvaluationError("class_risk: the split has no labels, so nothing can be missed")
+        if n_outputs < 2 or occurring[-1] >= n_outputs:
+            raise EvaluationError(
+                f"class_risk needs an output for each class: the model has {n_outputs}, labels go up to {occurring[-1]}"
+            )
+        absent = [c for c in self.classes or () if c not in occurring]
+        if absent:
+            raise ConfigError(
+                f"evaluator.class_risk.classes: no example of the split is of class {absent[0]}; "
+                f"classes that occur: {', '.join(map(str, occurring[:MOST_CLASSES]))}"
+            )
+        return self.classes or tuple(occurring)
+
+    def _measurements(self, found: "_Misses") -> list[Measurement]:
+        excess = float(found.excess(self.slack).max())
+        told = [Measurement(EXCESS, excess, "examples", "measured")]
+        if len(found.classes) > MOST_CLASSES:
+            return told
+        for number, n, missed in zip(
+            found.classes, found.examples.tolist(), found.missed.tolist(), strict=True
+        ):
+            name, bound = f"false_negatives_{number}", clopper_pearson_bound(missed, n, self.confidence)
+            told += [
+                Measurement(name, missed, "examples", "measured"),
+                Measurement(f"{name}_rate", 100 * missed / n, "%", "measured"),
+                Measurement(f"{name}_rate_high", 100 * bound, "%", "measured"),
+            ]
+        return told
+
+
+@dataclass(frozen=True)
+class _Misses:
+    """By class `(n_classes,)`: examples, and how many of them are missed.
+
+    Attributes:
+        classes: Numbers of the classes.
+        examples: How many there are.
+        missed: How many the model misses.
+        unsure: How many it misses or recognises by less than the margin.
+        dense: How many the dense network misses.
+    """
+
+    classes: tuple[int, ...]
+    examples: Counts
+    missed: Counts
+    unsure: Counts
+    dense: Counts
+
+    def excess(self, slack: float) -> NDArray[np.float64]:
+        """Returns how many more a class loses than it may, `(n_classes,)`."""
+        return self.unsure - self.dense * (1 + slack)
+
+    def worst(self, slack: float, margin: float) -> str:
+        """Says which class loses most."""
+        i = int(np.argmax(self.excess(slack)))
+        unsure = f" or recognised by less than {margin:g}" if margin else ""
+        return (
+            f"class {self.classes[i]}: {self.unsure[i]} of {self.examples[i]} missed{unsure}, "
+            f"{self.dense[i]} by the dense network"
+        )
+
+    def details(self, slack: float) -> dict[str, Any]:
+        """Returns the worst classes, the one that loses most first."""
+        excess = self.excess(slack)
+        worst = np.argsort(-excess, kind="stable")[:MOST_CLASSES].tolist()
+        rows = [
+            {
+                "class": self.classes[i],
+                "examples": int(self.examples[i]),
+                "false_negatives": int(self.missed[i]),
+                "with_margin": int(self.unsure[i]),
+                "dense_false_negatives": int(self.dense[i]),
+                "excess": float(excess[i]),
+            }
+            for i in worst
+        ]
+        return {"worst_class": self.classes[worst[0]], "classes": rows}
+
+
+def _misses(
+    outputs: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[int], margin: float = 0.0
+) -> Counts:
+    missed = outputs.argmax(axis=1) != labels  # of equal outputs the first counts, as in top-1
+    if margin > 0:
+        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
+        second, first = np.sort(shares / shares.sum(axis=1, keepdims=True), axis=1)[:, -2:].T
+        missed |= first - second <= margin
+    return np.array([np.sum(missed & (labels == c)) for c in classes])

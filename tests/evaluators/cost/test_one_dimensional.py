@@ -1,0 +1,276 @@
+"""Costs of networks over time (one spatial axis) and over plain features (none), from torch to the planned memory."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from evaluators.cost.graph import op_graph
+from evaluators.cost.graph.runtime_graph import runtime_graph
+from evaluators.cost.memory import plan_memory
+from evaluators.cost.roofline import roofline
+from evaluators.devices import Deployment, Device
+from spaces.artifact import InputSpec
+from spaces.cache import Cache
+from spaces.models.export import ExportStage
+from spaces.models.torch_artifact import torch_artifact
+from spaces.models.zoo.har_cnn import HarCNN
+from spaces.quantization.quantize import QuantizeStage
+from spaces.stage import StageContext
+from spaces.testing import noise_split
+
+TFLM = Deployment(order="file", arena="greedy", in_place=(), alignment_bytes=16)
+IN_PLACE = Deployment(in_place=("elementwise", "depthwise"))
+
+
+class Pooled(nn.Module):
+    """`(n, 6, 64)` -> `(n, 5)`: a depthwise-separable block, a skip, a dilated, a strided and a grouped convolution."""
+
+    def __init__(self, pooling):
+        super().__init__()
+        self.stem = nn.Conv1d(6, 16, 5, padding=2, bias=False)
+        self.norm = nn.BatchNorm1d(16)
+        self.deep = nn.Conv1d(16, 16, 3, padding=1, groups=16)
+        self.wide = nn.Conv1d(16, 24, 1)
+        self.dilated = nn.Conv1d(24, 24, 3, padding=2, dilation=2)
+        self.grouped = nn.Conv1d(24, 32, 3, stride=2, groups=2)
+        self.linear = nn.Linear(32 * 7 if pooling == "flatten" else 32, 5)
+        self.pooling = pooling
+
+    def forward(self, x):
+        x = functional.max_pool1d(functional.relu(self.norm(self.stem(x))), 2)
+        x = functional.relu(self.wide(functional.relu(self.deep(x))))
+        x = functional.avg_pool1d(x + self.dilated(x), 2)
+        x = functional.relu(self.grouped(x))
+        if self.pooling == "adaptive":
+            x = functional.adaptive_avg_pool1d(x, 1).squeeze(-1)
+        elif self.pooling == "mean":
+            x = x.mean(dim=-1)
+        elif self.pooling == "whole":
+            x = functional.avg_pool1d(x, x.shape[-1])
+        return self.linear(x.flatten(1))
+
+
+def perceptron():
+    """`(n, 30)` -> `(n, 2)`."""
+    return nn.Sequential(
+        *(nn.Linear(30, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 32, bias=False)),
+        *(nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 2)),
+    )
+
+
+NETWORKS = {
+    "har": (HarCNN, (6, 128)),
+    "perceptron": (perceptron, (30,)),
+    **{name: (lambda name=name: Pooled(name), (6, 64)) for name in ("adaptive", "mean", "whole", "flatten")},
+}
+
+
+@cache
+def module_of(name):
+    build, shape = NETWORKS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build()
+        with torch.no_grad():
+            module(torch.randn(64, *shape))  # BatchNorm's statistics
+    return module.eval(), shape
+
+
+@cache
+def exported(name):
+    module, shape = module_of(name)
+    return ExportStage().apply(torch_artifact(module, InputSpec(shape)), {}, StageContext(None, Cache()))
+
+
+@cache
+def quantized(name, **values):
+    stage = QuantizeStage()
+    context = StageContext(noise_split(exported(name).input.shape), Cache())
+    return stage.apply(exported(name), stage.defaults() | {"calibration_images": 8} | values, context)
+
+
+def counted_macs(name):
+    """Output elements times weights of each, by the shapes that torch sees."""
+    module, shape = module_of(name)
+    found = []
+    hooks = [
+        layer.register_forward_hook(lambda m, _, y: found.append(y[0].numel() * m.weight[0].numel()))
+        for layer in module.modules()
+        if isinstance(layer, nn.Conv1d | nn.Linear)
+    ]
+    module(torch.zeros(1, *shape))
+    for hook in hooks:
+        hook.remove()
+    return sum(found)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_macs_are_torchs_in_every_form(name):
+    macs = counted_macs(name)
+    graphs = [
+        op_graph(exported(name)),
+        op_graph(quantized(name)),
+        op_graph(quantized(name, format="qoperator")),
+        op_graph(quantized(name, weight_bits=4)),
+        *([runtime_graph(quantized(name))] if name in ("har", "adaptive") else []),
+    ]
+    assert {graph.macs for graph in graphs} == {macs}
+    assert all(not graph.unknown for graph in graphs[:4])
+
+
+def test_macs_of_the_activity_network_by_hand():
+    by_hand = 64 * 32 * 6 * 5 + 32 * 48 * 32 * 5 + 16 * 64 * 48 * 5 + 64 * 6
+    assert op_graph(quantized("har")).macs == by_hand == 553_344
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_an_int8_file_computes_on_int8_throughout(name, form):
+    graph = op_graph(quantized(name, format=form))
+    assert {kernel.dtype for kernel in graph.kernels} == {"int8"}
+    assert {kernel.activation_bits for kernel in graph.kernels} == {8}
+
+
+@pytest.mark.parametrize("name", ["har", "adaptive"])
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_onnxruntime_has_integer_kernels_for_one_axis(name, granularity):
+    graph = runtime_graph(quantized(name, granularity=granularity))
+    heavy = [kernel.op.split(".")[0] for kernel in graph.kernels if kernel.macs]
+    assert set(heavy) == {"QLinearConv", "QGemm"}
+
+
+def test_classes_and_shapes():
+    found = {k.name: k for k in op_graph(quantized("adaptive")).kernels}
+    kinds = {name: found[name].kind for name in ("stem", "deep", "wide", "dilated", "grouped", "linear")}
+    assert kinds == {
+        "stem": "conv",
+        "deep": "depthwise",
+        "wide": "pointwise",
+        "dilated": "conv",
+        "grouped": "conv",
+        "linear": "fully_connected",
+    }
+    assert [k.kind for k in found.values() if k.name not in kinds] == ["pool", "elementwise", "pool", "pool"]
+    grouped = found["grouped"].geometry
+    assert (grouped.in_channels, grouped.out_channels, grouped.groups) == (24, 32, 2)
+    # one axis is a width
+    assert (grouped.window, grouped.stride, grouped.in_size, grouped.out_size) == (
+        (1, 3),
+        (1, 2),
+        (1, 16),
+        (1, 7),
+    )
+
+
+@pytest.mark.parametrize("name", ["har", "adaptive"])
+def test_the_runtimes_kernels_have_the_same_shapes(name):
+    ours = [k.geometry for k in op_graph(quantized(name)).kernels if k.kind in ("conv", "pointwise")]
+    theirs = [k.geometry for k in runtime_graph(quantized(name)).kernels if k.kind in ("conv", "pointwise")]
+    assert theirs == ours
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_memory_of_the_activity_network_by_hand(form):
+    """(6, 128) -> (32, 64) -> (48, 32) -> (64, 16) -> 64 -> 6: int8 throughout, the logits float."""
+    graph = op_graph(quantized("har", format=form))
+    steps = [6 * 128 + 32 * 64, 32 * 64 + 48 * 32, 48 * 32 + 64 * 16, 64 * 16 + 64, 64 + 4 * 6]
+    plan = plan_memory(graph)
+    assert [step.total_bytes for step in plan.timeline] == steps
+    assert plan.peak_sram_bytes == plan.peak_activation_bytes == plan.live_bytes == 32 * 64 + 48 * 32
+    assert plan_memory(graph, TFLM).peak_sram_bytes == 32 * 64 + 48 * 32
+
+
+def test_a_relu_of_its_own_writes_over_its_input():
+    """A symmetric scheme cannot fold it. In the QOperator form the last one is float, and so is the mean behind it."""
+    integer = plan_memory(op_graph(quantized("har", scheme="symmetric")))
+    assert integer.peak_sram_bytes == 32 * 64 + 48 * 32
+    last_is_float = plan_memory(op_graph(quantized("har", scheme="symmetric", format="qoperator")))
+    assert last_is_float.peak_sram_bytes == 64 * 16 + 4 * 64 * 16
+
+
+def test_memory_of_the_float_network_is_four_times_that():
+    assert plan_memory(op_graph(exported("har"))).peak_sram_bytes == 4 * (32 * 64 + 48 * 32)
+
+
+@pytest.mark.parametrize("pooling", ["adaptive", "mean", "whole", "flatten"])
+def test_memory_of_a_network_with_a_skip_by_hand(pooling):
+    """The pooled result is a view of, or as large as, what the last layer reads: all ways to pool cost the same."""
+    graph = op_graph(quantized(pooling))
+    last = [32 * 7 + 4 * 5] if pooling == "flatten" else [32 * 7 + 32, 32 + 4 * 5]
+    steps = [
+        6 * 64 + 16 * 64,  # stem
+        16 * 64 + 16 * 32,  # max pool
+        16 * 32 + 16 * 32,  # depthwise
+        16 * 32 + 24 * 32,  # pointwise
+        24 * 32 + 24 * 32,  # dilated; what it reads is needed once more
+        24 * 32 + 24 * 32,  # the addition writes over one of its inputs
+        24 * 32 + 24 * 16,  # average pool
+        24 * 16 + 32 * 7,  # grouped
+        *last,
+    ]
+    plan = plan_memory(graph)
+    assert [step.total_bytes for step in plan.timeline] == steps
+    assert plan.peak_sram_bytes == max(steps) == 1536
+    # where nothing is written in place, the addition has three tensors
+    assert plan_memory(graph, TFLM).peak_sram_bytes == 3 * 24 * 32
+
+
+def test_a_depthwise_convolution_in_place_needs_one_channel_more():
+    plan = plan_memory(op_graph(quantized("mean")), IN_PLACE)
+    step = next(step for step in plan.timeline if step.kernel == "deep")
+    assert step.total_bytes == 16 * 32 + 32
+
+
+def test_patches_run_along_the_only_axis():
+    """The stage fills the (32, 7) tensor; the patches of a network without height are slices of time."""
+    whole, patched = (
+        plan_memory(op_graph(quantized("mean")), Deployment(patches=patches)) for patches in (1, 2)
+    )
+    assert patched.peak_sram_bytes < whole.peak_sram_bytes
+    assert patched.patches is not None
+    assert all(1 <= work < 2 for work in patched.patches.work)
+
+
+def test_memory_of_a_perceptron_by_hand():
+    plan = plan_memory(op_graph(quantized("perceptron")))
+    assert [step.total_bytes for step in plan.timeline] == [30 + 64, 64 + 32, 32 + 4 * 2]
+    assert plan.peak_sram_bytes == 96
+
+
+def test_flash_of_the_activity_network_by_hand():
+    """Per channel: int8 weights, then for each output channel scale and zero point of the weights (4 + 1 bytes), and
+    the int32 bias with its scale and zero point (4 + 4 + 4). Per activation scale and zero point (4 + 1), and the axis
+    that the mean is over (8)."""
+    channels, n_activations = 32 + 48 + 64 + 6, 5
+    weights = 32 * 6 * 5 + 48 * 32 * 5 + 64 * 48 * 5 + 6 * 64
+    by_hand = weights + 17 * channels + 5 * n_activations + 8
+    assert op_graph(quantized("har", granularity="channel")).weight_bytes == by_hand
+
+
+def test_latency_is_a_sum_over_the_kernels():
+    device = Device(
+        "board",
+        macs_per_s={"int8": {"conv": 1e6, "fully_connected": 2e6, "default": 1e6}},
+        kernel_overhead_us={"default": 100.0},
+    )
+    found = roofline(op_graph(quantized("har")), device).latency_ms
+    assert found == pytest.approx((553_344 - 384) / 1e3 + 384 / 2e3 + 5 * 0.1, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_integer_kernels_give_what_simulated_ones_give(name):
+    """As on networks for images: onnxruntime's integer kernels against the same file run node by node in float32."""
+    from evaluators.runtime import open_session, run_session
+
+    data = quantized(name).onnx_bytes
+    inputs = next(noise_split(exported(name).input.shape, 64, seed=1).batches(64))[0]
+    fused, simulated = (
+        run_session(open_session(data, 1, optimize=optimize), inputs, ["output"])[0]
+        for optimize in (True, False)
+    )
+    noise = np.sqrt(np.mean((fused - simulated) ** 2) / np.mean(simulated**2))
+    assert noise < 2e-2  # a few values fall to the other side of a rounding
