@@ -99,7 +99,8 @@ class NpzTask(Task):
             parts = carve(len(names), self._sizes, None, self._split_seed)
         except ConfigError as error:
             raise ConfigError(f"{error} (task.group={self._group}: sizes count groups)") from error
-        kinds = which.reshape(-1) * self.n_classes + labels  # stretches of a part shall hold all groups and classes
+        # stretches of a part shall hold all groups and classes
+        kinds = which.reshape(-1) * self.n_classes + labels
         rows = {part: np.flatnonzero(np.isin(which, chosen)) for part, chosen in parts.items()}
         return {part: mixed(found, kinds, self._split_seed) for part, found in rows.items()}
 
