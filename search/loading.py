@@ -167,7 +167,7 @@ def _checked_knobs(
         domains = space.domains(stage.name)
         given = start if start.kind in stage.consumes else dense
         try:
-            stage.check(given, domains, context)
+            stage.check(given, space.extremes(stage.name), context)
         except StageError as error:
             raise ConfigError(f"space.{stage.name}: {error}") from error
         for name, reason in stage.empty_knobs(given, domains, context).items():

@@ -12,7 +12,7 @@ from spaces.cache import digest_of
 from spaces.candidate import Candidate, Value, freeze
 from spaces.constraints import Constraint
 from spaces.errors import SpaceError, unknown_name
-from spaces.knobs import Domain, Knob, same
+from spaces.knobs import Domain, Knob, Range, same
 from spaces.stage import StageValue
 
 _MAX_COUNTED = 1_000_000  # assignments walked to count a space with conditions or constraints
@@ -237,6 +237,15 @@ class Space:
             if owner == stage:
                 values = tuple(knob.domain) if knob.domain.size is not None else ()
                 found[name] = tuple(dict.fromkeys((*found.get(name, ()), *values)))
+        return found
+
+    def extremes(self, stage: str) -> dict[str, tuple[Value, ...]]:
+        """For each knob of a stage, the values that it can take, or the ends of a range that cannot be listed."""
+        found = self.domains(stage)
+        for knob in self.knobs:
+            owner, _, name = knob.base.partition(".")
+            if owner == stage and isinstance(knob.domain, Range) and knob.domain.size is None:
+                found[name] = tuple(dict.fromkeys((*found[name], knob.domain.low, knob.domain.high)))
         return found
 
     def rows(self) -> list[tuple[str, str, str]]:

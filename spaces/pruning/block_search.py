@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.errors import StageError
+from spaces.recovery.determinism import fixed_threads
 
 
 @dataclass
@@ -63,7 +64,7 @@ def _observe(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, _Runs
     def leave(name: str, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         seen[name].given = output
 
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, torch.no_grad(), fixed_threads(1):
         for name, part in module.named_modules():
             before = part.register_forward_pre_hook(partial(enter, name), with_kwargs=True)
             after = part.register_forward_hook(partial(leave, name))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.errors import StageError
+from spaces.recovery.determinism import fixed_threads
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def weight_uses(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, in
     def note(name: str, part: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         uses[f"{name}.weight"] += _positions(part, arguments[0], output)
 
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, torch.no_grad(), fixed_threads(1):
         for name, part in module.named_modules():
             if isinstance(part, _ConvNd | nn.Linear):
                 uses[f"{name}.weight"] = 0

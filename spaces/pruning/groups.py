@@ -128,7 +128,9 @@ def analyse(module: "nn.Module", input_shape: tuple[int, ...]) -> Analysis:
     from spaces.pruning.assemble import assemble
     from spaces.pruning.couplings import couplings
     from spaces.pruning.trial_cuts import tried
+    from spaces.recovery.determinism import fixed_threads
 
-    candidates, left_alone = assemble(module, couplings(module, input_shape))
-    groups, failed = tried(module, input_shape, candidates)
+    with fixed_threads(1):  # for two examples, threads that wait for each other cost more than they give
+        candidates, left_alone = assemble(module, couplings(module, input_shape))
+        groups, failed = tried(module, input_shape, candidates)
     return Analysis(groups, (*left_alone, *failed))

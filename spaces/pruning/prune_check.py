@@ -16,6 +16,7 @@ from spaces.pruning.facts import Facts
 from spaces.pruning.latency import Latency
 from spaces.pruning.prune_canonical import budget_of, check_data, check_reachable
 from spaces.pruning.prune_knobs import DEFAULTS, LATENCY_MS, cuts_channels
+from spaces.recovery.determinism import fixed_threads
 from spaces.stage import StageContext, StageValue
 
 MOST_BUDGETS = 64
@@ -100,9 +101,10 @@ def _check_criteria(facts: Facts, artifact: Artifact, names: tuple[Value, ...]) 
     """Tries those that need no examples: it takes no time, and one may not suit the network."""
     module = artifact.model
     assert isinstance(module, torch.nn.Module)
-    for info in (CRITERIA[str(name)] for name in names):
-        if not info.needs_inputs:
-            nothing = torch.zeros(0, *artifact.input.shape)
+    nothing = torch.zeros(0, *artifact.input.shape)
+    rows = (CRITERIA[str(name)] for name in names)
+    with fixed_threads(1):
+        for info in (row for row in rows if not row.needs_inputs):
             info.make().scores(Evidence(module, facts.groups, nothing, None, torch.Generator()))
 
 

@@ -43,7 +43,8 @@ KNOBS = (
     KnobSpec(
         "mask_tuning",
         False,
-        "scale what is left of a layer's inputs so that its output comes nearest to what it was",
+        "scale what is left of a layer's inputs so that its output comes nearest to what it was; mostly better with "
+        "reestimate_batch_norm=false, since the two correct the same error",
         allowed=(False, True),
     ),
     KnobSpec(

@@ -27,7 +27,7 @@ BLOCK_WEIGHTS = ("none", "inverse_sensitivity", "frozen_prefix")
 KNOBS = (
     KnobSpec("epochs", 0, "passes over the train split; 0 leaves the network as it is", low=0, high=1000),
     KnobSpec("optimizer", "sgd", "sgd has Nesterov's momentum of 0.9", OPTIMIZERS),
-    KnobSpec("learning_rate", 0.05, "its peak", low=1e-6, high=1.0),
+    KnobSpec("learning_rate", 0.03, "its peak", low=1e-6, high=1.0),
     KnobSpec("schedule", "one_cycle", "how the learning rate goes over all epochs", SCHEDULES),
     KnobSpec("batch_size", 64, "examples a step", low=2, high=4096),
     KnobSpec("weight_decay", 5e-4, "on weights, never on biases and BatchNorm", low=0.0, high=0.1),

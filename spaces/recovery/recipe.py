@@ -24,7 +24,7 @@ class Recipe:
     epochs: int
     batch_size: int = 64
     optimizer: str = "sgd"
-    learning_rate: float = 0.05
+    learning_rate: float = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "one_cycle"

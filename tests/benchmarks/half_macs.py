@@ -5,12 +5,13 @@ Run from the root of the repository::
     python tests/benchmarks/half_macs.py DATA --out half_macs.jsonl
 
 DATA is a folder with `cifar10` and `weights`. Both sides start from the published checkpoint, learn from the same training images
-(all but those for validation and calibration) for the same few epochs in batches of the same size, and count MACs alike.
+(all but those for calibration) for the same few epochs in batches of the same size, and count MACs alike.
 
 Plain: `MagnitudePruner` with its defaults (L2 norms, the same share of every layer) on the first convolution of every block, which
 is what it can cut of this network; then cross-entropy by SGD with Nesterov's momentum under a one-cycle learning rate. Ours: the
-prune and the recover stage. Each side's learning rate, and whether the plain side flips and crops images, is what is best on the
-validation images with the first seed. (The checkpoint has seen these. It has not seen the test images, which nothing is chosen by.)
+prune and the recover stage. Each side's learning rate, and whether the plain side flips and crops images, is what is best with the
+first seed on validation images. The checkpoint knows all training images by heart, so 2,000 of the published test images are for
+validation; accuracies are of the 8,000 others, which nothing is chosen by.
 
 Every training is a line of the file; what is there already is not done again.
 """
@@ -46,7 +47,7 @@ from spaces.stage import StageContext
 
 PLAIN, OURS = "plain", "ours"
 SHAPE = (3, 32, 32)
-RATES = {PLAIN: (0.01, 0.03, 0.1), OURS: (0.02, 0.05, 0.1)}
+RATES = (0.01, 0.03, 0.1)
 AUGMENTATIONS = {PLAIN: ("none", "flip_crop"), OURS: ("none",)}
 ALLOWED_DROP = 2.5  # points below the dense network
 
@@ -68,7 +69,8 @@ class Bench:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
-        task = Cifar10Task(str(given.data / "cifar10"), calibration=256, validation=given.validation)
+        root = str(given.data / "cifar10")
+        task = Cifar10Task(root, calibration=256, validation=given.validation, validate_on="test")
         splits = task.splits()
         self.calibration, self.validation, self.test = splits.calibration, splits.validation, splits.test
         self.train = first(splits.train, given.images)
@@ -179,7 +181,7 @@ class Lines:
 
 def compare(lines: Lines, side: str, seeds: Sequence[int]) -> list[Row]:
     """Returns a side's trainings, one per seed, with what is best on validation images for the first."""
-    options = [Setting(side, rate, how, seeds[0]) for rate in RATES[side] for how in AUGMENTATIONS[side]]
+    options = [Setting(side, rate, how, seeds[0]) for rate in RATES for how in AUGMENTATIONS[side]]
     best = max(options, key=lambda option: lines.get(option)["validation"])
     return [lines.get(Setting(side, best.learning_rate, best.augmentation, seed)) for seed in seeds]
 
@@ -229,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", type=float, default=0.5, help="share of the MACs")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument(
-        "--validation", type=int, default=2000, help="training images that settings are chosen by"
+        "--validation", type=int, default=2000, help="test images that settings are chosen by"
     )
     parser.add_argument("--images", type=int, help="training images; all that are left if not given")
     parser.add_argument("--test-images", type=int, help="all if not given")

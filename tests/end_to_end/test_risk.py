@@ -9,8 +9,8 @@ EXCESS = "metric.false_negatives_excess"
 
 def test_no_model_that_is_chosen_misses_more_than_it_may(paredown, tmp_path):
     ran = paredown(
-        "experiment=breast_cancer", "study.n_trials=6", "study.report=false", "sampler=random", "knowledge=none",
-        "space.recover.epochs=2", "space.recover.learning_rate=0.002", "evaluator.class_risk.margin=0.3",
+        "experiment=breast_cancer", "study.n_trials=5", "study.report=false", "sampler=random", "knowledge=none",
+        "space.recover.epochs.choices=[1,10]", "space.recover.learning_rate=0.01", "evaluator.class_risk.margin=0.9",
     )  # fmt: skip
     assert ran.status in (0, 3), ran.err
     folder = tmp_path / "outputs/breast_cancer"
@@ -18,10 +18,10 @@ def test_no_model_that_is_chosen_misses_more_than_it_may(paredown, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     judged = trials[trials["state"].isin(["complete", "infeasible"])]
     meets = (judged[EXCESS] <= 0) & (judged["metric.top1_drop"] <= 3)
-    assert len(judged) >= 4
+    assert len(judged) >= 2
     assert ((judged["state"] == "complete") == meets).all()
     assert (ran.status == 0) == meets.any()
-    assert summary["baseline"]["metrics"]["test_false_negatives_1"] >= 0
+    assert ("test_false_negatives_1" in summary["baseline"]["metrics"]) == meets.any()
     for number in summary["pareto"]:
         assert meets[number]
         assert trials.loc[number, "metric.test_false_negatives_1"] >= 0

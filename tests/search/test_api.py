@@ -15,6 +15,9 @@ FILES = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml") if p.name != "c
 GIVEN = {
     "task/cifar10.yaml": ["task.root=x"],
     "task/idx.yaml": ["task.root=x"],
+    "task/har.yaml": ["task.root=x"],
+    "experiment/mcu_har.yaml": ["task.root=x"],
+    "experiment/cifar10_prune.yaml": ["task.root=x", "model.checkpoint=x"],
     "task/image_folder.yaml": ["task.root=x"],
     "task/npz.yaml": ["task.root=x", "task.input_shape=[1]", "task.n_classes=2"],
     "model/torch.yaml": ["model.cls=torch.nn.Linear", "model.checkpoint=x", "model.input_shape=[1]"],

@@ -223,3 +223,9 @@ def test_every_operator_of_constraints():
     for text, truth in cases.items():
         listed = {(c["a"], c["b"]) for c in read_space({**config, "constraints": {"c": text}}).enumerate()}
         assert listed == {(a, b) for a, b in itertools.product((1, 2, 3), repeat=2) if truth(a, b)}, text
+
+
+def test_the_ends_stand_for_a_range_that_cannot_be_listed():
+    space = read_space({"a": {"x": {"float": [0.1, 0.9]}, "y": [1, 2], "z": {"float": [0.0, 1.0], "step": 0.5}}})
+    assert space.domains("a") == {"x": (), "y": (1, 2), "z": (0.0, 0.5, 1.0)}
+    assert space.extremes("a") == {"x": (0.1, 0.9), "y": (1, 2), "z": (0.0, 0.5, 1.0)}

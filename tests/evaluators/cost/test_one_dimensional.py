@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from evaluators.cost.graph import op_graph
+from evaluators.cost.graph.bits import layers_of, with_bits
 from evaluators.cost.graph.runtime_graph import runtime_graph
 from evaluators.cost.memory import plan_memory
 from evaluators.cost.roofline import roofline
@@ -16,8 +17,10 @@ from evaluators.devices import Deployment, Device
 from spaces.artifact import InputSpec
 from spaces.cache import Cache
 from spaces.models.export import ExportStage
+from spaces.models.testing import outputs_of
 from spaces.models.torch_artifact import torch_artifact
 from spaces.models.zoo.har_cnn import HarCNN
+from spaces.pruning.prune import PruneStage
 from spaces.quantization.quantize import QuantizeStage
 from spaces.stage import StageContext
 from spaces.testing import noise_split
@@ -47,8 +50,6 @@ class Pooled(nn.Module):
         x = functional.relu(self.grouped(x))
         if self.pooling == "adaptive":
             x = functional.adaptive_avg_pool1d(x, 1).squeeze(-1)
-        elif self.pooling == "mean":
-            x = x.mean(dim=-1)
         elif self.pooling == "whole":
             x = functional.avg_pool1d(x, x.shape[-1])
         return self.linear(x.flatten(1))
@@ -65,7 +66,7 @@ def perceptron():
 NETWORKS = {
     "har": (HarCNN, (6, 128)),
     "perceptron": (perceptron, (30,)),
-    **{name: (lambda name=name: Pooled(name), (6, 64)) for name in ("adaptive", "mean", "whole", "flatten")},
+    **{name: (lambda name=name: Pooled(name), (6, 64)) for name in ("adaptive", "whole", "flatten")},
 }
 
 
@@ -93,6 +94,12 @@ def quantized(name, **values):
     return stage.apply(exported(name), stage.defaults() | {"calibration_images": 8} | values, context)
 
 
+@cache
+def runtime(name, granularity="channel"):
+    """What onnxruntime executes for the int8 file."""
+    return runtime_graph(quantized(name, granularity=granularity))
+
+
 def counted_macs(name):
     """Output elements times weights of each, by the shapes that torch sees."""
     module, shape = module_of(name)
@@ -116,7 +123,7 @@ def test_macs_are_torchs_in_every_form(name):
         op_graph(quantized(name)),
         op_graph(quantized(name, format="qoperator")),
         op_graph(quantized(name, weight_bits=4)),
-        *([runtime_graph(quantized(name))] if name in ("har", "adaptive") else []),
+        *([runtime(name)] if name in ("har", "adaptive") else []),
     ]
     assert {graph.macs for graph in graphs} == {macs}
     assert all(not graph.unknown for graph in graphs[:4])
@@ -138,7 +145,7 @@ def test_an_int8_file_computes_on_int8_throughout(name, form):
 @pytest.mark.parametrize("name", ["har", "adaptive"])
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_onnxruntime_has_integer_kernels_for_one_axis(name, granularity):
-    graph = runtime_graph(quantized(name, granularity=granularity))
+    graph = runtime(name, granularity)
     heavy = [kernel.op.split(".")[0] for kernel in graph.kernels if kernel.macs]
     assert set(heavy) == {"QLinearConv", "QGemm"}
 
@@ -169,7 +176,7 @@ def test_classes_and_shapes():
 @pytest.mark.parametrize("name", ["har", "adaptive"])
 def test_the_runtimes_kernels_have_the_same_shapes(name):
     ours = [k.geometry for k in op_graph(quantized(name)).kernels if k.kind in ("conv", "pointwise")]
-    theirs = [k.geometry for k in runtime_graph(quantized(name)).kernels if k.kind in ("conv", "pointwise")]
+    theirs = [k.geometry for k in runtime(name).kernels if k.kind in ("conv", "pointwise")]
     assert theirs == ours
 
 
@@ -196,7 +203,7 @@ def test_memory_of_the_float_network_is_four_times_that():
     assert plan_memory(op_graph(exported("har"))).peak_sram_bytes == 4 * (32 * 64 + 48 * 32)
 
 
-@pytest.mark.parametrize("pooling", ["adaptive", "mean", "whole", "flatten"])
+@pytest.mark.parametrize("pooling", ["adaptive", "whole", "flatten"])
 def test_memory_of_a_network_with_a_skip_by_hand(pooling):
     """The pooled result is a view of, or as large as, what the last layer reads: all ways to pool cost the same."""
     graph = op_graph(quantized(pooling))
@@ -220,7 +227,7 @@ def test_memory_of_a_network_with_a_skip_by_hand(pooling):
 
 
 def test_a_depthwise_convolution_in_place_needs_one_channel_more():
-    plan = plan_memory(op_graph(quantized("mean")), IN_PLACE)
+    plan = plan_memory(op_graph(quantized("adaptive")), IN_PLACE)
     step = next(step for step in plan.timeline if step.kernel == "deep")
     assert step.total_bytes == 16 * 32 + 32
 
@@ -228,7 +235,7 @@ def test_a_depthwise_convolution_in_place_needs_one_channel_more():
 def test_patches_run_along_the_only_axis():
     """The stage fills the (32, 7) tensor; the patches of a network without height are slices of time."""
     whole, patched = (
-        plan_memory(op_graph(quantized("mean")), Deployment(patches=patches)) for patches in (1, 2)
+        plan_memory(op_graph(quantized("adaptive")), Deployment(patches=patches)) for patches in (1, 2)
     )
     assert patched.peak_sram_bytes < whole.peak_sram_bytes
     assert patched.patches is not None
@@ -249,6 +256,52 @@ def test_flash_of_the_activity_network_by_hand():
     weights = 32 * 6 * 5 + 48 * 32 * 5 + 64 * 48 * 5 + 6 * 64
     by_hand = weights + 17 * channels + 5 * n_activations + 8
     assert op_graph(quantized("har", granularity="channel")).weight_bytes == by_hand
+
+
+@cache
+def halved(name):
+    """The network with half the channels of every layer but the last, and its file."""
+    module, shape = module_of(name)
+    stage, context = PruneStage(min_channels=1), StageContext(noise_split(shape), Cache())
+    cut = stage.apply(torch_artifact(module, InputSpec(shape)), stage.defaults() | {"ratio": 0.5}, context)
+    return cut, ExportStage().apply(cut, {}, context)
+
+
+@pytest.mark.parametrize(
+    ("name", "macs", "n_parameters"),
+    [
+        # exported, a BatchNorm has become the bias of the convolution before it
+        (
+            "har",
+            64 * 16 * 30 + 32 * 24 * 80 + 16 * 32 * 120 + 32 * 6,
+            480 + 1920 + 3840 + 192 + 16 + 24 + 32 + 6,
+        ),
+        ("perceptron", 30 * 32 + 32 * 16 + 16 * 2, 960 + 512 + 32 + 32 + 16 + 2),
+    ],
+)
+def test_a_cut_network_costs_what_is_left_of_it(name, macs, n_parameters):
+    cut, file = halved(name)
+    inputs = next(noise_split(cut.input.shape, 16, seed=2).batches(16))[0]
+    wanted, got = outputs_of(cut, inputs), outputs_of(file, inputs)
+    assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    graph = op_graph(file)
+    assert graph.macs == macs
+    axes_bytes = 8 if name == "har" else 0  # which axis the mean is over
+    assert graph.weight_bytes == 4 * n_parameters + axes_bytes
+
+
+def test_memory_of_the_cut_activity_network_by_hand():
+    stage, context = QuantizeStage(), StageContext(noise_split((6, 128)), Cache())
+    int8 = stage.apply(halved("har")[1], stage.defaults() | {"calibration_images": 8}, context)
+    steps = [6 * 128 + 16 * 64, 16 * 64 + 24 * 32, 24 * 32 + 32 * 16, 32 * 16 + 32, 32 + 4 * 6]
+    assert [step.total_bytes for step in plan_memory(op_graph(int8)).timeline] == steps
+
+
+@pytest.mark.parametrize("name", ["har", "perceptron"])
+def test_other_widths_by_arithmetic_give_the_graph_of_the_file_that_has_them(name):
+    eight, four = (op_graph(quantized(name, weight_bits=bits)) for bits in (8, 4))
+    n = len(layers_of(eight))
+    assert with_bits(eight, [4] * n, [8] * n) == four
 
 
 def test_latency_is_a_sum_over_the_kernels():

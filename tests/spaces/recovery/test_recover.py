@@ -87,7 +87,7 @@ def test_without_epochs_the_network_stays(recover, student):
     assert result.digest == student.digest
     assert result.model is student.model
     assert result.notes == {}
-    assert dict(result.provenance[-1].values)["learning_rate"] == 0.05
+    assert dict(result.provenance[-1].values)["learning_rate"] == 0.03
 
 
 def test_it_trains_towards_labels_and_teacher(recover, student, split):
@@ -240,7 +240,7 @@ def test_an_onnx_model_is_refused(context):
 def test_a_training_that_diverges_is_told(recover, context, split):
     broken = replace(context, train=ArraySplit(np.full_like(split.inputs, np.nan), split.labels))
     with pytest.raises(
-        StageError, match=r"recover: the training loss is not finite in epoch 1 .*learning_rate=0\.05"
+        StageError, match=r"recover: the training loss is not finite in epoch 1 .*learning_rate=0\.03"
     ):
         recover(broken)
 

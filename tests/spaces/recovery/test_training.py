@@ -232,7 +232,7 @@ def test_a_curve_is_rows_for_json(run):
     rows = curve.as_json()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["loss"] for row in rows] == list(curve.losses)
-    assert rows[-1]["learning_rate"] < 0.05 / 10
+    assert rows[-1]["learning_rate"] < 0.03 / 10
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

@@ -93,10 +93,10 @@ def test_activities_of_nine_people_that_it_never_saw(tmp_path):
     if not path.is_file():
         pytest.skip("the human-activity windows are absent")
     scaled = {"mean": [0.8, 0.0, 0.1, 0.0, 0.0, 0.0], "std": [0.4]}
-    task = NpzTask(str(path), [6, 128], 6, group="subject", calibration=2, validation=5, test=9, **scaled)
+    task = NpzTask(str(path), [6, 128], 6, group="subject", calibration=2, validation=7, test=9, **scaled)
     splits = task.splits()
     artifact = HarCNNModel().load(LoadContext(splits.train, tmp_path))
     inputs, labels = next(splits.test.batches(len(splits.test)))
     with torch.no_grad():
         right = artifact.model(torch.from_numpy(inputs)).argmax(1).numpy() == labels
-    assert right.mean() > 0.93  # 93 % to 97 %, by who is among the nine
+    assert right.mean() > 0.93  # 93 % to 98 %, by who is among the nine
