@@ -43,31 +43,34 @@ def _proposing(plan: StudyPlan) -> tuple[float, float, Candidate]:
     return took[0], took[1], candidate
 
 
-class _FirstEpoch:
-    """Ends a training after its first epoch; implements `spaces.stage.Watch`."""
+class _TwoEpochs:
+    """Ends a training after its second epoch, the first one with nothing else in its time; implements `spaces.stage.Watch`.
 
-    n_epochs = 1
+    Attributes:
+        left_out_s: What the epochs that were not run would have taken.
+    """
+
+    left_out_s = 0.0
 
     def epoch(self, stage: str, epoch: int, n_epochs: int, module: object) -> None:
-        """Notes how many epochs there would have been."""
-        self.n_epochs = n_epochs
-        raise StopTrialError(f"epoch {epoch} of {stage}")
+        """Notes the time."""
+        if epoch == 1 and n_epochs > 1:
+            self._began = time.perf_counter()
+        elif epoch == 2 and n_epochs > 2:
+            self.left_out_s = (n_epochs - 2) * (time.perf_counter() - self._began)
+            raise StopTrialError(f"epoch {epoch} of {stage}")
 
 
 def _trial_seconds(runner: "CompressionRunner", candidate: Candidate) -> float:
-    """Builds and judges a candidate. Of a training one epoch is run, and the float model judged in the candidate's place."""
+    """Builds and judges a candidate. Of a training two epochs are run, and the float model judged in the candidate's place."""
     # a batch size of its own keeps the evaluators from answering by the outputs that the reference has
     context = replace(runner.context, reference=replace(runner.context.reference, batch_size=0))
-    watch = _FirstEpoch()
+    watch = _TwoEpochs()
     began = time.perf_counter()
-    trained_s = 0.0
     with runner.alone():
         try:
             artifact = runner.build(candidate, watch=watch)
-        except StopTrialError:
-            artifact = runner.dense
-            trained_s = (watch.n_epochs - 1) * (time.perf_counter() - began)
-        except ParedownError:  # its trial would say so
+        except ParedownError:  # it is not to be trained to the end, or its trial would say so
             artifact = runner.dense
         runner.judge(artifact, context, runner.evaluators)
-    return time.perf_counter() - began + trained_s
+    return time.perf_counter() - began + watch.left_out_s

@@ -47,8 +47,9 @@ from spaces.stage import StageContext
 
 PLAIN, OURS = "plain", "ours"
 SHAPE = (3, 32, 32)
-RATES = (0.01, 0.03, 0.1)
-AUGMENTATIONS = {PLAIN: ("none", "flip_crop"), OURS: ("none",)}
+RATES = (0.01, 0.03)
+AUGMENTATIONS = {PLAIN: ("none", "flip_crop"), OURS: ("flip_crop",)}
+STREAMS = ("conv1.weight", "*.conv2.weight", "linear.weight")  # outputs that go through shortcuts stay whole
 ALLOWED_DROP = 2.5  # points below the dense network
 
 Row = dict[str, Any]
@@ -92,18 +93,20 @@ class Bench:
         }  # fmt: skip
 
     def _ours(self, setting: Setting, context: StageContext) -> nn.Module:
-        cut = PruneStage().apply(self.dense, {"keep": self.given.keep, **self.given.prune}, context)
+        cut = PruneStage(threads=self.given.threads).apply(
+            self.dense, {"keep": self.given.keep, **self.given.prune}, context
+        )
         values = {
             "epochs": self.given.epochs, "batch_size": self.given.batch_size,
             "learning_rate": setting.learning_rate, "augmentation": setting.augmentation, **self.given.recover,
         }  # fmt: skip
-        return module_of(RecoverStage().apply(cut, values, context))
+        return module_of(RecoverStage(self.given.threads).apply(cut, values, context))
 
     def _plain(self, setting: Setting, context: StageContext) -> nn.Module:
         module = plain_cut(module_of(self.dense), self.given.keep)
         recipe = Recipe(
             self.given.epochs, self.given.batch_size, learning_rate=setting.learning_rate,
-            augmentation=setting.augmentation, settles_batch_norm=False,
+            augmentation=setting.augmentation, settles_batch_norm=False, threads=self.given.threads,
         )  # fmt: skip
         train(module, self.train, recipe, loss=CrossEntropy(), context=context, stage=PLAIN, key=None)
         return module
@@ -228,6 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("half_macs.jsonl"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument(
+        "--sides", nargs="+", default=[PLAIN, OURS], choices=[PLAIN, OURS], help="one of them: no verdict"
+    )
     parser.add_argument("--keep", type=float, default=0.5, help="share of the MACs")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument(
@@ -236,13 +243,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, help="training images; all that are left if not given")
     parser.add_argument("--test-images", type=int, help="all if not given")
     parser.add_argument(
-        "--prune", type=json.loads, default={"criterion": "disturbed_taylor"}, help="knobs, JSON"
+        "--prune", type=json.loads, default={"criterion": "condition", "protect": STREAMS}, help="knobs, JSON"
     )
     parser.add_argument("--recover", type=json.loads, default={}, help="more knobs of ours, JSON")
     given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
     bench = Bench(given)
     lines = Lines(given.out, bench)
-    show(bench, {side: compare(lines, side, range(given.seeds)) for side in (PLAIN, OURS)})
+    found = {side: compare(lines, side, range(given.seeds)) for side in given.sides}
+    if len(found) > 1:
+        show(bench, found)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_small_windows_from_training_to_int8(paredown, tmp_path):
         *("experiment=mcu_har", f"task.root={data}"),
         *("task.calibration=1", "task.validation=2", "task.test=2"),
         *("study.n_trials=2", "model.epochs=4", "sampler=random", "study.report=false", "knowledge=none"),
-        *("space.recover.epochs.choices=[1]"),
+        "space.recover.epochs.choices=[1]",
     )
     assert ran.status == 0, ran.err
     summary = check_study(tmp_path / "outputs/mcu_har")
