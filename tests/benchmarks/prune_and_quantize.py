@@ -47,6 +47,7 @@ def overrides(kind: str, seed: int, given: argparse.Namespace) -> list[str]:
         f"seed={seed}", f"study.name={name}", f"study.dir={given.out}/{name}", f"study.n_trials={given.trials}",
         f"cache_dir={given.out}/cache", f"objective.constraints.drop.max={given.drop}", *given.override,
     ]  # fmt: skip
+    found += [f"stage.{stage}.threads={given.threads}" for stage in ("prune", "recover") if stage in stages]
     if given.data:
         found += [
             "model=resnet20", f"model.checkpoint={given.data}/weights/resnet20-12fca82f.th",
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--drop", type=float, default=15.0, help="points that a model may lose")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--override", nargs="*", default=[], help="more of the command line, for all studies")
     given = parser.parse_args(arguments)
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in given.kinds}

@@ -60,6 +60,7 @@ def check_study(folder):
     return json.loads((folder / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_small_windows_from_training_to_int8(paredown, tmp_path):
     data = write_windows(tmp_path / "windows.npz")
     ran = paredown(

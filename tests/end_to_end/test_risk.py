@@ -3,10 +3,12 @@
 import json
 
 import pandas as pd
+import pytest
 
 EXCESS = "metric.false_negatives_excess"
 
 
+@pytest.mark.slow
 def test_no_model_that_is_chosen_misses_more_than_it_may(paredown, tmp_path):
     ran = paredown(
         "experiment=breast_cancer", "study.n_trials=5", "study.report=false", "sampler=random", "knowledge=none",

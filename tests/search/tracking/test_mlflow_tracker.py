@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from search.curves import Curve
 from search.report.testing import fake_results
 from search.tracking.mlflow_tracker import MlflowTracker
 from search.tracking.testing import TrackerConformance, first, odd_results, play
@@ -316,3 +317,17 @@ def test_credentials_are_kept_out_of_messages(tmp_path):
     with pytest.raises(ConfigError) as caught:
         MlflowTracker("ftp://me:hunter2@host").start(fake_results(tmp_path, 1))
     assert "hunter2" not in str(caught.value)
+
+
+def test_how_a_training_went_is_a_curve_of_its_trial(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 3)
+    details = {"curve": Curve("top1", (40.0, 60.0, 55.0), 100).to_detail()}
+    trials = [replace(t, state="pruned", details=details) if t.number == 1 else t for t in results.trials]
+    log_whole(uri, replace(results, trials=tuple(trials)))
+    client, _, children = runs_of(uri)
+    told = {
+        int(c.data.tags["paredown.trial"]): client.get_metric_history(c.info.run_id, "curve.top1")
+        for c in children
+    }
+    assert [(point.step, point.value) for point in told[1]] == [(1, 40.0), (2, 60.0), (3, 55.0)]
+    assert told[0] == told[2] == []

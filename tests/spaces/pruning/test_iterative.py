@@ -62,6 +62,7 @@ def macs(artifact):
     return total(layer_counts(artifact.model, SHAPE).values()).macs
 
 
+@pytest.mark.slow
 class TestConformance(StageConformance):
     @pytest.fixture
     def stage(self):
