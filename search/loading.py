@@ -72,12 +72,15 @@ def load(config: Config, say: Say) -> Loaded:
     say("loading the network")
     source: ModelSource = made(ModelSource, config.section("model"), "model", config)
     model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
+    learns = any(
+        stage.produces == "torch" for stage in stages
+    )  # what no stage uses is not shipped to workers
     context = StageContext(
         splits.calibration,
         _cache(config, stages),
         config.seed,
-        train=splits.train if len(splits.train) else None,
-        teacher=model if model.kind == "torch" else None,
+        train=splits.train if learns and len(splits.train) else None,
+        teacher=model if learns and model.kind == "torch" else None,
         accelerator=_accelerator(config),
         latency_ms=ModelledLatency(devices),
     )

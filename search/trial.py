@@ -203,7 +203,9 @@ class CompressionRunner:
     def explain(self, model: bytes) -> dict[str, Any]:
         """Returns details of a file that are too dear for every trial, e.g. of its layers."""
         if self.start.kind == "torch":  # against what training changed, quantization error cannot be told
-            because = "the networks were cut or trained, so that their layers are not the float model's any more"
+            because = (
+                "the networks were cut or trained, so that their layers are not the float model's any more"
+            )
             return {"layers": [], "layers_absent_because": because}
         artifact = Artifact.onnx(model, self.dense.input)
         with self.lock.shared():
