@@ -226,6 +226,8 @@ def test_every_operator_of_constraints():
 
 
 def test_the_ends_stand_for_a_range_that_cannot_be_listed():
-    space = read_space({"a": {"x": {"float": [0.1, 0.9]}, "y": [1, 2], "z": {"float": [0.0, 1.0], "step": 0.5}}})
+    space = read_space(
+        {"a": {"x": {"float": [0.1, 0.9]}, "y": [1, 2], "z": {"float": [0.0, 1.0], "step": 0.5}}}
+    )
     assert space.domains("a") == {"x": (), "y": (1, 2), "z": (0.0, 0.5, 1.0)}
     assert space.extremes("a") == {"x": (0.1, 0.9), "y": (1, 2), "z": (0.0, 0.5, 1.0)}
