@@ -37,6 +37,12 @@ class Step:
     stage: str
     values: tuple[tuple[str, object], ...] = ()
 
+    @classmethod
+    def of(cls, stage: str, values: Mapping[str, object]) -> "Step":
+        """Returns the entry, by name of the knob; one value per layer becomes a sorted tuple of pairs."""
+        plain = {k: tuple(sorted(v.items())) if isinstance(v, dict) else v for k, v in values.items()}
+        return cls(stage, tuple(sorted(plain.items(), key=lambda item: item[0])))
+
 
 @dataclass(frozen=True)
 class Artifact:

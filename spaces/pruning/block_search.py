@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.errors import StageError
+from spaces.pruning.counts import run_on_zeros
 from spaces.recovery.determinism import fixed_threads
 
 
@@ -70,12 +70,7 @@ def _observe(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, _Runs
             after = part.register_forward_hook(partial(leave, name))
             stack.callback(before.remove)
             stack.callback(after.remove)
-        try:
-            module(torch.zeros(1, *input_shape))
-        except Exception as error:  # whatever a foreign network raises
-            raise StageError(
-                f"{type(module).__name__} does not run on inputs {(1, *input_shape)}: {error}"
-            ) from error
+        run_on_zeros(module, input_shape)
     return seen
 
 

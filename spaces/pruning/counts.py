@@ -94,13 +94,22 @@ def weight_uses(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, in
             if isinstance(part, _ConvNd | nn.Linear):
                 uses[f"{name}.weight"] = 0
                 stack.callback(part.register_forward_hook(_hook(partial(note, name))).remove)
-        try:
-            module(torch.zeros(1, *input_shape))
-        except Exception as error:  # whatever a foreign network raises
-            raise StageError(
-                f"{type(module).__name__} does not run on inputs {(1, *input_shape)}: {error}"
-            ) from error
+        run_on_zeros(module, input_shape)
     return uses
+
+
+def run_on_zeros(module: nn.Module, input_shape: tuple[int, ...]) -> None:
+    """Runs a network on one example of zeros, for what its hooks see.
+
+    Raises:
+        StageError: The network does not run on such an example.
+    """
+    try:
+        module(torch.zeros(1, *input_shape))
+    except Exception as error:  # whatever a foreign network raises
+        raise StageError(
+            f"{type(module).__name__} does not run on inputs {(1, *input_shape)}: {error}"
+        ) from error
 
 
 def _hook(function: Any) -> Any:

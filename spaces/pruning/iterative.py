@@ -79,7 +79,7 @@ class IterativePruneStage(Stage):
                 made = torch_artifact(module, artifact.input)
             made = self._recover.apply(made, recover, inner)
             rounds.append({**told, **made.notes.get(RecoverStage.name, {})})
-        step = Step(self.name, tuple((name, _plain(value)) for name, value in sorted(chosen.items())))
+        step = Step.of(self.name, chosen)
         own = {self.name: _summary(rounds)} if any(rounds) else {}
         return replace(made, provenance=(*artifact.provenance, step), notes={**artifact.notes, **own})
 
@@ -171,7 +171,3 @@ def _summary(notes: list[dict[str, Any]]) -> dict[str, Any]:
     found = {key: value for key, value in notes[-1].items() if key not in ("curve", "epochs")}
     epochs = sum(told.get("epochs", 0) for told in notes)
     return {**found, "blocks": blocks, "epochs": epochs, "rounds": rounds}
-
-
-def _plain(value: StageValue) -> Value:
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value

@@ -76,7 +76,7 @@ class PruneStage(Stage):
         from spaces.pruning.selection import Aim
 
         chosen = self.canonical(artifact, values, context)
-        step = Step(self.name, tuple((name, _plain(value)) for name, value in sorted(chosen.items())))
+        step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
         if chosen == DEFAULTS:
             return replace(artifact, provenance=provenance)
@@ -163,7 +163,3 @@ class PruneStage(Stage):
 
         settings = Settings(self.min_channels, self.n_examples, self.block_measure, self.threads)
         return Pruning(settings, self.facts_of, self.latency)
-
-
-def _plain(value: StageValue) -> Value:
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value

@@ -45,7 +45,7 @@ class SparsifyStage(Stage):
             StopTrialError: The watch ends the trial.
         """
         chosen = self.canonical(artifact, values, context)
-        step = Step(self.name, tuple((name, _plain(value)) for name, value in sorted(chosen.items())))
+        step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
         if is_off(chosen):
             return replace(artifact, provenance=provenance)
@@ -95,7 +95,3 @@ class SparsifyStage(Stage):
     def config(self) -> dict[str, Any]:
         """Returns the number of threads, which the result depends on."""
         return {"threads": self.threads}
-
-
-def _plain(value: StageValue) -> Value:
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value

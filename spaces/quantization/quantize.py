@@ -50,7 +50,7 @@ class QuantizeStage(Stage):
             StageError: The values clash, or do not fit the model.
         """
         chosen = self.canonical(artifact, values, context)
-        step = Step(self.name, tuple((k, _frozen(v)) for k, v in sorted(chosen.items())))
+        step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
         settings = _settings(self._sources.facts(artifact).network, chosen)
         if not settings.weight_bits:
@@ -169,8 +169,3 @@ def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
         format=str(chosen["format"]),
         reduce_range=bool(chosen["reduce_range"]),
     )
-
-
-def _frozen(value: StageValue) -> Value:
-    """Makes a value fit for provenance: one value per layer becomes a sorted tuple of pairs."""
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value

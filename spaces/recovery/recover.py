@@ -51,7 +51,7 @@ class RecoverStage(Stage):
         from spaces.recovery.session import recover
 
         chosen = self.canonical(artifact, values, context)
-        step = Step(self.name, tuple((name, _plain(value)) for name, value in sorted(chosen.items())))
+        step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
         if chosen["epochs"] == 0:
             return replace(artifact, provenance=provenance)
@@ -106,7 +106,3 @@ class RecoverStage(Stage):
         if artifact.digest not in self._has_features:
             self._has_features[artifact.digest] = has_features(artifact)
         return self._has_features[artifact.digest]
-
-
-def _plain(value: StageValue) -> Value:
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value
