@@ -24,7 +24,7 @@ from spaces.errors import ConfigError, ParedownError, StageError
 OK, USAGE, INTERRUPTED = 0, 2, 130
 DTYPES: tuple[DType, ...] = ("float32", "int8")
 _INT8_SHARE = 0.55
-_LEARNING_SHARE = 0.2  # of the time; the rest is measuring
+_LEARNING_SHARE = 0.12  # of the time; the rest is measuring
 LEAST_NETWORKS = 20
 
 

@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 _LEAST_KERNELS = 15  # of an operator, for a formula of its own
 _ROUNDS = 8
 _TREES: Mapping[str, Any] = {
-    "objective": "reg:absoluteerror",  # some kernels were disturbed by more than squares forgive
+    "objective": "reg:pseudohubererror",  # some kernels were disturbed by more than squares forgive
+    "huber_slope": 0.1,
     "eta": 0.06,
     "max_depth": 8,
     "min_child_weight": 3,

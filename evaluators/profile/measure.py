@@ -18,8 +18,8 @@ from evaluators.runtime import open_session, run_session
 from spaces.artifact import Artifact
 from spaces.errors import EvaluationError
 
-_PIECE_US = 1500.0  # runs between two looks at the anchor: moods can be as short as this
-_PIECES = 3  # a visit
+_PIECE_US = 3000.0  # runs between two looks at the anchor: long enough to be what a network takes that runs again and again
+_PIECES = 2  # a visit
 _WARM_UP = 2  # runs, after another network had the caches
 _AT_ONCE = 16  # networks that take turns
 
@@ -131,9 +131,10 @@ class _Track:
         """Times some pieces with a look at the anchor between every two."""
         for _ in range(_WARM_UP):
             (once,) = self._timed(1).values()
-        n = int(np.clip(_PIECE_US / once, 1, 20))
+        n = int(np.clip(_PIECE_US / once, 2, 30))
         self.looks_us.append(anchor.look_us())
         for _ in range(_PIECES):
+            self._timed(1)  # the anchor had the caches
             self.counted |= self._timed(n)
             self.looks_us.append(anchor.look_us())
 

@@ -31,7 +31,8 @@ def runtime_graph(artifact: Artifact) -> OpGraph:
     """Analyses an ONNX artifact as onnxruntime runs it on this machine, with one example.
 
     A kernel's `op` is the operator with what else decides the code that runs: `nchwc.Conv` (blocked layout),
-    `QLinearConv.nhwc.u8s8` (layout, types of activation and weight). Channels that the blocked layout fills up count.
+    `QLinearConv.nhwc.u8s8.shifted` (layout, types of activation and weight, a weight's zero point that is not 0),
+    `nchwc.Conv.Clip` (an activation function with a pass of its own). Channels that the blocked layout fills up count.
 
     Raises:
         EvaluationError: onnxruntime cannot load or run the model.
@@ -157,10 +158,20 @@ def _read(
     for node in nodes:
         if fixed.issuperset(name for name in node.input if name):
             fixed.update(node.output)
-    kernels = tuple(kernel_of(node, tensors, stored, fixed) for node in nodes)
+    shifted = _not_zero(proto)
+    kernels = tuple(kernel_of(node, tensors, stored, fixed, shifted) for node in nodes)
     n_runs = min((len(by_node[node.name]) for node in nodes), default=0)
     times = np.array([[e["dur"] for e in by_node[node.name][:n_runs]] for node in nodes], np.float64)
     return Profiled(_graph(proto, kernels, tensors, stored, tuple(feeds)), times.reshape(len(nodes), n_runs))
+
+
+def _not_zero(proto: "onnx.ModelProto") -> frozenset[str]:
+    """Returns the stored zero points, of a tensor or a channel each, that are not 0 throughout."""
+    import onnx
+
+    whole = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    small = [i for i in proto.graph.initializer if i.data_type in whole and len(i.dims) <= 1]
+    return frozenset(i.name for i in small if onnx.numpy_helper.to_array(i).any())
 
 
 def _by_node(

@@ -36,6 +36,11 @@ _PRODUCTS = {
     **dict.fromkeys(("QLinearMatMul", "QGemm"), (0, 3)),
 }
 _WEIGHTED = _CONVS | _TRANSPOSED | _PRODUCTS
+_WEIGHT_ZERO = {
+    **dict.fromkeys(("QLinearConv", "QLinearConvTranspose", "QLinearMatMul", "QGemm"), 5),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"), 3),
+}
+"""Operators to the position of the zero point of their weight."""
 _FIRST = {"QLinearConcat": (2,)}  # scale and zero point of the output come first
 _KINDS: Mapping[Kind, frozenset[str]] = {
     "recurrent": _names("LSTM GRU RNN DynamicQuantizeLSTM"),
@@ -72,6 +77,7 @@ def kernel_of(
     tensors: Mapping[str, Tensor],
     stored: Mapping[str, Tensor],
     fixed: Collection[str],
+    shifted: Collection[str],
 ) -> Kernel:
     """Describes one node of the optimized graph.
 
@@ -80,6 +86,7 @@ def kernel_of(
         tensors: Every tensor of the graph by name, the stored ones included.
         stored: The stored ones.
         fixed: Those and what is computed from them alone, such as weights that are dequantized in every run.
+        shifted: Stored zero points that are not 0 throughout.
     """
     attributes = {a.name: a for a in node.attribute}
     read = [name for name in dict.fromkeys(node.input) if name and name in tensors]
@@ -94,7 +101,7 @@ def kernel_of(
     geometry = _geometry(node, attributes, known, [tensors[o] for o in outputs])
     return Kernel(
         name=node.name,
-        op=_variant(node, attributes, known, tensors[node.input[1]].shape if quantizes else ()),
+        op=_variant(node, attributes, known, tensors[node.input[1]].shape if quantizes else (), shifted),
         kind=_kind(node, attributes, operands, tensors, fixed),
         dtype=_dtype(known),
         macs=_macs(node, known, [tensors[o] for o in outputs]),
@@ -113,7 +120,11 @@ def kernel_of(
 
 
 def _variant(
-    node: "onnx.NodeProto", attributes: Mapping[str, Any], operands: Sequence[Tensor], scale: tuple[int, ...]
+    node: "onnx.NodeProto",
+    attributes: Mapping[str, Any],
+    operands: Sequence[Tensor],
+    scale: tuple[int, ...],
+    shifted: Collection[str],
 ) -> str:
     parts = ["nchwc"] if node.domain == _BLOCKED else []
     parts.append(node.op_type)
@@ -123,8 +134,11 @@ def _variant(
     if types not in ("f32", "f32f32"):
         parts.append(types)
     activation = attributes.get("activation")
-    if activation is not None and activation.s and activation.s.decode() not in ("Relu", "Clip"):
-        parts.append(activation.s.decode())
+    if activation is not None and activation.s and activation.s.decode() != "Relu":
+        parts.append(activation.s.decode())  # a pass of its own over the output
+    at = _WEIGHT_ZERO.get(node.op_type)
+    if at is not None and at < len(node.input) and node.input[at] in shifted:
+        parts.append("shifted")  # sums of the activations are needed besides: over half as much time again
     if node.op_type in ("QuantizeLinear", "DequantizeLinear") and math.prod(scale) > 1:
         axis = attributes["axis"].i if "axis" in attributes else 1
         parts.append("last" if axis in (-1, len(operands[0].shape) - 1) else "channel")

@@ -11,6 +11,10 @@ _NONE = Geometry(1, 1)
 # A network that fits a cache stays there between runs; of what a larger one touches, a growing share does not. Which
 # cache matters how much is left to the fit.
 _CACHES_BYTES = (2.0**20, 2.0**22)
+# A matrix kernel computes whole blocks: how much of them is filled decides more than the size does.
+_OUT_BLOCKS = (8, 16, 32, 48, 64)
+_INNER_BLOCKS = (4, 16, 64)
+_ROW_BLOCKS = (4, 6, 12)
 # Beyond these the company makes no more difference, and trees need not guess.
 _TOUCHED_BYTES = (2.0**13, 2.0**22)
 _KERNELS = 64
@@ -60,6 +64,10 @@ FEATURES = (
     "out_channels_mod_16",
     "out_width_mod_8",
     "positions_mod_16",
+    *(f"out_channels_filled_to_{n}" for n in _OUT_BLOCKS),
+    *(f"inner_filled_to_{n}" for n in _INNER_BLOCKS),
+    *(f"positions_filled_to_{n}" for n in _ROW_BLOCKS),
+    "log_inner",
     "n_inputs",
     "n_constants",
     "share_beyond_1_mib",
@@ -117,7 +125,11 @@ def kernel_features(kernels: Sequence[Kernel], by_formula_ms: NDArray[np.float64
     logs += [h_in, w_in, h_out, w_out, positions, macs / np.maximum(elements, 1)]
     logs += [macs / np.maximum(read + written + weights, 1)]
     columns = [np.log2(1 + column) for column in logs] + [np.log2(np.maximum(by_formula_ms, 1e-6))]
-    columns += [*raw.T[12:16], c_in % 16, c_out % 16, w_out % 8, positions % 16, *raw.T[16:18]]
+    columns += [*raw.T[12:16], c_in % 16, c_out % 16, w_out % 8, positions % 16]
+    inner = c_in / groups * raw.T[12] * raw.T[13]
+    columns += [_filled(c_out, n) for n in _OUT_BLOCKS] + [_filled(inner, n) for n in _INNER_BLOCKS]
+    columns += [_filled(positions, n) for n in _ROW_BLOCKS]
+    columns += [np.log2(1 + inner), *raw.T[16:18]]
     # A small kernel takes several times as long in a large network, whose code and buffers are cold by then.
     company = (
         *beyond,
@@ -126,6 +138,11 @@ def kernel_features(kernels: Sequence[Kernel], by_formula_ms: NDArray[np.float64
     )
     columns += [np.full(len(kernels), value) for value in company]
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _filled(counts: NDArray[np.float64], block: int) -> NDArray[np.float64]:
+    """Returns which share of whole blocks is filled, `(n,)`."""
+    return np.asarray(counts / (np.ceil(np.maximum(counts, 1) / block) * block))
 
 
 def _shares_beyond(raw: NDArray[np.float64]) -> list[float]:

@@ -56,6 +56,35 @@ def test_quantized_convolutions_run_in_integers_and_say_so():
     assert "quantize" in found
 
 
+@pytest.mark.parametrize("zero", [0, 3])
+def test_a_shifted_weight_is_another_kernel(zero):
+    stored = {
+        "xs": np.array(0.1, np.float32), "xz": np.array(128, np.uint8), "ws": np.array(0.02, np.float32),
+        "wz": np.array(zero, np.int8), "wq": np.ones((4, 3, 3, 3), np.int8),
+    }  # fmt: skip
+    (conv,) = (k for k in runtime_graph(model_from_text(QDQ_CONV, stored)).kernels if k.kind == "conv")
+    assert conv.op.endswith(".shifted") == (zero != 0)
+
+
+ACTIVATED_CONV = """a (float[n, 16, 8, 8] input) => (float[n, 16, 8, 8] output) {
+    y = Conv <pads = [1, 1, 1, 1]> (input, w)
+    output = ACTIVATION
+}"""
+
+
+@pytest.mark.parametrize(("activation", "name"), [("Relu (y)", ""), ("Clip (y, low, high)", ".Clip")])
+def test_an_activation_function_with_a_pass_of_its_own_is_another_kernel(activation, name):
+    text = ACTIVATED_CONV.replace("ACTIVATION", activation)
+    stored = {
+        "w": np.ones((16, 16, 3, 3), np.float32),
+        "low": np.array(0, np.float32),
+        "high": np.array(6, np.float32),
+    }
+    graph = runtime_graph(model_from_text(text, stored))
+    (conv,) = (k for k in graph.kernels if k.kind == "conv")
+    assert conv.op.endswith("Conv" + name)
+
+
 def test_views_move_no_bytes_but_are_kernels():
     graph = runtime_graph(tiny_model())
     view = next(k for k in graph.kernels if k.op in ("Flatten", "Reshape"))

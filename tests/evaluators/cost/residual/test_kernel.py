@@ -128,3 +128,9 @@ def test_is_fast_enough_for_every_trial():
         residual.corrected_ms(kernels, np.ones(100))
         times.append(perf_counter() - start)
     assert min(times) < 0.1  # 3 ms where it was written; the bound only rules out accidents
+
+
+@pytest.mark.parametrize(("channels", "filled"), [(16, 1.0), (17, 17 / 32), (32, 1.0), (3, 3 / 16)])
+def test_features_tell_how_much_of_a_block_is_filled(channels, filled):
+    columns = kernel_features([kernel(channels=channels)], np.ones(1))[0]
+    assert columns[FEATURES.index("out_channels_filled_to_16")] == pytest.approx(filled)
