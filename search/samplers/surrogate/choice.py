@@ -133,7 +133,12 @@ class Choice:
     def _seen(self, trials: Sequence[FrozenTrial], running: Sequence[Params], signs: Array) -> Seen:
         history = self._reader.history(trials, signs)
         pending = [*history.pending, *running]
-        return Seen(history, self._encoding.points(history.candidates), self._encoding.points(pending))
+        told = [*self.context.baselines, *[None] * len(signs)][: len(signs)]
+        baselines = np.array(
+            [np.nan if b is None or sign < 0 else b for b, sign in zip(told, signs, strict=True)]
+        )
+        points, ahead = self._encoding.points(history.candidates), self._encoding.points(pending)
+        return Seen(history, points, ahead, baselines)
 
     # -- a space that is listed ----------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from search.samplers.surrogate.looking import Sight, Sights
 from search.samplers.surrogate.model import Belief
 from search.samplers.surrogate.prior import TaskPrior
 from search.samplers.surrogate.sighted import Compressed
-from search.samplers.surrogate.targets import Excess, NormalScores, Plain, Target
+from search.samplers.surrogate.targets import Excess, LogDrop, NormalScores, Plain, Target
 from search.samplers.surrogate.tasks import RankedDrop
 
 Array = NDArray[np.float64]
@@ -43,11 +43,13 @@ class Seen:
         history: The rows.
         points: `(n, n_knobs)`.
         pending: `(p, n_knobs)`, candidates that are being measured.
+        baselines: `(n_objectives,)`, what the uncompressed model has, higher is better; NaN where unknown, or of a cost.
     """
 
     history: History
     points: Array
     pending: Array
+    baselines: Array
 
 
 def nothing_known(n: int, n_objectives: int) -> Known:
@@ -106,7 +108,7 @@ def _objective(
     """Returns what is learned of an objective, and on which scale."""
     values, errors = seen.history.values[:, axis], seen.history.errors[:, axis]
     several = seen.history.values.shape[1] > 1
-    target = _target(np.concatenate([values, certain]), several)
+    target = _target(np.concatenate([values, certain]), several, float(seen.baselines[axis]))
     if np.isfinite(certain).all():
         return Belief(np.zeros(len(ahead)), np.zeros(len(ahead))), target
     if sight is not None:
@@ -121,12 +123,13 @@ def _objective(
     return learner.believe(axis, rows_of(target, seen.points, values, errors), ahead, seen.pending), target
 
 
-def _target(values: Array, several: bool) -> Target:
+def _target(values: Array, several: bool, baseline: float) -> Target:
     finite = values[np.isfinite(values)]
     if not len(finite):
         return Plain(0.0, 1.0)
-    # a front is spread out in the objectives themselves, so is what is learned for it
-    return Plain.of(finite) if several else NormalScores.of(finite)
+    if several:  # a front is spread out in the objectives themselves, so is what is learned for it
+        return Plain.of(finite)
+    return LogDrop.of(finite, baseline) if np.isfinite(baseline) else NormalScores.of(finite)
 
 
 def _rescaled(belief: Belief, ranks: RankedDrop | Compressed, scale: Target) -> Belief:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+_LEAST_DROP = 0.1  # of the median drop
 
 
 class Target(Protocol):
@@ -47,6 +48,40 @@ class NormalScores:
         mean = np.average(scores, weights=counts)
         std = np.sqrt(np.average((scores - mean) ** 2, weights=counts)) or 1.0
         return cls(distinct, (scores - mean) / std)
+
+
+@dataclass(frozen=True)
+class LogDrop:
+    """Minus the logarithm of how far a value stays below what was had before, standardised.
+
+    As in `RankedDrop`, the step from a drop of 0.2 points to one of 0.1 is as long as that from 20 to 10; far below the usual drop
+    there are no more steps, or noise would make the best row a peak of its own.
+
+    Attributes:
+        top: What drops are from.
+        least: What is added to every drop.
+        shift: Taken off the logarithms.
+        scale: What these are then divided by.
+    """
+
+    top: float
+    least: float
+    shift: float
+    scale: float
+
+    def __call__(self, values: Array) -> Array:
+        """Returns `(n,)`; values above the top count as the top."""
+        drops = np.maximum(self.top - values, 0.0)
+        return np.asarray((-np.log(drops + self.least) - self.shift) / self.scale)
+
+    @classmethod
+    def of(cls, values: Array, baseline: float) -> "LogDrop":
+        """Fits to finite values `(n,)`, at least one, and what the uncompressed model has."""
+        top = max(baseline, float(values.max()))
+        drops = top - values
+        least = _LEAST_DROP * (float(np.median(drops)) or float(drops.max()) or 1.0)
+        logs = -np.log(drops + least)
+        return cls(top, least, float(logs.mean()), float(logs.std()) or 1.0)
 
 
 @dataclass(frozen=True)
