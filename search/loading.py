@@ -72,9 +72,8 @@ def load(config: Config, say: Say) -> Loaded:
     say("loading the network")
     source: ModelSource = made(ModelSource, config.section("model"), "model", config)
     model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
-    learns = any(
-        stage.produces == "torch" for stage in stages
-    )  # what no stage uses is not shipped to workers
+    # what no stage uses is not shipped to workers
+    learns = any(stage.produces == "torch" for stage in stages)
     context = StageContext(
         splits.calibration,
         _cache(config, stages),

@@ -51,40 +51,6 @@ class NormalScores:
 
 
 @dataclass(frozen=True)
-class LogDrop:
-    """Minus the logarithm of how far a value stays below what was had before, standardised.
-
-    As in `RankedDrop`, the step from a drop of 0.2 points to one of 0.1 is as long as that from 20 to 10; far below the usual drop
-    there are no more steps, or noise would make the best row a peak of its own.
-
-    Attributes:
-        top: What drops are from.
-        least: What is added to every drop.
-        shift: Taken off the logarithms.
-        scale: What these are then divided by.
-    """
-
-    top: float
-    least: float
-    shift: float
-    scale: float
-
-    def __call__(self, values: Array) -> Array:
-        """Returns `(n,)`; values above the top count as the top."""
-        drops = np.maximum(self.top - values, 0.0)
-        return np.asarray((-np.log(drops + self.least) - self.shift) / self.scale)
-
-    @classmethod
-    def of(cls, values: Array, baseline: float) -> "LogDrop":
-        """Fits to finite values `(n,)`, at least one, and what the uncompressed model has."""
-        top = max(baseline, float(values.max()))
-        drops = top - values
-        least = _LEAST_DROP * (float(np.median(drops)) or float(drops.max()) or 1.0)
-        logs = -np.log(drops + least)
-        return cls(top, least, float(logs.mean()), float(logs.std()) or 1.0)
-
-
-@dataclass(frozen=True)
 class Plain:
     """Shifted and scaled.
 
@@ -104,6 +70,37 @@ class Plain:
     def of(cls, values: Array) -> "Plain":
         """Fits to finite values `(n,)`, at least one."""
         return cls(float(values.mean()), float(values.std()) or 1.0)
+
+
+@dataclass(frozen=True)
+class LogDrop:
+    """Minus the logarithm of how far a value stays below what was had before, standardised.
+
+    As in `RankedDrop`, the step from a drop of 0.2 points to one of 0.1 is as long as that from 20 to 10; far below the usual drop
+    there are no more steps, or noise would make the best row a peak of its own.
+
+    Attributes:
+        top: What drops are from.
+        least: What is added to every drop.
+        standard: What standardises the logarithms.
+    """
+
+    top: float
+    least: float
+    standard: Plain
+
+    def __call__(self, values: Array) -> Array:
+        """Returns `(n,)`; values above the top count as the top."""
+        drops = np.maximum(self.top - values, 0.0)
+        return self.standard(-np.log(drops + self.least))
+
+    @classmethod
+    def of(cls, values: Array, baseline: float) -> "LogDrop":
+        """Fits to finite values `(n,)`, at least one, and what the uncompressed model has."""
+        top = max(baseline, float(values.max()))
+        drops = top - values
+        least = _LEAST_DROP * (float(np.median(drops)) or float(drops.max()) or 1.0)
+        return cls(top, least, Plain.of(-np.log(drops + least)))
 
 
 @dataclass(frozen=True)
