@@ -203,7 +203,8 @@ def reference_point(values: Array, margin: float = 0.1, floors: Array | None = N
         complete = complete[above]
     front = complete[non_dominated(complete)]
     scale = np.ptp(front, axis=0)
-    scale = np.where(scale > 0, scale, np.ptp(complete, axis=0))
+    rounding = 1e-9 * np.ptp(complete, axis=0)  # equal values may have come by different ways
+    scale = np.where(scale > rounding, scale, np.ptp(complete, axis=0))
     scale = np.where(scale > 0, scale, np.abs(front[0]))
     below = front.min(axis=0) - margin * np.where(scale > 0, scale, 1.0)
     return np.asarray(np.where(np.isfinite(floors) & above.any(), floors, below))

@@ -18,10 +18,10 @@ from search.samplers.surrogate.sighted import Compressed, Estimates, believe
 Array = NDArray[np.float64]
 Judge = Callable[["Sights", NDArray[np.bool_] | None], Array]
 
-Fit = tuple[int, Array | None]
-"""To how many estimates amplitudes were fitted, and these."""
+Fit = tuple[float, Array | None]
+"""To what amplitudes were fitted, in full evaluations' worth of examples, and these."""
 
-_GROWN = 1.25  # times as many estimates, and the amplitudes are fitted anew
+_GROWN = 1.25  # times as many examples, and the amplitudes are fitted anew
 _FIRST = 16  # looks before anything can be learned from them
 _AT_ONCE = 4  # looks between two updates of what is believed
 _MOST_ESTIMATES = 200  # that a belief is conditioned on; the least telling are left out
@@ -279,11 +279,12 @@ class _Eyes:
         estimates = estimates.chosen(np.argsort(estimates.errors, kind="stable")[:_MOST_ESTIMATES])
         best = float(estimates.values.max()) if reference is None else reference
         scale = Compressed(best, float(np.median(noises)))
-        n_fitted, amplitudes = self._fits.get(what, (0, None))
-        if len(estimates.at) > _GROWN * n_fitted:
-            n_fitted, amplitudes = len(estimates.at), None
+        told_of, amplitudes = self._fits.get(what, (0.0, None))
+        telling = float(told_all.shares.sum())
+        if telling > _GROWN * told_of:
+            told_of, amplitudes = telling, None
         belief, rise, amplitudes = believe(quality, self._alike(estimates.at), estimates, scale, amplitudes)
-        self._fits[what] = n_fitted, amplitudes
+        self._fits[what] = told_of, amplitudes
         return Sight(Belief(belief.mean[:n], belief.std[:n]), scale, rise[:n])
 
     def _alike(self, at: NDArray[np.intp]) -> Array:

@@ -10,8 +10,10 @@ from search.samplers.surrogate.model import Belief
 from search.samplers.surrogate.quality import Quality
 
 Array = NDArray[np.float64]
-_BEND = 0.5  # standard deviations of quality over which its effect may bend
-_CENTRES = np.log([1.0, 0.5, 0.5, 0.5])  # amplitudes expected of slope, bend, knobs, and a candidate's own
+_BEND = 1.0  # standard deviations of quality over which its effect may bend
+# Amplitudes expected of slope, bend, knobs, and a candidate's own. The bend is the largest: drops grow with the noise up to
+# a collapse, and vanish in the metric's own noise from some quality on, where a slope would go on to promise more of the best.
+_CENTRES = np.log([0.5, 2.0, 0.5, 0.5])
 _FIRM = 4.0  # inverse variance of their logarithms: noisy estimates cannot tell that there is nothing of one's own
 _OFFSET = 2.0  # of the level, on the compressed scale
 _SHARED = 0.5  # correlation of the errors of two candidates' looks at the same examples: what is hard is hard for both

@@ -178,6 +178,9 @@ def test_the_reference_point_is_below_the_front_by_a_share_of_its_range():
     # a single point on the front: the range of all
     assert reference_point(np.array([[5.0, 5.0], [3.0, 4.0]])) == pytest.approx([4.8, 4.9])
     assert reference_point(np.array([[5.0, 0.0]])) == pytest.approx([4.5, -0.1])
+    # equal but for rounding is equal
+    nearly = np.array([[9.0, 0.3], [5.0, 0.1 + 0.2], [5.0, -0.7]])
+    assert reference_point(nearly)[1] == pytest.approx(0.2)
     with pytest.raises(ValueError, match="at least one row"):
         reference_point(np.array([[np.nan]]))
 

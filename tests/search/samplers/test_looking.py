@@ -3,9 +3,9 @@ import optuna
 import pytest
 
 from search.samplers.context import Known, SamplerContext, ShortLook, key_of
-from search.samplers.surrogate import SurrogateSampler
+from search.samplers.surrogate import SurrogateSampler, looking
 from search.samplers.surrogate.evidence import Evidence
-from search.samplers.surrogate.quality import expected_quality, seen_quality
+from search.samplers.surrogate.quality import Quality, expected_quality, seen_quality
 from search.samplers.surrogate.sighted import Compressed, Estimates, believe
 
 N_FULL = 4000
@@ -154,6 +154,35 @@ def test_a_shared_error_of_looks_is_taken_out_by_one_full_result():
     after, _, _ = believe(quality, alike[full.at], full, scale)
     assert (after.mean[1:] < before.mean[1:]).all()
     assert scale.inverse(after.mean)[0] == pytest.approx(88.8, abs=0.05)
+
+
+def test_a_better_look_is_not_believed_to_be_worth_more_and_more():
+    # bad quality costs much, good quality costs nothing: what is between may cost nothing either
+    quality = np.linspace(-2, 1, 31)
+    at = np.array([*range(6), *range(27, 31)])
+    values = 90.0 - np.where(quality < -1, 4.0 * (-1 - quality), 0.0)
+    estimates = Estimates(at, values[at], np.full(len(at), 0.1), np.full(len(at), 0.5))
+    scale = Compressed(90.0, 0.1)
+    belief, _, _ = believe(Quality(quality, np.zeros(31), np.zeros(31)), np.eye(31)[at], estimates, scale)
+    between = (quality > -0.8) & (quality < 0.6)
+    off = np.abs(scale(values) - belief.mean) / belief.std
+    assert off[between].max() < 2.5
+
+
+def test_what_looks_are_worth_is_learned_anew_as_trials_come_in(monkeypatch):
+    monkeypatch.setattr(looking, "_MOST_ESTIMATES", 24)
+    fitted_with = []
+
+    def noted(quality, alike, estimates, scale, log_amplitudes):
+        if log_amplitudes is None:
+            fitted_with.append((len(estimates.at), int(np.sum(estimates.shares == 1))))
+        return believe(quality, alike, estimates, scale, log_amplitudes)
+
+    monkeypatch.setattr(looking, "believe", noted)
+    search(FakeLooks(), 12)
+    full = [n_full for n, n_full in fitted_with if n == 24]
+    assert max(full) >= 6  # also when there are no more estimates than before, but better ones
+    assert len(fitted_with) < 40
 
 
 def test_the_compressed_scale_has_an_inverse():
