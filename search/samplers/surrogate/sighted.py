@@ -105,6 +105,7 @@ def believe(
     q = np.stack([quality.mean, quality.reckoned], axis=1)
     raw = scale(estimates.values)
     near, common = raw, estimates.common
+    same = np.equal.outer(at, np.arange(len(q))).astype(np.float64)
     amplitudes = _CENTRES if log_amplitudes is None else log_amplitudes
     for _ in range(
         2
@@ -112,10 +113,9 @@ def believe(
         errors = scale.error(estimates.errors, near)
         noise = common * np.outer(errors, errors) + _JITTER * np.eye(len(at))
         if log_amplitudes is None:
-            amplitudes = _fitted(q[at], alike[:, at], raw, noise, amplitudes)
+            amplitudes = _fitted(q[at], alike[:, at], same[:, at], raw, noise, amplitudes)
         variances = np.exp(2 * amplitudes)
-        own = variances[3] * (at[:, None] == np.arange(len(q))[None])
-        across = _covariance(variances, q[at], q, alike) + own
+        across = _covariance(variances, q[at], q, alike) + variances[3] * same
         factor = cho_factor(across[:, at] + noise, lower=True)
         weights = cho_solve(factor, raw)
         mean = across.T @ weights
@@ -151,16 +151,16 @@ def _near(a: Array, b: Array) -> Array:
     return np.asarray(np.exp(-np.maximum(gap, 0.0) / _BEND**2 / 2))
 
 
-def _fitted(q: Array, alike: Array, values: Array, noise: Array, start: Array) -> Array:
+def _fitted(q: Array, alike: Array, same: Array, values: Array, noise: Array, start: Array) -> Array:
     """Returns logarithms of the amplitudes under which the values are most probable, weighed against what is expected."""
     from scipy.linalg import cho_factor, cho_solve
     from scipy.optimize import minimize
 
     keep = np.argsort(np.diag(noise), kind="stable")[:_MOST_FITTED]
     q, values = q[keep], values[keep]
-    alike, noise = alike[np.ix_(keep, keep)], noise[np.ix_(keep, keep)]
+    alike, same, noise = (matrix[np.ix_(keep, keep)] for matrix in (alike, same, noise))
     near = _near(q, q)
-    parts: Sequence[Array] = (q @ q.T, near, near * alike, np.eye(len(q)))
+    parts: Sequence[Array] = (q @ q.T, near, near * alike, same)
 
     def loss(theta: Array) -> tuple[float, Array]:
         variances = np.exp(2 * theta)
