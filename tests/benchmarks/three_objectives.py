@@ -1,4 +1,4 @@
-"""How many trials each sampler needs for 98 % of the hypervolume of a table's true front, with several objectives.
+"""How many trials each sampler needs for a share (98 %) of the hypervolume of a table's true front, with several objectives.
 
 Run from the root of the repository::
 
@@ -43,7 +43,6 @@ from search.samplers.improvement import expected_improvement, oriented, referenc
 from search.volume import hypervolume
 
 Array = NDArray[np.float64]
-SHARE = 0.98
 OURS = ("surrogate", "surrogate_no_looks", "surrogate_learning_all")
 
 
@@ -79,12 +78,11 @@ class Front:
         """Which candidates are the true front, `(n,)`."""
         return non_dominated(np.where((self.gains > self.reference).all(axis=1)[:, None], self.gains, np.nan))
 
-    @cached_property
-    def fewest(self) -> int:
-        """Trials that are needed by someone who knows the table and always takes the candidate that adds most."""
+    def fewest(self, share: float) -> int:
+        """Trials for a share of the volume by someone who knows the table and always takes the candidate that adds most."""
         rng, front, volume, count = np.random.default_rng(0), self.gains[:0], 0.0, 0
         points = self.gains[self.true]
-        while volume < SHARE * self.volume:
+        while volume < share * self.volume:
             added = expected_improvement(points, np.zeros_like(points), front, self.reference, rng)
             front = np.concatenate([front, points[[added.argmax()]]])
             volume, count = volume + added.max(), count + 1
@@ -143,14 +141,19 @@ def _listed(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
 
+def _assigned(text: str) -> dict[str, float]:
+    """Returns `COLUMN=VALUE,...` by column."""
+    return {column: float(value) for column, value in (part.split("=") for part in _listed(text))}
+
+
 def _columns(given: argparse.Namespace) -> list[str]:
     return [*_listed(given.maximize), *_listed(given.minimize)]
 
 
 def _baselines(given: argparse.Namespace) -> list[float]:
     """Returns what the float model has of each objective; nothing if that was not given."""
-    told = dict(part.split("=") for part in _listed(given.uncompressed))
-    return [float(told[column]) for column in _columns(given)] if told else []
+    told = _assigned(given.uncompressed)
+    return [told[column] for column in _columns(given)] if told else []
 
 
 def _value(text: str) -> Any:
@@ -212,8 +215,8 @@ class Problem:
             Objective(c, "minimize") for c in _listed(given.minimize)
         ]
         self._known = np.isin(self._columns, _listed(given.known))
-        reference = dict(part.split("=") for part in _listed(given.reference))
-        self._reference = np.array([float(reference.get(column, "nan")) for column in self._columns])
+        reference = _assigned(given.reference)
+        self._reference = np.array([reference.get(column, np.nan) for column in self._columns])
         if baselines := _baselines(given):
             directions = [o.direction for o in self._objectives]
             self._reference = oriented(worth_nothing(baselines, directions)[None], directions)[0]
@@ -280,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--known", default="", help="columns of a table that are told beforehand")
     parser.add_argument("--reference", default="", help="COLUMN=VALUE,...: what is worth nothing")
     parser.add_argument("--uncompressed", default="", help="COLUMN=VALUE,...: what the float model has")
-    parser.add_argument("--share", type=float, default=SHARE, help="of the true front's hypervolume")
+    parser.add_argument("--share", type=float, default=0.98, help="of the true front's hypervolume")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--gp-seeds", type=int, default=3, help="for the slow one")
@@ -297,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"{len(table.candidates)} rows, {len(table.knobs)} knobs, {front.true.sum()} on the front; reference point "
         f"{oriented(front.reference[None], table.directions)[0].round(4).tolist()}; "
-        f"who knows the table needs for 98 % {np.mean([f.fewest for f in fronts]):.1f}"
+        f"who knows the table needs {np.mean([f.fewest(given.share) for f in fronts]):.1f}"
     )
     found: dict[str, list[Search]] = {}
     for name in given.samplers.split(","):

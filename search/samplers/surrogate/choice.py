@@ -133,12 +133,13 @@ class Choice:
     def _seen(self, trials: Sequence[FrozenTrial], running: Sequence[Params], signs: Array) -> Seen:
         history = self._reader.history(trials, signs)
         pending = [*history.pending, *running]
-        told = [*self.context.baselines, *[None] * len(signs)][: len(signs)]
-        baselines = np.array(
-            [np.nan if b is None or sign < 0 else b for b, sign in zip(told, signs, strict=True)]
-        )
         points, ahead = self._encoding.points(history.candidates), self._encoding.points(pending)
-        return Seen(history, points, ahead, baselines)
+        return Seen(history, points, ahead, np.where(signs > 0, self._baselines(signs), np.nan))
+
+    def _baselines(self, signs: Array) -> Array:
+        """Returns what the uncompressed model has, `(n_objectives,)`, higher is better; NaN where it is unknown."""
+        told = [*self.context.baselines, *[None] * len(signs)][: len(signs)]
+        return signs * np.array([np.nan if b is None else b for b in told], np.float64)
 
     # -- a space that is listed ----------------------------------------------------------------------------
 
@@ -290,7 +291,7 @@ class Choice:
         return Scene(
             candidates, points, np.any([e > 0 for e in known.excesses.values()], axis=0) | np.zeros(len(points), bool),
             history.candidates, seen.points, history.values, history.errors, history.excesses, signs,
-            self.context.baselines, guess,
+            self._baselines(signs), guess,
         )  # fmt: skip
 
     # -- how promising -------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Scene:
         errors: `(n_tried, n_objectives)`, standard errors, 0 for full results.
         excesses: Constraint to `(n_tried,)`.
         signs: `(n_objectives,)`, -1 where an objective is to be minimised.
-        baselines: The float model's value of each objective, raw; None where unknown.
+        baselines: `(n_objectives,)`, the float model's value of each, higher is better; NaN where unknown.
         guess: `(n,)`, what other tasks let expect, higher is better; None if nothing.
     """
 
@@ -77,7 +77,7 @@ class Scene:
     errors: Array
     excesses: Mapping[str, Array]
     signs: Array
-    baselines: Sequence[float | None]
+    baselines: Array
     guess: Array | None = None
 
     @cached_property
@@ -218,14 +218,14 @@ class _Eyes:
         quality = self._quality(looked)
         found: dict[Hashable, Sight] = {}
         for axis, sign in enumerate(self._scene.signs):
-            base = self._scene.baselines[axis] if axis < len(self._scene.baselines) else None
+            base = float(self._scene.baselines[axis])
             told = [
                 (sign * look.values[axis], look.errors[axis], look.n_examples)
                 for look in self._longest(looked)
             ]
             sight = self._sight(
                 axis, quality, looked, told, self._scene.values[:, axis], self._scene.errors[:, axis],
-                None if base is None else sign * base,
+                base if np.isfinite(base) else None,
             )  # fmt: skip
             found |= {} if sight is None else {axis: sight}
         for name in sorted({n for look in self._longest(looked) for n in look.excesses}):

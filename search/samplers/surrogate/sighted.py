@@ -107,9 +107,8 @@ def believe(
     near, common = raw, estimates.common
     same = np.equal.outer(at, np.arange(len(q))).astype(np.float64)
     amplitudes = _CENTRES if log_amplitudes is None else log_amplitudes
-    for _ in range(
-        2
-    ):  # how noisy an estimate is depends on where the truth lies, not on where the estimate fell
+    # how noisy an estimate is depends on where the truth lies, not on where the estimate fell
+    for _ in range(2):
         errors = scale.error(estimates.errors, near)
         noise = common * np.outer(errors, errors) + _JITTER * np.eye(len(at))
         if log_amplitudes is None:
