@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _LEAST_DROP = 0.1  # of the median drop
+_NEGLIGIBLE = 1e-9  # of the largest: to divide by less may overflow
 
 
 class Target(Protocol):
@@ -99,7 +100,7 @@ class LogDrop:
         """Fits to finite values `(n,)`, at least one, and what the uncompressed model has."""
         top = max(baseline, float(values.max()))
         drops = top - values
-        least = _LEAST_DROP * (float(np.median(drops)) or float(drops.max()) or 1.0)
+        least = _LEAST_DROP * _typical(drops)
         return cls(top, least, Plain.of(-np.log(drops + least)))
 
 
@@ -120,4 +121,12 @@ class Excess:
     @classmethod
     def of(cls, values: Array) -> "Excess":
         """Fits to finite values `(n,)`, at least one."""
-        return cls(float(np.median(np.abs(values))) or float(np.abs(values).max()) or 1.0)
+        return cls(_typical(np.abs(values)))
+
+
+def _typical(sizes: Array) -> float:
+    """Returns the median, the largest where the median is next to nothing beside it, 1 where all are next to nothing."""
+    largest, median = float(sizes.max()), float(np.median(sizes))
+    if largest < np.finfo(np.float64).tiny:
+        return 1.0
+    return median if median > _NEGLIGIBLE * largest else largest

@@ -21,7 +21,6 @@ from search.samplers.surrogate.history import Reader, history_of
 from search.samplers.surrogate.kernel import Block, Kernel, _centre, _loss
 from search.samplers.surrogate.model import Belief, FlatPrior, Rows, mixture, posterior
 from search.samplers.surrogate.sampler import SurrogateSampler
-from search.samplers.surrogate.targets import Excess, LogDrop, NormalScores
 from search.samplers.surrogate.tasks import ranked, tasks_of
 
 KNOBS = {"scheme": ["a", "b", "c", "d"], "images": [1, 1000, 10000], "clip": ["max", "kl"]}
@@ -401,31 +400,6 @@ class TestModel:
 
 
 class TestScales:
-    @given(st.lists(st.floats(-100, 100), min_size=1, max_size=30))
-    def test_normal_scores_keep_the_order(self, values):
-        scores = NormalScores.of(np.array(values))(np.array(values))
-        assert np.isfinite(scores).all()
-        order = np.argsort(values, kind="stable")
-        assert (np.diff(scores[order]) >= 0).all()
-
-    @given(st.lists(st.floats(-100, 100), min_size=1, max_size=30), st.floats(-100, 100))
-    def test_log_drops_keep_the_order(self, values, baseline):
-        scores = LogDrop.of(np.array(values), baseline)(np.array(values))
-        assert np.isfinite(scores).all()
-        order = np.argsort(values, kind="stable")
-        assert (np.diff(scores[order]) >= 0).all()
-
-    def test_log_drops_tell_good_candidates_apart_and_collapses_alike(self):
-        scores = LogDrop.of(np.array([91.0, 90.0, 89.0, 80.0, 10.0, 5.0]), 92.0)(
-            np.array([91.0, 90.0, 10.0, 9.0])
-        )
-        assert scores[0] - scores[1] > 10 * (scores[2] - scores[3])
-
-    @given(st.lists(st.floats(-100, 100), min_size=1, max_size=30))
-    def test_excess_keeps_the_sign(self, values):
-        excess = Excess.of(np.array(values))(np.array(values))
-        assert ((excess > 0) <= (np.array(values) > 0)).all()
-
     def test_ranks_of_drops(self):
         scale, tasks = tasks_of(KNOWLEDGE, 1.0, from_baseline=True)
         target = ranked(scale, tasks, top=80.0)
