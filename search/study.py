@@ -10,6 +10,7 @@ import optuna
 
 from search import files
 from search.front import overall_best, pareto_front, picks
+from search.interrupts import Interrupts
 from search.ledger import Ledger
 from search.needed import Needs
 from search.patience import Patience
@@ -60,6 +61,7 @@ class _Study:
         self._plan, self._ledger, self._observer = plan, ledger, observer
         self._second_look = SecondLook(plan, ledger, observer)
         self._patience = Patience(plan.patience, plan.objectives[0])
+        self._interrupts = Interrupts()
         self._began = time.monotonic()
         self._earlier_s = float(ledger.noted("wall_s") or 0.0)
         self._keys: dict[str, int] = {}
@@ -86,9 +88,11 @@ class _Study:
         self._observer.begin(results, plan)
         try:
             try:
-                why = self._run_trials()
-                self._second_look.confirm(self._results)
-                self._second_look.explain(self._results())
+                with self._interrupts:
+                    why = self._run_trials()
+                    self._second_look.confirm(self._results)
+                    self._second_look.explain(self._results())
+                    self._interrupts.check()
             except KeyboardInterrupt:
                 interrupted, why = True, "interrupted"
             results = self._finish(why)
@@ -106,6 +110,7 @@ class _Study:
 
     def _search(self) -> str:
         while True:
+            self._interrupts.check()
             why = self._why_stop()
             while (
                 not why and self._proposer.n_running < self._plan.executor.slots and self._budget_left() > 0

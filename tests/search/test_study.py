@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import optuna
 import pandas as pd
@@ -175,6 +176,31 @@ def test_an_interrupted_study_keeps_everything(tmp_path):
     assert len(pd.read_csv(tmp_path / "trials.csv")) == 5
     assert json.loads((tmp_path / "summary.json").read_text())["n_trials"] == 5
     assert len(run(tmp_path).results.trials) == 12
+
+
+def test_an_interrupt_that_gets_lost_ends_the_study_nevertheless(tmp_path):
+    def interrupt(record):
+        if record.number == 4:
+            with suppress(KeyboardInterrupt):  # as a destructor or a callback from C does
+                signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    outcome = run_study(analytic_plan(tmp_path), SilentObserver(on_trial=interrupt))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert outcome.interrupted
+    assert len(pd.read_csv(tmp_path / "trials.csv")) == 5
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        outcome = run_study(
+            analytic_plan(tmp_path),
+            SilentObserver(on_trial=lambda record: signal.raise_signal(signal.SIGINT)),
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not outcome.interrupted
 
 
 def test_two_writers_are_refused(tmp_path):
