@@ -18,7 +18,8 @@ look at candidates, which `surrogate_no_looks` may not; what looks cost is told 
 The reference point is `--reference COLUMN=VALUE,...` (what is worth nothing), elsewhere 10 % of the front's range beyond its worst end.
 `--uncompressed COLUMN=VALUE,...`, of every objective, measures from where a study does, the float model's costs and 90 % of its score,
 and tells ours what the float model has.
-A search that does not get there within `--limit` trials counts as if it had at the limit.
+A search that does not get there within `--limit` trials counts as if it had at the limit; one that is not done when `--minutes`
+are over, as if it had then. Searches run in `--jobs` processes.
 """
 
 import argparse
@@ -26,8 +27,10 @@ import csv
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +201,7 @@ def run(front: Front, name: str, looks: Looks | None, seed: int, given: argparse
         volume += expected_improvement(point, np.zeros_like(point), found, front.reference, rng)[0]
         found = np.concatenate([found, point])
         found = found[non_dominated(found)]
-        if volume >= given.share * front.volume or n >= given.limit:
+        if volume >= given.share * front.volume or n >= given.limit or time.time() > given.until:
             break
     cost = looks.cost(given.overhead) if hasattr(looks, "cost") else 0.0
     share = volume / front.volume
@@ -253,6 +256,20 @@ class Problem:
         return kind(self._truth, self._objectives, seed=seed)
 
 
+def searched(given: argparse.Namespace, name: str, seed: int) -> Search | None:
+    """Searches once, in a process of its own; None where there is no time left to begin."""
+    if time.time() > given.until:
+        return None
+    _quiet()
+    problem = Problem(given)
+    return run(problem.front(seed), name, problem.looks(name, seed), seed, given)
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
 def line(name: str, found: Sequence[Search], best: Sequence[int] | None) -> str:
     """Returns the sampler's line of the table."""
     counts = [s.trials for s in found]
@@ -290,9 +307,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=500, help="trials of one search")
     parser.add_argument("--overhead", type=float, default=0.01, help="of a look, in full evaluations")
     parser.add_argument("--samplers", default="random,tpe,nsga2,surrogate,surrogate_learning_all")
+    parser.add_argument("--jobs", type=int, default=1, help="searches at a time")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="in all")
     given = parser.parse_args(arguments)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    given.until = time.time() + 60 * given.minutes
+    _quiet()
     problem = Problem(given)
     seeds = range(given.first_seed, given.first_seed + given.seeds)
     fronts = [problem.front(seed) for seed in seeds]
@@ -303,14 +322,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"who knows the table needs {np.mean([f.fewest(given.share) for f in fronts]):.1f}"
     )
     found: dict[str, list[Search]] = {}
-    for name in given.samplers.split(","):
-        chosen = list(seeds)[: given.gp_seeds if name == "gp" else None]
-        found[name] = [
-            run(problem.front(seed), name, problem.looks(name, seed), seed, given) for seed in chosen
-        ]
-        print(f"{name}: {[s.trials if s.reached else None for s in found[name]]}", flush=True)
-    counts = {name: [s.trials for s in searches] for name, searches in found.items()}
-    best = min((counts[name] for name in OPTUNA if name in counts), key=np.mean, default=None)
+    names = given.samplers.split(",")
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        running = {
+            name: [
+                pool.submit(searched, given, name, seed)
+                for seed in list(seeds)[: given.gp_seeds if name == "gp" else None]
+            ]
+            for name in names
+        }
+        for name in names:
+            done = [future.result() for future in running[name]]
+            found[name] = [s for s in done if s is not None]
+            counts = [f"{s.trials}{'' if s.reached else '+'}" if s else "none" for s in done]
+            print(f"{name}: {', '.join(counts)}", flush=True)
+    found = {name: searches for name, searches in found.items() if searches}
+    trials = {name: [s.trials for s in searches] for name, searches in found.items()}
+    best = min((trials[name] for name in OPTUNA if name in trials), key=np.mean, default=None)
     print(
         f"\n{'sampler':24}{'seeds':>6} {'mean':24}{'median':22}{'best / this':18}{'looks':>6}{'missed':>8}{'share':>8}{'s/trial':>9}"
     )
