@@ -3,6 +3,7 @@
 Run from the root of the repository::
 
     python tests/benchmarks/quantize_speed.py --network mobilenet_v2 --data DATA
+    python tests/benchmarks/quantize_speed.py --network mobilenet_v2 --data DATA --entropy-images 256  # takes 20 GB
     python tests/benchmarks/quantize_speed.py --network resnet20 --data DATA --plain-every 4
 
 Both sides get the same network, calibration images, validation images and evaluation, and begin with nothing cached; they take turns,
@@ -10,7 +11,7 @@ calibration size by calibration size. The plain loop quantizes each configuratio
 `--plain-every k` lets it do a k-th of the configurations of each (calibration size, clipping), and extrapolates.
 
 Where the two cannot do the same, the plain loop does less: its entropy calibrator keeps every tensor of all images in memory, so it gets
-only so many of them; it has no power-of-two scales, so it rounds symmetrically instead.
+only so many of them (`--entropy-images`); it has no power-of-two scales, so it rounds symmetrically instead.
 """
 
 import argparse
@@ -160,13 +161,14 @@ def case_of(arguments: argparse.Namespace) -> Case:
     data, validation = Path(arguments.data), arguments.validation
     if arguments.network == "resnet20":
         weights = str(data / "weights/resnet20-12fca82f.th")
+        most = arguments.entropy_images or 512
         task = Cifar10Task(str(data / "cifar10"), calibration=10_000, validation=validation or 4_000)
-        return Case(CifarResNetModel(depth=20, checkpoint=weights), task, (1, 1_000, 10_000), 512)
+        return Case(CifarResNetModel(depth=20, checkpoint=weights), task, (1, 1_000, 10_000), most)
     weights = str(data / "weights/mobilenet_v2-b0353104.pth")
     folder, cache = str(data / "imagenet_sample"), str(Path(arguments.cache).expanduser())
     n = validation or 200
     images = ImageFolderTask(folder, cache, calibration=256, validation=n, test=500 - 256 - n)
-    return Case(MobileNetV2Model(checkpoint=weights), images, (1, 64, 256), 32)
+    return Case(MobileNetV2Model(checkpoint=weights), images, (1, 64, 256), arguments.entropy_images or 32)
 
 
 def plain_quantized(
@@ -208,6 +210,11 @@ def main() -> None:
         "--validation", type=int, help="validation images (200 of ImageNet, 4000 of CIFAR-10)"
     )
     parser.add_argument("--plain-every", type=int, default=1, help="the plain loop does a k-th of them")
+    parser.add_argument(
+        "--entropy-images",
+        type=int,
+        help="at most so many for the plain loop's (32 of ImageNet, 512 of CIFAR-10)",
+    )
     parser.add_argument("--every", type=int, default=1, help="both sides do a k-th of the 96: a first look")
     parser.add_argument("--threads", type=int, default=1, help="onnxruntime's threads in the evaluation")
     parser.add_argument("--cache", default="~/.cache/paredown", help="where decoded images are kept")
