@@ -17,7 +17,8 @@ from search.structures import Key, Structures
 from search.trial import CompressionRunner
 from spaces.errors import ParedownError
 
-SMALLEST_LOOK = 64
+SMALLEST_LOOK = 8, 64  # examples: so few tell of noise in the outputs, and building a model takes as long as so many
+SMALLEST_SHARE = 32  # of a split between these bounds, a 32nd
 
 
 class CompressionLooks:
@@ -32,7 +33,7 @@ class CompressionLooks:
         constraints: What must hold.
 
     Attributes:
-        sizes: How many examples a short look can have: powers of 4, and half of the validation split.
+        sizes: How many examples a short look can have: see `look_sizes`.
         n_full: Examples in the validation split.
         seconds: What looks took so far: `known`, `statistics` and `looks`.
     """
@@ -169,10 +170,13 @@ class CompressionLooks:
 
 
 def look_sizes(n_full: int) -> tuple[int, ...]:
-    """Returns the numbers of examples that short looks have: powers of 4 from 64 on, up to half of all, and that half."""
+    """Returns the numbers of examples that short looks have.
+
+    A 32nd of all (at least 8, at most 64), then four times as many each time, up to half of all, and that half.
+    """
     half = max(n_full // 2, 1)
     sizes = []
-    size = SMALLEST_LOOK
+    size = int(np.clip(n_full // SMALLEST_SHARE, *SMALLEST_LOOK))
     while size < half:
         sizes.append(size)
         size *= 4

@@ -146,9 +146,9 @@ def test_what_cannot_be_built_has_no_look(looks):
 
 def test_looks_are_kept_and_rounded_up(looks, runner):
     first = looks.short(params(8, 9.0), 1)
-    assert first.n_examples == 64
+    assert first.n_examples == looks.sizes[0]
     spent = looks.seconds["looks"]
-    again = looks.short(params(8, 9.0), 64)
+    again = looks.short(params(8, 9.0), looks.sizes[0])
     assert again.values.tolist() == first.values.tolist()
     assert looks.seconds["looks"] == spent
     assert looks.short(params(8, 9.0), 10_000).n_examples == 150
@@ -156,7 +156,14 @@ def test_looks_are_kept_and_rounded_up(looks, runner):
 
 @pytest.mark.parametrize(
     ("n", "sizes"),
-    [(1, (1,)), (64, (32,)), (128, (64,)), (300, (64, 150)), (10_000, (64, 256, 1024, 4096, 5000))],
+    [
+        (1, (1,)),
+        (16, (8,)),
+        (64, (8, 32)),
+        (300, (9, 36, 144, 150)),
+        (2_047, (63, 252, 1008, 1023)),
+        (10_000, (64, 256, 1024, 4096, 5000)),
+    ],
 )
 def test_sizes_end_with_half_of_the_split(n, sizes):
     assert look_sizes(n) == sizes
