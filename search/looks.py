@@ -17,7 +17,10 @@ from search.structures import Key, Structures
 from search.trial import CompressionRunner
 from spaces.errors import ParedownError
 
-SMALLEST_LOOK = 8, 64  # examples: so few tell of noise in the outputs, and building a model takes as long as so many
+SMALLEST_LOOK = (
+    8,
+    64,
+)  # examples: so few tell of noise in the outputs, and building a model takes as long as so many
 SMALLEST_SHARE = 32  # of a split between these bounds, a 32nd
 
 
