@@ -17,11 +17,10 @@ from search.structures import Key, Structures
 from search.trial import CompressionRunner
 from spaces.errors import ParedownError
 
-SMALLEST_LOOK = (
-    8,
-    64,
-)  # examples: so few tell of noise in the outputs, and building a model takes as long as so many
-SMALLEST_SHARE = 32  # of a split between these bounds, a 32nd
+# The smallest look is so much of the split, between these numbers of examples: fewer tell too little of the noise in the
+# outputs, and more take longer than the model takes to build.
+SMALLEST_SHARE = 1 / 32
+SMALLEST_LOOK = (8, 64)
 
 
 class CompressionLooks:
@@ -179,7 +178,7 @@ def look_sizes(n_full: int) -> tuple[int, ...]:
     """
     half = max(n_full // 2, 1)
     sizes = []
-    size = int(np.clip(n_full // SMALLEST_SHARE, *SMALLEST_LOOK))
+    size = int(np.clip(n_full * SMALLEST_SHARE, *SMALLEST_LOOK))
     while size < half:
         sizes.append(size)
         size *= 4
