@@ -2,35 +2,35 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 class Interrupts:
-    """While entered, notes every SIGINT beside what it does anyway; elsewhere than in the main thread it notes nothing."""
+    """Knows whether there was a SIGINT."""
 
     def __init__(self) -> None:
         self._seen = False
-        self._before: signal._HANDLER = None
 
-    def __enter__(self) -> "Interrupts":
-        # what is ignored (a job in the background), or not Python's, stays as it is
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Notes every SIGINT beside what it does anyway; elsewhere than in the main thread it notes nothing."""
         before = signal.getsignal(signal.SIGINT)
-        if callable(before) and threading.current_thread() is threading.main_thread():
-            self._before = before
-            signal.signal(signal.SIGINT, self._note)
-        return self
+        # what is ignored (a job in the background), or not Python's, stays as it is
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        def note(number: int, frame: FrameType | None) -> None:
+            self._seen = True
+            before(number, frame)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._seen = True
-        if callable(self._before):
-            self._before(number, frame)
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def check(self) -> None:
         """Raises what may have got lost.

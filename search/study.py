@@ -88,7 +88,7 @@ class _Study:
         self._observer.begin(results, plan)
         try:
             try:
-                with self._interrupts:
+                with self._interrupts.noted():
                     why = self._run_trials()
                     self._second_look.confirm(self._results)
                     self._second_look.explain(self._results())

@@ -218,14 +218,13 @@ class _Eyes:
         quality = self._quality(looked)
         found: dict[Hashable, Sight] = {}
         for axis, sign in enumerate(self._scene.signs):
-            base = float(self._scene.baselines[axis])
             told = [
                 (sign * look.values[axis], look.errors[axis], look.n_examples)
                 for look in self._longest(looked)
             ]
             sight = self._sight(
                 axis, quality, looked, told, self._scene.values[:, axis], self._scene.errors[:, axis],
-                base if np.isfinite(base) else None,
+                float(self._scene.baselines[axis]),
             )  # fmt: skip
             found |= {} if sight is None else {axis: sight}
         for name in sorted({n for look in self._longest(looked) for n in look.excesses}):
@@ -260,9 +259,12 @@ class _Eyes:
         told: Sequence[tuple[float, float, int]],
         tried: Array,
         tried_errors: Array,
-        reference: float | None,
+        reference: float,
     ) -> Sight | None:
-        """Returns what is believed of one objective or constraint; None where looks do not tell of it."""
+        """Returns what is believed of one objective or constraint; None where looks do not tell of it.
+
+        The scale begins at the reference, or at the best estimate where that is NaN.
+        """
         values, errors, sizes = (np.array(column, np.float64) for column in zip(*told, strict=True))
         share = np.minimum(sizes / self._looks.n_full, 0.99)
         noises = (errors * np.sqrt(share / (1 - share)))[np.isfinite(errors) & (errors > 0)]
@@ -277,8 +279,8 @@ class _Eyes:
         # looks at what was tried stay: their errors tell of those of other looks at the same examples
         estimates = told_all.chosen(np.isfinite(told_all.values) & np.isfinite(told_all.errors))
         estimates = estimates.chosen(np.argsort(estimates.errors, kind="stable")[:_MOST_ESTIMATES])
-        best = float(estimates.values.max()) if reference is None else reference
-        scale = Compressed(best, float(np.median(noises)))
+        origin = reference if np.isfinite(reference) else float(estimates.values.max())
+        scale = Compressed(origin, float(np.median(noises)))
         told_of, amplitudes = self._fits.get(what, (0.0, None))
         telling = float(told_all.shares.sum())
         if telling > _GROWN * told_of:
