@@ -3,7 +3,7 @@
 Run from the root of the repository::
 
     python tests/benchmarks/quantize_speed.py --network mobilenet_v2 --data DATA
-    python tests/benchmarks/quantize_speed.py --network mobilenet_v2 --data DATA --entropy-images 256  # takes 20 GB
+    python tests/benchmarks/quantize_speed.py --network mobilenet_v2 --data DATA --entropy-images 256  # needs some 16 GB
     python tests/benchmarks/quantize_speed.py --network resnet20 --data DATA --plain-every 4
 
 Both sides get the same network, calibration images, validation images and evaluation, and begin with nothing cached; they take turns,
@@ -55,6 +55,7 @@ from spaces.models.zoo.cifar_resnet import CifarResNetModel
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2Model
 from spaces.pipeline import Pipeline
 from spaces.quantization.quantize import QuantizeStage
+from spaces.space import Space
 from spaces.space_config import read_space
 from spaces.stage import StageContext
 
@@ -171,6 +172,19 @@ def case_of(arguments: argparse.Namespace) -> Case:
     return Case(MobileNetV2Model(checkpoint=weights), images, (1, 64, 256), arguments.entropy_images or 32)
 
 
+def space_of(case: Case, stage: QuantizeStage, start: Artifact) -> Space:
+    """Returns the space of the 96 configurations."""
+    knobs = {
+        "calibration_images": list(case.sizes),
+        "scheme": list(SCHEMES),
+        "clipping": list(CLIPPINGS),
+        "granularity": list(GRANULARITIES),
+        "mixed_precision": list(MIXED),
+    }
+    names = [layer.name for layer in layers(start.proto())]
+    return read_space({"quantize": knobs, "constraints": {}}, [stage], names)
+
+
 def plain_quantized(
     path: Path, start: Artifact, split: Split, values: dict[str, Any], case: Case, folder: Path
 ) -> bytes:
@@ -201,8 +215,7 @@ def plain_quantized(
     return (folder / "quantized.onnx").read_bytes()
 
 
-def main() -> None:
-    """Prints seconds and ratios."""
+def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--network", choices=("mobilenet_v2", "resnet20"), required=True)
     parser.add_argument("--data", required=True, help="folder with weights/, cifar10/ and imagenet_sample/")
@@ -218,7 +231,12 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="both sides do a k-th of the 96: a first look")
     parser.add_argument("--threads", type=int, default=1, help="onnxruntime's threads in the evaluation")
     parser.add_argument("--cache", default="~/.cache/paredown", help="where decoded images are kept")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints seconds and ratios."""
+    arguments = _parsed()
     warnings.simplefilter("ignore")  # the exporter's, about its own dependencies
     logging.disable(logging.WARNING)  # the tool's, once for each model, that it might be preprocessed
     case, clock = case_of(arguments), InferenceClock()
@@ -229,17 +247,8 @@ def main() -> None:
     evaluator = AccuracyEvaluator(threads=arguments.threads, sqnr_images=0)
     reference = Reference(start, reference_outputs(start, splits.validation))
     judging = EvaluationContext(splits.validation, case.task.metric, reference, {}, 0)
-    knobs = {
-        "calibration_images": list(case.sizes),
-        "scheme": list(SCHEMES),
-        "clipping": list(CLIPPINGS),
-        "granularity": list(GRANULARITIES),
-        "mixed_precision": list(MIXED),
-    }
     stage = QuantizeStage()
-    space = read_space(
-        {"quantize": knobs, "constraints": {}}, [stage], [x.name for x in layers(start.proto())]
-    )
+    space = space_of(case, stage, start)
     runner = CompressionRunner(space, start, Pipeline([stage]), context, judging, [evaluator], MachineLock())
     ours, plain = Side(), Side()
     chosen = list(configurations(case.sizes, arguments.every))

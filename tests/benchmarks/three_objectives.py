@@ -257,12 +257,31 @@ class Problem:
 
 
 def searched(given: argparse.Namespace, name: str, seed: int) -> Search | None:
-    """Searches once, in a process of its own; None where there is no time left to begin."""
+    """Searches once, in a process of its own, which reads the table anew; None where there is no time left to begin."""
     if time.time() > given.until:
         return None
     _quiet()
     problem = Problem(given)
     return run(problem.front(seed), name, problem.looks(name, seed), seed, given)
+
+
+def searched_all(given: argparse.Namespace, seeds: Sequence[int]) -> dict[str, list[Search]]:
+    """Searches with every sampler, several at a time; says how many trials each took, `+` where it did not get there."""
+    found: dict[str, list[Search]] = {}
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        running = {
+            name: [
+                pool.submit(searched, given, name, seed)
+                for seed in seeds[: given.gp_seeds if name == "gp" else None]
+            ]
+            for name in given.samplers.split(",")
+        }
+        for name, futures in running.items():
+            done = [future.result() for future in futures]
+            counts = [f"{s.trials}{'' if s.reached else '+'}" if s else "none" for s in done]
+            print(f"{name}: {', '.join(counts)}", flush=True)
+            found[name] = [s for s in done if s is not None]
+    return {name: searches for name, searches in found.items() if searches}
 
 
 def _quiet() -> None:
@@ -321,22 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{oriented(front.reference[None], table.directions)[0].round(4).tolist()}; "
         f"who knows the table needs {np.mean([f.fewest(given.share) for f in fronts]):.1f}"
     )
-    found: dict[str, list[Search]] = {}
-    names = given.samplers.split(",")
-    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
-        running = {
-            name: [
-                pool.submit(searched, given, name, seed)
-                for seed in list(seeds)[: given.gp_seeds if name == "gp" else None]
-            ]
-            for name in names
-        }
-        for name in names:
-            done = [future.result() for future in running[name]]
-            found[name] = [s for s in done if s is not None]
-            counts = [f"{s.trials}{'' if s.reached else '+'}" if s else "none" for s in done]
-            print(f"{name}: {', '.join(counts)}", flush=True)
-    found = {name: searches for name, searches in found.items() if searches}
+    found = searched_all(given, seeds)
     trials = {name: [s.trials for s in searches] for name, searches in found.items()}
     best = min((trials[name] for name in OPTUNA if name in trials), key=np.mean, default=None)
     print(
