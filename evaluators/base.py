@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.devices import Device
-from evaluators.task.task import Metric
-from spaces.artifact import Artifact, Split
+from evaluators.devices.device import Device
+from evaluators.task.tasks.task import Metric
+from spaces.stages.artifact import Artifact, Split
 
 Source = Literal["measured", "modelled", "estimated"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.artifact import Artifact, Split
 from spaces.errors import EvaluationError, ParedownError
+from spaces.stages.artifact import Artifact, Split
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import EvaluationContext, Evaluator, Reference, Source
-from evaluators.devices import Device
+from evaluators.devices.device import Device
 from evaluators.runtime import reference_outputs
-from evaluators.task.top1 import Top1
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import digest_of
+from evaluators.task.metrics.top1 import Top1
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import digest_of
 
 _SHAPE = (3, 8, 8)
 _CLASSES = 5
@@ -31,7 +31,7 @@ _OPSET = 21  # the first with 4-bit integers
 
 @dataclass(frozen=True)
 class RandomSplit:
-    """Normally distributed inputs with random labels; implements `spaces.artifact.Split`."""
+    """Normally distributed inputs with random labels; implements `spaces.stages.artifact.Split`."""
 
     n: int = 32
     shape: tuple[int, ...] = _SHAPE

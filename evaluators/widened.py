@@ -7,7 +7,7 @@ integers, so that this is for looks; what is reported is measured on the file th
 
 import numpy as np
 
-from spaces.artifact import Artifact
+from spaces.stages.artifact import Artifact
 
 
 def widened(artifact: Artifact) -> Artifact:

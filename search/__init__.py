@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search.api import compose, run
-    from search.results import Results
+    from search.record.results import Results
 
 __all__ = ["Results", "compose", "run"]
 
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(api, name)
     if name == "Results":
-        from search.results import Results
+        from search.record.results import Results
 
         return Results
     raise AttributeError(f"module 'search' has no attribute {name!r}")

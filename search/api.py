@@ -13,10 +13,10 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from search.config import Config, read_config, register_schema
-from search.device_files import folders_of
-from search.hydra_errors import hydra_text
-from search.results import Results
+from search.planning.config.device_files import folders_of
+from search.planning.config.hydra_errors import hydra_text
+from search.planning.config.schema import Config, read_config, register_schema
+from search.record.results import Results
 from spaces.errors import ConfigError
 
 
@@ -67,9 +67,9 @@ def run(
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
-    from search.progress import LiveProgress
-    from search.session import prepare
-    from search.study import run_study
+    from search.cli.progress import LiveProgress
+    from search.planning.session import prepare
+    from search.study.study import run_study
 
     config = compose(overrides, space)
     session = prepare(config, lambda text: None)

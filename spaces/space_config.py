@@ -28,7 +28,7 @@ from spaces.constraints import Constraint
 from spaces.errors import SpaceError, unknown_name
 from spaces.knobs import Choices, Condition, Domain, Knob, Range
 from spaces.space import Space
-from spaces.stage import KnobSpec, Stage
+from spaces.stages.stage import KnobSpec, Stage
 
 _DOMAIN_KEYS = ("choices", "int", "float", "value")
 _KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")

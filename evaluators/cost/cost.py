@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.cost.energy import energy_uj
-from evaluators.cost.fabric.estimate import fabric_estimate
 from evaluators.cost.graph import OpGraph, op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
 from evaluators.cost.graph.runtime_graph import runtime_graph
+from evaluators.cost.latency.fabric.estimate import fabric_estimate
+from evaluators.cost.latency.roofline import Roofline, roofline
 from evaluators.cost.memory import MemoryPlan, plan_memory
-from evaluators.cost.roofline import Roofline, roofline
-from evaluators.devices import Device
-from spaces.artifact import Artifact
+from evaluators.devices.device import Device
+from spaces.stages.artifact import Artifact
 
 
 class CostEvaluator(Evaluator):

@@ -10,8 +10,8 @@ from evaluators.cost.summary_metrics import (
     intelligence_per_joule,
     intelligence_per_watt,
 )
-from evaluators.devices import Device
-from spaces.artifact import Artifact
+from evaluators.devices.device import Device
+from spaces.stages.artifact import Artifact
 
 
 class SummaryEvaluator(Evaluator):

@@ -9,7 +9,7 @@ between them.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluators.cost.arguments import number, positive
+from evaluators.devices.arguments import number, positive
 from spaces.errors import EvaluationError
 
 

@@ -12,14 +12,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from evaluators.cost.latency import pinned
-from evaluators.devices import DType
+from evaluators.cost.latency.measured import pinned
+from evaluators.devices.device import DType
 from evaluators.profile.forms import quantized, random_form
+from evaluators.profile.machine_load import Anchor
 from evaluators.profile.measure import Effort, Sample, measured, open_anchor
-from evaluators.profile.mood import Anchor
 from evaluators.profile.networks import random_network
-from spaces.artifact import Artifact
 from spaces.errors import ConfigError, ParedownError, StageError
+from spaces.stages.artifact import Artifact
 
 OK, USAGE, INTERRUPTED = 0, 2, 130
 DTYPES: tuple[DType, ...] = ("float32", "int8")

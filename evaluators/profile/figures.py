@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.cost.graph import Kernel
-from evaluators.cost.kinds import KINDS
-from evaluators.devices import ANY, Device, DType
+from evaluators.devices.device import ANY, Device, DType
+from evaluators.devices.kinds import KINDS
 
 Floats = NDArray[np.float64]
 

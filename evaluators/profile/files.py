@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluators.cost.residual.kernel import KernelResidual
-from evaluators.device_config import device_from_config
-from evaluators.devices import Device
-from spaces.cache import write_atomic
+from evaluators.cost.latency.residual.kernel import KernelResidual
+from evaluators.devices.config import device_from_config
+from evaluators.devices.device import Device
+from spaces.stages.cache import write_atomic
 
 _HEAD = """\
 # @package device

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluators.profile.sketch import Random
-from spaces.artifact import Artifact
-from spaces.quantization.network import Network, network_of
-from spaces.quantization.ort_adapter import quantized_model
-from spaces.quantization.plan import Plan, Settings
-from spaces.quantization.prepare import prepared
-from spaces.quantization.schemes import Grid
+from spaces.quantization.plan.network import Network, network_of
+from spaces.quantization.plan.plan import Plan, Settings
+from spaces.quantization.plan.prepare import prepared
+from spaces.quantization.qdq.ort_adapter import quantized_model
+from spaces.quantization.schemes.scheme import Grid
+from spaces.stages.artifact import Artifact
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.cost.graph import OpGraph
-from evaluators.cost.residual.kernel_features import formula_terms
+from evaluators.cost.latency.residual.kernel_features import formula_terms
 from evaluators.profile.learn import fit_formulas
+from evaluators.profile.machine_load import Operator, powers, sensitivities
 from evaluators.profile.measure import Sample
-from evaluators.profile.mood import Operator, powers, sensitivities
 
 Floats = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.cost.graph import Kernel, OpGraph
-from evaluators.cost.residual.kernel import KernelResidual, Operator
-from evaluators.cost.residual.kernel_features import formula_terms
-from evaluators.cost.roofline import roofline
-from evaluators.devices import Device
+from evaluators.cost.latency.residual.kernel import KernelResidual, Operator
+from evaluators.cost.latency.residual.kernel_features import formula_terms
+from evaluators.cost.latency.roofline import roofline
+from evaluators.devices.device import Device
 
 if TYPE_CHECKING:
     import xgboost

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from evaluators.cost.graph import OpGraph
 from evaluators.cost.graph.runtime_graph import Probe
-from evaluators.profile.mood import Anchor, times_us
+from evaluators.profile.machine_load import Anchor, times_us
 from evaluators.profile.sketch import Place, Sketch
 from evaluators.runtime import open_session, run_session
-from spaces.artifact import Artifact
 from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact
 
 # Time of a visit. The first dozens of runs after another network are up to a tenth slower: what is
 # wanted is what a network takes that runs again and again.

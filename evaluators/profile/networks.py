@@ -16,7 +16,7 @@ from evaluators.profile.blocks import (
     activation,
 )
 from evaluators.profile.sketch import Place, Random, Sketch, channels, log_int
-from spaces.artifact import Artifact
+from spaces.stages.artifact import Artifact
 
 GRAINS = (1, 2, 4, 8, 8, 8, 8, 16, 16, 16, 16, 16, 16, 32)  # channel counts are multiples of it
 

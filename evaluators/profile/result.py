@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.cost.residual.kernel import KernelResidual
-from evaluators.cost.roofline import roofline
-from evaluators.devices import Device
+from evaluators.cost.latency.residual.kernel import KernelResidual
+from evaluators.cost.latency.roofline import roofline
+from evaluators.devices.device import Device
 from evaluators.profile.figures import fit_figures
 from evaluators.profile.files import write_profile
 from evaluators.profile.labels import labels_of
 from evaluators.profile.learn import Timed, fit_residual
+from evaluators.profile.machine_load import Anchor
 from evaluators.profile.measure import Sample
-from evaluators.profile.mood import Anchor
 
 Floats = NDArray[np.float64]
 

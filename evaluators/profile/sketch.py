@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.artifact import Artifact, InputSpec
+from spaces.stages.artifact import Artifact, InputSpec
 
 if TYPE_CHECKING:
     import onnx

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
 from evaluators.runtime import Batch, Batches, joined, reference_outputs, run_batches
-from evaluators.statistics import Interval, is_binary, paired_interval, score_interval
 from evaluators.task.layer_sqnr import layer_sqnr, sqnr_db
-from evaluators.task.sequential import PairedTest
-from evaluators.task.task import Metric
-from spaces.artifact import Artifact
+from evaluators.task.statistics.early_stopping import PairedTest
+from evaluators.task.statistics.intervals import Interval, is_binary, paired_interval, score_interval
+from evaluators.task.tasks.task import Metric
 from spaces.errors import ConfigError, EvaluationError, TimeLimitError
+from spaces.stages.artifact import Artifact
 
 __all__ = ["AccuracyEvaluator", "reference_outputs"]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.runtime import Batches, joined, run_batches
-from evaluators.statistics import clopper_pearson_bound
-from spaces.artifact import Artifact
+from evaluators.task.statistics.intervals import clopper_pearson_bound
 from spaces.errors import ConfigError, EvaluationError
+from spaces.stages.artifact import Artifact
 
 MOST_CLASSES = 10  # that get columns of their own, or a row in the details
 

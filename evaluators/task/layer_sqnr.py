@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evaluators.base import Reference
 from evaluators.runtime import fixed_batch, open_session, run_session
 from evaluators.task.layers import Layer, add_outputs, layers_of
-from spaces.artifact import Artifact, Split
+from spaces.stages.artifact import Artifact, Split
 
 MAX_SQNR_DB = 200.0  # of identical tensors; beyond float32's own precision of about 150 dB
 _BATCH = 4  # examples at once, because all activations of a batch are held in memory

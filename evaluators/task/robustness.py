@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.runtime import Batch, joined, run_batches
-from evaluators.task.task import Metric
-from spaces.artifact import Artifact, Split
+from evaluators.task.tasks.task import Metric
 from spaces.errors import ConfigError, EvaluationError, unknown_name
-from spaces.pixels import Pixels, no_images
-from spaces.quantization.degradations import DEGRADATIONS
-from spaces.quantization.degraded_split import DegradedSplit
+from spaces.quantization.calibration.degradations import DEGRADATIONS
+from spaces.quantization.calibration.degraded_split import DegradedSplit
+from spaces.stages.artifact import Artifact, Split
+from spaces.stages.pixels import Pixels, no_images
 
 CLEAN = "clean"
 _ASSUMED = "assumed: black is the smallest input seen, white the largest"

@@ -9,7 +9,7 @@
 
 from abc import ABC, abstractmethod
 
-from search.trial import TrialRequest, TrialResult, TrialRunner
+from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 
 
 class Executor(ABC):

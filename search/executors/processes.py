@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from search.executors.base import Executor, failure, late
-from search.trial import TrialRequest, TrialResult, TrialRunner
+from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 from spaces.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from search.executors.base import Executor, failure, late
-from search.trial import TrialRequest, TrialResult, TrialRunner
+from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 from spaces.errors import ConfigError
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 
 from search.executors.base import Executor
-from search.trial import TrialRequest, TrialResult, TrialRunner
+from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 
 
 class SerialExecutor(Executor):

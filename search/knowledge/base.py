@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.knowledge.facts import StudyFacts
+from search.record.metadata import StudyFacts
 from spaces.candidate import Value
 
 MOST_TRIALS = 5000  # of all studies together; a surrogate gains little from more

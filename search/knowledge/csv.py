@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from search.knowledge.base import Deadline, KnowledgeSource, Own, PastStudy, PastTrial, Refused
-from search.knowledge.facts import StudyFacts
 from search.knowledge.table import Table, TableRow, read_table
+from search.record.metadata import StudyFacts
 from spaces.errors import ConfigError, InputError
 
 _MOST_BYTES = 200 * 2**20

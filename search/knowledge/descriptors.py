@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.task.task import Splits, Task
-from spaces.artifact import Artifact
+from evaluators.task.tasks.task import Splits, Task
 from spaces.errors import ParedownError
+from spaces.stages.artifact import Artifact
 
 if TYPE_CHECKING:
     import onnx

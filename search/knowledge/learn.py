@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.knowledge.base import PastStudy, PastTrial, Refused
-from search.knowledge.facts import StudyFacts
 from search.knowledge.matching import Matcher, MisfitError, base_of
 from search.knowledge.normalise import relative
-from search.results import Objective
-from search.samplers.context import KnowledgeRow, key_of
-from search.suggest import params_of
+from search.record.metadata import StudyFacts
+from search.record.results import Objective
+from search.record.suggest import params_of
+from search.samplers.candidates.context import KnowledgeRow, key_of
 from spaces.space import Space
 
 _MOST_SHARE = 1.0  # a score that never exceeds it is a share, not per cent

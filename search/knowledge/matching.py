@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from search.knowledge.cells import equal, text_of, value_in
+from search.record.values import equal, text_of, value_in
 from search.tracking.mlflow_names import safe_name
 from spaces.candidate import Candidate, Value
 from spaces.knobs import Knob

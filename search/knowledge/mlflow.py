@@ -14,8 +14,8 @@ from search.knowledge.base import (
     Refused,
     siblings_left_out,
 )
-from search.knowledge.facts import StudyFacts, facts_from_tag, first_values
-from search.report.redact import redact_text
+from search.record.metadata import StudyFacts, facts_from_tag, first_values
+from search.record.redact import redact_text
 from search.tracking.mlflow_client import release
 from search.tracking.mlflow_parent import key_of_study
 from search.tracking.mlflow_tracker import quiet_migrations

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from search.knowledge.base import PastStudy, PastTrial, Refused
-from search.knowledge.cells import number
-from search.knowledge.facts import StudyFacts, facts_from_json, first_values, numbers
+from search.record.metadata import StudyFacts, facts_from_json, first_values, numbers
+from search.record.values import number
 
 _MOST_BYTES = {
     "config.yaml": 5 * 2**20,

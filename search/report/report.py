@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-from search.report import (
+from search.record.results import Results
+from search.report.findings import numbers
+from search.report.findings.summary import answers
+from search.report.page.markup import Charts, Section, esc, script_json
+from search.report.page.script import SCRIPT
+from search.report.page.style import STYLE
+from search.report.sections import (
     front,
     hardware,
     importance,
     network,
-    numbers,
     picks,
     progress,
     rejected,
@@ -15,12 +20,7 @@ from search.report import (
     trials,
     why,
 )
-from search.report.markup import Charts, Section, esc, script_json
-from search.report.script import SCRIPT
-from search.report.style import STYLE
-from search.report.summary import answers
-from search.results import Results
-from spaces.cache import write_atomic
+from spaces.stages.cache import write_atomic
 
 
 def write_report(results: Results, path: Path) -> None:

@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from search.report import degraded
-from search.report.figures import Figure, change, device_of, figure, headline_metric, label, sources_of
-from search.report.redact import redact_text
-from search.report.summary import MANY_DEVICES, answers, knob_texts, split_knobs, states_text
-from search.results import Results, TrialRecord
+from search.record.redact import redact_text
+from search.record.results import Results, TrialRecord
+from search.report.findings import degraded
+from search.report.findings.figures import (
+    Figure,
+    change,
+    device_of,
+    figure,
+    headline_metric,
+    label,
+    sources_of,
+)
+from search.report.findings.summary import MANY_DEVICES, answers, knob_texts, split_knobs, states_text
 
 if TYPE_CHECKING:
     from rich.console import Group

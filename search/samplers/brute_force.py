@@ -8,7 +8,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.proposals import ProposalTree
+from search.samplers.candidates.proposals import ProposalTree
 
 
 class BruteForceSampler(BaseSampler):

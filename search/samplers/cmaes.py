@@ -9,7 +9,7 @@ from optuna.samplers import CmaEsSampler as OptunaCmaEsSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.context import SamplerContext
+from search.samplers.candidates.context import SamplerContext
 from spaces.errors import ConfigError
 
 

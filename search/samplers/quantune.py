@@ -12,8 +12,8 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.boosted_trees import BoostedTrees
-from search.samplers.context import KnowledgeRow, Params, SamplerContext, key_of
-from search.samplers.pools import Pool, contains, draw_candidates
+from search.samplers.candidates.context import KnowledgeRow, Params, SamplerContext, key_of
+from search.samplers.candidates.pools import Pool, contains, draw_candidates
 from search.samplers.ranking import infeasible_last, joined
 
 

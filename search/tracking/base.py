@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from search.results import Results, TrialRecord
+from search.record.results import Results, TrialRecord
 
 
 class Tracker(ABC):

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from search.results import Results
+from search.record.results import Results
 from search.tracking.mlflow_names import MOST_PARAM_CHARS, clip, safe_names
 from spaces.candidate import value_text
 

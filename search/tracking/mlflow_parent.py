@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.results import Results
+from search.record.results import Results
 from search.tracking.mlflow_client import runs, user
-from spaces.cache import digest_of
+from spaces.stages.cache import digest_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

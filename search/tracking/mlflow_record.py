@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from search.curves import curve_of
-from search.knowledge.facts import facts_in
-from search.report.figures import columns
-from search.results import Results, TrialRecord
+from search.record.metadata import facts_in
+from search.record.results import Results, TrialRecord
+from search.report.findings.figures import columns
 from search.tracking.mlflow_client import end_run, release, runs, user
 from search.tracking.mlflow_models import log_models
 from search.tracking.mlflow_names import MOST_PARAM_CHARS, MOST_TAG_CHARS, clip, safe_names
 from search.tracking.mlflow_parent import Parent, find_parent
 from search.tracking.mlflow_story import config_params, front_table, parent_tags
 from search.tracking.writer import Phase
+from search.trials.curves import curve_of
 from spaces.candidate import value_text
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from search.report.figures import change, columns, figure, headline_metric, label, sources_of
-from search.report.misses import failures, misses
-from search.report.redact import redact, redact_text
-from search.report.summary import answers, comparison, knob_texts, split_knobs, states_text
-from search.results import Results
+from search.record.redact import redact, redact_text
+from search.record.results import Results
+from search.report.findings.figures import change, columns, figure, headline_metric, label, sources_of
+from search.report.findings.misses import failures, misses
+from search.report.findings.summary import answers, comparison, knob_texts, split_knobs, states_text
 from search.tracking.mlflow_names import MOST_TAG_CHARS, clip, safe_names
 
 _MOST_PARAMS = 100

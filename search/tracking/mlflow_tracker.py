@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from search.report.redact import redact_text
-from search.results import Results, TrialRecord
+from search.record.redact import redact_text
+from search.record.results import Results, TrialRecord
 from search.tracking.base import Tracker
 from search.tracking.mlflow_uri import check_artifacts, check_uri, default_artifacts
 from search.tracking.writer import Phase, Writer

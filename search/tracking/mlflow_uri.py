@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from search.report.redact import redact_text
+from search.record.redact import redact_text
 from spaces.errors import ConfigError, unknown_name
 
 _SERVERS = ("http", "https")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from evaluators.base import Measurement
+from search.record.results import Results
 from search.report.testing import fake_results
-from search.results import Results
 from search.tracking.base import Tracker
 from spaces.candidate import Candidate
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from search.results import Results
+from search.record.results import Results
 
 Phase = Literal["running", "finished", "interrupted"]
 Write = Callable[[Results, Phase, Callable[[], None]], None]

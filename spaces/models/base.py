@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from spaces.artifact import Artifact, Split
+from spaces.stages.artifact import Artifact, Split
 
 
 @dataclass(frozen=True)

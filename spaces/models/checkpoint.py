@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spaces.artifact import Artifact, InputSpec
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext, ModelSource
-from spaces.models.state_dict import State, load_state_dict, read_state_dict
-from spaces.models.torch_artifact import torch_artifact
+from spaces.models.torch.state_dict import State, load_state_dict, read_state_dict
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.torch_artifact import torch_artifact
 
 if TYPE_CHECKING:
     import torch

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from spaces.artifact import Artifact, InputSpec, Kind, Step
 from spaces.errors import StageError
-from spaces.models.fold_constants import fold_constants
-from spaces.models.graph import rename_uses, uses
 from spaces.models.layers import layers
-from spaces.models.opset import OPSET, to_opset
-from spaces.models.tidy import tidy
-from spaces.stage import Stage, StageContext, StageValue
+from spaces.models.onnx.clean_up import tidy
+from spaces.models.onnx.fold_constants import fold_constants
+from spaces.models.onnx.graph import rename_uses, uses
+from spaces.models.onnx.opset import OPSET, to_opset
+from spaces.stages.artifact import Artifact, InputSpec, Kind, Step
+from spaces.stages.stage import Stage, StageContext, StageValue
 
 if TYPE_CHECKING:
     import onnx

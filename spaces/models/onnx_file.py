@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spaces.artifact import Artifact, InputSpec
 from spaces.errors import InputError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.checkpoint import check_shape
-from spaces.models.dynamic_batch import free_batch
+from spaces.models.onnx.dynamic_batch import free_batch
+from spaces.stages.artifact import Artifact, InputSpec
 
 if TYPE_CHECKING:
     import onnx

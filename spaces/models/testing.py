@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spaces.artifact import Artifact
-from spaces.cache import Cache
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.export import ExportStage
 from spaces.models.layers import QUANTIZABLE, layers
-from spaces.models.opset import run
-from spaces.stage import StageContext
+from spaces.models.onnx.opset import run
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
 
 
 class ModelSourceConformance:

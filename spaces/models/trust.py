@@ -38,7 +38,7 @@ def check_trusted(name: str, trusted: Sequence[str], where: str) -> None:
 def import_trusted(name: str, trusted: Sequence[str], where: str) -> Any:
     """Imports what a dotted name means, and checks that it was defined inside the allow-list, too.
 
-    The second check refuses what a trusted module merely imports, such as `spaces.cache.os.replace`.
+    The second check refuses what a trusted module merely imports, such as `spaces.stages.cache.os.replace`.
 
     Args:
         name: Dotted name of a class or function.

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from spaces.artifact import Artifact, Step
-from spaces.cache import digest_of
 from spaces.candidate import Value
 from spaces.errors import StageError
+from spaces.pruning.cutting.prune_knobs import DEFAULTS
 from spaces.pruning.prune import PruneStage
-from spaces.pruning.prune_knobs import DEFAULTS
 from spaces.recovery.recover import RecoverStage
-from spaces.stage import KnobSpec, Stage, StageContext, StageValue, Watch
+from spaces.stages.artifact import Artifact, Step
+from spaces.stages.cache import digest_of
+from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue, Watch
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +63,8 @@ class IterativePruneStage(Stage):
             StageError: The values cannot be applied to the network, or a training diverges.
             StopTrialError: The watch ends the trial.
         """
-        from spaces.models.torch_artifact import torch_artifact
-        from spaces.pruning.selection import Aim
+        from spaces.pruning.cutting.selection import Aim
+        from spaces.stages.torch_artifact import torch_artifact
 
         chosen = self.canonical(artifact, values, context)
         prune, recover = self._split(chosen)

@@ -5,16 +5,16 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from spaces.artifact import Artifact, Step
 from spaces.candidate import Value
 from spaces.errors import ConfigError, unknown_name
-from spaces.pruning.prune_knobs import DEFAULTS, KNOBS, cuts_channels
-from spaces.stage import KnobSpec, Stage, StageContext, StageValue
+from spaces.pruning.cutting.prune_knobs import DEFAULTS, KNOBS, cuts_channels
+from spaces.stages.artifact import Artifact, Step
+from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
 
 if TYPE_CHECKING:
-    from spaces.pruning.facts import FactsOf
-    from spaces.pruning.latency import Latency
-    from spaces.pruning.pruning import Pruning
+    from spaces.pruning.budgets.latency import Latency
+    from spaces.pruning.cutting.network_facts import FactsOf
+    from spaces.pruning.cutting.pruning import Pruning
 
 BLOCK_MEASURES = ("output_change", "cosine")
 
@@ -72,8 +72,8 @@ class PruneStage(Stage):
         Raises:
             StageError: The values cannot be applied to the network.
         """
-        from spaces.models.torch_artifact import torch_artifact
-        from spaces.pruning.selection import Aim
+        from spaces.pruning.cutting.selection import Aim
+        from spaces.stages.torch_artifact import torch_artifact
 
         chosen = self.canonical(artifact, values, context)
         step = Step.of(self.name, chosen)
@@ -93,7 +93,7 @@ class PruneStage(Stage):
         Raises:
             StageError: A value is wrong, or the combination cannot be built.
         """
-        from spaces.pruning.prune_canonical import canonical
+        from spaces.pruning.cutting.prune_canonical import canonical
 
         return canonical(self.facts_of(artifact), self.defaults() | dict(values), context, self.min_channels)
 
@@ -101,7 +101,7 @@ class PruneStage(Stage):
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> Mapping[str, StageValue]:
         """Returns how many channels each group keeps where ratios say so; all but what changes numbers only otherwise."""
-        from spaces.pruning.prune_canonical import n_kept_by_ratio
+        from spaces.pruning.cutting.prune_canonical import n_kept_by_ratio
 
         left = {k: v for k, v in values.items() if k not in ("mask_tuning", "reestimate_batch_norm")}
         if values["drop_blocks"] or values["keep"] != 1.0 or not cuts_channels(values):
@@ -114,7 +114,7 @@ class PruneStage(Stage):
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> dict[str, str]:
         """Returns the knobs that cannot change the network beside any value of the others, each with the reason."""
-        from spaces.pruning.prune_canonical import empty_knobs
+        from spaces.pruning.cutting.prune_canonical import empty_knobs
 
         return empty_knobs(self.facts_of(artifact), domains)
 
@@ -127,7 +127,7 @@ class PruneStage(Stage):
             StageError: A value empties a layer or cannot be met, a pattern matches no layer, data or a device is missing, or
                 torch-pruning cannot trace the network; the message names the knob or the layer.
         """
-        from spaces.pruning.prune_check import check
+        from spaces.pruning.cutting.prune_check import check
 
         check(self.facts_of(artifact), artifact, domains, context, self.min_channels, self.latency)
 
@@ -144,22 +144,22 @@ class PruneStage(Stage):
     @cached_property
     def facts_of(self) -> "FactsOf":
         """What is known of networks."""
-        from spaces.pruning.facts import FactsOf
+        from spaces.pruning.cutting.network_facts import FactsOf
 
         return FactsOf()
 
     @cached_property
     def latency(self) -> "Latency":
         """What is known of the device."""
-        from spaces.pruning.latency import Latency
+        from spaces.pruning.budgets.latency import Latency
 
         return Latency(self.device)
 
     @cached_property
     def pruning(self) -> "Pruning":
         """What cuts a network by canonical values."""
-        from spaces.pruning.pruning import Pruning
-        from spaces.pruning.selection import Settings
+        from spaces.pruning.cutting.pruning import Pruning
+        from spaces.pruning.cutting.selection import Settings
 
         settings = Settings(self.min_channels, self.n_examples, self.block_measure, self.threads)
         return Pruning(settings, self.facts_of, self.latency)

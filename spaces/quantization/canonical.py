@@ -9,12 +9,12 @@ import numpy as np
 
 from spaces.candidate import Value
 from spaces.errors import StageError, unknown_name
-from spaces.quantization.bias_correction import is_correctable
-from spaces.quantization.clippings import clippings
-from spaces.quantization.degraded_split import is_degraded
+from spaces.quantization.calibration.clipping.methods import clippings
+from spaces.quantization.calibration.degraded_split import is_degraded
 from spaces.quantization.knobs import KNOBS
-from spaces.quantization.network import Network
-from spaces.stage import StageValue
+from spaces.quantization.plan.bias_correction import is_correctable
+from spaces.quantization.plan.network import Network
+from spaces.stages.stage import StageValue
 
 DEFAULTS: Mapping[str, Value] = {knob.name: knob.default for knob in KNOBS}
 Values = dict[str, StageValue]

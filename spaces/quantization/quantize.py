@@ -7,22 +7,22 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.artifact import Artifact, Step
 from spaces.candidate import Value
 from spaces.errors import StageError
-from spaces.pixels import no_images
+from spaces.quantization.calibration.degraded_split import DegradedSplit
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
-from spaces.quantization.degraded_split import DegradedSplit
 from spaces.quantization.knobs import KNOBS
-from spaces.quantization.network import Network
-from spaces.quantization.plan import Settings, make_plan
-from spaces.quantization.ranges import Ranges
-from spaces.quantization.sensitivity import Planned, Sensitivities
-from spaces.quantization.skeletons import Skeletons
-from spaces.quantization.source import Sources
+from spaces.quantization.plan.network import Network
+from spaces.quantization.plan.plan import Settings, make_plan
+from spaces.quantization.plan.ranges import Ranges
+from spaces.quantization.plan.source import Sources
+from spaces.quantization.plan.weight_grids import WeightGrids
+from spaces.quantization.qdq.templates import Skeletons
+from spaces.quantization.sensitivity.sensitivity import Planned, Sensitivities
 from spaces.quantization.structure import structure
-from spaces.quantization.weight_grids import WeightGrids
-from spaces.stage import KnobSpec, Stage, StageContext, StageValue
+from spaces.stages.artifact import Artifact, Step
+from spaces.stages.pixels import no_images
+from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
 
 
 class QuantizeStage(Stage):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spaces.candidate import Value
-from spaces.stage import KnobSpec, StageValue
+from spaces.stages.stage import KnobSpec, StageValue
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "linear", "constant")

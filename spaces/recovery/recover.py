@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from spaces.artifact import Artifact, Step
 from spaces.candidate import Value
 from spaces.errors import ConfigError
-from spaces.pipeline import stage_key
 from spaces.recovery.knobs import KNOBS, canonical, empty_knobs, possible
-from spaces.stage import KnobSpec, Stage, StageContext, StageValue
+from spaces.stages.artifact import Artifact, Step
+from spaces.stages.pipeline import stage_key
+from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
 
 
 class RecoverStage(Stage):
@@ -47,8 +47,8 @@ class RecoverStage(Stage):
             StageError: Something that the values need is missing, or the training diverges.
             StopTrialError: The watch ends the trial.
         """
-        from spaces.models.torch_artifact import torch_artifact
         from spaces.recovery.session import recover
+        from spaces.stages.torch_artifact import torch_artifact
 
         chosen = self.canonical(artifact, values, context)
         step = Step.of(self.name, chosen)
@@ -89,7 +89,7 @@ class RecoverStage(Stage):
             StageError: Something is missing: examples, labels, a teacher, a layer that fits; the message names the knob.
             ConfigError: The accelerator is not there.
         """
-        from spaces.recovery.needs import check_needs
+        from spaces.recovery.requirements import check_needs
 
         values = {knob.name: possible(domains, knob.name) for knob in KNOBS}
         if values["epochs"] != (0,):
@@ -101,7 +101,7 @@ class RecoverStage(Stage):
 
     def _features(self, artifact: Artifact) -> bool:
         """Whether the network has features that channel-wise distillation can compare."""
-        from spaces.recovery.needs import has_features
+        from spaces.recovery.requirements import has_features
 
         if artifact.digest not in self._has_features:
             self._has_features[artifact.digest] = has_features(artifact)

@@ -6,15 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from spaces.artifact import Artifact
-from spaces.recovery.accelerator import device_of
-from spaces.recovery.block_weights import BLOCK_WEIGHTS, EXAMPLES
-from spaces.recovery.channel_wise import ChannelWise
-from spaces.recovery.cross_entropy import CrossEntropy
-from spaces.recovery.curve import Curve
-from spaces.recovery.determinism import fixed_threads, seed_of
 from spaces.recovery.lora import merged, with_low_rank
-from spaces.recovery.needs import (
+from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS, EXAMPLES
+from spaces.recovery.losses.channel_wise import ChannelWise
+from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.hooks import matching_modules
+from spaces.recovery.losses.objective import Objective, Teacher
+from spaces.recovery.requirements import (
     NEEDS_TEACHER,
     check_needs,
     first_inputs,
@@ -22,11 +20,13 @@ from spaces.recovery.needs import (
     torch_module,
     train_split,
 )
-from spaces.recovery.objective import Objective, Teacher
-from spaces.recovery.recipe import Recipe
-from spaces.recovery.taps import matching_modules
-from spaces.recovery.training import train
-from spaces.stage import StageContext
+from spaces.recovery.training.accelerator import device_of
+from spaces.recovery.training.curve import Curve
+from spaces.recovery.training.determinism import fixed_threads, seed_of
+from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.training import train
+from spaces.stages.artifact import Artifact
+from spaces.stages.stage import StageContext
 
 
 def recover(

@@ -21,18 +21,18 @@ import yaml
 from evaluators.cost.batch import Skeleton
 from evaluators.cost.graph import OpGraph, op_graph
 from evaluators.cost.graph.bits import layers_of, with_bits
+from evaluators.cost.latency.roofline import roofline
 from evaluators.cost.memory import plan_memory
-from evaluators.cost.roofline import roofline
-from evaluators.device_config import devices_from_config
-from evaluators.devices import Device
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
+from evaluators.devices.config import devices_from_config
+from evaluators.devices.device import Device
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNet
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 CATALOGUE = Path("conf/device")
 N_COMPARED = 20

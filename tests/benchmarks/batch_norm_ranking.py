@@ -27,19 +27,19 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from evaluators.statistics import wilson_interval
-from evaluators.task.cifar10 import Cifar10Task
-from evaluators.task.splits import ArraySplit
-from spaces.artifact import Artifact, Split
-from spaces.cache import Cache
+from evaluators.task.data.splits import ArraySplit
+from evaluators.task.statistics.intervals import wilson_interval
+from evaluators.task.tasks.cifar10 import Cifar10Task
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
-from spaces.pruning.budget import by_ratio
-from spaces.pruning.criteria import CRITERIA
+from spaces.pruning.budgets.budget import by_ratio
+from spaces.pruning.criteria.registry import CRITERIA
 from spaces.pruning.prune import PruneStage
-from spaces.recovery.determinism import fixed_threads
 from spaces.recovery.recover import RecoverStage
-from spaces.stage import StageContext, StageValue
+from spaces.recovery.training.determinism import fixed_threads
+from spaces.stages.artifact import Artifact, Split
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext, StageValue
 
 CHECKPOINT = "weights/resnet20-12fca82f.th"
 MOST_RATIO = 0.9

@@ -48,10 +48,10 @@ class NoiseSplit:
 
 
 def ours(model: Path, n: int) -> None:
-    from spaces.artifact import Artifact, InputSpec
-    from spaces.cache import Cache
     from spaces.quantization.quantize import QuantizeStage
-    from spaces.stage import StageContext
+    from spaces.stages.artifact import Artifact, InputSpec
+    from spaces.stages.cache import Cache
+    from spaces.stages.stage import StageContext
 
     artifact, stage = Artifact.onnx(model.read_bytes(), InputSpec(SHAPE)), QuantizeStage()
     with tempfile.TemporaryDirectory() as folder:
@@ -84,11 +84,11 @@ def onnxruntimes(model: Path, n: int, method: str) -> None:
 
 
 def export(checkpoint: str, path: Path) -> None:
-    from spaces.cache import Cache
     from spaces.models.base import LoadContext
     from spaces.models.export import ExportStage
     from spaces.models.zoo.mobilenet_v2 import MobileNetV2Model
-    from spaces.stage import StageContext
+    from spaces.stages.cache import Cache
+    from spaces.stages.stage import StageContext
 
     loaded = MobileNetV2Model(checkpoint, input_shape=SHAPE).load(LoadContext(None, path.parent))
     stage = ExportStage()

@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search import run
-from search.results import Results
+from search.record.results import Results
 
 MISSED = "metric.test_false_negatives_1"
 FIGURES = {MISSED: "{:.0f}", "metric.test_top1": "{:.2f} %", "metric.file_bytes": "{:.0f}"}

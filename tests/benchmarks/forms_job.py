@@ -38,13 +38,13 @@ from onnxruntime.quantization import (
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from evaluators.cost.latency import pinned, runner, take_turns
+from evaluators.cost.latency.measured import pinned, runner, take_turns
 from evaluators.runtime import run_split
 from search.api import compose
-from search.loading import Loaded, load
-from search.records import record_from_json
-from search.results import TrialRecord
-from spaces.artifact import Artifact, Split
+from search.planning.loading import Loaded, load
+from search.record.results import TrialRecord
+from search.record.trial_records import record_from_json
+from spaces.stages.artifact import Artifact, Split
 
 FASTEST, POINTS = 1.03, 0.2
 ROUNDS, SECONDS = 8, 0.3  # of timing, as evaluator=latency has them

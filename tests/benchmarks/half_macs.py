@@ -31,19 +31,19 @@ import torch_pruning
 from scipy import stats
 from torch import nn
 
-from evaluators.task.cifar10 import Cifar10Task
-from evaluators.task.splits import ArraySplit
-from spaces.artifact import Artifact
-from spaces.cache import Cache
+from evaluators.task.data.splits import ArraySplit
+from evaluators.task.tasks.cifar10 import Cifar10Task
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import BasicBlock, CifarResNetModel
-from spaces.pruning.counts import layer_counts, total
+from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
-from spaces.recovery.cross_entropy import CrossEntropy
-from spaces.recovery.recipe import Recipe
+from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.recover import RecoverStage
-from spaces.recovery.training import train
-from spaces.stage import StageContext
+from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.training import train
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
 
 PLAIN, OURS = "plain", "ours"
 SHAPE = (3, 32, 32)

@@ -26,24 +26,24 @@ from scipy.stats import spearmanr
 
 from evaluators.cost.graph import OpGraph, op_graph
 from evaluators.cost.graph.runtime_graph import runtime_graph
-from evaluators.cost.latency import pinned
-from evaluators.cost.roofline import roofline
-from evaluators.device_config import device_from_config
+from evaluators.cost.latency.measured import pinned
+from evaluators.cost.latency.roofline import roofline
+from evaluators.devices.config import device_from_config
+from evaluators.profile.machine_load import Anchor, times_us
 from evaluators.profile.measure import open_anchor, runner
-from evaluators.profile.mood import Anchor, times_us
 from evaluators.testing import RandomSplit
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.onnx_file import OnnxModel
-from spaces.models.torch_artifact import torch_artifact
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
 from spaces.models.zoo.digits_cnn import DigitsCNNModel
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2Model
 from spaces.models.zoo.squeezenet import SqueezeNetModel
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.torch_artifact import torch_artifact
 
 RESNETS = (20, 32, 56)
 MOBILENETS = (

@@ -27,7 +27,7 @@ import optuna
 from replayed_looks import KnownOnly, ReplayedLooks, Truth, read_truth, table_of
 from table_search import SAMPLERS, Table, mean_text, median_text, search
 
-from search.results import Constraint, Objective
+from search.record.results import Constraint, Objective
 
 TOP1 = Objective("metric.top1", "maximize")
 OURS = ("surrogate", "surrogate_no_looks")

@@ -24,7 +24,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
-from search.samplers.context import SamplerContext
+from search.samplers.candidates.context import SamplerContext
 from search.samplers.surrogate.sampler import SurrogateSampler
 
 Space = dict[str, list[int]]

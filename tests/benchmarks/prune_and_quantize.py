@@ -24,8 +24,8 @@ from rich.console import Console
 from scipy import stats
 
 from search import run
-from search.results import Objective, Results, TrialRecord
-from search.volume import Volume
+from search.record.hypervolume import Volume
+from search.record.results import Objective, Results, TrialRecord
 
 KINDS = {
     "prune": ("[prune,recover,export]", ["space=prune"]),

@@ -39,13 +39,11 @@ from onnxruntime.quantization import (
 
 from evaluators.base import EvaluationContext, Reference
 from evaluators.task.accuracy import AccuracyEvaluator, reference_outputs
-from evaluators.task.cifar10 import Cifar10Task
-from evaluators.task.image_folder import ImageFolderTask
-from evaluators.task.task import Task
-from search.executors.machine_lock import MachineLock
-from search.trial import CompressionRunner, TrialRequest
-from spaces.artifact import Artifact, Split
-from spaces.cache import Cache
+from evaluators.task.tasks.cifar10 import Cifar10Task
+from evaluators.task.tasks.image_folder import ImageFolderTask
+from evaluators.task.tasks.task import Task
+from search.trials.machine_lock import MachineLock
+from search.trials.trial import CompressionRunner, TrialRequest
 from spaces.candidate import Candidate
 from spaces.models.base import LoadContext
 from spaces.models.checkpoint import CheckpointModel
@@ -53,11 +51,13 @@ from spaces.models.export import ExportStage
 from spaces.models.layers import layers
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2Model
-from spaces.pipeline import Pipeline
 from spaces.quantization.quantize import QuantizeStage
 from spaces.space import Space
 from spaces.space_config import read_space
-from spaces.stage import StageContext
+from spaces.stages.artifact import Artifact, Split
+from spaces.stages.cache import Cache
+from spaces.stages.pipeline import Pipeline
+from spaces.stages.stage import StageContext
 
 SCHEMES = ("asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2")
 ASYMMETRIC_ACTIVATIONS = ("asymmetric", "symmetric_uint8")

@@ -23,14 +23,14 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from rich.console import Console
 
+from search.cli.sweep import OVER_TASKS, Row, Run, print_rows, summarise
 from search.knowledge.table import read_table
+from search.planning.tabular import TabularProblem
 from search.samplers.brute_force import BruteForceSampler
-from search.samplers.context import KnowledgeRow, SamplerContext
+from search.samplers.candidates.context import KnowledgeRow, SamplerContext
 from search.samplers.grid import GridSampler
 from search.samplers.quantune import QuantuneSampler
 from search.samplers.surrogate.sampler import SurrogateSampler
-from search.sweep import OVER_TASKS, Row, Run, print_rows, summarise
-from search.tabular import TabularProblem
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),

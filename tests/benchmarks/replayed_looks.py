@@ -20,10 +20,10 @@ from table_search import Table
 from truth_table import Codes, from_codes, read_facts, read_network
 
 from evaluators.task.layer_sqnr import sqnr_db
-from evaluators.task.paired_look import paired_drop
-from search.looks import look_sizes
-from search.results import Constraint, Objective
-from search.samplers.context import Known, Params, ShortLook, key_of
+from evaluators.task.paired_estimate import paired_drop
+from search.record.results import Constraint, Objective
+from search.samplers.candidates.context import Known, Params, ShortLook, key_of
+from search.trials.low_fidelity import look_sizes
 
 Floats = NDArray[np.float64]
 
@@ -150,7 +150,7 @@ def table_of(truth: Truth, objectives: Sequence[Objective], constraints: Sequenc
 
 @dataclass
 class ReplayedLooks:
-    """Looks at what was measured beforehand; implements `search.samplers.context.Looks`.
+    """Looks at what was measured beforehand; implements `search.samplers.candidates.context.Looks`.
 
     Attributes:
         truth: What was measured.

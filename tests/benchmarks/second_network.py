@@ -27,8 +27,8 @@ import optuna
 from replayed_looks import KnownOnly, ReplayedLooks, Truth, read_truth, table_of
 from table_search import RESAMPLES, SAMPLERS, mean_text, median_text, search
 
-from search.results import Constraint, Objective
-from search.samplers.context import KnowledgeRow
+from search.record.results import Constraint, Objective
+from search.samplers.candidates.context import KnowledgeRow
 
 TOP1 = Objective("metric.top1", "maximize")
 

@@ -17,8 +17,8 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from search.samplers.context import KnowledgeRow, Looks, Params, SamplerContext, key_of
-from search.sweep import interval
+from search.cli.sweep import interval
+from search.samplers.candidates.context import KnowledgeRow, Looks, Params, SamplerContext, key_of
 
 Array = NDArray[np.float64]
 MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured

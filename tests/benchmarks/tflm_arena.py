@@ -20,7 +20,7 @@ from tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 from evaluators.cost.graph import Kernel, OpGraph, op_graph
-from spaces.artifact import Artifact, InputSpec
+from spaces.stages.artifact import Artifact, InputSpec
 
 NETWORKS = {
     "ad01_fp32.onnx": (640,),

@@ -39,11 +39,16 @@ import optuna
 from numpy.typing import NDArray
 from table_search import OPTUNA, SAMPLERS, Table, mean_text, median_text, search
 
-from search.results import Objective
-from search.samplers.boxes import non_dominated
-from search.samplers.context import Known, Looks, Params, ShortLook, key_of
-from search.samplers.improvement import expected_improvement, oriented, reference_point, worth_nothing
-from search.volume import hypervolume
+from search.record.hypervolume import hypervolume
+from search.record.results import Objective
+from search.samplers.acquisition.boxes import non_dominated
+from search.samplers.acquisition.improvement import (
+    expected_improvement,
+    oriented,
+    reference_point,
+    worth_nothing,
+)
+from search.samplers.candidates.context import Known, Looks, Params, ShortLook, key_of
 
 Array = NDArray[np.float64]
 OURS = ("surrogate", "surrogate_no_looks", "surrogate_learning_all")

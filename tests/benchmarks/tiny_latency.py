@@ -33,8 +33,8 @@ from evaluators.cost.fit.reference_boards import COSTS
 from evaluators.cost.fit.shrinkage import Borrowing, Candidates, blended, candidates, reference_board, weights
 from evaluators.cost.graph import op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
-from spaces.artifact import Artifact, InputSpec
 from spaces.models.onnx_file import read_onnx
+from spaces.stages.artifact import Artifact, InputSpec
 
 Array = NDArray[np.float64]
 FILES = {

@@ -22,15 +22,15 @@ from evaluators.cost.graph import Geometry, Kernel, OpGraph, op_graph
 from evaluators.cost.memory import MemoryPlan, plan_memory, runtime_bytes
 from evaluators.cost.memory.greedy import buffers, place
 from evaluators.cost.memory.liveness import aligned, moments, problem_of, tensor_names
-from evaluators.devices import Deployment
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
+from evaluators.devices.device import Deployment
 from spaces.models.export import ExportStage
-from spaces.models.torch_artifact import torch_artifact
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2Model
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
+from spaces.stages.torch_artifact import torch_artifact
 
 TFLM = Deployment(order="file", arena="greedy", in_place=(), alignment_bytes=16)
 # A line through the measured tails below, and per channel the two words that requantize it.

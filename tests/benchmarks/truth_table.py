@@ -36,16 +36,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # where the project is not i
 
 from evaluators.base import EvaluationContext, Reference
 from evaluators.cost.cost import CostEvaluator
-from evaluators.device_config import device_from_config
+from evaluators.devices.config import device_from_config
 from evaluators.runtime import run_split
-from evaluators.task.paired_look import PairedReference
-from evaluators.task.splits import ArraySplit, Normalise
-from evaluators.task.top1 import Top1
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
+from evaluators.task.data.splits import ArraySplit, Normalise
+from evaluators.task.metrics.top1 import Top1
+from evaluators.task.paired_estimate import PairedReference
 from spaces.errors import ParedownError
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
 
 DEVICES = ("stm32h743", "gap9", "raspberry_pi_4")
 NETWORKS = {
@@ -78,7 +78,7 @@ def prepare(data: Path, folder: Path, networks: Sequence[str]) -> None:
 
 def _prepare(network: str, task: str, data: Path, checkpoint: Path, folder: Path) -> int:
     from search.api import compose
-    from search.loading import load
+    from search.planning.loading import load
 
     config = compose(
         [
@@ -137,8 +137,8 @@ class _FirstOf:
 
 
 def _distinct(loaded: Any, context: StageContext) -> list[dict[str, Any]]:
-    from search.suggest import params_of
-    from spaces.pipeline import canonical_key
+    from search.record.suggest import params_of
+    from spaces.stages.pipeline import canonical_key
 
     found: dict[str, dict[str, Any]] = {}
     for candidate in loaded.space.enumerate():
@@ -380,7 +380,7 @@ def merge(folder: Path, network: str, out: Path) -> None:
     import csv
 
     from search.api import compose
-    from search.suggest import value_of
+    from search.record.suggest import value_of
     from spaces.candidate import value_text
     from spaces.space_config import read_space
 

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from search.app import run_command
+from search.cli.app import run_command
 
 
 class Ran:
@@ -38,12 +38,12 @@ def paredown(cache_dir, tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def digits_onnx(cache_dir, tmp_path_factory):
     """The digits network as an ONNX file, so that a test need not export it."""
-    from evaluators.task.digits import DigitsTask
-    from spaces.cache import Cache
+    from evaluators.task.tasks.digits import DigitsTask
     from spaces.models.base import LoadContext
     from spaces.models.export import ExportStage
     from spaces.models.zoo.digits_cnn import DigitsCNNModel
-    from spaces.stage import StageContext
+    from spaces.stages.cache import Cache
+    from spaces.stages.stage import StageContext
 
     model = DigitsCNNModel().load(LoadContext(DigitsTask().splits().train, cache_dir))
     exported = ExportStage().apply(model, {}, StageContext(None, Cache()))

@@ -11,7 +11,7 @@ import pytest
 
 from evaluators.cost.graph import op_graph
 from evaluators.cost.memory import plan_memory
-from spaces.artifact import Artifact, InputSpec
+from spaces.stages.artifact import Artifact, InputSpec
 
 DATA = Path(__file__).parents[2].parent / "shared/data/har/hapt_windows128.npz"
 MOST_FLASH_BYTES, MOST_SRAM_BYTES = 64 * 1024, 16 * 1024

@@ -4,9 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from evaluators.device_config import devices_from_config
-from evaluators.device_sources import given_figures
-from evaluators.devices import TAGS, FigureSource
+from evaluators.devices.config import devices_from_config
+from evaluators.devices.device import TAGS, FigureSource
+from evaluators.devices.sources import given_figures
 from spaces.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"

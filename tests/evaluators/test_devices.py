@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from evaluators.devices import DTYPES, Device, FigureSource
+from evaluators.devices.device import DTYPES, Device, FigureSource
 
 
 def test_half_precision_runs_as_float32_where_nothing_else_is_said():

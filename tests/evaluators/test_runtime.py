@@ -5,8 +5,8 @@ import pytest
 
 from evaluators.runtime import Batches, reference_outputs, run_split
 from evaluators.testing import RandomSplit, model_from_text, tiny_model
-from spaces.artifact import Artifact, InputSpec
 from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact, InputSpec
 
 
 def test_outputs_do_not_depend_on_the_batch_size():

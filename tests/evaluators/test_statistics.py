@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.statistics import (
+from evaluators.task.statistics.intervals import (
     clopper_pearson_bound,
     is_binary,
     mean_interval,

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from evaluators.runtime import open_session, run_session
 from evaluators.testing import tiny_model
 from evaluators.widened import widened
-from spaces.artifact import Artifact, InputSpec
+from spaces.stages.artifact import Artifact, InputSpec
 
 
 def narrow(kind):

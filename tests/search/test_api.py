@@ -40,7 +40,7 @@ def test_importing_search_pulls_in_nothing_heavy():
 
 
 def test_the_command_line_loads_nothing_heavy_either():
-    assert loaded_by("search.app, search.study", "torch", "ray", "mlflow", "onnxruntime") == "[]"
+    assert loaded_by("search.cli.app, search.study.study", "torch", "ray", "mlflow", "onnxruntime") == "[]"
 
 
 def test_public_names():

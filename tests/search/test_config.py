@@ -2,7 +2,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from search.api import compose
-from search.config import read_config
+from search.planning.config.schema import read_config
 from spaces.errors import ConfigError
 
 

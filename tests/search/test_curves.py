@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from evaluators.testing import tiny_context
-from search.curves import MOST_EXAMPLES, Curve, CurveWatch, Pruning, Rival, curve_of, pruning_of
-from search.results import TrialRecord
+from search.record.results import TrialRecord
+from search.trials.curves import MOST_EXAMPLES, Curve, CurveWatch, Pruning, Rival, curve_of, pruning_of
 from spaces.candidate import Candidate
 from spaces.errors import StopTrialError, TimeLimitError
 

@@ -8,17 +8,17 @@ import pytest
 from hydra.utils import get_class
 
 from evaluators.cost.cost import DeviceCosts, Graphs
-from evaluators.device_config import device_from_config
-from evaluators.device_sources import given_figures, unsourced
+from evaluators.devices.config import device_from_config
+from evaluators.devices.sources import given_figures, unsourced
 from search.api import compose
-from search.device_files import catalogue, shipped
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
+from search.planning.config.device_files import catalogue, shipped
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 FOUND = catalogue([shipped()])
 NAMES = sorted(FOUND.devices)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from search.api import compose
-from search.device_files import catalogue, devices_of, profile_file, shipped
+from search.planning.config.device_files import catalogue, devices_of, profile_file, shipped
 from spaces.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from search.devices_app import OK, USAGE, run_command
+from search.cli.devices import OK, USAGE, run_command
 
 GOOD = """# @package device
 # paredown device=my_board

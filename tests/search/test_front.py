@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
-from search.front import overall_best, pareto_front, picks
-from search.results import Constraint, Objective, TrialRecord
+from search.record.front import overall_best, pareto_front, picks
+from search.record.results import Constraint, Objective, TrialRecord
 from spaces.candidate import Candidate
 
 AXES = (Objective("metric.top1", "maximize"), Objective("cost.board.latency_ms", "minimize"))

@@ -1,7 +1,7 @@
 import pytest
 
 from search.executors.processes import ProcessesExecutor
-from search.instantiate import check_targets, instantiate
+from search.planning.config.instantiate import check_targets, instantiate
 from spaces.errors import ConfigError, UntrustedTargetError
 
 PROCESSES = "search.executors.processes.ProcessesExecutor"

@@ -1,6 +1,6 @@
 from evaluators.base import Evaluation, Evaluator, Measurement
 from evaluators.testing import tiny_context, tiny_model
-from search.judging import Judging
+from search.trials.judging import Judging
 
 
 class Telling(Evaluator):

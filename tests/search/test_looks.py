@@ -5,23 +5,23 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import search.short_runs as short_runs
+import search.trials.partial_runs as short_runs
 from evaluators.cost.cost import CostEvaluator
 from evaluators.runtime import run_split
 from evaluators.task.accuracy import AccuracyEvaluator
 from evaluators.testing import tiny_context, tiny_model
-from search.executors.machine_lock import MachineLock
-from search.looks import CompressionLooks, look_sizes
-from search.results import Constraint, Objective
-from search.short_runs import Prefix, ShortRuns
-from search.trial import CompressionRunner, TrialRequest
-from spaces.artifact import Artifact
-from spaces.cache import Cache
+from search.record.results import Constraint, Objective
+from search.trials.low_fidelity import CompressionLooks, look_sizes
+from search.trials.machine_lock import MachineLock
+from search.trials.partial_runs import Prefix, ShortRuns
+from search.trials.trial import CompressionRunner, TrialRequest
 from spaces.candidate import Candidate
 from spaces.errors import StageError
-from spaces.pipeline import Pipeline
 from spaces.space_config import read_space
-from spaces.stage import KnobSpec, Stage, StageContext
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
+from spaces.stages.pipeline import Pipeline
+from spaces.stages.stage import KnobSpec, Stage, StageContext
 
 N = 300
 

@@ -1,9 +1,9 @@
 import pytest
 
 from evaluators.cost.cost import CostEvaluator
-from evaluators.devices import Device
+from evaluators.devices.device import Device
 from evaluators.testing import tiny_context, tiny_model
-from search.modelled_latency import ModelledLatency
+from search.planning.modelled_latency import ModelledLatency
 from spaces.errors import StageError
 
 DEVICES = tiny_context().devices

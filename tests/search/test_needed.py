@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 
 from evaluators.base import Measurement
 from search.executors.processes import ProcessesExecutor
-from search.needed import Needs
-from search.results import Constraint, Objective, TrialRecord
+from search.record.results import Constraint, Objective, TrialRecord
 from search.samplers.brute_force import BruteForceSampler
-from search.samplers.context import Known
-from search.study import run_study
-from search.testing import OBJECTIVES, AnalyticRunner, SilentObserver, analytic_plan
+from search.samplers.candidates.context import Known
+from search.study.early_stopping import Needs
+from search.study.study import run_study
+from search.study.testing import OBJECTIVES, AnalyticRunner, SilentObserver, analytic_plan
 from spaces.candidate import Candidate
 
 QUALITY, SIZE = OBJECTIVES

@@ -1,7 +1,7 @@
 import pytest
 
-from search.objectives import read_objectives
-from search.results import Constraint, Objective
+from search.record.objectives import read_objectives
+from search.record.results import Constraint, Objective
 from spaces.errors import ConfigError
 
 COLUMNS = {

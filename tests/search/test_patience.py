@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from evaluators.base import Measurement
-from search.patience import Patience, in_words, tolerance, what_counts, why_stop
-from search.results import Objective, TrialRecord
-from search.samplers.gain import Forecast, Gain
+from search.record.results import Objective, TrialRecord
+from search.samplers.acquisition.gain import Forecast, Gain
+from search.study.patience import Patience, in_words, tolerance, what_counts, why_stop
 from spaces.candidate import Candidate
 
 TOP1, BYTES = Objective("metric.top1", "maximize"), Objective("cost.board.file_bytes", "minimize")

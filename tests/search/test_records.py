@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
-from search.records import finite, record_from_json, record_to_json, rows
-from search.results import TrialRecord
+from search.record.results import TrialRecord
+from search.record.trial_records import finite, record_from_json, record_to_json, rows
 from spaces.candidate import Candidate
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)

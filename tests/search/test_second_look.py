@@ -1,7 +1,7 @@
 import json
 
-from search.study import run_study
-from search.testing import SilentObserver, analytic_plan
+from search.study.study import run_study
+from search.study.testing import SilentObserver, analytic_plan
 from spaces.errors import EvaluationError
 
 
@@ -32,7 +32,7 @@ def run(folder, asked, n_trials=27, fail=False):
 
 def test_what_the_report_compares_is_explained_and_nothing_else(tmp_path, monkeypatch):
     # the files of this problem are no ONNX files
-    monkeypatch.setattr("search.files.write_model", write_bytes)
+    monkeypatch.setattr("search.record.study_files.write_model", write_bytes)
     asked = []
     results, _ = run(tmp_path, asked)
     explained = {t.number for t in results.trials if "layers" in t.details}
@@ -48,7 +48,7 @@ def test_what_the_report_compares_is_explained_and_nothing_else(tmp_path, monkey
 
 
 def test_what_cannot_be_explained_stops_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("search.files.write_model", write_bytes)
+    monkeypatch.setattr("search.record.study_files.write_model", write_bytes)
     results, observer = run(tmp_path, [], n_trials=5, fail=True)
     assert results.best is not None
     assert any("could not be explained: no idea" in text for text in observer.messages)

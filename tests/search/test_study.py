@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from search.executors.processes import ProcessesExecutor
-from search.ledger import Ledger
-from search.study import run_study
-from search.testing import AnalyticRunner, SilentObserver, analytic_plan
+from search.study.ledger import Ledger
+from search.study.study import run_study
+from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 
@@ -235,8 +235,8 @@ def test_a_running_trial_of_a_dead_process_is_proposed_again(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from search.study import run_study
-from search.testing import AnalyticRunner, SilentObserver, analytic_plan
+from search.study.study import run_study
+from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
 folder = Path(sys.argv[1])
 run_study(analytic_plan(folder, n_trials=24, runner=AnalyticRunner(log=folder / "log", seconds=0.02)), SilentObserver())
 """

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.suggest import distribution_of, param_of, params_of, pool, suggest, value_of
+from search.record.suggest import distribution_of, param_of, params_of, pool, suggest, value_of
 from spaces.space_config import read_space
 
 SPACE = read_space(

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from search.sweep import OVER_TASKS, Run, geometric_mean, interval, main, summarise
-from search.tabular import TARGETS
+from search.cli.sweep import OVER_TASKS, Run, geometric_mean, interval, main, summarise
+from search.planning.tabular import TARGETS
 
 
 def write(folder, sampler, task, seed, best, **changes):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.samplers.context import SamplerContext
+from search.planning.tabular import TabularProblem
+from search.samplers.candidates.context import SamplerContext
 from search.samplers.quantune import QuantuneSampler
-from search.tabular import TabularProblem
 from spaces.errors import ConfigError, InputError
 from spaces.space_config import read_space
 

@@ -5,17 +5,17 @@ import pytest
 
 from evaluators.base import Evaluation, Evaluator, Measurement, Needed
 from evaluators.cost.cost import CostEvaluator
-from evaluators.devices import Device
+from evaluators.devices.device import Device
 from evaluators.task.accuracy import AccuracyEvaluator
 from evaluators.testing import tiny_context, tiny_model
-from search.executors.machine_lock import MachineLock
-from search.trial import CompressionRunner, TrialRequest
-from spaces.artifact import Artifact
-from spaces.cache import Cache
+from search.trials.machine_lock import MachineLock
+from search.trials.trial import CompressionRunner, TrialRequest
 from spaces.candidate import Candidate
-from spaces.pipeline import Pipeline
 from spaces.space_config import read_space
-from spaces.stage import KnobSpec, Stage, StageContext
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
+from spaces.stages.pipeline import Pipeline
+from spaces.stages.stage import KnobSpec, Stage, StageContext
 
 
 class Rounding(Stage):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
-from search.results import Constraint, Objective, TrialRecord
-from search.volume import Volume, hypervolume
+from search.record.hypervolume import Volume, hypervolume
+from search.record.results import Constraint, Objective, TrialRecord
 from spaces.candidate import Candidate
 
 AXES = (Objective("metric.top1", "maximize"), Objective("cost.board.latency_ms", "minimize"))

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from spaces import cache as module
-from spaces.cache import Cache, digest_of, write_atomic
+from spaces.stages import cache as module
+from spaces.stages.cache import Cache, digest_of, write_atomic
 
 
 def test_builds_once_and_shares_the_folder(tmp_path):
@@ -189,7 +189,7 @@ def test_it_travels_without_what_is_in_memory(tmp_path):
 HAMMER = """
 import random, sys, time
 from pathlib import Path
-from spaces.cache import Cache
+from spaces.stages.cache import Cache
 
 rng = random.Random(int(sys.argv[2]))
 until = time.monotonic() + 1.0

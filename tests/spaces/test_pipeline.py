@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.artifact import InputSpec
-from spaces.cache import Cache
 from spaces.candidate import Candidate
 from spaces.errors import ConfigError
 from spaces.models.export import ExportStage
-from spaces.models.torch_artifact import torch_artifact
-from spaces.pipeline import Pipeline, stage_key
 from spaces.space_config import read_space
-from spaces.stage import KnobSpec, Stage, StageContext
-from spaces.testing import noise_split
+from spaces.stages.artifact import InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.pipeline import Pipeline, stage_key
+from spaces.stages.stage import KnobSpec, Stage, StageContext
+from spaces.stages.testing import noise_split
+from spaces.stages.torch_artifact import torch_artifact
 
 
 class Scaling(Stage):

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.task.splits import ArraySplit, Normalise
-from spaces import pixels as module
-from spaces.pixels import Pixels, layout_of, no_images, pixels_of
-from spaces.testing import ArraySplit as PlainSplit
-from spaces.testing import noise_split
+from evaluators.task.data.splits import ArraySplit, Normalise
+from spaces.stages import pixels as module
+from spaces.stages.pixels import Pixels, layout_of, no_images, pixels_of
+from spaces.stages.testing import ArraySplit as PlainSplit
+from spaces.stages.testing import noise_split
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 

@@ -10,10 +10,10 @@ from evaluators.cost.batch.memory import Versions, live_bytes, total
 from evaluators.cost.energy import op_energy_uj
 from evaluators.cost.graph import Kernel
 from evaluators.cost.graph.bits import WIDTHS, BitWidths
+from evaluators.cost.latency.residual import load_residual
+from evaluators.cost.latency.roofline import roofline
 from evaluators.cost.memory import plan_memory, runtime_bytes
-from evaluators.cost.residual import load_residual
-from evaluators.cost.roofline import roofline
-from evaluators.devices import Deployment, Device
+from evaluators.devices.device import Deployment, Device
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evaluators.cost.graph import Kernel, OpGraph
 from evaluators.cost.memory.liveness import file_order, problem_of, tensor_names
 from evaluators.cost.memory.order import best_order
-from evaluators.devices import Deployment
+from evaluators.devices.device import Deployment
 
 Ints = NDArray[np.int64]
 

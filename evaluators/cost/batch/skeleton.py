@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluators.cost.batch.candidates import Candidates
 from evaluators.cost.graph import Kernel, OpGraph
 from evaluators.cost.graph.bits import WIDTHS, BitWidths
-from evaluators.devices import Device
+from evaluators.devices.device import Device
 from spaces.errors import EvaluationError
 
 Ints = NDArray[np.int64]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from evaluators.cost.energy.operations import FloatDType, kernel_energy_pj
 from evaluators.cost.graph import Kernel, OpGraph
-from evaluators.devices import Device, OpEnergy
+from evaluators.devices.device import Device, OpEnergy
 
 _PJ_A_UJ = 1e6
 _FLOATS: dict[str, FloatDType] = {"float32": "float32", "float16": "float16"}

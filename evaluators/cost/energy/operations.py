@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluators.cost.arguments import number, positive, whole
+from evaluators.devices.arguments import number, positive, whole
 from spaces.errors import EvaluationError, unknown_name
 
 FloatDType = Literal["float16", "float32"]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.cost.graph import Kernel, OpGraph
-from evaluators.devices import DType
+from evaluators.devices.device import DType
 
 Array = NDArray[np.float64]
 ACTIVATION_BYTE, WEIGHT_BYTE, KERNEL = "activation_byte", "weight_byte", "kernel"

@@ -130,7 +130,7 @@ def _fit(
 
 
 def _trees(features: Array, log_ratio: Array) -> Callable[[Array], Array]:
-    from evaluators.cost.residual.network import boosted, booster_of
+    from evaluators.cost.latency.residual.network import boosted, booster_of
 
     booster = booster_of(boosted(features, log_ratio, seed=0))
     return lambda asked: np.exp(np.asarray(booster.inplace_predict(asked), np.float64))

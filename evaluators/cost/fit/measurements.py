@@ -16,11 +16,11 @@ import numpy as np
 from evaluators.cost.fit.costs import MeasuredNetwork, recast
 from evaluators.cost.graph import op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
-from evaluators.device_config import device_from_config
-from evaluators.devices import DTYPES, Device, DType
-from spaces.artifact import Artifact, InputSpec
+from evaluators.devices.config import device_from_config
+from evaluators.devices.device import DTYPES, Device, DType
 from spaces.errors import ConfigError, EvaluationError, InputError, unknown_name
 from spaces.models.onnx_file import read_onnx
+from spaces.stages.artifact import Artifact, InputSpec
 
 if TYPE_CHECKING:
     from evaluators.cost.fit.profile import FittedProfile

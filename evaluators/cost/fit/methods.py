@@ -10,8 +10,8 @@ from evaluators.cost.fit.costs import Amounts, Array, MeasuredNetwork, Reference
 from evaluators.cost.fit.features import non_negative
 from evaluators.cost.fit.shrinkage import Borrowing, blended, candidates, weights
 from evaluators.cost.graph import OpGraph
-from evaluators.cost.roofline import Roofline, roofline
-from evaluators.devices import ANY, Device
+from evaluators.cost.latency.roofline import Roofline, roofline
+from evaluators.devices.device import ANY, Device
 from spaces.errors import ConfigError
 
 Fusion = Literal["common", "eager"]

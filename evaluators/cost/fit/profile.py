@@ -17,8 +17,8 @@ from evaluators.cost.fit.costs import Array, MeasuredNetwork, ReferenceBoard
 from evaluators.cost.fit.methods import FittedCosts, Method, methods_for
 from evaluators.cost.fit.reference_boards import REFERENCE_BOARDS
 from evaluators.cost.fit.shrinkage import Borrowing
-from evaluators.cost.residual.network import NetworkResidual, network_features
-from evaluators.devices import Device, FigureSource
+from evaluators.cost.latency.residual.network import NetworkResidual, network_features
+from evaluators.devices.device import Device, FigureSource
 from spaces.errors import ConfigError
 
 _MOST_FOLDS = 20

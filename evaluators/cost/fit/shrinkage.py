@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.cost.fit.costs import BESIDES_MACS, Amounts, Array, ReferenceBoard
-from evaluators.devices import DType
+from evaluators.devices.device import DType
 
 # What one is worth in multiply-accumulates, and the standard deviation of its logarithm: before any measurement. On
 # a core with 8-bit SIMD, requantizing an output element takes 10 to 30 cycles where a multiply-accumulate takes 1 to 2;

@@ -1,7 +1,7 @@
 """The kernels that a runtime executes for an ONNX model: what each computes, reads and writes."""
 
-from evaluators.cost.graph.geometry import Geometry
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.op_graph import Fusion, OpGraph, op_graph
+from evaluators.cost.graph.operators.geometry import Geometry
 
 __all__ = ["Fusion", "Geometry", "Kernel", "OpGraph", "op_graph"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.op_graph import OpGraph
-from evaluators.devices import DType
+from evaluators.devices.device import DType
 from spaces.errors import EvaluationError
 
 WIDTHS = range(1, 17)  # bits that a quantized tensor may have

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.op_graph import OpGraph
-from spaces.artifact import Artifact
+from spaces.stages.artifact import Artifact
 
 _CONVOLUTIONS = ("conv", "pointwise", "depthwise")
 _CHANNEL_WISE = ("elementwise", "pool", "quantize")

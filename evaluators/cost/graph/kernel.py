@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evaluators.cost.graph import operators as ops
-from evaluators.cost.graph.folding import Folding
-from evaluators.cost.graph.geometry import Geometry, geometry_of
-from evaluators.cost.graph.macs import macs
-from evaluators.cost.graph.nodes import Node
-from evaluators.cost.graph.tensors import Tensor
-from evaluators.cost.kinds import Kind
-from evaluators.devices import DType
+from evaluators.cost.graph.operators.geometry import Geometry, geometry_of
+from evaluators.cost.graph.operators.macs import macs
+from evaluators.cost.graph.operators.nodes import Node
+from evaluators.cost.graph.operators.operators import operators as ops
+from evaluators.cost.graph.operators.tensors import Tensor
+from evaluators.cost.graph.reading.folding import Folding
+from evaluators.devices.device import DType
+from evaluators.devices.kinds import Kind
 
 
 @dataclass(frozen=True)

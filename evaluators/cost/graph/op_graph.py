@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluators.cost.graph import operators as ops
-from evaluators.cost.graph.folding import Folding, Unfused
 from evaluators.cost.graph.kernel import Kernel, kernels_of
-from evaluators.cost.graph.model import read_model
-from evaluators.cost.graph.widths import Width, widths_of
-from spaces.artifact import Artifact
+from evaluators.cost.graph.operators.operators import operators as ops
+from evaluators.cost.graph.reading.folding import Folding, Unfused
+from evaluators.cost.graph.reading.model import read_model
+from evaluators.cost.graph.reading.widths import Width, widths_of
+from spaces.stages.artifact import Artifact
 
 Fusion = Literal["common", "eager"]
 

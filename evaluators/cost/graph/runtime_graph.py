@@ -17,10 +17,10 @@ import numpy as np
 
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.op_graph import OpGraph
+from evaluators.cost.graph.operators.tensors import Tensor
 from evaluators.cost.graph.runtime_kernels import kernel_of
-from evaluators.cost.graph.tensors import Tensor
-from spaces.artifact import Artifact
 from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact
 
 if TYPE_CHECKING:
     import onnx

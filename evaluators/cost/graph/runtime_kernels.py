@@ -4,11 +4,11 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evaluators.cost.graph.geometry import Geometry, pair
 from evaluators.cost.graph.kernel import Kernel
-from evaluators.cost.graph.tensors import Tensor
-from evaluators.cost.kinds import Kind
-from evaluators.devices import DType
+from evaluators.cost.graph.operators.geometry import Geometry, pair
+from evaluators.cost.graph.operators.tensors import Tensor
+from evaluators.devices.device import DType
+from evaluators.devices.kinds import Kind
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ multi-query attention (MQA): Shazeer 2019.
 from dataclasses import dataclass
 from typing import Literal
 
-from evaluators.cost.arguments import number, whole
+from evaluators.devices.arguments import number, whole
 from spaces.errors import ConfigError, unknown_name
 
 Attention = Literal["MHA", "GQA", "MQA", "MLA"]

@@ -7,9 +7,9 @@ memory's bandwidth does. Traffic of activations is left out: it is small beside 
 
 from dataclasses import dataclass
 
-from evaluators.cost.arguments import number, positive, whole
 from evaluators.cost.language.decoder import BitWidth, Decoder
 from evaluators.cost.language.language_model import cache_bytes, parameters
+from evaluators.devices.arguments import number, positive, whole
 
 _HALF = BitWidth(16)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluators.cost.arguments import number, positive, share, whole
+from evaluators.devices.arguments import number, positive, share, whole
 from spaces.errors import EvaluationError
 
 

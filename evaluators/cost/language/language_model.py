@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from evaluators.cost.arguments import whole
 from evaluators.cost.language.decoder import BitWidth, Decoder, LatentAttention
+from evaluators.devices.arguments import whole
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evaluators.cost.arguments import number, share, whole
+from evaluators.devices.arguments import number, share, whole
 from spaces.errors import EvaluationError
 
 

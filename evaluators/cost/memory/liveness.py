@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from evaluators.cost.graph import Kernel, OpGraph
-from evaluators.devices import Deployment
+from evaluators.devices.device import Deployment
 from spaces.errors import EvaluationError
 
 

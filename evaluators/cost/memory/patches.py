@@ -12,7 +12,7 @@ from itertools import islice
 from evaluators.cost.graph import OpGraph
 from evaluators.cost.memory.liveness import Problem, aligned, moments
 from evaluators.cost.memory.tiles import Size, Tiles, spatial_prefix, tiles
-from evaluators.devices import Deployment
+from evaluators.devices.device import Deployment
 
 
 @dataclass(frozen=True)

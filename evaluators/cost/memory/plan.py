@@ -18,7 +18,7 @@ from evaluators.cost.memory.liveness import (
 from evaluators.cost.memory.order import Order, best_order
 from evaluators.cost.memory.patches import PatchStage, best_stage
 from evaluators.cost.memory.timeline import Step, step_of, weights_of
-from evaluators.devices import Deployment
+from evaluators.devices.device import Deployment
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.surrogate.model import Belief
+from search.samplers.surrogate.model.gaussian_process import Belief
 
 Array = NDArray[np.float64]
 

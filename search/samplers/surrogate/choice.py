@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
-from search.samplers.context import Known, Params, SamplerContext, key_of
-from search.samplers.gain import Forecast, Gain
-from search.samplers.generation import evolve
-from search.samplers.improvement import worth_nothing
-from search.samplers.pools import draw_candidates
-from search.samplers.proposals import grid_values
-from search.samplers.surrogate.encoding import Encoding
+from search.samplers.acquisition.gain import Forecast, Gain
+from search.samplers.acquisition.improvement import worth_nothing
+from search.samplers.candidates.context import Known, Params, SamplerContext, key_of
+from search.samplers.candidates.generation import evolve
+from search.samplers.candidates.pools import draw_candidates
+from search.samplers.candidates.proposals import grid_values
+from search.samplers.surrogate.acquisition_value import promise
 from search.samplers.surrogate.forecasting import forecast
-from search.samplers.surrogate.history import Key, Reader
-from search.samplers.surrogate.learning import Learner
-from search.samplers.surrogate.looking import Looking, Scene, Sights
-from search.samplers.surrogate.model import Belief
-from search.samplers.surrogate.outlook import Outlook, Seen, known_of, outlook
-from search.samplers.surrogate.prior import informed_prior
-from search.samplers.surrogate.promise import promise
+from search.samplers.surrogate.low_fidelity import Looking, Scene, Sights
+from search.samplers.surrogate.model.encoding import Encoding
+from search.samplers.surrogate.model.gaussian_process import Belief
+from search.samplers.surrogate.model.history import Key, Reader
+from search.samplers.surrogate.model.learning import Learner
+from search.samplers.surrogate.model.prior import informed_prior
+from search.samplers.surrogate.prediction import Outlook, Seen, known_of, outlook
 
 Array = NDArray[np.float64]
 _ROUNDS, _PARENTS = 3, 20  # generations of candidates in a large space, and of how many parents each

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.gain import Forecast, Gain, expected_gain, expected_volume_gain
-from search.samplers.surrogate.history import History
-from search.samplers.surrogate.outlook import Outlook
-from search.samplers.surrogate.promise import on_scale, reference_of
+from search.samplers.acquisition.gain import Forecast, Gain, expected_gain, expected_volume_gain
+from search.samplers.surrogate.acquisition_value import on_scale, reference_of
+from search.samplers.surrogate.model.history import History
+from search.samplers.surrogate.prediction import Outlook
 
 Array = NDArray[np.float64]
 _FEWEST = 3  # rows, below which a model's doubts are only those that it began with

@@ -13,9 +13,9 @@ from optuna.search_space import intersection_search_space
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.samplers.context import Params, SamplerContext
-from search.samplers.gain import Forecast
-from search.samplers.pools import contains
+from search.samplers.acquisition.gain import Forecast
+from search.samplers.candidates.context import Params, SamplerContext
+from search.samplers.candidates.pools import contains
 from search.samplers.surrogate.choice import Choice
 
 if TYPE_CHECKING:

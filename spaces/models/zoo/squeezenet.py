@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spaces.models.checkpoint import CheckpointModel
-from spaces.models.state_dict import State
+from spaces.models.torch.state_dict import State
 
 # Names of the same layers in conversions of the authors' own (Caffe) weights. Those want blue, green, red bytes, less
 # these means, while networks trained with torch want red, green, blue in [0, 1], normalised.

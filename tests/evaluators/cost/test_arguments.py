@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluators.cost.arguments import number, positive, share, whole
+from evaluators.devices.arguments import number, positive, share, whole
 from spaces.errors import ConfigError, EvaluationError
 
 

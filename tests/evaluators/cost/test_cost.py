@@ -4,8 +4,8 @@ import pytest
 
 from evaluators.base import Evaluator
 from evaluators.cost.cost import CostEvaluator
-from evaluators.cost.fabric.fpga import FpgaDevice
-from evaluators.devices import Deployment, Device
+from evaluators.devices.device import Deployment, Device
+from evaluators.devices.fpga import FpgaDevice
 from evaluators.testing import EvaluatorConformance, tiny_context, tiny_model
 
 

@@ -10,15 +10,15 @@ from torch import nn
 
 from evaluators.cost.graph.op_graph import op_graph
 from evaluators.runtime import run_split
-from evaluators.task.cifar10 import Cifar10Task
-from spaces.cache import Cache
+from evaluators.task.tasks.cifar10 import Cifar10Task
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
-from spaces.pruning.counts import layer_counts, total
+from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit
 
 DATA = Path(__file__).parents[3].parent / "shared/data"
 

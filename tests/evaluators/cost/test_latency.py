@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from evaluators.base import Evaluator
-from evaluators.cost import latency
-from evaluators.cost.latency import LatencyEvaluator, pinned, take_turns
+from evaluators.cost.latency.measured import LatencyEvaluator, pinned, take_turns
+from evaluators.cost.latency.measured import measured as latency
 from evaluators.testing import EvaluatorConformance, RandomSplit, model_from_text, tiny_context, tiny_model
 from spaces.errors import ConfigError, EvaluationError
 

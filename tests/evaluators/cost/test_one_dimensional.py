@@ -11,19 +11,19 @@ from torch.nn import functional
 from evaluators.cost.graph import op_graph
 from evaluators.cost.graph.bits import layers_of, with_bits
 from evaluators.cost.graph.runtime_graph import runtime_graph
+from evaluators.cost.latency.roofline import roofline
 from evaluators.cost.memory import plan_memory
-from evaluators.cost.roofline import roofline
-from evaluators.devices import Deployment, Device
-from spaces.artifact import InputSpec
-from spaces.cache import Cache
+from evaluators.devices.device import Deployment, Device
 from spaces.models.export import ExportStage
 from spaces.models.testing import outputs_of
-from spaces.models.torch_artifact import torch_artifact
 from spaces.models.zoo.har_cnn import HarCNN
 from spaces.pruning.prune import PruneStage
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.artifact import InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
+from spaces.stages.torch_artifact import torch_artifact
 
 TFLM = Deployment(order="file", arena="greedy", in_place=(), alignment_bytes=16)
 IN_PLACE = Deployment(in_place=("elementwise", "depthwise"))

@@ -1,7 +1,7 @@
 import pytest
 
 from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
-from evaluators.cost.power import PowerEvaluator
+from evaluators.cost.energy.power import PowerEvaluator
 from evaluators.testing import EvaluatorConformance, tiny_context, tiny_model
 from spaces.errors import ConfigError, EvaluationError
 
@@ -74,7 +74,7 @@ class Growing:
 
 
 def test_energy_per_run_comes_from_the_counter(monkeypatch):
-    monkeypatch.setattr("evaluators.cost.power.rapl_counters", lambda _: ([Growing()], ""))
+    monkeypatch.setattr("evaluators.cost.energy.power.rapl_counters", lambda _: ([Growing()], ""))
     evaluation = PowerEvaluator(seconds=0.01).evaluate(tiny_model(), tiny_context())
     energy, power = evaluation.measurements
     told = evaluation.details["power"]

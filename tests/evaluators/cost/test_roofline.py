@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.cost.graph import Kernel, OpGraph, op_graph
-from evaluators.cost.roofline import roofline
-from evaluators.devices import Device
+from evaluators.cost.latency.roofline import roofline
+from evaluators.devices.device import Device
 from evaluators.testing import tiny_model
 
 

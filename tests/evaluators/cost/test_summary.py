@@ -5,7 +5,7 @@ import pytest
 from evaluators.base import Measurement
 from evaluators.cost.cost import CostEvaluator
 from evaluators.cost.summary import SummaryEvaluator
-from evaluators.devices import Device
+from evaluators.devices.device import Device
 from evaluators.testing import EvaluatorConformance, tiny_context, tiny_model
 
 BOARD = Device(

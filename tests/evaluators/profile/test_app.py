@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from evaluators.cost.graph.runtime_graph import runtime_graph
-from evaluators.cost.roofline import roofline
-from evaluators.device_config import devices_from_config
+from evaluators.cost.latency.roofline import roofline
+from evaluators.devices.config import devices_from_config
 from evaluators.profile import app
 from evaluators.profile.app import INTERRUPTED, OK, USAGE, run_command
 from evaluators.testing import tiny_model
@@ -52,7 +52,7 @@ def test_the_application_composes_it(folder):
 
     GlobalHydra.instance().clear()
     with initialize_config_module(version_base="1.3", config_module="conf"):
-        from search.config import register_schema
+        from search.planning.config.schema import register_schema
 
         register_schema()
         config = compose(

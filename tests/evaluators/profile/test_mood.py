@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from evaluators.cost.graph import Kernel
-from evaluators.profile import mood
-from evaluators.profile.mood import Anchor, powers, sensitivities
+from evaluators.profile import machine_load as mood
+from evaluators.profile.machine_load import Anchor, powers, sensitivities
 
 
 class Clock:

@@ -42,9 +42,9 @@ def test_the_forms_are_those_of_the_quantize_stage():
     """The same optimized graph as the stage's own file, whose ranges are real."""
     from evaluators.profile.forms import Form
     from evaluators.testing import RandomSplit, tiny_model
-    from spaces.cache import Cache
     from spaces.quantization.quantize import QuantizeStage
-    from spaces.stage import StageContext
+    from spaces.stages.cache import Cache
+    from spaces.stages.stage import StageContext
 
     artifact, stage = tiny_model(), QuantizeStage()
     values = {**stage.defaults(), "calibration_images": 8}

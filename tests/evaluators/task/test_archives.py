@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluators.task.archives import read_npz, unpickle_plain
+from evaluators.task.data.archives import read_npz, unpickle_plain
 from spaces.errors import InputError
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
 
-from evaluators.task.breast_cancer import MALIGNANT, BreastCancerTask
-from evaluators.task.testing import TaskConformance
+from evaluators.task.tasks.breast_cancer import MALIGNANT, BreastCancerTask
+from evaluators.task.tasks.testing import TaskConformance
 from spaces.errors import ConfigError
 
 

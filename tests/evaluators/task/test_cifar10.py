@@ -5,8 +5,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from evaluators.task.cifar10 import Cifar10Task, read_cifar10
-from evaluators.task.testing import TaskConformance
+from evaluators.task.tasks.cifar10 import Cifar10Task, read_cifar10
+from evaluators.task.tasks.testing import TaskConformance
 from spaces.errors import InputError
 
 N = 20  # images a batch

@@ -1,7 +1,7 @@
 import pytest
 
-from evaluators.task.digits import DigitsTask
-from evaluators.task.testing import TaskConformance
+from evaluators.task.tasks.digits import DigitsTask
+from evaluators.task.tasks.testing import TaskConformance
 from spaces.errors import ConfigError
 
 

@@ -3,12 +3,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from evaluators.task.fit import check_fit
-from evaluators.task.splits import ArraySplit, Normalise
-from evaluators.task.task import Splits, Task
-from evaluators.task.top1 import Top1
-from spaces.artifact import Artifact, InputSpec
+from evaluators.task.data.splits import ArraySplit, Normalise
+from evaluators.task.data_fit import check_fit
+from evaluators.task.metrics.top1 import Top1
+from evaluators.task.tasks.task import Splits, Task
 from spaces.errors import InputError
+from spaces.stages.artifact import Artifact, InputSpec
 
 
 class Toy(Task):

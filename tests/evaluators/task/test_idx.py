@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluators.task.idx import IdxTask, read_idx
-from evaluators.task.testing import TaskConformance
+from evaluators.task.tasks.idx import IdxTask, read_idx
+from evaluators.task.tasks.testing import TaskConformance
 from spaces.errors import InputError
 
 NAMES = (

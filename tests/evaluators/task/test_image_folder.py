@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluators.task.crops import Crop
-from evaluators.task.image_folder import ImageFolderTask
-from evaluators.task.testing import TaskConformance
+from evaluators.task.data.crops import Crop
+from evaluators.task.tasks.image_folder import ImageFolderTask
+from evaluators.task.tasks.testing import TaskConformance
 from spaces.errors import ConfigError, InputError
 
 N = 20

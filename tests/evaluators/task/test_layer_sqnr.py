@@ -4,10 +4,10 @@ import pytest
 from evaluators.base import Reference
 from evaluators.task.layer_sqnr import MAX_SQNR_DB, layer_sqnr, sqnr_db
 from evaluators.testing import RandomSplit, model_from_text, tiny_model
-from spaces.cache import Cache
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 NO_OUTPUTS = np.zeros((0, 0), np.float32)
 

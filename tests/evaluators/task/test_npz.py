@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluators.task.npz import NpzTask
-from evaluators.task.testing import TaskConformance
+from evaluators.task.tasks.npz import NpzTask
+from evaluators.task.tasks.testing import TaskConformance
 from spaces.errors import ConfigError, InputError
 
 DATA = Path(__file__).parents[3].parent / "shared/data"

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.task.paired_look import PairedReference, paired_drop
-from evaluators.task.top1 import Top1
+from evaluators.task.metrics.top1 import Top1
+from evaluators.task.paired_estimate import PairedReference, paired_drop
 
 
 @pytest.fixture

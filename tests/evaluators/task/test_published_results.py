@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from evaluators.runtime import run_split
-from evaluators.task.cifar10 import Cifar10Task
-from evaluators.task.digits import DigitsTask
-from evaluators.task.fit import check_fit
-from evaluators.task.image_folder import ImageFolderTask
-from evaluators.task.npz import NpzTask
-from spaces.cache import Cache
+from evaluators.task.data_fit import check_fit
+from evaluators.task.tasks.cifar10 import Cifar10Task
+from evaluators.task.tasks.digits import DigitsTask
+from evaluators.task.tasks.image_folder import ImageFolderTask
+from evaluators.task.tasks.npz import NpzTask
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.onnx_file import OnnxModel
@@ -18,7 +17,8 @@ from spaces.models.zoo.cifar_resnet import CifarResNetModel
 from spaces.models.zoo.digits_cnn import DigitsCNNModel
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2Model
 from spaces.models.zoo.squeezenet import SqueezeNetModel
-from spaces.stage import StageContext
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
 
 DATA = Path(__file__).parents[3].parent / "shared/data"
 

@@ -6,14 +6,14 @@ import pytest
 
 from evaluators.base import EvaluationContext, Evaluator, Reference
 from evaluators.runtime import reference_outputs
+from evaluators.task.data.splits import ArraySplit, Normalise
+from evaluators.task.metrics.top1 import Top1
 from evaluators.task.robustness import RobustnessEvaluator
-from evaluators.task.splits import ArraySplit, Normalise
-from evaluators.task.top1 import Top1
 from evaluators.testing import EvaluatorConformance, model_from_text, tiny_context, tiny_model
 from spaces.errors import ConfigError, EvaluationError
-from spaces.quantization.degradations import DEGRADATIONS, Degradation
-from spaces.quantization.degraded_split import DegradedSplit
-from spaces.testing import noise_split
+from spaces.quantization.calibration.degradations import DEGRADATIONS, Degradation
+from spaces.quantization.calibration.degraded_split import DegradedSplit
+from spaces.stages.testing import noise_split
 
 SEVEN = tuple(DEGRADATIONS)
 # says 1 where the left half is the brighter one

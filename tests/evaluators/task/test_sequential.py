@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.task.sequential import PairedTest
+from evaluators.task.statistics.early_stopping import PairedTest
 
 
 def scores(rng, n, right, lost, won):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.task.splits import ArraySplit, Normalise, carve, check_labels
+from evaluators.task.data.splits import ArraySplit, Normalise, carve, check_labels
 from spaces.errors import ConfigError, InputError
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from evaluators.task.top1 import Top1
+from evaluators.task.metrics.top1 import Top1
 
 
 def test_scores_by_hand():

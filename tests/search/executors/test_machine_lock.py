@@ -1,7 +1,7 @@
 import threading
 import time
 
-from search.executors.machine_lock import MachineLock
+from search.trials.machine_lock import MachineLock
 
 
 def test_timing_waits_for_computing_and_keeps_others_out(tmp_path):

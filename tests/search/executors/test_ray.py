@@ -1,7 +1,7 @@
 import pytest
 
 from search.executors.ray import RayExecutor
-from search.testing import ExecutorConformance
+from search.study.testing import ExecutorConformance
 from spaces.errors import ConfigError
 
 pytestmark = [

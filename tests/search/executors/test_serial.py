@@ -1,7 +1,7 @@
 import pytest
 
 from search.executors.serial import SerialExecutor
-from search.testing import ExecutorConformance
+from search.study.testing import ExecutorConformance
 
 
 class TestSerialExecutor(ExecutorConformance):

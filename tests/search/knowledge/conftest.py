@@ -5,12 +5,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from search import plan_compression
 from search.api import compose
-from search.knowledge.gather import knowledge_of
-from search.session import prepare
-from search.study import run_study
-from search.testing import SilentObserver
+from search.planning import plan_compression
+from search.planning.gather_knowledge import knowledge_of
+from search.planning.session import prepare
+from search.study.study import run_study
+from search.study.testing import SilentObserver
 
 
 def network(seed, channels=4):

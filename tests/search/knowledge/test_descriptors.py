@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from evaluators.task.digits import DigitsTask
+from evaluators.task.tasks.digits import DigitsTask
 from search.knowledge.descriptors import descriptors_of
-from spaces.artifact import Artifact, InputSpec
+from spaces.stages.artifact import Artifact, InputSpec
 
 
 @pytest.fixture

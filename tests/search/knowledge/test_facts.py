@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
-from search.knowledge.facts import StudyFacts, baseline_facts, facts_from_json, facts_from_tag, first_values
+from search.record.metadata import StudyFacts, baseline_facts, facts_from_json, facts_from_tag, first_values
 
 NAMES = st.text(max_size=8)
 NUMBERS = st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False), max_size=4)

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.knowledge.base import Deadline, KnowledgeSource, NoKnowledge, Own, PastStudy, PastTrial, Refused
-from search.knowledge.facts import StudyFacts
 from search.knowledge.folder import FolderKnowledge
-from search.knowledge.gather import gather, knowledge_of
 from search.knowledge.study_files import read_study
-from search.results import Objective
+from search.planning.gather_knowledge import gather, knowledge_of
+from search.record.metadata import StudyFacts
+from search.record.results import Objective
 from spaces.errors import ConfigError
 from spaces.space_config import read_space
 

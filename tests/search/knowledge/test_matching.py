@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.knowledge.cells import equal, number, value_in
 from search.knowledge.matching import Matcher, MisfitError
+from search.record.values import equal, number, value_in
 from search.tracking.mlflow_names import safe_names
 from spaces.candidate import Candidate, value_text
 from spaces.knobs import Choices, Range

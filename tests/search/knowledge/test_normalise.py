@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from evaluators.base import Measurement
 from search.knowledge.normalise import is_amount, relative, unit_of
-from search.samplers.context import KnowledgeRow
+from search.samplers.candidates.context import KnowledgeRow
 
 VALUES = st.lists(st.integers(-100, 100).map(float), min_size=1, max_size=20)
 

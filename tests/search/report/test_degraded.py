@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from evaluators.base import Measurement
-from search.report.degraded import verdict
+from search.record.results import Alias, Objective, TrialRecord
+from search.report.findings.degraded import verdict
 from search.report.report import report_html
 from search.report.terminal import closing_table
 from search.report.testing import fake_results
-from search.results import Alias, Objective, TrialRecord
 from spaces.candidate import Candidate
 
 KNOB = "quantize.degraded_share"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from evaluators.base import Measurement
-from search.report.forest import importance
-from search.results import TrialRecord
+from search.record.results import TrialRecord
+from search.report.findings.forest import importance
 from spaces.candidate import Candidate
 
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from evaluators.testing import model_from_text, tiny_model
-from search.report.hardware import section
-from search.report.markup import Charts
+from search.report.page.markup import Charts
+from search.report.sections.hardware import section
 from search.report.testing import fake_results
 
 BOARD = {"runtime": "r", "macs_per_s": {"float32": 1e6, "int8": 4e6}, "ram_bytes": "2 KiB"}

@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 
 from evaluators.base import Measurement
-from search.report.layers import advice, rivals
-from search.report.markup import Charts
-from search.report.misses import failures, misses, nearest_miss
-from search.report.progress import best_so_far
-from search.report.progress import section as progress_section
-from search.report.rejected import section as rejected_section
-from search.report.summary import no_answer
+from search.report.findings.layers import advice, rivals
+from search.report.findings.misses import failures, misses, nearest_miss
+from search.report.findings.summary import no_answer
+from search.report.page.markup import Charts
+from search.report.sections.progress import best_so_far
+from search.report.sections.progress import section as progress_section
+from search.report.sections.rejected import section as rejected_section
 from search.report.testing import fake_results
 
 

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from search.curves import Curve
-from search.report.markup import Charts
-from search.report.network import section
+from search.report.page.markup import Charts
 from search.report.report import report_html
+from search.report.sections.network import section
 from search.report.testing import fake_results
+from search.trials.curves import Curve
 
 CUT = {
     "macs_before": 1000, "macs_after": 497, "parameters_before": 200, "parameters_after": 101,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.report import numbers
-from search.report.redact import redact, redact_text
+from search.record.redact import redact, redact_text
+from search.report.findings import numbers
 
 
 @pytest.mark.parametrize(

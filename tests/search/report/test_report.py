@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from evaluators.base import Measurement
+from search.record.results import Alias, Objective
 from search.report.report import report_html, write_report
 from search.report.testing import fake_results
-from search.results import Alias, Objective
 from spaces.candidate import Candidate
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from evaluators.base import Measurement
-from search.report.settings import comparisons
+from search.record.results import Objective, TrialRecord
+from search.report.findings.settings import comparisons
 from search.report.testing import fake_results
-from search.results import Objective, TrialRecord
 from spaces.candidate import Candidate
 
 

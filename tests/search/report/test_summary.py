@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from evaluators.base import Measurement
-from search.report.summary import comparison, trial_sentence
+from search.report.findings.summary import comparison, trial_sentence
 from search.report.testing import fake_results
 
 

@@ -8,7 +8,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
 from search.samplers.bandit import BanditSampler
-from search.samplers.context import SamplerContext
+from search.samplers.candidates.context import SamplerContext
 from search.samplers.testing import RelativeSamplerTestCase, SamplerConformance
 from spaces.errors import ConfigError
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from search.samplers.batches import diverse
+from search.samplers.candidates.batches import diverse
 
 
 def test_short_looks_differ():

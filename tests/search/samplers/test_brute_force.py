@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from search.samplers.brute_force import BruteForceSampler
+from search.samplers.candidates.proposals import grid_values
 from search.samplers.grid import GridSampler
-from search.samplers.proposals import grid_values
 
 
 def suggest(trial):

@@ -6,8 +6,8 @@ import pytest
 from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 
 from search.samplers.brute_force import BruteForceSampler
+from search.samplers.candidates.context import KnowledgeRow, SamplerContext
 from search.samplers.cmaes import CmaEsSampler
-from search.samplers.context import KnowledgeRow, SamplerContext
 from search.samplers.gp import GpSampler
 from search.samplers.grid import GridSampler
 from search.samplers.nsga3 import Nsga3Sampler

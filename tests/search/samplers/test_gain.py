@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.samplers.gain import Forecast, Forecasts, Gain, expected_gain, expected_volume_gain
-from search.samplers.improvement import expected_improvement
-from search.volume import hypervolume
+from search.record.hypervolume import hypervolume
+from search.samplers.acquisition.gain import Forecast, Forecasts, Gain, expected_gain, expected_volume_gain
+from search.samplers.acquisition.improvement import expected_improvement
 
 
 @settings(max_examples=25, deadline=None)

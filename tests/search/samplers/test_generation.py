@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.samplers.codes import Axis, Codes, unlike
-from search.samplers.conditions import Conditions
-from search.samplers.context import SamplerContext, key_of
-from search.samplers.generation import evolve, propose_candidates
-from search.samplers.pools import contains
-from search.suggest import distribution_of, params_of, value_of
+from search.record.suggest import distribution_of, params_of, value_of
+from search.samplers.candidates.codes import Axis, Codes, unlike
+from search.samplers.candidates.conditions import Conditions
+from search.samplers.candidates.context import SamplerContext, key_of
+from search.samplers.candidates.generation import evolve, propose_candidates
+from search.samplers.candidates.pools import contains
 from spaces.candidate import Candidate
 from spaces.errors import SpaceError
 from spaces.knobs import Choices, Condition, Knob, Range

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 
-from search.samplers.boxes import non_dominated, not_dominated
-from search.samplers.improvement import (
+from search.record.hypervolume import hypervolume
+from search.samplers.acquisition.boxes import non_dominated, not_dominated
+from search.samplers.acquisition.improvement import (
     _sampled,
     constrained_improvement,
     expected_excess,
@@ -17,7 +18,6 @@ from search.samplers.improvement import (
     reference_point,
     worth_nothing,
 )
-from search.volume import hypervolume
 
 
 def volume(front, reference):

@@ -2,11 +2,12 @@ import numpy as np
 import optuna
 import pytest
 
-from search.samplers.context import Known, SamplerContext, ShortLook, key_of
-from search.samplers.surrogate import SurrogateSampler, looking
-from search.samplers.surrogate.evidence import Evidence
-from search.samplers.surrogate.quality import Quality, expected_quality, seen_quality
-from search.samplers.surrogate.sighted import Compressed, Estimates, believe
+from search.samplers.candidates.context import Known, SamplerContext, ShortLook, key_of
+from search.samplers.surrogate import SurrogateSampler
+from search.samplers.surrogate import low_fidelity as looking
+from search.samplers.surrogate.model.low_fidelity_results import Evidence
+from search.samplers.surrogate.model.multi_fidelity import Compressed, Estimates, believe
+from search.samplers.surrogate.model.quality import Quality, expected_quality, seen_quality
 
 N_FULL = 4000
 POOL = [{"a": a, "b": b, "c": c} for a in range(6) for b in range(6) for c in range(6)]

@@ -9,9 +9,9 @@ import pytest
 from optuna.trial import TrialState
 
 from search.samplers.boosted_trees import BoostedTrees
-from search.samplers.context import KnowledgeRow, SamplerContext, key_of
-from search.samplers.features import Encoder
-from search.samplers.pools import contains, draw_candidates
+from search.samplers.candidates.context import KnowledgeRow, SamplerContext, key_of
+from search.samplers.candidates.features import Encoder
+from search.samplers.candidates.pools import contains, draw_candidates
 from search.samplers.quantune import QuantuneSampler
 from search.samplers.ranking import infeasible_last, joined
 

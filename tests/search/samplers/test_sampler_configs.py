@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 import conf
+from search.samplers.candidates.context import Bindable, SamplerContext
 from search.samplers.cmaes import CmaEsSampler
-from search.samplers.context import Bindable, SamplerContext
 from search.samplers.gp import GpSampler
 from search.samplers.quantune import QuantuneSampler
 from spaces.errors import ConfigError

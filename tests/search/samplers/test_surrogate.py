@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from search.samplers.context import KnowledgeRow, Known, SamplerContext, key_of
-from search.samplers.gain import Forecasts, Gain
+from search.samplers.acquisition.gain import Forecasts, Gain
+from search.samplers.candidates.context import KnowledgeRow, Known, SamplerContext, key_of
 from search.samplers.surrogate.acquisition import log_expected_improvement
-from search.samplers.surrogate.encoding import Encoding
-from search.samplers.surrogate.history import Reader, history_of
-from search.samplers.surrogate.kernel import Block, Kernel, _centre, _loss
-from search.samplers.surrogate.model import Belief, FlatPrior, Rows, mixture, posterior
+from search.samplers.surrogate.model.encoding import Encoding
+from search.samplers.surrogate.model.gaussian_process import Belief, FlatPrior, Rows, mixture, posterior
+from search.samplers.surrogate.model.history import Reader, history_of
+from search.samplers.surrogate.model.kernel import Block, Kernel, _centre, _loss
+from search.samplers.surrogate.model.tasks import ranked, tasks_of
 from search.samplers.surrogate.sampler import SurrogateSampler
-from search.samplers.surrogate.tasks import ranked, tasks_of
 
 KNOBS = {"scheme": ["a", "b", "c", "d"], "images": [1, 1000, 10000], "clip": ["max", "kl"]}
 POOL = [dict(zip(KNOBS, values, strict=True)) for values in product(*KNOBS.values())]

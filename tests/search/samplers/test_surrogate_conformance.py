@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from search.samplers.context import KnowledgeRow, SamplerContext
+from search.samplers.candidates.context import KnowledgeRow, SamplerContext
 from search.samplers.surrogate.sampler import SurrogateSampler
 from search.samplers.testing import RelativeSamplerTestCase, SamplerConformance
 

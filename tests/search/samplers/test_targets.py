@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from search.samplers.surrogate.targets import Excess, LogDrop, NormalScores
+from search.samplers.surrogate.model.targets import Excess, LogDrop, NormalScores
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 

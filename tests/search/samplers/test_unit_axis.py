@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.samplers.unit_axis import UnitAxis, is_ordered
+from search.samplers.candidates.unit_axis import UnitAxis, is_ordered
 
 KINDS = [
     FloatDistribution(-1.0, 3.0),

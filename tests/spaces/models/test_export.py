@@ -8,14 +8,14 @@ import onnx
 import pytest
 import torch
 
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
 from spaces.errors import StageError
 from spaces.models.export import ExportStage
 from spaces.models.layers import layers
 from spaces.models.testing import assert_exported_form, outputs_of
-from spaces.models.torch_artifact import module_digest, torch_artifact
-from spaces.stage import StageContext
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.torch_artifact import module_digest, torch_artifact
 
 CONTEXT = StageContext(None, Cache())
 
@@ -103,8 +103,8 @@ def test_it_is_quiet(capfd):
 def test_every_process_writes_the_same_bytes(tmp_path):
     script = (
         "import torch, sys; torch.manual_seed(0);"
-        "from spaces.models.export import ExportStage; from spaces.models.torch_artifact import torch_artifact;"
-        "from spaces.artifact import InputSpec; from spaces.stage import StageContext; from spaces.cache import Cache;"
+        "from spaces.models.export import ExportStage; from spaces.stages.torch_artifact import torch_artifact;"
+        "from spaces.stages.artifact import InputSpec; from spaces.stages.stage import StageContext; from spaces.stages.cache import Cache;"
         "net = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 3), torch.nn.BatchNorm1d(3), torch.nn.Flatten(), torch.nn.Linear(9, 2));"
         "print(ExportStage().apply(torch_artifact(net, InputSpec((2, 5))), {}, StageContext(None, Cache())).digest)"
     )

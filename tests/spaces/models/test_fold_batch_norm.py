@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from spaces.artifact import InputSpec
-from spaces.models.fold_batch_norm import fold_batch_norm
 from spaces.models.layers import layers
-from spaces.models.opset import run
+from spaces.models.onnx.fold_batch_norm import fold_batch_norm
+from spaces.models.onnx.opset import run
+from spaces.stages.artifact import InputSpec
 
 OPSET = [helper.make_opsetid("", 21)]
 

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spaces.errors import InputError
 from spaces.models.base import LoadContext
+from spaces.models.onnx.opset import run
 from spaces.models.onnx_file import OnnxModel
-from spaces.models.opset import run
 from spaces.models.testing import ModelSourceConformance
 
 DATA = Path(__file__).parents[3].parent / "shared/data/mlperf_tiny"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spaces.errors import InputError
-from spaces.models.state_dict import load_state_dict, read_state_dict
+from spaces.models.torch.state_dict import load_state_dict, read_state_dict
 
 
 class Code:

@@ -3,11 +3,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from spaces.artifact import Artifact, InputSpec
 from spaces.models.layers import layers
-from spaces.models.opset import run
+from spaces.models.onnx.clean_up import tidy
+from spaces.models.onnx.opset import run
 from spaces.models.testing import assert_exported_form
-from spaces.models.tidy import tidy
+from spaces.stages.artifact import Artifact, InputSpec
 
 RNG = np.random.default_rng(0)
 W = RNG.standard_normal((4, 6)).astype(np.float32)

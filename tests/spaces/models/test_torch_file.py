@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.artifact import InputSpec
-from spaces.models.torch_artifact import torch_artifact
-from spaces.models.torch_file import packed, unpacked
 from spaces.models.zoo.cifar_resnet import CifarResNet
+from spaces.stages.artifact import InputSpec
+from spaces.stages.torch_artifact import torch_artifact
+from spaces.stages.torch_file import packed, unpacked
 
 
 class Net(nn.Module):

@@ -6,7 +6,13 @@ from spaces.models.trust import check_trusted, import_trusted
 
 @pytest.mark.parametrize(
     "name",
-    ["spaces.cache.Cache", "torch.nn.Linear", "optuna.samplers.TPESampler", "evaluators.x.Y", "search.Z"],
+    [
+        "spaces.stages.cache.Cache",
+        "torch.nn.Linear",
+        "optuna.samplers.TPESampler",
+        "evaluators.x.Y",
+        "search.Z",
+    ],
 )
 def test_our_packages_are_trusted(name):
     check_trusted(name, [], "here")
@@ -53,14 +59,20 @@ def test_an_empty_entry_trusts_nothing():
 
 
 def test_import():
-    from spaces.cache import Cache
+    from spaces.stages.cache import Cache
 
-    assert import_trusted("spaces.cache.Cache", [], "here") is Cache
+    assert import_trusted("spaces.stages.cache.Cache", [], "here") is Cache
     assert import_trusted("collections.Counter", ["collections"], "here").__name__ == "Counter"
 
 
 @pytest.mark.parametrize(
-    "name", ["spaces.cache.os.replace", "spaces.cache.Path", "spaces.cache.np.load", "spaces.cache.Arrays"]
+    "name",
+    [
+        "spaces.stages.cache.os.replace",
+        "spaces.stages.cache.Path",
+        "spaces.stages.cache.np.load",
+        "spaces.stages.cache.Arrays",
+    ],
 )
 def test_what_a_trusted_module_imports_is_not_trusted(name):
     with pytest.raises(UntrustedTargetError, match="not a class or function of a trusted package"):
@@ -71,7 +83,7 @@ def test_what_a_trusted_module_imports_is_not_trusted(name):
     ("name", "told"),
     [
         ("spaces.no_such.Net", "does not exist"),
-        ("spaces.cache.NoSuch", "has no 'NoSuch'"),
+        ("spaces.stages.cache.NoSuch", "has no 'NoSuch'"),
         ("no_such_package_anywhere.Net", "no module 'no_such_package_anywhere'"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spaces.recovery.determinism import fixed_threads
+from spaces.recovery.training.determinism import fixed_threads
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.pruning import batch_norm
-from spaces.pruning.batch_norm import reestimate_batch_norm
-from spaces.pruning.testing import small_network
+from spaces.pruning.criteria.testing import small_network
+from spaces.pruning.cutting import batch_norm
+from spaces.pruning.cutting.batch_norm import reestimate_batch_norm
 
 
 def inputs(n=50, seed=0):

@@ -3,11 +3,11 @@ import torch
 from torch.nn import functional
 
 from spaces.errors import StageError
-from spaces.pruning.batch_norm_sparsity import NEARLY_ZERO, BatchNormSparsity
-from spaces.pruning.sparsifier import Aim
-from spaces.pruning.sparsity_testing import SHAPE, small_subject
-from spaces.pruning.strength_schedules import STRENGTH_SCHEDULES, strength_at
-from spaces.pruning.testing import N_EXAMPLES, small_groups
+from spaces.pruning.criteria.testing import N_EXAMPLES, small_groups
+from spaces.pruning.sparsity.batch_norm_sparsity import NEARLY_ZERO, BatchNormSparsity
+from spaces.pruning.sparsity.sparsifier import Aim
+from spaces.pruning.sparsity.strength_schedules import STRENGTH_SCHEDULES, strength_at
+from spaces.pruning.sparsity.testing import SHAPE, small_subject
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from torch import nn
 from spaces.errors import StageError
 from spaces.models.zoo.cifar_resnet import CifarResNet
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2
-from spaces.pruning.block_search import removable_blocks
-from spaces.pruning.blocks import cosine_distances, drop_blocks, most_eligible, output_changes
+from spaces.pruning.cutting.block_search import removable_blocks
+from spaces.pruning.cutting.blocks import cosine_distances, drop_blocks, most_eligible, output_changes
 
 
 class Residual(nn.Module):

@@ -7,14 +7,14 @@ from torch import nn
 
 from spaces.errors import StageError
 from spaces.models.zoo.digits_cnn import DigitsCNN
-from spaces.pruning.bottleneck_masks import BottleneckMasks
-from spaces.pruning.cut import cut
-from spaces.pruning.mask_places import mask_places
-from spaces.pruning.masks import Masks
-from spaces.pruning.sparsifier import Aim
-from spaces.pruning.sparsity_testing import SHAPE, small_subject
-from spaces.pruning.testing import N_EXAMPLES
-from spaces.recovery.batch import Batch
+from spaces.pruning.criteria.testing import N_EXAMPLES
+from spaces.pruning.groups.cut import cut
+from spaces.pruning.sparsity.bottleneck_masks import BottleneckMasks
+from spaces.pruning.sparsity.mask_places import mask_places
+from spaces.pruning.sparsity.masks import Masks
+from spaces.pruning.sparsity.sparsifier import Aim
+from spaces.pruning.sparsity.testing import SHAPE, small_subject
+from spaces.recovery.training.batch import Batch
 
 INPUTS = torch.randn(N_EXAMPLES, *SHAPE, generator=torch.Generator().manual_seed(5))
 LABELS = torch.arange(N_EXAMPLES) % 4

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from spaces.errors import StageError
-from spaces.pruning.budget import Budget, Limits, Ranking, by_ratio, nearest_below, within
-from spaces.pruning.groups import Group, Slice
+from spaces.pruning.budgets.budget import Budget, Limits, Ranking, by_ratio, nearest_below, within
+from spaces.pruning.groups.find import Group, Slice
 
 
 def group(name, n, k=1):

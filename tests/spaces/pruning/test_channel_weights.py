@@ -3,8 +3,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from spaces.pruning.channel_weights import channel_norms, scale_channels
-from spaces.pruning.testing import small_groups, small_network
+from spaces.pruning.criteria.testing import small_groups, small_network
+from spaces.pruning.sparsity.channel_weights import channel_norms, scale_channels
 
 GROUPS = small_groups()
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.pruning.columns import column_powers, columns, is_dense, rows, weight_matrix
-from spaces.pruning.input_powers import input_powers
+from spaces.pruning.criteria.scoring.input_powers import input_powers
+from spaces.pruning.groups.columns import column_powers, columns, is_dense, rows, weight_matrix
 
 LAYERS = {
     "3x3": (lambda: nn.Conv2d(3, 4, 3, padding=1), (3, 7, 6)),

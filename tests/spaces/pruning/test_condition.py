@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from spaces.errors import ConfigError, StageError
-from spaces.pruning.columns import columns
-from spaces.pruning.condition import Condition, condition_ratios, importance
-from spaces.pruning.testing import small_evidence, small_groups, small_network
+from spaces.pruning.criteria.condition import Condition, condition_ratios, importance
+from spaces.pruning.criteria.testing import small_evidence, small_groups, small_network
+from spaces.pruning.groups.columns import columns
 
 
 @given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 1000))

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from spaces.pruning.condition import Condition
-from spaces.pruning.criteria import CRITERIA
-from spaces.pruning.disturbed_taylor import DisturbedTaylor
-from spaces.pruning.testing import CriterionConformance, small_evidence
+from spaces.pruning.criteria.condition import Condition
+from spaces.pruning.criteria.disturbed_taylor import DisturbedTaylor
+from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.testing import CriterionConformance, small_evidence
 
 
 class Registered(CriterionConformance):

@@ -7,7 +7,7 @@ from torch import nn
 from spaces.errors import StageError
 from spaces.models.zoo.cifar_resnet import CifarResNet
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2
-from spaces.pruning.counts import Counts, layer_counts, total
+from spaces.pruning.groups.counts import Counts, layer_counts, total
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from spaces.errors import StageError
-from spaces.pruning.bn_gamma import BnGamma
-from spaces.pruning.criteria import CRITERIA
-from spaces.pruning.criterion import Criterion, Evidence
-from spaces.pruning.groups import channel_groups
-from spaces.pruning.magnitude_l1 import MagnitudeL1
-from spaces.pruning.magnitude_l2 import MagnitudeL2
-from spaces.pruning.random_scores import RandomScores
-from spaces.pruning.testing import CriterionConformance, small_evidence, small_network
+from spaces.pruning.criteria.bn_gamma import BnGamma
+from spaces.pruning.criteria.criterion import Criterion, Evidence
+from spaces.pruning.criteria.magnitude_l1 import MagnitudeL1
+from spaces.pruning.criteria.magnitude_l2 import MagnitudeL2
+from spaces.pruning.criteria.random_scores import RandomScores
+from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.testing import CriterionConformance, small_evidence, small_network
+from spaces.pruning.groups.find import channel_groups
 
 
 class TestMagnitudeL1(CriterionConformance):
@@ -66,7 +66,7 @@ def test_a_row_says_what_its_criterion_says(name):
 
 
 def test_the_registry_does_not_import_torch():
-    code = "import sys, spaces.pruning.criteria, spaces.pruning.prune, spaces.pruning.iterative; assert 'torch' not in sys.modules"
+    code = "import sys, spaces.pruning.criteria.registry, spaces.pruning.prune, spaces.pruning.iterative; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

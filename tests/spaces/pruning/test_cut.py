@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from spaces.artifact import InputSpec
 from spaces.errors import StageError
-from spaces.models.torch_artifact import torch_artifact
-from spaces.models.torch_file import packed, unpacked
 from spaces.models.zoo.cifar_resnet import CifarResNet
-from spaces.pruning.arithmetic import CutArithmetic
-from spaces.pruning.budget import TOLERANCE, Budget, Limits, Ranking, within
-from spaces.pruning.counts import layer_counts, total
-from spaces.pruning.cut import cut, kept_outputs, silenced, widths
-from spaces.pruning.groups import channel_groups
+from spaces.pruning.budgets.arithmetic import CutArithmetic
+from spaces.pruning.budgets.budget import TOLERANCE, Budget, Limits, Ranking, within
+from spaces.pruning.groups.counts import layer_counts, total
+from spaces.pruning.groups.cut import cut, kept_outputs, silenced, widths
+from spaces.pruning.groups.find import channel_groups
+from spaces.stages.artifact import InputSpec
+from spaces.stages.torch_artifact import torch_artifact
+from spaces.stages.torch_file import packed, unpacked
 
 SHAPE = (3, 8, 8)
 BLOCKS = ("plain", "residual", "depthwise", "grouped", "transposed", "concat", "pool", "gate")

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from spaces.errors import ConfigError, StageError
-from spaces.pruning.disturbed_taylor import DisturbedTaylor
-from spaces.pruning.gradients import first_order
-from spaces.pruning.observing import observed
-from spaces.pruning.testing import small_evidence, small_groups
+from spaces.pruning.criteria.disturbed_taylor import DisturbedTaylor
+from spaces.pruning.criteria.scoring.gradients import first_order
+from spaces.pruning.criteria.testing import small_evidence, small_groups
+from spaces.pruning.groups.hooks import observed
 
 
 @pytest.fixture

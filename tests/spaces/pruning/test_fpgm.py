@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from spaces.errors import StageError
-from spaces.pruning.fpgm import Fpgm
-from spaces.pruning.groups import Group, Slice
-from spaces.pruning.testing import small_evidence, small_groups
+from spaces.pruning.criteria.fpgm import Fpgm
+from spaces.pruning.criteria.testing import small_evidence, small_groups
+from spaces.pruning.groups.find import Group, Slice
 
 
 @pytest.fixture

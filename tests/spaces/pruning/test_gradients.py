@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from spaces.pruning.gradients import first_order
-from spaces.pruning.testing import small_evidence, small_groups
+from spaces.pruning.criteria.scoring.gradients import first_order
+from spaces.pruning.criteria.testing import small_evidence, small_groups
 
 
 def test_only_what_shrinks_with_the_groups_is_asked_for():

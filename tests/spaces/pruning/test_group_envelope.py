@@ -7,10 +7,10 @@ from scipy.optimize import minimize
 
 from spaces.errors import StageError
 from spaces.models.zoo.digits_cnn import DigitsCNN
-from spaces.pruning.channel_weights import channel_norms
-from spaces.pruning.group_envelope import GroupEnvelope, envelope_shares, shrink
-from spaces.pruning.sparsifier import Aim
-from spaces.pruning.sparsity_testing import small_subject
+from spaces.pruning.sparsity.channel_weights import channel_norms
+from spaces.pruning.sparsity.group_envelope import GroupEnvelope, envelope_shares, shrink
+from spaces.pruning.sparsity.sparsifier import Aim
+from spaces.pruning.sparsity.testing import small_subject
 
 COSTS = st.floats(0.1, 10.0)
 NORMS = st.floats(1e-3, 1e3)

@@ -14,7 +14,7 @@ from spaces.models.zoo.cifar_resnet import CifarResNet
 from spaces.models.zoo.digits_cnn import DigitsCNN
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2
 from spaces.models.zoo.squeezenet import SqueezeNet
-from spaces.pruning.groups import analyse, channel_groups
+from spaces.pruning.groups.find import analyse, channel_groups
 
 
 class Body(nn.Module):

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.artifact import InputSpec
-from spaces.cache import Cache
 from spaces.errors import StageError, StopTrialError
-from spaces.models.torch_artifact import torch_artifact
-from spaces.pruning.counts import layer_counts, total
-from spaces.pruning.cut import widths
+from spaces.pruning.groups.counts import layer_counts, total
+from spaces.pruning.groups.cut import widths
 from spaces.pruning.iterative import IterativePruneStage
 from spaces.pruning.prune import PruneStage
 from spaces.recovery.recover import RecoverStage
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit, StageConformance
+from spaces.stages.artifact import InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit, StageConformance
+from spaces.stages.torch_artifact import torch_artifact
 
 SHAPE = (3, 6, 6)
 TRAIN = {"epochs": 1, "batch_size": 8, "learning_rate": 0.01}
@@ -211,7 +211,7 @@ def test_a_watch_sees_one_training(stage, dense, context):
 
 
 def test_a_latency_is_met_in_the_last_round(dense, context, monkeypatch):
-    from spaces.artifact import Artifact
+    from spaces.stages.artifact import Artifact
 
     class Export:
         def apply(self, artifact, values, context):
@@ -223,7 +223,7 @@ def test_a_latency_is_met_in_the_last_round(dense, context, monkeypatch):
         def __call__(self, artifact, device):
             return len(artifact.onnx_bytes)
 
-    monkeypatch.setattr("spaces.pruning.latency.ExportStage", Export)
+    monkeypatch.setattr("spaces.pruning.budgets.latency.ExportStage", Export)
     stage = IterativePruneStage(device="board", min_channels=1, n_examples=16, threads=1)
     values = {"keep": 0.5, "budget_of": "latency_ms", "rounds": 2}
     result = stage.apply(dense, values, replace(context, latency_ms=Latency()))

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaces.errors import StageError
-from spaces.pruning.budget import TOLERANCE, Budget, Limits, Ranking
-from spaces.pruning.groups import Group, Slice
-from spaces.pruning.latency_budget import MOST_CALLS, within_latency
+from spaces.pruning.budgets.budget import TOLERANCE, Budget, Limits, Ranking
+from spaces.pruning.budgets.latency_budget import MOST_CALLS, within_latency
+from spaces.pruning.groups.find import Group, Slice
 
 GROUPS = tuple(
     Group(name, (name,), n, (Slice(name, 0, np.arange(n)[:, None], "out"),))

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaces.errors import StageError
-from spaces.pruning.mac_budget import CLOSE, check_level, kept_within
-from spaces.pruning.mac_shares import MacShares
-from spaces.pruning.sparsity_testing import small_shares
-from spaces.pruning.testing import small_groups
+from spaces.pruning.budgets.mac_budget import CLOSE, check_level, kept_within
+from spaces.pruning.budgets.mac_shares import MacShares
+from spaces.pruning.criteria.testing import small_groups
+from spaces.pruning.sparsity.testing import small_shares
 
 GROUPS = small_groups()
 

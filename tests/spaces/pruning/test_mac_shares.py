@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.pruning.arithmetic import CutArithmetic
-from spaces.pruning.counts import layer_counts, total
-from spaces.pruning.cut import cut
-from spaces.pruning.mac_shares import MacShares
-from spaces.pruning.sparsity_testing import SHAPE, small_shares
-from spaces.pruning.testing import small_groups, small_network
+from spaces.pruning.budgets.arithmetic import CutArithmetic
+from spaces.pruning.budgets.mac_shares import MacShares
+from spaces.pruning.criteria.testing import small_groups, small_network
+from spaces.pruning.groups.counts import layer_counts, total
+from spaces.pruning.groups.cut import cut
+from spaces.pruning.sparsity.testing import SHAPE, small_shares
 
 GROUPS = small_groups()
 KEPT = st.tuples(*(st.lists(st.booleans(), min_size=g.n_channels, max_size=g.n_channels) for g in GROUPS))

@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn import functional
 
 from spaces.errors import StageError
-from spaces.pruning import mask_tuning
-from spaces.pruning.columns import rows
-from spaces.pruning.cut import cut, kept_outputs
-from spaces.pruning.mask_tuning import fit_mask, tune_masks
-from spaces.pruning.observing import observed
-from spaces.pruning.testing import small_evidence, small_groups, small_network
+from spaces.pruning.criteria.testing import small_evidence, small_groups, small_network
+from spaces.pruning.cutting import mask_tuning
+from spaces.pruning.cutting.mask_tuning import fit_mask, tune_masks
+from spaces.pruning.groups.columns import rows
+from spaces.pruning.groups.cut import cut, kept_outputs
+from spaces.pruning.groups.hooks import observed
 
 KEPT = {
     "conv1.weight": np.array([0, 2, 5]),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spaces.errors import StageError
-from spaces.pruning.normalise import normalise
+from spaces.pruning.criteria.scoring.normalise import normalise
 
 
 def test_the_mean_becomes_1():

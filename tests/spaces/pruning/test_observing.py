@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.pruning.observing import observed
+from spaces.pruning.groups.hooks import observed
 
 
 @pytest.fixture

@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
 from spaces.errors import ConfigError, StageError
 from spaces.models.export import ExportStage
-from spaces.models.torch_artifact import torch_artifact
-from spaces.models.torch_file import packed, unpacked
 from spaces.models.zoo.cifar_resnet import CifarResNet
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2
-from spaces.pruning.counts import layer_counts, total
-from spaces.pruning.criteria import CRITERIA
-from spaces.pruning.groups import channel_groups
+from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.cutting.prune_knobs import DEFAULTS
+from spaces.pruning.groups.counts import layer_counts, total
+from spaces.pruning.groups.find import channel_groups
 from spaces.pruning.prune import PruneStage
-from spaces.pruning.prune_knobs import DEFAULTS
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit, StageConformance, noise_split
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit, StageConformance, noise_split
+from spaces.stages.torch_artifact import torch_artifact
+from spaces.stages.torch_file import packed, unpacked
 
 SHAPE = (3, 8, 8)
 SPEC = InputSpec(SHAPE)
@@ -329,7 +329,7 @@ def test_the_seed_decides_what_is_random(prune, context):
 
 def test_scores_are_found_once(prune, context, monkeypatch):
     calls = []
-    from spaces.pruning.fpgm import Fpgm
+    from spaces.pruning.criteria.fpgm import Fpgm
 
     scores = Fpgm.scores
     monkeypatch.setattr(Fpgm, "scores", lambda *a: calls.append(1) or scores(*a))
@@ -361,7 +361,7 @@ class FakeExport:
 
 
 def test_a_latency_is_met_on_the_device(dense, context, monkeypatch):
-    monkeypatch.setattr("spaces.pruning.latency.ExportStage", FakeExport)
+    monkeypatch.setattr("spaces.pruning.budgets.latency.ExportStage", FakeExport)
     latency = Latency()
     stage = PruneStage(device="board", min_channels=1, n_examples=16, threads=1)
     context = replace(context, latency_ms=latency)
@@ -384,7 +384,7 @@ def test_a_latency_is_met_on_the_device(dense, context, monkeypatch):
     ],
 )
 def test_latency_without_a_device(dense, context, monkeypatch, device, model, message):
-    monkeypatch.setattr("spaces.pruning.latency.ExportStage", FakeExport)
+    monkeypatch.setattr("spaces.pruning.budgets.latency.ExportStage", FakeExport)
     stage, context = PruneStage(device=device, threads=1), replace(context, latency_ms=model)
     for call in (
         lambda: stage.apply(dense, {"keep": 0.6, "budget_of": "latency_ms"}, context),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spaces.pruning.groups import Slice
-from spaces.pruning.slices import channel_values
+from spaces.pruning.groups.find import Slice
+from spaces.pruning.groups.slices import channel_values
 
 
 @pytest.mark.parametrize(

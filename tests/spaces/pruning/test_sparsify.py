@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
 from spaces.errors import ConfigError, StageError, StopTrialError
-from spaces.models.torch_artifact import torch_artifact
-from spaces.pruning import sparsify_knobs
-from spaces.pruning.groups import channel_groups
-from spaces.pruning.slices import channel_values
-from spaces.pruning.sparsify import SparsifyStage
-from spaces.pruning.sparsifying import METHODS
-from spaces.pruning.sparsity_testing import SHAPE
-from spaces.pruning.strength_schedules import STRENGTH_SCHEDULES
-from spaces.pruning.testing import SmallNetwork
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit, StageConformance
+from spaces.pruning.criteria.testing import SmallNetwork
+from spaces.pruning.groups.find import channel_groups
+from spaces.pruning.groups.slices import channel_values
+from spaces.pruning.sparsity import sparsify_knobs
+from spaces.pruning.sparsity.sparsify import SparsifyStage
+from spaces.pruning.sparsity.sparsifying import METHODS
+from spaces.pruning.sparsity.strength_schedules import STRENGTH_SCHEDULES
+from spaces.pruning.sparsity.testing import SHAPE
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit, StageConformance
+from spaces.stages.torch_artifact import torch_artifact
 
 FEW = {
     "strength": (1.0,),

@@ -2,12 +2,12 @@
 
 import pytest
 
-from evaluators.task.digits import DigitsTask
-from spaces.cache import Cache
+from evaluators.task.tasks.digits import DigitsTask
 from spaces.models.base import LoadContext
 from spaces.models.zoo.digits_cnn import DigitsCNNModel
-from spaces.pruning.sparsify import SparsifyStage
-from spaces.stage import StageContext
+from spaces.pruning.sparsity.sparsify import SparsifyStage
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from spaces.errors import ConfigError, StageError
-from spaces.pruning.taylor import Taylor
-from spaces.pruning.testing import small_evidence, small_groups
+from spaces.pruning.criteria.taylor import Taylor
+from spaces.pruning.criteria.testing import small_evidence, small_groups
 
 
 @pytest.fixture

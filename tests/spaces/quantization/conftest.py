@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit, noise_split
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit, noise_split
 
 Run = Callable[..., np.ndarray]
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from spaces.artifact import Artifact
-from spaces.cache import Cache
 from spaces.models.layers import layers
-from spaces.quantization.bias_correction import correct_biases, is_correctable
+from spaces.quantization.plan.bias_correction import correct_biases, is_correctable
 from spaces.quantization.quantize import QuantizeStage
-from spaces.quantization.schemes import make_grid, scheme_of
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit
+from spaces.quantization.schemes.scheme import make_grid, scheme_of
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit
 
 
 def rounded(proto, bits=3):

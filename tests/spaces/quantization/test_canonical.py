@@ -4,11 +4,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spaces.cache import Cache
 from spaces.errors import StageError
 from spaces.quantization.knobs import KNOBS
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
 
 LAYERS = ("stem", "expand", "depthwise", "project", "classifier")
 NAMES = tuple(f"{name}.weight" for name in LAYERS)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.quantization.clip_kl import MOST_BINS
-from spaces.quantization.clipping import ClipContext, windows
-from spaces.quantization.clippings import clippings
-from spaces.quantization.distribution import Distribution
-from spaces.quantization.schemes import make_grid, scheme_of
+from spaces.quantization.calibration.clipping.base import ClipContext, windows
+from spaces.quantization.calibration.clipping.kl import MOST_BINS
+from spaces.quantization.calibration.clipping.methods import clippings
+from spaces.quantization.calibration.histogram import Distribution
+from spaces.quantization.schemes.scheme import make_grid, scheme_of
 
 RNG = np.random.default_rng(0)
 HEAVY = (RNG.standard_normal(100_000) * np.exp(RNG.standard_normal(100_000))).astype(np.float32)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from spaces.artifact import Artifact
-from spaces.quantization.cross_layer_equalization import equalize, pairs
+from spaces.quantization.plan.cross_layer_equalization import equalize, pairs
 from spaces.quantization.quantize import QuantizeStage
+from spaces.stages.artifact import Artifact
 
 
 def equalized(artifact):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spaces.quantization.degradations import DEGRADATIONS, LARGEST_KERNEL, gaussian
+from spaces.quantization.calibration.degradations import DEGRADATIONS, LARGEST_KERNEL, gaussian
 
 SEVEN = (
     "low_noise",

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.artifact import InputSpec
-from spaces.cache import Cache
 from spaces.errors import StageError
-from spaces.quantization import activations as running
-from spaces.quantization import statistics as module
-from spaces.quantization.degradations import DEGRADATIONS, Degradation
-from spaces.quantization.degraded_split import DegradedSplit, is_degraded
+from spaces.quantization.calibration import activations as running
+from spaces.quantization.calibration import statistics as module
+from spaces.quantization.calibration.degradations import DEGRADATIONS, Degradation
+from spaces.quantization.calibration.degraded_split import DegradedSplit, is_degraded
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.artifact import InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 PLACES = np.arange(1000)
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spaces.quantization import distribution
-from spaces.quantization.distribution import LEAST_EXPONENT, N_SIDE, Distribution, exponent_of
+from spaces.quantization.calibration import histogram as distribution
+from spaces.quantization.calibration.histogram import LEAST_EXPONENT, N_SIDE, Distribution, exponent_of
 
 SIZES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VALUES = hnp.arrays(np.float32, hnp.array_shapes(max_dims=2, max_side=30), elements=SIZES)

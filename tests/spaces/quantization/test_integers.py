@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from spaces.quantization.integers import (
+from spaces.quantization.qdq.ort_adapter import quant_type
+from spaces.quantization.schemes.integers import (
     INT32,
     bias_integers,
     stored_bytes,
     stored_zero_point,
     weight_integers,
 )
-from spaces.quantization.ort_adapter import quant_type
-from spaces.quantization.schemes import Grid
+from spaces.quantization.schemes.scheme import Grid
 
 
 @settings(deadline=None)

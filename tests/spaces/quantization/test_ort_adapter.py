@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from spaces.cache import Cache
 from spaces.quantization import quantize
-from spaces.quantization.integers import stored_zero_point
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.quantization.schemes.integers import stored_zero_point
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 STORED = ("unsigned", "signed")
 
@@ -232,7 +232,7 @@ def test_old_models_are_converted_as_far_as_needed(build, run, noise, context, o
 
 
 def test_the_users_own_metadata_stays(small, context):
-    from spaces.artifact import Artifact
+    from spaces.stages.artifact import Artifact
 
     proto = small.proto()
     proto.metadata_props.add(key="author", value="somebody")

@@ -12,12 +12,12 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
 from spaces.errors import StageError
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import StageConformance, noise_split
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import StageConformance, noise_split
 
 SCHEMES = ("asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2")
 
@@ -163,11 +163,11 @@ def test_the_file_is_the_same_in_any_process(small, context, tmp_path):
     wanted = [QuantizeStage().apply(small, values, context).digest for values in settings]
     program = f"""
 from pathlib import Path
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 artifact = Artifact.onnx(Path({str(model)!r}).read_bytes(), InputSpec((3, 8, 8)))
 context = StageContext(noise_split((3, 8, 8), 64), Cache())
 print(*[QuantizeStage().apply(artifact, values, context).digest for values in {settings!r}])
@@ -266,7 +266,7 @@ REAL = Path(__file__).parents[3].parent / "shared/data"
 @pytest.mark.slow
 def test_accuracy_on_cifar10():
     """ResNet-8 of MLPerf Tiny: 87.19 % in float, on all 10,000 test images."""
-    from spaces.testing import ArraySplit
+    from spaces.stages.testing import ArraySplit
 
     model, data = REAL / "mlperf_tiny/pretrainedResnet.onnx", REAL / "cifar10"
     if not (model.exists() and data.exists()):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spaces.quantization.recent import Recent
+from spaces.quantization.schemes.recent import Recent
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaces.errors import StageError
-from spaces.quantization.schemes import SCHEMES, make_grid, scheme_of
+from spaces.quantization.schemes.scheme import SCHEMES, make_grid, scheme_of
 
 reals = st.floats(-1e4, 1e4, width=32)
 names = st.sampled_from(sorted(SCHEMES))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from spaces.errors import StageError
-from spaces.quantization.clipping import Histogram
-from spaces.quantization.gains import output_gains
+from spaces.quantization.calibration.clipping.base import Histogram
+from spaces.quantization.calibration.statistics import Statistics
 from spaces.quantization.quantize import QuantizeStage
-from spaces.quantization.schemes import SCHEMES, make_grid
-from spaces.quantization.sensitivity import MOST_DB, rounding_noise
-from spaces.quantization.statistics import Statistics
-from spaces.stage import StageContext
+from spaces.quantization.schemes.scheme import SCHEMES, make_grid
+from spaces.quantization.sensitivity.noise_gains import output_gains
+from spaces.quantization.sensitivity.sensitivity import MOST_DB, rounding_noise
+from spaces.stages.stage import StageContext
 
 SPREAD = [
     {"weight_bits": bits, "scheme": scheme, "clipping": clipping, "granularity": granularity}

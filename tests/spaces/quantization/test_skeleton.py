@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
 from spaces.errors import StageError
-from spaces.quantization import skeletons
+from spaces.quantization.qdq import templates as skeletons
+from spaces.quantization.qdq.template import build_skeleton, tool_model
 from spaces.quantization.quantize import QuantizeStage
-from spaces.quantization.skeleton import build_skeleton, tool_model
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 SPLIT = noise_split((3, 8, 8), 12)
 CONTEXT = StageContext(SPLIT, Cache())

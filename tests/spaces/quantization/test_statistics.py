@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.artifact import Artifact
-from spaces.cache import Cache
 from spaces.errors import StageError
-from spaces.quantization import activations as running
-from spaces.quantization import statistics as module
-from spaces.quantization.activations import activations
-from spaces.quantization.moments import ChannelSums
-from spaces.quantization.statistics import Statistics, Wanted
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.quantization.calibration import activations as running
+from spaces.quantization.calibration import statistics as module
+from spaces.quantization.calibration.activations import activations
+from spaces.quantization.calibration.moments import ChannelSums
+from spaces.quantization.calibration.statistics import Statistics, Wanted
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 MEANS = (("input", 1), ("stem_relu", 1), ("flat", -1))
 WANTED = Wanted(("input", "stem_relu", "sum", "classifier_out", "flat"), MEANS)

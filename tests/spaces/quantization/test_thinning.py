@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from spaces.quantization import thinning
-from spaces.quantization.distribution import Distribution
-from spaces.quantization.tally import Tally
-from spaces.quantization.thinning import ThinnedDistribution
+from spaces.quantization.calibration import subsample as thinning
+from spaces.quantization.calibration.histogram import Distribution
+from spaces.quantization.calibration.histograms import Tally
+from spaces.quantization.calibration.subsample import ThinnedDistribution
 
 
 @pytest.fixture(autouse=True)

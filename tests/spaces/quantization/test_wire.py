@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from spaces.quantization import wire
+from spaces.models.onnx import protobuf_encoding as wire
 
 
 @given(st.integers(0, 2**40), st.binary(max_size=300), st.text(max_size=20), st.lists(st.integers(0, 999)))

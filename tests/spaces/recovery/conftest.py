@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.artifact import InputSpec
-from spaces.models.torch_artifact import torch_artifact
-from spaces.testing import ArraySplit
+from spaces.stages.artifact import InputSpec
+from spaces.stages.testing import ArraySplit
+from spaces.stages.torch_artifact import torch_artifact
 
 SHAPE = (1, 8, 8)
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from spaces.errors import StageError
-from spaces.recovery import augmentation
-from spaces.recovery.augmentation import AUGMENTATIONS, augment, check_augmentation
-from spaces.recovery.batch import Batch
-from spaces.recovery.cross_entropy import CrossEntropy
 from spaces.recovery.knobs import AUGMENTATIONS as KNOWN
+from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.training.augmentation import AUGMENTATIONS, augment, check_augmentation
+from spaces.recovery.training.batch import Batch
+from spaces.recovery.training.training import augmentation
 
 
 def generator(seed=0):

@@ -4,9 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.models.torch_artifact import module_digest
 from spaces.models.zoo.cifar_resnet import CifarResNet
-from spaces.recovery.block_weights import BOUND, blocks, frozen_prefix, inverse_sensitivity, sensitivities
+from spaces.recovery.losses.block_weights import (
+    BOUND,
+    blocks,
+    frozen_prefix,
+    inverse_sensitivity,
+    sensitivities,
+)
+from spaces.stages.torch_artifact import module_digest
 
 
 @pytest.fixture

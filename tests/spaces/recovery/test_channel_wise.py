@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.recovery.channel_wise import ChannelWise, channel_wise_loss
-from spaces.recovery.taps import matching_modules, tapped
+from spaces.recovery.losses.channel_wise import ChannelWise, channel_wise_loss
+from spaces.recovery.losses.hooks import matching_modules, tapped
 
 
 def features(seed, *shape):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.cache import Cache
-from spaces.recovery.checkpoints import Checkpoints
-from spaces.recovery.curve import Curve
+from spaces.recovery.training.checkpoints import Checkpoints
+from spaces.recovery.training.curve import Curve
+from spaces.stages.cache import Cache
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaces.errors import StageError
-from spaces.recovery.examples import examples_of, n_batches
-from spaces.testing import ArraySplit
+from spaces.recovery.training.examples import examples_of, n_batches
+from spaces.stages.testing import ArraySplit
 
 CPU = torch.device("cpu")
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from spaces.errors import StageError
-from spaces.models.torch_artifact import module_digest
 from spaces.recovery.lora import check_rank, merged, with_low_rank
+from spaces.stages.torch_artifact import module_digest
 
 
 class Mixed(nn.Module):

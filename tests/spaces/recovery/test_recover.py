@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from spaces.artifact import Artifact, InputSpec
-from spaces.cache import Cache
 from spaces.errors import ConfigError, StageError, StopTrialError
-from spaces.models.torch_artifact import torch_artifact
 from spaces.recovery import knobs
-from spaces.recovery.augmentation import AUGMENTATIONS
-from spaces.recovery.block_weights import BLOCK_WEIGHTS
-from spaces.recovery.optimizers import OPTIMIZERS
+from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS
 from spaces.recovery.recover import RecoverStage
-from spaces.recovery.schedules import SCHEDULES
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit, StageConformance
+from spaces.recovery.training.augmentation import AUGMENTATIONS
+from spaces.recovery.training.optimizers import OPTIMIZERS
+from spaces.recovery.training.schedules import SCHEDULES
+from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit, StageConformance
+from spaces.stages.torch_artifact import torch_artifact
 
 FEW = {
     "epochs": (1,),

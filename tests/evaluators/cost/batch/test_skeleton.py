@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from evaluators.cost.batch import Skeleton
 from evaluators.cost.energy import energy_uj
-from evaluators.cost.fabric.fpga import FpgaDevice
 from evaluators.cost.graph import op_graph
 from evaluators.cost.graph.bits import layers_of, with_bits
+from evaluators.cost.latency.roofline import roofline
 from evaluators.cost.memory import plan_memory
-from evaluators.cost.roofline import roofline
-from evaluators.devices import Deployment, Device, OpEnergy
+from evaluators.devices.device import Deployment, Device, OpEnergy
+from evaluators.devices.fpga import FpgaDevice
 from evaluators.testing import model_from_text, tiny_model
-from spaces.cache import Cache
 from spaces.errors import EvaluationError
 from spaces.quantization.quantize import QuantizeStage
-from spaces.stage import StageContext
-from spaces.testing import noise_split
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import noise_split
 
 # A stem, a block of pointwise, depthwise and pointwise with a skip, pooling (in floating point) and two dense layers.
 TEXT = """net (float[n,3,8,8] input) => (float[n,5] output) {
@@ -231,7 +231,9 @@ def test_a_learned_residual_sees_whole_networks(monkeypatch):
         def corrected_ms(self, kernels, kernel_ms):
             return kernel_ms / (2 if any(k.dtype == "int4" for k in kernels) else 1)
 
-    monkeypatch.setattr("evaluators.cost.residual.load_residual", lambda path: HalfIfAnyLayerIsNarrow())
+    monkeypatch.setattr(
+        "evaluators.cost.latency.residual.load_residual", lambda path: HalfIfAnyLayerIsNarrow()
+    )
     monkeypatch.setattr(
         "evaluators.cost.batch.candidates.load_residual", lambda path: HalfIfAnyLayerIsNarrow()
     )

@@ -5,7 +5,7 @@ import pytest
 from evaluators.cost.energy import energy_uj, op_energy_uj
 from evaluators.cost.energy.operations import DRAM_PJ_PER_BIT, mac_pj, sram_pj_per_bit
 from evaluators.cost.graph import Kernel, OpGraph
-from evaluators.devices import Device, OpEnergy
+from evaluators.devices.device import Device, OpEnergy
 
 CONV = Kernel(
     "k", "Conv", "conv", "int8", 1000, 50, ("a",), ("b",), 100, 200, weight_bits=8, activation_bits=8

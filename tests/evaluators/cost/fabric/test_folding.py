@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.cost.fabric.folding import fold_network
-from evaluators.cost.fabric.fpga import (
+from evaluators.cost.latency.fabric.folding import fold_network
+from evaluators.devices.fpga import (
     FpgaDevice,
     FpgaLayer,
     engine_cycles,

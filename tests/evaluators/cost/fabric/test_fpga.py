@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.cost.fabric.fpga import (
+from evaluators.devices.fpga import (
     FpgaDevice,
     FpgaLayer,
     accumulator_bits,

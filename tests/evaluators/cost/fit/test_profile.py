@@ -21,11 +21,11 @@ from evaluators.cost.fit.reference_boards import REFERENCE_BOARDS
 from evaluators.cost.fit.shrinkage import Borrowing, blended, candidates, reference_board, weights
 from evaluators.cost.graph import Kernel, OpGraph, op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
-from evaluators.cost.roofline import roofline
-from evaluators.device_config import devices_from_config
-from evaluators.devices import Device
-from spaces.artifact import Artifact, InputSpec
+from evaluators.cost.latency.roofline import roofline
+from evaluators.devices.config import devices_from_config
+from evaluators.devices.device import Device
 from spaces.errors import ConfigError
+from spaces.stages.artifact import Artifact, InputSpec
 
 FEW = REFERENCE_BOARDS[:4]  # enough to lend, quick to fit
 TINY = Path(__file__).parents[4].parent / "shared/data/mlperf_tiny"

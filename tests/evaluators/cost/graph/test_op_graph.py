@@ -7,8 +7,8 @@ from onnx import parser
 
 from evaluators.cost.graph import op_graph
 from evaluators.testing import model_from_text, tiny_model
-from spaces.artifact import Artifact, InputSpec, Step
 from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact, InputSpec, Step
 
 MLPERF_TINY = Path(__file__).parents[4].parent / "shared/data/mlperf_tiny"
 

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.cost.graph import op_graph
-from evaluators.cost.graph.einsum import einsum_macs
-from evaluators.cost.graph.geometry import Geometry
-from evaluators.cost.graph.macs import macs
-from evaluators.cost.graph.nodes import Node
-from evaluators.cost.graph.operators import is_known, kind_of
-from evaluators.cost.graph.tensors import Tensor
-from evaluators.cost.kinds import KINDS
+from evaluators.cost.graph.operators.einsum import einsum_macs
+from evaluators.cost.graph.operators.geometry import Geometry
+from evaluators.cost.graph.operators.macs import macs
+from evaluators.cost.graph.operators.nodes import Node
+from evaluators.cost.graph.operators.operators import is_known, kind_of
+from evaluators.cost.graph.operators.tensors import Tensor
+from evaluators.devices.kinds import KINDS
 from evaluators.testing import model_from_text
 
 

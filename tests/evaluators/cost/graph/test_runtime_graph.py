@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from evaluators.cost.graph.runtime_graph import runtime_graph
-from evaluators.cost.kinds import KINDS
+from evaluators.devices.kinds import KINDS
 from evaluators.testing import model_from_text, tiny_model
-from spaces.artifact import Artifact, InputSpec
 from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact, InputSpec
 
 
 def test_the_float_network_is_what_the_optimizer_leaves():

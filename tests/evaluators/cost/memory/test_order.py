@@ -9,7 +9,7 @@ from evaluators.cost.graph import Geometry, Kernel, OpGraph
 from evaluators.cost.memory import plan_memory
 from evaluators.cost.memory.liveness import file_order, peak_bytes, problem_of
 from evaluators.cost.memory.order import best_order
-from evaluators.devices import Deployment
+from evaluators.devices.device import Deployment
 
 CHANNELS = 4
 deployments = st.builds(

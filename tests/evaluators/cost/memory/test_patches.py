@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from evaluators.cost.graph import Geometry, Kernel, OpGraph
 from evaluators.cost.memory import plan_memory
 from evaluators.cost.memory.tiles import spatial_prefix, tiles
-from evaluators.devices import Deployment
+from evaluators.devices.device import Deployment
 
 IN_PLACE = ("elementwise", "depthwise")
 # Expansion, channels, repetitions, stride of the first: table 2 of MobileNetV2 (arXiv 1801.04381).

@@ -8,10 +8,10 @@ import pytest
 
 from evaluators.cost.graph import Geometry, Kernel, OpGraph, op_graph
 from evaluators.cost.memory import peak_activation_bytes, plan_memory, runtime_bytes
-from evaluators.devices import Deployment
+from evaluators.devices.device import Deployment
 from evaluators.testing import model_from_text
-from spaces.artifact import Artifact, InputSpec
 from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact, InputSpec
 
 MLPERF_TINY = Path(__file__).parents[4].parent / "shared/data/mlperf_tiny"
 TFLM = Deployment(order="file", arena="greedy", in_place=(), alignment_bytes=16)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.cost.graph import Geometry, Kernel, OpGraph
-from evaluators.cost.residual.kernel import KernelResidual
-from evaluators.cost.residual.kernel_features import FEATURES, TERMS, formula_terms, kernel_features
-from evaluators.cost.roofline import roofline
-from evaluators.devices import Device
+from evaluators.cost.latency.residual.kernel import KernelResidual
+from evaluators.cost.latency.residual.kernel_features import FEATURES, TERMS, formula_terms, kernel_features
+from evaluators.cost.latency.roofline import roofline
+from evaluators.devices.device import Device
 from evaluators.profile.learn import Timed, fit_residual, robust_nnls
 
 DEVICE = Device(

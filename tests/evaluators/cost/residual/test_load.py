@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from evaluators.cost.graph import Kernel
-from evaluators.cost.residual import load_residual
-from evaluators.cost.residual.kernel import KernelResidual
-from evaluators.cost.residual.kernel_features import TERMS
+from evaluators.cost.latency.residual import load_residual
+from evaluators.cost.latency.residual.kernel import KernelResidual
+from evaluators.cost.latency.residual.kernel_features import TERMS
 from spaces.errors import InputError
 
 

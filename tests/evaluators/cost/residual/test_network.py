@@ -9,8 +9,8 @@ import pytest
 
 from evaluators.cost.fit.features import fit_features, non_negative
 from evaluators.cost.graph import Kernel
-from evaluators.cost.residual import load_residual
-from evaluators.cost.residual.network import FEATURES, NetworkResidual, network_features
+from evaluators.cost.latency.residual import load_residual
+from evaluators.cost.latency.residual.network import FEATURES, NetworkResidual, network_features
 from spaces.errors import InputError
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from spaces.errors import ConfigError, InputError
 from spaces.models.base import LoadContext
 from spaces.models.zoo.first_training import FirstTrainedModel, Recipe, train
-from spaces.testing import ArraySplit
+from spaces.stages.testing import ArraySplit
 
 
 class Linear(FirstTrainedModel):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.task.npz import NpzTask
+from evaluators.task.tasks.npz import NpzTask
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext
 from spaces.models.testing import ModelSourceConformance
 from spaces.models.zoo.har_cnn import HarCNN, HarCNNModel
-from spaces.testing import ArraySplit
+from spaces.stages.testing import ArraySplit
 
 DATA = Path(__file__).parents[5] / "shared/data"
 

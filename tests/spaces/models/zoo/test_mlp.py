@@ -3,14 +3,14 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.cache import Cache
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.testing import ModelSourceConformance
 from spaces.models.zoo.mlp import MLP, MLPModel
-from spaces.stage import StageContext
-from spaces.testing import ArraySplit
+from spaces.stages.cache import Cache
+from spaces.stages.stage import StageContext
+from spaces.stages.testing import ArraySplit
 
 
 def rings(n=120):

@@ -1,0 +1,102 @@
+"""Makes the input shapes of an ONNX model static: one example of what the artifact says it takes."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def at_batch_one(artifact: Artifact) -> "onnx.ModelProto":
+    """Parses the model, with its free axes set to one example of `artifact.input`; a fixed batch stays.
+
+    Of further inputs only the batch axis, the first one, may be free, and axes that share their name with one that
+    is known.
+
+    Raises:
+        EvaluationError: An axis stays free, or the model's input does not fit `artifact.input`.
+    """
+    model = artifact.proto()
+    stored = {i.name for i in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    sizes = _fit_main_input(inputs, artifact)
+    for value in inputs:
+        _fit(value, sizes, artifact)
+    # What the exporter noted for the free batch would be merged with what is inferred for batch 1.
+    del model.graph.value_info[:]
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return model
+
+
+def _fit_main_input(inputs: Iterable["onnx.ValueInfoProto"], artifact: Artifact) -> dict[str, int]:
+    """Sets the shape of the artifact's input; returns the sizes of the axes that have a name."""
+    spec = artifact.input
+    value = next((v for v in inputs if v.name == spec.name), None)
+    if value is None:
+        names = ", ".join(repr(v.name) for v in inputs) or "none"
+        raise EvaluationError(
+            f"{_place(artifact)} has no input {spec.name!r}, which the artifact is said to take; it has {names}"
+        )
+    dims = value.type.tensor_type.shape.dim
+    wanted = (1, *spec.shape)
+    if not value.type.tensor_type.HasField("shape"):
+        value.type.tensor_type.shape.CopyFrom(_shape(wanted))
+    elif len(dims) != len(wanted):
+        raise EvaluationError(
+            f"{_place(artifact)}: input {spec.name!r} has {len(dims)} axes, batch included, but model.input_shape="
+            f"{list(spec.shape)} gives {len(wanted)}; give the shape of one example, without the batch"
+        )
+    sizes = {}
+    for axis, (dim, size) in enumerate(zip(dims, wanted, strict=True)):
+        if dim.dim_value > 0:
+            if axis and dim.dim_value != size:
+                raise EvaluationError(_misfit(artifact, axis, dim.dim_value, [d.dim_value for d in dims[1:]]))
+            continue
+        if dim.dim_param:
+            sizes[dim.dim_param] = size
+        dim.dim_value = size
+    return sizes
+
+
+def _fit(value: "onnx.ValueInfoProto", sizes: dict[str, int], artifact: Artifact) -> None:
+    """Sets the free axes of a further input."""
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise EvaluationError(f"{_place(artifact)}: input {value.name!r} has no shape; state it in the file")
+    for axis, dim in enumerate(tensor.shape.dim):
+        if dim.dim_value > 0:
+            continue
+        if dim.dim_param not in sizes and axis > 0:
+            raise EvaluationError(
+                f"{_place(artifact)}: axis {axis} of input {value.name!r} "
+                f"({dim.dim_param or 'without a name'}) is dynamic; fix it in the file, e.g. with "
+                "onnxruntime.tools.make_dynamic_shape_fixed, or name it like an axis of the main input, "
+                f"{artifact.input.name!r}, whose size model.input_shape=... gives"
+            )
+        dim.dim_value = sizes.get(dim.dim_param, 1)
+
+
+def _misfit(artifact: Artifact, axis: int, size: int, in_file: list[int]) -> str:
+    given = list(artifact.input.shape)
+    right = [file or said for file, said in zip(in_file, given, strict=True)]
+    return (
+        f"{_place(artifact)}: axis {axis} of input {artifact.input.name!r} is {size} in the file, but "
+        f"model.input_shape={given} says {given[axis - 1]}; give model.input_shape={right}, or leave it out"
+    )
+
+
+def _shape(sizes: Iterable[int]) -> "onnx.TensorShapeProto":
+    import onnx
+
+    dims = [onnx.TensorShapeProto.Dimension(dim_value=size) for size in sizes]
+    return onnx.TensorShapeProto(dim=dims)
+
+
+def _place(artifact: Artifact) -> str:
+    """What the model is, as far as the artifact knows: the stages that made it."""
+    stages = " > ".join(step.stage for step in artifact.provenance)
+    return f"the ONNX model (after {stages})" if stages else "the ONNX model"

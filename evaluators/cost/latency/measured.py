@@ -1,0 +1,166 @@
+"""Latency timed on this machine, in turns with the float model so that both see the same mood of the machine."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.runtime import fixed_batch, open_session, run_session
+from spaces.errors import ConfigError, EvaluationError
+from spaces.stages.artifact import Artifact, Split
+
+_WARM_UP_RUNS = 5
+_MIN_ROUNDS = 2  # each order of the two models once
+_MAX_RUNS_A_BLOCK = 200
+_NS_A_MS = 1e6
+
+
+class LatencyEvaluator(Evaluator):
+    """Times batch 1 through onnxruntime for the devices that are this machine (`measured: true`).
+
+    After a warm-up, the float model (A) and the candidate (B) run in blocks A B, B A, A B, ... with as many runs a
+    block as fit the time; the first run of a block, which finds the other model in the caches, is not counted.
+
+    Yields for each such device `latency_ms` (median), `latency_iqr_ms` (interquartile range), `latency_float_ms`
+    (the float model's median in the same turns) and `speedup` (float / candidate, above 1 is faster).
+
+    Args:
+        rounds: How often the models take turns; fewer, but at least 2, where they are slow.
+        max_seconds: Time for all timed runs, both models together; a model so slow that `_MIN_ROUNDS` need longer
+            takes longer.
+        threads: onnxruntime's threads within an operator.
+        pin: Whether to keep to fixed cores, as many as threads, while timing; where the system allows it.
+
+    Raises:
+        ConfigError: An argument makes no sense.
+    """
+
+    name: ClassVar[str] = "latency"
+    exclusive: ClassVar[bool] = True
+    repeatable: ClassVar[bool] = False
+
+    def __init__(self, rounds: int = 8, max_seconds: float = 0.3, threads: int = 1, pin: bool = True) -> None:
+        if rounds < _MIN_ROUNDS or threads < 1:
+            raise ConfigError(
+                f"evaluator.latency: rounds ({rounds}) must be at least {_MIN_ROUNDS}, threads ({threads}) at least 1"
+            )
+        if not max_seconds > 0:
+            raise ConfigError(f"evaluator.latency.max_seconds must be above 0, but is {max_seconds}")
+        self.rounds = rounds
+        self.max_seconds = max_seconds
+        self.threads = threads
+        self.pin = pin
+
+    def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
+        """Returns the timings of one ONNX artifact; none if no device of the study is this machine.
+
+        Raises:
+            EvaluationError: One of the models cannot be run.
+        """
+        names = [name for name, device in context.devices.items() if device.measured]
+        if not names:
+            return Evaluation(())
+        with pinned(self.threads if self.pin else 0) as cores:
+            # Sessions are opened inside, because their threads inherit the cores of whoever opens them.
+            runs = [
+                runner(model, context.split, self.threads) for model in (context.reference.artifact, artifact)
+            ]
+            timings = take_turns(runs[0], runs[1], self.rounds, self.max_seconds)
+        details = {
+            "cores": cores,
+            "threads": self.threads,
+            "rounds": timings.rounds,
+            "runs": len(timings.second_ms),
+            "runs_float": len(timings.first_ms),
+            # What else ran on the machine: above 1 or so, somebody disturbed the timing.
+            "load_average_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        }
+        return Evaluation(
+            tuple(m for name in names for m in _measurements(timings, name)), {"latency": details}
+        )
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Times of single runs in ms, `(n_first,)` and `(n_second,)` float64, from so many rounds."""
+
+    first_ms: NDArray[np.float64]
+    second_ms: NDArray[np.float64]
+    rounds: int
+
+
+def take_turns(
+    first: Callable[[], object], second: Callable[[], object], rounds: int, max_seconds: float
+) -> Timings:
+    """Times two functions in alternating order, which cancels a linear drift of the machine's speed."""
+    both = (first, second)
+    once_s = [float(np.median(_times(run, _WARM_UP_RUNS))) / _NS_A_MS / 1e3 for run in both]
+    rounds = int(np.clip(max_seconds / max(sum(once_s), 1e-9), _MIN_ROUNDS, rounds))
+    # Each model gets half the time, so the faster one is run more often.
+    n_runs = [int(np.clip(max_seconds / 2 / rounds / max(s, 1e-9), 1, _MAX_RUNS_A_BLOCK)) for s in once_s]
+    times: tuple[list[NDArray[np.float64]], ...] = ([], [])
+    for turn in range(rounds):
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            both[which]()
+            times[which].append(_times(both[which], n_runs[which]))
+    return Timings(np.concatenate(times[0]) / _NS_A_MS, np.concatenate(times[1]) / _NS_A_MS, rounds)
+
+
+@contextmanager
+def pinned(n_cores: int) -> Iterator[list[int] | None]:
+    """Keeps the calling thread to `n_cores` fixed cores; yields them, or None if it is not pinned.
+
+    The highest-numbered cores that the process may use are taken: the first ones serve most interrupts.
+    """
+    before = os.sched_getaffinity(0) if n_cores and hasattr(os, "sched_getaffinity") else None
+    if before is None or len(before) < n_cores:
+        yield None
+        return
+    cores = sorted(before)[-n_cores:]
+    os.sched_setaffinity(0, cores)
+    try:
+        yield cores
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def runner(artifact: Artifact, split: Split, threads: int) -> Callable[[], object]:
+    """Returns what runs the model once, on the first examples of a split.
+
+    Raises:
+        EvaluationError: The model cannot be opened, or the split has too few examples for its batch.
+    """
+    session = open_session(artifact.onnx_bytes, threads)
+    n = fixed_batch(session) or 1
+    inputs = next((batch for batch, _ in split.batches(n, n)), None)
+    if inputs is None or len(inputs) < n:
+        raise EvaluationError(f"the split has too few examples to time a batch of {n}")
+    names = [output.name for output in session.get_outputs()]
+    return lambda: run_session(session, inputs, names)
+
+
+def _times(run: Callable[[], object], n: int) -> NDArray[np.float64]:
+    times = np.empty(n)
+    for i in range(n):
+        start = perf_counter_ns()
+        run()
+        times[i] = perf_counter_ns() - start
+    return times
+
+
+def _measurements(timings: Timings, device: str) -> list[Measurement]:
+    quarter, median, three_quarters = np.percentile(timings.second_ms, [25, 50, 75])
+    of_float = float(np.median(timings.first_ms))
+    values = [
+        ("latency_ms", float(median), "ms"),
+        ("latency_iqr_ms", float(three_quarters - quarter), "ms"),
+        ("latency_float_ms", of_float, "ms"),
+        ("speedup", of_float / float(median), "x"),
+    ]
+    return [Measurement(name, value, unit, "measured", device) for name, value, unit in values]

@@ -1,0 +1,245 @@
+"""Arrays as splits: raw examples, labels, and how examples become model inputs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import ConfigError, InputError
+from spaces.stages.pixels import CHANNELS, Layout, Pixels
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Maps raw examples to model inputs: `(x * scale - mean) / std`, then the layout.
+
+    Attributes:
+        scale: Factor on raw values; 1/255 brings bytes to [0, 1].
+        mean: One value per channel, or one for all, in scaled units.
+        std: Like `mean`.
+        layout: `NCHW` puts the last (channel) axis first; `NHWC` leaves the axes as they are. For examples of
+            any number of axes, `NCHW` means channels first.
+        white: Raw value of the brightest pixel, if examples are images; it changes no input.
+    """
+
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: Layout = "NCHW"
+    white: float = field(default=255.0, repr=False)  # no part of a split's digest
+
+    def __post_init__(self) -> None:
+        """Turns lists, as they come from YAML, into tuples."""
+        object.__setattr__(self, "scale", float(self.scale))
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not values or not all(type(v) in (int, float) for v in values):
+                raise ConfigError(
+                    f"task.{name} must list numbers, one per channel or one for all, not {list(values)}"
+                )
+            object.__setattr__(self, name, tuple(float(v) for v in values))
+        if self.layout not in ("NCHW", "NHWC"):
+            raise ConfigError(f"task.layout must be NCHW or NHWC, not {self.layout!r}")
+        if not all(self.std):
+            raise ConfigError(f"task.std must not hold 0: {list(self.std)}")
+
+    def __call__(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Maps raw examples `(b, ..., channels)` to inputs, float32."""
+        x: NDArray[np.float32] = raw.astype(np.float32)
+        x *= np.float32(self.scale)
+        x -= np.asarray(self.mean, np.float32)
+        x /= np.asarray(self.std, np.float32)
+        if self.layout == "NCHW" and x.ndim > 2:
+            x = np.moveaxis(x, -1, 1)
+        return np.ascontiguousarray(x, dtype=np.float32)
+
+    def pixels(self) -> Pixels:
+        """Returns how inputs relate to pixels, for raw examples that are images."""
+        mean, std = np.asarray(self.mean), np.asarray(self.std)
+        black, white = ((level * self.scale - mean) / std for level in (0.0, self.white))
+        return Pixels(self.layout, tuple(black.tolist()), tuple(white.tolist()))
+
+    def shape(self, raw_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the shape of one input, for the shape of one raw example.
+
+        Raises:
+            ConfigError: There are several means or deviations, but not one per channel.
+        """
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) not in (1, raw_shape[-1]):
+                raise ConfigError(
+                    f"task.{name} has {len(values)} values, but the examples have {raw_shape[-1]} channels"
+                )
+        return (raw_shape[-1], *raw_shape[:-1]) if self.layout == "NCHW" else raw_shape
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of a `.npy` file that is read where it is needed: cheap to ship, shared between processes.
+
+    Attributes:
+        path: The file.
+        content: Digest of the file's content.
+        rows: Which rows, in which order.
+    """
+
+    path: Path
+    content: str
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: slice) -> NDArray[np.generic]:
+        stored = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return np.asarray(stored[self.rows[index]])
+
+    def select(self, indices: Indices) -> "StoredRows":
+        """Returns these of the rows, without reading them."""
+        return StoredRows(self.path, self.content, self.rows[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """One split of a task; implements `spaces.stages.artifact.Split`.
+
+    Attributes:
+        raw: Raw examples `(n, ...)`, in memory or stored.
+        labels: `(n,)` int64.
+        transform: Maps raw examples to inputs, batch by batch.
+    """
+
+    raw: NDArray[np.generic] | StoredRows
+    labels: NDArray[np.int64]
+    transform: Normalise
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits over the examples, the labels and the transform."""
+        hasher = sha256(repr(self.transform).encode())
+        if isinstance(self.raw, StoredRows):
+            hasher.update(f"{self.raw.content} {len(self.raw)}".encode() + self.raw.rows.tobytes())
+        else:
+            hasher.update(f"{self.raw.dtype} {self.raw.shape}".encode())
+            hasher.update(np.ascontiguousarray(self.raw).tobytes())
+        hasher.update(self.labels.tobytes())
+        return hasher.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, batch_size: int, limit: int | None = None
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Yields inputs `(b, *input.shape)` float32 and labels `(b,)` int64, always in the same order."""
+        n = len(self) if limit is None else min(limit, len(self))
+        for start in range(0, n, batch_size):
+            rows = slice(start, min(start + batch_size, n))
+            yield self.transform(self.raw[rows]), self.labels[rows]
+
+    @cached_property
+    def pixels(self) -> Pixels | None:
+        """How inputs relate to pixels; None where examples are not stored as bytes, which may stand for anything."""
+        first = self.raw[:1]
+        is_image = first.dtype == np.uint8 and first.ndim == 4 and first.shape[-1] in CHANNELS
+        return self.transform.pixels() if is_image else None
+
+    def subset(self, indices: Indices) -> "ArraySplit":
+        """Returns these examples, in this order."""
+        raw = self.raw.select(indices) if isinstance(self.raw, StoredRows) else self.raw[indices]
+        return ArraySplit(raw, self.labels[indices], self.transform)
+
+
+def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed: int) -> dict[str, Indices]:
+    """Divides `n` examples into disjoint parts, with every class in each part in proportion, as far as it goes.
+
+    The examples of a class, shuffled, are spread evenly over [0, 1) from a random offset on, and parts are cut
+    from the line on which all classes lie. Any stretch of that line holds every class in proportion to within
+    two examples, so the first examples of a part are balanced, too.
+
+    Args:
+        n: How many examples there are.
+        sizes: Size of each part by its name; None (at most once) takes what the others leave.
+        labels: `(n,)` classes; None divides without regard to classes.
+        seed: Seed of the shuffling.
+
+    Returns:
+        Indices of each part, disjoint.
+
+    Raises:
+        ConfigError: A size is negative, a part other than `train` would be empty, or more is asked for than there is.
+    """
+    wanted = _check_sizes(n, sizes)
+    order = _spread(np.zeros(n, np.int64) if labels is None else labels, seed)
+    parts, start = {}, 0
+    for name, size in sizes.items():
+        stop = start + (n - wanted if size is None else size)
+        parts[name] = order[start:stop]
+        start = stop
+    return parts
+
+
+def mixed(rows: Indices, labels: Indices, seed: int) -> Indices:
+    """Returns the rows in an order of which any stretch holds every class in proportion, as `carve` orders its parts.
+
+    Args:
+        rows: Indices of examples.
+        labels: Classes of all examples, `(n,)`.
+        seed: Seed of the shuffling.
+    """
+    return rows[_spread(labels[rows], seed)]
+
+
+def _check_sizes(n: int, sizes: Mapping[str, int | None]) -> int:
+    """Returns how many examples the sizes ask for."""
+    for name, size in sizes.items():
+        least = 0 if name == "train" else 1
+        if size is not None and (type(size) is not int or size < least):
+            raise ConfigError(
+                f"task.{name} must be a whole number of examples, at least {least}, not {size!r}"
+            )
+    wanted = sum(size or 0 for size in sizes.values())
+    if wanted > n:
+        asked = " + ".join(f"task.{name}={size}" for name, size in sizes.items() if size is not None)
+        raise ConfigError(f"{asked} asks for {wanted} examples, but there are only {n}")
+    empty = next(
+        (name for name, size in sizes.items() if size is None and wanted == n and name != "train"), None
+    )
+    if empty is not None:
+        raise ConfigError(f"task.{empty} would be empty: the other splits take all {n} examples")
+    return wanted
+
+
+def _spread(labels: Indices, seed: int) -> Indices:
+    """Returns an order of all examples in which classes are evenly mixed."""
+    rng = np.random.default_rng(seed)
+    position = np.empty(len(labels))
+    for value in np.unique(labels):
+        rows = np.flatnonzero(labels == value)
+        position[rng.permutation(rows)] = (np.arange(len(rows)) + rng.random()) / len(rows)
+    return np.argsort(position, kind="stable")
+
+
+def check_labels(labels: NDArray[np.generic], n: int, n_classes: int, path: object) -> NDArray[np.int64]:
+    """Returns the labels as `(n,)` int64.
+
+    Raises:
+        InputError: They are no whole numbers, of another number than the examples, or outside `[0, n_classes)`.
+    """
+    if labels.dtype.kind not in "iu" or labels.size != n:
+        raise InputError(
+            f"{path}: {n} whole-number labels are needed, not {labels.dtype} of shape {labels.shape}"
+        )
+    flat = labels.reshape(-1).astype(np.int64)
+    if n and (flat.min() < 0 or flat.max() >= n_classes):
+        raise InputError(
+            f"{path}: labels lie in {flat.min()}..{flat.max()}, but {n_classes} classes need 0..{n_classes - 1}"
+        )
+    return flat

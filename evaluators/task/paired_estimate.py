@@ -1,0 +1,147 @@
+"""What a model's outputs on a few examples say of its metric on all of them, next to the float model's."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.task.layer_sqnr import sqnr_db
+from evaluators.task.statistics.intervals import is_binary
+from evaluators.task.tasks.task import Metric
+
+Scores = NDArray[np.float64]
+
+MOST_RESAMPLED = 2_000_000  # outputs that are perturbed by resampled errors
+LEAST_DB = -200.0
+
+
+@dataclass(frozen=True)
+class PairedLook:
+    """Estimates from the first examples of a split.
+
+    Attributes:
+        n_examples: How many.
+        drop: Estimated drop of the metric over the whole split, in the metric's unit; above 0 is worse than float.
+        drop_error: Its standard error.
+        features: Figures by which to compare models, higher is better.
+    """
+
+    n_examples: int
+    drop: float
+    drop_error: float
+    features: dict[str, float]
+
+
+class PairedReference:
+    """The float model on a whole split: what looks are compared with.
+
+    Args:
+        metric: How good an output is.
+        outputs: The float model's outputs, `(n, n_outputs)` float32.
+        labels: `(n,)` int64.
+        seed: Seed of the resampling.
+    """
+
+    def __init__(
+        self, metric: Metric, outputs: NDArray[np.float32], labels: NDArray[np.int64], seed: int = 0
+    ) -> None:
+        self.metric, self.outputs, self.labels = metric, outputs, labels
+        self.scores: Scores = np.asarray(metric.per_example(outputs, labels), np.float64)
+        self._seed = seed
+        self._power = np.sum(np.square(outputs, dtype=np.float64), axis=1)
+        self._by_power = np.argsort(self._power, kind="stable")
+
+    def look(self, outputs: NDArray[np.float32]) -> PairedLook:
+        """Returns what a model's outputs on the first examples, `(k, n_outputs)`, say.
+
+        `features` are, where outputs have the float model's shape: `output_sqnr_db`, the signal-to-noise ratio of all
+        outputs together; `median_sqnr_db`, the median over examples; and of a model with several outputs also `agreement`
+        (per cent of examples with the float model's largest output), `minus_divergence` (the mean Kullback-Leibler divergence
+        of the softmax of the outputs from the float model's, negative) and `resampled`, the metric that the whole
+        split would have if every output had an error like those seen here.
+        """
+        k = len(outputs)
+        scores = np.asarray(self.metric.per_example(outputs, self.labels[:k]), np.float64)
+        drop, error = paired_drop(self.scores[:k], scores, len(self.scores))
+        scale = self.metric.scale
+        return PairedLook(k, scale * drop, scale * error, self._features(outputs))
+
+    def _features(self, outputs: NDArray[np.float32]) -> dict[str, float]:
+        k = len(outputs)
+        wanted = self.outputs[:k]
+        if outputs.shape != wanted.shape:
+            return {}
+        errors = outputs.astype(np.float64) - wanted
+        noise = np.sum(errors**2, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = np.clip(10 * np.log10(self._power[:k] / noise), LEAST_DB, -LEAST_DB)
+        found = {
+            "output_sqnr_db": sqnr_db(float(self._power[:k].sum()), float(noise.sum())),
+            "median_sqnr_db": float(np.nanmedian(each)) if np.isfinite(each).any() else LEAST_DB,
+        }
+        if outputs.shape[1] > 1:
+            found["agreement"] = 100 * float(np.mean(outputs.argmax(axis=1) == wanted.argmax(axis=1)))
+            found["minus_divergence"] = -float(np.mean(_divergences(wanted, outputs)))
+            found["resampled"] = self._resampled(errors)
+        return found
+
+    def _resampled(self, errors: NDArray[np.float64]) -> float:
+        """Returns the metric of the whole split if every example had the error of a seen one whose output is as large.
+
+        The float model's margins are known for all examples and a few examples tell how large errors are, which
+        leaves less to chance than counting the answers that changed.
+        """
+        n, k = len(self.outputs), len(errors)
+        rng = np.random.default_rng([self._seed, k])
+        rows = np.arange(n)
+        most = max(k, MOST_RESAMPLED // self.outputs.shape[1])
+        if n > most:
+            rows = np.sort(rng.choice(n, most, replace=False))
+        # the seen examples, ordered by the power of their outputs, are spread over all examples in that order
+        rank = np.empty(n, np.int64)
+        rank[self._by_power] = np.arange(n)
+        seen = np.argsort(self._power[:k], kind="stable")
+        near = rank[rows] * k // n + rng.integers(-2, 3, len(rows))
+        donors = seen[np.clip(near, 0, k - 1)]
+        perturbed = (self.outputs[rows] + errors[donors]).astype(np.float32)
+        scores = np.asarray(self.metric.per_example(perturbed, self.labels[rows]), np.float64)
+        whole = float(self.scores.mean())
+        return self.metric.scale * (whole - float(np.mean(self.scores[rows] - scores)))
+
+
+def paired_drop(wanted: Scores, found: Scores, n_all: int) -> tuple[float, float]:
+    """Estimates the mean of `wanted - found` over all examples from the first ones.
+
+    The standard error is that of a mean of `k` examples drawn without replacement from `n_all`. Where scores are right or
+    wrong, one is added to both counts of examples on which the models differ, as in Bonett and Price 2012 (Journal of
+    Educational and Behavioral Statistics 37): no difference among few examples does not show that there is none.
+
+    Args:
+        wanted: The float model's scores, `(k,)`.
+        found: The other model's, `(k,)`.
+        n_all: How many examples there are in all.
+
+    Returns:
+        The estimate and its standard error, in units of a score.
+    """
+    k = len(wanted)
+    difference = wanted - found
+    left = (n_all - k) / max(n_all - 1, 1)
+    if is_binary(wanted) and is_binary(found):
+        worse, better = (float(np.sum(difference == sign) + 1) / (k + 2) for sign in (1, -1))
+        variance = (worse + better - (worse - better) ** 2) / (k + 2)
+    else:
+        variance = float(np.var(difference, ddof=1)) / k if k > 1 else math.inf
+    return float(difference.mean()), math.sqrt(variance * left) if left > 0 else 0.0
+
+
+def _divergences(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> Scores:
+    log_p, log_q = _log_softmax(wanted), _log_softmax(found)
+    return np.asarray(np.sum(np.exp(log_p) * (log_p - log_q), axis=1))
+
+
+def _log_softmax(outputs: NDArray[np.float32]) -> Scores:
+    logits = outputs.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))

@@ -1,0 +1,104 @@
+"""What every task must keep to. A new task's test inherits this class and supplies the `task` fixture."""
+
+import pickle
+from itertools import combinations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evaluators.task.tasks.task import Splits, Task
+from spaces.stages.artifact import Split
+
+NAMES = ("train", "calibration", "validation", "test")
+
+
+class TaskConformance:
+    """Inherit it in a test module::
+
+        class TestMyTask(TaskConformance):
+            @pytest.fixture
+            def task(self) -> Task:
+                return MyTask(...)
+
+    The task's examples should differ from one another, or disjointness cannot be seen.
+    """
+
+    @pytest.fixture
+    def task(self) -> Task:
+        """Returns the task under test."""
+        raise NotImplementedError("supply a fixture `task` that returns the task")
+
+    @pytest.fixture
+    def splits(self, task: Task) -> Splits:
+        """Returns its splits."""
+        return task.splits()
+
+    def test_splits_are_disjoint(self, splits: Splits) -> None:
+        """No example is in two splits."""
+        seen = {name: {x.tobytes() for x in _all(getattr(splits, name))[0]} for name in NAMES}
+        for one, other in combinations(NAMES, 2):
+            assert not seen[one] & seen[other], f"{one} and {other} share examples"
+
+    def test_splits_that_are_judged_on_have_examples(self, splits: Splits) -> None:
+        """Only the train split may be empty."""
+        assert all(len(getattr(splits, name)) > 0 for name in NAMES[1:])
+
+    def test_shapes_and_dtypes(self, task: Task, splits: Splits) -> None:
+        """Inputs are `(n, *input_shape)` float32 and finite, labels `(n,)` int64 in `[0, n_classes)`."""
+        for name in NAMES:
+            split = getattr(splits, name)
+            inputs, labels = _all(split)
+            assert len(inputs) == len(labels) == len(split)
+            assert labels.dtype == np.int64
+            if len(split):
+                assert inputs.dtype == np.float32
+                assert inputs.shape[1:] == task.input_shape
+                assert np.isfinite(inputs).all()
+                assert labels.min() >= 0
+                assert labels.max() < task.n_classes
+
+    def test_batches_are_deterministic_whatever_their_size(self, splits: Splits) -> None:
+        """The same examples come in the same order, in batches of any size."""
+        inputs, labels = _all(splits.validation, 3)
+        again, labels_again = _all(splits.validation, len(splits.validation) + 1)
+        np.testing.assert_array_equal(inputs, again)
+        np.testing.assert_array_equal(labels, labels_again)
+
+    def test_limit_takes_the_first(self, splits: Splits) -> None:
+        """`limit` cuts the sequence, within a batch if need be."""
+        n = min(5, len(splits.validation))
+        inputs, labels = _all(splits.validation, 2, limit=n)
+        assert len(labels) == n
+        np.testing.assert_array_equal(inputs, _all(splits.validation)[0][:n])
+
+    def test_splits_survive_pickling(self, splits: Splits) -> None:
+        """A worker process sees the same examples under the same digest."""
+        for name in NAMES:
+            split = getattr(splits, name)
+            copy = pickle.loads(pickle.dumps(split))  # noqa: S301 (our own bytes)
+            assert copy.digest == split.digest
+            np.testing.assert_array_equal(_all(copy)[0], _all(split)[0])
+
+    def test_digests_tell_splits_apart_and_are_stable(self, task: Task, splits: Splits) -> None:
+        """Loading again gives the same digests; other examples have another."""
+        again = task.splits()
+        assert all(getattr(again, name).digest == getattr(splits, name).digest for name in NAMES)
+        assert len({getattr(splits, name).digest for name in NAMES}) == len(NAMES)
+
+    def test_metric_prefers_right_outputs(self, task: Task) -> None:
+        """Outputs that agree with the labels score higher than outputs that do not, example by example."""
+        labels = np.arange(task.n_classes)
+        right = np.eye(task.n_classes, dtype=np.float32)
+        scores, shifted = (task.metric.per_example(o, labels) for o in (right, np.roll(right, 1, axis=1)))
+        assert scores.shape == labels.shape
+        assert (scores > shifted).all()
+
+
+def _all(
+    split: Split, batch_size: int = 64, limit: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    batches = list(split.batches(batch_size, limit))
+    if not batches:
+        return np.empty((0,), np.float32), np.empty((0,), np.int64)
+    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])

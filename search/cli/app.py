@@ -1,0 +1,131 @@
+"""The command line: composes the config, runs the study, and says what came of it by words and exit status."""
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from search.planning.config.device_files import folders_of
+from search.planning.config.hydra_errors import hydra_text
+from search.planning.config.schema import Config, read_config, register_schema
+from spaces.errors import ConfigError, InputError, ParedownError, StudyError
+
+OK, USAGE, INFEASIBLE, INTERRUPTED = 0, 2, 3, 130
+
+
+def main() -> None:
+    """Runs `paredown` and exits with its status."""
+    sys.path.append(
+        str(Path.cwd())
+    )  # `model.cls` may be a module beside the user; last, so that it shadows nothing
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Runs the command line and returns its exit status.
+
+    Returns:
+        0: a candidate met the constraints; 2: the config is wrong; 3: no candidate was feasible; 130: Ctrl-C.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    statuses: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+    def job(composed: DictConfig) -> None:
+        statuses.append(_guarded(composed, errors))
+
+    register_schema()
+    sys.argv[1:] = arguments
+    try:
+        with _hydra_errors_reach_us():
+            job()
+    except (HydraException, OmegaConfBaseException) as error:
+        return _say_error(errors, hydra_text(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return max(statuses, default=OK)
+
+
+def run_config(config: Config, console: Console) -> int:
+    """Runs one study and returns the exit status.
+
+    Raises:
+        ParedownError: Something in the config or the files is wrong.
+    """
+    from search.cli.progress import LiveProgress
+    from search.planning.session import prepare
+    from search.study.study import run_study
+
+    with console.status("starting") as status:
+        session = prepare(config, lambda text: status.update(text))
+    if config.data["dry_run"]:
+        console.print(session.description())
+        return OK
+    outcome = run_study(session.plan, LiveProgress(console))
+    console.print(session.closing(outcome, console.width))
+    if outcome.interrupted:
+        return INTERRUPTED
+    return OK if any(t.state == "complete" for t in outcome.results.trials) else INFEASIBLE
+
+
+def _guarded(composed: DictConfig, errors: Console) -> int:
+    """Runs one job of a sweep so that its mistakes do not end the others."""
+    logging.getLogger("search").setLevel(logging.WARNING)
+    try:
+        return run_config(_config_of(composed), _console())
+    except (ConfigError, InputError, StudyError) as error:
+        return _say_error(errors, str(error))
+    except OmegaConfBaseException as error:
+        return _say_error(errors, hydra_text(error))
+    except ParedownError as error:
+        return _say_error(errors, f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        errors.print("interrupted before the study began")
+        return INTERRUPTED
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # a file or pipe has no width; 80 columns would wrap the closing table
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+def _config_of(composed: DictConfig) -> Config:
+    job = HydraConfig.get()
+    choices: Mapping[str, Any] = {str(group): name for group, name in job.runtime.choices.items()}
+    in_sweep = job.mode == RunMode.MULTIRUN
+    overrides = [*job.overrides.task]
+    suffix = job.job.override_dirname.replace("/", "_").replace(" ", "") if in_sweep else ""
+    command = f"paredown {shlex.join(overrides)}".strip()
+    return read_config(composed, choices, command, suffix, folders_of(job.runtime.config_sources))
+
+
+def _say_error(errors: Console, text: str) -> int:
+    errors.print(f"paredown: {text}", markup=False)
+    return USAGE
+
+
+@contextmanager
+def _hydra_errors_reach_us() -> Iterator[None]:
+    """Hydra prints errors itself and exits with status 1, unless this variable of its own says otherwise."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before

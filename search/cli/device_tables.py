@@ -1,0 +1,177 @@
+"""Device profiles as tables for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from evaluators.devices.device import ANY, DTYPES, TAGS, Device
+from evaluators.devices.sources import given_figures
+from search.planning.config.device_files import Catalogue
+
+_SHORT = {"float32": "f32", "float16": "f16", "int16": "i16", "int8": "i8", "int4": "i4"}
+_NOT_GIVEN = "-"
+
+
+def listing(found: Catalogue, names: Sequence[str]) -> RenderableType:
+    """Returns the profiles with their limits, one a row."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, expand=True)
+    table.add_column("device", overflow="fold", max_width=32)
+    for heading in ("hardware", "runtime"):
+        table.add_column(heading, ratio=1, overflow="fold")  # these two wrap, the others do not
+    table.add_column("MAC/s", no_wrap=True)
+    for heading in ("RAM", "flash", "power", "error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("speed is", no_wrap=True)
+    for name in names:
+        table.add_row(*map(escape, _row(found.devices[name])))
+    lines = [f"{len(names)} profiles. RAM is for activations, and for weights too where no flash is given."]
+    lines += ["error: what 8 of 10 latencies stayed within when predicted; none where nothing was compared."]
+    if found.groups:
+        lines.append(f"groups: {', '.join(sorted(found.groups))}")
+    return Group(table, *map(escape, lines))
+
+
+def _row(device: Device) -> tuple[str, ...]:
+    error = device.error.get("latency_ms")
+    return (
+        device.name,
+        device.description,
+        device.runtime,
+        _speed(device),
+        _bytes(device.ram_bytes),
+        _bytes(device.flash_bytes),
+        _NOT_GIVEN if device.active_power_mw is None else f"{_si(1e-3 * device.active_power_mw)}W",
+        _NOT_GIVEN if error is None else f"{100 * error:.0f} %",
+        _tag(device),
+    )
+
+
+def _speed(device: Device) -> str:
+    """Throughput of each dtype, one a line: of the slowest and the fastest kernel class."""
+    if device.measured:
+        return "timed"
+    if device.fabric is not None and not device.macs_per_s:
+        return f"{device.fabric.dsps} DSPs\n{_si(device.fabric.luts)} LUTs"
+    lines = []
+    for dtype in (d for d in DTYPES if d in device.macs_per_s):
+        rates = [device.efficiency * rate for rate in device.macs_per_s[dtype].values()]
+        lines.append(f"{_SHORT[dtype]:>3} {_range(min(rates), max(rates))}")
+    return "\n".join(lines)
+
+
+def _tag(device: Device) -> str:
+    """What the weakest figure that speed rests on is."""
+    if device.measured:
+        return "measured"
+    tags = [
+        device.sources[key].tag for key in ("macs_per_s", "efficiency", "fabric") if key in device.sources
+    ]
+    return max(tags, key=TAGS.index) if tags else "not said"
+
+
+def sheet(found: Catalogue, name: str) -> RenderableType:
+    """Returns one profile with every figure, its tag and its source."""
+    device = found.devices[name]
+    groups = [group for group, members in found.groups.items() if name in members]
+    head = [
+        device.name,
+        f"  hardware  {device.description or _NOT_GIVEN}",
+        f"  runtime   {device.runtime}",
+        *([f"  groups    {', '.join(groups)}"] if groups else []),
+        f"  file      {found.files[name]}",
+        f"  use it    paredown device={name}",
+    ]
+    if device.measured:
+        head.append("  The machine that runs the search: its latency is timed.")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("figure", no_wrap=True)
+    table.add_column("value", max_width=34)
+    table.add_column("is", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for row in _figures(device):
+        table.add_row(*map(escape, row))
+    return Group(*map(escape, head), table) if table.row_count else Group(*map(escape, head))
+
+
+def _figures(device: Device) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for figure in given_figures(device):
+        value = getattr(device, figure)
+        parts = _given_parts(value)
+        for part, shown in parts.items() if isinstance(parts, Mapping) else [("", parts)]:
+            source = device.sources.get(f"{figure}.{part}") or device.sources.get(figure)
+            label = f"{figure}.{part}" if part else figure
+            rows.append(
+                (
+                    label,
+                    _value(figure, part, shown),
+                    source.tag if source else "",
+                    source.text if source else "not said",
+                )
+            )
+    return _without_repeats([r for r in rows if r[1] != ""])
+
+
+def _given_parts(value: Any) -> Any:
+    """A section's parts that are not the default; other values as they are."""
+    if not is_dataclass(value):
+        return value
+    shown = {f.name: getattr(value, f.name) for f in fields(value)}
+    return {f.name: shown[f.name] for f in fields(value) if shown[f.name] != f.default}
+
+
+def _without_repeats(rows: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+    """A source that stands in the row above is not repeated."""
+    shown = []
+    for before, row in zip([None, *rows], rows, strict=False):
+        same = (
+            before is not None and before[2:] == row[2:] and before[0].split(".")[0] == row[0].split(".")[0]
+        )
+        shown.append((row[0], row[1], "", "") if same else row)
+    return shown
+
+
+def _value(figure: str, part: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{'any class' if k == ANY else k}: {_si(v)}" for k, v in value.items())
+    if figure == "error":
+        return f"{100 * value:.0f} %"
+    name = part or figure
+    if name.endswith("_bytes"):
+        return _bytes(value)
+    if isinstance(value, tuple | list):
+        return ", ".join(value) or "none"
+    if isinstance(value, float) and value >= 1000:
+        return _si(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _bytes(value: int | None) -> str:
+    """The shortest way to write a size down to six digits, in powers of 1024 or of 1000."""
+    if value is None:
+        return _NOT_GIVEN
+    units = ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("GB", 10**9), ("MB", 10**6), ("B", 1)
+    return min(
+        (f"{value / scale:.6g} {unit}" for unit, scale in units if value >= scale), key=len, default="0 B"
+    )
+
+
+def _range(least: float, most: float) -> str:
+    low, high = _si(least, 2).split(), _si(most, 2).split()
+    if low == high:
+        return " ".join(high)
+    return f"{low[0]}-{' '.join(high)}" if low[1:] == high[1:] else f"{' '.join(low)}-{' '.join(high)}"
+
+
+def _si(value: float, digits: int = 3) -> str:
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)):
+        if value >= scale:
+            return f"{value / scale:.{max(digits, len(str(int(value / scale))))}g} {unit}"
+    return f"{1e3 * value:.3g} m"

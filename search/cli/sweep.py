@@ -1,0 +1,233 @@
+"""Turns a sweep over samplers, tasks and seeds on a table into one table with means and intervals.
+
+Usage::
+
+    paredown --multirun experiment=tabular tabular.path=FILE.csv tabular.task=a,b sampler=random,tpe seed=0,1,2
+    python -m search.cli.sweep FOLDER [FOLDER ...]
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from search.planning.tabular import TARGETS
+from spaces.errors import InputError, ParedownError
+
+OVER_TASKS = ("mean over tasks", "geometric mean over tasks")
+_FILE_WIDTH = 160  # of the printed table where the output is no terminal
+
+
+@dataclass(frozen=True)
+class Run:
+    """One study of a sweep: per target the trials that it needed, None if it was not reached."""
+
+    sampler: str
+    task: str
+    n_trials: int
+    trials_to: dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result.
+
+    Attributes:
+        sampler: Name of the sampler.
+        task: Name of the task, or one of `OVER_TASKS`.
+        target: `trials_to_best`, `trials_to_0.1` or `trials_to_0.5`.
+        n_runs: Number of studies (seeds).
+        n_unreached: Those that ended before the target; each enters the mean with the trials that it ran, so that
+            the mean is a lower bound.
+        mean: Of the trials.
+        low: Lower end of the 95 % interval over seeds; NaN for a single run.
+        high: Upper end.
+    """
+
+    sampler: str
+    task: str
+    target: str
+    n_runs: int
+    n_unreached: int
+    mean: float
+    low: float
+    high: float
+
+    def text(self) -> str:
+        """What a person reads."""
+        bound = "≥ " if self.n_unreached else ""
+        interval = "" if math.isnan(self.low) else f" [{self.low:.1f}, {self.high:.1f}]"
+        missed = f" ({self.n_unreached} of {self.n_runs} missed)" if self.n_unreached else ""
+        return f"{bound}{self.mean:.1f}{interval}{missed}"
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Reads every `summary.json` of a study on a table below the folders; others are left out.
+
+    Raises:
+        InputError: A folder is missing, a file is damaged, or there is no such study.
+    """
+    paths: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder; give the folder that holds the studies of the sweep")
+        paths.update(dict.fromkeys(path.resolve() for path in sorted(folder.rglob("summary.json"))))
+    runs = [run for path in paths if (run := _read_run(path)) is not None]
+    if not runs:
+        where = ", ".join(map(str, folders))
+        raise InputError(
+            f"{where} holds no finished study on a table: none of {len(paths)} files summary.json has "
+            f"{TARGETS[0]!r}; run the sweep with experiment=tabular"
+        )
+    return runs
+
+
+def _read_run(path: Path) -> Run | None:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(summary, dict) or not summary.get("tabular"):
+        return None
+    try:
+        task = str(cast("dict[str, Any]", summary["tabular"])["task"])
+        trials_to = {t: None if summary[t] is None else int(summary[t]) for t in TARGETS}
+        return Run(str(summary["sampler"]), task, int(summary["n_trials"]), trials_to)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} lacks what a study on a table writes: {error!r}") from error
+
+
+def summarise(runs: Sequence[Run]) -> list[Row]:
+    """Returns the rows: per sampler and target each task, then (if there are several) over the tasks."""
+    tasks = dict.fromkeys(run.task for run in runs)
+    rows: list[Row] = []
+    for sampler in dict.fromkeys(run.sampler for run in runs):
+        groups = {task: [r for r in runs if (r.sampler, r.task) == (sampler, task)] for task in tasks}
+        for target in TARGETS:
+            counts = {task: _counts(group, target) for task, group in groups.items() if group}
+            per_task = [
+                _row(sampler, task, target, groups[task], float(np.mean(numbers)), interval(numbers))
+                for task, numbers in counts.items()
+            ]
+            rows += per_task
+            if len(tasks) > 1:
+                rows += _overall(sampler, target, runs, list(counts.values()))
+    return rows
+
+
+def _counts(runs: Sequence[Run], target: str) -> list[int]:
+    reached = [(run.trials_to[target], run.n_trials) for run in runs]
+    return [n_trials if n is None else n for n, n_trials in reached]
+
+
+def _row(
+    sampler: str, task: str, target: str, runs: Sequence[Run], mean: float, ends: tuple[float, float]
+) -> Row:
+    unreached = sum(run.trials_to[target] is None for run in runs)
+    return Row(sampler, task, target, len(runs), unreached, mean, *ends)
+
+
+def _overall(
+    sampler: str, target: str, runs: Sequence[Run], counts: Sequence[Sequence[int]]
+) -> Iterator[Row]:
+    """Yields the means over tasks. Their intervals are over seeds: the tasks are given, not drawn."""
+    own = [run for run in runs if run.sampler == sampler]
+    means = np.array([np.mean(numbers) for numbers in counts])
+    mean, geometric = float(means.mean()), geometric_mean(means)
+    half = _half_width(counts, np.full(len(counts), 1 / len(counts)))
+    factor = math.exp(_half_width(counts, 1 / (len(counts) * means)))  # of the mean logarithm, to first order
+    yield _row(sampler, OVER_TASKS[0], target, own, mean, (mean - half, mean + half))
+    yield _row(sampler, OVER_TASKS[1], target, own, geometric, (geometric / factor, geometric * factor))
+
+
+def _half_width(counts: Sequence[Sequence[int]], weights: NDArray[np.float64]) -> float:
+    """Returns half the 95 % interval of a weighted sum of independent means (Welch and Satterthwaite's t)."""
+    from scipy import stats
+
+    sizes = np.array([len(numbers) for numbers in counts])
+    if sizes.min() < 2:
+        return math.nan
+    variances = weights**2 * np.array([np.var(numbers, ddof=1) for numbers in counts]) / sizes
+    if not variances.any():
+        return 0.0
+    freedom = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
+    return float(stats.t.ppf(0.975, freedom) * math.sqrt(variances.sum()))
+
+
+def interval(values: Sequence[int]) -> tuple[float, float]:
+    """Returns the 95 % t interval of the mean; NaN for fewer than two values."""
+    mean, half = float(np.mean(values)), _half_width([values], np.ones(1))
+    return mean - half, mean + half
+
+
+def geometric_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Returns the geometric mean of positive numbers."""
+    return float(np.exp(np.log(np.asarray(values, dtype=np.float64)).mean()))
+
+
+def print_rows(rows: Sequence[Row], console: Console) -> None:
+    """Prints one line per sampler and task, one column per target."""
+    table = Table("sampler", "task", "runs", *TARGETS)
+    lines: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        lines.setdefault((row.sampler, row.task), {})[row.target] = row
+    before = None
+    for (sampler, task), by_target in lines.items():
+        if before not in (None, sampler):
+            table.add_section()
+        before = sampler
+        table.add_row(
+            sampler, task, str(by_target[TARGETS[0]].n_runs), *(by_target[t].text() for t in TARGETS)
+        )
+    console.print(table)
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Writes the rows as CSV.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    import pandas as pd
+
+    try:
+        pd.DataFrame([asdict(row) for row in rows]).to_csv(path, index=False)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, or 2 for a mistake of the user."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.cli.sweep",
+        description="Means and 95 % intervals, over seeds, of the trials that each sampler needed on each task.",
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="holds studies, at any depth")
+    parser.add_argument("--output", type=Path, help="the CSV file (default: sweep.csv in the first FOLDER)")
+    given = parser.parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
+    path = given.output or given.folders[0] / "sweep.csv"
+    try:
+        rows = summarise(read_runs(given.folders))
+        write_rows(rows, path)
+    except ParedownError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    print_rows(rows, console)
+    console.print(f"written to {path}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

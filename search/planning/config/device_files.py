@@ -1,0 +1,137 @@
+"""Where device profiles come from: the `device` group's files on Hydra's search path."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from evaluators.devices.config import device_from_config, devices_from_config
+from evaluators.devices.device import Device
+from search.planning.config.schema import Config
+from spaces.errors import ConfigError
+
+GROUP = "device"
+
+
+def devices_of(config: Config) -> dict[str, Device]:
+    """Reads the `device` section.
+
+    Raises:
+        ConfigError: A profile is wrong; the message names its key, and its file where it has one.
+    """
+    section: Mapping[str, Any] = config.data.get(GROUP) or {}
+    try:
+        return devices_from_config(section)
+    except ConfigError as error:
+        found = _KEY.search(str(error))
+        # A value from the command line is not the file's.
+        if (
+            found is None
+            or found[1] not in section
+            or re.search(rf"{re.escape(found[0])}[.=]", config.command)
+        ):
+            raise
+        raise ConfigError(_named(str(error), profile_file(found[1], config.search_path))) from error
+
+
+def folders_of(sources: Iterable[Any]) -> tuple[Path, ...]:
+    """Returns the folders of Hydra's `runtime.config_sources`, in their order."""
+    found = [(str(source.schema), str(source.path)) for source in sources]
+    return tuple(
+        shipped() if schema == "pkg" else Path(path)
+        for schema, path in found
+        if schema == "file" or (schema, path) == ("pkg", "conf")
+    )
+
+
+def shipped() -> Path:
+    """Returns the folder of the configs that come with the package."""
+    return Path(str(resources.files("conf")))
+
+
+def profile_file(name: str, folders: Sequence[Path]) -> Path | None:
+    """Returns the file that holds a profile; None if it was written elsewhere, e.g. on the command line."""
+    for folder in folders:
+        own = folder / GROUP / f"{name}.yaml"
+        for path in (own, *(p for p in _files(folder) if p != own)):
+            if name in _held(path):
+                return path
+    return None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The profiles that a study can choose.
+
+    Attributes:
+        devices: By name.
+        files: Profile to its file.
+        groups: Files that list others, to the names that they list.
+        hidden: Files that are never used: Hydra takes the file of the same name that comes first.
+    """
+
+    devices: Mapping[str, Device]
+    files: Mapping[str, Path]
+    groups: Mapping[str, tuple[str, ...]]
+    hidden: tuple[Path, ...]
+
+
+def catalogue(folders: Sequence[Path]) -> Catalogue:
+    """Reads every profile of the folders' device groups.
+
+    Raises:
+        ConfigError: A profile is wrong; the message names its file and key.
+    """
+    chosen: dict[str, Path] = {}
+    hidden = []
+    for path in (p for folder in folders for p in _files(folder)):
+        if path.name in chosen:
+            hidden.append(path)
+        else:
+            chosen[path.name] = path
+    devices: dict[str, Device] = {}
+    files: dict[str, Path] = {}
+    groups: dict[str, tuple[str, ...]] = {}
+    for path in chosen.values():
+        held = _held(path)
+        if members := held.get("defaults"):
+            groups[path.stem] = tuple(m for m in members if isinstance(m, str) and m != "_self_")
+        for name, profile in held.items():
+            if name != "defaults":
+                devices[name], files[name] = _read(name, profile, path), path
+    return Catalogue(devices, files, groups, tuple(hidden))
+
+
+def _read(name: str, profile: object, path: Path) -> Device:
+    try:
+        return device_from_config(name, profile, f"{GROUP}.{name}")
+    except ConfigError as error:
+        raise ConfigError(_named(str(error), path)) from error
+
+
+_KEY = re.compile(rf"\b{GROUP}\.(\w[\w-]*)(?:\.\w+)*")
+
+
+def _named(message: str, path: Path | None) -> str:
+    """Names a profile's file behind its key."""
+    key = _KEY.search(message)
+    if path is None or key is None:
+        return message
+    return f"{message[: key.end()]} ({path}){message[key.end() :]}"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / GROUP).glob("*.yaml"))
+
+
+def _held(path: Path) -> dict[str, Any]:
+    """What a file of the group holds; nothing, if it cannot be read: that is for Hydra to say when it is chosen."""
+    try:
+        held = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception:
+        return {}
+    return {str(key): value for key, value in held.items()} if isinstance(held, dict) else {}

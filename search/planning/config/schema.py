@@ -1,0 +1,191 @@
+"""The config: its schema, and how it becomes plain, checked data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from search.planning.config.instantiate import check_targets
+from spaces.errors import ConfigError
+from spaces.units import parse_bytes, parse_seconds
+
+_DEFAULT_DIR = "outputs/${study.name}"
+
+
+@dataclass
+class StudySection:
+    """The `study` section, as Hydra checks it."""
+
+    name: str = "study"
+    dir: str = _DEFAULT_DIR
+    n_trials: int = 24
+    time_limit: Any = None
+    trial_time_limit: Any = None
+    patience: int | None = None
+    storage: str | None = None
+    report: bool = True
+    start_with_defaults: bool = True
+
+
+@dataclass
+class RootSchema:
+    """The top level of the config, as Hydra checks it. Groups are checked where they are made into objects."""
+
+    seed: int = 0
+    dry_run: bool = False
+    trusted_modules: list[str] = field(default_factory=list)
+    cache_dir: str = "~/.cache/paredown"
+    cache_bytes: Any = "2 GiB"
+    accelerator: str = "auto"
+    study: StudySection = field(default_factory=StudySection)
+    model: Any = None
+    task: Any = None
+    stage: Any = None
+    space: Any = None
+    device: Any = None
+    evaluator: Any = None
+    sampler: Any = None
+    pruner: Any = None
+    knowledge: Any = None
+    objective: Any = None
+    executor: Any = None
+    tracker: Any = None
+    tabular: Any = None
+
+
+def register_schema() -> None:
+    """Makes the schema known to Hydra under the name that conf/config.yaml's defaults use."""
+    ConfigStore.instance().store(name="schema", node=RootSchema)
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """The `study` section, checked and in units."""
+
+    name: str
+    folder: Path
+    n_trials: int
+    time_limit_s: float | None
+    trial_time_limit_s: float | None
+    patience: int | None
+    storage: str | None
+    report: bool
+    start_with_defaults: bool
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole config as plain data.
+
+    Attributes:
+        data: Every section, resolved: dicts, lists and scalars.
+        choices: Config group to the name of its chosen file, e.g. `{"sampler": "tpe"}`.
+        command: The command that composes this config.
+        study: The `study` section.
+        search_path: Folders that it was composed from, in their order.
+        sweep: The name that the studies of a sweep have in common; empty for a study on its own.
+    """
+
+    data: Mapping[str, Any]
+    choices: Mapping[str, Any]
+    command: str
+    study: StudySettings
+    search_path: tuple[Path, ...] = ()
+    sweep: str = ""
+
+    @property
+    def seed(self) -> int:
+        """The study's seed."""
+        return int(self.data["seed"])
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Module prefixes that the user trusts, besides our own."""
+        return tuple(self.data["trusted_modules"])
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where what all studies share is kept."""
+        return Path(self.data["cache_dir"]).expanduser()
+
+    @property
+    def cache_bytes(self) -> int:
+        """The most bytes of stages' output that are kept there."""
+        return parse_bytes(self.data["cache_bytes"], "cache_bytes")
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Returns a section that must be a mapping.
+
+        Raises:
+            ConfigError: It is missing or no mapping.
+        """
+        found = self.data.get(name)
+        if not isinstance(found, Mapping) or not found:
+            raise ConfigError(f"{name} is not given: choose one with {name}=NAME")
+        return dict(found)
+
+
+def read_config(
+    composed: DictConfig,
+    choices: Mapping[str, Any],
+    command: str,
+    suffix: str = "",
+    search_path: tuple[Path, ...] = (),
+) -> Config:
+    """Turns what Hydra composed into plain data.
+
+    Args:
+        composed: The composed config.
+        choices: Hydra's choices by group.
+        command: The command that composes it again.
+        suffix: Appended to `study.name`, so that the studies of a sweep do not meet in one folder.
+        search_path: Folders that it was composed from, for messages about their files.
+
+    Raises:
+        ConfigError: A value is wrong, or a `_target_` is outside the allow-list.
+    """
+    sweep = str(composed.study.name) if suffix else ""
+    if suffix:
+        _rename(composed, suffix)
+    data = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+    assert isinstance(data, dict)
+    data.pop("hydra", None)
+    plain = {str(key): value for key, value in data.items()}
+    check_targets(plain, tuple(plain["trusted_modules"]))
+    if plain["seed"] < 0:
+        raise ConfigError(f"seed must not be negative, but is {plain['seed']}")
+    parse_bytes(plain["cache_bytes"], "cache_bytes")
+    return Config(plain, dict(choices), command, _study(plain["study"]), search_path, sweep)
+
+
+def _rename(composed: DictConfig, suffix: str) -> None:
+    raw = OmegaConf.to_container(composed.study, resolve=False)
+    assert isinstance(raw, dict)
+    with open_dict(composed):
+        if raw["dir"] != _DEFAULT_DIR:
+            composed.study.dir = f"{raw['dir']}/{suffix}"
+        composed.study.name = f"{composed.study.name}-{suffix}"
+
+
+def _study(section: Mapping[str, Any]) -> StudySettings:
+    for key in ("n_trials", "patience"):
+        if section[key] is not None and section[key] < 1:
+            raise ConfigError(f"study.{key} must be at least 1, not {section[key]}")
+    limits = {
+        key: None if section[key] is None else parse_seconds(section[key], f"study.{key}")
+        for key in ("time_limit", "trial_time_limit")
+    }
+    return StudySettings(
+        name=section["name"],
+        folder=Path(section["dir"]).expanduser(),
+        n_trials=section["n_trials"],
+        time_limit_s=limits["time_limit"],
+        trial_time_limit_s=limits["trial_time_limit"],
+        patience=section["patience"],
+        storage=section["storage"],
+        report=section["report"],
+        start_with_defaults=section["start_with_defaults"],
+    )

@@ -1,0 +1,146 @@
+"""What a study knows before its first trial: reads earlier studies, in bounded time, and never stops the one that asks."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evaluators.base import Measurement
+from search.knowledge.base import MOST_TRIALS, Deadline, KnowledgeSource, Own, PastStudy, Refused
+from search.knowledge.learn import Learned, Learner
+from search.knowledge.notes import told_learned, told_refused, told_unread
+from search.knowledge.read import read_within
+from search.planning.config.instantiate import instantiate
+from search.planning.config.schema import Config
+from search.planning.own_knowledge import facts_of
+from search.record.metadata import StudyFacts
+from search.record.results import Objective
+from search.samplers.candidates.context import Bindable, KnowledgeRow
+from spaces.errors import ConfigError
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.planning.loading import Loaded
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What earlier studies teach this one.
+
+    Attributes:
+        rows: Their trials, as candidates of this study's space.
+        descriptors: What is known of this study's model and task as numbers.
+        facts: What config.yaml keeps under `knowledge`, for later studies.
+        summary: One sentence: what was learned from; empty if nothing was.
+        refused: Sentences: what was not used, and why.
+    """
+
+    rows: tuple[KnowledgeRow, ...] = ()
+    descriptors: Mapping[str, float] = field(default_factory=dict)
+    facts: StudyFacts = field(default_factory=StudyFacts)
+    summary: str = ""
+    refused: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for people; none if there was nothing to learn from."""
+        return (*([self.summary] if self.summary else []), *self.refused)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What config.yaml holds for later studies."""
+        return {"knowledge": self.facts.to_json()}
+
+
+def knowledge_of(
+    config: Config, loaded: "Loaded", objectives: Sequence[Objective], baseline: Sequence[Measurement]
+) -> Knowledge:
+    """Returns what earlier studies teach the one that `config` declares.
+
+    Args:
+        config: The config; its `knowledge` section names the source.
+        loaded: Model, task and space.
+        objectives: Axes of the front.
+        baseline: The uncompressed model's measurements.
+
+    Raises:
+        ConfigError: A key of the `knowledge` section is wrong. Nothing else is ever raised.
+    """
+    facts = facts_of(config, loaded, objectives, baseline)
+    source = source_of(config)
+    if not uses_knowledge(config):
+        return Knowledge(descriptors=facts.descriptors, facts=facts)
+    return gather(
+        source, Own(config.study.name, config.study.folder, config.sweep), facts, loaded.space, objectives
+    )
+
+
+def source_of(config: Config) -> KnowledgeSource | None:
+    """Returns the source that the config names; None if it names none.
+
+    Raises:
+        ConfigError: A key of the section is wrong.
+    """
+    section = config.data.get("knowledge")
+    if section is None:
+        return None
+    made = instantiate(section, "knowledge", config.trusted)
+    if not isinstance(made, KnowledgeSource):
+        raise ConfigError(f"knowledge._target_: {section['_target_']!r} is no KnowledgeSource")
+    return made
+
+
+def uses_knowledge(config: Config) -> bool:
+    """Whether the config's sampler learns from other studies.
+
+    It says so by an attribute `uses_knowledge`, or by an argument `transfer` that is true.
+    """
+    section = config.section("sampler")
+    sampler = instantiate(section, "sampler", config.trusted, seed=config.seed)
+    parameter = inspect.signature(type(sampler)).parameters.get("transfer")
+    transfer = parameter is not None and section.get("transfer", parameter.default)
+    return isinstance(sampler, Bindable) and bool(getattr(sampler, "uses_knowledge", transfer))
+
+
+def gather(
+    source: KnowledgeSource | None,
+    own: Own,
+    facts: StudyFacts,
+    space: Space,
+    objectives: Sequence[Objective],
+) -> Knowledge:
+    """Reads a source and keeps what fits.
+
+    Args:
+        source: Where to look; None knows nothing.
+        own: The study that asks.
+        facts: What is known of it.
+        space: Its space.
+        objectives: Its axes.
+    """
+    mine = Knowledge(descriptors=facts.descriptors, facts=facts)
+    if source is None:
+        return mine
+    learner = Learner(facts, space, objectives, MOST_TRIALS)
+    deadline = Deadline(source.seconds)
+    found = read_within(source.studies(own, deadline), deadline)
+    results = [_learned(learner, study) for study in found.studies]
+    learned = [each for each in results if isinstance(each, Learned)]
+    refused = [each for each in results if isinstance(each, Refused)]
+    unread = () if found.complete else (told_unread(source.seconds, len(found.studies)),)
+    return Knowledge(
+        tuple(row for each in learned for row in each.rows),
+        facts.descriptors,
+        facts,
+        told_learned(learned),
+        (*told_refused(refused), *unread),
+    )
+
+
+def _learned(learner: Learner, study: PastStudy | Refused) -> Learned | Refused:
+    if isinstance(study, Refused):
+        return study
+    try:
+        return learner.learn(study)
+    except Exception as error:  # what others wrote must not stop this study
+        return Refused(study.name, f"cannot be used: {type(error).__name__}: {error}".partition("\n")[0])

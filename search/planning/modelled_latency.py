@@ -1,0 +1,44 @@
+"""The modelled latency of a network on the study's devices, for stages that cut towards one."""
+
+from collections.abc import Mapping
+
+from evaluators.cost.cost import DeviceCosts, Graphs
+from evaluators.devices.device import Device
+from spaces.errors import StageError, unknown_name
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import digest_of
+
+
+class ModelledLatency:
+    """Implements `spaces.stages.stage.LatencyModel` by the cost models.
+
+    Args:
+        devices: The study's devices, by name.
+
+    Attributes:
+        digest: Of the devices' profiles.
+    """
+
+    def __init__(self, devices: Mapping[str, Device]) -> None:
+        self._devices = dict(devices)
+        self.digest = digest_of(sorted(self._devices.items()))
+
+    def __call__(self, artifact: Artifact, device: str) -> float:
+        """Returns the latency in milliseconds.
+
+        Raises:
+            StageError: The study has no such device, it is timed instead of modelled, or it cannot run the network.
+        """
+        if device not in self._devices:
+            raise StageError(unknown_name("device", device, self._devices, "the study's devices"))
+        profile = self._devices[device]
+        if profile.measured:
+            modelled = [d.name for d in self._devices.values() if not d.measured]
+            raise StageError(
+                f"latency on {device} is timed, not modelled; modelled in this study: {', '.join(modelled) or 'none'}"
+            )
+        costs = DeviceCosts(Graphs(artifact).on(profile), profile)
+        if costs.latency_ms is None:
+            why = costs.because()[f"cost.{device}.latency_ms"]
+            raise StageError(f"the latency of the float network on {device} cannot be modelled: {why}")
+        return costs.latency_ms

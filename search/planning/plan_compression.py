@@ -1,0 +1,167 @@
+"""From what was loaded to the plan of a compression study: measures the baseline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+
+from evaluators.base import EvaluationContext, Evaluator, Reference
+from evaluators.devices.device import Device
+from evaluators.task.accuracy import reference_outputs
+from evaluators.task.tasks.task import Splits
+from search.planning.config.instantiate import instantiate
+from search.planning.config.schema import Config
+from search.planning.gather_knowledge import knowledge_of
+from search.planning.loading import Loaded, Say, made
+from search.planning.samplers_for import sampler_factory
+from search.record.objectives import read_objectives
+from search.record.results import Objective
+from search.study.plan import StudyPlan, basics
+from search.trials.low_fidelity import CompressionLooks
+from search.trials.machine_lock import MachineLock
+from search.trials.re_evaluation import FrontConfirmer
+from search.trials.trial import CompressionRunner
+from spaces.candidate import Candidate, Value
+
+
+def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
+    """Measures the baseline and returns the plan.
+
+    Raises:
+        ConfigError: An objective, constraint or evaluator is wrong.
+    """
+    evaluators = [
+        made(Evaluator, section, f"evaluator.{name}", config)
+        for name, section in config.section("evaluator").items()
+    ]
+    lock = MachineLock()
+    say("measuring the float model")
+    with lock.shared():
+        outputs = reference_outputs(loaded.dense, loaded.splits.validation)
+    reference = Reference(loaded.dense, outputs)
+    context = EvaluationContext(
+        loaded.splits.validation, loaded.task.metric, reference, loaded.devices, config.seed
+    )
+    runner = CompressionRunner(
+        loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
+    )
+    with lock.exclusive():
+        baseline, details = runner.judge(loaded.dense, context, evaluators)
+    objectives, constraints = read_objectives(
+        config.section("objective"),
+        loaded.task.metric.name,
+        list(loaded.devices),
+        {m.column for m in baseline}.union(*(e.possible(context) for e in evaluators)),
+        _sizes(loaded.devices),
+    )
+    knowledge = knowledge_of(config, loaded, objectives, baseline)
+    # where a network is cut and trained, what a candidate costs and is worth shows only once it is built
+    looks = CompressionLooks(runner, objectives, constraints) if loaded.start.kind == "onnx" else None
+    stops_early = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
+    return StudyPlan(
+        **basics(config),
+        n_trials=config.study.n_trials,
+        space=loaded.space,
+        objectives=objectives,
+        constraints=constraints,
+        devices=tuple(loaded.devices),
+        sampler=sampler_factory(
+            config,
+            loaded.space,
+            objectives,
+            None,
+            knowledge.rows,
+            knowledge.descriptors,
+            looks,
+            baselines=[{m.column: m.value for m in baseline}.get(o.column) for o in objectives],
+        ),
+        runner=runner,
+        executor=instantiate(config.section("executor"), "executor", config.trusted),
+        identity=_identity(config, loaded),
+        baseline=baseline,
+        confirmer=FrontConfirmer(runner, loaded.splits),
+        first=_defaults(loaded) if config.study.start_with_defaults else None,
+        notes=(
+            *loaded.notes,
+            *_silent_devices(loaded, objectives),
+            *_unknown_operators(details),
+        ),
+        learned=knowledge.notes,
+        record=knowledge.record,
+        looks=looks,
+        early_metric=loaded.task.metric.name if stops_early else None,
+        explain=runner.explain,
+        pruner=_pruner(config),
+    )
+
+
+def _pruner(config: Config) -> optuna.pruners.BasePruner | None:
+    pruner: optuna.pruners.BasePruner = made(
+        optuna.pruners.BasePruner, config.section("pruner"), "pruner", config
+    )
+    return None if isinstance(pruner, optuna.pruners.NopPruner) else pruner
+
+
+def _defaults(loaded: Loaded) -> Candidate | None:
+    """Returns the stages' defaults, where the space has them; None if that breaks a constraint."""
+    wanted = {f"{s.name}.{k.name}": k.default for s in loaded.pipeline.stages for k in s.knobs}
+    values: dict[str, Value] = {}
+    for knob in loaded.space.knobs:
+        if not loaded.space.active(knob, values):
+            continue
+        default = wanted[knob.base]
+        if default in knob.domain:
+            values[knob.path] = default
+        else:  # the middle: the least extreme of what the space has instead
+            domain = knob.domain
+            options = list(domain) if domain.size is not None else [domain.sample(np.random.default_rng(0))]
+            values[knob.path] = options[len(options) // 2]
+    return None if loaded.space.broken(values) else Candidate(values)
+
+
+def _sizes(devices: Mapping[str, Device]) -> dict[str, float]:
+    """What the devices' profiles allow, by column."""
+    stated = {
+        f"cost.{name}.{cost}": size
+        for name, device in devices.items()
+        for cost, size in (("peak_sram_bytes", device.ram_bytes), ("flash_bytes", device.flash_bytes))
+    }
+    return {column: float(size) for column, size in stated.items() if size is not None}
+
+
+def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:
+    heard = {o.column.split(".")[1] for o in objectives if o.column.startswith("cost.")}
+    return tuple(
+        f"device {name} is no axis of the front: its profile lacks a figure that the float model's cost needs"
+        for name in loaded.devices
+        if heard and name not in heard
+    )
+
+
+def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
+    unknown = details.get("cost", {}).get("unknown_operators", {})
+    if not unknown:
+        return ()
+    told = ", ".join(f"{op} ({count})" for op, count in unknown.items())
+    return (f"the cost models do not know {told}: their bytes count, their arithmetic does not",)
+
+
+def _identity(config: Config, loaded: Loaded) -> dict[str, Any]:
+    """What must be equal to resume. Paths may differ: what they held is compared instead."""
+    splits = loaded.splits
+    return {
+        "space": config.data["space"],
+        "stage": config.data["stage"],
+        "objective": config.data["objective"],
+        "device": config.data.get("device"),
+        "task": {
+            "_target_": config.data["task"]["_target_"],
+            **{name: f"{len(s)} examples, digest {s.digest}" for name, s in _search_splits(splits)},
+        },
+        "model": {"_target_": config.data["model"]["_target_"], "digest": loaded.start.digest},
+    }
+
+
+def _search_splits(splits: Splits) -> list[tuple[str, Any]]:
+    return [("calibration", splits.calibration), ("validation", splits.validation), ("test", splits.test)]

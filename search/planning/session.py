@@ -1,0 +1,117 @@
+"""One run of the command: from a config to a plan, and what is told before and after."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search.planning.config.schema import Config
+from search.record import study_files as files
+from search.record.redact import redact
+from search.record.results import Constraint
+from search.study.plan import StudyPlan
+from search.study.study import Outcome
+from spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class Session:
+    """A plan, with the config that it came from.
+
+    Attributes:
+        config: The config.
+        plan: The plan.
+        stages: Names of the stages, in order.
+        expected_s: Guessed seconds of the whole study; None if there is nothing to guess from.
+    """
+
+    config: Config
+    plan: StudyPlan
+    stages: tuple[str, ...] = ()
+    expected_s: float | None = None
+
+    def description(self) -> RenderableType:
+        """Returns what `dry_run=true` prints."""
+        plan = self.plan
+        table = Table(title="the space", title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for heading in ("knob", "values", ""):
+            table.add_column(heading, overflow="fold")
+        for row in plan.space.rows():
+            table.add_row(*row)
+        lines = [
+            f"study        {plan.name}, {plan.n_trials} trials by {plan.sampler_name}, in {plan.folder}",
+            f"candidates   {plan.space.size}",
+            f"constraints  {'; '.join(c.text for c in plan.space.constraints) or 'none between knobs'}",
+            f"stages       {' -> '.join(self.stages) or 'none: a table is the objective'}",
+            f"devices      {', '.join(plan.devices) or 'none'}",
+            f"objectives   {', '.join(f'{o.direction} {o.column}' for o in plan.objectives)}",
+            f"must hold    {'; '.join(_limit(c) for c in plan.constraints) or 'nothing'}",
+            *(f"note         {note}" for note in plan.notes),
+            *(f"knowledge    {text}" for text in plan.learned),
+        ]
+        if self.expected_s is not None:
+            lines.append(f"time         about {_duration(self.expected_s)}")
+        lines.append("dry_run=true: no trial was run")
+        return Group(table, Text(""), *(Text(line) for line in lines))
+
+    def closing(self, outcome: Outcome, width: int) -> RenderableType:
+        """Returns what is printed at the end, on a terminal of so many columns."""
+        from search.report.terminal import closing_table
+
+        outlook = outcome.results.outlook
+        ended = f"ended: {outcome.why}" + (f"; {outlook}" if outlook and outlook not in outcome.why else "")
+        return Group(closing_table(outcome.results, width), Text(ended))
+
+
+def prepare(config: Config, say: Callable[[str], None]) -> Session:
+    """Loads everything and returns the session.
+
+    Raises:
+        ParedownError: Something in the config or the files is wrong.
+    """
+    if not config.data["dry_run"]:
+        files.make_folder(config.study.folder)
+    if config.data.get("tabular") is not None:
+        from search.planning.plan_tabular import plan_tabular
+
+        return Session(config, _recorded(plan_tabular(config)))
+    from search.planning.expected import expected_seconds
+    from search.planning.loading import load
+    from search.planning.plan_compression import plan_compression
+    from search.trials.trial import CompressionRunner
+
+    try:
+        loaded = load(config, say)
+    except OSError as error:  # a folder that cannot be read or written, e.g. cache_dir
+        raise InputError(f"cannot use {error.filename}: {error.strerror or error}") from error
+    plan = plan_compression(config, loaded, say)
+    stages = tuple(str(name) for name in config.section("stage"))
+    expected = None
+    if config.data["dry_run"] and isinstance(plan.runner, CompressionRunner):
+        expected = expected_seconds(plan, plan.runner)
+    return Session(config, _recorded(plan), stages, expected)
+
+
+def _recorded(plan: StudyPlan) -> StudyPlan:
+    """Adds what config.yaml holds: the resolved config, versions, and digests of model and data."""
+    digests = {key: value for key, value in plan.identity.items() if key in ("model", "task", "table")}
+    record = {
+        "command": plan.command,
+        "config": redact(dict(plan.config)),
+        "versions": dict(plan.environment),
+        "digests": digests,
+        **plan.record,
+    }
+    return replace(plan, record=record)
+
+
+def _limit(constraint: Constraint) -> str:
+    sign, less = ("<=", "-") if constraint.kind == "max" else (">=", "+")
+    margin = f" {less} {constraint.margin:g}" if constraint.margin else ""
+    return f"{constraint.column} {sign} {constraint.limit:g}{margin}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

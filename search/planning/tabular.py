@@ -1,0 +1,207 @@
+"""A table as the objective: its rows are searched as if they were trials."""
+
+import math
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.knowledge.csv import trial_of
+from search.knowledge.table import Table, TableRow, read_table
+from search.samplers.candidates.context import KnowledgeRow
+from spaces.candidate import Value
+from spaces.errors import ConfigError, InputError, unknown_name
+
+Direction = Literal["maximize", "minimize"]
+GAPS = {"trials_to_best": 0.0, "trials_to_0.1": 0.1, "trials_to_0.5": 0.5}  # metric points from the best row
+TARGETS = tuple(GAPS)
+
+
+class TabularProblem:
+    """One task of a table: its rows are the candidates, the other tasks' rows are the knowledge.
+
+    Args:
+        path: The CSV file, see `search.knowledge.table.read_table`.
+        task: The task to search; may be left out if the table has only one.
+        metric: The metric to search, with or without `metric.`; None is the first of the table.
+        direction: Which end of the metric is better.
+        seed: Breaks ties in `nearest`.
+
+    Raises:
+        InputError: The table is wrong (see `read_table`), or a row lacks the metric.
+        ConfigError: The task, metric or direction is unknown.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        task: str | None = None,
+        metric: str | None = None,
+        direction: Direction = "maximize",
+        seed: int = 0,
+    ) -> None:
+        self.table: Table = read_table(path)
+        self.task = self._task(task)
+        self.metric = self._metric(metric)
+        if direction not in ("maximize", "minimize"):
+            raise ConfigError(f"tabular.direction must be maximize or minimize, not {direction!r}")
+        self.direction: Direction = direction
+        self.rows: tuple[TableRow, ...] = self.table.of_task(self.task)
+        self._seed = seed
+        for row in self.rows:
+            if self.metric not in row.metrics:
+                raise InputError(
+                    f"{self.table.path}, line {row.line}: column `metric.{self.metric}` is empty, but it is what is "
+                    "searched; fill it, remove the row, or choose another with tabular.metric"
+                )
+
+    def _task(self, task: str | None) -> str:
+        tasks = self.table.tasks
+        if task is None and len(tasks) > 1:
+            raise ConfigError(
+                f"tabular.task must be one of the tasks of {self.table.path}: {', '.join(tasks)}"
+            )
+        return tasks[0] if task is None else str(task)
+
+    def _metric(self, metric: str | None) -> str:
+        name = self.table.metrics[0] if metric is None else str(metric).removeprefix("metric.")
+        if name not in self.table.metrics:
+            raise ConfigError(unknown_name("metric", metric, self.table.metrics, f"{self.table.path}"))
+        return name
+
+    # -- the space and its candidates --------------------------------------------------------------------
+
+    def space_config(self) -> dict[str, dict[str, list[Value]]]:
+        """Returns `{knob: {"choices": [...]}}`: numbers ascending, others in order of appearance, None (inactive) last."""
+        return {
+            name: {"choices": _ordered([row.knobs[name] for row in self.rows])} for name in self.table.knobs
+        }
+
+    @property
+    def candidates(self) -> list[dict[str, Value]]:
+        """The rows' knobs, in file order: the pool for samplers."""
+        return [dict(row.knobs) for row in self.rows]
+
+    @property
+    def knowledge(self) -> tuple[KnowledgeRow, ...]:
+        """The other tasks' rows that have the metric."""
+        return tuple(
+            KnowledgeRow(
+                row.task,
+                row.knobs,
+                row.metrics[self.metric],
+                self.table.descriptors[row.task],
+                self._float_value(row),
+            )
+            for row in self.table.rows
+            if row.task != self.task and self.metric in row.metrics
+        )
+
+    @property
+    def descriptors(self) -> Mapping[str, float]:
+        """What the table says about the task."""
+        return self.table.descriptors[self.task]
+
+    @property
+    def baseline(self) -> float | None:
+        """What the uncompressed model has for the metric, as its column beside says (see `CsvKnowledge`); None if none does."""
+        return next((v for row in self.rows if (v := self._float_value(row)) is not None), None)
+
+    def _float_value(self, row: TableRow) -> float | None:
+        return trial_of(row).baseline.get(f"metric.{self.metric}")
+
+    def row(self, values: Mapping[str, Any]) -> TableRow | None:
+        """Returns the row with exactly these values (a knob that is left out is None), or None."""
+        return self._by_values.get(self._key(values))
+
+    def lookup(self, values: Mapping[str, Any]) -> dict[str, float] | None:
+        """Returns the metrics of the row with exactly these values, or None if there is no such row."""
+        row = self.row(values)
+        return None if row is None else dict(row.metrics)
+
+    @cached_property
+    def _by_values(self) -> dict[tuple[Any, ...], TableRow]:
+        return {self._key(row.knobs): row for row in self.rows}
+
+    def _key(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(values.get(name) for name in self.table.knobs)
+
+    # -- proposals that are no row -----------------------------------------------------------------------
+
+    def nearest(self, values: Mapping[str, Any], exclude: Collection[int] = ()) -> TableRow | None:
+        """Returns the row nearest to a proposal.
+
+        The distance is the number of knobs that differ, where a number counts by its distance over the range of its
+        column. Ties are broken at random by the seed and the proposal, so the same proposal gets the same row.
+
+        Args:
+            values: Knob to value; a knob that is left out is None.
+            exclude: `TableRow.index` of rows that must not be returned, e.g. because they were measured.
+
+        Returns:
+            The row; None if all are excluded.
+        """
+        allowed = np.array([i for i, row in enumerate(self.rows) if row.index not in exclude], dtype=np.intp)
+        if not len(allowed):
+            return None
+        distances = sum(self._distances(name, values.get(name))[allowed] for name in self.table.knobs)
+        nearest = allowed[np.flatnonzero(np.isclose(distances, np.min(distances), rtol=0, atol=1e-9))]
+        rng = np.random.default_rng([self._seed, zlib.crc32(repr(self._key(values)).encode())])
+        return self.rows[int(rng.choice(nearest))]
+
+    def _distances(self, name: str, value: Any) -> NDArray[np.float64]:
+        """Returns `(n_rows,)` distances in [0, 1] of one knob."""
+        numbers = self._numbers.get(name)
+        if numbers is not None and _is_number(value):
+            span = np.nanmax(numbers) - np.nanmin(numbers)
+            gaps = np.minimum(np.abs(numbers - value) / (span or 1.0), 1.0)
+            return np.where(np.isnan(gaps), 1.0, gaps)
+        return np.array([row.knobs[name] != value for row in self.rows], dtype=np.float64)
+
+    @cached_property
+    def _numbers(self) -> dict[str, NDArray[np.float64]]:
+        """The columns `(n_rows,)` of numeric knobs, NaN where inactive."""
+        columns = {name: [row.knobs[name] for row in self.rows] for name in self.table.knobs}
+        return {
+            name: np.array([math.nan if v is None else v for v in column], dtype=np.float64)
+            for name, column in columns.items()
+            if all(v is None or _is_number(v) for v in column) and any(v is not None for v in column)
+        }
+
+    # -- how fast the best was found ---------------------------------------------------------------------
+
+    @property
+    def best_value(self) -> float:
+        """The metric of the best row."""
+        values = [row.metrics[self.metric] for row in self.rows]
+        return max(values) if self.direction == "maximize" else min(values)
+
+    def progress(self, values_in_order: Sequence[float | None]) -> dict[str, int | None]:
+        """Says after how many trials the best row was found, or one within 0.1 and 0.5 metric points of it.
+
+        Args:
+            values_in_order: The metric of each trial, in the order of the trials; None for one that failed.
+
+        Returns:
+            `trials_to_best`, `trials_to_0.1`, `trials_to_0.5`: from 1; None if never. A tie with the best row counts.
+        """
+        gaps = [math.inf if v is None or math.isnan(v) else abs(self.best_value - v) for v in values_in_order]
+        return {
+            target: next((n for n, gap in enumerate(gaps, start=1) if gap <= allowed + 1e-9), None)
+            for target, allowed in GAPS.items()
+        }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _ordered(values: Sequence[Value]) -> list[Value]:
+    found = list(dict.fromkeys(v for v in values if v is not None))
+    if all(_is_number(v) for v in found):
+        found.sort(key=lambda v: float(v))  # type: ignore[arg-type]  # numbers, as just checked
+    return found + [None] * (None in values)

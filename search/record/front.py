@@ -1,0 +1,133 @@
+"""The Pareto front, and which model to ship."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.record.results import Constraint, DevicePick, Objective, TrialRecord
+
+_TIE = 0.03  # two costs that are this near, relatively, are equal
+
+
+def losses(record: TrialRecord, objectives: Sequence[Objective]) -> NDArray[np.float64] | None:
+    """Returns the objectives as numbers to minimise `(n_objectives,)`, or None if one is absent or not finite."""
+    values = record.values()
+    found = [values.get(o.column, np.nan) * (-1.0 if o.direction == "maximize" else 1.0) for o in objectives]
+    return np.array(found) if np.isfinite(found).all() else None
+
+
+def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> tuple[int, ...]:
+    """Returns the numbers of the feasible trials that no other one dominates, best first objective first.
+
+    Of trials with the same values the earliest stays.
+    """
+    feasible = [
+        (t.number, loss)
+        for t in trials
+        if t.state == "complete" and (loss := losses(t, objectives)) is not None
+    ]
+    feasible.sort(key=lambda item: (tuple(item[1]), item[0]))
+    front: list[tuple[int, NDArray[np.float64]]] = []
+    for number, loss in feasible:  # sorted: none is dominated by a later one
+        if not any((kept <= loss).all() for _, kept in front):
+            front.append((number, loss))
+    return tuple(number for number, _ in front)
+
+
+def picks(
+    records: Sequence[TrialRecord],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    devices: Sequence[str],
+    baseline: Mapping[str, float],
+) -> tuple[DevicePick, ...]:
+    """Returns, per device with a cost among the objectives, the model to ship there.
+
+    Where a constraint bounds the main objective (or its drop), it is the cheapest feasible model. Elsewhere it is the
+    cheapest one that cannot be told from the best by its paired interval.
+
+    Args:
+        records: The trials on the front.
+        objectives: The axes; the first one is the main objective.
+        constraints: What must hold.
+        devices: Names of the devices.
+        baseline: The uncompressed model's values by column.
+    """
+    found = []
+    for device in devices:
+        axis = next(
+            (o for o in objectives if o.column.startswith(f"cost.{device}.") and o.direction == "minimize"),
+            None,
+        )
+        if axis is None or not records:
+            continue
+        pool, why = _good_enough(records, objectives[0], constraints)
+        chosen = _cheapest(pool, axis.column, objectives[0])
+        cost = axis.column.split(".", 2)[2]
+        caveat = _caveat(chosen, axis.column, baseline)
+        found.append(DevicePick(device, chosen.number, f"lowest {cost} among the models {why}", caveat))
+    return tuple(found)
+
+
+def _caveat(chosen: TrialRecord, column: str, baseline: Mapping[str, float]) -> str:
+    """Says so if the uncompressed model costs no more than the pick."""
+    values = chosen.values()
+    # a timed latency is compared with the float model's that was timed in turns with it
+    beside = column.removesuffix(".latency_ms") + ".latency_float_ms"
+    before = (
+        values.get(beside, baseline.get(column)) if column.endswith(".latency_ms") else baseline.get(column)
+    )
+    if before is None or values[column] < before * (1 - _TIE):
+        return ""
+    return f"No model of the front has a lower {column.split('.', 2)[2]} there than the uncompressed one."
+
+
+def _cheapest(pool: Sequence[TrialRecord], column: str, main: Objective) -> TrialRecord:
+    """Returns the record of the lowest cost; within 3 % of it, which is timing noise, the one that is best otherwise."""
+    lowest = min(r.values()[column] for r in pool)
+    near = [r for r in pool if r.values()[column] <= lowest + _TIE * abs(lowest)]
+    return min(near, key=lambda r: (_main_loss(r, main), r.values()[column]))
+
+
+def overall_best(
+    records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Sequence[Constraint],
+    device_picks: Sequence[DevicePick],
+) -> tuple[int | None, str]:  # fmt: skip
+    """Returns the trial to ship where one must be named, and one sentence why."""
+    if not records:
+        return None, "no trial met the constraints"
+    if device_picks:
+        first = device_picks[0]
+        return first.number, f"the pick for {first.device}: {first.why}"
+    if len(objectives) == 1:
+        best = min(records, key=lambda r: _main_loss(r, objectives[0]))
+        return best.number, f"the best {objectives[0].column}"
+    pool, why = _good_enough(records, objectives[0], constraints)
+    second = objectives[1]
+    if second.direction == "minimize":
+        best = _cheapest(pool, second.column, objectives[0])
+    else:
+        best = max(pool, key=lambda r: r.values()[second.column])
+    extreme = "lowest" if second.direction == "minimize" else "highest"
+    return best.number, f"{extreme} {second.column} among the models {why}"
+
+
+def _main_loss(record: TrialRecord, main: Objective) -> float:
+    value = record.values()[main.column]
+    return -value if main.direction == "maximize" else value
+
+
+def _good_enough(
+    records: Sequence[TrialRecord], main: Objective, constraints: Sequence[Constraint]
+) -> tuple[list[TrialRecord], str]:
+    if any(c.column in (main.column, f"{main.column}_drop") for c in constraints):
+        return list(records), "that meet every constraint"
+    best = min(records, key=lambda r: _main_loss(r, main))
+    values = best.values()
+    drop = values.get(f"{main.column}_drop")
+    high = values.get(f"{main.column}_drop_high")
+    margin = high - drop if drop is not None and high is not None else 0.0
+    pool = [r for r in records if _main_loss(r, main) <= _main_loss(best, main) + margin]
+    name = main.column.partition(".")[2]
+    return pool, f"whose {name} cannot be told from the best one's (within {margin:.2f})"

@@ -1,0 +1,121 @@
+"""How much a front wins over the uncompressed model, as one number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.record.front import losses
+from search.record.results import Constraint, Objective, TrialRecord
+
+
+class Volume:
+    """Hypervolume of fronts on axes scaled by the baseline: 1 is a free model without any loss.
+
+    The reference point is the baseline's cost on every axis to minimise; on an axis to maximise it is the
+    value that a constraint still allows, or 90 % of the baseline where none says so. With several devices it is the
+    mean of what each of them sees (its own costs and all axes that are no device's), so that it means the same for one
+    device and for twenty. Axes that the baseline lacks, e.g. its latency where a device has no floating-point
+    arithmetic, are left out.
+
+    Args:
+        objectives: The axes.
+        constraints: What must hold.
+        baseline: The uncompressed model's values by column.
+    """
+
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        baseline: Mapping[str, float],
+    ) -> None:
+        self._objectives = objectives
+        usable = [a for o in objectives if (a := _axis(o, constraints, baseline)) is not None]
+        devices = dict.fromkeys(d for axis in usable if (d := axis.device) is not None)
+        views = [[a for a in usable if a.device in (None, device)] for device in devices or [None]]
+        self._views = [view for view in views if len(view) > 1]
+
+    @property
+    def defined(self) -> bool:
+        """Whether there are at least two axes on which the baseline has a usable value."""
+        return bool(self._views)
+
+    def of(self, records: Sequence[TrialRecord]) -> float:
+        """Returns the hypervolume of the records (feasible ones with all objectives)."""
+        counted = [r.values() for r in records if losses(r, self._objectives) is not None]
+        if not counted:
+            return 0.0
+        seen = [
+            np.array([[axis.scaled(values) for axis in view] for values in counted]) for view in self._views
+        ]
+        return float(np.mean([hypervolume(points, np.ones(points.shape[1])) for points in seen]))
+
+
+@dataclass(frozen=True)
+class _Axis:
+    column: str
+    at_zero: float  # what a free or lossless model has
+    at_one: float  # what the reference point has
+
+    @property
+    def device(self) -> str | None:
+        return self.column.split(".")[1] if self.column.startswith("cost.") else None
+
+    def scaled(self, values: Mapping[str, float]) -> float:
+        return (values[self.column] - self.at_zero) / (self.at_one - self.at_zero)
+
+
+def _axis(
+    objective: Objective, constraints: Sequence[Constraint], baseline: Mapping[str, float]
+) -> _Axis | None:
+    base = baseline.get(objective.column)
+    if base is None:
+        return None
+    if objective.direction == "minimize":
+        return _Axis(objective.column, 0.0, base) if base > 0 else None
+    worst = _allowed(objective, constraints, base)
+    return _Axis(objective.column, base, worst) if base > worst else None
+
+
+def _allowed(objective: Objective, constraints: Sequence[Constraint], base: float) -> float:
+    for constraint in constraints:
+        if constraint.column == objective.column and constraint.kind == "min":
+            return constraint.bound
+        if constraint.column == f"{objective.column}_drop" and constraint.kind == "max":
+            return base - constraint.bound
+    return 0.9 * base
+
+
+def hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Returns the volume that points dominate up to a reference point, exactly.
+
+    Slices along the last axis (Zitzler's hypervolume by slicing objectives); meant for fronts of up to a few
+    hundred points in up to about five dimensions.
+
+    Args:
+        points: `(n, d)`, to be minimised.
+        reference: `(d,)`; points that are not better in every axis count for nothing.
+    """
+    points = points[(points < reference).all(axis=1)]
+    if len(points) == 0:
+        return 0.0
+    if points.shape[1] == 1:
+        return float(reference[0] - points.min())
+    points = points[np.argsort(points[:, -1])]
+    edges = np.append(points[1:, -1], reference[-1])
+    total = 0.0
+    for i, height in enumerate(edges - points[:, -1]):
+        if height > 0:
+            total += float(height) * hypervolume(_minimal(points[: i + 1, :-1]), reference[:-1])
+    return total
+
+
+def _minimal(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    points = np.unique(points, axis=0)
+    keep: list[NDArray[np.float64]] = []
+    for point in points:  # lexicographic order: none is dominated by a later one
+        if not any((kept <= point).all() for kept in keep):
+            keep.append(point)
+    return np.array(keep)

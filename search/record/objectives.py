@@ -1,0 +1,188 @@
+"""What to maximise or minimise, and what must hold, read from the config against what is really measured."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+from search.record.results import Constraint, Objective
+from spaces.errors import ConfigError, unknown_name
+from spaces.units import parse_bytes, parse_seconds
+
+_CONSTRAINT_KEYS = ("measure", "device", "max", "min", "margin")
+_BARE = re.compile(r"[\d.\s]+")
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_OF_DEVICE = "device"  # `max: device` stands for the device's own memory size
+_OF_ERROR = "error"  # `margin: error` stands for the cost's own error bar
+
+
+def read_objectives(
+    config: Mapping[str, Any],
+    metric: str,
+    devices: Sequence[str],
+    columns: Collection[str],
+    sizes: Mapping[str, float] | None = None,
+) -> tuple[tuple[Objective, ...], tuple[Constraint, ...]]:
+    """Reads the `objective` section.
+
+    A name is that of a measurement (`top1`, `file_bytes`, `latency_ms`), `metric` standing for the task's own
+    metric (and `metric_drop` for its drop). A cost becomes one axis per device.
+
+    Args:
+        config: The section, with `maximize`, `minimize` and `constraints`.
+        metric: Name of the task's metric.
+        devices: Names of the devices.
+        columns: The columns that the baseline has, i.e. what can be an objective at all.
+        sizes: Column to what the device's profile allows there, for limits that say `device`.
+
+    Raises:
+        ConfigError: A name is not measured, a limit is missing or no number, or there is no objective.
+    """
+    unknown = [key for key in config if key not in ("maximize", "minimize", "constraints")]
+    if unknown:
+        raise ConfigError(
+            unknown_name("key", unknown[0], ("maximize", "minimize", "constraints"), "objective")
+        )
+    reader = _Reader(metric, devices, columns, sizes or {})
+    objectives: list[Objective] = []
+    directions: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")
+    for direction in directions:
+        for name in _names(config.get(direction), f"objective.{direction}"):
+            found = reader.columns_of(name, None, f"objective.{direction}")
+            objectives += [Objective(column, direction) for column in found]
+    if not objectives:
+        raise ConfigError("objective: `maximize` or `minimize` must name at least one measurement")
+    constraints = [
+        constraint
+        for name, rule in (config.get("constraints") or {}).items()
+        if rule is not None  # `objective.constraints.drop=null` takes one away
+        for constraint in reader.constraints(str(name), rule)
+    ]
+    return tuple(objectives), tuple(constraints)
+
+
+def _names(given: Any, where: str) -> list[str]:
+    names = [given] if isinstance(given, str) else list(given or [])
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"{where} must be a list of measurement names, not {given!r}")
+    return names
+
+
+class _Reader:
+    def __init__(
+        self, metric: str, devices: Sequence[str], columns: Collection[str], sizes: Mapping[str, float]
+    ) -> None:
+        self._metric, self._devices, self._columns, self._sizes = metric, devices, columns, sizes
+
+    def columns_of(self, name: str, device: str | None, where: str) -> list[str]:
+        real = name.replace("metric", self._metric, 1) if name.partition("_")[0] == "metric" else name
+        if device is not None and device not in self._devices:
+            raise ConfigError(unknown_name("device", device, self._devices, where))
+        wanted = [device] if device is not None else list(self._devices)
+        plain = [f"metric.{real}"] if device is None else []
+        found = [c for c in (*plain, *(f"cost.{d}.{real}" for d in wanted)) if c in self._columns]
+        if not found:
+            known = sorted(
+                {c.split(".", 1)[1] if c.startswith("metric.") else c.split(".", 2)[2] for c in self._columns}
+            )
+            place = f" for device {device}" if device else ""
+            raise ConfigError(
+                unknown_name("measurement", name, known, where)
+                + (f" ({real} is absent{place})" if place else "")
+            )
+        return found
+
+    def constraints(self, name: str, rule: Any) -> list[Constraint]:
+        where = f"objective.constraints.{name}"
+        if not isinstance(rule, Mapping):
+            raise ConfigError(f"{where} must have `max` or `min`, e.g. {{max: 1.0}}, not {rule!r}")
+        unknown = [key for key in rule if key not in _CONSTRAINT_KEYS]
+        if unknown:
+            raise ConfigError(unknown_name("key", unknown[0], _CONSTRAINT_KEYS, where))
+        kinds: list[Literal["max", "min"]] = [k for k in ("max", "min") if rule.get(k) is not None]
+        if not kinds:
+            raise ConfigError(f"{where} must have `max` or `min`")
+        measure = str(rule.get("measure", name))
+        columns = self.columns_of(measure, rule.get("device"), where)
+        return [
+            constraint
+            for kind in kinds
+            for column in self._with_limit(columns, rule[kind], f"{where}.{kind}")
+            for constraint in [
+                self._constraint(
+                    _constraint_name(name, kind, kinds, column, columns), column, kind, rule, measure, where
+                )
+            ]
+        ]
+
+    def _with_limit(self, columns: list[str], limit: Any, where: str) -> list[str]:
+        """The columns that a rule is about: where it leaves the limit to the device, those that have one."""
+        if limit != _OF_DEVICE:
+            return columns
+        found = [column for column in columns if column in self._sizes]
+        if not found:
+            raise ConfigError(
+                f"{where}: no device of the study states its limit for {columns[0].rpartition('.')[2]}; write the limit "
+                "itself, or give the profile ram_bytes or flash_bytes"
+            )
+        return found
+
+    def _constraint(
+        self,
+        name: str,
+        column: str,
+        kind: Literal["max", "min"],
+        rule: Mapping[str, Any],
+        measure: str,
+        where: str,
+    ) -> Constraint:
+        of_device = rule[kind] == _OF_DEVICE
+        limit = self._sizes[column] if of_device else _limit(rule[kind], measure, where)
+        margin = rule.get("margin")
+        if margin == _OF_ERROR:
+            return Constraint(name, self._error_bar(column, kind, f"{where}.margin"), kind, limit)
+        return Constraint(name, column, kind, limit, _margin(margin, limit, measure, f"{where}.margin"))
+
+    def _error_bar(self, column: str, kind: str, where: str) -> str:
+        """The end of the column's error bar that is on the limit's side."""
+        end = f"{column}_{'high' if kind == 'max' else 'low'}"
+        if end not in self._columns:
+            raise ConfigError(f'{where}: {column} has no error bar; write the margin itself, e.g. "10 %"')
+        return end
+
+
+def _constraint_name(name: str, kind: str, kinds: Sequence[str], column: str, columns: Sequence[str]) -> str:
+    """A constraint on several devices, or with both limits, becomes several: each needs its own name."""
+    parts = [name]
+    if len(columns) > 1:
+        parts.append(column.split(".")[1])
+    if len(kinds) > 1:
+        parts.append(kind)
+    return ".".join(parts)
+
+
+def _margin(given: Any, limit: float, measure: str, where: str) -> float:
+    """Returns the margin in the limit's unit; text only, because a bare 10 could be per cent or bytes."""
+    if given is None:
+        return 0.0
+    unit = "KiB" if measure.endswith("_bytes") else "ms" if measure.endswith("_ms") else ""
+    if not isinstance(given, str) or _BARE.fullmatch(given):
+        other = f', "{given} {unit}"' if unit else ""
+        raise ConfigError(
+            f'{where}: "{given}" has no unit; write "{given} %" (of the limit){other} or `error` (the cost\'s own error bar)'
+        )
+    share = _PERCENT.fullmatch(given.strip())
+    margin = abs(limit) * float(share[1]) / 100 if share else _limit(given, measure, where)
+    if not 0 <= margin < abs(limit):
+        raise ConfigError(f"{where}: {given!r} leaves nothing of the limit of {limit:g}")
+    return margin
+
+
+def _limit(value: Any, measure: str, where: str) -> float:
+    if measure.endswith("_bytes"):
+        return float(parse_bytes(value, where))
+    if measure.endswith("_ms") and isinstance(value, str):
+        return parse_seconds(value, where) * 1000
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{where}: the limit must be a number, not {value!r}")
+    return float(value)

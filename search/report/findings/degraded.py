@@ -1,0 +1,97 @@
+"""Whether it helped to calibrate on degraded images: said plainly either way, from the study's own trials."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from search.record.results import Results, TrialRecord
+from search.report.findings import numbers
+from search.report.findings.figures import label, unit_of
+from search.report.findings.settings import Difference, compare
+
+KNOB = "degraded_share"
+ROBUSTNESS = "metric.robustness_drop_"
+_SUBJECT = "Calibrating on degraded images"
+
+
+def verdict(results: Results) -> str:
+    """Returns a sentence on the knob `degraded_share`; empty if the study does not have it.
+
+    Trials that differ in nothing else are compared in pairs; where there are none, group means are. The knob counts as a help
+    only if the whole 95 % interval of the change is below 0.
+    """
+    knob = next((path for path in results.knobs if path.rpartition(".")[2] == KNOB), None)
+    if knob is None:
+        return ""
+    trials = _trials(results, knob)
+    columns = [c for c in (_robustness(results, trials), _clean(trials)) if c]
+    seen = [t for t in trials if all(np.isfinite(t.values().get(c, np.nan)) for c in columns)]
+    with_some, with_none = ([t for t in seen if (t.candidate[knob] != 0) == some] for some in (True, False))
+    if not columns or not with_some or not with_none:
+        return (
+            f"Whether calibrating on degraded images helps cannot be told: {_missing(with_some, with_none)}."
+        )
+    is_paired, (counts, differences) = compare(with_some, with_none, knob, columns)
+    changes = [_change(results, column, differences[column]) for column in columns]
+    over = (
+        f"over {numbers.counted(counts[0], 'pair')} of trials that differ in nothing else"
+        if is_paired
+        else f"between {counts[0]} trials with and {counts[1]} without, which differ in other knobs, too"
+    )
+    told = f"{over}, {numbers.listing(changes)} (mean change, 95 % t interval)"
+    return f"{_SUBJECT} {_judgement(columns, differences)}: {told}."
+
+
+def _trials(results: Results, knob: str) -> list[TrialRecord]:
+    """The trials with the knob, and the proposals that came to a trial's file: of these the knob changed nothing."""
+    same = [replace(results.trial(a.same_as), candidate=a.candidate) for a in results.aliases]
+    unlike = {t.candidate.digest: t for t in (*same, *results.trials)}
+    return [t for t in unlike.values() if knob in t.candidate]
+
+
+def _robustness(results: Results, trials: Sequence[TrialRecord]) -> str | None:
+    """The column that tells robustness: one that the study asks for, else the mean over the degradations."""
+    asked = [o.column for o in results.objectives] + [c.column for c in results.constraints]
+    wanted = [*(c for c in asked if c.startswith(ROBUSTNESS)), f"{ROBUSTNESS}mean"]
+    return next((c for c in wanted if any(c in t.values() for t in trials)), None)
+
+
+def _clean(trials: Sequence[TrialRecord]) -> str | None:
+    """The task's metric: it alone comes with its drop from the float model."""
+    columns = dict.fromkeys(c for t in trials for c in t.values() if c.startswith("metric."))
+    return next((c for c in columns if f"{c}_drop" in columns), None)
+
+
+def _missing(with_some: Sequence[TrialRecord], with_none: Sequence[TrialRecord]) -> str:
+    if not with_some and not with_none:
+        return "no trial was judged"
+    return f"no trial was judged {'with' if not with_some else 'without'} them"
+
+
+def _change(results: Results, column: str, difference: Difference) -> str:
+    unit = unit_of(results, column)
+    which = label(column.removeprefix(ROBUSTNESS))
+    is_drop = column.startswith(ROBUSTNESS)
+    name = f"the relative drop on degraded images ({which})" if is_drop else f"clean {which}"
+    if difference.low is None or difference.high is None:
+        return f"{name} changed by {numbers.signed(difference.mean, unit)}"
+    mean, interval = numbers.with_bounds(
+        difference.mean, difference.low, difference.high, unit, is_change=True
+    )
+    return f"{name} changed by {mean} {interval}"
+
+
+def _judgement(columns: Sequence[str], differences: dict[str, Difference]) -> str:
+    first = differences[columns[0]]
+    if not columns[0].startswith(ROBUSTNESS):
+        return "was judged on clean images alone (evaluator=robustness judges it on degraded ones)"
+    if first.low is None or first.high is None:
+        return "cannot be judged by a single pair"
+    if first.low > 0:
+        return "did not help, it made things worse"
+    if first.high >= 0:
+        return "did not help"
+    clean = differences[columns[1]] if len(columns) > 1 else None
+    costs = clean is not None and clean.high is not None and clean.high < 0
+    return "helped, at a price on clean images" if costs else "helped"

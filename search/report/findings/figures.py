@@ -1,0 +1,182 @@
+"""Reads figures out of Results: a column's value, its interval, its change against the baseline, its source.
+
+Evaluators say how sure they are through companion measurements: `<name>_low` and `<name>_high` bound
+`<name>`; `<name>_drop` is how much the candidate lost against the baseline (positive is worse where higher
+is better), with its own bounds; `<name>_partial` is the estimate that a pruned trial was judged by. Companions are shown
+beside their measurement, never as rows of their own.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from evaluators.base import Measurement
+from search.record.results import Constraint, Results, TrialRecord
+from search.report.findings import numbers
+
+_UNIT_SUFFIXES = ("_ms", "_us", "_s", "_uj", "_mj", "_j", "_db", "_mw", "_pct")
+_COMPANIONS = ("_low", "_high", "_drop", "_partial", "_partial_error", "_partial_images")
+_ACRONYMS = {"sram": "SRAM", "sqnr": "SQNR", "macs": "MACs", "ram": "RAM", "kl": "KL", "onnx": "ONNX"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its unit, source and (where an evaluator gave one) interval."""
+
+    value: float
+    unit: str
+    source: str
+    low: float | None = None
+    high: float | None = None
+    is_change: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value with its unit."""
+        if self.low is not None and self.high is not None:
+            return self._pair(self.low, self.high)[0]
+        return (numbers.signed if self.is_change else numbers.quantity)(self.value, self.unit)
+
+    @property
+    def interval(self) -> str:
+        """The interval as text; empty if there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return self._pair(self.low, self.high)[1]
+
+    def _pair(self, low: float, high: float) -> tuple[str, str]:
+        return numbers.with_bounds(self.value, low, high, self.unit, is_change=self.is_change)
+
+    @property
+    def full(self) -> str:
+        """Value and interval."""
+        return f"{self.text} {self.interval}".rstrip()
+
+
+def figure(measurements: Iterable[Measurement], column: str) -> Figure | None:
+    """Returns one column with its interval, or None if it was not measured."""
+    by_column = {m.column: m for m in measurements}
+    if (found := by_column.get(column)) is None:
+        return None
+    low, high = by_column.get(f"{column}_low"), by_column.get(f"{column}_high")
+    if low is None or high is None:
+        return Figure(found.value, found.unit, found.source)
+    return Figure(found.value, found.unit, found.source, low.value, high.value)
+
+
+def estimated(results: Results, record: TrialRecord, column: str) -> str:
+    """Returns what a pruned trial's column was thought to be, e.g. `≈ 91.20 % ± 0.80`; empty if nothing was."""
+    found = record.estimate(column) if record.state == "pruned" else None
+    if found is None or column in record.values():
+        return ""
+    unit = unit_of(results, column) or unit_of(results, f"{column}_partial")
+    low, high = (found[0] + sign * 1.96 * found[1] for sign in (-1, 1))
+    return "≈ " + " ".join(numbers.with_bounds(found[0], low, high, unit))
+
+
+def change(results: Results, record: TrialRecord, column: str) -> Figure | None:
+    """Returns candidate minus baseline, with the paired interval of `<column>_drop` where there is one."""
+    drop = figure(record.measurements, f"{column}_drop")
+    if drop is not None:
+        low, high = (None, None) if drop.low is None or drop.high is None else (-drop.high, -drop.low)
+        now = figure(record.measurements, column)
+        return Figure(-drop.value, now.unit if now else drop.unit, drop.source, low, high, is_change=True)
+    before, after = figure(results.baseline, column), figure(record.measurements, column)
+    if before is None or after is None:
+        return None
+    return Figure(after.value - before.value, after.unit, after.source, is_change=True)
+
+
+def is_companion(column: str, columns: Iterable[str]) -> bool:
+    """Says whether a column only qualifies another one (a bound, a drop, an estimate)."""
+    known = set(columns)
+    for suffix in _COMPANIONS:
+        stem = column.removesuffix(suffix)
+        if stem != column and (stem in known or stem.removesuffix("_drop") in known):
+            return True
+    return False
+
+
+def columns(results: Results) -> tuple[str, ...]:
+    """Returns every column that the baseline or a trial has, objectives first, companions left out."""
+    seen = dict.fromkeys(o.column for o in results.objectives)
+    for measurements in (results.baseline, *(t.measurements for t in results.trials)):
+        seen.update(dict.fromkeys(m.column for m in measurements))
+    return tuple(c for c in seen if not is_companion(c, seen))
+
+
+def device_of(column: str) -> str | None:
+    """Returns the device of a `cost.<device>.<name>` column, else None."""
+    return column.removeprefix("cost.").rpartition(".")[0] if column.startswith("cost.") else None
+
+
+def devices(results: Results) -> tuple[str, ...]:
+    """Returns the devices of the study, those with a pick first."""
+    named = dict.fromkeys(p.device for p in results.picks)
+    named.update(dict.fromkeys(d for d in map(device_of, columns(results)) if d))
+    return tuple(named)
+
+
+def costs(results: Results, device: str) -> tuple[str, ...]:
+    """Returns the columns that decide on a device: its objectives, else its constraints, else its first costs."""
+    of_device = [c for c in columns(results) if device_of(c) == device]
+    for wanted in ([o.column for o in results.objectives], [c.column for c in results.constraints]):
+        chosen = [c for c in of_device if c in wanted]
+        if chosen:
+            return tuple(chosen)
+    return tuple(of_device[:2])
+
+
+def headline_metric(results: Results) -> str | None:
+    """Returns the metric that a person asks for first: the first objective that is one, else any."""
+    ranked = [o.column for o in results.objectives] + list(columns(results))
+    return next((c for c in ranked if c.startswith("metric.") and not c.endswith("_bytes")), None)
+
+
+def unit_of(results: Results, column: str) -> str:
+    """Returns the unit of a column; empty if no measurement has it."""
+    for measurements in (results.baseline, *(t.measurements for t in results.trials)):
+        for measurement in measurements:
+            if measurement.column == column:
+                return measurement.unit
+    return ""
+
+
+def sources_of(results: Results, column: str) -> tuple[str, ...]:
+    """Returns the sources that a column's numbers have: one, unless evaluators were mixed."""
+    groups = (results.baseline, *(t.measurements for t in results.trials))
+    return tuple(dict.fromkeys(m.source for group in groups for m in group if m.column == column))
+
+
+def label(column: str, *, with_device: bool = False) -> str:
+    """Returns a column's name for people: `cost.mcu.peak_sram_bytes` becomes `peak SRAM size`."""
+    name = column.rpartition(".")[2] if column.startswith("cost.") else column.removeprefix("metric.")
+    for suffix in _UNIT_SUFFIXES:
+        name = name.removesuffix(suffix) or name
+    if name.endswith("_bytes"):
+        name = name.removesuffix("_bytes") + " size"
+    words = " ".join(_ACRONYMS.get(word, word) for word in name.replace("_", " ").split())
+    device = device_of(column)
+    return f"{words} on {device}" if with_device and device else words
+
+
+def direction(results: Results, column: str) -> str:
+    """Returns `maximize` or `minimize`: as the objective says, else metrics up, costs and sizes down."""
+    for objective in results.objectives:
+        if objective.column == column:
+            return objective.direction
+    return "maximize" if column.startswith("metric.") and not column.endswith("_bytes") else "minimize"
+
+
+def measured(results: Results, column: str, states: Sequence[str] = ()) -> list[TrialRecord]:
+    """Returns the trials that have a column, optionally of some states only."""
+    return [t for t in results.trials if column in t.values() and (not states or t.state in states)]
+
+
+def constraint_text(results: Results, constraint: Constraint) -> str:
+    """Returns e.g. `at most 64 KiB less a margin of 6 KiB`."""
+    unit = unit_of(results, constraint.column)
+    at_most = constraint.kind == "max"
+    text = f"{'at most' if at_most else 'at least'} {numbers.quantity(constraint.limit, unit)}"
+    if not constraint.margin:
+        return text
+    return f"{text} {'less' if at_most else 'plus'} a margin of {numbers.quantity(constraint.margin, unit)}"

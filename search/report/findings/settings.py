@@ -1,0 +1,215 @@
+"""Settings side by side: what a knob's value changes, over pairs of trials that differ in nothing else."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.record.results import Results, TrialRecord
+from search.report.findings import numbers
+from search.report.findings.figures import label, unit_of
+from search.report.page.markup import details, esc, table
+from spaces.candidate import Value, value_text
+
+_MOST_VALUES = 8
+_MOST_OBJECTIVES = 5
+_ROWS_IN_SIGHT = 12
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of (value minus reference) for one column.
+
+    Attributes:
+        mean: In the column's unit.
+        low: Lower end of the 95 % t interval; None with a single pair.
+        high: Upper end.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One value of a knob beside a reference value.
+
+    Attributes:
+        knob: The knob's path.
+        value: The value, as text.
+        reference: The value that it is compared with, as text.
+        is_paired: Whether the trials differ in this knob only; otherwise group means are compared.
+        counts: Number of pairs, or of trials with the value and with the reference.
+        differences: Column to its mean difference.
+    """
+
+    knob: str
+    value: str
+    reference: str
+    is_paired: bool
+    counts: tuple[int, ...]
+    differences: dict[str, Difference]
+
+
+def comparisons(results: Results) -> list[Comparison]:
+    """Compares, for each knob, every value with the best trial's (else the most frequent one)."""
+    columns = [o.column for o in results.objectives][:_MOST_OBJECTIVES]
+    seen = [t for t in results.trials if all(np.isfinite(t.values().get(c, np.nan)) for c in columns)]
+    found = []
+    for knob in dict.fromkeys(path for t in seen for path in t.candidate):
+        groups = _groups(results, seen, knob)
+        reference = _reference(results, groups, knob)
+        for value in sorted(groups.keys() - {reference}):
+            is_paired, (counts, differences) = compare(groups[value], groups[reference], knob, columns)
+            per_layer = "[" in knob  # one layer among many: only pairs say something about it
+            if is_paired or not per_layer:
+                found.append(Comparison(knob, value, reference, is_paired, counts, differences))
+    return sorted(found, key=lambda c: not c.is_paired)
+
+
+def _groups(results: Results, seen: Sequence[TrialRecord], knob: str) -> dict[str, list[TrialRecord]]:
+    """Groups trials by the knob's value; a continuous knob is cut at its median."""
+    active = [t for t in seen if knob in t.candidate]
+    values = {value_text(t.candidate[knob]) for t in active}
+    groups: dict[str, list[TrialRecord]] = defaultdict(list)
+    if len(values) <= _MOST_VALUES and results.knobs.get(knob, (0,)):
+        for record in active:
+            groups[value_text(record.candidate[knob])].append(record)
+    elif all(_is_number(t.candidate[knob]) for t in active):
+        middle = float(np.median([_number(t.candidate[knob]) for t in active]))
+        for record in active:
+            side = "≤" if _number(record.candidate[knob]) <= middle else ">"
+            groups[f"{side} {numbers.plain(middle)}"].append(record)
+    return dict(groups)
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _reference(results: Results, groups: dict[str, list[TrialRecord]], knob: str) -> str:
+    for value, records in groups.items():
+        if results.best is not None and any(r.number == results.best for r in records):
+            return value
+    counted = Counter({value: len(records) for value, records in groups.items()})
+    return counted.most_common(1)[0][0] if counted else ""
+
+
+Compared = tuple[tuple[int, ...], dict[str, Difference]]
+
+
+def compare(
+    ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord], knob: str, columns: Sequence[str]
+) -> tuple[bool, Compared]:
+    """Compares trials of two groups that differ in a knob: in pairs, or by group means where there are no pairs.
+
+    Args:
+        ours: Trials of the one group, at least one.
+        theirs: Trials of the other, at least one.
+        knob: The knob's path.
+        columns: Columns that all of them have.
+
+    Returns:
+        Whether pairs were compared; the number of pairs, or of trials in either group; the mean of ours minus theirs by column.
+    """
+    paired = _paired(ours, theirs, knob, columns)
+    return (True, paired) if paired is not None else (False, _unpaired(ours, theirs, columns))
+
+
+def _paired(
+    ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord], knob: str, columns: Sequence[str]
+) -> Compared | None:
+    def rest(record: TrialRecord) -> frozenset[tuple[str, Value]]:
+        return frozenset((k, v) for k, v in record.candidate.items() if k != knob)
+
+    sides: dict[frozenset[tuple[str, Value]], tuple[list[TrialRecord], list[TrialRecord]]]
+    sides = defaultdict(lambda: ([], []))
+    for side, records in enumerate((ours, theirs)):
+        for record in records:
+            sides[rest(record)][side].append(record)
+    pairs = [pair for pair in sides.values() if all(pair)]
+    if not pairs:
+        return None
+    differences = {}
+    for column in columns:
+        # A knob cut at its median may have several trials a side: their mean counts once.
+        gaps = np.array([_mean(a, column) - _mean(b, column) for a, b in pairs])
+        error = float(gaps.std(ddof=1)) / np.sqrt(len(gaps)) if len(gaps) > 1 else None
+        differences[column] = _with_interval(float(gaps.mean()), error, len(gaps) - 1)
+    return (len(pairs),), differences
+
+
+def _mean(records: Sequence[TrialRecord], column: str) -> float:
+    return float(np.mean([r.values()[column] for r in records]))
+
+
+def _unpaired(ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord], columns: Sequence[str]) -> Compared:
+    """Group means with the interval of Welch, The generalization of Student's problem, Biometrika 34 (1947)."""
+    differences = {}
+    for column in columns:
+        a = np.array([t.values()[column] for t in ours])
+        b = np.array([t.values()[column] for t in theirs])
+        error, freedom = None, 0.0
+        if len(a) > 1 and len(b) > 1:
+            parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+            error = float(np.sqrt(parts.sum()))
+            weights = np.square(parts) / np.array([len(a) - 1, len(b) - 1])
+            freedom = float(np.square(parts.sum()) / weights.sum()) if weights.sum() > 0 else 1.0
+        differences[column] = _with_interval(float(a.mean() - b.mean()), error, freedom)
+    return (len(ours), len(theirs)), differences
+
+
+def _with_interval(mean: float, error: float | None, freedom: float) -> Difference:
+    if error is None:
+        return Difference(mean, None, None)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, freedom)) * error
+    return Difference(mean, mean - half, mean + half)
+
+
+def settings_html(results: Results) -> str:
+    """Returns the comparisons as a table; empty if no knob took two values."""
+    found = comparisons(results)
+    if not found:
+        return ""
+    columns = list(found[0].differences)
+    heads = ["knob", "this", "beside", "over", *(label(c, with_device=True) for c in columns)]
+    rows = [_row(results, c, columns) for c in found]
+    numeric = range(3, len(heads))
+    shown = table(heads, rows[:_ROWS_IN_SIGHT], numeric=numeric)
+    more = rows[_ROWS_IN_SIGHT:]
+    folded = details(f"{len(more)} more comparisons", table(heads, more, numeric=numeric)) if more else ""
+    return f"<h3>Setting beside setting</h3><p>{esc(_READING)}</p>{shown}{folded}"
+
+
+_READING = (
+    "Mean change of each objective with a 95 % t interval. “Pairs” are trials that differ in this knob and in nothing "
+    "else; where there are none, group means are compared and the other knobs differ too (grey). One pair has no "
+    "interval. The intervals are not corrected for their number: with twenty of them, expect one to miss."
+)
+
+
+def _row(results: Results, compared: Comparison, columns: Sequence[str]) -> list[str]:
+    if compared.is_paired:
+        over = numbers.counted(compared.counts[0], "pair")
+    else:
+        over = '<span class="quiet">{} and {} trials</span>'.format(*compared.counts)
+    cells = [f"<code>{esc(v)}</code>" for v in (compared.knob, compared.value, compared.reference)]
+    return [*cells, over, *(_cell(results, compared, c) for c in columns)]
+
+
+def _cell(results: Results, compared: Comparison, column: str) -> str:
+    unit, gap = unit_of(results, column), compared.differences[column]
+    text = esc(numbers.signed(gap.mean, unit))
+    if gap.low is not None and gap.high is not None:
+        mean, interval = numbers.with_bounds(gap.mean, gap.low, gap.high, unit, is_change=True)
+        text = f'{esc(mean)}<br><span class="interval">{esc(interval)}</span>'
+    return text if compared.is_paired else f'<span class="quiet">{text}</span>'

@@ -1,0 +1,52 @@
+"""The front as a table: figures first, then the knobs in which its trials differ."""
+
+from collections.abc import Sequence
+
+from search.record.results import Results, TrialRecord
+from search.report.findings.figures import change, figure, headline_metric, label, sources_of
+from search.report.findings.summary import knob_texts, split_knobs
+from search.report.page.markup import esc, knob_head, source_tag, table, trial_link, two_lines
+
+_MOST_KNOBS = 14
+
+
+def front_table(results: Results) -> str:
+    """Returns the front as a table: figures first, then the knobs in which its trials differ."""
+    if not results.front:
+        return ""
+    shown = [o.column for o in results.objectives]
+    differing, shared = split_knobs(results, results.front)
+    metric = headline_metric(results)
+    heads = ["trial", *(["change\nagainst baseline"] if metric else []), *(_head(results, c) for c in shown)]
+    heads += [knob_head(path) for path in differing[:_MOST_KNOBS]]
+    rows = [_row(results, None, shown, differing, metric)] if results.baseline else []
+    rows += [_row(results, results.trial(n), shown, differing, metric) for n in results.front]
+    numeric = range(1, len(shown) + 1 + bool(metric))
+    same = "".join(f"<li><code>{esc(k)}</code> = <code>{esc(v)}</code></li>" for k, v in shared.items())
+    note = f'<p>The same in all of them:</p><ul class="inline">{same}</ul>' if same else ""
+    return table(heads, rows, numeric=numeric) + note
+
+
+def _head(results: Results, column: str) -> str:
+    sources = sources_of(results, column)
+    return f"{label(column, with_device=True)}\n{sources[0] if len(sources) == 1 else ''}"
+
+
+def _row(
+    results: Results,
+    record: TrialRecord | None,
+    shown: Sequence[str],
+    differing: Sequence[str],
+    metric: str | None,
+) -> list[str]:
+    measurements = record.measurements if record else results.baseline
+    cells = [trial_link(record.number) if record else "<strong>baseline</strong>"]
+    if metric:
+        changed = change(results, record, metric) if record else None
+        cells.append(two_lines(changed.full) if changed else "–")
+    for column in shown:
+        now = figure(measurements, column)
+        mixed = len(sources_of(results, column)) > 1
+        cells.append("–" if now is None else esc(now.text) + (source_tag(now.source) if mixed else ""))
+    knobs = knob_texts(record) if record else {}
+    return cells + [f"<code>{esc(knobs[p])}</code>" if p in knobs else "–" for p in differing[:_MOST_KNOBS]]

@@ -1,0 +1,108 @@
+"""The section on what was rejected, and why."""
+
+from statistics import median
+
+from search.record.results import Results
+from search.report.findings import numbers
+from search.report.findings.figures import constraint_text, estimated, figure, headline_metric, label, unit_of
+from search.report.findings.misses import failures, misses, nearest_miss
+from search.report.page.markup import Section, details, esc, table, trial_link
+
+_MOST_PRUNED = 8
+_STATES = {
+    "infeasible": "infeasible (measured, but beyond a limit)",
+    "failed": "failed (could not be built or judged)",
+    "pruned": "pruned (stopped early: confidently of no use)",
+}
+_PRUNED = (
+    "These were not judged on the whole validation split: as soon as it was clear that a candidate could not be good enough, "
+    "its trial ended, before anything that would have been measured after. What is told of them is an estimate with its "
+    "95 % interval."
+)
+
+
+def section(results: Results) -> Section | None:
+    """Returns the section, or None if nothing was rejected."""
+    states = results.states()
+    if not states["infeasible"] + states["failed"] + states["pruned"]:
+        return None
+    body = _constraints_html(results) + _failures_html(results) + _pruned_html(results) + _every_one(results)
+    lead = ", ".join(f"{states[s]} {_STATES[s]}" for s in _STATES if states[s])
+    return Section(
+        "rejected", "What was rejected, and why", f"Of {len(results.trials)} trials: {lead}.", body
+    )
+
+
+def _constraints_html(results: Results) -> str:
+    rows, found = [], misses(results)
+    for miss in found:
+        column = miss.constraint.column
+        unit = "pp" if (unit := unit_of(results, column)) == "%" else unit
+        over = [numbers.quantity(v, unit) for v in (min(miss.excess.values()), median(miss.excess.values()))]
+        rows.append(
+            [
+                f"{esc(label(column, with_device=True))} <code>{esc(column)}</code>",
+                esc(constraint_text(results, miss.constraint)),
+                str(len(miss.excess)),
+                f"{esc(over[0])} ({trial_link(miss.nearest)})",
+                esc(over[1]),
+                esc(numbers.quantity(max(miss.excess.values()), unit)),
+            ]
+        )
+    if not rows:
+        return ""
+    heads = ["constraint", "limit", "broken by", "missed by at least", "median", "at most"]
+    return table(heads, rows, numeric=(2, 3, 4, 5)) + _nearest_html(results)
+
+
+def _nearest_html(results: Results) -> str:
+    found = nearest_miss(results)
+    if found is None:
+        return ""
+    record, broken = found
+    told = []
+    for constraint in broken:
+        now = figure(record.measurements, constraint.column)
+        name = label(constraint.column, with_device=True)
+        told.append(f"{name} is {now.text if now else '?'}, limit {constraint_text(results, constraint)}")
+    return f"<p><strong>Nearest miss:</strong> {trial_link(record.number)}, whose {esc(numbers.listing(told))}.</p>"
+
+
+def _failures_html(results: Results) -> str:
+    rows = []
+    for state, records in failures(results):
+        links = ", ".join(trial_link(r.number) for r in records[:8]) + (", …" if len(records) > 8 else "")
+        reason = records[0].reason.strip().partition("\n")[0] or "no reason was given"
+        if state == "failed":
+            rows.append([esc(reason), str(len(records)), links])
+    heads = ["reason (of the first)", "trials", "which"]
+    return f"<h3>Failed</h3>{table(heads, rows, numeric=(1,))}" if rows else ""
+
+
+def _pruned_html(results: Results) -> str:
+    pruned = [t for t in results.trials if t.state == "pruned"]
+    if not pruned:
+        return ""
+    metric = headline_metric(results) or ""
+    rows = [
+        [
+            trial_link(t.number),
+            f'<span data-sort="{t.n_partial}">{t.n_partial or "–"}</span>',
+            esc(estimated(results, t, metric) or "–"),
+            esc(t.reason),
+        ]
+        for t in pruned
+    ]
+    heads = ["trial", "examples", label(metric), "why it was stopped"]
+    shown = table(heads, rows[:_MOST_PRUNED], numeric=(1, 2))
+    more = rows[_MOST_PRUNED:]
+    folded = details(f"{len(more)} more", table(heads, more, numeric=(1, 2))) if more else ""
+    return f"<h3>Stopped early</h3><p>{esc(_PRUNED)}</p>{shown}{folded}"
+
+
+def _every_one(results: Results) -> str:
+    rejected = [t for t in results.trials if t.state != "complete"]
+    if all(t.state == "pruned" for t in rejected):  # they have been listed
+        return ""
+    rows = [[trial_link(t.number), esc(t.state), esc(t.reason)] for t in rejected]
+    return details(f"Every rejected trial ({len(rows)})", table(["trial", "state", "reason"], rows))

@@ -1,0 +1,64 @@
+"""The section with the exact command, the environment, the notes, the aliases and the resolved config."""
+
+import json
+
+from search.record.redact import redact, redact_text
+from search.record.results import Results
+from search.report.findings import numbers
+from search.report.page.markup import Section, details, esc, table, trial_link
+from spaces.candidate import value_text
+
+
+def section(results: Results) -> Section:
+    """Returns the section."""
+    command = (
+        f'<div class="command"><pre id="command">{esc(redact_text(results.command))}</pre>'
+        '<button type="button" data-copy="command">Copy</button></div>'
+    )
+    return Section(
+        "reproduce",
+        "How to reproduce it",
+        "",
+        command + _notes(results) + _aliases(results) + _facts(results),
+    )
+
+
+def _notes(results: Results) -> str:
+    if not results.notes:
+        return ""
+    return f"<h3>Notes</h3><ul>{''.join(f'<li>{esc(note)}</li>' for note in results.notes)}</ul>"
+
+
+def _aliases(results: Results) -> str:
+    if not results.aliases:
+        return ""
+    rows = []
+    for alias in results.aliases:
+        knobs = ", ".join(f"<code>{esc(k)}={esc(value_text(v))}</code>" for k, v in alias.candidate.items())
+        rows.append([trial_link(alias.same_as), knobs])
+    title = (
+        f"{numbers.counted(len(rows), 'proposal')} answered from the study: the same file as a trial before"
+    )
+    return details(title, table(["same file as", "proposed"], rows))
+
+
+def _facts(results: Results) -> str:
+    facts = {"sampler": results.sampler, "folder": str(results.folder), **results.environment}
+    rows = [[esc(k), f"<code>{esc(v)}</code>"] for k, v in facts.items()]
+    knobs = [
+        [
+            f"<code>{esc(path)}</code>",
+            ", ".join(f"<code>{esc(value_text(v))}</code>" for v in values) or "continuous",
+        ]
+        for path, values in results.knobs.items()
+    ]
+    config = json.dumps(redact(dict(results.config)), indent=2, ensure_ascii=False, default=str)
+    return (
+        details("Environment", table(["what", "value"], rows))
+        + (
+            details(f"The space: {numbers.counted(len(knobs), 'knob')}", table(["knob", "values"], knobs))
+            if knobs
+            else ""
+        )
+        + details("The resolved config", f"<pre>{esc(config)}</pre>")
+    )

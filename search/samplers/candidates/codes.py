@@ -1,0 +1,160 @@
+"""Candidates as rows of numbers that can be varied all at once: Optuna's own numbers, NaN where a knob is inactive."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search.samplers.candidates.context import Params
+
+Array = NDArray[np.float64]
+
+_OFF = object()  # an inactive knob
+_REACH = 0.15  # standard deviation of a small step where there is no grid, as a share of the range
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One knob's distribution, for many values at once."""
+
+    kind: BaseDistribution
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it has numbers, with neighbours, rather than choices."""
+        return not isinstance(self.kind, CategoricalDistribution)
+
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
+        """Returns `(n,)` numbers, uniform on the knob's own scale."""
+        if isinstance(self.kind, CategoricalDistribution):
+            return rng.integers(len(self.kind.choices), size=n).astype(np.float64)
+        if self._on_a_grid:
+            steps = math.floor((self._range.high - self._range.low) / (self._range.step or 1) + 1e-9)
+            at: Array = rng.integers(steps + 1, size=n).astype(np.float64)
+            return self.snap(self._range.low + at * (self._range.step or 1))
+        return self.snap(self._unscaled(rng.uniform(*self._scaled_ends, size=n)))
+
+    def step(self, values: Array, rng: np.random.Generator) -> Array:
+        """Returns values near the given ones; a choice has no neighbours and is drawn afresh."""
+        if isinstance(self.kind, CategoricalDistribution):
+            return self.draw(len(values), rng)
+        sign = rng.choice([-1.0, 1.0], size=len(values))
+        if self._on_a_grid:
+            return self.snap(values + sign * (self._range.step or 1) * rng.geometric(0.6, size=len(values)))
+        low, high = self._scaled_ends
+        moved = self._scaled(values) + rng.normal(0.0, _REACH * (high - low), size=len(values))
+        moved = self.snap(self._unscaled(np.clip(moved, low, high)))
+        if isinstance(self.kind, IntDistribution):  # rounding must not undo the step
+            moved = np.where(moved == values, self.snap(values + sign), moved)
+        return moved
+
+    def snap(self, values: Array) -> Array:
+        """Returns the nearest numbers that the knob can have; it must have numbers."""
+        low, step = self._range.low, self._range.step
+        if step is not None:
+            # 12 digits: the same number however it was computed
+            values = np.round(low + np.rint((values - low) / step) * step, 12)
+        return np.asarray(np.clip(values, low, self._range.high), dtype=np.float64)
+
+    def external(self, numbers: Array) -> list[Any]:
+        """Returns the values as trials hold them; an inactive one is marked."""
+        off = np.isnan(numbers)
+        values: list[Any]
+        if isinstance(self.kind, FloatDistribution):
+            values = numbers.tolist()
+        else:
+            values = np.where(off, 0.0, numbers).astype(np.int64).tolist()
+        if isinstance(self.kind, CategoricalDistribution):
+            values = list(map(self.kind.choices.__getitem__, values))
+        for at in np.flatnonzero(off):
+            values[at] = _OFF
+        return values
+
+    def internal(self, value: Any) -> float | None:
+        """Returns Optuna's number for a value, or None if the knob cannot have it."""
+        if isinstance(self.kind, CategoricalDistribution):
+            return self._position.get((type(value), value))
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if self._range.low <= value <= self._range.high else None
+
+    @cached_property
+    def _position(self) -> dict[tuple[type, Any], float]:
+        assert isinstance(self.kind, CategoricalDistribution)  # asked for these only
+        return {(type(choice), choice): float(at) for at, choice in enumerate(self.kind.choices)}
+
+    # -- numbers ---------------------------------------------------------------------------------------------
+
+    @property
+    def _range(self) -> IntDistribution | FloatDistribution:
+        assert isinstance(self.kind, IntDistribution | FloatDistribution)  # Optuna has no other
+        return self.kind
+
+    @property
+    def _on_a_grid(self) -> bool:
+        return not self._range.log and self._range.step is not None
+
+    @property
+    def _scaled_ends(self) -> tuple[float, float]:
+        # half a step more at both ends, so that rounding gives them their share
+        half = 0.5 if self._range.log and isinstance(self.kind, IntDistribution) else 0.0
+        ends = self._range.low - half, self._range.high + half
+        return (math.log(ends[0]), math.log(ends[1])) if self._range.log else ends
+
+    def _scaled(self, values: Array) -> Array:
+        return np.asarray(np.log(values) if self._range.log else values)
+
+    def _unscaled(self, values: Array) -> Array:
+        return np.asarray(np.exp(values) if self._range.log else values)
+
+
+class Codes:
+    """Between candidates and rows of numbers.
+
+    Args:
+        distributions: Every knob's, in the space's order.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self.names = list(distributions)
+        self.axes = [Axis(kind) for kind in distributions.values()]
+        self._known = set(self.names)
+
+    def encode(self, candidates: Sequence[Params]) -> Array:
+        """Returns `(<= n, n_knobs)`: candidates of another space, with unknown knobs or values, are left out."""
+        rows = [row for params in candidates if (row := self._row(params)) is not None]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
+
+    def _row(self, params: Params) -> list[float] | None:
+        row = []
+        for name, axis in zip(self.names, self.axes, strict=True):
+            number = axis.internal(params[name]) if name in params else math.nan
+            if number is None:
+                return None
+            row.append(number)
+        return row if self._known.issuperset(params) else None
+
+    def decode(self, rows: Array) -> list[dict[str, Any]]:
+        """Returns the candidates of `(n, n_knobs)` rows."""
+        columns = [axis.external(column) for axis, column in zip(self.axes, rows.T, strict=True)]
+        whole = [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
+        if not np.isnan(rows).any():
+            return whole
+        return [{name: value for name, value in row.items() if value is not _OFF} for row in whole]
+
+    def draw(self, n: int, rng: np.random.Generator) -> Array:
+        """Returns `(n, n_knobs)` random rows of a space without conditions."""
+        return np.stack([axis.draw(n, rng) for axis in self.axes], axis=1)
+
+
+def unlike(rows: Array, others: Array) -> Array:
+    """Returns the rows that are not among the others, each once, in their order."""
+    both = np.ascontiguousarray(np.concatenate([others, rows]) + 0.0)  # + 0.0: -0.0 is 0.0
+    as_bytes = both.view(np.dtype((np.void, both.dtype.itemsize * both.shape[1]))).ravel()
+    first = np.sort(np.unique(as_bytes, return_index=True)[1])
+    return np.asarray(both[first[first >= len(others)]])

@@ -1,0 +1,65 @@
+"""How much a trial of each candidate promises: one number a candidate."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.samplers.acquisition.improvement import constrained_improvement, reference_point
+from search.samplers.surrogate.acquisition import log_expected_improvement
+from search.samplers.surrogate.model.gaussian_process import Belief
+from search.samplers.surrogate.model.history import History
+from search.samplers.surrogate.prediction import Outlook
+
+Array = NDArray[np.float64]
+
+
+def promise(
+    view: Outlook,
+    history: History,
+    rng: np.random.Generator,
+    also: NDArray[np.intp] | None = None,
+    floors: Array | None = None,
+) -> Array:
+    """Returns `(n,)`: expected improvement times the probability of being feasible, or its logarithm.
+
+    Args:
+        view: What is expected of the candidates.
+        history: What was measured: its best feasible rows are to be improved on.
+        rng: Draws samples where there are too many objectives for a closed form.
+        also: Candidates that are to be improved on besides, as what they are expected to be.
+        floors: `(n_objectives,)`, below which values are worth nothing, higher is better; NaN where unknown.
+    """
+    measured = on_scale(view, history.values[history.full & history.feasible])
+    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
+    if also is not None:
+        measured = np.concatenate([measured, means[also]])
+    if len(view.beliefs) == 1:
+        return _single(view.beliefs[0], view.log_feasible, measured[:, 0])
+    stds = np.stack([belief.std for belief in view.beliefs], axis=1)
+    reference = reference_of(view, measured, floors)
+    gains = constrained_improvement(means, stds, measured, reference, np.exp(view.log_feasible), rng)
+    return np.where(np.isneginf(view.log_feasible), -np.inf, gains)  # not even where nothing gains
+
+
+def on_scale(view: Outlook, values: Array) -> Array:
+    """Returns values `(n, n_objectives)`, higher is better, on the scales of the targets."""
+    return np.stack([target(column) for target, column in zip(view.targets, values.T, strict=True)], axis=1)
+
+
+def reference_of(view: Outlook, measured: Array, floors: Array | None) -> Array:
+    """Returns what counts as worth nothing `(n_objectives,)`, on the scales of the targets: for the study itself as well.
+
+    Args:
+        view: What is expected of the candidates.
+        measured: `(m, n_objectives)`, on these scales.
+        floors: As in `promise`.
+    """
+    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
+    known = None if floors is None else on_scale(view, floors[None])[0]
+    return reference_point(np.concatenate([measured, means]), floors=known)
+
+
+def _single(belief: Belief, log_feasible: Array, measured: Array) -> Array:
+    if len(measured):
+        return log_expected_improvement(belief, float(measured.max())) + log_feasible
+    # nothing to improve on yet: first of all a candidate that counts
+    return belief.mean + log_feasible

@@ -1,0 +1,135 @@
+"""Other tasks' measurements on one scale: how far each stays below its uncompressed model, ranked among all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.samplers.candidates.context import KnowledgeRow, Params
+from search.samplers.surrogate.model.targets import Target
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values of any task become drops that can be compared.
+
+    Scores are compared by their difference, costs by their ratio (a network half as large halves them all).
+
+    Attributes:
+        sign: -1 where the value is to be minimised.
+        ratio: Whether ratios are compared.
+    """
+
+    sign: float
+    ratio: bool
+
+    def value(self, heights: Array) -> Array:
+        """The inverse of `height`."""
+        return np.asarray(-np.exp(-heights)) if self.ratio else heights
+
+    def height(self, values: Array) -> Array:
+        """Returns heights `(n,)`, higher is better, of values times `sign`; NaN where there is no ratio."""
+        if not self.ratio:
+            return values
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(-np.log(-values))
+
+
+@dataclass(frozen=True)
+class RankedDrop:
+    """Minus the logarithm of a drop's rank among the drops of all other tasks, standardised.
+
+    The logarithm makes the step from the best to the second best as long as that from the tenth to the twentieth: what
+    distinguishes collapses is of no interest. Ranks need no scale, so that no unit and no typical drop is assumed.
+
+    Attributes:
+        scale: Of the values.
+        top: What the drop is from.
+        drops: `(k,)`, ascending, those of the other tasks.
+        scores: `(k,)`, what they are mapped to, descending.
+    """
+
+    scale: Scale
+    top: float
+    drops: Array
+    scores: Array
+
+    def __call__(self, values: Array) -> Array:
+        """Returns `(n,)` for values times the sign; those beyond the known drops go on in a straight line."""
+        drops = self.top - self.scale.height(values)
+        found = np.interp(drops, self.drops, self.scores)
+        found += self._slope * (np.maximum(self.drops[0] - drops, 0) - np.maximum(drops - self.drops[-1], 0))
+        return np.where(np.isnan(drops), np.nan, found)
+
+    def inverse(self, scores: Array) -> Array:
+        """Returns values times the sign, `(n,)`."""
+        drops = np.interp(-scores, -self.scores, self.drops)
+        beyond = np.maximum(scores - self.scores[0], 0) - np.maximum(self.scores[-1] - scores, 0)
+        return self.scale.value(self.top - (drops - beyond / self._slope))
+
+    @property
+    def _slope(self) -> float:
+        return float((self.scores[0] - self.scores[-1]) / (self.drops[-1] - self.drops[0]))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One other task.
+
+    Attributes:
+        candidates: `n` of them.
+        drops: `(n,)`.
+    """
+
+    candidates: Sequence[Params]
+    drops: Array
+
+
+def tasks_of(rows: Sequence[KnowledgeRow], sign: float, from_baseline: bool) -> tuple[Scale, list[Task]]:
+    """Groups rows by task.
+
+    Args:
+        rows: Of all tasks.
+        sign: -1 where the value is to be minimised.
+        from_baseline: Whether drops are from the uncompressed model, where it is known; else, from the task's best.
+    """
+    finite = [row for row in rows if np.isfinite(row.value)]
+    scale = Scale(sign, ratio=sign < 0 and all(row.value > 0 for row in finite))
+    grouped: dict[str, list[KnowledgeRow]] = {}
+    for row in finite:
+        grouped.setdefault(row.task, []).append(row)
+    tasks = []
+    for members in grouped.values():
+        heights = scale.height(sign * np.array([row.value for row in members]))
+        baseline = members[0].baseline if from_baseline else None
+        top = float(heights.max())
+        if baseline is not None:
+            height = scale.height(np.array([sign * baseline]))[0]
+            top = float(height) if np.isfinite(height) else top
+        tasks.append(Task([row.params for row in members], top - heights))
+    return scale, tasks
+
+
+def ranked(scale: Scale, tasks: Sequence[Task], top: float) -> RankedDrop:
+    """Returns the scale on which the tasks' drops are learned.
+
+    Args:
+        scale: Of the values.
+        tasks: At least one.
+        top: What the present task's drops are from.
+    """
+    drops, counts = np.unique(np.concatenate([task.drops for task in tasks]), return_counts=True)
+    ranks = np.cumsum(counts) - 0.5 * (counts - 1)  # ties share their mean rank
+    scores = -np.log(ranks / counts.sum())
+    mean = np.average(scores, weights=counts)
+    std = np.sqrt(np.average((scores - mean) ** 2, weights=counts)) or 1.0
+    return RankedDrop(scale, top, drops, (scores - mean) / std)
+
+
+def scored(target: Target, tasks: Sequence[Task]) -> list[Array]:
+    """Returns the tasks' rows on the target's scale, `(n,)` each."""
+    assert isinstance(target, RankedDrop)
+    return [np.interp(task.drops, target.drops, target.scores) for task in tasks]

@@ -1,0 +1,263 @@
+"""The record of a study: an Optuna study with one writer, which survives being killed at any instant."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from evaluators.base import Measurement
+from search.record.journal import lock_folder, open_study
+from search.record.results import Alias, Constraint, Objective, TrialRecord
+from search.record.trial_records import (
+    measurement_from_json,
+    measurement_to_json,
+    record_from_json,
+    record_to_json,
+)
+from search.samplers.acquisition.gain import Forecast, Forecasts
+from search.trials.curves import curve_of
+from spaces.candidate import Candidate
+from spaces.errors import StudyError
+
+_CONFIRMED, _EXPLAINED = "confirmed:", "explained:"  # notes on trials, by number
+
+
+class Ledger:
+    """Opens or resumes the Optuna study of a folder. Use it as a context manager.
+
+    A trial's record is written as one attribute before Optuna is told its values, so that at any instant a trial
+    either has its whole record or none. What was running when the process died is proposed again first.
+
+    Args:
+        name: `study.name`.
+        folder: `study.dir`.
+        storage: An Optuna storage URL, `memory`, or None for the journal file in `folder`.
+        objectives: Axes, for the directions and the values that the sampler is told.
+        constraints: What the sampler is told besides.
+        identity: What must be equal to resume: section name to a JSON-able description.
+
+    Raises:
+        StudyError: Another process writes the study, the folder cannot be written, or it holds a study of something else.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        storage: str | None,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        identity: Mapping[str, Any],
+    ) -> None:
+        self._folder, self._objectives, self._constraints = folder, tuple(objectives), tuple(constraints)
+        self._handle: int | None = lock_folder(folder)
+        try:
+            self._study = open_study(name, folder, storage, objectives)
+            self._notes: dict[str, str] = dict(
+                self._study.user_attrs
+            )  # one writer: no need to read them again
+            self._check(identity)
+            self.records: list[TrialRecord] = []
+            self.aliases: list[Alias] = []
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets another process write the study."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    # -- proposals -------------------------------------------------------------------------------------------
+
+    @property
+    def n_proposed(self) -> int:
+        """How many proposals there were, in all sessions."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def use(self, sampler: optuna.samplers.BaseSampler) -> None:
+        """Sets the sampler that proposes."""
+        self._study.sampler = sampler
+
+    def ask(self) -> Trial:
+        """Starts a proposal."""
+        return self._study.ask()
+
+    def forecast(self, k: int) -> Forecast | None:
+        """Returns what the sampler expects of another `k` trials; None if it cannot tell."""
+        sampler = self._study.sampler
+        return sampler.forecast(self._study, k) if isinstance(sampler, Forecasts) else None
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Makes this the next proposal."""
+        self._study.enqueue_trial(dict(params))
+
+    # -- what came of them -----------------------------------------------------------------------------------
+
+    def add(self, trial: Trial, record: TrialRecord) -> None:
+        """Records a finished trial and tells the sampler."""
+        trial.set_user_attr("record", record_to_json(record))
+        self.records.append(record)
+        self._tell(trial, record)
+
+    def alias(self, trial: Trial, alias: Alias) -> None:
+        """Answers a proposal from the trial that it is the same as."""
+        text = json.dumps({"candidate": dict(alias.candidate), "same_as": alias.same_as})
+        trial.set_user_attr("alias", text)
+        self._note_alias(alias)
+        self._tell(trial, self.records[alias.same_as])
+
+    def reject(self, trial: Trial) -> None:
+        """Drops a proposal that cannot be built; it is no trial."""
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def _tell(self, trial: Trial, record: TrialRecord) -> None:
+        if record.state == "failed":
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            return
+        for constraint in self._constraints:
+            found = record.estimate(constraint.column)
+            if found is not None:
+                trial.set_constraint(constraint.name, constraint.excess(found[0]))
+        if record.state == "pruned":
+            self._tell_pruned(trial, record)
+            return
+        if len(self._objectives) == 1:
+            self._report_curve(trial, record)
+        values = record.values()
+        self._study.tell(trial, [values[o.column] for o in self._objectives], skip_if_finished=True)
+
+    def _report_curve(self, trial: Trial, record: TrialRecord) -> None:
+        """Reports how the training went as Optuna's intermediate values, which it knows with one objective only."""
+        curve = curve_of(record.details)
+        reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for epoch, value in enumerate(curve.values if curve else (), 1):
+            if epoch not in reported:  # a killed process may have come that far
+                trial.report(value, epoch)
+
+    def _tell_pruned(self, trial: Trial, record: TrialRecord) -> None:
+        """Tells what was estimated, as the attribute `partial`, and as Optuna's own intermediate value where it allows one.
+
+        Optuna knows no pruning with several objectives: to its samplers such a trial has failed.
+        """
+        found = [record.estimate(o.column) or (None, None) for o in self._objectives]
+        values, errors = [value for value, _ in found], [error for _, error in found]
+        partial = {"n": record.n_partial, "values": values, "errors": errors}
+        trial.set_user_attr("partial", json.dumps(partial))
+        if len(values) > 1:
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            return
+        if curve_of(record.details) is not None:
+            self._report_curve(trial, record)
+        elif values[0] is not None:
+            trial.report(values[0], record.n_partial)
+        self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+
+    def _note_alias(self, alias: Alias) -> None:
+        repeated = alias.candidate == self.records[alias.same_as].candidate
+        if not repeated and alias not in self.aliases:
+            self.aliases.append(alias)
+
+    # -- what is known besides trials ------------------------------------------------------------------------
+
+    @property
+    def told_more(self) -> bool:
+        """Whether anything was found out about a trial after it had ended."""
+        return any(key.startswith((_CONFIRMED, _EXPLAINED)) for key in self._notes)
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps a JSON-able value with the study."""
+        text = json.dumps(value, default=float)
+        self._study.set_user_attr(key, text)
+        self._notes[key] = text
+
+    def noted(self, key: str) -> Any:
+        """Returns what `note` kept, or None."""
+        text = self._notes.get(key)
+        return None if text is None else json.loads(text)
+
+    def note_confirmed(self, number: int, measurements: Sequence[Measurement]) -> None:
+        """Keeps what was measured again for a model on the front."""
+        self.note(f"{_CONFIRMED}{number}", [measurement_to_json(m) for m in measurements])
+
+    def confirmed(self, number: int) -> tuple[Measurement, ...] | None:
+        """Returns what `note_confirmed` kept, or None."""
+        found = self.noted(f"{_CONFIRMED}{number}")
+        return None if found is None else tuple(map(measurement_from_json, found))
+
+    def note_explained(self, number: int, details: Mapping[str, Any]) -> None:
+        """Keeps what explains a trial."""
+        self.note(f"{_EXPLAINED}{number}", details)
+
+    def explained(self, number: int) -> dict[str, Any] | None:
+        """Returns what `note_explained` kept, or None."""
+        found = self.noted(f"{_EXPLAINED}{number}")
+        return None if found is None else dict(found)
+
+    # -- opening and resuming --------------------------------------------------------------------------------
+
+    def _check(self, identity: Mapping[str, Any]) -> None:
+        wanted = json.loads(json.dumps(identity))
+        kept = self.noted("identity")
+        if kept is None:
+            self.note("identity", wanted)
+            return
+        different = [f"{path}: was {old}, is {new}" for path, old, new in _differences(kept, wanted, "")]
+        if different:
+            raise StudyError(
+                f"{self._folder} holds a study of something else:\n  " + "\n  ".join(different[:12])
+                + "\nGive this one another study.name, or restore what differs."
+            )  # fmt: skip
+
+    def _recover(self) -> None:
+        lost = []
+        trials = self._study.get_trials(deepcopy=False)
+        for frozen in trials:
+            if "record" in frozen.user_attrs:
+                self.records.append(record_from_json(frozen.user_attrs["record"]))
+            elif frozen.state == TrialState.RUNNING and "alias" not in frozen.user_attrs:
+                lost.append(frozen)
+        self.records.sort(key=lambda record: record.number)
+        for frozen in trials:
+            self._finish(frozen)
+        for frozen in lost:
+            self._study.tell(frozen.number, state=TrialState.FAIL)
+            if frozen.params:
+                self.enqueue(frozen.params)
+
+    def _finish(self, frozen: FrozenTrial) -> None:
+        """Tells what the killed process could not tell any more."""
+        if "alias" in frozen.user_attrs:
+            data = json.loads(frozen.user_attrs["alias"])
+            alias = Alias(Candidate(data["candidate"]), data["same_as"])
+            self._note_alias(alias)
+            record = self.records[alias.same_as]
+        elif "record" in frozen.user_attrs and frozen.state == TrialState.RUNNING:
+            record = record_from_json(frozen.user_attrs["record"])
+        else:
+            return
+        if frozen.state == TrialState.RUNNING:
+            self._tell(Trial(self._study, frozen._trial_id), record)
+
+
+def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys((*old, *new))
+        found = (
+            _differences(old.get(k, "absent"), new.get(k, "absent"), f"{path}.{k}" if path else k)
+            for k in keys
+        )
+        return [difference for part in found for difference in part]
+    return [] if old == new else [(path, old, new)]

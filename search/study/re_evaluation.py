@@ -1,0 +1,109 @@
+"""What is found out about a model after its trial: the front is judged once more, and what the report shows is explained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from evaluators.base import Measurement
+from search.record import study_files as files
+from search.record.results import Results, TrialRecord, model_path
+from search.study.ledger import Ledger
+from search.study.plan import Confirmer, Observer, StudyPlan
+from spaces.errors import ParedownError
+
+_BASELINE = -1  # stands for the uncompressed model among the confirmed ones
+
+
+class SecondLook:
+    """Looks again at finished trials, and adds what it sees to their records.
+
+    Args:
+        plan: The study's plan.
+        ledger: Its record, which keeps what is seen.
+        observer: Who is told what takes the time.
+    """
+
+    def __init__(self, plan: StudyPlan, ledger: Ledger, observer: Observer) -> None:
+        self._plan, self._ledger, self._observer = plan, ledger, observer
+
+    def records(self) -> list[TrialRecord]:
+        """Returns all trials, with what was found out later."""
+        records = self._ledger.records
+        return [self._complemented(r) for r in records] if self._ledger.told_more else list(records)
+
+    def baseline(self) -> tuple[Measurement, ...]:
+        """Returns the uncompressed model's measurements, with what was found out later."""
+        return _overridden(self._plan.baseline, self._ledger.confirmed(_BASELINE) or ())
+
+    def confirm(self, results: Callable[[], Results]) -> None:
+        """Judges the front once more, until every model on it has been: a second timing may change who is on it."""
+        confirmer = self._plan.confirmer
+        while confirmer is not None:
+            waiting = [n for n in results().front if self._ledger.confirmed(n) is None]
+            if not waiting:
+                return
+            if self._ledger.confirmed(_BASELINE) is None:
+                self._ledger.note_confirmed(_BASELINE, confirmer.baseline())
+            self._observer.message(
+                f"scoring the front on the test split and timing it again: {len(waiting)} models"
+            )
+            for number in waiting:
+                self._confirm(confirmer, number)
+
+    def explain(self, results: Results) -> None:
+        """Has the models explained that the report compares; explaining each in its trial would cost more than the trial."""
+        waiting = [n for n in _compared(results) if self._ledger.explained(n) is None]
+        if self._plan.explain is None or not waiting:
+            return
+        self._observer.message(f"comparing the layers of {len(waiting)} models with the float model's")
+        for number in waiting:
+            found: Mapping[str, object] = {}
+            try:
+                found = self._plan.explain(self._model(number))
+            except (ParedownError, OSError) as error:
+                self._observer.message(f"trial {number} could not be explained: {error}")
+            self._ledger.note_explained(number, found)
+
+    def _confirm(self, confirmer: Confirmer, number: int) -> None:
+        record = self._ledger.records[number]
+        path = model_path(self._plan.folder, number)
+        if not path.exists():
+            files.write_model(self._plan.folder, record, confirmer.rebuild(record.candidate))
+        try:
+            again = confirmer.confirm(path.read_bytes())
+        except ParedownError as error:
+            again = ()
+            self._observer.message(f"trial {number} could not be judged again: {error}")
+        self._ledger.note_confirmed(number, again)
+
+    def _model(self, number: int) -> bytes:
+        """Returns a trial's file, built again if it is not kept."""
+        path = model_path(self._plan.folder, number)
+        if path.exists() or self._plan.confirmer is None:
+            return path.read_bytes()
+        return self._plan.confirmer.rebuild(self._ledger.records[number].candidate)
+
+    def _complemented(self, record: TrialRecord) -> TrialRecord:
+        again = self._ledger.confirmed(record.number)
+        explained = self._ledger.explained(record.number)
+        if again is not None:
+            record = replace(record, measurements=_overridden(record.measurements, again))
+        return record if explained is None else replace(record, details={**record.details, **explained})
+
+
+def _compared(results: Results) -> list[int]:
+    """Returns the trials that the report compares: the picks, the front's best and runner-up, and the worst one."""
+    if results.best is None:
+        return []
+    main = results.objectives[0]
+    sign = 1.0 if main.direction == "maximize" else -1.0
+    measured = [t for t in results.trials if t.state in ("complete", "infeasible")]
+    worst = min(measured, key=lambda t: (sign * t.values()[main.column], t.number))
+    picks = [pick.number for pick in results.picks]
+    return list(dict.fromkeys([results.best, *picks, *results.front[:2], worst.number]))
+
+
+def _overridden(first: Sequence[Measurement], again: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Returns the later measurements in the place of the first ones, which stay as `first_*`."""
+    later = {m.column for m in again}
+    kept = (replace(m, name=f"first_{m.name}") if m.column in later else m for m in first)
+    return (*kept, *again)

@@ -1,0 +1,261 @@
+"""The study: asks the sampler, hands candidates to the executor, keeps the record, and knows when to stop."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+
+from search.record import study_files as files
+from search.record.front import overall_best, pareto_front, picks
+from search.record.hypervolume import Volume
+from search.record.results import Alias, Results, TrialRecord
+from search.record.suggest import params_of
+from search.study.early_stopping import Needs
+from search.study.interrupts import Interrupts
+from search.study.ledger import Ledger
+from search.study.patience import Patience
+from search.study.plan import Observer, StudyPlan
+from search.study.proposer import Proposer
+from search.study.re_evaluation import SecondLook
+from search.study.verdict import verdict
+from search.trials.trial import TrialResult
+from spaces.candidate import Value
+from spaces.errors import ParedownError
+from spaces.space import Space
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study ended.
+
+    Attributes:
+        results: What it knows.
+        interrupted: Whether Ctrl-C ended it.
+        why: Why no more trials were run.
+    """
+
+    results: Results
+    interrupted: bool
+    why: str
+
+
+def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
+    """Runs, or resumes, a study until its budget is spent.
+
+    Raises:
+        StudyError: The folder cannot be used, or holds a study of something else.
+    """
+    with Ledger(
+        plan.name, plan.folder, plan.storage, plan.objectives, plan.constraints, plan.identity
+    ) as ledger:
+        return _Study(plan, ledger, observer).run()
+
+
+class _Study:
+    """One session of a study."""
+
+    def __init__(self, plan: StudyPlan, ledger: Ledger, observer: Observer) -> None:
+        self._plan, self._ledger, self._observer = plan, ledger, observer
+        self._second_look = SecondLook(plan, ledger, observer)
+        self._patience = Patience(plan.patience, plan.objectives[0])
+        self._interrupts = Interrupts()
+        self._began = time.monotonic()
+        self._earlier_s = float(ledger.noted("wall_s") or 0.0)
+        self._keys: dict[str, int] = {}
+        self._files: dict[str, int] = {}
+        sampler = plan.sampler(ledger.n_proposed)
+        self._proposer = Proposer(plan, ledger, self._keys, Needs(plan, sampler))
+        self._volume = Volume(plan.objectives, plan.constraints, {m.column: m.value for m in plan.baseline})
+        self._volumes: list[float] = []
+        self._front: list[TrialRecord] = []  # by first measurements
+        for record in ledger.records:
+            self._remember(record)
+        ledger.use(sampler)
+        if plan.first is not None and not ledger.n_proposed:
+            ledger.enqueue(params_of(plan.space, plan.first))
+
+    # -- the session -------------------------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        plan = self._plan
+        interrupted, why = False, ""
+        files.write_config(plan.folder, plan.record)
+        results = self._results()
+        plan.tracker.start(results)
+        self._observer.begin(results, plan)
+        try:
+            try:
+                with self._interrupts.noted():
+                    why = self._run_trials()
+                    self._second_look.confirm(self._results)
+                    self._second_look.explain(self._results())
+                    self._interrupts.check()
+            except KeyboardInterrupt:
+                interrupted, why = True, "interrupted"
+            results = self._finish(why)
+        finally:
+            plan.tracker.close()
+        return Outcome(results, interrupted, why)
+
+    def _run_trials(self) -> str:
+        try:
+            self._plan.executor.start(self._plan.runner)
+            return self._search()
+        finally:
+            self._plan.executor.close()
+            self._observer.end()
+
+    def _search(self) -> str:
+        while True:
+            self._interrupts.check()
+            why = self._why_stop()
+            while (
+                not why and self._proposer.n_running < self._plan.executor.slots and self._budget_left() > 0
+            ):
+                request = self._proposer.propose(self._files)
+                if request is None:
+                    why = "" if self._proposer.n_running else "every candidate of the space has been measured"
+                    break
+                self._plan.executor.submit(request)
+            if not self._proposer.n_running:
+                return why or "study.n_trials is reached"
+            result = self._plan.executor.next_result()
+            if result is not None:
+                self._take(result)
+
+    def _budget_left(self) -> int:
+        return self._plan.n_trials - len(self._ledger.records) - self._proposer.n_running
+
+    def _why_stop(self) -> str:
+        plan, records = self._plan, self._ledger.records
+        if plan.time_limit_s is not None and self._wall_s() >= plan.time_limit_s:
+            return "study.time_limit is reached"
+        if why := self._patience.why_stop(records, self._last_progress(), self._ledger.forecast):
+            return why
+        if plan.stop_when is not None and records and plan.stop_when(self._results()):
+            return "the goal is reached"
+        return ""
+
+    def _last_progress(self) -> int:
+        """Number of trials up to the last one that improved the front."""
+        gains = self._volumes if self._volume.defined else self._best_so_far()
+        return next((i + 1 for i in range(len(gains) - 1, -1, -1) if i == 0 or gains[i] > gains[i - 1]), 0)
+
+    def _best_so_far(self) -> list[float]:
+        main = self._plan.objectives[0]
+        sign = 1.0 if main.direction == "maximize" else -1.0
+        values = [
+            sign * r.values().get(main.column, -math.inf * sign) if r.state == "complete" else -math.inf
+            for r in self._ledger.records
+        ]
+        return np.maximum.accumulate(values).tolist() if values else []
+
+    # -- taking results ----------------------------------------------------------------------------------------
+
+    def _take(self, result: TrialResult) -> None:
+        proposal = self._proposer.finished(result.id)
+        trial, key = proposal.trial, proposal.key
+        result = _with_seconds(result, proposal.seconds)
+        same_as = result.same_as
+        judged = result.outcome in ("measured", "pruned")
+        if same_as is None and judged and result.artifact_digest in self._files:
+            same_as = self._files[result.artifact_digest or ""]  # two workers built the same file at once
+        if same_as is not None:
+            self._keys[key] = same_as
+            self._ledger.alias(trial, Alias(result.candidate, same_as))
+        else:
+            self._add(trial, key, result)
+        for follower, candidate in self._proposer.followers(key):
+            self._ledger.alias(follower, Alias(candidate, self._keys[key]))
+
+    def _add(self, trial: optuna.trial.Trial, key: str, result: TrialResult) -> None:
+        record = verdict(result, len(self._ledger.records), self._plan.objectives, self._plan.constraints)
+        if result.model is not None and record in self._front_with(record):
+            files.write_model(self._plan.folder, record, result.model)
+        self._ledger.add(trial, record)
+        self._ledger.note("wall_s", self._wall_s())
+        self._remember(record, key)
+        results = self._results()
+        files.write_trials(results)
+        self._plan.tracker.trial(record, results)
+        self._observer.trial(record, results)
+
+    def _remember(self, record: TrialRecord, key: str | None = None) -> None:
+        if key is None:
+            try:
+                key = self._plan.runner.key(record.candidate)
+            except ParedownError:
+                key = record.candidate.digest
+        self._keys[key] = record.number
+        if record.artifact_digest is not None and record.state != "failed":
+            self._files[record.artifact_digest] = record.number
+        self._front = self._front_with(record)
+        if self._volume.defined:
+            self._volumes.append(self._volume.of(self._front))
+
+    def _front_with(self, record: TrialRecord) -> list[TrialRecord]:
+        """Returns the front with one more trial: what was dominated before stays dominated."""
+        known = {r.number: r for r in (*self._front, record)}
+        return [known[n] for n in sorted(pareto_front(list(known.values()), self._plan.objectives))]
+
+    # -- what the study knows ----------------------------------------------------------------------------------
+
+    def _wall_s(self) -> float:
+        return self._earlier_s + time.monotonic() - self._began
+
+    def _results(self) -> Results:
+        plan = self._plan
+        records = self._second_look.records()
+        # a second timing may bring a trial to the front that was dominated before
+        pool = records if self._ledger.told_more else self._front
+        front = pareto_front(pool, plan.objectives)
+        on_front = [records[number] for number in front]
+        baseline = self._second_look.baseline()
+        before = {m.column: m.value for m in baseline}
+        device_picks = picks(on_front, plan.objectives, plan.constraints, plan.devices, before)
+        best, why = overall_best(on_front, plan.objectives, plan.constraints, device_picks)
+        notes = [
+            *plan.notes,
+            *(f"{n} proposals could not be built: {text}" for text, n in self._proposer.rejections.items()),
+        ]
+        return Results(
+            name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
+            objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=tuple(notes),
+            baseline=baseline, trials=tuple(records), aliases=tuple(self._ledger.aliases), front=front,
+            best=best, best_why=why, picks=device_picks,
+            hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
+            wall_s=self._wall_s(), environment=plan.environment, learned=plan.learned,
+        )  # fmt: skip
+
+    def _finish(self, why: str) -> Results:
+        plan = self._plan
+        self._ledger.note("wall_s", self._wall_s())
+        outlook = self._patience.outlook(self._ledger.records, self._ledger.forecast)
+        results = replace(self._results(), outlook=outlook, ended=why)
+        files.drop_models_off_front(results)
+        files.write_trials(results)
+        files.write_front(results)
+        extra = plan.extra_summary(results) if plan.extra_summary is not None else {}
+        files.write_summary(results, extra)
+        if plan.write_report is not None:
+            plan.write_report(results, plan.folder / "report.html")
+        plan.tracker.finish(results)
+        return results
+
+
+def _with_seconds(result: TrialResult, before: Mapping[str, float]) -> TrialResult:
+    """Adds what the trial took before a worker got it."""
+    wall_s = result.wall_s + sum(before.values())
+    return replace(result, seconds={**before, **result.seconds}, wall_s=wall_s)
+
+
+def _knob_values(space: Space) -> dict[str, tuple[Value, ...]]:
+    found: dict[str, tuple[Value, ...]] = {}
+    for knob in space.knobs:
+        found[knob.path] = (
+            tuple(knob.domain) if knob.domain.size is not None and knob.domain.size <= 1000 else ()
+        )
+    return found

@@ -1,0 +1,257 @@
+"""For tests of the search: a problem with a known front, and what every executor must do.
+
+A new executor's test::
+
+    class TestMyExecutor(ExecutorConformance):
+        @pytest.fixture
+        def executor(self):
+            return MyExecutor()
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from evaluators.base import Measurement, Needed
+from search.executors.base import Executor
+from search.executors.serial import SerialExecutor
+from search.record.results import Constraint, Objective, Results, TrialRecord
+from search.study.plan import StudyPlan
+from search.tracking.base import NoTracker
+from search.trials.trial import TrialRequest, TrialResult
+from spaces.candidate import Candidate
+from spaces.errors import StageError
+from spaces.space import Space
+from spaces.space_config import read_space
+from spaces.stages.cache import digest_of
+
+
+@dataclass(frozen=True)
+class AnalyticRunner:
+    """Trials of a problem with a known answer: quality = x + y, size = x + 2 y^2, over whole numbers.
+
+    Where y is 0 the front is every x; candidates with `z` differ in name only, and come to the same file. A trial whose
+    quality is below what is needed is pruned.
+
+    Attributes:
+        log: Appends a line `<pid> <candidate digest>` for each trial that is really run; None keeps none.
+        seconds: How long a trial takes.
+        fail_at: x at which a trial fails.
+        die_at: x at which the whole process dies.
+        refuse_at: x that cannot be built.
+    """
+
+    log: Path | None = None
+    seconds: float = 0.0
+    fail_at: int | None = None
+    die_at: int | None = None
+    refuse_at: int | None = None
+
+    def key(self, candidate: Candidate) -> str:
+        """Equal for equal x and y. Raises StageError at `refuse_at`."""
+        if candidate["x"] == self.refuse_at:
+            raise StageError("this x cannot be built")
+        return f"{candidate['x']},{candidate['y']}"
+
+    def run(self, request: TrialRequest) -> TrialResult:
+        """Measures x and y."""
+        x, y = _number(request.candidate["x"]), _number(request.candidate["y"])
+        if x == self.die_at:
+            os._exit(9)
+        if self.log is not None:
+            with self.log.open("a") as file:
+                file.write(f"{os.getpid()} {request.candidate.digest}\n")
+        time.sleep(self.seconds)
+        if x == self.fail_at:
+            return TrialResult(request.id, request.candidate, "failed", reason="this x fails")
+        size = Measurement("size", x + 2 * y * y, "", "modelled", "board")
+        needed = request.needed
+        if needed is not None and x + y < needed.least:
+            return TrialResult(
+                request.id,
+                request.candidate,
+                "pruned",
+                reason=f"quality is below {needed.least:g}; {needed.why}",
+                measurements=(
+                    Measurement("quality_partial", x + y, "", "measured"),
+                    Measurement("quality_partial_error", 0.5, "", "measured"),
+                    Measurement("quality_partial_images", 10, "images", "measured"),
+                    size,
+                ),
+                artifact_digest=digest_of(x, y),
+            )
+        return TrialResult(
+            request.id,
+            request.candidate,
+            "measured",
+            measurements=(Measurement("quality", x + y, "", "measured"), size),
+            seconds={"think": self.seconds},
+            artifact_digest=digest_of(x, y),
+        )
+
+
+def _number(value: Any) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+OBJECTIVES = (Objective("metric.quality", "maximize"), Objective("cost.board.size", "minimize"))
+
+
+def analytic_space() -> Space:
+    """Returns 9 x 3 x 2 candidates: x in 0..8, y in 0..2, and z, which changes nothing."""
+    return read_space({"x": {"int": [0, 8]}, "y": [0, 1, 2], "z": ["a", "b"]})
+
+
+def analytic_plan(folder: Path, **changes: Any) -> StudyPlan:
+    """Returns a plan of the analytic problem; `changes` replace its attributes."""
+    defaults: dict[str, Any] = {
+        "name": "analytic",
+        "folder": folder,
+        "n_trials": 12,
+        "space": analytic_space(),
+        "objectives": OBJECTIVES,
+        "constraints": (Constraint("small", "cost.board.size", "max", 10.0),),
+        "devices": ("board",),
+        "sampler_name": "random",
+        "sampler": lambda n: optuna.samplers.RandomSampler(seed=n),
+        "runner": AnalyticRunner(),
+        "executor": SerialExecutor(),
+        "tracker": NoTracker(),
+        "identity": {"space": "analytic"},
+        "baseline": (
+            Measurement("quality", 5.0, "", "measured"),
+            Measurement("size", 16.0, "", "modelled", "board"),
+        ),
+        "config": {"seed": 0},
+        "command": "paredown",
+    }
+    return StudyPlan(**{**defaults, **changes})
+
+
+class SilentObserver:
+    """An observer that remembers what it was told."""
+
+    def __init__(self, on_trial: Callable[[TrialRecord], None] | None = None) -> None:
+        self.messages: list[str] = []
+        self.numbers: list[int] = []
+        self._on_trial = on_trial
+
+    def begin(self, results: Results, plan: StudyPlan) -> None:
+        """Remembers nothing."""
+
+    def trial(self, record: TrialRecord, results: Results) -> None:
+        """Remembers the trial's number."""
+        self.numbers.append(record.number)
+        if self._on_trial is not None:
+            self._on_trial(record)
+
+    def message(self, text: str) -> None:
+        """Remembers the text."""
+        self.messages.append(text)
+
+    def end(self) -> None:
+        """Remembers nothing."""
+
+
+class ExecutorConformance:
+    """What every executor must do. Inherit, and give the executor as a fixture.
+
+    Attributes:
+        kills: Whether a trial over its time limit is stopped at once, and a worker that dies is survived.
+    """
+
+    kills = True
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        """Returns the executor under test, not started."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def started(self, executor: Executor) -> Iterator[Callable[..., Executor]]:
+        """Yields a function that starts the executor with a runner; it is closed afterwards."""
+
+        def start(**settings: Any) -> Executor:
+            executor.start(AnalyticRunner(**settings))
+            return executor
+
+        yield start
+        executor.close()
+
+    def test_every_trial_comes_back_once(self, started: Callable[..., Executor]) -> None:
+        """Ids and values match what was submitted."""
+        executor = started()
+        for number in range(2 * executor.slots + 3):
+            executor.submit(_request(number, x=number % 5))
+        results = _drain(executor)
+        assert sorted(r.id for r in results) == list(range(2 * executor.slots + 3))
+        assert all(r.measurements[0].value == r.id % 5 + 1 for r in results)
+
+    def test_nothing_submitted_returns_at_once(self, started: Callable[..., Executor]) -> None:
+        """An idle executor does not wait."""
+        assert started().next_result() is None
+
+    def test_a_failed_trial_is_a_result(self, started: Callable[..., Executor]) -> None:
+        """A trial's failure is returned, not raised."""
+        executor = started(fail_at=3)
+        executor.submit(_request(0, x=3))
+        (result,) = _drain(executor)
+        assert result.outcome == "failed"
+        assert "this x fails" in result.reason
+
+    def test_what_is_needed_travels_with_the_trial(self, started: Callable[..., Executor]) -> None:
+        """A trial that is known to be of no use is pruned wherever it runs."""
+        executor = started()
+        executor.submit(replace(_request(0, x=3), needed=Needed(4.5, "somebody has it")))
+        (result,) = _drain(executor)
+        assert result.outcome == "pruned"
+        assert "somebody has it" in result.reason
+
+    def test_survives_the_death_of_a_worker(self, started: Callable[..., Executor]) -> None:
+        """The trial fails with a reason; later ones run."""
+        if not self.kills:
+            pytest.skip("trials run in the study's own process")
+        executor = started(die_at=3)
+        executor.submit(_request(0, x=3))
+        executor.submit(_request(1, x=4))
+        results = {r.id: r for r in _drain(executor)}
+        assert results[0].outcome == "failed"
+        assert "WorkerError" in results[0].reason
+        assert results[1].outcome == "measured"
+
+    def test_a_late_trial_is_stopped(self, started: Callable[..., Executor]) -> None:
+        """A trial over its time limit fails with a reason; later ones run."""
+        if not self.kills:
+            pytest.skip("a limit is checked between steps only")
+        executor = started(seconds=60.0)
+        executor.submit(_request(0, x=1, time_limit_s=0.5))
+        (result,) = _drain(executor)
+        assert result.outcome == "failed"
+        assert "TimeLimitError" in result.reason
+        assert "0.5 s" in result.reason
+
+    def test_gives_up_waiting_in_time(self, started: Callable[..., Executor]) -> None:
+        """`timeout_s` is honoured while a trial runs."""
+        if not self.kills:
+            pytest.skip("a serial executor returns when its trial does")
+        executor = started(seconds=60.0)
+        executor.submit(_request(0, x=1))
+        assert executor.next_result(timeout_s=0.2) is None
+
+
+def _request(number: int, x: int, time_limit_s: float | None = None) -> TrialRequest:
+    return TrialRequest(number, Candidate({"x": x, "y": 1, "z": "a"}), time_limit_s=time_limit_s)
+
+
+def _drain(executor: Executor) -> Sequence[TrialResult]:
+    results = []
+    while (result := executor.next_result()) is not None:
+        results.append(result)
+    return results

@@ -1,0 +1,64 @@
+"""From what a worker returned to a trial record: was it measured, and does it meet the constraints?"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from search.record.results import Constraint, Objective, State, TrialRecord
+from search.trials.trial import TrialResult
+
+_STATES: dict[str, State] = {"failed": "failed", "pruned": "pruned"}
+
+
+def verdict(
+    result: TrialResult, number: int, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> TrialRecord:
+    """Returns the record of a finished trial, with its state and the reason for it.
+
+    Args:
+        result: What the worker returned.
+        number: The trial's number.
+        objectives: Each must be measured and finite, or the trial failed.
+        constraints: Each must hold (and be measured), or the trial is infeasible.
+    """
+    record = TrialRecord(
+        number=number,
+        state=_STATES.get(result.outcome, "complete"),
+        reason=result.reason,
+        candidate=result.candidate,
+        measurements=result.measurements,
+        details=result.details,
+        seconds=result.seconds,
+        wall_s=result.wall_s,
+        artifact_digest=result.artifact_digest,
+    )
+    if record.state != "complete":
+        return record
+    missing = _missing(record, [*(o.column for o in objectives), *(c.column for c in constraints)])
+    if missing:
+        return replace(record, state="failed", reason=missing)
+    values = record.values()
+    because = result.details.get("because", {})
+    breaches = [_breach(c, values[c.column], because) for c in constraints if c.excess(values[c.column]) > 0]
+    return replace(record, state="infeasible", reason="; ".join(breaches)) if breaches else record
+
+
+def _missing(record: TrialRecord, wanted: Sequence[str]) -> str:
+    values = record.values()
+    for column in wanted:
+        if not math.isfinite(values.get(column, math.nan)):
+            why = record.details.get("because", {}).get(column)
+            told = f": {why}" if why else ""
+            return f"{column} is {values.get(column, 'absent')}, but the study needs it{told}"
+    return ""
+
+
+def _breach(constraint: Constraint, value: float, because: Mapping[str, str]) -> str:
+    side = "above" if constraint.kind == "max" else "below"
+    name = constraint.column.partition(".")[2]
+    margin = f" with its margin of {constraint.margin:.6g}" if constraint.margin else ""
+    why = because.get(constraint.column, "")
+    return (
+        f"{constraint.name}: {name} is {value:.6g}, {constraint.excess(value):.4g} {side} the limit of "
+        f"{constraint.limit:.6g}{margin}" + (f" ({why})" if why else "")
+    )

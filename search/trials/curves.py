@@ -1,0 +1,220 @@
+"""How trainings went, epoch by epoch, and whether one is worth going on in view of the earlier ones."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from evaluators.base import EvaluationContext, Measurement
+from search.record.journal import quiet
+from search.record.results import TrialRecord
+from spaces.errors import StopTrialError
+
+if TYPE_CHECKING:
+    import torch
+
+DETAIL = "curve"  # of a trial's details
+MOST_EXAMPLES = 1000  # of the validation split, that every epoch is judged on
+
+_STATES = {"complete": TrialState.COMPLETE, "infeasible": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The metric after each epoch of one trial's trainings, on the first examples of the validation split.
+
+    Attributes:
+        metric: The task's metric, e.g. `top1`.
+        values: After epochs 1, 2, ..., higher is better; before export and quantization.
+        macs: Multiply-accumulates of the network that was trained.
+    """
+
+    metric: str
+    values: tuple[float, ...]
+    macs: int
+
+    def to_detail(self) -> dict[str, Any]:
+        """Returns it as a trial's detail, JSON-able."""
+        return {"metric": self.metric, "values": list(self.values), "macs": self.macs}
+
+
+def curve_of(details: Mapping[str, Any]) -> Curve | None:
+    """Returns the curve in a trial's details, or None: nothing was trained, or it had been trained before."""
+    found = details.get(DETAIL)
+    if not found:
+        return None
+    return Curve(str(found["metric"]), tuple(found["values"]), int(found["macs"]))
+
+
+@dataclass(frozen=True)
+class Rival:
+    """An earlier trial, as far as a pruner looks at it."""
+
+    state: str
+    curve: Curve | None
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Decides by the curves of earlier trials, as known when a trial was proposed.
+
+    Attributes:
+        pruner: Any of Optuna's.
+        name: Of the study; a pruner may divide trials by it.
+        rivals: The earlier trials, by number.
+        like_with_like: Whether only networks that are as small count: with costs among the objectives, a larger network that
+            is better says nothing against a smaller one.
+    """
+
+    pruner: optuna.pruners.BasePruner
+    name: str
+    rivals: tuple[Rival, ...]
+    like_with_like: bool
+
+    def race(self, macs: int) -> "Race":
+        """Returns the race of a network of so many multiply-accumulates against the earlier trials."""
+        return Race(self, macs)
+
+
+class Race:
+    """One training against the earlier ones, in an Optuna study of its own, which knows one objective only.
+
+    The earlier trials run once more, epoch by epoch, since a pruner may note things on trials as they go.
+
+    Args:
+        pruning: The pruner and the earlier trials.
+        macs: Multiply-accumulates of the network that trains.
+    """
+
+    def __init__(self, pruning: Pruning, macs: int) -> None:
+        self._most_macs = macs if pruning.like_with_like else None
+        with quiet():
+            self._study = optuna.create_study(
+                study_name=pruning.name, direction="maximize", pruner=pruning.pruner
+            )
+        self.n_rivals = sum(self._replayed(rival) for rival in pruning.rivals)
+        self._trial = self._study.ask()
+        self._n_epochs = 0
+
+    def stops(self, value: float) -> bool:
+        """Whether the pruner ends the training, given the metric after one more epoch."""
+        self._n_epochs += 1
+        self._trial.report(value, self._n_epochs)
+        return self._trial.should_prune()
+
+    def _replayed(self, rival: Rival) -> bool:
+        """Runs an earlier trial once more; whether it counts. One that does not keeps its number, and says nothing."""
+        trial = self._study.ask()
+        values = rival.curve.values if rival.curve is not None and self._counts(rival.curve) else ()
+        if not values or rival.state not in _STATES:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return False
+        for epoch, value in enumerate(values, 1):
+            trial.report(value, epoch)
+            trial.should_prune()
+        state = _STATES[rival.state]
+        self._study.tell(trial, values[-1] if state == TrialState.COMPLETE else None, state)
+        return True
+
+    def _counts(self, curve: Curve) -> bool:
+        return self._most_macs is None or curve.macs <= self._most_macs
+
+
+class CurveWatch:
+    """Judges a network after every epoch; implements `spaces.stages.stage.Watch`.
+
+    Args:
+        context: What trials are judged on.
+        pruning: Whether the trial is worth going on; None notes the curve only.
+        check: Is called after every epoch with what was done, and may raise.
+    """
+
+    def __init__(
+        self,
+        context: EvaluationContext,
+        pruning: Pruning | None,
+        check: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._context, self._pruning, self._check = context, pruning, check
+        self._values: list[float] = []
+        self._macs = 0
+        self._race: Race | None = None
+        self._scores: list[float] = []  # of the last epoch's examples
+
+    @property
+    def curve(self) -> Curve | None:
+        """What was seen so far; None if nothing was trained."""
+        if not self._values:
+            return None
+        return Curve(self._context.metric.name, tuple(self._values), self._macs)
+
+    def epoch(self, stage: str, epoch: int, n_epochs: int, module: "torch.nn.Module") -> None:
+        """Notes the metric.
+
+        Raises:
+            StopTrialError: The pruner would stop here.
+            TimeLimitError: The trial's time is up.
+        """
+        self._check(f"after epoch {epoch} of {n_epochs} of {stage}")
+        if not self._values:
+            from spaces.pruning.groups.counts import layer_counts, total
+
+            self._macs = total(
+                layer_counts(module, self._context.reference.artifact.input.shape).values()
+            ).macs
+            self._race = self._pruning.race(self._macs) if self._pruning is not None else None
+        metric = self._context.metric
+        self._scores = self._judged(module)
+        self._values.append(metric.scale * float(np.mean(self._scores)))
+        stops = self._race is not None and self._race.stops(self._values[-1])
+        if not stops or epoch == n_epochs or self._pruning is None or self._race is None:
+            return
+        raise StopTrialError(
+            f"{metric.name} is {self._values[-1]:.4g} {metric.unit} after epoch {epoch} of {n_epochs} of {stage}: "
+            f"{type(self._pruning.pruner).__name__} stops it in view of {self._race.n_rivals} earlier trials"
+            + (" with networks as small" if self._pruning.like_with_like else "")
+        )
+
+    def estimates(self) -> tuple[Measurement, ...]:
+        """Returns what the last epoch says of the metric, under the names that estimates have."""
+        if not self._values:
+            return ()
+        metric, n = self._context.metric, len(self._scores)
+        dense = np.mean(self._of_outputs(self._context.reference.outputs[:n])) * metric.scale
+        error = metric.scale * float(np.std(self._scores)) / math.sqrt(n)
+        values = {
+            f"{metric.name}_partial": self._values[-1],
+            f"{metric.name}_drop_partial": float(dense) - self._values[-1],
+            f"{metric.name}_partial_error": error,
+        }
+        found = [Measurement(name, value, metric.unit, "measured") for name, value in values.items()]
+        return (*found, Measurement(f"{metric.name}_partial_images", n, "images", "measured"))
+
+    def _judged(self, module: "torch.nn.Module") -> list[float]:
+        import torch
+
+        with torch.inference_mode():
+            outputs = [
+                module(torch.from_numpy(inputs)).numpy()
+                for inputs, _ in self._context.split.batches(250, MOST_EXAMPLES)
+            ]
+        return self._of_outputs(np.concatenate(outputs))
+
+    def _of_outputs(self, outputs: "np.ndarray[Any, np.dtype[np.float32]]") -> list[float]:
+        labels = np.concatenate([labels for _, labels in self._context.split.batches(250, len(outputs))])
+        scores = self._context.metric.per_example(outputs, labels)
+        return [float(score) for score in np.where(np.isfinite(scores), scores, 0.0)]
+
+
+def pruning_of(
+    pruner: optuna.pruners.BasePruner | None, name: str, records: Sequence[TrialRecord], n_objectives: int
+) -> Pruning | None:
+    """Returns how a new trial is judged while it trains; None if trials always train to the end."""
+    if pruner is None:
+        return None
+    rivals = tuple(Rival(record.state, curve_of(record.details)) for record in records)
+    return Pruning(pruner, name, rivals, like_with_like=n_objectives > 1)

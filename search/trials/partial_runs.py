@@ -1,0 +1,106 @@
+"""Runs models on the first examples of a split; a longer run goes on where a shorter one ended."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.runtime import Batch, Batches, run_batches
+from spaces.errors import EvaluationError
+from spaces.stages.artifact import Artifact, Split
+
+BLOCK = 64  # examples that are run at a time
+N_OPEN = 4  # models that are kept loaded
+MOST_OUTPUT_BYTES = 128 * 2**20  # that are kept; a model whose outputs went is run from the beginning
+
+
+class Prefix:
+    """The first examples of a split, themselves a split.
+
+    Args:
+        split: The split.
+        n_examples: How many of its examples.
+    """
+
+    def __init__(self, split: Split, n_examples: int) -> None:
+        self._split, self._n_examples = split, n_examples
+
+    def __len__(self) -> int:
+        return self._n_examples
+
+    @property
+    def digest(self) -> str:
+        """Digest of the examples."""
+        return f"{self._split.digest}-{self._n_examples}"
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
+        """Yields what the split does, up to the end of the prefix."""
+        return self._split.batches(batch_size, min(self._n_examples, limit or self._n_examples))
+
+
+class ShortRuns:
+    """The outputs of models on the first examples of a split.
+
+    Args:
+        split: The split.
+        sizes: How many examples will be asked for, ascending.
+        threads: onnxruntime's threads within an operator.
+    """
+
+    def __init__(self, split: Split, sizes: Sequence[int], threads: int = 1) -> None:
+        self._prefix = Prefix(split, sizes[-1])
+        self._sizes, self._threads = tuple(sizes), threads
+        self._batches = Batches()
+        self._done: OrderedDict[str, list[NDArray[np.float32]]] = OrderedDict()
+        self._open: OrderedDict[str, Iterator[Batch]] = OrderedDict()
+
+    def outputs(self, key: str, n_examples: int, build: Callable[[], Artifact]) -> NDArray[np.float32]:
+        """Returns a model's outputs on the first examples, `(n_examples, n_outputs)`.
+
+        Args:
+            key: Of the model.
+            n_examples: One of `sizes`.
+            build: Returns the model, if it is not loaded.
+
+        Raises:
+            StageError: The model cannot be built.
+            EvaluationError: It cannot be run, or its outputs are not finite.
+        """
+        done = self._done.setdefault(key, [])
+        self._done.move_to_end(key)
+        n_done = sum(map(len, done))
+        if n_done < n_examples:
+            running = self._open.pop(key, None) or self._begin(build(), n_done)
+            while n_done < n_examples:
+                found, _ = next(running)
+                if not np.isfinite(found).all():
+                    raise EvaluationError("the model's outputs are not finite")
+                done.append(found)
+                n_done += len(found)
+            if n_done < len(self._prefix):
+                self._open[key] = running
+            self._forget()
+        return np.concatenate(done)[:n_examples]
+
+    def _forget(self) -> None:
+        while len(self._open) > N_OPEN:
+            self._open.popitem(last=False)
+        n_bytes = [sum(part.nbytes for part in parts) for parts in self._done.values()]
+        while len(n_bytes) > 1 and sum(n_bytes) > MOST_OUTPUT_BYTES:
+            key, _ = self._done.popitem(last=False)
+            self._open.pop(key, None)
+            n_bytes.pop(0)
+
+    def _begin(self, artifact: Artifact, n_done: int) -> Iterator[Batch]:
+        return run_batches(artifact, lambda size: self._after(n_done, size), BLOCK, self._threads)
+
+    def _after(self, n_done: int, batch_size: int) -> Iterator[Batch]:
+        """Yields what comes after the examples that are done; a batch ends at each of the sizes."""
+        position = 0
+        for inputs, labels in self._batches.of(self._prefix, batch_size):
+            cuts = [c - position for c in (n_done, *self._sizes) if 0 < c - position < len(inputs)]
+            for rows in np.split(np.arange(len(inputs)), sorted(set(cuts))):
+                if position + rows[0] >= n_done:
+                    yield inputs[rows[0] : rows[-1] + 1], labels[rows[0] : rows[-1] + 1]
+            position += len(inputs)

@@ -1,0 +1,54 @@
+"""The second judgement of the models on the front: on data that the search never saw, and timed again."""
+
+from dataclasses import replace
+
+from evaluators.base import EvaluationContext, Measurement, Reference
+from evaluators.task.accuracy import reference_outputs
+from evaluators.task.tasks.task import Splits
+from search.trials.trial import CompressionRunner
+from spaces.candidate import Candidate
+from spaces.stages.artifact import Artifact
+
+
+class FrontConfirmer:
+    """Judges a model of the front once more: on the test split, which the search never saw, and timed again.
+
+    What is scored on the test split is called `test_*`; what is timed again replaces the first timing.
+
+    Args:
+        runner: The trials' runner.
+        splits: The task's data.
+    """
+
+    def __init__(self, runner: CompressionRunner, splits: Splits) -> None:
+        self._runner, self._splits = runner, splits
+        self._context: EvaluationContext | None = None
+
+    def baseline(self) -> tuple[Measurement, ...]:
+        """Returns the uncompressed model's measurements on the test split, and its timings."""
+        return self._judge(self._runner.dense)
+
+    def confirm(self, model: bytes) -> tuple[Measurement, ...]:
+        """Returns a model's measurements on the test split, and its timings."""
+        return self._judge(Artifact.onnx(model, self._runner.dense.input))
+
+    def _judge(self, artifact: Artifact) -> tuple[Measurement, ...]:
+        timed = [e for e in self._runner.evaluators if e.exclusive]
+        with self._runner.lock.exclusive():
+            again, _ = self._runner.judge(artifact, self._runner.context, timed)
+        return (*self._on_test(artifact), *again)
+
+    def rebuild(self, candidate: Candidate) -> bytes:
+        """Returns a candidate's file."""
+        return self._runner.build(candidate).onnx_bytes
+
+    def _on_test(self, artifact: Artifact) -> tuple[Measurement, ...]:
+        with self._runner.lock.shared():
+            if self._context is None:
+                reference = Reference(
+                    self._runner.dense, reference_outputs(self._runner.dense, self._splits.test)
+                )
+                self._context = replace(self._runner.context, split=self._splits.test, reference=reference)
+            judges = [e for e in self._runner.evaluators if e.scores_split]
+            measurements, _ = self._runner.judge(artifact, self._context, judges)
+        return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")

@@ -1,0 +1,242 @@
+"""One trial: build a candidate for real and measure it. A pure function of (candidate, seed, inputs)."""
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
+from search.trials.curves import DETAIL, CurveWatch, Pruning
+from search.trials.judging import Clock, Judging
+from search.trials.machine_lock import MachineLock
+from spaces.candidate import Candidate
+from spaces.errors import ParedownError, StopTrialError
+from spaces.space import Space
+from spaces.stages.artifact import Artifact
+from spaces.stages.pipeline import Pipeline, canonical_key
+from spaces.stages.stage import StageContext, Watch
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What a worker needs besides the runner.
+
+    Attributes:
+        id: The study's own number of the proposal.
+        candidate: What to build.
+        known: Digests of files that trials have measured already, with their trial numbers.
+        time_limit_s: The most seconds it may take; None for no limit.
+        needed: How good its metric has to be for the trial to matter; None judges it to the end.
+        pruning: By which earlier trials its training may be stopped; None trains to the end.
+    """
+
+    id: int
+    candidate: Candidate
+    known: Mapping[str, int] = field(default_factory=dict)
+    time_limit_s: float | None = None
+    needed: Needed | None = None
+    pruning: Pruning | None = None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a worker returns.
+
+    Attributes:
+        id: The request's.
+        candidate: The request's.
+        outcome: `measured`, `failed`, `duplicate` (the file equals one that was measured), or `pruned` (it was confidently
+            of no use before it was trained or judged to the end).
+        reason: Why it failed or was pruned.
+        same_as: For a duplicate, the trial number.
+        measurements: What the evaluators said.
+        details: What explains it.
+        seconds: Seconds by step.
+        wall_s: Seconds in all.
+        artifact_digest: Digest of the built file.
+        model: The built ONNX file.
+    """
+
+    id: int
+    candidate: Candidate
+    outcome: Literal["measured", "failed", "duplicate", "pruned"]
+    reason: str = ""
+    same_as: int | None = None
+    measurements: tuple[Measurement, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    wall_s: float = 0.0
+    artifact_digest: str | None = None
+    model: bytes | None = None
+
+
+class TrialRunner(Protocol):
+    """Runs trials. Picklable: executors ship it to workers once."""
+
+    def key(self, candidate: Candidate) -> str:
+        """Returns a key that is equal for candidates known to be the same; cheap.
+
+        Raises:
+            StageError: The candidate cannot be built, whatever the data.
+        """
+
+    def run(self, request: TrialRequest) -> TrialResult:
+        """Runs one trial; never raises for what goes wrong inside it."""
+
+
+@dataclass
+class CompressionRunner:
+    """Builds candidates through a pipeline and judges them with evaluators.
+
+    Attributes:
+        space: The space, to read candidates with.
+        start: The artifact that the first stage gets: the torch network, if that stage takes one, or the float ONNX model.
+        pipeline: The stages that have knobs, and those after them.
+        stage_context: Calibration data, cache and seed.
+        context: Validation data, metric, reference and devices.
+        evaluators: In the order in which they are run.
+        lock: Keeps timed evaluators alone on the machine.
+    """
+
+    space: Space
+    start: Artifact
+    pipeline: Pipeline
+    stage_context: StageContext
+    context: EvaluationContext
+    evaluators: Sequence[Evaluator]
+    lock: MachineLock
+    _memo: dict[tuple[str, str], Evaluation] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def dense(self) -> Artifact:
+        """The float ONNX model that candidates are judged against."""
+        return self.context.reference.artifact
+
+    def key(self, candidate: Candidate) -> str:
+        """Returns the digest of the candidate's canonical values."""
+        return canonical_key(self._canonical(candidate))
+
+    def structure_key(self, candidate: Candidate) -> str:
+        """Returns the digest of what decides the file's structure: equal keys come to files that differ in numbers only.
+
+        Raises:
+            StageError: The candidate cannot be built.
+        """
+        return self._structure_key(self._canonical(candidate))
+
+    def run(self, request: TrialRequest) -> TrialResult:
+        """Builds and measures one candidate."""
+        clock = Clock(request.time_limit_s)
+        watch = CurveWatch(self.context, request.pruning, clock.check)
+        result = TrialResult(request.id, request.candidate, "failed")
+        try:
+            result = self._run(request, clock, watch)
+        except StopTrialError as error:
+            result = replace(result, outcome="pruned", reason=str(error), measurements=watch.estimates())
+        except ParedownError as error:
+            result = replace(result, reason=f"{type(error).__name__}: {error}")
+        except Exception as error:  # a stage's bug must not stop the study; the trace says where it is
+            trace = traceback.format_exc(limit=-4)
+            result = replace(result, reason=f"{type(error).__name__}: {error}", details={"traceback": trace})
+        details = {**result.details, DETAIL: watch.curve.to_detail()} if watch.curve else result.details
+        return replace(result, details=details, seconds=clock.seconds, wall_s=clock.elapsed_s())
+
+    def _run(self, request: TrialRequest, clock: Clock, watch: CurveWatch) -> TrialResult:
+        with self.lock.shared():
+            began = time.perf_counter()
+            values = self._canonical(request.candidate)
+            clock.note("prepare", time.perf_counter() - began)
+            artifact = self._build(values, clock, watch)
+            result = TrialResult(request.id, request.candidate, "measured", artifact_digest=artifact.digest)
+            if artifact.digest in request.known:
+                return replace(result, outcome="duplicate", same_as=request.known[artifact.digest])
+            judging = Judging(artifact, replace(self.context, needed=request.needed), clock)
+            key = self._structure_key(values)
+            self._judge(judging, [e for e in self.evaluators if not e.exclusive], key)
+        late = [e for e in self.evaluators if e.exclusive]
+        if late and not judging.pruned:
+            with self.lock.exclusive():
+                self._judge(judging, late, key)
+        return replace(
+            result,
+            outcome="pruned" if judging.pruned else "measured",
+            reason=judging.pruned,
+            measurements=tuple(judging.measurements),
+            details={**judging.details, **({"stages": dict(artifact.notes)} if artifact.notes else {})},
+            model=None if judging.pruned else artifact.onnx_bytes,
+        )
+
+    def build(self, candidate: Candidate, clock: Clock | None = None, watch: Watch | None = None) -> Artifact:
+        """Returns the candidate's artifact.
+
+        Args:
+            candidate: What to build.
+            clock: Notes the seconds of each stage.
+            watch: Is told of every epoch of training.
+        """
+        return self._build(self._canonical(candidate), clock, watch)
+
+    def judge(
+        self, artifact: Artifact, context: EvaluationContext, evaluators: Sequence[Evaluator]
+    ) -> tuple[tuple[Measurement, ...], dict[str, Any]]:
+        """Runs evaluators on one artifact; returns their measurements and details."""
+        judging = Judging(artifact, context)
+        self._judge(judging, evaluators)
+        return tuple(judging.measurements), judging.details
+
+    def structural(self, candidate: Candidate) -> tuple[Measurement, ...]:
+        """Returns what follows from the candidate's structure alone; only the first of a structure is built.
+
+        Raises:
+            StageError: The candidate cannot be built.
+            EvaluationError: It cannot be judged.
+        """
+        values = self._canonical(candidate)
+        key = self._structure_key(values)
+        wanted = [e for e in self.evaluators if e.follows_structure(self.context)]
+        if any((key, e.name) not in self._memo for e in wanted):
+            self._judge(Judging(self._build(values), self.context), wanted, key)
+        return tuple(m for e in wanted for m in self._memo[key, e.name].measurements)
+
+    def explain(self, model: bytes) -> dict[str, Any]:
+        """Returns details of a file that are too dear for every trial, e.g. of its layers."""
+        if self.start.kind == "torch":  # against what training changed, quantization error cannot be told
+            because = (
+                "the networks were cut or trained, so that their layers are not the float model's any more"
+            )
+            return {"layers": [], "layers_absent_because": because}
+        artifact = Artifact.onnx(model, self.dense.input)
+        with self.lock.shared():
+            found = [evaluator.explain(artifact, self.context) for evaluator in self.evaluators]
+        return {key: value for details in found for key, value in details.items()}
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Holds the machine for something that is timed."""
+        return self.lock.exclusive()
+
+    def _build(
+        self,
+        values: Mapping[str, Mapping[str, Any]],
+        clock: Clock | None = None,
+        watch: Watch | None = None,
+    ) -> Artifact:
+        after_step = clock.note if clock is not None else None
+        return self.pipeline.run(self.start, values, replace(self.stage_context, watch=watch), after_step)
+
+    def _judge(self, judging: Judging, evaluators: Sequence[Evaluator], key: str | None = None) -> None:
+        """Runs evaluators; what follows from the structure, whose key is given, is found once for all files of it."""
+        for evaluator in evaluators:
+            memo = (key, evaluator.name) if key and evaluator.follows_structure(judging.context) else None
+            if judging.pruned and memo is None:
+                continue  # what is modelled is told of a pruned candidate too
+            evaluation = judging.run(evaluator, self._memo.get(memo) if memo else None)
+            if memo is not None:
+                self._memo[memo] = evaluation
+
+    def _structure_key(self, values: Mapping[str, Mapping[str, Any]]) -> str:
+        return canonical_key(self.pipeline.structure(self.start, values, self.stage_context))
+
+    def _canonical(self, candidate: Candidate) -> dict[str, dict[str, Any]]:
+        return self.pipeline.canonical(self.start, self.space, candidate, self.stage_context)

@@ -1,0 +1,48 @@
+"""Raises an ONNX model's opset, if the result still computes the same."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.stages.artifact import InputSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 21  # QuantizeLinear and DequantizeLinear know int4, int16 and blocks from here on
+
+
+def to_opset(proto: "onnx.ModelProto", spec: InputSpec, opset: int = OPSET) -> "onnx.ModelProto":
+    """Returns the model at `opset`; unchanged if it is there already, or if the conversion fails or changes results.
+
+    Args:
+        proto: A checked ONNX model.
+        spec: Its input.
+        opset: The version of ONNX's own operators that is wanted.
+    """
+    import onnx
+
+    current = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if current >= opset:
+        return proto
+    x = np.random.default_rng(0).standard_normal((1, *spec.shape)).astype(np.float32)
+    try:
+        converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, opset)
+        converted.ir_version = max(converted.ir_version, 10)
+        same = np.allclose(run(converted, spec, x), run(proto, spec, x), rtol=1e-3, atol=1e-5)
+    except (
+        Exception
+    ):  # onnx and onnxruntime raise kinds of their own; the old opset is as good for most stages
+        return proto
+    return converted if same else proto
+
+
+def run(proto: "onnx.ModelProto", spec: InputSpec, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the model's first output for inputs `x`, `(n, *spec.shape)`, computed by onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # a model that cannot run is told by the exception
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {spec.name: x})[0], dtype=np.float32)

@@ -1,0 +1,94 @@
+"""Cuts that differ by a step of one or two groups: how a budget is met more closely than by the ranking alone."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.pruning.budgets.arithmetic import NKept
+
+if TYPE_CHECKING:
+    from spaces.pruning.budgets.budget import Budget
+
+MOST_EXCHANGES = 50
+
+
+class Steps:
+    """Moves from one cut to another.
+
+    Args:
+        budget: What may be left.
+        allowed: For each group, how many channels it may keep, ascending.
+    """
+
+    def __init__(self, budget: "Budget", allowed: Sequence[NDArray[np.int64]]) -> None:
+        self._budget, self._allowed = budget, allowed
+
+    @property
+    def n_combinations(self) -> int:
+        """How many cuts there are."""
+        return prod(len(some) for some in self._allowed)
+
+    def filled(self, n_kept: NKept) -> NKept:
+        """Gives channels back as long as the budget allows, the dearest step that fits first."""
+        while True:
+            better = self._best(self._ups(n_kept))
+            if better is None:
+                return n_kept
+            n_kept = better
+
+    def exchanged(self, n_kept: NKept) -> NKept:
+        """Gives one group a step and takes one from another as long as that brings the cost nearer to the budget."""
+        for _ in range(MOST_EXCHANGES):
+            downs = [n_kept, *self._moved(n_kept, -1)]
+            better = self._best(np.concatenate([self._ups(d) for d in downs]))
+            if better is None or self._budget.costs(better) <= self._budget.costs(n_kept):
+                return n_kept
+            n_kept = better
+        return n_kept
+
+    def nearer(self, n_kept: NKept) -> NKept:
+        """Moves up to two groups by a step, up or down, as long as that brings the cost nearer to the budget."""
+        for _ in range(MOST_EXCHANGES):
+            starts = [n_kept, *self._moved(n_kept, -1), *self._moved(n_kept, 1)]
+            options = np.stack(
+                [m for start in starts for by in (-1, 1) for m in (start, *self._moved(start, by))]
+            )
+            gaps = np.abs(self._budget.shares(options) - self._budget.keep)
+            if gaps.min() >= abs(self._budget.shares(n_kept) - self._budget.keep):
+                return n_kept
+            n_kept = options[gaps.argmin()]
+        return n_kept
+
+    def nearest_of_all(self) -> tuple[NKept, NKept]:
+        """Looks at every combination; returns the nearest ones below (or at) and above the budget."""
+        every = np.stack(np.meshgrid(*self._allowed, indexing="ij"), axis=-1).reshape(-1, len(self._allowed))
+        gaps = self._budget.shares(every) - self._budget.keep
+        below = np.where(gaps <= 0, gaps, -np.inf).argmax()
+        above = np.where(gaps > 0, gaps, np.inf).argmin()
+        return every[below], every[above]
+
+    def _ups(self, n_kept: NKept) -> NKept:
+        moved = self._moved(n_kept, 1)
+        return np.array(moved, np.int64).reshape(-1, len(n_kept))
+
+    def _moved(self, n_kept: NKept, by: int) -> list[NKept]:
+        found = []
+        for at, some in enumerate(self._allowed):
+            place = int(np.searchsorted(some, n_kept[at])) + by
+            if 0 <= place < len(some):
+                changed = n_kept.copy()
+                changed[at] = some[place]
+                found.append(changed)
+        return found
+
+    def _best(self, options: NKept) -> NKept | None:
+        """Returns the dearest that the budget allows."""
+        shares = self._budget.shares(options)
+        within_it = np.flatnonzero(shares <= self._budget.keep)
+        if not len(within_it):
+            return None
+        best: NKept = options[within_it[shares[within_it].argmax()]]
+        return best

@@ -1,0 +1,121 @@
+"""Meets a budget of modelled latency with few calls of the cost model: each needs a cut network, exported."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from spaces.errors import StageError
+from spaces.pruning.budgets.arithmetic import NKept
+from spaces.pruning.budgets.budget import TOLERANCE, Budget, Limits, Ranking, nearest_below
+
+MOST_CALLS = 6  # besides the dense network's
+CLOSE = 1e-4  # shares of MACs that come to the same cut
+
+Point = tuple[float, float]
+"""Shares of the dense network's MACs and of its latency."""
+
+
+def within_latency(
+    keep: float,
+    latency_share: Callable[[NKept], float],
+    macs: Budget,
+    ranking: Ranking,
+    most: NKept,
+    limits: Limits,
+) -> NKept:
+    """Returns how many channels each group keeps so that a share of the dense network's latency is left.
+
+    Cuts are those that meet budgets of MACs; of these, the one with the right latency is searched for along straight lines
+    through what is known, by halves where these do not help. What is left lies within the tolerance below `keep`, or, if no such
+    cut was met, within it above, unless `most` is below the budget as it is.
+
+    Args:
+        keep: The share of the latency that may be left.
+        latency_share: Returns a cut's share, by its kept channels `(n_groups,)`. Called `MOST_CALLS` times at most.
+        macs: The budget of MACs; its `keep` does not matter, its tolerance and strictness are those for the latency.
+        ranking: The channels by importance.
+        most: `(n_groups,)`: keep no more than these.
+        limits: What may be left of a layer.
+
+    Raises:
+        StageError: No cut that was tried meets the budget.
+    """
+    search = _Search(keep, latency_share, macs)
+    if search.share(most) <= keep:
+        return most
+    least = np.array([limits.allowed(group)[0] for group in ranking.groups], np.int64)
+    lowest = float(macs.shares(least))
+    while search.n_calls < MOST_CALLS:
+        targets = (search.following(lowest), search.middle(lowest))
+        cuts = (nearest_below(replace(macs, keep=t), ranking, most, limits) for t in targets)
+        n_kept = next((c for c in cuts if not search.knows(c)), None)
+        if n_kept is None or keep - macs.tolerance <= search.share(n_kept) <= keep:
+            break
+    return search.nearest(limits)
+
+
+class _Search:
+    """What is known of cuts so far."""
+
+    def __init__(self, keep: float, latency_share: Callable[[NKept], float], macs: Budget) -> None:
+        self._keep, self._latency_share, self._macs = keep, latency_share, macs
+        self._cuts: list[tuple[Point, NKept]] = []
+        self.n_calls = 0
+
+    def knows(self, n_kept: NKept) -> bool:
+        """Whether this cut was asked for before."""
+        return any(np.array_equal(n_kept, known) for _, known in self._cuts)
+
+    def share(self, n_kept: NKept) -> float:
+        """Returns a cut's share of the latency; that of the dense network is known."""
+        macs = float(self._macs.shares(n_kept))
+        if macs == 1.0:
+            share = 1.0
+        else:
+            share, self.n_calls = self._latency_share(n_kept), self.n_calls + 1
+        self._cuts.append(((macs, share), n_kept))
+        return share
+
+    def following(self, lowest: float) -> float:
+        """Returns the share of MACs to try next, aiming at the middle of what is good enough.
+
+        Args:
+            lowest: Least share of MACs that can be left.
+        """
+        below, above = self._sides()
+        if below:
+            sides = [point[1] > self._keep for point, _ in self._cuts[-2:]]
+            if len(self._cuts) > 3 and sides[0] == sides[1]:
+                return self.middle(lowest)
+            return self._on_line(below[-1], above[0])
+        first = above[1] if len(above) > 1 else (0.0, 0.0)
+        return max(lowest, min(self._on_line(first, above[0]), above[0][0]))
+
+    def middle(self, lowest: float) -> float:
+        """Returns the share of MACs between the cuts next to the budget on either side."""
+        below, above = self._sides()
+        return (above[0][0] + (below[-1][0] if below else lowest)) / 2
+
+    def _sides(self) -> tuple[list[Point], list[Point]]:
+        """Returns what is known to be fast enough and what is not, by MACs."""
+        points = sorted(point for point, _ in self._cuts)
+        return [p for p in points if p[1] <= self._keep], [p for p in points if p[1] > self._keep]
+
+    def _on_line(self, first: Point, second: Point) -> float:
+        rise = second[1] - first[1]
+        aim = self._keep - min(self._macs.tolerance, TOLERANCE) / 2
+        if abs(rise) < CLOSE:
+            return (first[0] + second[0]) / 2
+        return first[0] + (aim - first[1]) * (second[0] - first[0]) / rise
+
+    def nearest(self, limits: Limits) -> NKept:
+        """Returns the cut that is nearest to the budget. Raises StageError if that is not near enough."""
+        (_, share), n_kept = min(self._cuts, key=lambda cut: abs(cut[0][1] - self._keep))
+        if abs(share - self._keep) <= self._macs.tolerance or not self._macs.strict:
+            return n_kept
+        shares = ", ".join(f"{point[1]:.3f}" for point, _ in sorted(self._cuts, key=lambda cut: cut[0]))
+        raise StageError(
+            f"prune.keep={self._keep:g} cannot be met within {self._macs.tolerance:g}: the cuts that were tried leave {shares} of the "
+            f"dense network's latency_ms ({limits})"
+        )

@@ -1,0 +1,52 @@
+"""What a criterion is: it says how much each channel matters, so that the least important ones can be cut."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from spaces.pruning.groups.find import Group
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a criterion may look at. It leaves all of it as it was.
+
+    Attributes:
+        module: The network, in eval mode, on the CPU; gradients of its parameters are None before and after.
+        groups: The channels in question.
+        inputs: Examples `(n, *input.shape)` float32; empty if there are none.
+        labels: `(n,)` int64; None if the examples have none.
+        generator: For whatever is random.
+    """
+
+    module: "torch.nn.Module"
+    groups: Sequence[Group]
+    inputs: "torch.Tensor"
+    labels: "torch.Tensor | None"
+    generator: "torch.Generator"
+
+
+class Criterion(ABC):
+    """Scores channels. `tests` inherit `CriterionConformance`.
+
+    Attributes:
+        name: The value of the knob `prune.criterion`.
+        needs_inputs: Whether it looks at examples.
+        needs_labels: Whether it looks at their labels.
+    """
+
+    name: ClassVar[str]
+    needs_inputs: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+
+    @abstractmethod
+    def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
+        """Returns, by name of the group, how much each of its channels matters: `(n_channels,)` float64, higher is more.
+
+        Raises:
+            StageError: The criterion makes no sense for a group, e.g. there is no BatchNorm; the message names the layer.
+        """

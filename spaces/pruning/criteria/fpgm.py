@@ -1,0 +1,43 @@
+"""Channels whose filters could best be replaced by the others: those nearest the geometric median.
+
+He, Liu, Wang, Hu and Yang, "Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration"
+(arXiv 1811.00250): a filter scores the sum of its Euclidean distances to all filters of its layer.
+"""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from spaces.errors import StageError
+from spaces.pruning.criteria.criterion import Criterion, Evidence
+from spaces.pruning.criteria.scoring.normalise import normalise
+from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.slices import channel_values
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Fpgm(Criterion):
+    """Sum of distances to the other filters; the filters of coupled layers count as one long filter."""
+
+    name: ClassVar[str] = "fpgm"
+
+    def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
+        """Returns the sums of distances, `(n_channels,)` float64 a group.
+
+        Raises:
+            StageError: No weight yields the channels of a group.
+        """
+        tensors = evidence.module.state_dict()
+        return normalise({g.name: _distances(g, tensors) for g in evidence.groups}, self.name)
+
+
+def _distances(group: Group, tensors: "dict[str, torch.Tensor]") -> "torch.Tensor":
+    import torch
+
+    slices = [s for s in group.slices if s.role == "out" and tensors[s.name].ndim > 1]
+    if not slices:
+        raise StageError(
+            f"prune.criterion=fpgm compares filters, but no weight yields the channels of {group.name}"
+        )
+    filters = torch.cat([channel_values(tensors[s.name], s) for s in slices], dim=1)
+    return torch.cdist(filters, filters).sum(dim=1)

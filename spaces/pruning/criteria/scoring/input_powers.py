@@ -1,0 +1,37 @@
+"""How strong each input of a layer is, over examples."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from spaces.pruning.groups.columns import Layer, column_powers
+from spaces.pruning.groups.hooks import observed
+
+
+def input_powers(
+    module: nn.Module, names: Sequence[str], inputs: Tensor, batch_size: int
+) -> dict[str, Tensor]:
+    """Returns, by name of the weight, the sum of squares that each of its columns meets, `(n_in * n_taps,)` float64.
+
+    Args:
+        module: The network, in eval mode.
+        names: Weights of layers for which `columns.is_dense` holds.
+        inputs: `(n, *input.shape)`.
+        batch_size: Examples that go through the network at once.
+
+    Returns:
+        Zeros for a layer that the network does not run.
+    """
+    modules = dict(module.named_modules())
+    layers = {name: cast(Layer, modules[name.removesuffix(".weight")]) for name in names}
+    sums = {n: torch.zeros(layer.weight[0].numel(), dtype=torch.float64) for n, layer in layers.items()}
+
+    def add(name: str, x: Tensor) -> None:
+        sums[name] += column_powers(layers[name], x)
+
+    with observed(layers, before=add), torch.no_grad():
+        for batch in torch.split(inputs, batch_size):
+            module(batch)
+    return sums

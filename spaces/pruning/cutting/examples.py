@@ -1,0 +1,64 @@
+"""The examples that a cut goes by."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaces.errors import StageError
+from spaces.stages.artifact import Split
+from spaces.stages.stage import StageContext
+
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some examples of a split.
+
+    Attributes:
+        inputs: `(n, *input.shape)` float32.
+        labels: `(n,)` int64; None if they have none, or are not from the train split.
+        digest: Of what they are.
+    """
+
+    inputs: Tensor
+    labels: Tensor | None
+    digest: str
+
+
+def examples_of(context: StageContext, n: int, knob: str) -> Examples:
+    """Returns the first examples of the train split, or of the calibration split if there is none.
+
+    Args:
+        context: The splits.
+        n: How many.
+        knob: What needs them, for the message.
+
+    Raises:
+        StageError: There are none.
+    """
+    split = source(context)
+    if split is None:
+        raise StageError(f"{knob} needs examples, but there is neither a train nor a calibration split")
+    batches = list(split.batches(min(n, BATCH_SIZE), limit=n))
+    inputs = torch.from_numpy(np.concatenate([x for x, _ in batches]).astype(np.float32, copy=False))
+    labels = torch.from_numpy(np.concatenate([y for _, y in batches]))
+    has_labels = split is context.train and bool((labels >= 0).all())
+    return Examples(inputs, labels if has_labels else None, f"{split.digest}-{len(inputs)}-{has_labels}")
+
+
+def source(context: StageContext) -> Split | None:
+    """Returns the split that examples are taken from; None if there is none with any."""
+    splits = (context.train, context.calibration)
+    return next((split for split in splits if split is not None and len(split)), None)
+
+
+def has_labels(context: StageContext) -> bool:
+    """Whether the first example of the train split has a label."""
+    split = source(context)
+    if split is None or split is not context.train:
+        return False
+    _, labels = next(iter(split.batches(1, limit=1)))
+    return bool(labels[0] >= 0)

@@ -1,0 +1,201 @@
+"""Scales what the cut left of a layer's inputs so that its output comes nearest to what it was: closed form, no training.
+
+In the spirit of COMP's mask tuning. For a layer `Y = W X` of the dense network, `W_S` and `X_S` being what the cut left of
+weights and inputs, the scales minimise `||Y - W_S diag(m) X_S||^2 + ridge * ||m - 1||^2`. With `y_i` the part of the output
+that comes from input channel i, `G_ij = <y_i, y_j>` and `b_i = <y_i, Y>`, that is `(G + ridge) (m - 1) = b - G 1`. For a
+linear layer `G = (W_S^T W_S) * (X_S X_S^T)`, element by element; for a convolution the same, summed over pairs of taps. The
+problem is convex and `m = 1` is one of its points: no layer's error on the examples rises.
+
+Outputs are drawn to the dense network's, and it is to those that its BatchNorm statistics belong: re-estimated afterwards, they
+scale up again what the tuning has taken back.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from spaces.errors import StageError
+from spaces.pruning.groups.columns import Layer, columns, is_dense, rows, weight_matrix
+from spaces.pruning.groups.hooks import observed
+
+MOST_BYTES = 2**28  # of the dense network's outputs at a time
+MOST_COLUMN_BYTES = 2**26
+BATCH_SIZE = 32  # of the dense network
+
+
+class Tuned(NamedTuple):
+    """Mean squared error between a layer's output and the dense network's, over the examples, before and after."""
+
+    before_mse: float
+    after_mse: float
+
+
+def tune_masks(
+    dense: nn.Module,
+    cut: nn.Module,
+    kept_outputs: Mapping[str, NDArray[Any]],
+    inputs: Tensor,
+    ridge: float = 1e-3,
+) -> dict[str, Tuned]:
+    """Scales, in place, the weights of every layer of `cut` that takes fewer channels than it does in `dense`.
+
+    Layer by layer in the order in which they run, so that each sees what those before it yield once they are tuned.
+    Depthwise and other grouped convolutions are left alone, and so is a layer that runs more than once.
+
+    Args:
+        dense: The network before the cut, in eval mode.
+        cut: The network after it, in eval mode, with the same names.
+        kept_outputs: For each layer with fewer outputs than before, by name of its weight: which of them are left,
+            `(n_out,)` whole numbers in the order that they have now. What it says of other layers is ignored.
+        inputs: `(n, *input.shape)` float32. They go through `cut` all at once.
+        ridge: How strongly scales are drawn to 1, in units of the mean of G's diagonal; above 0.
+
+    Returns:
+        The errors, by name of the layer's weight, in the order in which they run.
+
+    Raises:
+        StageError: `ridge` is not above 0, a layer's outputs do not fit `kept_outputs`, or a value is not finite.
+    """
+    if not 0 < ridge < float("inf"):
+        raise StageError(f"the ridge of mask tuning must be above 0, not {ridge}")
+    pairs = _consumers(dense, cut)
+    found: dict[str, Tuned] = {}
+    with torch.no_grad():
+        for names in _portions(_output_bytes(dense, pairs, inputs)):
+            wanted = {name: pairs[name] for name in names}
+            targets = _targets(dense, wanted, kept_outputs, inputs)
+            found |= _tune(cut, wanted, targets, inputs, ridge)
+    return found
+
+
+def fit_mask(layer: Layer, x: Tensor, target: Tensor, ridge: float) -> tuple[Tensor, Tuned]:
+    """Returns the scales of a layer's input channels, `(n_in,)` float64, and the errors without and with them.
+
+    Args:
+        layer: A layer for which `columns.is_dense` holds.
+        x: Its input, as it is now.
+        target: The output that it should have.
+        ridge: As `tune_masks` has it.
+    """
+    gram, projections, power = _normal_equations(layer, x, target)
+    ones = torch.ones_like(projections)
+    system = gram + ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    mask = ones.clone()
+    if 0 < gram.diagonal().sum() < float("inf"):
+        mask += torch.linalg.solve(system, projections - gram @ ones)
+    errors = [float(power - 2 * m @ projections + m @ gram @ m) / target.numel() for m in (ones, mask)]
+    before, after = (max(error, 0.0) for error in errors)
+    # Rounding may have the last word where there is nothing to gain.
+    return (mask, Tuned(before, after)) if after < before else (ones, Tuned(before, before))
+
+
+def _normal_equations(layer: Layer, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns `<y_i, y_j>` as `(n_in, n_in)`, `<y_i, target - bias>` as `(n_in,)` and `||target - bias||^2`."""
+    weight, n_in = weight_matrix(layer), layer.weight.shape[1]
+    gram = weight.new_zeros(weight.shape[1], weight.shape[1])
+    cross, power = torch.zeros_like(weight), weight.new_zeros(())
+    bias = 0.0 if layer.bias is None else layer.bias.detach().double()[:, None]
+    n_positions = target[0].numel() // len(weight)
+    n_at_once = max(1, MOST_COLUMN_BYTES // (8 * n_positions * weight.shape[1]))
+    for some, wanted in zip(torch.split(x, n_at_once), torch.split(target, n_at_once), strict=True):
+        seen, left = columns(layer, some).double(), rows(layer, wanted).double() - bias
+        gram += seen @ seen.T
+        cross += left @ seen.T
+        power += left.square().sum()
+    by_tap = (weight.T @ weight * gram).reshape(n_in, -1, n_in, weight.shape[1] // n_in)
+    return by_tap.sum(dim=(1, 3)), (weight * cross).sum(dim=0).reshape(n_in, -1).sum(dim=1), power
+
+
+def _tune(
+    cut: nn.Module,
+    pairs: Mapping[str, tuple[Layer, Layer]],
+    targets: Mapping[str, Tensor],
+    inputs: Tensor,
+    ridge: float,
+) -> dict[str, Tuned]:
+    """Runs the cut network once; each layer is tuned just before it runs."""
+    found = {}
+
+    def tune(name: str, x: Tensor) -> None:
+        layer = pairs[name][1]
+        mask, found[name] = fit_mask(layer, x, targets[name], ridge)
+        if not (torch.isfinite(mask).all() and torch.isfinite(torch.tensor(found[name])).all()):
+            raise StageError(f"mask tuning: inputs, weights or wanted outputs of {name} are not finite")
+        layer.weight.mul_(mask.to(layer.weight.dtype).reshape(1, -1, *[1] * (layer.weight.ndim - 2)))
+
+    with observed({name: pair[1] for name, pair in pairs.items()}, before=tune):
+        cut(inputs)
+    return found
+
+
+def _consumers(dense: nn.Module, cut: nn.Module) -> dict[str, tuple[Layer, Layer]]:
+    """Returns, by name of the weight, the layers that take fewer channels than before, with what they were."""
+    before, found = dict(dense.named_modules()), {}
+    for name, module in cut.named_modules():
+        if is_dense(module) and name in before:
+            old, new = cast(Layer, before[name]), cast(Layer, module)
+            if new.weight.shape[1] < old.weight.shape[1]:
+                found[f"{name}.weight"] = (old, new)
+    return found
+
+
+def _output_bytes(
+    dense: nn.Module, pairs: Mapping[str, tuple[Layer, Layer]], inputs: Tensor
+) -> dict[str, int]:
+    """Returns the size of the outputs for all inputs, in the order of the run; of what runs exactly once."""
+    sizes: dict[str, list[int]] = {}
+
+    def note(name: str, y: Tensor) -> None:
+        sizes.setdefault(name, []).append(y.numel() * y.element_size() * len(inputs))
+
+    with observed({name: pair[0] for name, pair in pairs.items()}, after=note):
+        dense(inputs[:1])
+    return {name: found[0] for name, found in sizes.items() if len(found) == 1}
+
+
+def _portions(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yields the names in order, as many at a time as fit into `MOST_BYTES`, at least one."""
+    portion: list[str] = []
+    for name, size in sizes.items():
+        if portion and sum(sizes[n] for n in portion) + size > MOST_BYTES:
+            yield portion
+            portion = []
+        portion.append(name)
+    if portion:
+        yield portion
+
+
+def _targets(
+    dense: nn.Module,
+    pairs: Mapping[str, tuple[Layer, Layer]],
+    kept_outputs: Mapping[str, NDArray[Any]],
+    inputs: Tensor,
+) -> dict[str, Tensor]:
+    """Returns what each layer's output was, as far as it is left."""
+    found: dict[str, list[Tensor]] = {name: [] for name in pairs}
+    kept = {name: _kept(name, *pair, kept_outputs) for name, pair in pairs.items()}
+
+    def keep(name: str, y: Tensor) -> None:
+        axis = -1 if isinstance(pairs[name][0], nn.Linear) else 1
+        found[name].append(y.index_select(axis, kept[name]))
+
+    with observed({name: pair[0] for name, pair in pairs.items()}, after=keep):
+        for batch in torch.split(inputs, BATCH_SIZE):
+            dense(batch)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _kept(name: str, old: Layer, new: Layer, kept_outputs: Mapping[str, NDArray[Any]]) -> Tensor:
+    n_old, n_new = len(old.weight), len(new.weight)
+    if n_old == n_new:
+        return torch.arange(n_old)
+    kept = kept_outputs.get(name)
+    if kept is None or len(kept) != n_new:
+        raise StageError(
+            f"mask tuning: {name} has {n_new} of {n_old} outputs left, but "
+            f"{'none' if kept is None else len(kept)} are said to be kept"
+        )
+    return torch.as_tensor(kept, dtype=torch.int64)

@@ -1,0 +1,137 @@
+"""Whether every value of a space makes sense for a network: asked before the search."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice, product
+from typing import cast
+
+import numpy as np
+import torch
+
+from spaces.candidate import Value
+from spaces.pruning.budgets.budget import Ranking, by_ratio, within
+from spaces.pruning.budgets.latency import Latency
+from spaces.pruning.criteria.criterion import Evidence
+from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.cutting.network_facts import Facts
+from spaces.pruning.cutting.prune_canonical import budget_of, check_data, check_reachable
+from spaces.pruning.cutting.prune_knobs import DEFAULTS, LATENCY_MS, cuts_channels
+from spaces.recovery.training.determinism import fixed_threads
+from spaces.stages.artifact import Artifact
+from spaces.stages.stage import StageContext, StageValue
+
+MOST_BUDGETS = 64
+
+Domains = Mapping[str, tuple[Value, ...]]
+
+
+def check(
+    facts: Facts,
+    artifact: Artifact,
+    domains: Domains,
+    context: StageContext,
+    min_channels: int,
+    latency: Latency,
+) -> None:
+    """Checks the values that a space can take, the extreme ones of `ratio` and `keep` among them.
+
+    Of a knob whose values cannot be listed, nothing is known here; its values are checked as they are proposed.
+
+    Args:
+        facts: About the network.
+        artifact: The network.
+        domains: For each knob of the space the values it can take; empty if not finite.
+        context: Data and latency model.
+        min_channels: Least channels of a layer that is cut.
+        latency: What is known of the device of the stage.
+
+    Raises:
+        StageError: One of them cannot work; the message names the knob or the layer.
+    """
+    options = {knob: tuple(domains.get(knob, (default,))) for knob, default in DEFAULTS.items()}
+    for globs in options["protect"]:
+        facts.matching(cast(tuple[str, ...], globs))
+    always = _always_protected(facts, options)
+    if blocks := [cast(int, n) for n in options["drop_blocks"] if n]:
+        facts.check_blocks(max(blocks), always)
+    extremes: dict[str, StageValue] = {
+        "ratio": max((cast(float, r) for r in options["ratio"]), default=0.0),
+        "keep": min((cast(float, k) for k in options["keep"]), default=1.0),
+        "protect": always,
+        "drop_blocks": max(blocks, default=0),
+    }
+    hardest: dict[str, StageValue] = {**DEFAULTS, **extremes}
+    ranges = any(knob in domains and not domains[knob] for knob in ("ratio", "keep"))
+    if not ranges and not cuts_channels(hardest) and not blocks:
+        return
+    _check_all_data(facts, options, hardest, context)
+    if ranges or cuts_channels(hardest):
+        _check_cuts(facts, artifact, options, hardest, context, min_channels, latency)
+
+
+def _check_cuts(
+    facts: Facts,
+    artifact: Artifact,
+    options: Domains,
+    hardest: Mapping[str, StageValue],
+    context: StageContext,
+    min_channels: int,
+    latency: Latency,
+) -> None:
+    limits = facts.limits(hardest, min_channels)
+    by_ratio(facts.groups, facts.ratios(hardest["ratio"]), limits)
+    _check_criteria(facts, artifact, options["criterion"])
+    if hardest["keep"] != 1.0 or not options["keep"]:
+        if LATENCY_MS in options["budget_of"]:
+            latency.check(artifact, context)
+        for values in islice(_budgets(options, hardest), MOST_BUDGETS):
+            _check_budget(facts, values, min_channels)
+
+
+def _check_all_data(
+    facts: Facts, options: Domains, hardest: Mapping[str, StageValue], context: StageContext
+) -> None:
+    for criterion in options["criterion"]:
+        values = {**hardest, "criterion": criterion}
+        values |= {k: True for k in ("mask_tuning", "reestimate_batch_norm") if True in options[k]}
+        values["reestimate_batch_norm"] = True in options["reestimate_batch_norm"]
+        check_data(values, context, facts.has_batch_norm)
+
+
+def _check_criteria(facts: Facts, artifact: Artifact, names: tuple[Value, ...]) -> None:
+    """Tries those that need no examples: it takes no time, and one may not suit the network."""
+    module = artifact.model
+    assert isinstance(module, torch.nn.Module)
+    nothing = torch.zeros(0, *artifact.input.shape)
+    rows = (CRITERIA[str(name)] for name in names)
+    with fixed_threads(1):
+        for info in (row for row in rows if not row.needs_inputs):
+            info.make().scores(Evidence(module, facts.groups, nothing, None, torch.Generator()))
+
+
+def _budgets(options: Domains, hardest: Mapping[str, StageValue]) -> Iterator[dict[str, StageValue]]:
+    """Yields the budgets that nothing but channels has to meet, those that leave least first."""
+    ratios = [cast(float, r) for r in options["ratio"]] or [0.0]
+    if min(ratios) > 0 or 0 not in options["drop_blocks"]:
+        return
+    keeps = sorted(cast(float, k) for k in options["keep"] if k != 1.0)
+    kinds = [kind for kind in options["budget_of"] if kind != LATENCY_MS]
+    for keep, kind, round_to in product(keeps, kinds, options["round_to"]):
+        yield {**hardest, "ratio": 0.0, "keep": keep, "budget_of": kind, "round_to": round_to}
+
+
+def _check_budget(facts: Facts, values: Mapping[str, StageValue], min_channels: int) -> None:
+    budget = budget_of(facts, values)
+    check_reachable(facts, budget, values, min_channels)
+    scores = tuple(np.ones(group.n_channels) for group in facts.groups)
+    within(
+        budget, Ranking(facts.groups, scores), facts.arithmetic.n_channels, facts.limits(values, min_channels)
+    )
+
+
+def _always_protected(facts: Facts, options: Domains) -> tuple[str, ...]:
+    """Returns the layers that all values of `protect` protect."""
+    if not options["protect"]:
+        return ()
+    found = [set(facts.matching(cast(tuple[str, ...], globs))) for globs in options["protect"]]
+    common = set.intersection(*found)
+    return tuple(name for name in facts.layers if name in common)

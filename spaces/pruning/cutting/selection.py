@@ -1,0 +1,149 @@
+"""Which channels a cut keeps: criteria rank them, ratios and budgets say how many."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spaces.pruning.budgets.arithmetic import NKept
+from spaces.pruning.budgets.budget import TOLERANCE, Budget, Limits, Ranking, by_ratio, within
+from spaces.pruning.budgets.latency import Latency
+from spaces.pruning.budgets.latency_budget import within_latency
+from spaces.pruning.criteria.criterion import Evidence
+from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.cutting.examples import examples_of
+from spaces.pruning.cutting.network_facts import Facts, FactsOf
+from spaces.pruning.cutting.prune_canonical import budget_of
+from spaces.pruning.cutting.prune_knobs import LATENCY_MS, MACS
+from spaces.pruning.groups.cut import Kept, cut
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import digest_of
+from spaces.stages.stage import StageContext, StageValue
+
+ROUGHLY = 0.1  # how near the budget of a round has to be that is not the last
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the stage's constructor says.
+
+    Attributes:
+        min_channels: Least output channels of a layer that is cut.
+        n_examples: Examples for criteria, blocks, mask tuning and BatchNorm.
+        block_measure: A name of `blocks.MEASURES`.
+        threads: Threads that torch computes with.
+    """
+
+    min_channels: int
+    n_examples: int
+    block_measure: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a cut is to come to.
+
+    Attributes:
+        values: Canonical values of the prune stage.
+        dense: The network that ratios and `keep` are shares of.
+        progress: How far the cut goes towards them, in (0, 1]: what is left is left to this power.
+    """
+
+    values: Mapping[str, StageValue]
+    dense: Artifact
+    progress: float = 1.0
+
+    @property
+    def keep(self) -> float:
+        """The share of the dense network's cost that may be left."""
+        keep = float(cast(float, self.values["keep"]))
+        return float(keep**self.progress)
+
+
+class Selection:
+    """Chooses channels.
+
+    Args:
+        settings: What the stage's constructor says.
+        facts_of: What is known of networks.
+        latency: What is known of the device.
+    """
+
+    def __init__(self, settings: Settings, facts_of: FactsOf, latency: Latency) -> None:
+        self._settings, self._facts_of, self._latency = settings, facts_of, latency
+
+    def kept(self, artifact: Artifact, aim: Aim, context: StageContext) -> tuple[Kept, dict[str, float]]:
+        """Returns the channels to keep by group, and the modelled latencies that were looked at.
+
+        Args:
+            artifact: The network: the dense one, or what is left of it.
+            aim: What the cut is to come to.
+            context: Data, cache, seed, latency model.
+
+        Raises:
+            StageError: The values cannot be applied to the network.
+        """
+        ranking = self._ranking(artifact, str(aim.values["criterion"]), context)
+        most = self._left_by_ratios(self._facts_of(artifact), aim)
+        if aim.values["keep"] == 1.0:
+            return ranking.kept(most), {}
+        if aim.values["budget_of"] == LATENCY_MS:
+            return self._within_latency(artifact, aim, context, ranking, most)
+        facts = self._facts_of(artifact)
+        return ranking.kept(within(self._budget(facts, aim), ranking, most, self._limits(facts, aim))), {}
+
+    def _limits(self, facts: Facts, aim: Aim) -> Limits:
+        return facts.limits(aim.values, self._settings.min_channels)
+
+    def _left_by_ratios(self, facts: Facts, aim: Aim) -> NKept:
+        """Counts from the dense network's channels, so that rounds do not add up roundings."""
+        dense = self._facts_of(aim.dense)
+        ratios = {name: 1 - (1 - r) ** aim.progress for name, r in dense.ratios(aim.values["ratio"]).items()}
+        left = by_ratio(dense.groups, ratios, self._limits(dense, aim)).tolist()
+        wanted = {group.name: n for group, n in zip(dense.groups, left, strict=True)}
+        return np.array([min(g.n_channels, wanted.get(g.name, g.n_channels)) for g in facts.groups], np.int64)
+
+    def _budget(self, facts: Facts, aim: Aim) -> Budget:
+        counts = self._facts_of(aim.dense).counts
+        of_macs = aim.values["budget_of"] in (MACS, LATENCY_MS)
+        budget = budget_of(facts, aim.values, counts.macs if of_macs else counts.weight_bytes)
+        last = aim.progress == 1.0
+        return replace(budget, keep=aim.keep, tolerance=TOLERANCE if last else ROUGHLY, strict=last)
+
+    def _within_latency(
+        self, artifact: Artifact, aim: Aim, context: StageContext, ranking: Ranking, most: NKept
+    ) -> tuple[Kept, dict[str, float]]:
+        facts, module = self._facts_of(artifact), cast(nn.Module, artifact.model)
+        whole = self._latency(cast(nn.Module, aim.dense.model), aim.dense.input, context)
+
+        def share(n_kept: NKept) -> float:
+            smaller = cut(module, facts.groups, ranking.kept(n_kept))
+            return self._latency(smaller, artifact.input, context) / whole
+
+        limits = self._limits(facts, aim)
+        n_kept = within_latency(aim.keep, share, self._budget(facts, aim), ranking, most, limits)
+        told = {"latency_ms_before": whole, "latency_ms_after": share(n_kept) * whole}
+        return ranking.kept(n_kept), told
+
+    def _ranking(self, artifact: Artifact, name: str, context: StageContext) -> Ranking:
+        """Scores depend on neither ratios nor budgets: candidates that differ in these share them."""
+        info, groups = CRITERIA[name], self._facts_of(artifact).groups
+        inputs, labels, digest = torch.zeros(0, *artifact.input.shape), None, ""
+        if info.needs_inputs:
+            examples = examples_of(context, self._settings.n_examples, f"prune.criterion={name}")
+            inputs, labels, digest = examples.inputs, examples.labels, examples.digest
+
+        def build() -> dict[str, NDArray[Any]]:
+            generator = torch.Generator().manual_seed(context.seed)
+            evidence = Evidence(cast(nn.Module, artifact.model), groups, inputs, labels, generator)
+            scores = info.make().scores(evidence)
+            return {str(at): scores[group.name].numpy() for at, group in enumerate(groups)}
+
+        key = digest_of(artifact.digest, name, digest, context.seed, self._settings.threads)
+        found = context.cache.arrays(f"prune-scores-{key}", build)
+        return Ranking(groups, tuple(cast(NDArray[np.float64], found[str(at)]) for at in range(len(groups))))

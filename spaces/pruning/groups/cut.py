@@ -1,0 +1,158 @@
+"""Builds the smaller network: channels are taken out of every parameter that they are in."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from spaces.errors import StageError
+from spaces.pruning.groups.channel_map import ChannelMap
+from spaces.pruning.groups.find import Group
+
+Indices: TypeAlias = NDArray[np.int64]
+Kept: TypeAlias = Mapping[str, Indices]
+"""By name of the group, the channels that are kept; a group that is not named is kept whole."""
+
+
+def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
+    """Returns a smaller copy of a network, in which nothing is left of the other channels.
+
+    Its outputs are those of the network in which no layer takes these channels (`silenced`), but for rounding.
+
+    Args:
+        module: The network; stays as it is.
+        groups: Its groups, or some of them.
+        kept: The channels to keep, at least one a group.
+
+    Raises:
+        StageError: No channel of a group is kept, or there is no such channel.
+    """
+    smaller = copy.deepcopy(module)
+    removed = _removed(groups, kept)
+    axes: dict[tuple[str, int], list[Indices]] = {}
+    for group in groups:
+        for part in group.slices:
+            axes.setdefault((part.name, part.axis), []).append(part.rows[removed[group.name]].reshape(-1))
+    touched = set()
+    for (name, axis), rows in axes.items():
+        if gone := np.unique(np.concatenate(rows)).tolist():
+            _shrink(smaller, name, axis, set(gone))
+            touched.add(name.rpartition(".")[0])
+    for name in touched:
+        _renumber(smaller.get_submodule(name))
+    _tell_passages(smaller, groups, removed)
+    return smaller
+
+
+def silenced(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
+    """Returns a copy of a network in which the weights on the channels that are not kept are 0."""
+    masked = copy.deepcopy(module)
+    removed = _removed(groups, kept)
+    state = masked.state_dict()
+    for group in groups:
+        for part in group.slices:
+            if part.role == "in":
+                rows = torch.from_numpy(part.rows[removed[group.name]].reshape(-1))
+                state[part.name].index_fill_(part.axis, rows, 0.0)
+    return masked
+
+
+def kept_outputs(module: nn.Module, groups: Sequence[Group], kept: Kept) -> dict[str, Indices]:
+    """Returns, by name of each layer's weight that loses outputs, which of them are left, ascending.
+
+    Args:
+        module: The network before the cut.
+        groups: Its groups.
+        kept: The channels to keep.
+    """
+    removed, state = _removed(groups, kept), module.state_dict()
+    gone: dict[str, list[Indices]] = {}
+    sizes: dict[str, int] = {}
+    for group in groups:
+        for part in (s for s in group.slices if s.role == "out" and s.name in group.layers):
+            gone.setdefault(part.name, []).append(part.rows[removed[group.name]].reshape(-1))
+            sizes[part.name] = state[part.name].shape[part.axis]
+    found = {name: np.concatenate(rows) for name, rows in gone.items()}
+    return {n: np.setdiff1d(np.arange(sizes[n]), rows) for n, rows in found.items() if rows.size}
+
+
+def widths(module: nn.Module) -> dict[str, int]:
+    """Returns how many output channels each convolution and linear layer has, by name of its weight."""
+    return {
+        f"{name}.weight": part.out_features if isinstance(part, nn.Linear) else part.out_channels
+        for name, part in module.named_modules()
+        if isinstance(part, nn.Linear | _ConvNd)
+    }
+
+
+def _removed(groups: Sequence[Group], kept: Kept) -> dict[str, Indices]:
+    found = {}
+    for group in groups:
+        everything = np.arange(group.n_channels)
+        chosen = np.asarray(kept.get(group.name, everything), np.int64)
+        if not chosen.size:
+            raise StageError(f"a cut must leave at least one output channel of {', '.join(group.layers)}")
+        if chosen.min() < 0 or chosen.max() >= group.n_channels:
+            raise StageError(
+                f"{group.name} has the channels 0 to {group.n_channels - 1}, not {chosen.tolist()}"
+            )
+        found[group.name] = np.setdiff1d(everything, chosen)
+    return found
+
+
+def _shrink(module: nn.Module, name: str, axis: int, gone: set[int]) -> None:
+    owner, _, leaf = name.rpartition(".")
+    part = module.get_submodule(owner)
+    old = cast(torch.Tensor, getattr(part, leaf))
+    left = torch.tensor([i for i in range(old.shape[axis]) if i not in gone])
+    new = old.detach().index_select(axis, left)
+    if leaf in part._buffers:
+        part._buffers[leaf] = new
+    else:
+        part._parameters[leaf] = nn.Parameter(new, requires_grad=old.requires_grad)
+
+
+def _renumber(part: nn.Module) -> None:
+    """Sets what a module says of its own size."""
+    if isinstance(part, _ConvNd):
+        _renumber_convolution(part)
+    elif isinstance(part, nn.Linear):
+        part.out_features, part.in_features = part.weight.shape
+    elif isinstance(part, _NormBase):
+        sizes = [len(t) for t in (part.running_mean, part.weight) if t is not None]
+        part.num_features = sizes[0]
+    elif isinstance(part, nn.PReLU):
+        part.num_parameters = len(part.weight)
+
+
+def _renumber_convolution(part: _ConvNd) -> None:
+    first, second = part.weight.shape[:2]
+    depthwise = part.groups > 1 and part.groups == part.in_channels
+    if isinstance(part, _ConvTransposeNd):
+        part.groups = first if depthwise else part.groups
+        part.in_channels, part.out_channels = first, second * part.groups
+    else:
+        per_group = part.out_channels // part.groups
+        part.groups = first // per_group if depthwise else part.groups
+        part.in_channels, part.out_channels = second * part.groups, first
+
+
+def _tell_passages(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Indices]) -> None:
+    gone: dict[str, tuple[set[int], set[int]]] = {}
+    widths: dict[str, tuple[int, int]] = {}
+    for group in groups:
+        for passage in group.passages:
+            inputs, outputs = gone.setdefault(passage.name, (set(), set()))
+            inputs.update(passage.inputs[removed[group.name]].reshape(-1).tolist())
+            outputs.update(passage.outputs[removed[group.name]].reshape(-1).tolist())
+            widths[passage.name] = (passage.n_inputs, passage.n_outputs)
+    for name, sides in gone.items():
+        kept = [[i for i in range(n) if i not in some] for n, some in zip(widths[name], sides, strict=True)]
+        if any(sides):
+            cast(ChannelMap, module.get_submodule(name)).keep_channels(kept[0], kept[1])

@@ -1,0 +1,149 @@
+"""torch-pruning's dependency graph of a network, quietly, and with errors that people can use."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+from torch_pruning.pruner.function import BasePruningFunc
+
+from spaces.errors import StageError
+from spaces.pruning.groups.channel_map import ChannelMap
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a traced network looks like.
+
+    Attributes:
+        graph: torch-pruning's graph.
+        passages: For each module that is a `ChannelMap`: how many channels go in, how many come out.
+        outputs: The graph's nodes that yield the network's outputs.
+    """
+
+    graph: tp.DependencyGraph
+    passages: dict[nn.Module, tuple[int, int]]
+    outputs: frozenset[Any]
+
+
+def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
+    """Traces a network, in place: its parameters come to need gradients, its mode becomes eval.
+
+    Args:
+        module: A copy that may be changed.
+        input_shape: Shape of one example.
+
+    Raises:
+        StageError: It does not run on such an example, or torch-pruning cannot trace it.
+    """
+    module.eval()
+    for parameter in module.parameters():  # the trace follows gradients, also through frozen layers
+        if parameter.is_floating_point():
+            parameter.requires_grad_()
+    example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    passages, outputs = _run(module, example)
+    kind = type(module).__name__
+    lost = [o for o in outputs if o.grad_fn is None]
+    if lost or not outputs:
+        raise StageError(
+            f"torch-pruning cannot trace {kind}: no gradient leads from its outputs to its layers; "
+            "is there a no_grad() or detach() in its forward()?"
+        )
+    graph = tp.DependencyGraph()
+    kept: list[Any] = []
+
+    def keep(out: Any) -> Any:
+        kept.append(out)
+        return out
+
+    pruners = {type(m): _Passing(passages) for m in passages}
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            graph.build_dependency(
+                module,
+                (example,),
+                output_transform=keep,
+                customized_pruners=pruners,
+                verbose=False,
+            )
+        except Exception as error:  # whatever a foreign network makes it stumble over
+            raise StageError(f"torch-pruning cannot trace {kind}: {_told(error)}") from error
+    ends = {id(o.grad_fn) for o in _tensors(kept[-1])}
+    return Trace(graph, passages, frozenset(n for n in graph.module2node.values() if id(n.grad_fn) in ends))
+
+
+def _run(module: nn.Module, example: Tensor) -> tuple[dict[nn.Module, tuple[int, int]], list[Tensor]]:
+    """Runs the network once; returns the passages with their widths, and the outputs."""
+    found: dict[nn.Module, tuple[int, int]] = {}
+    running: list[str] = []
+
+    def enter(name: str) -> Any:
+        return lambda *_: running.append(name)
+
+    def leave(part: nn.Module, arguments: Any, output: Any) -> None:
+        running.pop()
+        if isinstance(part, ChannelMap):
+            found[part] = (arguments[0].shape[1], output.shape[1])
+
+    with _hooks(module, enter, leave), torch.enable_grad():
+        try:
+            outputs = _tensors(module(example))
+        except Exception as error:  # whatever a foreign network raises
+            place = f" in its module {running[-1]!r}" if running and running[-1] else ""
+            raise StageError(
+                f"{type(module).__name__} does not run on inputs {tuple(example.shape)}{place}: {_told(error)}"
+            ) from error
+    return found, outputs
+
+
+@contextmanager
+def _hooks(module: nn.Module, enter: Any, leave: Any) -> Iterator[None]:
+    handles = []
+    for name, part in module.named_modules():
+        handles += [part.register_forward_pre_hook(enter(name)), part.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    parts = outputs.values() if isinstance(outputs, dict) else outputs
+    return [t for part in parts for t in _tensors(part)] if isinstance(outputs, dict | list | tuple) else []
+
+
+def _told(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] or type(error).__name__
+
+
+class _Passing(BasePruningFunc):  # type: ignore[misc] # torch-pruning is untyped
+    """Keeps the inputs and the outputs of a `ChannelMap` apart in torch-pruning's graph."""
+
+    def __init__(self, widths: dict[nn.Module, tuple[int, int]]) -> None:
+        super().__init__()
+        self._widths = widths
+
+    def prune_out_channels(self, layer: nn.Module, idxs: Any) -> nn.Module:
+        """Changes nothing: the graph is only read."""
+        return layer
+
+    def prune_in_channels(self, layer: nn.Module, idxs: Any) -> nn.Module:
+        """Changes nothing: the graph is only read."""
+        return layer
+
+    def get_out_channels(self, layer: nn.Module) -> int:
+        """Returns how many channels come out."""
+        return self._widths[layer][1]
+
+    def get_in_channels(self, layer: nn.Module) -> int:
+        """Returns how many channels go in."""
+        return self._widths[layer][0]

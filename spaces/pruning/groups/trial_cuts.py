@@ -1,0 +1,134 @@
+"""Tries groups on a copy of the network: torch-pruning's graph can be wrong, and a wrong cut may still run."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from spaces.pruning.groups.cut import Kept, cut, silenced
+from spaces.pruning.groups.find import Group, LeftAlone
+
+TOLERANCE = 1e-9  # relative to the largest output, in double precision; a wrong coupling is off by far more
+SINGLE_TOLERANCE = 1e-4
+CRASHES = "the network does not run without some of its channels"
+DIFFERS = "without some of its channels the network yields something else than it should"
+
+
+def tried(
+    module: nn.Module, input_shape: tuple[int, ...], groups: Sequence[Group]
+) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
+    """Tells groups that can be cut from those that cannot.
+
+    Weights are drawn at random, so that no channel is without effect: a wrong coupling of silent channels would pass.
+
+    Args:
+        module: The network; stays as it is.
+        input_shape: Shape of one example.
+        groups: What to try.
+    """
+    trial = _Trial(module, input_shape)
+    good, failed = _sifted(trial, list(groups))
+    if failed and trial.problem(good) is not None:  # each passes alone, but not with the others
+        good, failed = _one_by_one(trial, list(groups))
+    return tuple(good), tuple(failed)
+
+
+def _sifted(trial: "_Trial", groups: list[Group]) -> tuple[list[Group], list[LeftAlone]]:
+    """Halves what fails, until it is single groups: most networks pass at once."""
+    problem = trial.problem(groups)
+    if problem is None:
+        return groups, []
+    if len(groups) == 1:
+        return [], [LeftAlone(groups[0].layers, problem)]
+    middle = len(groups) // 2
+    (first, lost), (second, lost_too) = _sifted(trial, groups[:middle]), _sifted(trial, groups[middle:])
+    return first + second, lost + lost_too
+
+
+def _one_by_one(trial: "_Trial", groups: list[Group]) -> tuple[list[Group], list[LeftAlone]]:
+    good: list[Group] = []
+    failed: list[LeftAlone] = []
+    for group in groups:
+        problem = trial.problem([*good, group])
+        if problem is None:
+            good.append(group)
+        else:
+            failed.append(LeftAlone(group.layers, problem))
+    return good, failed
+
+
+class _Trial:
+    def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._module = copy.deepcopy(module).eval()
+        _randomize(self._module, generator)
+        self._inputs, self._tolerance = torch.randn(2, *input_shape, generator=generator), SINGLE_TOLERANCE
+        try:
+            self._module.double()
+            self._run(self._module, self._inputs.double())
+            self._inputs, self._tolerance = self._inputs.double(), TOLERANCE
+        except Exception:  # it insists on single precision
+            self._module.float()
+
+    def problem(self, groups: Sequence[Group]) -> str | None:
+        """Returns what is wrong once one channel of each group is cut, once half of them are, and once the others are."""
+        rng = np.random.default_rng(0)
+        orders = {group.name: rng.permutation(group.n_channels) for group in groups}
+        halves = {name: np.array_split(order, 2) for name, order in orders.items()}
+        trials: list[Kept] = [
+            {name: order[1:] for name, order in orders.items()},
+            {name: half[0] for name, half in halves.items()},
+            {name: half[1] for name, half in halves.items()},
+        ]
+        problems = (self._difference(groups, kept) for kept in trials)
+        return next((problem for problem in problems if problem), None)
+
+    def _difference(self, groups: Sequence[Group], kept: Kept) -> str | None:
+        try:
+            got = self._run(cut(self._module, groups, kept), self._inputs)
+        except Exception:  # whatever a network raises whose parts do not fit
+            return CRASHES
+        wanted = self._run(silenced(self._module, groups, kept), self._inputs)
+        same = all(
+            a.shape == b.shape and float((a - b).abs().max()) <= self._tolerance * float(b.abs().max())
+            for a, b in zip(got, wanted, strict=True)
+        )
+        return None if same else DIFFERS
+
+    @staticmethod
+    def _run(module: nn.Module, inputs: Tensor) -> list[Tensor]:
+        with torch.no_grad():
+            return _tensors(module(inputs))
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    parts = outputs.values() if isinstance(outputs, dict) else outputs
+    return [t for part in parts for t in _tensors(part)] if isinstance(outputs, dict | list | tuple) else []
+
+
+def _randomize(module: nn.Module, generator: torch.Generator) -> None:
+    """Draws weights that keep a signal's size from layer to layer (He et al. 2015, arXiv 1502.01852)."""
+
+    def draw(tensor: Tensor | None, mean: float, spread: float) -> None:
+        if tensor is not None:
+            noise = torch.rand(tensor.shape, generator=generator) - 0.5
+            tensor.detach().copy_(mean + 2 * spread * noise)
+
+    for part in module.modules():
+        if isinstance(part, _ConvNd | nn.Linear):
+            transposed = isinstance(part, _ConvTransposeNd)
+            fan_in = part.weight[0].numel() if not transposed else part.weight[:, 0].numel()
+            draw(part.weight, 0.0, (6 / max(fan_in, 1)) ** 0.5)
+            draw(part.bias, 0.0, 0.1)
+        elif isinstance(part, _NormBase):
+            draw(part.weight, 1.0, 0.5)
+            draw(part.running_var, 1.0, 0.5)
+            draw(part.bias, 0.0, 0.5)
+            draw(part.running_mean, 0.0, 0.5)

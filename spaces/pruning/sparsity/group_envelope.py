@@ -1,0 +1,152 @@
+"""WGSEF: the envelope of weighted group sparsity, by its proximal step, with the sparsity level fixed in advance."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from spaces.pruning.budgets.mac_budget import best_only, check_level, kept_within
+from spaces.pruning.sparsity.channel_weights import channel_norms, scale_channels
+from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
+
+RAMP = 0.5  # share of the training over which the budget comes down
+REFIT = 0.3  # share of the training, at its end, in which channels are on or off
+
+_HALVINGS = 100  # at most: they exhaust the bracket
+_CLOSE = 1e-9  # relative error of the cost that is good enough
+_TINY = 1e-30
+
+
+def envelope_shares(
+    norms: Tensor,
+    costs: Tensor,
+    strength: float,
+    budget: float,
+    cost_of: Callable[[Tensor], float] | None = None,
+) -> Tensor:
+    """Returns the shares `u` of the groups in the proximal step of the envelope of "at most `budget` group weight".
+
+    The envelope is `GS(w) = 1/2 min_u sum_j ||w_j||^2 / u_j` over `0 <= u_j <= 1` and `sum_j d_j u_j <= budget`. Setting
+    the derivative of `strength * GS(w) + 1/2 ||w - t||^2` to zero gives
+
+    - `w_j = t_j * u_j / (u_j + strength)`
+    - `u_j = clip(theta * ||t_j|| / sqrt(d_j) - strength, 0, 1)`
+
+    where theta is found by bisection so that the budget is used up (of its logarithm: norms differ by orders). The
+    formulas are derived here from the definition of the envelope.
+
+    Args:
+        norms: `||t_j||`, `(n,)` float64.
+        costs: `d_j`, `(n,)` float64, above 0.
+        strength: Weight of the envelope, above 0.
+        budget: What all groups together may cost.
+        cost_of: What shares `(n,)` cost, increasing in each; None for `sum_j d_j u_j`.
+
+    Returns:
+        `(n,)` float64 in [0, 1]; all 1 if the budget is large enough for that. Groups of norm 0 get 0 otherwise.
+    """
+    cost_of = cost_of or (lambda shares: float(costs @ shares))
+    if cost_of(torch.ones_like(norms)) <= budget:
+        return torch.ones_like(norms)
+    ratios = norms / costs.sqrt()
+    positive = ratios[ratios > 0]
+    if not len(positive):
+        return torch.zeros_like(norms)
+
+    def at(log_theta: Tensor) -> Tensor:
+        return (log_theta.exp() * ratios - strength).clamp(0, 1)
+
+    # from where all are 0 to where all are 1
+    low, high = torch.log(strength / positive.max()), torch.log((1 + strength) / positive.min())
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        spent = cost_of(at(middle))
+        if abs(spent - budget) <= _CLOSE * budget or not low < middle < high:
+            return at(middle)
+        low, high = (middle, high) if spent < budget else (low, middle)
+    return at(low)
+
+
+def shrink(shares: Tensor, strength: float) -> Tensor:
+    """Returns the factors `u / (u + strength)` of the proximal step; exactly 0 where the share is."""
+    return shares / (shares + strength)
+
+
+class GroupEnvelope(Sparsifier):
+    """After every step a proximal step of the envelope; the channels are the groups, and MACs are their weights.
+
+    A channel's vector is all parameters that make it (the filters that yield it, and BatchNorm's scale and shift); its
+    weight `d_j` is the MACs that go with it alone. What differs from the plain proximal step:
+
+    - Layers have weights of different sizes for reasons of their own, and BatchNorm takes any size out again. So vectors
+      are measured in a metric of their group, in which the mean of `||t|| / sqrt(d)` is 1.
+    - Cutting a channel makes its neighbours cheaper. So the budget is that of the cut network's MACs: the `sum_j d_j u_j`
+      that comes to it is found together with theta.
+    - The budget is ramped in, the strongest channel of every group is spared, so that no layer empties, and the
+      shrinking by `1 / (1 + strength)` of channels that stay whole is undone.
+    - In the last part of the training channels are on or off: those that fit the budget are trained on, unshrunk; the
+      others are exactly zero.
+    """
+
+    name = "group_envelope"
+    has_level = True
+
+    def __init__(self, subject: Subject, aim: Aim) -> None:
+        """Finds what every channel costs.
+
+        Raises:
+            StageError: The budget cannot be met.
+        """
+        check_level(subject.shares, aim.level, "sparsify")
+        self._parameters = dict(subject.module.named_parameters())
+        self._groups, self._shares, self._aim = subject.groups, subject.shares, aim
+        self._costs = torch.cat(list(subject.shares.costs().values()))
+        self._sizes = [group.n_channels for group in self._groups]
+        self._on: dict[str, Tensor] | None = None
+
+    def after_backward(self, step: int, n_steps: int) -> None:
+        """Notes, once it is decided, which channels are on: those that are not zero."""
+        if step > _last_proximal(n_steps) and self._on is None:
+            self._on = {name: ratios > 0 for name, ratios in self._ratios().items()}
+
+    def after_step(self, step: int, n_steps: int) -> None:
+        """Does the proximal step; later, keeps off what is off."""
+        if self._on is not None:
+            self._scale(self._on)
+            return
+        level = self._aim.level_at((step + 1) / n_steps, RAMP)
+        self._shrink(self._ratios(), self._aim.strength_at(step, n_steps), level)
+        if step == _last_proximal(n_steps):
+            # logarithms: none of minus infinity is kept, so that none that is zero comes back
+            scores = {name: torch.log(ratios) for name, ratios in self._ratios().items()}
+            self._scale(kept_within(self._shares, scores, self._aim.level))
+
+    def finish(self) -> dict[str, Tensor]:
+        """Leaves the network as it is: channels that do not fit the budget are zero."""
+        return {name: ratios > 0 for name, ratios in self._ratios().items()}
+
+    def _shrink(self, ratios: dict[str, Tensor], strength: float, level: float) -> None:
+        spared = torch.cat([best_only(values) for values in ratios.values()])
+        costs = self._costs[~spared]
+
+        def whole(values: Tensor) -> dict[str, Tensor]:
+            every = torch.ones(len(spared), dtype=torch.float64).masked_scatter(~spared, values)
+            return dict(zip(ratios, torch.split(every, self._sizes), strict=True))
+
+        norms = torch.cat(list(ratios.values()))[~spared] * costs.sqrt()
+        found = envelope_shares(norms, costs, strength, level, lambda u: float(self._shares.of(whole(u))))
+        self._scale(whole(shrink(found, strength) / shrink(torch.ones_like(found), strength)))
+
+    def _ratios(self) -> dict[str, Tensor]:
+        """Returns `||t|| / sqrt(d)` of each channel, in its group's metric."""
+        norms = {group.name: channel_norms(group, self._parameters) for group in self._groups}
+        return {name: values / values.mean().clamp(min=_TINY) for name, values in norms.items()}
+
+    def _scale(self, factors: Mapping[str, Tensor]) -> None:
+        for group in self._groups:
+            scale_channels(group, self._parameters, factors[group.name].double())
+
+
+def _last_proximal(n_steps: int) -> int:
+    """Returns the last step, from 0 on, that is followed by a proximal step."""
+    return int((1 - REFIT) * (n_steps - 1))

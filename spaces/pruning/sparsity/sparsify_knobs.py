@@ -1,0 +1,59 @@
+"""The knobs of the sparsify stage, and which of them have no effect beside which values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spaces.candidate import Value
+from spaces.recovery.knobs import AUGMENTATIONS
+from spaces.stages.stage import KnobSpec, StageValue
+
+METHODS = ("none", "bn_gamma", "group_envelope", "bottleneck")
+WITH_LEVEL = ("group_envelope", "bottleneck")
+SCHEDULES = ("constant", "linear_decay")
+
+KNOBS = (
+    KnobSpec("method", "none", "how channels are made sparse; none leaves the network as it is", METHODS),
+    KnobSpec("strength", 0.01, "weight of the regularizer", low=1e-6, high=10.0),
+    KnobSpec("strength_schedule", "constant", "linear_decay goes down to a tenth", SCHEDULES),
+    KnobSpec("level", 0.5, "share of MACs that may stay; bn_gamma keeps to none", low=0.01, high=1.0),
+    KnobSpec("epochs", 2, "passes over the train split; 0 leaves the network as it is", low=0, high=1000),
+    KnobSpec("learning_rate", 0.02, "its peak, on one cycle", low=1e-6, high=1.0),
+    KnobSpec("batch_size", 128, "examples a step", low=2, high=4096),
+    KnobSpec("augmentation", "none", "random changes of the inputs, as in recover", AUGMENTATIONS),
+)
+
+
+def is_off(values: Mapping[str, StageValue]) -> bool:
+    """Whether nothing is trained."""
+    return values["method"] == "none" or values["epochs"] == 0
+
+
+def canonical(values: Mapping[str, StageValue]) -> dict[str, StageValue]:
+    """Maps knobs that have no effect beside the others to their defaults.
+
+    Args:
+        values: A value for every knob.
+    """
+    defaults: dict[str, StageValue] = {knob.name: knob.default for knob in KNOBS}
+    if is_off(values):
+        return defaults
+    silent = {} if values["method"] in WITH_LEVEL else {"level": defaults["level"]}
+    return dict(values) | silent
+
+
+def empty_knobs(domains: Mapping[str, tuple[Value, ...]]) -> dict[str, str]:
+    """Returns the knobs of a space that have no effect beside any value of the others, each with the reason."""
+    methods = possible(domains, "method")
+    for name, nothing in (("method", "none"), ("epochs", 0)):
+        if possible(domains, name) == (nothing,):
+            return {knob: f"{name} is {nothing}: nothing is trained" for knob in domains if knob != name}
+    if "level" in domains and not set(methods) & set(WITH_LEVEL):
+        return {"level": f"method is {' or '.join(map(str, methods))}, which keeps to no budget"}
+    return {}
+
+
+def possible(domains: Mapping[str, tuple[Value, ...]], name: str) -> tuple[Any, ...]:
+    """Returns the values that a knob can take: its default if the space does not name it, its ends if it is a range."""
+    knob = next(knob for knob in KNOBS if knob.name == name)
+    values = domains.get(name, (knob.default,))
+    return values or (knob.low, knob.high)

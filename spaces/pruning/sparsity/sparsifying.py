@@ -1,0 +1,148 @@
+"""One sparsity-aware training: from a network and values to a network with channels that are zero, or nearly so."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from spaces.errors import StageError
+from spaces.pruning.budgets.mac_shares import MacShares
+from spaces.pruning.groups.counts import weight_uses
+from spaces.pruning.groups.find import channel_groups
+from spaces.pruning.sparsity.batch_norm_sparsity import BatchNormSparsity
+from spaces.pruning.sparsity.bottleneck_masks import BottleneckMasks
+from spaces.pruning.sparsity.group_envelope import GroupEnvelope
+from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
+from spaces.recovery.training.accelerator import device_of
+from spaces.recovery.training.augmentation import check_augmentation
+from spaces.recovery.training.curve import Curve
+from spaces.recovery.training.determinism import fixed_threads
+from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.training import train
+from spaces.stages.artifact import Artifact, Split
+from spaces.stages.stage import StageContext
+
+METHODS: dict[str, type[Sparsifier]] = {
+    method.name: method for method in (BatchNormSparsity, GroupEnvelope, BottleneckMasks)
+}
+FIRST = 256  # examples whose labels are looked at
+
+
+@dataclass(frozen=True)
+class Sparsified:
+    """What came of a training.
+
+    Attributes:
+        module: The network, of the structure that it had.
+        curve: How the training went.
+        zero_share: Share of the channels that can be cut which are zero, or nearly so.
+        kept_macs_share: Share of the MACs that stays if just these are cut.
+    """
+
+    module: nn.Module
+    curve: Curve
+    zero_share: float
+    kept_macs_share: float
+
+    def notes(self) -> dict[str, Any]:
+        """Returns what is worth telling, JSON-able."""
+        return {
+            "curve": self.curve.as_json(),
+            "zero_share": self.zero_share,
+            "kept_macs_share": self.kept_macs_share,
+        }
+
+
+def sparsified(
+    artifact: Artifact, values: Mapping[str, Any], context: StageContext, threads: int, key: str
+) -> Sparsified:
+    """Trains a copy of the artifact's network.
+
+    Args:
+        artifact: The network; left as it is.
+        values: Canonical values of the sparsify stage, with something to train.
+        context: Split, seed, accelerator, cache, watch.
+        threads: Threads that torch computes with.
+        key: Digest of everything that decides the result.
+
+    Raises:
+        StageError: Something is missing, the method does not suit the network, or the training diverges.
+    """
+    split = _split(context)
+    aim = Aim(values["strength"], values["strength_schedule"], values["level"], context.seed)
+    with fixed_threads(threads):
+        subject = subject_of(artifact, split)
+        sparsifier = METHODS[values["method"]](subject, aim)
+    curve = train(
+        subject.module,
+        split,
+        Recipe(
+            threads=threads,
+            **{name: values[name] for name in ("epochs", "batch_size", "learning_rate", "augmentation")},
+        ),
+        loss=sparsifier.loss,
+        context=context,
+        stage="sparsify",
+        key=key,
+        after_backward=sparsifier.after_backward,
+        after_step=sparsifier.after_step,
+    )
+    on = sparsifier.finish()
+    is_on = torch.cat(list(on.values())).double()
+    return Sparsified(subject.module, curve, 1 - float(is_on.mean()), float(subject.shares.of(on)))
+
+
+def subject_of(artifact: Artifact, split: Split) -> Subject:
+    """Returns a copy of the artifact's network, with what can be cut in it.
+
+    Raises:
+        StageError: It is none of torch, or cannot be traced.
+    """
+    if not isinstance(artifact.model, nn.Module):
+        raise StageError(f"sparsify trains torch networks, but got an {artifact.kind} model")
+    module = copy.deepcopy(artifact.model)
+    groups = channel_groups(module, artifact.input.shape)
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters(remove_duplicate=False)}
+    uses = weight_uses(module, artifact.input.shape)
+    macs = {name: n * prod(shapes[name]) for name, n in uses.items() if name in shapes}
+    inputs, _ = next(iter(split.batches(2, limit=2)))
+    return Subject(module, groups, MacShares(groups, macs, shapes), torch.from_numpy(inputs))
+
+
+def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context: StageContext) -> None:
+    """Checks that a training with any of the values could begin.
+
+    Args:
+        artifact: The network.
+        values: By knob, the values that it can take.
+        context: What there is.
+
+    Raises:
+        StageError: Something is missing, or a method does not suit the network; the message names the knob or the layer.
+        ConfigError: The accelerator is not there.
+    """
+    split = _split(context)
+    device_of(context.accelerator)
+    for augmentation in values["augmentation"]:
+        check_augmentation(augmentation, artifact.input.shape)
+    for method in values["method"]:
+        if method != "none":
+            METHODS[method](
+                subject_of(artifact, split), Aim(max(values["strength"]), level=min(values["level"]))
+            )
+
+
+def _split(context: StageContext) -> Split:
+    """Returns the train split. Raises StageError if there is none, or it has no labels."""
+    if context.train is None:
+        raise StageError("sparsify.method is not none, but the task has no train split to learn from")
+    _, labels = next(iter(context.train.batches(FIRST, limit=FIRST)))
+    if (labels < 0).any():
+        raise StageError(
+            "sparsify.method needs labels, but the train split has none; method=none does without"
+        )
+    return context.train

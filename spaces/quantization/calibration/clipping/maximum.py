@@ -1,0 +1,11 @@
+"""No clipping: the grid covers everything that was seen."""
+
+from spaces.quantization.calibration.clipping.base import ClipContext, Clipping, Histogram
+
+
+def max_range(histogram: Histogram, context: ClipContext) -> tuple[float, float]:
+    """Returns the smallest and the largest value."""
+    return histogram.low, histogram.high
+
+
+CLIPPING = Clipping("max", max_range, needs_histogram=False)

@@ -1,0 +1,131 @@
+"""From statistics and knob values to the grid of every tensor."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import StageError, unknown_name
+from spaces.quantization.calibration.clipping.base import ClipContext, Histogram
+from spaces.quantization.calibration.clipping.methods import clippings
+from spaces.quantization.calibration.statistics import Statistics
+from spaces.quantization.plan.network import Network
+from spaces.quantization.plan.source import Source
+from spaces.quantization.plan.weight_grids import WeightGrids, WeightRule
+from spaces.quantization.schemes.scheme import Grid, make_grid, scheme_of
+from spaces.stages.cache import digest_of
+from spaces.stages.stage import StageContext
+
+Spans = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Canonical knob values, except those that act on the float model.
+
+    Attributes:
+        scheme: Name of the scheme.
+        clipping: Name of the clipping method.
+        percentile: Its percentile, in per cent.
+        per_channel: Whether each output channel's weights have a scale of their own.
+        weight_bits: Layer name to bits, of the layers that are quantized.
+        activation_bits: Bits of the activations.
+        activation_type: `unsigned` or `signed`: how activations are stored.
+        weight_type: The same for weights.
+        format: `qdq` or `qoperator`.
+        reduce_range: Whether 8-bit weights use 7 bits.
+    """
+
+    scheme: str
+    clipping: str
+    percentile: float
+    per_channel: bool
+    weight_bits: Mapping[str, int]
+    activation_bits: int
+    activation_type: str
+    weight_type: str
+    format: str
+    reduce_range: bool
+
+    def weight_rule(self, bits: int) -> WeightRule:
+        """Returns what decides the grid of a weight of so many bits."""
+        scheme = scheme_of(self.scheme)
+        reduced = self.reduce_range and bits == 8
+        share = clippings()[self.clipping].weight_share
+        return WeightRule(
+            rule=scheme.channel_weights if self.per_channel else scheme.weights,
+            per_channel=self.per_channel,
+            bits=bits,
+            reduced=reduced,
+            # What is cut off would use the bit that a reduced range spares.
+            share_of=None if reduced else share,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The grid of every tensor that is quantized.
+
+    Attributes:
+        activations: Tensor name to grid.
+        weights: Layer name to grid.
+        float_nodes: Names of the nodes that stay float.
+    """
+
+    activations: Mapping[str, Grid]
+    weights: Mapping[str, Grid]
+    float_nodes: tuple[str, ...]
+
+
+def make_plan(source: Source, spans: Spans, settings: Settings, grids: WeightGrids) -> Plan:
+    """Decides the grid of every tensor.
+
+    Args:
+        source: The float model.
+        spans: The real range that each activation's grid should cover.
+        settings: The knobs.
+        grids: Grids of weights that are known.
+    """
+    network = source.network
+    activations = _activation_grids(network, spans, settings)
+    rules = {bits: settings.weight_rule(bits) for bits in set(settings.weight_bits.values())}
+    weights = grids.grids(source, settings.weight_bits, rules, activations)
+    return Plan(activations, weights, network.float_nodes(settings.weight_bits))
+
+
+def _activation_grids(network: Network, spans: Spans, settings: Settings) -> dict[str, Grid]:
+    bits = settings.activation_bits
+    ends = np.array(list(spans.values()), np.float64).reshape(-1, 2)
+    rows = make_grid(scheme_of(settings.scheme).activations, ends[:, 0], ends[:, 1], bits)
+    grids = {
+        tensor: Grid(rows.scale[i, ...], rows.zero_point[i, ...], bits) for i, tensor in enumerate(spans)
+    }
+    return grids | {before: grids[_source(network, before)] for before in network.follows}
+
+
+def _source(network: Network, tensor: str) -> str:
+    while tensor in network.follows:
+        tensor = network.follows[tensor]
+    return tensor
+
+
+def clipped_ranges(statistics: Statistics, settings: Settings, context: StageContext) -> Spans:
+    """Returns the real range that each activation's grid should cover."""
+    if settings.clipping not in clippings():
+        raise StageError(unknown_name("clipping", settings.clipping, clippings(), "quantize.clipping"))
+    clipping = clippings()[settings.clipping]
+    clip = ClipContext(scheme_of(settings.scheme).activations, settings.activation_bits, settings.percentile)
+    ranges = statistics.ranges()
+    if not clipping.needs_histogram:
+        flat = np.zeros(0, np.int64)
+        return {t: clipping.method(Histogram(*span, flat, 0), clip) for t, span in ranges.items()}
+
+    def build() -> dict[str, NDArray[np.float64]]:
+        found = [clipping.method(h, clip) for h in statistics.histograms().values()]
+        return {"ranges": np.array(found, np.float64)}
+
+    percentile = settings.percentile if settings.clipping == "percentile" else None
+    key = digest_of(statistics.key, settings.clipping, percentile, settings.scheme, settings.activation_bits)
+    found = context.cache.arrays(f"clipped-{key}", build)["ranges"].tolist()
+    return {t: (low, high) for t, (low, high) in zip(ranges, found, strict=True)}

@@ -1,0 +1,98 @@
+"""Brings a float model into the form that onnxruntime's quantization tools handle correctly."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spaces.errors import StageError
+from spaces.models.layers import QUANTIZABLE
+from spaces.stages.artifact import Artifact
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET = 13  # the first with one scale for each channel
+
+
+def prepared(artifact: Artifact) -> "onnx.ModelProto":
+    """Parses a float model, names what is nameless, and infers shapes.
+
+    Raises:
+        InputError: The artifact is no ONNX model.
+        StageError: The model is quantized already, or older than can be converted.
+    """
+    proto = artifact.proto()
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node):
+        raise StageError("the model is quantized already: quantize needs the float model")
+    _name_nodes(proto)
+    _split_biases(proto)
+    _fold_gemm_factors(proto)
+    return with_opset(proto, OLDEST_OPSET)
+
+
+def with_opset(proto: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
+    """Returns the model with shapes inferred, converted to `opset` if it is older.
+
+    Raises:
+        StageError: The converter cannot do it.
+    """
+    import onnx
+    from onnx import shape_inference, version_converter
+
+    have = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if have < opset:
+        try:
+            proto = version_converter.convert_version(proto, opset)
+        except Exception as error:  # the converter raises whatever its C++ core throws
+            raise StageError(
+                f"the model has ONNX opset {have} and cannot be converted to {opset}, which is needed here: {error}"
+            ) from error
+        proto.ir_version = max(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
+        _name_nodes(proto)
+    return shape_inference.infer_shapes(proto)
+
+
+def _name_nodes(proto: "onnx.ModelProto") -> None:
+    taken: set[str] = set()
+    for i, node in enumerate(proto.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{i}"
+        taken.add(node.name)
+
+
+def _split_biases(proto: "onnx.ModelProto") -> None:
+    """Gives every layer a bias of its own: a quantized bias has the scale of its layer's input."""
+    import onnx
+
+    found = {i.name: i for i in proto.graph.initializer}
+    taken: set[str] = set()
+    for node in proto.graph.node:
+        if node.op_type not in QUANTIZABLE or len(node.input) < 3 or node.input[2] not in found:
+            continue
+        name = node.input[2]
+        if name in taken:
+            copy = onnx.TensorProto()
+            copy.CopyFrom(found[name])
+            copy.name = node.input[2] = f"{name}_of_{node.name}"
+            proto.graph.initializer.append(copy)
+        taken.add(name)
+
+
+def _fold_gemm_factors(proto: "onnx.ModelProto") -> None:
+    """Moves Gemm's `alpha` and `beta` into its constants: onnxruntime's tool gets the scale of the bias wrong beside them."""
+    from onnx import numpy_helper
+
+    found = {i.name: i for i in proto.graph.initializer}
+    readers = Counter(tensor for node in proto.graph.node for tensor in node.input)
+    for node in proto.graph.node:
+        if node.op_type != "Gemm":
+            continue
+        for position, attribute in ((1, "alpha"), (2, "beta")):
+            factor = next((a for a in node.attribute if a.name == attribute), None)
+            name = node.input[position] if len(node.input) > position else ""
+            if factor is None or name not in found or readers[name] > 1:
+                continue
+            scaled = (numpy_helper.to_array(found[name]) * np.float32(factor.f)).astype(np.float32)
+            found[name].CopyFrom(numpy_helper.from_array(scaled, name))
+            node.attribute.remove(factor)

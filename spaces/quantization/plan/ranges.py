@@ -1,0 +1,84 @@
+"""What the stage takes from statistics, kept as it is needed: ranges, and biases corrected by mean inputs."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import StageError
+from spaces.quantization.calibration.statistics import Statistics
+from spaces.quantization.plan.bias_correction import corrected_biases, is_correctable, mean_error
+from spaces.quantization.plan.plan import Plan, Settings, Spans, clipped_ranges
+from spaces.quantization.plan.source import Source
+from spaces.quantization.schemes.recent import Recent
+from spaces.quantization.schemes.scheme import scheme_of
+from spaces.stages.stage import StageContext
+
+N_KEPT = 512
+MOST_SHIFT_BYTES = 16 * 2**20
+
+Means = Mapping[str, NDArray[np.float64]]
+
+
+class Ranges:
+    """The ranges, means and mean errors that were used last."""
+
+    def __init__(self) -> None:
+        self._spans: Recent[tuple[object, ...], Spans] = Recent(N_KEPT)
+        self._means: Recent[tuple[object, ...], Means] = Recent(N_KEPT)
+        self._errors: Recent[tuple[object, ...], NDArray[np.float64]] = Recent(
+            MOST_SHIFT_BYTES, lambda e: 500 + e.nbytes
+        )
+
+    def spans(self, source: Source, settings: Settings, n_images: int, context: StageContext) -> Spans:
+        """Returns the real range that each activation's grid should cover.
+
+        Args:
+            source: The float model.
+            settings: The knobs.
+            n_images: How many calibration examples.
+            context: Calibration data and cache.
+
+        Raises:
+            StageError: There is no calibration data, or an activation is not finite.
+        """
+        rule = scheme_of(settings.scheme).activations
+        key = (settings.clipping, settings.percentile, rule, settings.activation_bits)
+
+        def build() -> Spans:
+            return clipped_ranges(_statistics(source, n_images, context), settings, context)
+
+        return self._spans.get((*_data(source, n_images, context), *key), build)
+
+    def corrected_biases(
+        self, source: Source, plan: Plan, n_images: int, context: StageContext
+    ) -> dict[str, NDArray[np.float32]]:
+        """Returns the biases, by name, that take out the mean errors of the rounded weights.
+
+        Args:
+            source: The float model.
+            plan: The grids.
+            n_images: How many calibration examples the mean inputs are taken from.
+            context: Calibration data and cache.
+        """
+        data = _data(source, n_images, context)
+        means = self._means.get(data, lambda: _statistics(source, n_images, context).means())
+        shifts = {}
+        for layer in source.network.layers:
+            grid = plan.weights.get(layer.name)
+            if grid is None or not is_correctable(layer):
+                continue
+            key = (*data, layer.node, *grid.key)
+            arguments = (layer, source.weights[layer.name], grid, means[layer.input])
+            shifts[layer.node] = self._errors.get(key, lambda a=arguments: mean_error(*a))  # type: ignore[misc]
+        return corrected_biases(source.network.layers, source.biases, shifts)
+
+
+def _data(source: Source, n_images: int, context: StageContext) -> tuple[str, str, int]:
+    if context.calibration is None:
+        raise StageError("quantization needs calibration examples, but the stage was given none")
+    return source.artifact.digest, context.calibration.digest, n_images
+
+
+def _statistics(source: Source, n_images: int, context: StageContext) -> Statistics:
+    return Statistics(source.artifact, source.wanted, n_images, context)

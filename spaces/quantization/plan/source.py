@@ -1,0 +1,186 @@
+"""What is the same for all candidates of one float model: read once, kept while it is used."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.models.onnx import protobuf_encoding as wire
+from spaces.quantization.calibration.statistics import Wanted
+from spaces.quantization.plan.bias_correction import is_correctable
+from spaces.quantization.plan.cross_layer_equalization import equalize, pairs
+from spaces.quantization.plan.network import Network, network_of
+from spaces.quantization.plan.prepare import prepared
+from spaces.quantization.schemes.recent import Recent
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import digest_of
+from spaces.stages.stage import StageContext
+
+N_NETWORKS = 16
+MOST_SOURCE_BYTES = 256 * 2**20
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides about the graph of a float model, without its numbers.
+
+    Attributes:
+        network: What there is to quantize.
+        n_pairs: How many pairs of layers can be equalized.
+        clips: Whether equalization replaces a Clip by a ReLU.
+    """
+
+    network: Network
+    n_pairs: int
+    clips: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """A float model that is ready to be quantized.
+
+    Attributes:
+        artifact: The prepared model; its digest stands for all numbers.
+        network: What there is to quantize. Names are those of the model before equalization, which keeps them.
+        weights: Layer name to float weight.
+        biases: Bias name to float bias.
+    """
+
+    artifact: Artifact
+    network: Network
+    weights: Arrays
+    biases: Arrays
+
+    @cached_property
+    def sized(self) -> frozenset[str]:
+        """The initializers that an outline has less of."""
+        return frozenset(self.weights.keys() | self.biases.keys())
+
+    @property
+    def initializers(self) -> frozenset[str]:
+        """Names of all initializers."""
+        return frozenset(self._fields)
+
+    def field(self, name: str) -> bytes:
+        """Returns an initializer, as it is serialized in the graph."""
+        begin, end = self._fields[name]
+        return self.artifact.onnx_bytes[begin:end]
+
+    @cached_property
+    def _fields(self) -> dict[str, tuple[int, int]]:
+        data = self.artifact.onnx_bytes
+        _, _, first, last = next(f for f in wire.fields(data, 0, len(data)) if f[0] == wire.GRAPH)
+        found = [f for f in wire.fields(data, first, last) if f[0] == wire.INITIALIZER]
+        return {wire.text(data, at, end, wire.TENSOR_NAME): (begin, end) for _, begin, at, end in found}
+
+    @cached_property
+    def opset(self) -> int:
+        """The model's opset."""
+        imports = self.artifact.proto().opset_import
+        return next(int(o.version) for o in imports if o.domain in ("", "ai.onnx"))
+
+    @cached_property
+    def outline(self) -> "Source":
+        """The same graph with two output channels a layer and one weight in each, where it has as many."""
+        from onnx import numpy_helper
+
+        axes = {layer.name: layer.weight_axis_out for layer in self.network.layers}
+        weights = {
+            name: weight[tuple(slice(2 if i == axes[name] else 1) for i in range(weight.ndim))]
+            for name, weight in self.weights.items()
+        }
+        biases = {name: outlined(bias) for name, bias in self.biases.items()}
+        proto = self.artifact.proto()
+        for tensor in proto.graph.initializer:
+            if tensor.name in self.sized:
+                less = weights.get(tensor.name, biases.get(tensor.name))
+                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(less), tensor.name))
+        return Source(Artifact.onnx(proto, self.artifact.input), self.network, weights, biases)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it takes, in bytes."""
+        arrays = (*self.weights.values(), *self.biases.values())
+        return len(self.artifact.onnx_bytes) + sum(a.nbytes for a in arrays)
+
+    @property
+    def wanted(self) -> Wanted:
+        """The tensors that statistics are wanted of."""
+        axes = {
+            layer.input: 1 if layer.op_type == "Conv" else -1
+            for layer in self.network.layers
+            if is_correctable(layer)
+        }
+        return Wanted(self.network.tensors, tuple(axes.items()))
+
+
+def outlined(array: NDArray[Any]) -> NDArray[Any]:
+    """Returns at most the first two entries along every axis."""
+    index = (slice(2),) * array.ndim
+    return np.asarray(array[index])
+
+
+class Sources:
+    """The float models that were used last."""
+
+    def __init__(self) -> None:
+        self._facts: Recent[str, Facts] = Recent(N_NETWORKS)
+        self._sources: Recent[tuple[str, bool], Source] = Recent(MOST_SOURCE_BYTES, lambda s: s.n_bytes)
+
+    def facts(self, artifact: Artifact) -> Facts:
+        """Returns the facts about a float model.
+
+        Raises:
+            StageError: It cannot be quantized.
+        """
+        return self._facts.get(artifact.digest, lambda: _facts(artifact))
+
+    def source(self, artifact: Artifact, equalized: bool, context: StageContext) -> Source:
+        """Returns the float model, prepared, and equalized if that is asked for.
+
+        Raises:
+            StageError: It cannot be quantized.
+        """
+        network = self.facts(artifact).network
+
+        def build() -> Source:
+            return _source(_equalized(artifact, context) if equalized else artifact, network)
+
+        return self._sources.get((artifact.digest, equalized), build)
+
+
+def _facts(artifact: Artifact) -> Facts:
+    proto = prepared(artifact)
+    found = pairs(proto)
+    return Facts(network_of(proto), len(found), any(pair.clips for pair in found))
+
+
+def _source(artifact: Artifact, network: Network) -> Source:
+    from onnx import numpy_helper
+
+    proto = prepared(artifact)
+
+    def arrays(names: Iterable[str | None]) -> Arrays:
+        wanted = set(names)
+        return {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer if i.name in wanted}
+
+    return Source(
+        artifact=Artifact.onnx(proto, artifact.input),
+        network=network,
+        weights=arrays(layer.name for layer in network.layers),
+        biases=arrays(layer.bias for layer in network.layers),
+    )
+
+
+def _equalized(artifact: Artifact, context: StageContext) -> Artifact:
+    def build() -> bytes:
+        proto = prepared(artifact)
+        equalize(proto)
+        return bytes(proto.SerializeToString(deterministic=True))
+
+    return Artifact.onnx(context.cache.blob(f"equalized-{digest_of(artifact.digest)}", build), artifact.input)

@@ -1,0 +1,202 @@
+"""The one place that calls onnxruntime's quantization tools: from a plan to a quantized ONNX model.
+
+The tools are called below `quantize_static`, with every scale and zero point given: they insert, fold and
+fuse, and decide nothing.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spaces.errors import StageError
+from spaces.quantization.plan.network import PASSING, Network
+from spaces.quantization.plan.plan import Plan, Settings
+from spaces.quantization.plan.prepare import with_opset
+from spaces.quantization.schemes.integers import stored_zero_point
+from spaces.quantization.schemes.scheme import Grid, scheme_of
+
+if TYPE_CHECKING:
+    import onnx
+    from onnxruntime.quantization import QuantType
+
+OPSET_OF_ALL_WIDTHS = 21  # the first with 4-bit weights and 16-bit activations
+
+
+def quantized_model(
+    proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings
+) -> "onnx.ModelProto":
+    """Returns the quantized model.
+
+    Args:
+        proto: The prepared float model; it is used up.
+        network: Its facts.
+        plan: The grid of every tensor.
+        settings: The knobs.
+
+    Raises:
+        StageError: The model's opset is too old for the widths and cannot be converted, or the tool fails.
+    """
+    from onnxruntime.quantization.quant_utils import add_infer_metadata
+
+    if _needs_newest(settings):
+        proto = with_opset(proto, OPSET_OF_ALL_WIDTHS)
+    own = {i.name for i in proto.graph.initializer}
+    add_infer_metadata(proto)  # or the tool writes the model to disk and infers shapes again
+    try:
+        quantizer = _quantizer(proto, network, plan, settings)
+        quantizer.quantize_model()
+    except Exception as error:  # whatever a graph that it did not expect makes the tool stumble over
+        raise StageError(
+            f"onnxruntime's tool cannot quantize this model with these values: {error}"
+        ) from error
+    _float_outputs(quantizer.model.model, network)
+    quantizer.model.clean_initializers()
+    quantizer.model.topological_sort()
+    quantized = _without_leftovers(quantizer.model.model)
+    _flatten_numbers(quantized, own)
+    if _may_be_lowered(settings):
+        _lower_opset(quantized)
+    return quantized
+
+
+def reads_shapes(opset: int, settings: Settings) -> bool:
+    """Whether the shapes of weights matter to `quantized_model` beyond how many channels they have."""
+    if opset < OPSET_OF_ALL_WIDTHS:
+        return _needs_newest(settings)
+    return _may_be_lowered(settings)
+
+
+def _needs_newest(settings: Settings) -> bool:
+    return settings.activation_bits == 16 or 4 in settings.weight_bits.values()
+
+
+def _may_be_lowered(settings: Settings) -> bool:
+    return settings.activation_type == "signed" and settings.activation_bits == 8
+
+
+def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings) -> Any:
+    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.quantization.quant_utils import QuantizationMode
+
+    arguments: dict[str, Any] = {
+        "model": proto,
+        "per_channel": settings.per_channel,
+        "reduce_range": False,  # the plan's grids are reduced already
+        "weight_qType": quant_type(8, settings.weight_type),
+        "activation_qType": quant_type(settings.activation_bits, settings.activation_type),
+        "tensors_range": _tensor_data(plan),
+        "nodes_to_quantize": [],
+        "nodes_to_exclude": list(plan.float_nodes),
+        "op_types_to_quantize": ["Conv", "ConvTranspose", "Gemm", "MatMul", *PASSING],
+    }
+    keeps = scheme_of(settings.scheme).keeps_activations
+    options: dict[str, Any] = {"TensorQuantOverrides": _overrides(plan, settings)}
+    if settings.format == "qdq":
+        options |= {
+            "QDQKeepRemovableActivations": keeps,
+            "QDQDisableWeightAdjustForInt32Bias": True,  # the plan has seen to it
+            # The bias that a MatMul leaves to an Add is constant, so both stay one float step until the next Quantize.
+            "OpTypesToExcludeOutputQuantization": ["MatMul"],
+        }
+        return QDQQuantizer(**arguments, extra_options=options)
+    options["ActivationSymmetric"] = keeps  # here it means nothing but: keep ReLU and Clip
+    # This tool folds a ReLU even where something else reads its input; such a one has to stay float.
+    arguments["nodes_to_exclude"] += network.forked
+    return ONNXQuantizer(**arguments, mode=QuantizationMode.QLinearOps, static=True, extra_options=options)
+
+
+def quant_type(bits: int, stored: str) -> "QuantType":
+    """Returns the tool's type for a width and `signed` or `unsigned`."""
+    from onnxruntime.quantization import QuantType
+
+    return getattr(QuantType, f"Q{'U' if stored == 'unsigned' else ''}Int{bits}")
+
+
+def _tensor_data(plan: Plan) -> dict[str, Any]:
+    from onnxruntime.quantization.calibrate import TensorData
+
+    # The tool wants a range for every tensor before it looks at the overrides; none of these is used.
+    return {t: TensorData(lowest=np.float32(0), highest=np.float32(1)) for t in plan.activations}
+
+
+def _overrides(plan: Plan, settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    overrides = {t: _entries(grid, settings.activation_type) for t, grid in plan.activations.items()}
+    return overrides | {name: _entries(grid, settings.weight_type) for name, grid in plan.weights.items()}
+
+
+def _entries(grid: Grid, stored: str) -> list[dict[str, Any]]:
+    from onnxruntime.quantization.quant_utils import ONNX_TYPE_TO_NP_TYPE
+
+    kind = quant_type(grid.bits, stored)
+    zero = stored_zero_point(grid, stored).astype(ONNX_TYPE_TO_NP_TYPE[kind.tensor_type])
+    if grid.axis is None:
+        return [{"quant_type": kind, "scale": grid.scale, "zero_point": zero}]
+    return [
+        {"quant_type": kind, "scale": np.asarray(scale), "zero_point": np.asarray(point), "axis": grid.axis}
+        for scale, point in zip(grid.scale, zero, strict=True)
+    ]
+
+
+def _float_outputs(proto: "onnx.ModelProto", network: Network) -> None:
+    """Takes the last rounding away where a Gemm can give floats itself: nothing integer reads the model's output."""
+    graph = proto.graph
+    makers = {output: node for node in graph.node for output in node.output}
+    for output in graph.output:
+        dequantize = makers.get(output.name)
+        if dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        before = makers.get(dequantize.input[0])
+        if before is None:
+            continue
+        if before.op_type == "QGemm":
+            del before.input[7:]  # without an output scale and zero point it gives floats
+            before.output[0] = output.name
+            graph.node.remove(dequantize)
+        elif before.op_type == "QuantizeLinear" and makers[before.input[0]].op_type == "Gemm":
+            makers[before.input[0]].output[0] = output.name
+            graph.node.remove(before)
+            graph.node.remove(dequantize)
+
+
+def _lower_opset(proto: "onnx.ModelProto") -> None:
+    """Declares opset 20, in place, where that changes nothing but the number.
+
+    From opset 21 on onnxruntime's optimizer, moving a signed QuantizeLinear before a Slice or Pad, states its output
+    type but gives it an unsigned zero point, and then refuses the model. Opset 21 only admits more types, except for
+    GroupNormalization; 8-bit models need none of them, and a model with a 4-bit weight fails the check and stays.
+    """
+    import onnx
+
+    default = next(o for o in proto.opset_import if o.domain in ("", "ai.onnx"))
+    if default.version != OPSET_OF_ALL_WIDTHS or any(
+        n.op_type == "GroupNormalization" for n in proto.graph.node
+    ):
+        return
+    default.version = OPSET_OF_ALL_WIDTHS - 1
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        default.version = OPSET_OF_ALL_WIDTHS
+
+
+def _flatten_numbers(proto: "onnx.ModelProto", own: Collection[str]) -> None:
+    """Stores the numbers that the tool has added as plain bytes, in place: other forms take more room for larger numbers."""
+    from onnx import numpy_helper
+
+    for tensor in proto.graph.initializer:
+        if tensor.name not in own and not tensor.HasField("raw_data"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+
+
+def _without_leftovers(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Drops what describes the float model: shapes of tensors that are gone, the exporter's notes on nodes."""
+    del proto.graph.value_info[:]
+    kept = [p for p in proto.metadata_props if p.key != "onnx.infer"]  # the tool's own mark
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    return proto

@@ -1,0 +1,209 @@
+"""How much noise a candidate puts on a network's output, reckoned from statistics of the float model without any run.
+
+Rounded weights and rounded or clipped activations are sources of noise. The power of each follows from its grid and from what
+was measured of the float model: the histogram of an activation; the error of a weight with the mean and the mean
+square of each of its input channels. What reaches the output is, to first order, the sum of the sources' powers, each times
+the gain of its place (`gains.py`). Lin, Talathi and Annapureddy, "Fixed Point Quantization of Deep Convolutional
+Networks" (arXiv 1511.06393, section 3), add relative noise along a chain in this way, with equal gains.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.models.layers import Layer
+from spaces.quantization.calibration.clipping.base import Histogram
+from spaces.quantization.calibration.statistics import Statistics
+from spaces.quantization.plan.bias_correction import is_correctable
+from spaces.quantization.plan.network import Network
+from spaces.quantization.plan.plan import Plan
+from spaces.quantization.plan.source import Source
+from spaces.quantization.schemes.recent import Recent
+from spaces.quantization.schemes.scheme import Grid
+from spaces.quantization.sensitivity.noise_gains import output_gains
+from spaces.stages.stage import StageContext
+
+Floats = NDArray[np.float64]
+
+N_KEPT = 200_000  # noise powers of one tensor or weight under one grid
+N_SUMS = 4_000  # of all tensors or all weights
+N_SIGNALS = 4
+MOST_DB = 120.0  # what is hardly rounded at all
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A candidate whose grids are known.
+
+    Attributes:
+        source: The float model that it quantizes.
+        plan: Its grids.
+        corrected: Whether its biases take out the mean errors of rounded weights.
+    """
+
+    source: Source
+    plan: Plan
+    corrected: bool
+
+
+class Sensitivities:
+    """Reckons the noise of candidates; keeps what was found of the float models that were used last."""
+
+    def __init__(self) -> None:
+        self._signals: Recent[tuple[str, str, int], _Signals] = Recent(N_SIGNALS)
+
+    def figures(
+        self, candidates: Sequence[Planned | None], n_images: int, context: StageContext
+    ) -> dict[str, Floats]:
+        """Returns signal-to-noise ratios in decibels, `(n,)` each, at most `MOST_DB`.
+
+        Args:
+            candidates: None stands for the float model.
+            n_images: Calibration examples that the float model's statistics are taken from: the more the better, whatever
+                number the candidates take their ranges from.
+            context: Calibration data and cache.
+
+        Returns:
+            `propagated_sqnr_db`: at the network's output; `weights_sqnr_db` and `activations_sqnr_db`: there, from rounded
+            weights or activations alone; `worst_layer_sqnr_db`: at the output of the layer that its weight's rounding hurts most.
+
+        Raises:
+            StageError: There is no calibration data, or an activation is not finite.
+        """
+        rows = [self._row(c, n_images, context) for c in candidates]
+        columns = np.array(rows, np.float64).reshape(-1, 3).T
+        both = columns[0] + columns[1]
+        found = {
+            "propagated_sqnr_db": both,
+            "weights_sqnr_db": columns[0],
+            "activations_sqnr_db": columns[1],
+            "worst_layer_sqnr_db": columns[2],
+        }
+        return {
+            name: -10 * np.log10(np.maximum(noise, 10 ** (-MOST_DB / 10))) for name, noise in found.items()
+        }
+
+    def _row(
+        self, planned: Planned | None, n_images: int, context: StageContext
+    ) -> tuple[float, float, float]:
+        if planned is None or context.calibration is None:
+            return 0.0, 0.0, 0.0
+        source = planned.source
+        key = (source.artifact.digest, context.calibration.digest, n_images)
+        signals = self._signals.get(key, lambda: _Signals(source, n_images, context))
+        return signals.relative_noise(planned.plan, planned.corrected)
+
+
+class _Signals:
+    """What flows through one float model, and what noise there does to its output."""
+
+    def __init__(self, source: Source, n_images: int, context: StageContext) -> None:
+        statistics = Statistics(source.artifact, source.wanted, n_images, context)
+        self._source = source
+        self._histograms, self._powers = statistics.histograms(), statistics.second_moments()
+        self._means, self._squares = statistics.means(), statistics.channel_second_moments()
+        gains = output_gains(source, lambda layer, error: self._error_powers(layer, error)[0], context)
+        self._gains = dict(zip(source.network.tensors, gains["tensors"].tolist(), strict=True))
+        nodes = [layer.node for layer in source.network.layers]
+        self._layer_gains = dict(zip(nodes, gains["layers"].tolist(), strict=True))
+        self._layer_powers = {layer.node: self._power_after(layer) for layer in source.network.layers}
+        self._noise: Recent[tuple[object, ...], float] = Recent(N_KEPT)
+        self._layer_noise: Recent[tuple[object, ...], tuple[float, float]] = Recent(N_KEPT)
+        self._sums: Recent[tuple[object, ...], tuple[float, float]] = Recent(N_SUMS)
+        self._rounded: Recent[tuple[str, ...], tuple[str, ...]] = Recent(N_KEPT)
+
+    def relative_noise(self, plan: Plan, corrected: bool) -> tuple[float, float, float]:
+        """Returns noise power per power of the signal: from weights and from activations at the output; at the worst layer."""
+        grids = plan.activations.values()
+        steps = b"".join(part for grid in grids for part in (grid.scale.tobytes(), grid.zero_point.tobytes()))
+        bits = frozenset(grid.bits for grid in grids)
+        of_activations = (plan.float_nodes, bits, steps)
+        of_weights = (corrected, *((name, *grid.key) for name, grid in plan.weights.items()))
+        from_activations = self._sums.get(of_activations, lambda: (self._from_activations(plan), 0.0))[0]
+        from_weights, worst = self._sums.get(of_weights, lambda: self._from_weights(plan, corrected))
+        return from_weights, from_activations, worst
+
+    def _from_activations(self, plan: Plan) -> float:
+        tensors = self._rounded.get(plan.float_nodes, lambda: _rounded(self._source.network, plan))
+        return float(sum(self._gains[t] * self._of_tensor(t, plan.activations[t]) for t in tensors))
+
+    def _from_weights(self, plan: Plan, corrected: bool) -> tuple[float, float]:
+        total, worst = 0.0, 0.0
+        for layer in self._source.network.layers:
+            if layer.name in plan.weights:
+                noise = self._of_layer(layer, plan.weights[layer.name], corrected)
+                total += self._layer_gains[layer.node] * noise
+                worst = max(worst, noise / self._layer_powers[layer.node])
+        return total, worst
+
+    def _of_tensor(self, tensor: str, grid: Grid) -> float:
+        return self._noise.get((tensor, *grid.key), lambda: rounding_noise(self._histograms[tensor], grid))
+
+    def _of_layer(self, layer: Layer, grid: Grid, corrected: bool) -> float:
+        def build() -> tuple[float, float]:
+            weight = self._source.weights[layer.name]
+            return self._error_powers(layer, grid.dequantized(weight).astype(np.float64) - weight)
+
+        return self._layer_noise.get((layer.node, *grid.key), build)[int(corrected)]
+
+    def _error_powers(self, layer: Layer, error: Floats) -> tuple[float, float]:
+        """Returns the mean squared error at a layer's output that an error of its weight makes; then the same with corrected biases.
+
+        Input values at different places count as independent but for their channel's mean.
+        """
+        if layer.input not in self._means or not is_correctable(layer):
+            power = self._powers.get(layer.input, 1.0)
+            plain = float(np.sum(error**2) * power / error.shape[layer.weight_axis_out])
+            return plain, plain
+        mean, square = self._means[layer.input], self._squares[layer.input]
+        spread = float(_by_output(layer, error**2, square - mean**2).mean())
+        # The mean input makes a constant error, which correction takes out.
+        return spread + float(np.mean(_by_output(layer, error, mean) ** 2)), spread
+
+    def _power_after(self, layer: Layer) -> float:
+        """The power of a layer's output; what a ReLU cuts off counts as much as what it keeps."""
+        follows, tensor, share = self._source.network.follows, layer.output, 1.0
+        if tensor in follows:
+            tensor = follows[tensor]
+            histogram = self._histograms.get(tensor)
+            filled = 0 if histogram is None else int(histogram.counts.sum())
+            share = 1.0 if histogram is None else filled / max(filled + histogram.zeros, 1)
+        return max(self._powers.get(tensor, 1.0) / max(share, 1e-6), 1e-30)
+
+
+def rounding_noise(histogram: Histogram, grid: Grid) -> float:
+    """Returns the mean squared error that rounding to a grid, and its ends, put on a tensor.
+
+    Args:
+        histogram: How the tensor's values are distributed; exact zeros stay exact on any grid.
+        grid: One grid for the whole tensor.
+    """
+    n = int(histogram.counts.sum()) + histogram.zeros
+    filled = np.flatnonzero(histogram.counts)
+    if n == 0 or not len(filled):
+        return 0.0
+    edges, counts = histogram.edges, histogram.counts[filled]
+    centres, widths = (edges[filled] + edges[filled + 1]) / 2, edges[filled + 1] - edges[filled]
+    scale, zero = float(grid.scale), float(grid.zero_point)
+    low, high = -(2 ** (grid.bits - 1)), 2 ** (grid.bits - 1) - 1
+    rounded = (np.clip(np.round(centres / scale) + zero, low, high) - zero) * scale
+    spread = np.minimum(widths, scale) ** 2 / 12  # of the values within a bin
+    return float(np.dot(counts, (centres - rounded) ** 2 + spread) / n)
+
+
+def _rounded(network: Network, plan: Plan) -> tuple[str, ...]:
+    """Returns the activations that are rounded: all that go into or come out of an integer operator."""
+    floats = frozenset(plan.float_nodes)
+    integer = {t for op in network.operators if op.name not in floats for t in (*op.inputs, *op.outputs)}
+    return tuple(t for t in network.tensors if t in integer)
+
+
+def _by_output(layer: Layer, weight: Floats, of_channels: Floats) -> Floats:
+    """Returns for each output channel the sum over the weight's taps, each times its input channel's figure."""
+    if layer.op_type == "Gemm":
+        return np.asarray(weight @ of_channels if layer.weight_axis_out == 0 else of_channels @ weight)
+    taps = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
+    groups = of_channels.reshape(-1, taps.shape[1])
+    return np.asarray(np.einsum("goi,gi->go", taps.reshape(len(groups), -1, taps.shape[1]), groups).ravel())

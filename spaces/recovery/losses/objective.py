@@ -1,0 +1,80 @@
+"""What recovery minimises: cross-entropy with the labels, distillation of logits, and of features."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from spaces.recovery.losses.channel_wise import ChannelWise
+from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.distillation import distillation_loss
+from spaces.recovery.losses.hooks import tapped
+from spaces.recovery.training.batch import Batch
+
+
+class Teacher:
+    """A frozen copy of the uncompressed network.
+
+    Args:
+        module: The network.
+        device: Where it is wanted.
+        taps: Names of the modules whose outputs are wanted.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device, taps: tuple[str, ...] = ()) -> None:
+        self._module = copy.deepcopy(module).eval().requires_grad_(False).to(device)
+        self._taps = taps
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns logits `(b, n_classes)`, and features by name of the module."""
+        with torch.no_grad(), tapped(self._module, self._taps) as features:
+            return self._module(inputs), features
+
+
+class Objective(nn.Module):
+    """`(1 - d) * cross-entropy + d * distillation + c * CWD`, with the parameters that CWD trains along.
+
+    Args:
+        hard: Loss by labels.
+        teacher: Whom to distil from; None if nobody, then both weights are 0.
+        distillation_weight: d, in [0, 1]; at 1, labels are not looked at.
+        temperature: Of distillation.
+        channel_wise: Loss by features; None without it.
+        channel_wise_weight: c, at least 0.
+    """
+
+    def __init__(
+        self,
+        hard: CrossEntropy,
+        teacher: Teacher | None,
+        distillation_weight: float,
+        temperature: float,
+        channel_wise: ChannelWise | None,
+        channel_wise_weight: float,
+    ) -> None:
+        super().__init__()
+        self._hard, self._teacher = hard, teacher
+        self._distillation_weight, self._temperature = distillation_weight, temperature
+        self._channel_wise, self._channel_wise_weight = channel_wise, channel_wise_weight
+        self._features: Mapping[str, Tensor] = {}
+
+    @contextmanager
+    def watching(self, student: nn.Module) -> Iterator[None]:
+        """Sees the student's features while open, if the loss needs any."""
+        names = self._channel_wise.names if self._channel_wise is not None else ()
+        with tapped(student, names) as self._features:
+            yield
+
+    def forward(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Returns a scalar; `outputs` are the student's logits `(b, n_classes)` for the batch."""
+        weight = self._distillation_weight
+        terms = [] if weight == 1 else [(1 - weight) * self._hard(outputs, batch)]
+        if self._teacher is not None:
+            logits, features = self._teacher(batch.inputs)
+            if weight:
+                terms.append(weight * distillation_loss(outputs, logits, self._temperature))
+            if self._channel_wise is not None:
+                terms.append(self._channel_wise_weight * self._channel_wise(self._features, features))
+        return torch.stack(terms).sum()

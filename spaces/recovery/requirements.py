@@ -1,0 +1,97 @@
+"""What recovery needs to be there: examples, labels, a teacher, layers that fit. Asked before the search, and again before training."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.errors import StageError
+from spaces.recovery.knobs import KNOBS
+from spaces.recovery.lora import check_rank
+from spaces.recovery.losses.hooks import matching_modules
+from spaces.recovery.training.accelerator import device_of
+from spaces.recovery.training.augmentation import check_augmentation
+from spaces.stages.artifact import Artifact, Split
+from spaces.stages.stage import StageContext
+
+FIRST = 256  # examples whose labels are looked at
+
+# By knob, whether a value needs the uncompressed network.
+NEEDS_TEACHER: dict[str, Callable[[Any], bool]] = {
+    "distillation_weight": lambda v: v > 0,
+    "cwd_weight": lambda v: v > 0,
+    "block_weights": lambda v: v == "frozen_prefix",
+}
+
+
+def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context: StageContext) -> None:
+    """Checks that a training with any of the values could begin.
+
+    Args:
+        artifact: The network.
+        values: By knob, the values that it can take; epochs among them is more than 0.
+        context: What there is.
+
+    Raises:
+        StageError: Something is missing; the message names the knob.
+        ConfigError: The accelerator is not there.
+    """
+    module, split = torch_module(artifact), train_split(context)
+    device_of(context.accelerator)
+    for augmentation in values["augmentation"]:
+        check_augmentation(augmentation, artifact.input.shape)
+    if any(weight < 1 for weight in values["distillation_weight"]):
+        _check_labels(split)
+    for knob, needs in NEEDS_TEACHER.items():
+        has_effect = knob != "cwd_weight" or has_features(artifact)
+        if has_effect and any(needs(value) for value in values[knob]):
+            teacher(context, knob)
+    for rank in values["lora_rank"]:
+        check_rank(module, rank)
+
+
+def torch_module(artifact: Artifact) -> nn.Module:
+    """Returns the artifact's network. Raises StageError if it is none of torch."""
+    if not isinstance(artifact.model, nn.Module):
+        raise StageError(f"recover trains torch networks, but got an {artifact.kind} model")
+    return artifact.model
+
+
+def train_split(context: StageContext) -> Split:
+    """Returns the train split. Raises StageError if there is none."""
+    if context.train is None:
+        raise StageError("recover.epochs is more than 0, but the task has no train split to learn from")
+    return context.train
+
+
+def teacher(context: StageContext, knob: str) -> nn.Module:
+    """Returns the uncompressed network. Raises StageError, which names the knob that needs it, if there is none."""
+    if context.teacher is None or not isinstance(context.teacher.model, nn.Module):
+        default = next(k.default for k in KNOBS if k.name == knob)
+        off = 0.0 if isinstance(default, float) else default
+        raise StageError(
+            f"recover.{knob} needs the uncompressed network in torch to go by, but there is none; {knob}={off} does without"
+        )
+    return context.teacher.model
+
+
+def first_inputs(split: Split, n: int) -> Tensor:
+    """Returns the first examples `(n, *input.shape)`, or all if there are fewer."""
+    inputs, _ = next(iter(split.batches(n, limit=n)))
+    return torch.from_numpy(inputs)
+
+
+def has_features(artifact: Artifact) -> bool:
+    """Returns whether some module yields channels of several places, which can be compared before and after a cut."""
+    module = torch_module(artifact)
+    return bool(matching_modules(module, module, torch.zeros(2, *artifact.input.shape)))
+
+
+def _check_labels(split: Split) -> None:
+    _, labels = next(iter(split.batches(FIRST, limit=FIRST)))
+    if (labels < 0).any():
+        raise StageError(
+            "recover.distillation_weight is less than 1, which needs labels, but the train split has none; "
+            "distillation_weight=1 does without"
+        )

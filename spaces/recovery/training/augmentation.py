@@ -1,0 +1,164 @@
+"""Random changes of a batch's examples that leave their meaning alone: seeded, vectorised, on normalised inputs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spaces.errors import StageError, unknown_name
+from spaces.recovery.training.batch import Batch
+
+SHIFT_SHARE = (
+    8  # images move by up to an eighth of their size: 4 of 32 pixels (He et al. 2015, arXiv 1512.03385, 4.2)
+)
+NOISE = 0.1  # of jitter, in standard deviations of the channel; Um et al. 2017, arXiv 1706.00527, for all of signals
+SCALE_SPREAD = 0.1  # standard deviation of scale's factors
+
+Change = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def _is_signal(shape: tuple[int, ...]) -> bool:
+    """`(channels, time)`, or the same with one axis of size 1 beside time."""
+    return len(shape) == 2 or (len(shape) == 3 and 1 in shape[1:])
+
+
+def flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirrors about half of the images `(b, c, h, w)` left to right."""
+    flipped = torch.rand(len(inputs), generator=generator).to(inputs.device) < 0.5
+    return torch.where(flipped[:, None, None, None], inputs.flip(-1), inputs)
+
+
+def crop(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Moves every image `(b, c, h, w)` by up to an eighth of its size, zeros coming in."""
+    b, _, h, w = inputs.shape
+    pads = max(1, h // SHIFT_SHARE), max(1, w // SHIFT_SHARE)
+    padded = functional.pad(inputs, (pads[1], pads[1], pads[0], pads[0]))
+    rows = _starts(pads[0], b, generator, inputs)[:, None] + torch.arange(h, device=inputs.device)  # (b, h)
+    columns = _starts(pads[1], b, generator, inputs)[:, None] + torch.arange(w, device=inputs.device)
+    example = torch.arange(b, device=inputs.device)[:, None, None]
+    cropped = padded[example, :, rows[:, :, None], columns[:, None, :]]  # (b, h, w, c)
+    return cropped.permute(0, 3, 1, 2)
+
+
+def jitter(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Adds normal noise to every value, in proportion to the spread of its channel `(b, c, ...)` in the batch."""
+    axes = [axis for axis in range(inputs.ndim) if axis != 1]
+    spread = inputs.std(axes, correction=0, keepdim=True)
+    return inputs + NOISE * spread * torch.randn(inputs.shape, generator=generator).to(inputs.device)
+
+
+def scale(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Multiplies every channel of every example `(b, c, ...)` by a factor around 1."""
+    shape = (*inputs.shape[:2], *(1 for _ in inputs.shape[2:]))
+    factors = 1 + SCALE_SPREAD * torch.randn(shape, generator=generator)
+    return inputs * factors.to(inputs.device)
+
+
+def time_shift(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Moves every signal by up to an eighth of its length; the value at the end is repeated."""
+    axis = inputs.ndim - 1 if inputs.shape[-1] > 1 else inputs.ndim - 2
+    n = inputs.shape[axis]
+    most = max(1, n // SHIFT_SHARE)
+    starts = _starts(most, len(inputs), generator, inputs) - most
+    places = (starts[:, None] + torch.arange(n, device=inputs.device)).clamp(0, n - 1)  # (b, n)
+    index = places.view(len(inputs), *(n if a == axis else 1 for a in range(1, inputs.ndim)))
+    return inputs.gather(axis, index.expand_as(inputs))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What kind of inputs a change fits.
+
+    Attributes:
+        fit: Whether an input of a shape does.
+        wanted: Shape that is wanted, for people.
+    """
+
+    fit: Callable[[tuple[int, ...]], bool]
+    wanted: str
+
+
+ANY = Inputs(lambda shape: len(shape) > 0, "(channels, ...)")
+IMAGES = Inputs(lambda shape: len(shape) == 3, "(channels, height, width)")
+SIGNALS = Inputs(_is_signal, "(channels, time)")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One way to change examples.
+
+    Attributes:
+        name: The knob's value.
+        inputs: What it fits.
+        changes: What is done, in order.
+        mixes: Whether every example is then mixed with another: mixup (Zhang et al. 2017, arXiv 1710.09412) with
+            shares drawn evenly from [0, 1], as suits distillation (Beyer et al. 2021, arXiv 2106.05237).
+    """
+
+    name: str
+    inputs: Inputs
+    changes: tuple[Change, ...]
+    mixes: bool = False
+
+
+_ROWS = (
+    Augmentation("none", ANY, ()),
+    Augmentation("mixup", ANY, (), mixes=True),
+    Augmentation("flip", IMAGES, (flip,)),
+    Augmentation("crop", IMAGES, (crop,)),
+    Augmentation("crop_mixup", IMAGES, (crop,), mixes=True),
+    Augmentation("flip_crop", IMAGES, (flip, crop)),
+    Augmentation("flip_crop_mixup", IMAGES, (flip, crop), mixes=True),
+    Augmentation("jitter", ANY, (jitter,)),
+    Augmentation("scale", ANY, (scale,)),
+    Augmentation("time_shift", SIGNALS, (time_shift,)),
+    Augmentation("signal", SIGNALS, (time_shift, scale, jitter)),
+)
+AUGMENTATIONS = {row.name: row for row in _ROWS}
+
+
+def check_augmentation(name: str, shape: tuple[int, ...]) -> None:
+    """Checks that inputs of a shape (without the batch axis) can be augmented so.
+
+    Raises:
+        StageError: They cannot, or there is no such augmentation.
+    """
+    if name not in AUGMENTATIONS:
+        raise StageError(unknown_name("augmentation", name, AUGMENTATIONS))
+    inputs = AUGMENTATIONS[name].inputs
+    if not inputs.fit(shape):
+        possible = ", ".join(row.name for row in _ROWS if row.inputs.fit(shape))
+        raise StageError(
+            f"augmentation={name} wants inputs {inputs.wanted}, but they have the shape {shape}; these fit: {possible}"
+        )
+
+
+def augment(name: str, batch: Batch, generator: torch.Generator) -> Batch:
+    """Returns the batch with its inputs changed.
+
+    Args:
+        name: One of `AUGMENTATIONS`, which `check_augmentation` let pass.
+        batch: Examples as the split yields them.
+        generator: On the CPU; draws the changes.
+    """
+    row = AUGMENTATIONS[name]
+    inputs = batch.inputs
+    for change in row.changes:
+        inputs = change(inputs, generator)
+    changed = replace(batch, inputs=inputs)
+    return _mixed(changed, generator) if row.mixes else changed
+
+
+def _mixed(batch: Batch, generator: torch.Generator) -> Batch:
+    device = batch.inputs.device
+    shares = torch.rand(len(batch.inputs), generator=generator).to(device)
+    partners = torch.randperm(len(batch.inputs), generator=generator).to(device)
+    weights = shares.view(-1, *(1 for _ in batch.inputs.shape[1:]))
+    inputs = torch.lerp(batch.inputs[partners], batch.inputs, weights)
+    return replace(batch, inputs=inputs, partners=batch.labels[partners], shares=shares)
+
+
+def _starts(most: int, n: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randint(0, 2 * most + 1, (n,), generator=generator).to(like.device)

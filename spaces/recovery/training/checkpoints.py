@@ -1,0 +1,72 @@
+"""The state of a training after its last full epoch, kept in the cache so that a killed run can go on."""
+
+import copy
+import io
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from spaces.recovery.training.curve import Curve
+from spaces.stages.cache import Cache
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """One training's checkpoint.
+
+    Attributes:
+        cache: Where it is kept.
+        key: Digest of everything that decides the training's result; None keeps nothing.
+    """
+
+    cache: Cache
+    key: str | None
+
+    def keep(self, module: nn.Module, optimizer: torch.optim.Optimizer, curve: Curve) -> None:
+        """Keeps the state after an epoch.
+
+        Args:
+            module: All that is trained.
+            optimizer: Its optimizer.
+            curve: Of the epochs so far; tells how many there were.
+        """
+        if self.key is None:
+            return
+        state = {
+            "module": module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "losses": list(curve.losses),
+            "learning_rates": list(curve.learning_rates),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.cache.keep(self._name, buffer.getvalue())
+
+    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Curve:
+        """Puts the kept state into `module` and `optimizer`; returns the curve so far, empty if nothing was kept."""
+        data = None if self.key is None else self.cache.find(self._name)
+        if data is None:
+            return Curve()
+        before = copy.deepcopy(module.state_dict())
+        try:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            module.load_state_dict(state["module"])
+            optimizer.load_state_dict(state["optimizer"])
+            return Curve(tuple(state["losses"]), tuple(state["learning_rates"]))
+        except Exception as error:  # torch raises many kinds, e.g. for the state of another version
+            _LOG.warning("%s: a checkpoint that does not fit, trained again: %s", self._name, error)
+            module.load_state_dict(before)
+            return Curve()
+
+    def drop(self) -> None:
+        """Forgets the state: the training is done."""
+        if self.key is not None:
+            self.cache.drop(self._name)
+
+    @property
+    def _name(self) -> str:
+        return f"training-{self.key}.pt"

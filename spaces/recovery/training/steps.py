@@ -1,0 +1,112 @@
+"""The steps of a training, epoch by epoch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from spaces.errors import StageError
+from spaces.recovery.training.augmentation import augment
+from spaces.recovery.training.batch import Batch, Loss
+from spaces.recovery.training.examples import Examples
+from spaces.recovery.training.optimizers import set_learning_rate
+from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.schedules import factor_at
+from spaces.recovery.training.settling import settle_batch_norm
+
+# Called with the step, from 0 on, and the number of steps in all.
+StepHook = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Everything that a step needs.
+
+    Attributes:
+        trained: The network, under `network`, and what is trained along.
+        examples: Where batches come from.
+        n_steps: Steps of an epoch.
+        recipe: How to train.
+        loss: What is minimised.
+        optimizer: Over all that is trained.
+        stage: The stage that trains, for errors.
+        after_backward: Called between the backward pass and the step.
+        after_step: Called after the step.
+    """
+
+    trained: nn.ModuleDict
+    examples: Examples
+    n_steps: int
+    recipe: Recipe
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    stage: str
+    after_backward: StepHook
+    after_step: StepHook
+
+    def epoch(self, epoch: int, generator: torch.Generator) -> tuple[float, float]:
+        """Trains for one epoch; returns its mean loss, and its last learning rate.
+
+        Args:
+            epoch: From 0 on.
+            generator: Draws the order of examples, and their changes.
+
+        Raises:
+            StageError: The loss or a weight is not finite.
+        """
+        _set_train_mode(self.trained)
+        total, factor = 0.0, 1.0
+        for step, batch in enumerate(self._batches(generator), epoch * self.n_steps):
+            factor = factor_at(self.recipe.schedule, step, self.recipe.epochs * self.n_steps)
+            set_learning_rate(self.optimizer, factor)
+            total += self._step(batch, step)
+            if not isfinite(total):
+                raise StageError(self._diverged("training loss is", epoch))
+        self._check_weights(epoch)
+        if self.recipe.settles_batch_norm:
+            inputs = (batch.inputs for batch in self._batches(generator))
+            settle_batch_norm(self.trained["network"], inputs, self.recipe.batch_size)
+        return total / self.n_steps, factor * self.recipe.learning_rate
+
+    def _batches(self, generator: torch.Generator) -> Iterator[Batch]:
+        for inputs, labels in self.examples.epoch(self.recipe.batch_size, generator):
+            batch = augment(self.recipe.augmentation, Batch(inputs, labels), generator)
+            yield replace(batch, inputs=_channels_last(batch.inputs))
+
+    def _step(self, batch: Batch, step: int) -> float:
+        n_steps = self.recipe.epochs * self.n_steps
+        self.optimizer.zero_grad()
+        loss = self.loss(self.trained["network"](batch.inputs), batch)
+        torch.autograd.backward(loss)
+        self.after_backward(step, n_steps)
+        self.optimizer.step()
+        self.after_step(step, n_steps)
+        return float(loss.detach())
+
+    def _check_weights(self, epoch: int) -> None:
+        """The last step's weights have not been through the network yet."""
+        for name, parameter in self.trained["network"].named_parameters():
+            if not parameter.isfinite().all():
+                raise StageError(self._diverged(f"weights {name} are", epoch))
+
+    def _diverged(self, what: str, epoch: int) -> str:
+        return (
+            f"{self.stage}: the {what} not finite in epoch {epoch + 1} of {self.recipe.epochs}, with "
+            f"learning_rate={self.recipe.learning_rate:g} and optimizer={self.recipe.optimizer}; a lower learning_rate helps"
+        )
+
+
+def _channels_last(inputs: torch.Tensor) -> torch.Tensor:
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
+
+
+def _set_train_mode(module: nn.Module) -> None:
+    """Sets train mode, but for BatchNorms all of whose parameters are frozen: their statistics stay, too."""
+    module.train()
+    for part in module.modules():
+        own = list(part.parameters(recurse=False))
+        if isinstance(part, _BatchNorm) and own and not any(p.requires_grad for p in own):
+            part.eval()

@@ -1,0 +1,120 @@
+"""The training loop that all training stages share: deterministic on the CPU, resumable, watched."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from spaces.recovery.training.accelerator import device_of
+from spaces.recovery.training.batch import Loss
+from spaces.recovery.training.checkpoints import Checkpoints
+from spaces.recovery.training.curve import Curve
+from spaces.recovery.training.determinism import fixed_threads, seeded
+from spaces.recovery.training.examples import examples_of, n_batches
+from spaces.recovery.training.optimizers import make_optimizer
+from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.steps import StepHook, Steps
+from spaces.stages.artifact import Split
+from spaces.stages.stage import StageContext
+
+
+def train(
+    module: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    *,
+    loss: Loss,
+    context: StageContext,
+    stage: str,
+    key: str | None,
+    factors: Mapping[str, float] | None = None,
+    after_backward: StepHook | None = None,
+    after_step: StepHook | None = None,
+) -> Curve:
+    """Trains `module` in place; leaves it in eval mode, on the CPU, in the usual memory format.
+
+    On the CPU, the same module, split, recipe, loss and seed give the same bits, whether the run was interrupted or not,
+    and whether somebody watches or not. On an accelerator, sums may come out in any order.
+
+    Args:
+        module: The network. Parameters that require no gradient stay as they are, as do the statistics of a BatchNorm
+            all of whose parameters do.
+        split: What to learn from; labels below 0 say that there are none.
+        recipe: How to train.
+        loss: Maps outputs and the batch to a number. If it is a module, it is moved to the device, and its own
+            parameters are trained along.
+        context: Seed, accelerator, cache for checkpoints, and the watch, which is told of every epoch.
+        stage: The stage that trains, for the watch and for errors.
+        key: Digest of everything that decides the result, under which an interrupted training goes on; None for no
+            checkpoints.
+        factors: Factor on the learning rate by parameter, 1 where one is not named; 0 freezes it.
+        after_backward: Called between the backward pass and the step, e.g. to add a subgradient to gradients.
+        after_step: Called after the step, e.g. for a proximal step on weights.
+
+    Raises:
+        StageError: There are fewer than two examples, the recipe does not fit the inputs, or the loss is not finite.
+        ConfigError: There is no such accelerator.
+        StopTrialError: The watch ends the trial.
+    """
+    device = device_of(context.accelerator)
+    examples = examples_of(split, device)
+    checkpoints = Checkpoints(context.cache, key)
+    trained = nn.ModuleDict({"network": module, **({"loss": loss} if isinstance(loss, nn.Module) else {})})
+    hooks = (after_backward or _nothing, after_step or _nothing)
+    with _frozen(module, factors or {}), _at_work(trained, device):
+        optimizer = make_optimizer(recipe, trained, factors)
+        curve = checkpoints.restore(trained, optimizer)
+        n_steps = n_batches(len(split), recipe.batch_size)
+        steps = Steps(trained, examples, n_steps, recipe, loss, optimizer, stage, *hooks)
+        for epoch in range(len(curve.losses), recipe.epochs):
+            with fixed_threads(recipe.threads), seeded(stage, context.seed, epoch) as generator:
+                curve = curve.with_epoch(*steps.epoch(epoch, generator))
+            checkpoints.keep(trained, optimizer, curve)
+            _tell(context, stage, epoch + 1, recipe.epochs, module, device)
+    checkpoints.drop()
+    return curve
+
+
+def _nothing(step: int, n_steps: int) -> None:
+    del step, n_steps
+
+
+def _tell(
+    context: StageContext, stage: str, epoch: int, n_epochs: int, module: nn.Module, device: torch.device
+) -> None:
+    if context.watch is None:
+        return
+    module.eval().cpu()
+    context.watch.epoch(stage, epoch, n_epochs, module)
+    module.to(device)
+
+
+@contextmanager
+def _frozen(module: nn.Module, factors: Mapping[str, float]) -> Iterator[None]:
+    """Takes parameters whose factor is 0 out of the training."""
+    frozen = [p for name, p in module.named_parameters() if p.requires_grad and factors.get(name) == 0]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _at_work(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Puts the module where it is trained, channels last, which convolutions are faster with; and back."""
+    _order_weights(module.to(device), torch.channels_last)
+    try:
+        yield
+    finally:
+        _order_weights(module.cpu().eval(), torch.contiguous_format)
+        module.zero_grad(set_to_none=True)
+
+
+def _order_weights(module: nn.Module, memory_format: torch.memory_format) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=memory_format)

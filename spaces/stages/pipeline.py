@@ -1,0 +1,181 @@
+"""A pipeline: the stages in order. Each stage's output is cached under the digest of all that led to it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from spaces.candidate import Candidate
+from spaces.errors import ConfigError
+from spaces.space import Space
+from spaces.stages.artifact import Artifact, Step
+from spaces.stages.cache import digest_of
+from spaces.stages.stage import Stage, StageContext, StageValue
+
+
+class Pipeline:
+    """Turns a candidate into an artifact.
+
+    Args:
+        stages: The stages, in order; each must consume what the one before produces.
+
+    Raises:
+        ConfigError: Two neighbours do not fit, or a name is there twice.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
+        for before, after in zip(self.stages, self.stages[1:], strict=False):
+            if before.produces not in after.consumes:
+                raise ConfigError(
+                    f"stage: {after.name!r} cannot follow {before.name!r}, which yields a {before.produces} model; "
+                    f"it takes {' or '.join(after.consumes)}"
+                )
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"stage: every stage may be there once, but got {names}")
+
+    def split(self, space_stages: Sequence[str]) -> tuple["Pipeline", "Pipeline"]:
+        """Splits off the stages before the first one that has knobs: they are the same for all candidates."""
+        first = next((i for i, s in enumerate(self.stages) if s.name in space_stages), len(self.stages))
+        return Pipeline(self.stages[:first]), Pipeline(self.stages[first:])
+
+    def canonical(
+        self, start: Artifact, space: Space, candidate: Candidate, context: StageContext
+    ) -> dict[str, dict[str, StageValue]]:
+        """Returns each stage's full values, equal for candidates that are known to come to the same file.
+
+        Raises:
+            StageError: The candidate cannot be built.
+        """
+        found = {s.name: {**s.defaults(), **space.stage_values(candidate, s.name)} for s in self.stages}
+        for stage in self.foreseen(start):
+            found[stage.name] = stage.canonical(start, found[stage.name], context)
+        return found
+
+    def foreseen(self, start: Artifact) -> tuple[Stage, ...]:
+        """Returns the stages whose input is known well enough, before anything is built, to judge their values.
+
+        That is the first; and of a torch network all that take it as torch, since what they get has the start's modules.
+        """
+        if start.kind == "onnx":
+            return self.stages[:1]
+        kinds = ("torch", *(stage.produces for stage in self.stages))
+        return tuple(s for s, kind in zip(self.stages, kinds, strict=False) if kind == "torch")
+
+    def structure(
+        self, start: Artifact, values: Mapping[str, Mapping[str, StageValue]], context: StageContext
+    ) -> dict[str, Mapping[str, StageValue]]:
+        """Returns the part of canonical values that decides the file's structure; equal ones differ in numbers only.
+
+        The values of stages whose input is not known before anything is built count whole.
+        """
+        found: dict[str, Mapping[str, StageValue]] = {s.name: values[s.name] for s in self.stages}
+        for stage in self.foreseen(start):
+            found[stage.name] = stage.structure(start, values[stage.name], context)
+        return found
+
+    def run(
+        self,
+        start: Artifact,
+        values: Mapping[str, Mapping[str, StageValue]],
+        context: StageContext,
+        after_step: Callable[[str, float], None] | None = None,
+        cache_last: bool = True,
+    ) -> Artifact:
+        """Applies the stages; what they yield is cached.
+
+        Args:
+            start: What the first stage gets.
+            values: Canonical values by stage.
+            context: Calibration data, cache and seed.
+            after_step: Called with a stage's name and its seconds.
+            cache_last: Whether to cache the last stage's output too.
+
+        Raises:
+            StageError: A stage cannot be applied.
+        """
+        artifact = start
+        for stage in self.stages:
+            began = time.perf_counter()
+            cached = cache_last or stage is not self.stages[-1]
+            made = _apply(stage, artifact, values.get(stage.name, stage.defaults()), context, cached)
+            artifact = replace(made, notes={**artifact.notes, **made.notes})
+            if after_step is not None:
+                after_step(stage.name, time.perf_counter() - began)
+        return artifact
+
+
+def canonical_key(values: Mapping[str, Mapping[str, StageValue]]) -> str:
+    """Returns the digest of canonical values: equal keys come to the same file."""
+    return digest_of(json.dumps(values, sort_keys=True))
+
+
+def _apply(
+    stage: Stage, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext, cached: bool
+) -> Artifact:
+    if artifact.kind not in stage.consumes:
+        raise ConfigError(
+            f"stage {stage.name!r} takes {' or '.join(stage.consumes)}, but got a {artifact.kind} model"
+        )
+    if not cached:
+        return stage.apply(artifact, values, context)
+    stored = _StoredOnnx(artifact) if stage.produces == "onnx" else _StoredTorch(artifact)
+    built: list[Artifact] = []
+
+    def build() -> bytes:
+        built.append(stage.apply(artifact, values, context))
+        return stored.packed(built[0])
+
+    key = f"{stage.name}-{stage_key(stage, artifact, values, context)}-{context.seed}.{stage.produces}"
+    data = context.cache.blob(key, build)
+    if built:
+        return built[0]
+    if not data:  # it could not be stored
+        return stage.apply(artifact, values, context)
+    step = Step(stage.name, tuple(sorted(values.items(), key=lambda item: item[0])))
+    return replace(stored.unpacked(data), provenance=(*artifact.provenance, step))
+
+
+def stage_key(
+    stage: Stage, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+) -> str:
+    """Returns the digest of all that decides what the stage yields, but for the seed."""
+    parts: list[object] = [artifact.digest, stage.name, stage.config(), canonical_key({stage.name: values})]
+    parts.append(context.calibration.digest if context.calibration is not None else None)
+    if stage.produces == "torch":  # it may learn
+        parts.append(context.train.digest if context.train is not None else None)
+        parts.append(context.teacher.digest if context.teacher is not None else None)
+        parts.append(context.latency_ms.digest if context.latency_ms is not None else None)
+        parts.append(context.accelerator)
+    return digest_of(*parts)
+
+
+class _StoredOnnx:
+    """How an ONNX artifact is stored: as the file."""
+
+    def __init__(self, template: Artifact) -> None:
+        self._template = template
+
+    def packed(self, artifact: Artifact) -> bytes:
+        return artifact.onnx_bytes
+
+    def unpacked(self, data: bytes) -> Artifact:
+        return Artifact.onnx(data, self._template.input)
+
+
+class _StoredTorch:
+    """How a torch artifact is stored: as what makes it out of the stage's input; empty if that cannot be told."""
+
+    def __init__(self, template: Artifact) -> None:
+        self._template = template
+
+    def packed(self, artifact: Artifact) -> bytes:
+        from spaces.stages.torch_file import packed
+
+        return packed(artifact, self._template) or b""
+
+    def unpacked(self, data: bytes) -> Artifact:
+        from spaces.stages.torch_file import unpacked
+
+        return unpacked(data, self._template)

@@ -1,0 +1,219 @@
+"""What a stage is: one step that applies knobs to an artifact."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.candidate import Value
+from spaces.stages.artifact import Artifact, Kind, Split
+from spaces.stages.cache import Cache
+
+if TYPE_CHECKING:
+    import torch
+
+# A knob's value as a stage gets it: one value, or one per layer for a per-layer knob.
+StageValue = Value | dict[str, Value]
+
+
+@dataclass(frozen=True)
+class KnobSpec:
+    """One knob that a stage understands.
+
+    Attributes:
+        name: Name within the stage, e.g. `weight_bits`.
+        default: Value that is used where the space does not mention the knob.
+        description: One line for people.
+        allowed: Every value that makes sense; None if `low` and `high`, or `check`, say it.
+        low: Smallest number that makes sense.
+        high: Largest number that makes sense.
+        per_layer: Whether the knob can have one value per layer.
+        list_of_globs: Whether a value is a list of glob patterns over layer names.
+    """
+
+    name: str
+    default: Value
+    description: str
+    allowed: tuple[Value, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    per_layer: bool = False
+    list_of_globs: bool = False
+
+    def problem(self, value: Value) -> str | None:
+        """Returns what is wrong with `value`, or None."""
+        if self.allowed is not None:
+            known = any(value == a and type(value) is type(a) for a in self.allowed)
+            return None if known else f"must be one of {list(self.allowed)}, not {value!r}"
+        if self.list_of_globs:
+            good = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+            return None if good else f"must be a list of layer patterns, not {value!r}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"must be a number, not {value!r}"
+        if isinstance(self.default, int) and not isinstance(value, int):
+            return f"must be a whole number, not {value!r}"
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
+            return f"must lie between {self.low} and {self.high}, not {value!r}"
+        return None
+
+
+class Watch(Protocol):
+    """Is told how a training goes, and may end it. Never changes what a training that it lets go on yields."""
+
+    def epoch(self, stage: str, epoch: int, n_epochs: int, module: "torch.nn.Module") -> None:
+        """Is called after every epoch.
+
+        Args:
+            stage: Name of the stage that trains.
+            epoch: Epochs that are done, from 1 on.
+            n_epochs: Epochs in all.
+            module: The network as it is now, in eval mode, on the CPU; not to be changed.
+
+        Raises:
+            StopTrialError: The trial is not worth going on.
+        """
+
+
+class LatencyModel(Protocol):
+    """Returns the modelled latency, in milliseconds, of an ONNX artifact on one of the study's devices.
+
+    Attributes:
+        digest: Of what decides the latencies: the devices' profiles.
+    """
+
+    digest: str
+
+    def __call__(self, artifact: Artifact, device: str) -> float:
+        """Raises StageError if there is no such device in the study, or its profile lacks what the artifact needs."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use besides the artifact and its values.
+
+    Attributes:
+        calibration: The calibration split; None for a stage that is run without data.
+        cache: Where expensive intermediate results are kept, under digests.
+        seed: Seed of everything random in the stage.
+        calibration_sizes: Numbers of calibration examples that other candidates will ask for, so that one pass over the
+            examples can serve them all. Never changes what a stage yields.
+        train: The split to learn from; None for a stage that is run without. Labels below 0 say that there are none.
+        teacher: The uncompressed network, to distil from; None if there is none in torch.
+        accelerator: What torch computes on in stages that train: `auto`, `cpu` or `cuda`.
+        latency_ms: What an ONNX artifact takes on a device, by its name; None where nothing is modelled.
+        watch: Is told of every epoch; None where nobody listens.
+    """
+
+    calibration: Split | None
+    cache: Cache
+    seed: int = 0
+    calibration_sizes: tuple[int, ...] = ()
+    train: Split | None = None
+    teacher: Artifact | None = None
+    accelerator: str = "auto"
+    latency_ms: LatencyModel | None = None
+    watch: Watch | None = None
+
+
+class Stage(ABC):
+    """One step of a pipeline. `apply` is a pure function of its arguments.
+
+    A subclass sets the class attributes and implements `apply`; `tests` inherit `StageConformance`.
+    """
+
+    name: ClassVar[str]
+    consumes: ClassVar[tuple[Kind, ...]]
+    produces: ClassVar[Kind]
+    knobs: ClassVar[tuple[KnobSpec, ...]] = ()
+
+    @abstractmethod
+    def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
+        """Returns the new artifact.
+
+        Args:
+            artifact: What the stage before yielded.
+            values: Canonical values of this stage's knobs (every knob of `knobs` is there).
+            context: Calibration data, cache and seed.
+
+        Raises:
+            StageError: The values cannot be applied to this artifact.
+        """
+
+    def canonical(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> dict[str, StageValue]:
+        """Maps settings that come to the same file onto one of them (e.g. a knob that has no effect to its default).
+
+        Must be cheap: it is called for every proposal, before the candidate costs a trial.
+
+        Raises:
+            StageError: The combination cannot be built; the message says which knobs clash.
+        """
+        return dict(values)
+
+    def structure(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> Mapping[str, StageValue]:
+        """Returns the part of canonical values that decides the file's structure: nodes, shapes, types, sizes.
+
+        Candidates with equal structures come to files that differ in numbers only, so that whatever depends on the
+        structure alone (modelled costs, bytes) is found once for all of them. All values, unless a stage knows better.
+
+        Args:
+            artifact: What the stage will get.
+            values: Canonical values.
+            context: Calibration data, cache and seed.
+        """
+        del artifact, context
+        return dict(values)
+
+    def estimates(
+        self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Returns figures that say how good candidates are, reckoned without building any.
+
+        Args:
+            artifact: What the stage will get.
+            candidates: Canonical values of each, at least one.
+            context: Calibration data, cache and seed.
+
+        Returns:
+            By name `(n,)`, higher is better; nothing, unless a stage knows better.
+
+        Raises:
+            StageError: They cannot be reckoned.
+        """
+        del artifact, candidates, context
+        return {}
+
+    def empty_knobs(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, str]:
+        """Returns the knobs that cannot change this artifact's file, each with the reason.
+
+        Args:
+            artifact: What the stage will get.
+            domains: For each knob of the space, the values that it can take (empty if not finite).
+            context: Calibration data, cache and seed.
+        """
+        return {}
+
+    def check(  # noqa: B027 (most stages have nothing to check)
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> None:
+        """Checks, before the search, that every value of the space makes sense for this artifact.
+
+        Raises:
+            StageError: One does not, e.g. a layer pattern that matches no layer.
+        """
+
+    def defaults(self) -> dict[str, StageValue]:
+        """Returns the default of every knob."""
+        return {knob.name: knob.default for knob in self.knobs}
+
+    def config(self) -> dict[str, Any]:
+        """Returns whatever else decides what `apply` does; it becomes part of cache keys."""
+        return {}

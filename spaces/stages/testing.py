@@ -1,0 +1,218 @@
+"""What a stage has to keep to, as tests to inherit.
+
+::
+
+    class TestMyStage(StageConformance):
+        @pytest.fixture
+        def stage(self): return MyStage()
+
+        @pytest.fixture
+        def artifact(self): return Artifact.onnx(model, InputSpec((3, 8, 8)))
+"""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from spaces.candidate import Value
+from spaces.errors import StageError
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache, digest_of
+from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
+
+ValueSet = Mapping[str, StageValue]
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """A split of a task's data that is held in memory.
+
+    Attributes:
+        inputs: `(n, *input.shape)` float32.
+        labels: `(n,)` int64.
+    """
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the arrays."""
+        return digest_of(self.inputs.shape, self.inputs.tobytes(), self.labels.tobytes())
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batches(
+        self, batch_size: int, limit: int | None = None
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Yields inputs and labels in order."""
+        n = len(self) if limit is None else min(limit, len(self))
+        for start in range(0, n, batch_size):
+            part = slice(start, min(start + batch_size, n))
+            yield self.inputs[part], self.labels[part]
+
+
+def noise_split(shape: tuple[int, ...], n: int = 32, seed: int = 0) -> ArraySplit:
+    """Returns `n` examples of normal noise, labelled 0."""
+    inputs = np.random.default_rng(seed).standard_normal((n, *shape)).astype(np.float32)
+    return ArraySplit(inputs, np.zeros(n, np.int64))
+
+
+def content_of(artifact: Artifact) -> object:
+    """Returns what the artifact's model holds at this moment: the file, or a digest of the module."""
+    if isinstance(artifact.model, bytes):
+        return artifact.model
+    from spaces.stages.torch_artifact import module_digest
+
+    return module_digest(artifact.model)
+
+
+class StageConformance:
+    """Inherit, and give at least the fixtures `stage` and `artifact`."""
+
+    @pytest.fixture
+    def stage(self) -> Stage:
+        """The stage under test."""
+        raise NotImplementedError("give a fixture named `stage`")
+
+    @pytest.fixture
+    def artifact(self) -> Artifact:
+        """A small model that the stage can take."""
+        raise NotImplementedError("give a fixture named `artifact`")
+
+    @pytest.fixture
+    def context(self, artifact: Artifact) -> StageContext:
+        """Data that fits the artifact: noise, unless overridden; a torch network is its own teacher."""
+        noise = noise_split(artifact.input.shape)
+        teacher = artifact if artifact.kind == "torch" else None
+        return StageContext(noise, Cache(), train=noise, teacher=teacher, accelerator="cpu")
+
+    @pytest.fixture
+    def value_sets(self) -> list[ValueSet]:
+        """Values to try besides the defaults; knobs that are not named have their defaults.
+
+        A knob that matters only beside certain values of others needs a set with these.
+        """
+        return []
+
+    @pytest.fixture
+    def bases(self, stage: Stage, value_sets: list[ValueSet]) -> list[dict[str, StageValue]]:
+        """The defaults and the value sets, with a value for every knob."""
+        return [stage.defaults() | dict(values) for values in ({}, *value_sets)]
+
+    def alternatives(self, knob: KnobSpec) -> tuple[Value, ...]:
+        """Returns values of a knob to try beside its default."""
+        if knob.allowed is not None:
+            return tuple(value for value in knob.allowed if value != knob.default)
+        if knob.list_of_globs:
+            return (("*",),)
+        ends = [kind for kind in (knob.low, knob.high) if kind is not None]
+        values = [int(end) if isinstance(knob.default, int) else float(end) for end in ends]
+        return tuple(value for value in values if value != knob.default)
+
+    def test_takes_what_it_consumes(self, stage: Stage, artifact: Artifact) -> None:
+        """The artifact of the test is of a kind that the stage consumes."""
+        assert artifact.kind in stage.consumes
+
+    def test_defaults_are_allowed(self, stage: Stage) -> None:
+        """Every knob's default passes the knob's own check, and names are unique."""
+        assert {knob.name: knob.problem(knob.default) for knob in stage.knobs} == dict.fromkeys(
+            stage.defaults()
+        )
+        assert len(stage.defaults()) == len(stage.knobs)
+
+    def test_describes_its_knobs(self, stage: Stage) -> None:
+        """People can read what a knob does."""
+        assert [knob.name for knob in stage.knobs if not knob.description] == []
+
+    def test_is_pure(
+        self, stage: Stage, artifact: Artifact, context: StageContext, bases: list[dict[str, StageValue]]
+    ) -> None:
+        """Twice the same call, also on a copy that went to another process, gives the same file."""
+        before = content_of(artifact)
+        copy = pickle.loads(pickle.dumps(stage))  # noqa: S301 - our own object, as an executor ships it
+        fresh = replace(context, cache=Cache())
+        for values in bases:
+            first = stage.apply(artifact, values, context)
+            assert first.kind == stage.produces
+            assert stage.apply(artifact, values, context).digest == first.digest
+            assert copy.apply(artifact, values, fresh).digest == first.digest
+        assert content_of(artifact) == before
+
+    def test_adds_one_step_of_provenance(
+        self, stage: Stage, artifact: Artifact, context: StageContext
+    ) -> None:
+        """The result tells what was done, after what was done before."""
+        result = stage.apply(artifact, stage.defaults(), context)
+        assert result.provenance[:-1] == artifact.provenance
+        assert result.provenance[-1].stage == stage.name
+
+    def test_canonical_is_idempotent(
+        self, stage: Stage, artifact: Artifact, context: StageContext, bases: list[dict[str, StageValue]]
+    ) -> None:
+        """A canonical setting is its own canonical setting, and has a value for every knob."""
+        for values in bases:
+            once = stage.canonical(artifact, values, context)
+            assert stage.canonical(artifact, once, context) == once
+            assert set(once) == {knob.name for knob in stage.knobs}
+
+    def test_canonical_values_mean_the_same_file(
+        self, stage: Stage, artifact: Artifact, context: StageContext, bases: list[dict[str, StageValue]]
+    ) -> None:
+        """Settings that are said to be equal come to the same file."""
+        for values in bases:
+            digest = stage.apply(artifact, values, context).digest
+            for changed in self._changed(stage, values):
+                once = self._canonical(stage, artifact, changed, context)
+                if once == stage.canonical(artifact, values, context):
+                    assert stage.apply(artifact, changed, context).digest == digest
+            assert stage.apply(artifact, stage.canonical(artifact, values, context), context).digest == digest
+
+    def test_every_knob_matters(
+        self, stage: Stage, artifact: Artifact, context: StageContext, bases: list[dict[str, StageValue]]
+    ) -> None:
+        """Each knob changes the file beside some values of the others, or is said to be empty."""
+        domains = {knob.name: (knob.default, *self.alternatives(knob)) for knob in stage.knobs}
+        said = stage.empty_knobs(artifact, domains, context)
+        assert [name for name, reason in said.items() if name not in domains or not reason] == []
+        for knob in stage.knobs:
+            alive = any(self._matters(stage, artifact, context, values, knob) for values in bases)
+            assert alive or knob.name in said, f"knob {knob.name!r} never changes the file"
+            assert not (alive and knob.name in said), f"knob {knob.name!r} is said to be empty, and is not"
+
+    def _matters(
+        self,
+        stage: Stage,
+        artifact: Artifact,
+        context: StageContext,
+        values: dict[str, StageValue],
+        knob: KnobSpec,
+    ) -> bool:
+        digest = stage.apply(artifact, values, context).digest
+        for alternative in self.alternatives(knob):
+            changed = values | {knob.name: alternative}
+            if self._canonical(stage, artifact, changed, context) is None:
+                continue
+            if stage.apply(artifact, changed, context).digest != digest:
+                return True
+        return False
+
+    def _changed(self, stage: Stage, values: dict[str, StageValue]) -> Iterator[dict[str, StageValue]]:
+        for knob in stage.knobs:
+            for alternative in self.alternatives(knob):
+                yield values | {knob.name: alternative}
+
+    def _canonical(
+        self, stage: Stage, artifact: Artifact, values: ValueSet, context: StageContext
+    ) -> dict[str, StageValue] | None:
+        """Returns None where the stage says that the combination cannot be built."""
+        try:
+            return stage.canonical(artifact, values, context)
+        except StageError:
+            return None

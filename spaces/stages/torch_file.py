@@ -1,0 +1,115 @@
+"""Torch artifacts as bytes, for the cache. What a stage did to a network's shape is written down as plain numbers.
+
+A network's class is code, which no file may bring in. So only what differs from the stage's input is kept: weights, the
+modules' own numbers (`out_channels`, ...), and which modules became `nn.Identity`.
+"""
+
+import copy
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from spaces.errors import InputError
+from spaces.stages.artifact import Artifact
+from spaces.stages.torch_artifact import torch_artifact
+
+_PLAIN = (bool, int, float, str)
+_OWN = ("training",)  # attributes that say nothing of the network's shape
+
+
+def packed(artifact: Artifact, template: Artifact) -> bytes | None:
+    """Returns what makes `artifact` out of `template`; None if it was changed in a way that cannot be told.
+
+    Args:
+        artifact: What a stage yielded.
+        template: What the stage got.
+    """
+    module, origin = _module(artifact), _module(template)
+    changes = _changes(module, origin)
+    if changes is None:
+        return None
+    buffer = io.BytesIO()
+    state = {name: value.detach().cpu() for name, value in module.state_dict().items()}
+    told = json.dumps({"changes": changes, "notes": artifact.notes, "digest": artifact.digest})
+    torch.save({"state": state, "told": told}, buffer)
+    data = buffer.getvalue()
+    return data if unpacked(data, template).digest == artifact.digest else None
+
+
+def unpacked(data: bytes, template: Artifact) -> Artifact:
+    """Returns the artifact that `packed` was given, with the template's provenance.
+
+    Args:
+        data: What `packed` returned.
+        template: The same template.
+    """
+    content = torch.load(io.BytesIO(data), weights_only=True)
+    told = json.loads(content["told"])
+    module = copy.deepcopy(_module(template))
+    for name, attributes in told["changes"].items():
+        if attributes is None:
+            _replace(module, name, nn.Identity())
+        else:
+            vars(module.get_submodule(name)).update({k: _value(v) for k, v in attributes.items()})
+    _set_state(module, content["state"])
+    made = torch_artifact(module, template.input, template.provenance)
+    return Artifact(made.kind, made.model, made.input, made.digest, made.provenance, told["notes"])
+
+
+def _module(artifact: Artifact) -> nn.Module:
+    if not isinstance(artifact.model, nn.Module):
+        raise InputError(f"a torch module is needed here, but the artifact is an {artifact.kind} model")
+    return artifact.model
+
+
+def _changes(module: nn.Module, origin: nn.Module) -> dict[str, dict[str, Any] | None] | None:
+    """Returns, by module, the numbers that changed, or None where the module became an Identity."""
+    now, before = dict(module.named_modules()), dict(origin.named_modules())
+    if not set(now) <= set(before):
+        return None
+    found: dict[str, dict[str, Any] | None] = {}
+    for name, part in now.items():
+        if type(part) is nn.Identity and type(before[name]) is not nn.Identity:
+            found[name] = None
+        elif type(part) is not type(before[name]):
+            return None
+        elif changed := _differences(vars(part), vars(before[name])):
+            found[name] = changed
+    return found
+
+
+def _differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in now.items()
+        if _is_plain(value) and key not in _OWN and (key not in before or value != before[key])
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    many = isinstance(value, tuple | list) and all(isinstance(v, _PLAIN) for v in value)
+    return many or isinstance(value, _PLAIN)
+
+
+def _value(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
+
+
+def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, new)
+
+
+def _set_state(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Sets parameters and buffers, whatever their shapes were."""
+    for name, value in state.items():
+        parent, _, leaf = name.rpartition(".")
+        part = module.get_submodule(parent)
+        if leaf in part._buffers:
+            part._buffers[leaf] = value
+        else:
+            part._parameters[leaf] = nn.Parameter(value, requires_grad=value.is_floating_point())
