@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.devices.device import Device
-from evaluators.task.tasks.task import Metric
+from evaluators.metric import Metric
 from spaces.stages.artifact import Artifact, Split
 
 Source = Literal["measured", "modelled", "estimated"]

@@ -21,8 +21,8 @@ from evaluators.base import EvaluationContext, Evaluator, Reference, Source
 from evaluators.devices.device import Device
 from evaluators.runtime import reference_outputs
 from evaluators.task.metrics.top1 import Top1
+from spaces.digest import digest_of
 from spaces.stages.artifact import Artifact, InputSpec
-from spaces.stages.cache import digest_of
 
 _SHAPE = (3, 8, 8)
 _CLASSES = 5

@@ -67,8 +67,8 @@ def run(
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
-    from search.cli.progress import LiveProgress
     from search.planning.session import prepare
+    from search.study.progress import LiveProgress
     from search.study.study import run_study
 
     config = compose(overrides, space)

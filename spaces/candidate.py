@@ -7,6 +7,8 @@ from functools import cached_property
 from types import MappingProxyType
 
 Value = str | int | float | bool | None | tuple["Value", ...]
+# A knob's value as a stage gets it: one value, or one per layer for a per-layer knob.
+StageValue = Value | dict[str, Value]
 
 
 def freeze(value: object) -> Value:

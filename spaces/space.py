@@ -8,12 +8,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.candidate import Candidate, Value, freeze
+from spaces.candidate import Candidate, StageValue, Value, freeze
 from spaces.constraints import Constraint
+from spaces.digest import digest_of
 from spaces.errors import SpaceError, unknown_name
 from spaces.knobs import Domain, Knob, Range, same
-from spaces.stages.cache import digest_of
-from spaces.stages.stage import StageValue
 
 _MAX_COUNTED = 1_000_000  # assignments walked to count a space with conditions or constraints
 _MAX_DRAWS = 10_000

@@ -26,9 +26,9 @@ from typing import Any
 from spaces.candidate import Value, freeze
 from spaces.constraints import Constraint
 from spaces.errors import SpaceError, unknown_name
+from spaces.knob_spec import HasKnobs, KnobSpec
 from spaces.knobs import Choices, Condition, Domain, Knob, Range
 from spaces.space import Space
-from spaces.stages.stage import KnobSpec, Stage
 
 _DOMAIN_KEYS = ("choices", "int", "float", "value")
 _KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")
@@ -36,7 +36,7 @@ _KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")
 
 def read_space(
     config: Mapping[str, Any],
-    stages: Sequence[Stage] | None = None,
+    stages: Sequence[HasKnobs] | None = None,
     layers: Sequence[str] | None = None,
 ) -> Space:
     """Returns the space that `config` declares.
@@ -185,7 +185,7 @@ def _without_domain(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in _DOMAIN_KEYS}
 
 
-def _check_against_stages(knobs: Sequence[Knob], stages: Sequence[Stage]) -> None:
+def _check_against_stages(knobs: Sequence[Knob], stages: Sequence[HasKnobs]) -> None:
     by_name = {stage.name: {spec.name: spec for spec in stage.knobs} for stage in stages}
     for knob in knobs:
         stage, _, name = knob.base.partition(".")

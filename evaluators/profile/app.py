@@ -1,7 +1,6 @@
 """`paredown-profile`: measures this machine's onnxruntime, and writes a device profile that predicts other networks."""
 
 import argparse
-import platform
 import re
 import sys
 import time
@@ -150,16 +149,6 @@ def _measure(options: argparse.Namespace, anchor: Anchor, seconds: float, consol
             told = f"{len(samples)} networks timed"
             progress.update(task, completed=time.monotonic() - started, description=told)
     return samples
-
-
-def cpu_name() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

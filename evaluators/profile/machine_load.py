@@ -5,7 +5,9 @@ within milliseconds or for minutes. So the anchor is looked at before and after 
 operator's sensitivity to the mood is learned: kernels slow down by different factors.
 """
 
+import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
@@ -104,3 +106,13 @@ def _slope(log_errors: Floats, log_moods: Floats, weights: Floats, prior: float)
 def powers(kernels: Sequence[Kernel], found: Mapping[Operator, float]) -> Floats:
     """Returns each kernel's power of the mood, `(n_kernels,)`."""
     return np.array([found.get((k.op, k.kind), 1.0) for k in kernels], np.float64)
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor() or platform.machine()

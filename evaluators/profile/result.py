@@ -67,7 +67,7 @@ def profile_of(name: str, samples: Sequence[Sample], anchor: Anchor, threads: in
     """Fits figures and correction, and cross-validates both."""
     import onnxruntime
 
-    from evaluators.profile.app import cpu_name
+    from evaluators.profile.machine_load import cpu_name
 
     labels = labels_of(samples, anchor.typical_us)
     timed = [

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
+from evaluators.metric import Metric
 from evaluators.runtime import Batch, Batches, joined, reference_outputs, run_batches
 from evaluators.task.layer_sqnr import layer_sqnr, sqnr_db
 from evaluators.task.statistics.early_stopping import PairedTest
 from evaluators.task.statistics.intervals import Interval, is_binary, paired_interval, score_interval
-from evaluators.task.tasks.task import Metric
 from spaces.errors import ConfigError, EvaluationError, TimeLimitError
 from spaces.stages.artifact import Artifact
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.metric import Metric
 from evaluators.task.layer_sqnr import sqnr_db
 from evaluators.task.statistics.intervals import is_binary
-from evaluators.task.tasks.task import Metric
 
 Scores = NDArray[np.float64]
 

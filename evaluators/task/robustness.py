@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.metric import Metric
 from evaluators.runtime import Batch, joined, run_batches
-from evaluators.task.tasks.task import Metric
 from spaces.errors import ConfigError, EvaluationError, unknown_name
 from spaces.quantization.calibration.degradations import DEGRADATIONS
 from spaces.quantization.calibration.degraded_split import DegradedSplit

@@ -64,8 +64,8 @@ def run_config(config: Config, console: Console) -> int:
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
-    from search.cli.progress import LiveProgress
     from search.planning.session import prepare
+    from search.study.progress import LiveProgress
     from search.study.study import run_study
 
     with console.status("starting") as status:

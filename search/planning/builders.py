@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from importlib import metadata, resources
 from pathlib import Path
 
-from spaces.stages.cache import digest_of
+from spaces.digest import digest_of
 from spaces.stages.stage import Stage
 
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch", "torch-pruning")

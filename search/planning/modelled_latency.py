@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from evaluators.cost.cost import DeviceCosts, Graphs
 from evaluators.devices.device import Device
+from spaces.digest import digest_of
 from spaces.errors import StageError, unknown_name
 from spaces.stages.artifact import Artifact
-from spaces.stages.cache import digest_of
 
 
 class ModelledLatency:

@@ -9,7 +9,7 @@ from search.planning.config.schema import Config
 from search.record.environment import environment
 from search.record.metadata import StudyFacts, baseline_facts
 from search.record.results import Objective
-from spaces.stages.cache import digest_of
+from spaces.digest import digest_of
 from spaces.stages.stage import Stage
 
 if TYPE_CHECKING:

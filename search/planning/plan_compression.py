@@ -10,6 +10,7 @@ from evaluators.base import EvaluationContext, Evaluator, Reference
 from evaluators.devices.device import Device
 from evaluators.task.accuracy import reference_outputs
 from evaluators.task.tasks.task import Splits
+from search.planning.basics import basics
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.planning.gather_knowledge import knowledge_of
@@ -17,7 +18,7 @@ from search.planning.loading import Loaded, Say, made
 from search.planning.samplers_for import sampler_factory
 from search.record.objectives import read_objectives
 from search.record.results import Objective
-from search.study.plan import StudyPlan, basics
+from search.study.plan import StudyPlan
 from search.trials.low_fidelity import CompressionLooks
 from search.trials.machine_lock import MachineLock
 from search.trials.re_evaluation import FrontConfirmer

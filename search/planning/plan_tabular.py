@@ -7,17 +7,18 @@ from typing import Any
 
 from evaluators.base import Measurement
 from search.executors.serial import SerialExecutor
+from search.planning.basics import basics
 from search.planning.config.schema import Config
 from search.planning.samplers_for import sampler_factory
 from search.planning.tabular import TabularProblem
 from search.record.results import Objective, Results
-from search.study.plan import StudyPlan, basics
+from search.study.plan import StudyPlan
 from search.trials.trial import TrialRequest, TrialResult
 from spaces.candidate import Candidate
+from spaces.digest import digest_of
 from spaces.errors import ConfigError, StageError, unknown_name
 from spaces.knobs import Choices, Knob
 from spaces.space import Space
-from spaces.stages.cache import digest_of
 
 _KEYS = ("path", "task", "metric", "direction", "stop_at_best")
 

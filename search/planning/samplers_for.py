@@ -11,9 +11,9 @@ from search.record.results import Objective
 from search.record.suggest import Param, distribution_of, params_of, pool
 from search.samplers.candidates.context import Bindable, KnowledgeRow, Looks, SamplerContext
 from spaces.candidate import Candidate
+from spaces.digest import digest_of
 from spaces.errors import ConfigError
 from spaces.space import Space
-from spaces.stages.cache import digest_of
 
 
 def sampler_factory(

@@ -9,7 +9,7 @@ import numpy as np
 from evaluators.base import Measurement
 from search.record.results import Alias, Constraint, DevicePick, Objective, Results, TrialRecord
 from spaces.candidate import Candidate, Value
-from spaces.stages.cache import digest_of
+from spaces.digest import digest_of
 
 LAYERS = ("stem", "block1.conv1", "block1.conv2", "block2.conv1", "block2.conv2", "block2.skip", "fc")
 _BASELINE_TOP1 = 98.0

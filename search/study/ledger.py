@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from evaluators.base import Measurement
+from search.record.curve import curve_of
 from search.record.journal import lock_folder, open_study
 from search.record.results import Alias, Constraint, Objective, TrialRecord
 from search.record.trial_records import (
@@ -19,7 +20,6 @@ from search.record.trial_records import (
     record_to_json,
 )
 from search.samplers.acquisition.gain import Forecast, Forecasts
-from search.trials.curves import curve_of
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 

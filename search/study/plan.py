@@ -9,9 +9,6 @@ import optuna
 
 from evaluators.base import Measurement
 from search.executors.base import Executor
-from search.planning.config.instantiate import instantiate
-from search.planning.config.schema import Config
-from search.record.environment import environment
 from search.record.results import Constraint, Objective, Results, TrialRecord
 from search.samplers.candidates.context import Looks
 from search.tracking.base import Tracker
@@ -132,25 +129,3 @@ class StudyPlan:
     early_metric: str | None = None
     explain: Callable[[bytes], Mapping[str, Any]] | None = None
     pruner: optuna.pruners.BasePruner | None = None
-
-
-def basics(config: Config) -> dict[str, Any]:
-    """Returns the attributes of a plan that come straight from the config, whatever the study is about."""
-    from search.report.report import write_report
-
-    study = config.study
-    return {
-        "name": study.name,
-        "folder": study.folder,
-        "storage": study.storage,
-        "time_limit_s": study.time_limit_s,
-        "trial_time_limit_s": study.trial_time_limit_s,
-        "patience": study.patience,
-        "sampler_name": str(config.choices.get("sampler", "sampler")),
-        "tracker": instantiate(config.section("tracker"), "tracker", config.trusted),
-        "config": config.data,
-        "command": config.command,
-        "seed": config.seed,
-        "environment": environment(),
-        "write_report": write_report if study.report else None,
-    }

@@ -26,10 +26,10 @@ from search.study.plan import StudyPlan
 from search.tracking.base import NoTracker
 from search.trials.trial import TrialRequest, TrialResult
 from spaces.candidate import Candidate
+from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.space import Space
 from spaces.space_config import read_space
-from spaces.stages.cache import digest_of
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 
-from spaces.stages.cache import digest_of
+from spaces.digest import digest_of
 
 MOST_PARAM_CHARS = 6000
 MOST_TAG_CHARS = 8000

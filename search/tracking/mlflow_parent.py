@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from search.record.results import Results
 from search.tracking.mlflow_client import runs, user
-from spaces.stages.cache import digest_of
+from spaces.digest import digest_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from search.record.curve import curve_of
 from search.record.metadata import facts_in
 from search.record.results import Results, TrialRecord
 from search.report.findings.figures import columns
@@ -15,7 +16,6 @@ from search.tracking.mlflow_names import MOST_PARAM_CHARS, MOST_TAG_CHARS, clip,
 from search.tracking.mlflow_parent import Parent, find_parent
 from search.tracking.mlflow_story import config_params, front_table, parent_tags
 from search.tracking.writer import Phase
-from search.trials.curves import curve_of
 from spaces.candidate import value_text
 
 if TYPE_CHECKING:

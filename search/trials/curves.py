@@ -1,7 +1,7 @@
 """How trainings went, epoch by epoch, and whether one is worth going on in view of the earlier ones."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from evaluators.base import EvaluationContext, Measurement
+from search.record.curve import Curve, curve_of
 from search.record.journal import quiet
 from search.record.results import TrialRecord
 from spaces.errors import StopTrialError
@@ -17,37 +18,9 @@ from spaces.errors import StopTrialError
 if TYPE_CHECKING:
     import torch
 
-DETAIL = "curve"  # of a trial's details
 MOST_EXAMPLES = 1000  # of the validation split, that every epoch is judged on
 
 _STATES = {"complete": TrialState.COMPLETE, "infeasible": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The metric after each epoch of one trial's trainings, on the first examples of the validation split.
-
-    Attributes:
-        metric: The task's metric, e.g. `top1`.
-        values: After epochs 1, 2, ..., higher is better; before export and quantization.
-        macs: Multiply-accumulates of the network that was trained.
-    """
-
-    metric: str
-    values: tuple[float, ...]
-    macs: int
-
-    def to_detail(self) -> dict[str, Any]:
-        """Returns it as a trial's detail, JSON-able."""
-        return {"metric": self.metric, "values": list(self.values), "macs": self.macs}
-
-
-def curve_of(details: Mapping[str, Any]) -> Curve | None:
-    """Returns the curve in a trial's details, or None: nothing was trained, or it had been trained before."""
-    found = details.get(DETAIL)
-    if not found:
-        return None
-    return Curve(str(found["metric"]), tuple(found["values"]), int(found["macs"]))
 
 
 @dataclass(frozen=True)

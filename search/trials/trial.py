@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
-from search.trials.curves import DETAIL, CurveWatch, Pruning
+from search.record.curve import DETAIL
+from search.trials.curves import CurveWatch, Pruning
 from search.trials.judging import Clock, Judging
 from search.trials.machine_lock import MachineLock
 from spaces.candidate import Candidate

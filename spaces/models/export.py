@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
+from spaces.candidate import StageValue
 from spaces.errors import StageError
 from spaces.models.layers import layers
 from spaces.models.onnx.clean_up import tidy
@@ -13,7 +14,7 @@ from spaces.models.onnx.fold_constants import fold_constants
 from spaces.models.onnx.graph import rename_uses, uses
 from spaces.models.onnx.opset import OPSET, to_opset
 from spaces.stages.artifact import Artifact, InputSpec, Kind, Step
-from spaces.stages.stage import Stage, StageContext, StageValue
+from spaces.stages.stage import Stage, StageContext
 
 if TYPE_CHECKING:
     import onnx

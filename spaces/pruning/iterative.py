@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
+from spaces.digest import digest_of
 from spaces.errors import StageError
+from spaces.knob_spec import KnobSpec
 from spaces.pruning.cutting.prune_knobs import DEFAULTS
 from spaces.pruning.prune import PruneStage
 from spaces.recovery.recover import RecoverStage
 from spaces.stages.artifact import Artifact, Step
-from spaces.stages.cache import digest_of
-from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue, Watch
+from spaces.stages.stage import Stage, StageContext, Watch
 
 if TYPE_CHECKING:
     import torch

@@ -5,11 +5,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
 from spaces.errors import ConfigError, unknown_name
+from spaces.knob_spec import KnobSpec
 from spaces.pruning.cutting.prune_knobs import DEFAULTS, KNOBS, cuts_channels
 from spaces.stages.artifact import Artifact, Step
-from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
+from spaces.stages.stage import Stage, StageContext
 
 if TYPE_CHECKING:
     from spaces.pruning.budgets.latency import Latency

@@ -7,14 +7,13 @@ from typing import cast
 
 import numpy as np
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
 from spaces.errors import StageError, unknown_name
 from spaces.quantization.calibration.clipping.methods import clippings
 from spaces.quantization.calibration.degraded_split import is_degraded
 from spaces.quantization.knobs import KNOBS
 from spaces.quantization.plan.bias_correction import is_correctable
 from spaces.quantization.plan.network import Network
-from spaces.stages.stage import StageValue
 
 DEFAULTS: Mapping[str, Value] = {knob.name: knob.default for knob in KNOBS}
 Values = dict[str, StageValue]

@@ -1,6 +1,6 @@
 """The knobs of the quantize stage. Defaults suit x86: unsigned activations, signed weights, QDQ."""
 
-from spaces.stages.stage import KnobSpec
+from spaces.knob_spec import KnobSpec
 
 KNOBS = (
     KnobSpec("calibration_images", 256, "examples that activation ranges are taken from", low=1),

@@ -7,8 +7,9 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
 from spaces.errors import StageError
+from spaces.knob_spec import KnobSpec
 from spaces.quantization.calibration.degraded_split import DegradedSplit
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
 from spaces.quantization.knobs import KNOBS
@@ -22,7 +23,7 @@ from spaces.quantization.sensitivity.sensitivity import Planned, Sensitivities
 from spaces.quantization.structure import structure
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pixels import no_images
-from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
+from spaces.stages.stage import Stage, StageContext
 
 
 class QuantizeStage(Stage):

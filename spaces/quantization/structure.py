@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import cast
 
+from spaces.candidate import StageValue
 from spaces.quantization.canonical import Situation, Values
 from spaces.quantization.plan.bias_correction import is_correctable
 from spaces.quantization.plan.network import Network
 from spaces.quantization.schemes.scheme import SCHEMES, scheme_of
-from spaces.stages.stage import StageValue
 
 # Knobs that change numbers in the file and nothing else.
 NUMBERS = ("calibration_images", "degraded_share", "clipping", "percentile", "reduce_range")

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spaces.candidate import Value
-from spaces.stages.stage import KnobSpec, StageValue
+from spaces.candidate import StageValue, Value
+from spaces.knob_spec import KnobSpec
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "linear", "constant")

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
 from spaces.errors import ConfigError
+from spaces.knob_spec import KnobSpec
 from spaces.recovery.knobs import KNOBS, canonical, empty_knobs, possible
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pipeline import stage_key
-from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
+from spaces.stages.stage import Stage, StageContext
 
 
 class RecoverStage(Stage):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.digest import digest_of
 from spaces.errors import InputError
-from spaces.stages.cache import digest_of
 
 if TYPE_CHECKING:
     import torch

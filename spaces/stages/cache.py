@@ -14,7 +14,6 @@ import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from pathlib import Path
 from zlib import crc32
 
@@ -29,16 +28,6 @@ _HEAD_BYTES = len(_MARK) + 8 + 4
 _FULL_SHARE = 0.9  # of the bound: what eviction leaves, so that not every write evicts
 _SCAN_SHARE = 0.02  # of the bound: how much is written before the folder is looked through again
 _ABANDONED_S = 3600.0  # a temporary file that is older was left by a killed process
-
-
-def digest_of(*parts: object) -> str:
-    """Returns 16 hex digits of SHA-256 over the parts (bytes as they are, all else as `repr`)."""
-    hasher = sha256()
-    for part in parts:
-        data = part if isinstance(part, bytes) else repr(part).encode()
-        hasher.update(len(data).to_bytes(8, "little"))
-        hasher.update(data)
-    return hasher.hexdigest()[:16]
 
 
 def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:

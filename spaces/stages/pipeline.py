@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from spaces.candidate import Candidate
+from spaces.candidate import Candidate, StageValue
+from spaces.digest import digest_of
 from spaces.errors import ConfigError
 from spaces.space import Space
 from spaces.stages.artifact import Artifact, Step
-from spaces.stages.cache import digest_of
-from spaces.stages.stage import Stage, StageContext, StageValue
+from spaces.stages.stage import Stage, StageContext
 
 
 class Pipeline:

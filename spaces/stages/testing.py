@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
+from spaces.digest import digest_of
 from spaces.errors import StageError
+from spaces.knob_spec import KnobSpec
 from spaces.stages.artifact import Artifact
-from spaces.stages.cache import Cache, digest_of
-from spaces.stages.stage import KnobSpec, Stage, StageContext, StageValue
+from spaces.stages.cache import Cache
+from spaces.stages.stage import Stage, StageContext
 
 ValueSet = Mapping[str, StageValue]
 

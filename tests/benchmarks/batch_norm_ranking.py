@@ -30,6 +30,7 @@ from scipy import stats
 from evaluators.task.data.splits import ArraySplit
 from evaluators.task.statistics.intervals import wilson_interval
 from evaluators.task.tasks.cifar10 import Cifar10Task
+from spaces.candidate import StageValue
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
 from spaces.pruning.budgets.budget import by_ratio
@@ -39,7 +40,7 @@ from spaces.recovery.recover import RecoverStage
 from spaces.recovery.training.determinism import fixed_threads
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.cache import Cache
-from spaces.stages.stage import StageContext, StageValue
+from spaces.stages.stage import StageContext
 
 CHECKPOINT = "weights/resnet20-12fca82f.th"
 MOST_RATIO = 0.9

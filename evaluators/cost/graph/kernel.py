@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from evaluators.cost.graph.operators import operators as ops
 from evaluators.cost.graph.operators.geometry import Geometry, geometry_of
 from evaluators.cost.graph.operators.macs import macs
 from evaluators.cost.graph.operators.nodes import Node
-from evaluators.cost.graph.operators.operators import operators as ops
 from evaluators.cost.graph.operators.tensors import Tensor
 from evaluators.cost.graph.reading.folding import Folding
 from evaluators.devices.device import DType

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evaluators.cost.graph.kernel import Kernel, kernels_of
-from evaluators.cost.graph.operators.operators import operators as ops
+from evaluators.cost.graph.operators import operators as ops
 from evaluators.cost.graph.reading.folding import Folding, Unfused
 from evaluators.cost.graph.reading.model import read_model
 from evaluators.cost.graph.reading.widths import Width, widths_of

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.data.splits import StoredRows
+from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError
-from spaces.stages.cache import digest_of, write_atomic
+from spaces.stages.cache import write_atomic
 
 if TYPE_CHECKING:
     from PIL import Image

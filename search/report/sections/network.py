@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.record.curve import curve_of
 from search.record.results import Results, TrialRecord
 from search.report.findings import numbers
 from search.report.page.markup import Charts, Section, details, esc, table, trial_link
-from search.trials.curves import curve_of
 
 _MOST_CURVES = 60
 _COUNTS = {

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spaces.pruning.groups.counts import Counts, weight_uses
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 
 NKept: TypeAlias = NDArray[np.int64]
 """`(..., n_groups)`: how many channels each group keeps."""

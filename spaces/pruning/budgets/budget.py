@@ -1,10 +1,9 @@
 """How many channels each group keeps: by a ratio of its own, or least important channels first until a budget is met."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor, gcd
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +11,10 @@ from numpy.typing import NDArray
 from spaces.errors import StageError
 from spaces.pruning.budgets.arithmetic import NKept
 from spaces.pruning.budgets.budget_steps import Steps
-from spaces.pruning.groups.find import Group
+from spaces.pruning.budgets.target import Budget
+from spaces.pruning.groups.group import Group
 
-TOLERANCE = 0.02  # how far from a budget a cut may be, as a share of the dense network's cost
 MOST_COMBINATIONS = 50_000  # that are all looked at where nothing cheaper meets a coarse budget
-
-Costs: TypeAlias = Callable[[NKept], NDArray[np.int64]]
-"""Maps `(..., n_groups)` kept channels to costs `(...,)`; more channels never cost less."""
 
 
 @dataclass(frozen=True)
@@ -94,32 +90,6 @@ def by_ratio(groups: Sequence[Group], ratios: Mapping[str, float], limits: Limit
             )
         found.append(allowed[::-1][np.abs(allowed[::-1] - wanted).argmin()])
     return np.array(found, np.int64)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What may be left of a network's cost.
-
-    Attributes:
-        keep: Share of the dense network's cost.
-        dense: The dense network's cost.
-        costs: What cuts cost, in the same unit.
-        of: What the cost is, e.g. `macs`.
-        tolerance: How far from `keep` a cut may be.
-        strict: Whether no cut will do if none is that near; otherwise the nearest one does.
-    """
-
-    keep: float
-    dense: int
-    costs: Costs
-    of: str
-    tolerance: float = TOLERANCE
-    strict: bool = True
-
-    def shares(self, n_kept: NKept) -> NDArray[np.float64]:
-        """Returns which share of the dense network's cost is left, `(...,)`."""
-        found: NDArray[np.float64] = self.costs(n_kept) / self.dense
-        return found
 
 
 def within(budget: Budget, ranking: Ranking, most: NKept, limits: Limits) -> NKept:

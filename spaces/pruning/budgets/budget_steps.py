@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spaces.pruning.budgets.arithmetic import NKept
 
 if TYPE_CHECKING:
-    from spaces.pruning.budgets.budget import Budget
+    from spaces.pruning.budgets.target import Budget
 
 MOST_EXCHANGES = 50
 

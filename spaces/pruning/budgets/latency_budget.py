@@ -7,7 +7,8 @@ import numpy as np
 
 from spaces.errors import StageError
 from spaces.pruning.budgets.arithmetic import NKept
-from spaces.pruning.budgets.budget import TOLERANCE, Budget, Limits, Ranking, nearest_below
+from spaces.pruning.budgets.budget import Limits, Ranking, nearest_below
+from spaces.pruning.budgets.target import TOLERANCE, Budget
 
 MOST_CALLS = 6  # besides the dense network's
 CLOSE = 1e-4  # shares of MACs that come to the same cut

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 
 Kept = Mapping[str, Tensor]
 """By name of the group, how much of each channel is kept, `(n_channels,)` in [0, 1]."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from spaces.pruning.groups.find import Group, Slice
+    from spaces.pruning.groups.group import Group, Slice
 
 SMALLEST = 1e-12  # of the largest eigenvalue: rounding yields no less
 HALVINGS = 60  # of an interval between two eigenvalues

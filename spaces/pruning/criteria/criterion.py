@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from spaces.pruning.groups.find import Group
+    from spaces.pruning.groups.group import Group
 
 
 class DisturbedTaylor(Criterion):

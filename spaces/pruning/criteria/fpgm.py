@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from spaces.errors import StageError
 from spaces.pruning.criteria.criterion import Criterion, Evidence
 from spaces.pruning.criteria.scoring.normalise import normalise
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 from spaces.pruning.groups.slices import channel_values
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from spaces.errors import StageError
 from spaces.pruning.criteria.criterion import Evidence
 from spaces.pruning.criteria.scoring.normalise import normalise
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 from spaces.pruning.groups.slices import channel_values
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spaces.pruning.criteria.criterion import Criterion, Evidence
-from spaces.pruning.groups.find import Group, Slice
+from spaces.pruning.groups.group import Group, Slice
 
 N_EXAMPLES = 40  # not a multiple of common batch sizes
 N_CLASSES = 4

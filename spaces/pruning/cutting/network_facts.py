@@ -9,16 +9,17 @@ from typing import cast
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from spaces.candidate import StageValue
+from spaces.digest import digest_of
 from spaces.errors import StageError, unknown_name
 from spaces.pruning.budgets.arithmetic import CutArithmetic
 from spaces.pruning.budgets.budget import Limits
 from spaces.pruning.cutting.batch_norm import batch_norms
 from spaces.pruning.cutting.block_search import removable_blocks
 from spaces.pruning.groups.counts import Counts, layer_counts, total
-from spaces.pruning.groups.find import Analysis, Group, analyse
+from spaces.pruning.groups.find import analyse
+from spaces.pruning.groups.group import Analysis, Group
 from spaces.stages.artifact import Artifact
-from spaces.stages.cache import digest_of
-from spaces.stages.stage import StageValue
 
 MOST_TOLD = 3
 MOST_KEPT = 16

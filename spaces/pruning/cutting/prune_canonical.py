@@ -5,10 +5,11 @@ from typing import cast
 
 import numpy as np
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
 from spaces.errors import StageError
 from spaces.pruning.budgets.arithmetic import NKept
-from spaces.pruning.budgets.budget import TOLERANCE, Budget, by_ratio
+from spaces.pruning.budgets.budget import by_ratio
+from spaces.pruning.budgets.target import TOLERANCE, Budget
 from spaces.pruning.criteria.registry import CRITERIA
 from spaces.pruning.cutting.examples import has_labels, source
 from spaces.pruning.cutting.network_facts import Facts
@@ -20,7 +21,7 @@ from spaces.pruning.cutting.prune_knobs import (
     check_values,
     cuts_channels,
 )
-from spaces.stages.stage import StageContext, StageValue
+from spaces.stages.stage import StageContext
 
 Values = dict[str, StageValue]
 

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
 from spaces.pruning.budgets.budget import Ranking, by_ratio, within
 from spaces.pruning.budgets.latency import Latency
 from spaces.pruning.criteria.criterion import Evidence
@@ -17,7 +17,7 @@ from spaces.pruning.cutting.prune_canonical import budget_of, check_data, check_
 from spaces.pruning.cutting.prune_knobs import DEFAULTS, LATENCY_MS, cuts_channels
 from spaces.recovery.training.determinism import fixed_threads
 from spaces.stages.artifact import Artifact
-from spaces.stages.stage import StageContext, StageValue
+from spaces.stages.stage import StageContext
 
 MOST_BUDGETS = 64
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
 from spaces.errors import StageError, unknown_name
+from spaces.knob_spec import KnobSpec
 from spaces.pruning.criteria.registry import CRITERIA
-from spaces.stages.stage import KnobSpec, StageValue
 
 MACS, WEIGHT_BYTES, LATENCY_MS = "macs", "weight_bytes", "latency_ms"
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from spaces.digest import digest_of
 from spaces.pruning.budgets.latency import Latency
 from spaces.pruning.cutting.batch_norm import reestimate_batch_norm
 from spaces.pruning.cutting.blocks import MEASURES, drop_blocks, most_eligible
@@ -19,7 +20,6 @@ from spaces.pruning.groups.counts import Counts, layer_counts, total
 from spaces.pruning.groups.cut import cut, kept_outputs, widths
 from spaces.recovery.training.determinism import fixed_threads
 from spaces.stages.artifact import Artifact
-from spaces.stages.cache import digest_of
 from spaces.stages.stage import StageContext
 from spaces.stages.torch_artifact import torch_artifact
 

@@ -9,10 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from spaces.candidate import StageValue
+from spaces.digest import digest_of
 from spaces.pruning.budgets.arithmetic import NKept
-from spaces.pruning.budgets.budget import TOLERANCE, Budget, Limits, Ranking, by_ratio, within
+from spaces.pruning.budgets.budget import Limits, Ranking, by_ratio, within
 from spaces.pruning.budgets.latency import Latency
 from spaces.pruning.budgets.latency_budget import within_latency
+from spaces.pruning.budgets.target import TOLERANCE, Budget
 from spaces.pruning.criteria.criterion import Evidence
 from spaces.pruning.criteria.registry import CRITERIA
 from spaces.pruning.cutting.examples import examples_of
@@ -21,8 +24,7 @@ from spaces.pruning.cutting.prune_canonical import budget_of
 from spaces.pruning.cutting.prune_knobs import LATENCY_MS, MACS
 from spaces.pruning.groups.cut import Kept, cut
 from spaces.stages.artifact import Artifact
-from spaces.stages.cache import digest_of
-from spaces.stages.stage import StageContext, StageValue
+from spaces.stages.stage import StageContext
 
 ROUGHLY = 0.1  # how near the budget of a round has to be that is not the last
 

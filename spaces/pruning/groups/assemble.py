@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from spaces.pruning.groups.dependencies import Coupled, Couplings, End
-from spaces.pruning.groups.find import Group, LeftAlone, Passage, Role, Slice
+from spaces.pruning.groups.group import Group, LeftAlone, Passage, Role, Slice
 
 SINGLE = "there is a single channel, which has to stay"
 OUTPUT = "the network's outputs consist of its channels"

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.errors import StageError
 from spaces.pruning.groups.channel_map import ChannelMap
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 
 Indices: TypeAlias = NDArray[np.int64]
 Kept: TypeAlias = Mapping[str, Indices]

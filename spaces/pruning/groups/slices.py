@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from spaces.pruning.groups.find import Slice
+from spaces.pruning.groups.group import Slice
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.pruning.groups.cut import Kept, cut, silenced
-from spaces.pruning.groups.find import Group, LeftAlone
+from spaces.pruning.groups.group import Group, LeftAlone
 
 TOLERANCE = 1e-9  # relative to the largest output, in double precision; a wrong coupling is off by far more
 SINGLE_TOLERANCE = 1e-4

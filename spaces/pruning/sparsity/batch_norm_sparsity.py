@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spaces.errors import StageError
-from spaces.pruning.groups.find import Group, Slice
+from spaces.pruning.groups.group import Group, Slice
 from spaces.pruning.groups.slices import channel_values
 from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
 

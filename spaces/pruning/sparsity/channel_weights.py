@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from spaces.pruning.groups.find import Group, Slice
+from spaces.pruning.groups.group import Group, Slice
 
 MAKERS = ("out", "norm")
 """Roles of the slices that make a channel; those of role `in` belong to the layers that take it."""

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from spaces.pruning.groups.find import Group, Slice
+from spaces.pruning.groups.group import Group, Slice
 from spaces.pruning.groups.hooks import observed
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 from spaces.pruning.sparsity.mask_places import MaskPlace
 from spaces.recovery.training.determinism import seed_of
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from spaces.pruning.budgets.mac_shares import MacShares
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 from spaces.pruning.sparsity.strength_schedules import strength_at
 from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.training.batch import Loss

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from spaces.candidate import Value
+from spaces.candidate import StageValue, Value
+from spaces.knob_spec import KnobSpec
 from spaces.recovery.knobs import AUGMENTATIONS
-from spaces.stages.stage import KnobSpec, StageValue
 
 METHODS = ("none", "bn_gamma", "group_envelope", "bottleneck")
 WITH_LEVEL = ("group_envelope", "bottleneck")

@@ -9,7 +9,8 @@ from torch import nn
 from spaces.pruning.budgets.mac_shares import MacShares
 from spaces.pruning.criteria.testing import small_groups, small_network
 from spaces.pruning.groups.counts import weight_uses
-from spaces.pruning.groups.find import Group, channel_groups
+from spaces.pruning.groups.find import channel_groups
+from spaces.pruning.groups.group import Group
 from spaces.pruning.sparsity.sparsifier import Subject
 
 SHAPE = (3, 6, 6)

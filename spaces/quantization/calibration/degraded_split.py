@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.quantization.calibration.degradations import DEGRADATIONS
 from spaces.stages.artifact import Split
-from spaces.stages.cache import digest_of
 from spaces.stages.pixels import Pixels, pixels_of
 
 RECIPE = 1  # to be raised with every change of what a degraded example looks like

@@ -22,6 +22,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.quantization.calibration.activations import activations
 from spaces.quantization.calibration.clipping.base import Histogram
@@ -29,7 +30,7 @@ from spaces.quantization.calibration.histogram import N_SIDE
 from spaces.quantization.calibration.histograms import Tally, by_tensor, histograms_of
 from spaces.quantization.calibration.subsample import STRIDE, TAIL, WHOLE
 from spaces.stages.artifact import Artifact
-from spaces.stages.cache import Arrays, digest_of
+from spaces.stages.cache import Arrays
 from spaces.stages.stage import StageContext
 
 PARTS = ("moments", "histograms")  # apart, because without clipping the small one is enough

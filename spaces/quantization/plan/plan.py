@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.digest import digest_of
 from spaces.errors import StageError, unknown_name
 from spaces.quantization.calibration.clipping.base import ClipContext, Histogram
 from spaces.quantization.calibration.clipping.methods import clippings
@@ -14,7 +15,6 @@ from spaces.quantization.plan.network import Network
 from spaces.quantization.plan.source import Source
 from spaces.quantization.plan.weight_grids import WeightGrids, WeightRule
 from spaces.quantization.schemes.scheme import Grid, make_grid, scheme_of
-from spaces.stages.cache import digest_of
 from spaces.stages.stage import StageContext
 
 Spans = Mapping[str, tuple[float, float]]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.digest import digest_of
 from spaces.models.onnx import protobuf_encoding as wire
 from spaces.quantization.calibration.statistics import Wanted
 from spaces.quantization.plan.bias_correction import is_correctable
@@ -16,7 +17,6 @@ from spaces.quantization.plan.network import Network, network_of
 from spaces.quantization.plan.prepare import prepared
 from spaces.quantization.schemes.recent import Recent
 from spaces.stages.artifact import Artifact
-from spaces.stages.cache import digest_of
 from spaces.stages.stage import StageContext
 
 N_NETWORKS = 16

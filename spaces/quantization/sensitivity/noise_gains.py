@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.models.layers import Layer
 from spaces.quantization.plan.source import Source
 from spaces.stages.artifact import Split
-from spaces.stages.cache import Arrays, digest_of
+from spaces.stages.cache import Arrays
 from spaces.stages.stage import StageContext
 
 if TYPE_CHECKING:

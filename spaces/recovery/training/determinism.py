@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from spaces.stages.cache import digest_of
+from spaces.digest import digest_of
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from search.record.curve import Curve
 from search.report.testing import fake_results
 from search.tracking.mlflow_tracker import MlflowTracker
 from search.tracking.testing import TrackerConformance, first, odd_results, play
-from search.trials.curves import Curve
 from spaces.candidate import Candidate
 from spaces.errors import ConfigError
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evaluators.cost.graph.operators import operators as ops
 from evaluators.cost.graph.operators.nodes import Node
-from evaluators.cost.graph.operators.operators import operators as ops
 from evaluators.cost.graph.operators.tensors import Tensor
 from evaluators.devices.kinds import Kind
 

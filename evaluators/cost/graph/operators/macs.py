@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
+from evaluators.cost.graph.operators import operators as ops
 from evaluators.cost.graph.operators.einsum import einsum_macs
 from evaluators.cost.graph.operators.nodes import Node
-from evaluators.cost.graph.operators.operators import operators as ops
 from evaluators.cost.graph.operators.tensors import Tensor
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from evaluators.cost.graph.operators import operators as ops
 from evaluators.cost.graph.operators.nodes import Node
-from evaluators.cost.graph.operators.operators import operators as ops
 from evaluators.cost.graph.operators.tensors import Tensor
 from evaluators.cost.graph.reading.model import Model
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from spaces.pruning.groups.find import Group
+from spaces.pruning.groups.group import Group
 
 Loss = Callable[[Tensor, slice], Tensor]
 """Maps the outputs of some examples, and which examples they are, to a scalar."""

@@ -1,0 +1,29 @@
+"""What the plans of all studies take from the config in the same way."""
+
+from typing import Any
+
+from search.planning.config.instantiate import instantiate
+from search.planning.config.schema import Config
+from search.record.environment import environment
+
+
+def basics(config: Config) -> dict[str, Any]:
+    """Returns the attributes of a plan that come straight from the config, whatever the study is about."""
+    from search.report.report import write_report
+
+    study = config.study
+    return {
+        "name": study.name,
+        "folder": study.folder,
+        "storage": study.storage,
+        "time_limit_s": study.time_limit_s,
+        "trial_time_limit_s": study.trial_time_limit_s,
+        "patience": study.patience,
+        "sampler_name": str(config.choices.get("sampler", "sampler")),
+        "tracker": instantiate(config.section("tracker"), "tracker", config.trusted),
+        "config": config.data,
+        "command": config.command,
+        "seed": config.seed,
+        "environment": environment(),
+        "write_report": write_report if study.report else None,
+    }

@@ -1,0 +1,6 @@
+"""`python -m search.sweep` summarises the studies of a sweep."""
+
+from search.cli.sweep import main
+
+if __name__ == "__main__":
+    main()

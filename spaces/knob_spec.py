@@ -1,0 +1,59 @@
+"""What a stage says of one of its knobs: its default, and which values make sense."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from spaces.candidate import Value
+
+
+@dataclass(frozen=True)
+class KnobSpec:
+    """One knob that a stage understands.
+
+    Attributes:
+        name: Name within the stage, e.g. `weight_bits`.
+        default: Value that is used where the space does not mention the knob.
+        description: One line for people.
+        allowed: Every value that makes sense; None if `low` and `high`, or `check`, say it.
+        low: Smallest number that makes sense.
+        high: Largest number that makes sense.
+        per_layer: Whether the knob can have one value per layer.
+        list_of_globs: Whether a value is a list of glob patterns over layer names.
+    """
+
+    name: str
+    default: Value
+    description: str
+    allowed: tuple[Value, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    per_layer: bool = False
+    list_of_globs: bool = False
+
+    def problem(self, value: Value) -> str | None:
+        """Returns what is wrong with `value`, or None."""
+        if self.allowed is not None:
+            known = any(value == a and type(value) is type(a) for a in self.allowed)
+            return None if known else f"must be one of {list(self.allowed)}, not {value!r}"
+        if self.list_of_globs:
+            good = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
+            return None if good else f"must be a list of layer patterns, not {value!r}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"must be a number, not {value!r}"
+        if isinstance(self.default, int) and not isinstance(value, int):
+            return f"must be a whole number, not {value!r}"
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
+            return f"must lie between {self.low} and {self.high}, not {value!r}"
+        return None
+
+
+class HasKnobs(Protocol):
+    """Whatever declares knobs under a name: a stage.
+
+    Attributes:
+        name: First part of the knobs' paths.
+        knobs: What it understands.
+    """
+
+    name: ClassVar[str]
+    knobs: ClassVar[tuple[KnobSpec, ...]]

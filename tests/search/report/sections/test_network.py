@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+import pytest
+
+from search.record.curve import Curve
+from search.report.page.markup import Charts
+from search.report.report import report_html
+from search.report.sections.network import section
+from search.report.testing import fake_results
+
+CUT = {
+    "macs_before": 1000, "macs_after": 497, "parameters_before": 200, "parameters_after": 101,
+    "widths": {"conv1.weight": [16, 16], "<conv2>.weight": [32, 8]}, "blocks": ["layer2.1"],
+    "left_alone": ["conv1.weight: a shortcut"],
+}  # fmt: skip
+
+
+def told(results, number, **details):
+    trials = [
+        replace(t, details={**t.details, **details}) if t.number == number else t for t in results.trials
+    ]
+    return replace(results, trials=tuple(trials))
+
+
+@pytest.fixture
+def results(tmp_path):
+    return fake_results(tmp_path)
+
+
+def test_a_study_that_cut_and_trained_nothing_has_no_section(results):
+    assert section(results, Charts()) is None
+
+
+def test_it_says_what_was_cut(results):
+    found = section(told(results, results.best, stages={"recover": {"epochs": 1}, "prune": CUT}), Charts())
+    assert "49.7 % of 1,000 multiply-accumulates and 50.5 % of 200 parameters" in found.body
+    assert "Blocks removed: <code>layer2.1</code>" in found.body
+    assert "1 of 2 are narrower" in found.body
+    assert "<code>&lt;conv2&gt;.weight</code>" in found.body
+    assert "25 %" in found.body
+    assert "Left whole: conv1.weight: a shortcut" in found.body
+
+
+def test_blocks_alone_have_no_table_of_layers(results):
+    cut = {**CUT, "widths": {"conv1.weight": [16, 16]}}
+    found = section(told(results, results.best, stages={"prune": cut}), Charts())
+    assert "<table" not in found.body
+
+
+def test_it_draws_how_trainings_went(results):
+    best = results.best
+    other = next(t.number for t in results.trials if t.number not in (*results.front, best))
+    shown = told(results, best, curve=Curve("top1", (50.0, 90.0), 100).to_detail())
+    shown = told(shown, other, curve=Curve("top1", (40.0,), 100).to_detail())
+    trials = [replace(t, state="pruned") if t.number == other else t for t in shown.trials]
+    charts = Charts()
+    found = section(replace(shown, trials=tuple(trials)), charts)
+    (spec,) = charts.specs.values()
+    assert [trace["y"] for trace in spec["traces"]] == [[40.0], [50.0, 90.0]]  # the best is drawn on top
+    assert [trace["line"]["dash"] for trace in spec["traces"]] == ["dot", "solid"]
+    assert "1 trial of them ended early" in found.body
+
+
+def test_the_page_has_it(results):
+    assert 'id="network"' in report_html(told(results, results.best, stages={"prune": CUT}))
+    assert 'id="network"' not in report_html(results)

@@ -1,0 +1,179 @@
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from evaluators.base import Evaluation, Evaluator, Measurement, Needed
+from evaluators.cost.cost import CostEvaluator
+from evaluators.devices.device import Device
+from evaluators.task.accuracy import AccuracyEvaluator
+from evaluators.testing import tiny_context, tiny_model
+from search.trials.machine_lock import MachineLock
+from search.trials.trial import CompressionRunner, TrialRequest
+from spaces.candidate import Candidate
+from spaces.knob_spec import KnobSpec
+from spaces.space_config import read_space
+from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
+from spaces.stages.pipeline import Pipeline
+from spaces.stages.stage import Stage, StageContext
+
+
+class Rounding(Stage):
+    """Builds the tiny model with so many bits; `shift` changes a number of the file and nothing of its structure."""
+
+    name = "rounding"
+    consumes = ("onnx",)
+    produces = "onnx"
+    knobs = (
+        KnobSpec("bits", 8, "weight bits", allowed=(4, 8)),
+        KnobSpec("shift", 0.0, "added to the bias", low=-9.0, high=9.0),
+    )
+
+    def __init__(self):
+        self.applied = []
+
+    def apply(self, artifact, values, context):
+        from onnx import numpy_helper
+
+        self.applied.append(dict(values))
+        model = tiny_model(values["bits"]).proto()
+        for stored in model.graph.initializer:
+            if stored.name == "dense_bias":
+                bias = numpy_helper.to_array(stored).copy()
+                bias[0] += values["shift"]
+                stored.CopyFrom(numpy_helper.from_array(bias, stored.name))
+        return Artifact.onnx(model, artifact.input)
+
+    def structure(self, artifact, values, context):
+        return {"bits": values["bits"]}
+
+
+class Counted(CostEvaluator):
+    def __init__(self):
+        self.calls = 0
+
+    def evaluate(self, artifact, context):
+        self.calls += 1
+        return super().evaluate(artifact, context)
+
+
+class Timed(Evaluator):
+    name = "timed"
+    exclusive = True
+
+    def evaluate(self, artifact, context):
+        assert any(m.name == "top1" for m in context.measured)
+        return Evaluation((Measurement("latency_ms", 1.0, "ms", "measured", "host"),))
+
+
+def runner(tmp_path, evaluators, n=64, folder=None):
+    stage = Rounding()
+    space = read_space({"rounding": {"bits": [4, 8], "shift": [0.0, 1.0, 9.0]}}, [stage])
+    start = tiny_model()
+    return CompressionRunner(
+        space, start, Pipeline([stage]), StageContext(None, Cache(folder)), tiny_context(start, n), evaluators,
+        MachineLock(tmp_path),
+    )  # fmt: skip
+
+
+def candidate(bits, shift=0.0):
+    return Candidate({"rounding.bits": bits, "rounding.shift": shift})
+
+
+def columns(result):
+    return {m.column for m in result.measurements}
+
+
+def test_structure_keys_tell_structures_apart_and_nothing_else(tmp_path):
+    r = runner(tmp_path, [])
+    assert r.structure_key(candidate(8, 0.0)) == r.structure_key(candidate(8, 1.0))
+    assert r.structure_key(candidate(8)) != r.structure_key(candidate(4))
+    assert r.key(candidate(8, 0.0)) != r.key(candidate(8, 1.0))
+
+
+def test_what_follows_from_the_structure_is_found_once_for_all_of_it(tmp_path):
+    cost = Counted()
+    r = runner(tmp_path, [AccuracyEvaluator(), cost])
+    results = [
+        r.run(TrialRequest(i, candidate(b, s))) for i, (b, s) in enumerate([(8, 0.0), (8, 1.0), (4, 1.0)])
+    ]
+    assert [x.outcome for x in results] == ["measured"] * 3
+    assert cost.calls == 2
+    costs = [[m for m in x.measurements if m.device == "board"] for x in results]
+    assert costs[0] == costs[1] != costs[2]
+    assert costs[1]
+    alone = CostEvaluator().evaluate(r.build(candidate(8, 1.0)), r.context).measurements
+    assert [m for m in alone if m.device == "board"] == costs[1]
+    assert results[1].details["cost"] == results[0].details["cost"]
+
+
+def test_dead_channels_are_in_the_weights_not_in_the_structure(tmp_path):
+    cost = Counted()
+    r = runner(tmp_path, [cost])
+    board = Device("board", runtime="some", macs_per_s={"float32": {"default": 1e9}, "int8": {"default": 4e9}},
+                   memory_bandwidth_bytes_per_s=1e9, removes_dead_channels=True)  # fmt: skip
+    r = replace(r, context=replace(r.context, devices={"board": board}))
+    for shift in (0.0, 1.0):
+        r.run(TrialRequest(0, candidate(8, shift)))
+    assert cost.calls == 2
+
+
+def test_structural_measurements_without_a_trial(tmp_path):
+    cost = Counted()
+    r = runner(tmp_path, [AccuracyEvaluator(), cost])
+    known = r.structural(candidate(8, 0.0))
+    assert known == r.structural(candidate(8, 9.0))
+    assert cost.calls == 1
+    assert len(r.pipeline.stages[0].applied) == 1
+    result = r.run(TrialRequest(0, candidate(8, 1.0)))
+    assert set(known) <= set(result.measurements)
+    assert cost.calls == 1
+
+
+def test_a_useless_candidate_is_pruned_with_its_costs_and_without_a_timing(tmp_path):
+    evaluators = [AccuracyEvaluator(batch_size=4), CostEvaluator(), Timed()]
+    r = runner(tmp_path, evaluators, n=200)
+    result = r.run(
+        TrialRequest(0, candidate(4, 9.0), needed=Needed(99.0, "trial 3 is as good in everything else"))
+    )
+    assert result.outcome == "pruned"
+    assert result.reason.startswith("top1 is below 99 %")
+    assert result.reason.endswith("of 200 images; trial 3 is as good in everything else")
+    assert "metric.top1_partial" in columns(result)
+    assert "metric.top1" not in columns(result)
+    assert "cost.board.weight_bytes" in columns(result)
+    assert "cost.host.latency_ms" not in columns(result)
+    assert result.model is None
+    assert result.artifact_digest == r.build(candidate(4, 9.0)).digest
+    full = r.run(TrialRequest(1, candidate(4, 9.0)))
+    assert full.outcome == "measured"
+    assert {"metric.top1", "cost.host.latency_ms"} <= columns(full)
+
+
+def test_seconds_add_up_to_the_wall_time(tmp_path):
+    r = runner(tmp_path, [AccuracyEvaluator(batch_size=4), CostEvaluator(), Timed()], n=400)
+    result = r.run(TrialRequest(0, candidate(4)))
+    assert {"rounding", "accuracy", "cost", "timed"} <= set(result.seconds)
+    assert sum(result.seconds.values()) == pytest.approx(result.wall_s, rel=0.2)
+    assert sum(result.seconds.values()) <= result.wall_s
+
+
+def test_a_second_study_builds_nothing_again(tmp_path):
+    first = runner(tmp_path, [], folder=tmp_path / "stages")
+    second = runner(tmp_path, [], folder=tmp_path / "stages")
+    built = first.build(candidate(4, 1.0))
+    assert second.build(candidate(4, 1.0)).onnx_bytes == built.onnx_bytes
+    assert second.pipeline.stages[0].applied == []
+
+
+def test_a_runner_travels(tmp_path):
+    r = pickle.loads(pickle.dumps(runner(tmp_path, [AccuracyEvaluator(), CostEvaluator()])))
+    assert r.run(TrialRequest(0, candidate(8))).outcome == "measured"
+
+
+def test_layers_are_explained_on_demand_only(tmp_path):
+    r = runner(tmp_path, [AccuracyEvaluator(sqnr_images=4), CostEvaluator()])
+    result = r.run(TrialRequest(0, candidate(8)))
+    assert "layers" not in result.details
+    assert [layer["layer"] for layer in r.explain(result.model)["layers"]] == ["kernel", "dense_weight"]

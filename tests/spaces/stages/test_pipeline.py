@@ -1,0 +1,132 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from spaces.candidate import Candidate
+from spaces.errors import ConfigError
+from spaces.knob_spec import KnobSpec
+from spaces.models.export import ExportStage
+from spaces.space_config import read_space
+from spaces.stages.artifact import InputSpec
+from spaces.stages.cache import Cache
+from spaces.stages.pipeline import Pipeline, stage_key
+from spaces.stages.stage import Stage, StageContext
+from spaces.stages.testing import noise_split
+from spaces.stages.torch_artifact import torch_artifact
+
+
+class Scaling(Stage):
+    """Scales all weights; `idle` does nothing unless `factor` is 2."""
+
+    name = "scaling"
+    consumes = ("torch",)
+    produces = "torch"
+    knobs = (
+        KnobSpec("factor", 1.0, "of the weights", low=0.0, high=9.0),
+        KnobSpec("idle", 0, "nothing", low=0, high=9),
+    )
+
+    def __init__(self, replace_relu=False):
+        self.applied = []
+        self.replace_relu = replace_relu
+
+    def apply(self, artifact, values, context):
+        self.applied.append(dict(values))
+        module = copy.deepcopy(artifact.model)
+        with torch.no_grad():
+            module[0].weight.mul_(values["factor"])
+        if self.replace_relu:
+            module[1] = nn.Tanh()
+        made = torch_artifact(module, artifact.input)
+        return replace(made, notes={"scaling": {"factor": values["factor"]}})
+
+    def canonical(self, artifact, values, context):
+        assert artifact.kind == "torch"
+        return dict(values) if values["factor"] == 2.0 else {**values, "idle": 0}
+
+
+class Again(Scaling):
+    name = "again"
+
+
+@pytest.fixture
+def start():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
+    return torch_artifact(module, InputSpec((3, 8, 8)))
+
+
+@pytest.fixture
+def context():
+    return StageContext(noise_split((3, 8, 8)), Cache())
+
+
+def test_torch_stages_are_cached_with_what_they_noted(start, context):
+    stages = [Scaling(), Again(), ExportStage()]
+    values = {"scaling": {"factor": 3.0, "idle": 0}, "again": {"factor": 0.5, "idle": 0}}
+    first = Pipeline(stages).run(start, values, context)
+    second = Pipeline(stages).run(start, values, context)
+    assert [len(stage.applied) for stage in stages[:2]] == [1, 1]
+    assert first.digest == second.digest
+    assert first.notes == second.notes == {"scaling": {"factor": 0.5}}
+    assert [step.stage for step in second.provenance] == ["scaling", "again", "export"]
+
+
+def test_a_folder_serves_another_process(start, tmp_path):
+    made = []
+    for _ in range(2):
+        stage = Scaling()
+        context = StageContext(None, Cache(tmp_path))
+        made.append(Pipeline([stage]).run(start, {"scaling": {"factor": 3.0, "idle": 0}}, context))
+    assert made[0].digest == made[1].digest
+    assert stage.applied == []
+    assert torch.equal(made[1].model[0].weight, start.model[0].weight * 3.0)
+
+
+def test_what_cannot_be_stored_is_built_again(start, context):
+    stage = Scaling(replace_relu=True)
+    values = {"scaling": {"factor": 3.0, "idle": 0}}
+    made = [Pipeline([stage]).run(start, values, context) for _ in range(2)]
+    assert made[0].digest == made[1].digest
+    assert len(stage.applied) == 2
+
+
+def test_keys_tell_apart_what_a_torch_stage_may_learn_from(start, context):
+    stage, values = Scaling(), {"factor": 1.0, "idle": 0}
+    others = [
+        context,
+        replace(context, train=noise_split((3, 8, 8), seed=1)),
+        replace(context, teacher=start),
+        replace(context, accelerator="cpu"),
+        replace(context, calibration=None),
+    ]
+    assert len({stage_key(stage, start, values, c) for c in others}) == len(others)
+    export = ExportStage()
+    assert len({stage_key(export, start, {}, c) for c in others}) == 2  # it learns nothing: calibration alone
+
+
+def test_every_torch_stage_is_canonical_from_the_start(start, context):
+    stages = [Scaling(), Again(), ExportStage()]
+    space = read_space({"scaling": {"idle": [0, 1]}, "again": {"idle": [0, 1]}}, stages)
+    pipeline = Pipeline(stages)
+    assert [stage.name for stage in pipeline.foreseen(start)] == ["scaling", "again", "export"]
+    made = pipeline.canonical(start, space, Candidate({"scaling.idle": 1, "again.idle": 1}), context)
+    assert made["scaling"] == made["again"] == {"factor": 1.0, "idle": 0}
+
+
+def test_of_an_onnx_start_only_the_first_stage_is_foreseen(start, context):
+    onnx = Pipeline([ExportStage()]).run(start, {}, context)
+    stages = [ExportStage()]
+    assert Pipeline(stages).foreseen(onnx) == tuple(stages)
+    with pytest.raises(ConfigError, match="'scaling' takes torch, but got a onnx model"):
+        Pipeline([Scaling()]).run(onnx, {}, context)
+
+
+def test_stages_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match="'scaling' cannot follow 'export'"):
+        Pipeline([ExportStage(), Scaling()])
+    with pytest.raises(ConfigError, match="may be there once"):
+        Pipeline([Scaling(), Scaling()])
