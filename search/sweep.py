@@ -1,6 +1,8 @@
 """`python -m search.sweep` summarises the studies of a sweep."""
 
+import sys
+
 from search.cli.sweep import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

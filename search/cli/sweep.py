@@ -3,7 +3,7 @@
 Usage::
 
     paredown --multirun experiment=tabular tabular.path=FILE.csv tabular.task=a,b sampler=random,tpe seed=0,1,2
-    python -m search.cli.sweep FOLDER [FOLDER ...]
+    python -m search.sweep FOLDER [FOLDER ...]
 """
 
 import argparse
@@ -208,7 +208,7 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(
-        prog="python -m search.cli.sweep",
+        prog="python -m search.sweep",
         description="Means and 95 % intervals, over seeds, of the trials that each sampler needed on each task.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="holds studies, at any depth")
@@ -227,7 +227,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_rows(rows, console)
     console.print(f"written to {path}", markup=False, highlight=False, soft_wrap=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
