@@ -99,7 +99,7 @@ class Batches:
         self._labels: tuple[Split, NDArray[np.int64]] | None = None
 
     def __reduce__(self) -> tuple[type["Batches"], tuple[int]]:
-        return Batches, (self._most_bytes,)  # what is kept stays behind
+        return type(self), (self._most_bytes,)  # what is kept stays behind
 
     def labels(self, split: Split) -> NDArray[np.int64]:
         """Returns the labels of all examples, `(n,)`."""

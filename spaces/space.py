@@ -53,12 +53,12 @@ class Space:
         self.constraints = tuple(constraints)
         self._by_path = {knob.path: knob for knob in self.knobs}
         self._bases = {knob.base for knob in self.knobs}
+        if not self.knobs:
+            raise SpaceError("the space is empty: `space` must declare at least one knob")
         for constraint in self.constraints:
             for path in constraint.paths - self._bases:
                 known = unknown_name("knob", path, self._bases, f"space.constraints.{constraint.name}")
                 raise SpaceError(known)
-        if not self.knobs:
-            raise SpaceError("the space is empty: `space` must declare at least one knob")
         if self.size.exact and self.size.count == 0:
             raise SpaceError(f"the space is contradictory: no candidate satisfies {self._constraint_text()}")
 

@@ -33,6 +33,8 @@ from spaces.space import Space
 _DOMAIN_KEYS = ("choices", "int", "float", "value")
 _KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")
 
+_ANY_LAYER = "*"  # stands for the layers that are not known yet
+
 
 def read_space(
     config: Mapping[str, Any],
@@ -44,7 +46,8 @@ def read_space(
     Args:
         config: The `space` section, as plain dicts and lists.
         stages: The pipeline's stages: every knob must be one of theirs. None accepts any path.
-        layers: Names of the model's layers, for per-layer knobs. None leaves groups unresolved.
+        layers: Names of the model's layers, for per-layer knobs. None leaves groups unresolved: a knob with a value for
+            every layer has one, and constraints are not looked at beside such a knob.
 
     Raises:
         SpaceError: Something in the section is wrong; the message names the config path.
@@ -56,9 +59,9 @@ def read_space(
     knobs = [k for path, node in _leaves(body, "") for k in _knobs(path, node, layers)]
     if stages is not None:
         _check_against_stages(knobs, stages)
-    return Space(
-        knobs, [Constraint(str(name), str(text)) for name, text in constraints.items() if text is not None]
-    )
+    found = [Constraint(str(name), str(text)) for name, text in constraints.items() if text is not None]
+    unresolved = layers is None and any(knob.layers == (_ANY_LAYER,) for knob in knobs)
+    return Space(knobs, () if unresolved else found)  # what a sum over all layers comes to is not known yet
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -150,7 +153,8 @@ def _groups(
             raise SpaceError(
                 f"space.{path}.per can only be 'layer', not {node['per']!r}; use `groups` for groups"
             )
-        return [(name, _domain(path, node), (name,)) for name in layers or ()]
+        names = [_ANY_LAYER] if layers is None else layers
+        return [(name, _domain(path, node), (name,)) for name in names]
     if node.get("groups") is None:
         return None
     left, found = list(layers or ()), []

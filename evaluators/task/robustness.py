@@ -68,8 +68,8 @@ class RobustnessEvaluator(Evaluator):
         self._images: tuple[str, _Images] | None = None
         self._dense: tuple[tuple[str, str], Scores] | None = None
 
-    def __reduce__(self) -> tuple[type["RobustnessEvaluator"], tuple[int | None, tuple[str, ...], int, int]]:
-        return RobustnessEvaluator, (self.n_images, self.degradations, self.batch_size, self.threads)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_images": None, "_dense": None}  # what is known of the images stays behind
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact on the first images of `context.split`.

@@ -54,9 +54,6 @@ class IterativePruneStage(Stage):
         self._prune = PruneStage(device, min_channels, n_examples, block_measure, threads)
         self._recover = RecoverStage(threads)
 
-    def __reduce__(self) -> tuple[type["IterativePruneStage"], tuple[Any, ...]]:
-        return type(self), tuple(self._prune.config().values())
-
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller, trained network; the network as it is if nothing is cut and nothing trained.
 

@@ -62,10 +62,13 @@ class PruneStage(Stage):
         self.device, self.min_channels, self.n_examples = device, min_channels, n_examples
         self.block_measure, self.threads = block_measure, threads
 
-    def __reduce__(self) -> tuple[type["PruneStage"], tuple[Any, ...]]:
-        return type(self), tuple(
-            self.config().values()
+    def __getstate__(self) -> dict[str, Any]:
+        known = (
+            "facts_of",
+            "latency",
+            "pruning",
         )  # what is known of networks is found again where it arrives
+        return {key: value for key, value in vars(self).items() if key not in known}
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller network; the network as it is if nothing is cut.

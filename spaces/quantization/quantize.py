@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,12 @@ class QuantizeStage(Stage):
         self._skeletons = Skeletons()
         self._sensitivities = Sensitivities()
 
-    def __reduce__(self) -> tuple[type["QuantizeStage"], tuple[()]]:
-        return QuantizeStage, ()  # all that is kept is found again where it arrives
+    def __getstate__(self) -> dict[str, dict[str, Any]]:
+        known = vars(QuantizeStage())  # what is known of networks is found again where it arrives
+        return {"own": {key: value for key, value in vars(self).items() if key not in known}}
+
+    def __setstate__(self, state: Mapping[str, dict[str, Any]]) -> None:
+        vars(self).update(vars(QuantizeStage()) | state["own"])
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the quantized model; if every layer is kept float, the float model as it is.

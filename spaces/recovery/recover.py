@@ -38,8 +38,11 @@ class RecoverStage(Stage):
         self.threads = threads
         self._has_features: dict[str, bool] = {}  # by digest of the artifact
 
-    def __reduce__(self) -> tuple[type["RecoverStage"], tuple[int]]:
-        return type(self), (self.threads,)  # what is known of networks is found again where it arrives
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "_has_features": {},
+        }  # what is known of networks is found again where it arrives
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the trained network, of the same structure; the network as it is if `epochs` is 0.

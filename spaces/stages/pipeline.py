@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from spaces.candidate import Candidate, StageValue
+from spaces.code_digest import code_digest
 from spaces.digest import digest_of
 from spaces.errors import ConfigError
 from spaces.space import Space
-from spaces.stages.artifact import Artifact, Step
+from spaces.stages.artifact import Artifact, InputSpec, Step
 from spaces.stages.stage import Stage, StageContext
 
 
@@ -120,12 +121,16 @@ def _apply(
         )
     if not cached:
         return stage.apply(artifact, values, context)
-    stored = _StoredOnnx(artifact) if stage.produces == "onnx" else _StoredTorch(artifact)
+    stored = _StoredOnnx() if stage.produces == "onnx" else _StoredTorch(artifact)
     built: list[Artifact] = []
 
     def build() -> bytes:
         built.append(stage.apply(artifact, values, context))
-        return stored.packed(built[0])
+        # What earlier stages noted belongs to this input, not to all that are equal to it.
+        own = {
+            k: v for k, v in built[0].notes.items() if k not in artifact.notes or artifact.notes[k] is not v
+        }
+        return stored.packed(replace(built[0], notes=own))
 
     key = f"{stage.name}-{stage_key(stage, artifact, values, context)}-{context.seed}.{stage.produces}"
     data = context.cache.blob(key, build)
@@ -133,35 +138,40 @@ def _apply(
         return built[0]
     if not data:  # it could not be stored
         return stage.apply(artifact, values, context)
-    step = Step(stage.name, tuple(sorted(values.items(), key=lambda item: item[0])))
-    return replace(stored.unpacked(data), provenance=(*artifact.provenance, step))
+    return replace(stored.unpacked(data), provenance=(*artifact.provenance, Step.of(stage.name, values)))
 
 
 def stage_key(
     stage: Stage, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
 ) -> str:
     """Returns the digest of all that decides what the stage yields, but for the seed."""
-    parts: list[object] = [artifact.digest, stage.name, stage.config(), canonical_key({stage.name: values})]
-    parts.append(context.calibration.digest if context.calibration is not None else None)
-    if stage.produces == "torch":  # it may learn
-        parts.append(context.train.digest if context.train is not None else None)
-        parts.append(context.teacher.digest if context.teacher is not None else None)
-        parts.append(context.latency_ms.digest if context.latency_ms is not None else None)
-        parts.append(context.accelerator)
-    return digest_of(*parts)
+    sources = (context.calibration, context.train, context.teacher, context.latency_ms)
+    return digest_of(
+        artifact.digest,
+        artifact.input,
+        stage.name,
+        code_digest(type(stage)),
+        stage.config(),
+        canonical_key({stage.name: values}),
+        [None if used is None else used.digest for used in sources],
+        context.accelerator,
+    )
 
 
 class _StoredOnnx:
-    """How an ONNX artifact is stored: as the file."""
-
-    def __init__(self, template: Artifact) -> None:
-        self._template = template
+    """How an ONNX artifact is stored: a line of JSON that tells its input and notes, then the file."""
 
     def packed(self, artifact: Artifact) -> bytes:
-        return artifact.onnx_bytes
+        told = json.dumps(
+            {"name": artifact.input.name, "shape": artifact.input.shape, "notes": artifact.notes}
+        )
+        return told.encode() + b"\n" + artifact.onnx_bytes
 
     def unpacked(self, data: bytes) -> Artifact:
-        return Artifact.onnx(data, self._template.input)
+        head, _, model = data.partition(b"\n")
+        told = json.loads(head)
+        made = Artifact.onnx(model, InputSpec(tuple(told["shape"]), told["name"]))
+        return replace(made, notes=told["notes"])
 
 
 class _StoredTorch:

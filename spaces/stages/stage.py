@@ -172,5 +172,9 @@ class Stage(ABC):
         return {knob.name: knob.default for knob in self.knobs}
 
     def config(self) -> dict[str, Any]:
-        """Returns whatever else decides what `apply` does; it becomes part of cache keys."""
-        return {}
+        """Returns whatever else decides what `apply` does; it becomes part of cache keys.
+
+        By default the stage's public attributes that are plain values, as a constructor keeps its arguments.
+        """
+        plain = (bool, int, float, str, tuple, type(None))
+        return {k: v for k, v in sorted(vars(self).items()) if not k.startswith("_") and isinstance(v, plain)}

@@ -139,6 +139,7 @@ class StageConformance:
         """Twice the same call, also on a copy that went to another process, gives the same file."""
         before = content_of(artifact)
         copy = pickle.loads(pickle.dumps(stage))  # noqa: S301 - our own object, as an executor ships it
+        assert type(copy) is type(stage)
         fresh = replace(context, cache=Cache())
         for values in bases:
             first = stage.apply(artifact, values, context)

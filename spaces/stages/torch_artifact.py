@@ -1,6 +1,5 @@
 """Wraps a torch module as an artifact."""
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from spaces.stages.artifact import Artifact, InputSpec, Step
@@ -10,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def torch_artifact(module: "torch.nn.Module", spec: InputSpec, provenance: tuple[Step, ...] = ()) -> Artifact:
-    """Wraps a module, set to eval mode; the digest is that of its structure and of every parameter and buffer.
+    """Wraps a module, set to eval mode; the digest is that of its code and of all its state.
 
     Args:
         module: The network; maps `(n, *spec.shape)` float32 to `(n, n_outputs)`.
@@ -22,16 +21,7 @@ def torch_artifact(module: "torch.nn.Module", spec: InputSpec, provenance: tuple
 
 
 def module_digest(module: "torch.nn.Module") -> str:
-    """Returns 16 hex digits over the module's class, structure and state (names, dtypes, shapes, values)."""
-    import torch
+    """Returns 16 hex digits over all that decides what the module computes: see `identity`."""
+    from spaces.models.module_identity import identity
 
-    kind = type(module)
-    hasher = hashlib.sha256(f"{kind.__module__}.{kind.__qualname__} {module!r}".encode())
-    for name, value in module.state_dict().items():
-        if not isinstance(value, torch.Tensor):  # a module's extra state
-            hasher.update(f"{name} {value!r}".encode())
-            continue
-        tensor = value.detach().cpu().contiguous()
-        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return hasher.hexdigest()[:16]
+    return identity(module)

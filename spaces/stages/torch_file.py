@@ -105,11 +105,15 @@ def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
 
 
 def _set_state(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Sets parameters and buffers, whatever their shapes were."""
+    """Sets parameters and buffers, whatever their shapes were; what shares its memory becomes one parameter again."""
+    made: dict[tuple[int, tuple[int, ...]], nn.Parameter] = {}
     for name, value in state.items():
         parent, _, leaf = name.rpartition(".")
         part = module.get_submodule(parent)
         if leaf in part._buffers:
             part._buffers[leaf] = value
-        else:
-            part._parameters[leaf] = nn.Parameter(value, requires_grad=value.is_floating_point())
+            continue
+        before = getattr(part, leaf)
+        trained = value.is_floating_point() if before is None else before.requires_grad
+        shared = made.setdefault((value.data_ptr(), tuple(value.shape)), nn.Parameter(value, trained))
+        setattr(part, leaf, shared)  # not into `_parameters`: a recurrent layer keeps a list of them, too

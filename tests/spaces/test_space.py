@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from spaces.candidate import Candidate
 from spaces.errors import SpaceError
+from spaces.quantization.quantize import QuantizeStage
 from spaces.space_config import read_space
 
 CONFIG = {
@@ -231,3 +232,23 @@ def test_the_ends_stand_for_a_range_that_cannot_be_listed():
     )
     assert space.domains("a") == {"x": (), "y": (1, 2), "z": (0.0, 0.5, 1.0)}
     assert space.extremes("a") == {"x": (0.1, 0.9), "y": (1, 2), "z": (0.0, 0.5, 1.0)}
+
+
+def test_a_space_whose_only_knob_is_per_layer_is_not_empty():
+    config = {
+        "quantize": {"weight_bits": {"choices": [4, 8], "per": "layer"}},
+        "constraints": {"most": "sum(quantize.weight_bits) >= 12"},
+    }
+    stages = [QuantizeStage()]
+    assert len(read_space(config, stages)) == 1  # as it is read before there is a network
+    space = read_space(config, stages, LAYERS)
+    assert [knob.layers for knob in space.knobs] == [(name,) for name in LAYERS]
+    assert space.size.count == 8
+    with pytest.raises(SpaceError, match="the space is empty"):
+        read_space(config, stages, [])
+
+
+def test_a_per_layer_value_that_is_wrong_is_told_before_there_is_a_network():
+    config = {"quantize": {"scheme": "symmetric", "weight_bits": {"choices": [3], "per": "layer"}}}
+    with pytest.raises(SpaceError, match="weight_bits must be one of"):
+        read_space(config, [QuantizeStage()])

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spaces.code_digest import code_digest
 from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError
 from spaces.models.base import LoadContext
 from spaces.models.checkpoint import CheckpointModel
+from spaces.models.module_identity import identity
 from spaces.models.torch.state_dict import load_state_dict, read_state_dict
 from spaces.stages.artifact import Artifact, InputSpec, Split
 from spaces.stages.cache import write_atomic
@@ -88,7 +90,8 @@ class FirstTrainedModel(CheckpointModel):
         return torch_artifact(module, InputSpec(self.input_shape))
 
     def _digest(self, module: nn.Module, split: Split, seed: int) -> str:
-        return digest_of(split.digest, seed, repr(module), self.input_shape, astuple(self.recipe))
+        code = code_digest(type(self))  # how it is trained
+        return digest_of(split.digest, seed, identity(module), code, self.input_shape, astuple(self.recipe))
 
 
 def _check_fit(module: nn.Module, split: Split, input_shape: tuple[int, ...]) -> None:

@@ -590,3 +590,21 @@ def test_mobilenet_is_cut_by_half(context):
     for part in result.model.modules():
         if isinstance(part, nn.Conv2d) and part.groups > 1:
             assert part.groups == part.in_channels == part.out_channels
+
+
+class Adding(nn.Module):
+    """Two convolutions, one after the other or added up."""
+
+    def __init__(self, adds):
+        super().__init__()
+        self.adds = adds
+        self.first, self.second, self.head = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.first(x) + self.second(x) if self.adds else self.second(self.first(x))
+        return self.head(x.mean((2, 3)))
+
+
+def test_networks_that_differ_in_an_argument_do_not_share_facts(stage):
+    groups = [stage.facts_of(torch_artifact(Adding(adds), SPEC)).groups for adds in (False, True)]
+    assert [len(found) for found in groups] == [2, 1]

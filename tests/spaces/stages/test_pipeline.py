@@ -10,7 +10,7 @@ from spaces.errors import ConfigError
 from spaces.knob_spec import KnobSpec
 from spaces.models.export import ExportStage
 from spaces.space_config import read_space
-from spaces.stages.artifact import InputSpec
+from spaces.stages.artifact import InputSpec, Step
 from spaces.stages.cache import Cache
 from spaces.stages.pipeline import Pipeline, stage_key
 from spaces.stages.stage import Stage, StageContext
@@ -94,18 +94,53 @@ def test_what_cannot_be_stored_is_built_again(start, context):
     assert len(stage.applied) == 2
 
 
-def test_keys_tell_apart_what_a_torch_stage_may_learn_from(start, context):
-    stage, values = Scaling(), {"factor": 1.0, "idle": 0}
+class Modelled:
+    digest = "of the profiles"
+
+
+@pytest.mark.parametrize("stage", [Scaling(), ExportStage()])
+def test_keys_tell_apart_all_that_a_stage_may_use(start, context, stage):
     others = [
         context,
         replace(context, train=noise_split((3, 8, 8), seed=1)),
         replace(context, teacher=start),
         replace(context, accelerator="cpu"),
         replace(context, calibration=None),
+        replace(context, latency_ms=Modelled()),
     ]
-    assert len({stage_key(stage, start, values, c) for c in others}) == len(others)
-    export = ExportStage()
-    assert len({stage_key(export, start, {}, c) for c in others}) == 2  # it learns nothing: calibration alone
+    keys = {stage_key(stage, start, stage.defaults(), c) for c in others}
+    keys.add(stage_key(stage, replace(start, input=InputSpec((3, 9, 9))), stage.defaults(), context))
+    assert len(keys) == len(others) + 1
+
+
+def test_keys_tell_apart_a_stages_arguments(start, context):
+    keys = {stage_key(Scaling(relu), start, {}, context) for relu in (False, True)}
+    assert len(keys) == 2
+
+
+class Noting(Stage):
+    """Changes nothing; notes its input's shape, and keeps all earlier notes as most stages do."""
+
+    name = "noting"
+    consumes = ("torch", "onnx")
+    produces = "onnx"
+
+    def apply(self, artifact, values, context):
+        notes = {**artifact.notes, "noting": {"shape": list(artifact.input.shape)}}
+        renamed = replace(artifact.input, name="renamed")
+        return replace(artifact, input=renamed, notes=notes, provenance=(Step("noting"),))
+
+
+def test_an_onnx_stages_notes_and_input_are_kept_with_its_file(start, tmp_path):
+    onnx = Pipeline([ExportStage()]).run(start, {}, StageContext(None, Cache()))
+    first, second = (
+        Pipeline([Noting()]).run(replace(onnx, notes=earlier), {}, StageContext(None, Cache(tmp_path)))
+        for earlier in ({"before": 1}, {"before": 2})
+    )
+    assert first.notes == {"before": 1, "noting": {"shape": [3, 8, 8]}}
+    assert second.notes == {"before": 2, "noting": {"shape": [3, 8, 8]}}
+    assert second.input == first.input == InputSpec((3, 8, 8), "renamed")
+    assert second.onnx_bytes == first.onnx_bytes
 
 
 def test_every_torch_stage_is_canonical_from_the_start(start, context):

@@ -122,3 +122,33 @@ def test_the_template_is_left_alone(template):
     after = template.model.state_dict()
     assert template.model.conv1.out_channels == 8
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, which keeps a list of its weights, and two linear layers with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.first.bias.requires_grad_(False)
+
+    def forward(self, x):
+        return self.second(self.first(self.rnn(x)[0][:, -1]))
+
+
+def test_recurrent_tied_and_frozen_weights_come_back():
+    torch.manual_seed(0)
+    template = torch_artifact(Recurrent(), InputSpec((5, 3)))
+    module = copy.deepcopy(template.model)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(2.0)
+    changed = torch_artifact(module, template.input)
+    back = round_trip(changed, template)
+    assert back.digest == changed.digest
+    assert back.model.second.weight is back.model.first.weight
+    assert not back.model.first.bias.requires_grad
+    x = torch.randn(2, 5, 3)
+    assert torch.equal(back.model(x), module(x))

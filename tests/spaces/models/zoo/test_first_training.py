@@ -90,3 +90,30 @@ def test_nothing_to_train_on(tmp_path, split):
 def test_a_recipe_that_makes_no_sense_names_the_key(values, key):
     with pytest.raises(ConfigError, match=rf"model\.{key} must be"):
         Recipe(*values)
+
+
+class Shifted(Linear):
+    """The same, of a network whose `repr` does not tell what it computes."""
+
+    def __init__(self, shift):
+        super().__init__()
+        self.shift = shift
+
+    def build(self):
+        return Shift(self.shift)
+
+
+class Shift(nn.Module):
+    def __init__(self, shift):
+        super().__init__()
+        self.shift = shift
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.layer(x + self.shift)
+
+
+def test_networks_that_differ_in_an_argument_do_not_share_a_checkpoint(tmp_path):
+    first, second = (Shifted(shift).load(LoadContext(pairs(), tmp_path)).model for shift in (0.0, 5.0))
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not torch.equal(first.layer.weight, second.layer.weight)
