@@ -22,6 +22,6 @@ def torch_artifact(module: "torch.nn.Module", spec: InputSpec, provenance: tuple
 
 def module_digest(module: "torch.nn.Module") -> str:
     """Returns 16 hex digits over all that decides what the module computes: see `identity`."""
-    from spaces.models.module_identity import identity
+    from spaces.stages.module_identity import identity
 
     return identity(module)

@@ -18,10 +18,10 @@ from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError
 from spaces.models.base import LoadContext
 from spaces.models.checkpoint import CheckpointModel
-from spaces.models.module_identity import identity
 from spaces.models.torch.state_dict import load_state_dict, read_state_dict
 from spaces.stages.artifact import Artifact, InputSpec, Split
 from spaces.stages.cache import write_atomic
+from spaces.stages.module_identity import identity
 from spaces.stages.torch_artifact import torch_artifact
 
 N_AT_ONCE = 1024  # examples that are read from the split together

@@ -12,7 +12,6 @@ from torch.nn.modules.conv import _ConvNd
 from spaces.candidate import StageValue
 from spaces.digest import digest_of
 from spaces.errors import StageError, unknown_name
-from spaces.models.module_identity import identity
 from spaces.pruning.budgets.arithmetic import CutArithmetic
 from spaces.pruning.budgets.budget import Limits
 from spaces.pruning.cutting.batch_norm import batch_norms
@@ -21,6 +20,7 @@ from spaces.pruning.groups.counts import Counts, layer_counts, total
 from spaces.pruning.groups.find import analyse
 from spaces.pruning.groups.group import Analysis, Group
 from spaces.stages.artifact import Artifact
+from spaces.stages.module_identity import identity
 
 MOST_TOLD = 3
 MOST_KEPT = 16

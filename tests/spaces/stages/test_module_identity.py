@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from spaces.models.export import ExportStage
-from spaces.models.module_identity import identity
 from spaces.models.testing import outputs_of
 from spaces.stages.artifact import InputSpec
 from spaces.stages.cache import Cache
+from spaces.stages.module_identity import identity
 from spaces.stages.pipeline import Pipeline
 from spaces.stages.stage import StageContext
 from spaces.stages.torch_artifact import module_digest, torch_artifact
