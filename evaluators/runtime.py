@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.errors import EvaluationError, ParedownError
+from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import Artifact, Split
 
 if TYPE_CHECKING:
@@ -32,18 +33,8 @@ def open_session(model: bytes, threads: int, optimize: bool = True) -> "ort.Infe
     Raises:
         EvaluationError: onnxruntime cannot load the model, or it has not exactly one input.
     """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors come as exceptions
-    if threads > 1:  # idle threads of one session must not take the cores from another
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort_session(model, threads, optimize)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise EvaluationError(f"onnxruntime cannot load the model: {_first_line(error)}") from error
     names = [i.name for i in session.get_inputs()]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from search.nondomination import non_dominated
 from search.record.results import Constraint, DevicePick, Objective, TrialRecord
 
 _TIE = 0.03  # two costs that are this near, relatively, are equal
@@ -23,16 +24,13 @@ def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective])
     Of trials with the same values the earliest stays.
     """
     feasible = [
-        (t.number, loss)
+        (tuple(loss), t.number)
         for t in trials
         if t.state == "complete" and (loss := losses(t, objectives)) is not None
     ]
-    feasible.sort(key=lambda item: (tuple(item[1]), item[0]))
-    front: list[tuple[int, NDArray[np.float64]]] = []
-    for number, loss in feasible:  # sorted: none is dominated by a later one
-        if not any((kept <= loss).all() for _, kept in front):
-            front.append((number, loss))
-    return tuple(number for number, _ in front)
+    feasible.sort()
+    kept = non_dominated(-np.array([loss for loss, _ in feasible]).reshape(len(feasible), len(objectives)))
+    return tuple(number for (_, number), on_front in zip(feasible, kept, strict=True) if on_front)
 
 
 def picks(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.nondomination import non_dominated
 from search.record.front import losses
 from search.record.results import Constraint, Objective, TrialRecord
 
@@ -108,14 +109,6 @@ def hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> 
     total = 0.0
     for i, height in enumerate(edges - points[:, -1]):
         if height > 0:
-            total += float(height) * hypervolume(_minimal(points[: i + 1, :-1]), reference[:-1])
+            face = points[: i + 1, :-1]
+            total += float(height) * hypervolume(face[non_dominated(-face)], reference[:-1])
     return total
-
-
-def _minimal(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    points = np.unique(points, axis=0)
-    keep: list[NDArray[np.float64]] = []
-    for point in points:  # lexicographic order: none is dominated by a later one
-        if not any((kept <= point).all() for kept in keep):
-            keep.append(point)
-    return np.array(keep)

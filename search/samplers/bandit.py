@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from search.samplers.bandits.arms import Box, partition
 from search.samplers.bandits.rewards import rewards
 from search.samplers.candidates.codes import Axis
 from search.samplers.candidates.context import SamplerContext
 from search.samplers.candidates.unit_axis import UnitAxis, is_ordered
+from search.samplers.pick_sampler import other_trials
 from spaces.errors import ConfigError, unknown_name
 
 Array = NDArray[np.float64]
@@ -95,10 +96,13 @@ class BanditSampler(BaseSampler):
         """Returns the arms' knobs: of those that are known beforehand, or that trials had so far."""
         found = dict(self._known)
         if not found:
-            for other in _others(study, trial):
+            for other in other_trials(study, trial):
                 found |= other.distributions
             clashing = {
-                n for t in _others(study, trial) for n, kind in t.distributions.items() if kind != found[n]
+                n
+                for t in other_trials(study, trial)
+                for n, kind in t.distributions.items()
+                if kind != found[n]
             }
             found = {name: kind for name, kind in found.items() if name not in clashing}
         return self._ordered(found)
@@ -111,7 +115,7 @@ class BanditSampler(BaseSampler):
         if not axes:
             return {}
         rng = self._rng(trial, "")
-        point = self._choose(study, _others(study, trial), axes, rng).draw(rng)
+        point = self._choose(study, other_trials(study, trial), axes, rng).draw(rng)
         return {
             name: axis.value(float(place)) for (name, axis), place in zip(axes.items(), point, strict=True)
         }
@@ -172,12 +176,6 @@ def _points(trials: Sequence[FrozenTrial], axes: Mapping[str, UnitAxis]) -> Arra
     """Returns where trials lie, `(n_trials, n_axes)`; NaN where one has no value."""
     rows = [[a.position(t.params[n]) if n in t.params else math.nan for n, a in axes.items()] for t in trials]
     return np.array(rows, dtype=np.float64).reshape(len(trials), len(axes))
-
-
-def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """Returns all trials but this one and those that have not begun, oldest first."""
-    trials = study.get_trials(deepcopy=False)
-    return [t for t in trials if t.number != trial.number and t.state != TrialState.WAITING]
 
 
 def _check(name: str, value: object, good: bool, wanted: str) -> None:

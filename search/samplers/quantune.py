@@ -6,18 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import intersection_search_space
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.boosted_trees import BoostedTrees
 from search.samplers.candidates.context import KnowledgeRow, Params, SamplerContext, key_of
-from search.samplers.candidates.pools import Pool, contains, draw_candidates
+from search.samplers.candidates.pools import Pool, draw_candidates
+from search.samplers.pick_sampler import PickSampler, other_trials, signs_of
 from search.samplers.ranking import infeasible_last, joined
 
 
-class QuantuneSampler(BaseSampler):
+class QuantuneSampler(PickSampler):
     """Quantune's XGB (online) and, with `transfer`, its XGB-T.
 
     Before each trial an XGBoost regressor is trained from scratch on the raw values of all measured candidates (with
@@ -55,31 +54,16 @@ class QuantuneSampler(BaseSampler):
         self._transfer = transfer
         self._trees = BoostedTrees(n_rounds, eta, gamma, max_depth)
         self._pool_size = pool_size
-        self._rng = np.random.default_rng(seed)
-        self._random = RandomSampler(seed)
-        self._context = SamplerContext()
+        super().__init__(seed)
         self._whole_pool: Pool | None = None
-        self._picks: dict[int, Params] = {}  # by number of the running trial
 
     def bind(self, context: SamplerContext) -> None:
         """Takes the candidates and, with `transfer`, the other tasks' measurements."""
         self._context, self._whole_pool = context, None
 
     @property
-    def _bound(self) -> bool:
-        return self._context.pool is not None or self._context.draw is not None
-
-    @property
     def _knowledge(self) -> Sequence[KnowledgeRow]:
         return self._context.knowledge if self._transfer else ()
-
-    # -- Optuna's interface ------------------------------------------------------------------------------
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Returns the knobs that all finished trials share; none if the candidates are given."""
-        if self._bound:
-            return {}  # `sample_independent` serves the pick knob by knob, as far as they are asked for
-        return intersection_search_space(study.get_trials(deepcopy=False))
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -87,37 +71,17 @@ class QuantuneSampler(BaseSampler):
         """Returns the best prediction among candidates drawn from the shared knobs."""
         if not search_space:
             return {}
-        others = _others(study, trial)
+        others = other_trials(study, trial)
         drawn = draw_candidates(search_space, self._pool_size, self._rng)
         pool = Pool(drawn, self._knowledge, self._context.descriptors, [t.params for t in others])
         return dict(self._pick(study, trial, pool, others))
 
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """Returns the picked candidate's value for the knob, or a random one if it has none."""
-        if self._bound:
-            if trial.number not in self._picks:
-                others = _others(study, trial)
-                pool = self._candidates(others)
-                self._picks[trial.number] = self._pick(study, trial, pool, others) if pool else {}
-            pick = self._picks[trial.number]
-            if param_name in pick and contains(param_distribution, pick[param_name]):
-                return pick[param_name]
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Forgets the pick: from now on the trial itself says what was proposed."""
-        self._picks.pop(trial.number, None)
-
-    def reseed_rng(self) -> None:
-        """Draws a new seed, for samplers that work side by side."""
-        self._rng = np.random.default_rng()
-        self._random.reseed_rng()
-
     # -- the choice --------------------------------------------------------------------------------------
+
+    def _bound_pick(self, study: Study, trial: FrozenTrial) -> Params:
+        others = other_trials(study, trial)
+        pool = self._candidates(others)
+        return self._pick(study, trial, pool, others) if pool else {}
 
     def _candidates(self, trials: Sequence[FrozenTrial]) -> Pool | None:
         """Returns the candidates that the context gives."""
@@ -144,7 +108,7 @@ class QuantuneSampler(BaseSampler):
         self, study: Study, pool: Pool, left: Sequence[int], measured: Sequence[FrozenTrial]
     ) -> NDArray[np.float64]:
         """Returns the scores `(len(left),)` of the candidates at these positions of the pool."""
-        signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions])
+        signs = signs_of(study.directions)
         finite = [t for t in measured if np.isfinite(t.values).all()]
         values = np.array([t.values for t in finite]).reshape(len(finite), len(signs)) * signs
         features, ahead = pool.encode([t.params for t in finite]), pool.features[left]
@@ -189,9 +153,3 @@ def _to_percent(labels: NDArray[np.float64]) -> float:
     """Returns the factor that makes 100 of the largest magnitude: `gamma` is meant for percentage points."""
     largest = float(np.abs(labels).max(initial=0.0))
     return 100.0 / largest if largest > 0 else 1.0
-
-
-def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """Returns all trials but this one and those that have not begun."""
-    trials = study.get_trials(deepcopy=False)
-    return [t for t in trials if t.number != trial.number and t.state != TrialState.WAITING]

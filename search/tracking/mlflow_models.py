@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from search.record.results import Results
 from search.tracking.mlflow_names import MOST_PARAM_CHARS, clip, safe_names
 from spaces.candidate import value_text
+from spaces.models.onnx.ort_session import ort_session
 
 if TYPE_CHECKING:
     import onnx
@@ -120,11 +121,10 @@ def signature_of(model: bytes) -> "ModelSignature | None":
         model: A serialized ONNX model.
     """
     import numpy as np
-    import onnxruntime
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = ort_session(model)
     sides = []
     for ports in (session.get_inputs(), session.get_outputs()):
         dtypes = [_DTYPES.get(p.type.removeprefix("tensor(").removesuffix(")")) for p in ports]

@@ -2,40 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from spaces.candidate import StageValue, Value
-from spaces.errors import ConfigError
 from spaces.knob_spec import KnobSpec
 from spaces.recovery.knobs import KNOBS, canonical, empty_knobs, possible
+from spaces.recovery.training_stage import TrainingStage
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pipeline import stage_key
-from spaces.stages.stage import Stage, StageContext
+from spaces.stages.stage import StageContext
 
 
-class RecoverStage(Stage):
+class RecoverStage(TrainingStage):
     """Fine-tunes a torch network on the train split, with the uncompressed network as teacher.
 
-    Interrupted, it goes on at its last full epoch. On the CPU, results are the same to the bit; on an accelerator they are
-    not promised to be.
-
     Args:
-        threads: Threads that torch trains with. Part of what decides the result: another number adds up sums in
-            another order.
-
-    Raises:
-        ConfigError: `threads` is no positive whole number.
+        threads: Threads that torch trains with.
     """
 
     name = "recover"
-    consumes = ("torch",)
-    produces = "torch"
     knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
 
     def __init__(self, threads: int = 2) -> None:
-        if type(threads) is not int or threads < 1:
-            raise ConfigError(f"stage.recover.threads must be a positive whole number, not {threads!r}")
-        self.threads = threads
+        super().__init__(threads)
         self._has_features: dict[str, bool] = {}  # by digest of the artifact
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,12 +61,6 @@ class RecoverStage(Stage):
         whole = self.defaults() | dict(values)
         return canonical(whole, whole["epochs"] == 0 or self._features(artifact))
 
-    def structure(
-        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
-    ) -> dict[str, StageValue]:
-        """Returns nothing: training changes numbers only."""
-        return {}
-
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> dict[str, str]:
@@ -98,10 +81,6 @@ class RecoverStage(Stage):
         values = {knob.name: possible(domains, knob.name) for knob in KNOBS}
         if values["epochs"] != (0,):
             check_needs(artifact, values, context)
-
-    def config(self) -> dict[str, Any]:
-        """Returns the number of threads, which the result depends on."""
-        return {"threads": self.threads}
 
     def _features(self, artifact: Artifact) -> bool:
         """Whether the network has features that channel-wise distillation can compare."""

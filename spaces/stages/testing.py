@@ -12,15 +12,13 @@
 
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from spaces.array_split import ArraySplit
 from spaces.candidate import StageValue, Value
-from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.knob_spec import KnobSpec
 from spaces.stages.artifact import Artifact
@@ -28,36 +26,6 @@ from spaces.stages.cache import Cache
 from spaces.stages.stage import Stage, StageContext
 
 ValueSet = Mapping[str, StageValue]
-
-
-@dataclass(frozen=True)
-class ArraySplit:
-    """A split of a task's data that is held in memory.
-
-    Attributes:
-        inputs: `(n, *input.shape)` float32.
-        labels: `(n,)` int64.
-    """
-
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the arrays."""
-        return digest_of(self.inputs.shape, self.inputs.tobytes(), self.labels.tobytes())
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def batches(
-        self, batch_size: int, limit: int | None = None
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Yields inputs and labels in order."""
-        n = len(self) if limit is None else min(limit, len(self))
-        for start in range(0, n, batch_size):
-            part = slice(start, min(start + batch_size, n))
-            yield self.inputs[part], self.labels[part]
 
 
 def noise_split(shape: tuple[int, ...], n: int = 32, seed: int = 0) -> ArraySplit:

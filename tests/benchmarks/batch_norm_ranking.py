@@ -27,9 +27,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from evaluators.task.data.splits import ArraySplit
 from evaluators.task.statistics.intervals import wilson_interval
 from evaluators.task.tasks.cifar10 import Cifar10Task
+from spaces.array_split import ArraySplit
 from spaces.candidate import StageValue
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import CifarResNetModel

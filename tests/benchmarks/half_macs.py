@@ -31,8 +31,8 @@ import torch_pruning
 from scipy import stats
 from torch import nn
 
-from evaluators.task.data.splits import ArraySplit
 from evaluators.task.tasks.cifar10 import Cifar10Task
+from spaces.array_split import ArraySplit
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import BasicBlock, CifarResNetModel
 from spaces.pruning.groups.counts import layer_counts, total

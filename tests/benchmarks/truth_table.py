@@ -38,9 +38,10 @@ from evaluators.base import EvaluationContext, Reference
 from evaluators.cost.cost import CostEvaluator
 from evaluators.devices.config import device_from_config
 from evaluators.runtime import run_split
-from evaluators.task.data.splits import ArraySplit, Normalise
+from evaluators.task.data.splits import Normalise
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.paired_estimate import PairedReference
+from spaces.array_split import ArraySplit
 from spaces.errors import ParedownError
 from spaces.quantization.quantize import QuantizeStage
 from spaces.stages.artifact import Artifact, InputSpec

@@ -7,14 +7,13 @@ and reshaping costs nothing.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from evaluators.cost.graph.kernel import Kernel, kernels_of
 from evaluators.cost.graph.operators import operators as ops
 from evaluators.cost.graph.reading.folding import Folding, Unfused
 from evaluators.cost.graph.reading.model import read_model
-from evaluators.cost.graph.reading.widths import Width, widths_of
 from spaces.stages.artifact import Artifact
 
 Fusion = Literal["common", "eager"]
@@ -33,7 +32,6 @@ class OpGraph:
         unknown: Operators that this analysis does not know, with how often they occur: what they read and write
             counts, their arithmetic does not. A Loop or Scan is here if it counts as one round, for want of knowing
             how many it runs.
-        widths: Width of every activation tensor above, and of every constant that the nodes read.
     """
 
     kernels: tuple[Kernel, ...]
@@ -42,7 +40,6 @@ class OpGraph:
     tensor_bytes: Mapping[str, int]
     weight_bytes: int
     unknown: Mapping[str, int]
-    widths: Mapping[str, Width] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:
@@ -78,5 +75,4 @@ def op_graph(artifact: Artifact, fusion: Fusion = "common") -> OpGraph:
         {name: folding.tensors[name].n_bytes for name in named},
         sum(folding.tensors[name].n_bytes for name in folding.stored if name in folding.readers),
         dict(Counter(k.op for k in kernels if not ops.is_known(k.op)) + Counter(model.counted_once)),
-        widths_of(model.nodes, folding, named),
     )

@@ -20,6 +20,7 @@ from evaluators.cost.graph.op_graph import OpGraph
 from evaluators.cost.graph.operators.tensors import Tensor
 from evaluators.cost.graph.runtime_kernels import kernel_of
 from spaces.errors import EvaluationError
+from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -106,17 +107,14 @@ def _named(artifact: Artifact) -> bytes:
 
 
 def _open(model: bytes, file: Path, prefix: Path, threads: int) -> "ort.InferenceSession":
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # errors come as exceptions
-    options.optimized_model_filepath = str(file)
-    options.enable_profiling = True
-    options.profile_file_prefix = str(prefix)
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort_session(
+            model,
+            threads,
+            optimized_model_filepath=str(file),
+            enable_profiling=True,
+            profile_file_prefix=str(prefix),
+        )
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise EvaluationError(f"onnxruntime cannot load the model: {error}") from error
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.data.splits import StoredRows
+from spaces.array_split import StoredRows
 from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError
 from spaces.stages.cache import write_atomic

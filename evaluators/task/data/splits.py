@@ -1,18 +1,14 @@
-"""Arrays as splits: raw examples, labels, and how examples become model inputs."""
+"""How raw examples become model inputs, and how examples are divided into splits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.array_split import Indices
 from spaces.errors import ConfigError, InputError
-from spaces.stages.pixels import CHANNELS, Layout, Pixels
-
-Indices = NDArray[np.int64]
+from spaces.stages.pixels import Layout, Pixels
 
 
 @dataclass(frozen=True)
@@ -78,83 +74,6 @@ class Normalise:
                     f"task.{name} has {len(values)} values, but the examples have {raw_shape[-1]} channels"
                 )
         return (raw_shape[-1], *raw_shape[:-1]) if self.layout == "NCHW" else raw_shape
-
-
-@dataclass(frozen=True)
-class StoredRows:
-    """Rows of a `.npy` file that is read where it is needed: cheap to ship, shared between processes.
-
-    Attributes:
-        path: The file.
-        content: Digest of the file's content.
-        rows: Which rows, in which order.
-    """
-
-    path: Path
-    content: str
-    rows: Indices
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: slice) -> NDArray[np.generic]:
-        stored = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return np.asarray(stored[self.rows[index]])
-
-    def select(self, indices: Indices) -> "StoredRows":
-        """Returns these of the rows, without reading them."""
-        return StoredRows(self.path, self.content, self.rows[indices])
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySplit:
-    """One split of a task; implements `spaces.stages.artifact.Split`.
-
-    Attributes:
-        raw: Raw examples `(n, ...)`, in memory or stored.
-        labels: `(n,)` int64.
-        transform: Maps raw examples to inputs, batch by batch.
-    """
-
-    raw: NDArray[np.generic] | StoredRows
-    labels: NDArray[np.int64]
-    transform: Normalise
-
-    @cached_property
-    def digest(self) -> str:
-        """16 hex digits over the examples, the labels and the transform."""
-        hasher = sha256(repr(self.transform).encode())
-        if isinstance(self.raw, StoredRows):
-            hasher.update(f"{self.raw.content} {len(self.raw)}".encode() + self.raw.rows.tobytes())
-        else:
-            hasher.update(f"{self.raw.dtype} {self.raw.shape}".encode())
-            hasher.update(np.ascontiguousarray(self.raw).tobytes())
-        hasher.update(self.labels.tobytes())
-        return hasher.hexdigest()[:16]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(
-        self, batch_size: int, limit: int | None = None
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Yields inputs `(b, *input.shape)` float32 and labels `(b,)` int64, always in the same order."""
-        n = len(self) if limit is None else min(limit, len(self))
-        for start in range(0, n, batch_size):
-            rows = slice(start, min(start + batch_size, n))
-            yield self.transform(self.raw[rows]), self.labels[rows]
-
-    @cached_property
-    def pixels(self) -> Pixels | None:
-        """How inputs relate to pixels; None where examples are not stored as bytes, which may stand for anything."""
-        first = self.raw[:1]
-        is_image = first.dtype == np.uint8 and first.ndim == 4 and first.shape[-1] in CHANNELS
-        return self.transform.pixels() if is_image else None
-
-    def subset(self, indices: Indices) -> "ArraySplit":
-        """Returns these examples, in this order."""
-        raw = self.raw.select(indices) if isinstance(self.raw, StoredRows) else self.raw[indices]
-        return ArraySplit(raw, self.labels[indices], self.transform)
 
 
 def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed: int) -> dict[str, Indices]:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.data.archives import read_bytes
-from evaluators.task.data.splits import ArraySplit, Normalise, carve, check_labels
+from evaluators.task.data.splits import Normalise, carve, check_labels
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
+from spaces.array_split import ArraySplit
 from spaces.errors import InputError
 from spaces.models.checkpoint import check_shape
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.nondomination import non_dominated
+
 Array = NDArray[np.float64]
 
 
@@ -65,29 +67,3 @@ def _outside(low: Array, high: Array, point: Array) -> list[tuple[Array, Array]]
         piece_high[:, axis + 1 :] = below[kept, axis + 1 :]
         pieces.append((piece_low, piece_high))
     return pieces
-
-
-def non_dominated(values: Array) -> NDArray[np.bool_]:
-    """Returns which points no other one dominates `(n,)`; of equal points the first.
-
-    Args:
-        values: `(n, d)`, to be maximised; a point with NaN is dominated.
-    """
-    kept = np.zeros(len(values), dtype=np.bool_)
-    left = np.flatnonzero(np.isfinite(values).all(axis=1))
-    left = left[
-        np.argsort(-_ranks(values[left]).sum(axis=1), kind="stable")
-    ]  # none is dominated by a later one
-    found = []
-    while len(left):
-        best, left = left[0], left[1:]
-        found.append(best)
-        left = left[(values[left] > values[best]).any(axis=1)]
-    kept[np.array(found, dtype=np.intp)] = True
-    return kept
-
-
-def _ranks(values: Array) -> NDArray[np.intp]:
-    """Returns each value's rank on its axis `(n, d)`: a sum of ranks knows no units and no rounding."""
-    ranks = [np.unique(column, return_inverse=True)[1] for column in values.T]
-    return np.stack(ranks, axis=1) if ranks else np.zeros(values.shape, dtype=np.intp)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from optuna.study import Study
 
 from search.samplers.acquisition.boxes import Array
-from search.samplers.acquisition.improvement import expected_excess, expected_improvement, sobol
+from search.samplers.acquisition.improvement import chance_above, expected_excess, expected_improvement, sobol
 
 CONFIDENCE = 0.95
 _POINTS = 2048  # thresholds or points of space at which probabilities are taken
@@ -77,18 +77,9 @@ def expected_gain(
     means, stds, likely = means[top], stds[top], likely[top]
     highest = max(float((means + 6 * stds).max()), best)
     gains = np.linspace(0.0, highest - best, _POINTS)
-    none_above = np.prod(1 - likely * _chance_over(means, stds, best + gains[:, None]), axis=1)
+    none_above = np.prod(1 - likely * chance_above(means, stds, best + gains[:, None], strictly=True), axis=1)
     expected = float(np.trapezoid(1 - none_above, gains))
     return Gain(expected, float(gains[int(np.argmax(none_above >= CONFIDENCE))]))
-
-
-def _chance_over(mean: Array, std: Array, threshold: Array) -> Array:
-    """Returns P(Y > threshold); unlike at `>=`, a certain value is not over itself."""
-    from scipy.special import ndtr
-
-    gap = mean - threshold
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(std > 0, ndtr(gap / std), gap > 0))
 
 
 def expected_volume_gain(

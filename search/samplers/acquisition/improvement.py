@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.acquisition.boxes import Array, Boxes, non_dominated, not_dominated
+from search.nondomination import non_dominated
+from search.samplers.acquisition.boxes import Array, Boxes, not_dominated
 
 _MAX_CELLS = 30_000_000  # candidates x boxes of the exact form: about a second
 _CHUNK_CELLS = 200_000  # candidates x boxes at a time: what stays in the processor's cache
@@ -97,26 +98,65 @@ def expected_excess(mean: Array, std: Array, threshold: Array) -> Array:
         std: Broadcastable; 0 means certain.
         threshold: Broadcastable; may be infinite.
     """
-    from scipy.special import erfcx
-
     certain = np.maximum(mean - threshold, 0.0)
     if not np.any(std):
         return np.asarray(certain)
     safe = np.where(std > 0, std, 1.0)
     distance = np.minimum(np.abs(mean - threshold) / safe, 40.0)  # beyond it the density is 0 anyway
-    tail = np.exp(-0.5 * distance**2) * (
-        1 / np.sqrt(2 * np.pi) - 0.5 * distance * erfcx(distance / np.sqrt(2))
-    )
+    tail = np.exp(-0.5 * distance**2) * _tail(distance)
     return np.asarray(certain + np.where(std > 0, std, 0.0) * np.maximum(tail, 0.0))
 
 
-def chance_above(mean: Array, std: Array, threshold: Array) -> Array:
-    """Returns P(Y >= threshold) of normals Y, broadcast; a `std` of 0 means certain."""
+def log_expected_excess(mean: Array, std: Array, threshold: Array) -> Array:
+    """Returns the logarithm of `expected_excess`, accurate where that itself would be 0.
+
+    Ament et al. 2023 (arXiv 2310.20708), eq. 8 and 9: far below the threshold `exp` is 0, and all candidates equal.
+
+    Args:
+        mean: Any shape.
+        std: Broadcastable; at least 1e-9 is taken.
+        threshold: Broadcastable.
+    """
+    std = np.maximum(std, 1e-9)
+    z = (mean - threshold) / std
+    distance = np.abs(z)
+    with np.errstate(divide="ignore"):
+        # so far below, the difference in `_tail` is all rounding: its asymptotic form
+        tail = np.where(distance < 1e5, _tail(distance), 1 / np.sqrt(2 * np.pi) / distance**2)
+        density = -0.5 * z**2
+        above = np.log(np.maximum(z, 0.0) + np.exp(density) * tail)
+        below = density + np.log(np.maximum(tail, 1e-300))
+    return np.asarray(np.log(std) + np.where(z > 0, above, below))
+
+
+def _tail(distance: Array) -> Array:
+    """Returns E[max(Z - distance, 0)] of a standard normal Z, divided by `exp(-distance**2 / 2)`; distance >= 0."""
+    from scipy.special import erfcx
+
+    return np.asarray(1 / np.sqrt(2 * np.pi) - 0.5 * distance * erfcx(distance / np.sqrt(2)))
+
+
+def chance_above(mean: Array, std: Array, threshold: Array, strictly: bool = False) -> Array:
+    """Returns P(Y >= threshold) of normals Y, broadcast.
+
+    Args:
+        mean: Any shape.
+        std: Broadcastable; 0 means certain.
+        threshold: Broadcastable.
+        strictly: Returns P(Y > threshold), which is another one only for a certain value.
+    """
     from scipy.special import ndtr
 
     gap = mean - threshold
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(std > 0, ndtr(gap / std), gap >= 0))
+        return np.asarray(np.where(std > 0, ndtr(gap / std), gap > 0 if strictly else gap >= 0))
+
+
+def log_chance_below(mean: Array, std: Array, limit: float) -> Array:
+    """Returns the logarithms `(n,)` of P(Y <= limit) of normals Y; a `std` of at least 1e-9 is taken."""
+    from scipy.special import log_ndtr
+
+    return np.asarray(log_ndtr((limit - mean) / np.maximum(std, 1e-9)))
 
 
 def _sampled(

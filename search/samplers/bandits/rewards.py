@@ -8,6 +8,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import rankdata
 
+from search.samplers.pick_sampler import signs_of
+
 Array = NDArray[np.float64]
 
 
@@ -25,7 +27,7 @@ def rewards(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection])
     found = np.zeros(len(trials))
     good = [at for at, trial in enumerate(trials) if _is_good(trial)]
     if good:
-        signs = np.array([1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions])
+        signs = signs_of(directions)
         values = np.array([trials[at].values for at in good]) * signs  # (n_good, n_objectives)
         scored = values if len(signs) == 1 else rankdata(values, axis=0)
         found[good] = _spread(scored).mean(axis=1)

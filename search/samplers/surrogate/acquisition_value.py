@@ -3,8 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.acquisition.improvement import constrained_improvement, reference_point
-from search.samplers.surrogate.acquisition import log_expected_improvement
+from search.samplers.acquisition.improvement import (
+    constrained_improvement,
+    log_expected_excess,
+    reference_point,
+)
 from search.samplers.surrogate.model.gaussian_process import Belief
 from search.samplers.surrogate.model.history import History
 from search.samplers.surrogate.prediction import Outlook
@@ -60,6 +63,6 @@ def reference_of(view: Outlook, measured: Array, floors: Array | None) -> Array:
 
 def _single(belief: Belief, log_feasible: Array, measured: Array) -> Array:
     if len(measured):
-        return log_expected_improvement(belief, float(measured.max())) + log_feasible
+        return log_expected_excess(belief.mean, belief.std, measured.max()) + log_feasible
     # nothing to improve on yet: first of all a candidate that counts
     return belief.mean + log_feasible

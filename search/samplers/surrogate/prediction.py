@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.samplers.acquisition.improvement import log_chance_below
 from search.samplers.candidates.context import Known, Looks, Params
-from search.samplers.surrogate.acquisition import log_chance_below
 from search.samplers.surrogate.low_fidelity import Sight, Sights
 from search.samplers.surrogate.model.gaussian_process import Belief
 from search.samplers.surrogate.model.history import History
@@ -152,7 +152,7 @@ def _log_feasible(learner: Learner, seen: Seen, ahead: Array, known: Known, sigh
         if isinstance(name, str):
             certain = known.excesses.get(name, np.full(len(ahead), np.nan))
             limit = float(sight.scale(np.zeros(1))[0])
-            chance = log_chance_below(Belief(-sight.belief.mean, sight.belief.std), -limit)
+            chance = log_chance_below(-sight.belief.mean, sight.belief.std, -limit)
             total += np.where(np.isfinite(certain), 0.0, chance)
     for name, excesses in seen.history.excesses.items():
         if name in sights:
@@ -163,7 +163,8 @@ def _log_feasible(learner: Learner, seen: Seen, ahead: Array, known: Known, sigh
             continue
         scale = Excess.of(finite)
         rows = rows_of(scale, seen.points, excesses, np.zeros(len(excesses)))
-        chance = log_chance_below(learner.believe(name, rows, ahead, seen.pending), 0.0)
+        belief = learner.believe(name, rows, ahead, seen.pending)
+        chance = log_chance_below(belief.mean, belief.std, 0.0)
         total += np.where(np.isfinite(certain), 0.0, chance)
     for certain in known.excesses.values():
         total = np.where(certain > 0, -np.inf, total)

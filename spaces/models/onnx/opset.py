@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import InputSpec
 
 if TYPE_CHECKING:
@@ -40,9 +41,4 @@ def to_opset(proto: "onnx.ModelProto", spec: InputSpec, opset: int = OPSET) -> "
 
 def run(proto: "onnx.ModelProto", spec: InputSpec, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the model's first output for inputs `x`, `(n, *spec.shape)`, computed by onnxruntime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # a model that cannot run is told by the exception
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {spec.name: x})[0], dtype=np.float32)
+    return np.asarray(ort_session(proto, threads=0).run(None, {spec.name: x})[0], dtype=np.float32)

@@ -2,40 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from spaces.candidate import StageValue, Value
-from spaces.errors import ConfigError
 from spaces.knob_spec import KnobSpec
 from spaces.pruning.sparsity.sparsify_knobs import KNOBS, canonical, empty_knobs, is_off, possible
+from spaces.recovery.training_stage import TrainingStage
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pipeline import stage_key
-from spaces.stages.stage import Stage, StageContext
+from spaces.stages.stage import StageContext
 
 
-class SparsifyStage(Stage):
-    """Trains a torch network on labels while channels are pressed towards zero. Shapes stay as they are.
-
-    Interrupted, it goes on at its last full epoch. On the CPU, results are the same to the bit; on an accelerator they are
-    not promised to be.
-
-    Args:
-        threads: Threads that torch trains with. Part of what decides the result: another number adds up sums in
-            another order.
-
-    Raises:
-        ConfigError: `threads` is no positive whole number.
-    """
+class SparsifyStage(TrainingStage):
+    """Trains a torch network on labels while channels are pressed towards zero."""
 
     name = "sparsify"
-    consumes = ("torch",)
-    produces = "torch"
     knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
-
-    def __init__(self, threads: int = 2) -> None:
-        if type(threads) is not int or threads < 1:
-            raise ConfigError(f"stage.sparsify.threads must be a positive whole number, not {threads!r}")
-        self.threads = threads
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the trained network, of the same structure; the network as it is if nothing is to be trained.
@@ -64,12 +46,6 @@ class SparsifyStage(Stage):
         """Maps knobs that have no effect beside the others to their defaults."""
         return canonical(self.defaults() | dict(values))
 
-    def structure(
-        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
-    ) -> dict[str, StageValue]:
-        """Returns nothing: training changes numbers only."""
-        return {}
-
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> dict[str, str]:
@@ -92,7 +68,3 @@ class SparsifyStage(Stage):
         from spaces.pruning.sparsity.sparsifying import check_needs
 
         check_needs(artifact, values, context)
-
-    def config(self) -> dict[str, Any]:
-        """Returns the number of threads, which the result depends on."""
-        return {"threads": self.threads}

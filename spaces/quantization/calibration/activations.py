@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.errors import StageError
+from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import Artifact, Split
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ def _runner(
 ) -> tuple[Callable[[Examples], Batch], int]:
     """Returns what runs the network on a batch, and how many examples a batch should have."""
     import onnx
-    import onnxruntime as ort
 
     proto = artifact.proto()
     inputs = {i.name: i for i in proto.graph.input}
@@ -64,10 +64,7 @@ def _runner(
     del proto.graph.output[:]
     for tensor in outputs:
         proto.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same sums in every run
-    options.log_severity_level = 3
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort_session(proto)  # in one thread: the same sums in every run
     fixed = inputs[artifact.input.name].type.tensor_type.shape.dim[0].dim_value
 
     outlets = _Outlets(session, artifact.input.name, outputs)

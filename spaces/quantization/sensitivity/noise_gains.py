@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.models.layers import Layer
+from spaces.models.onnx.ort_session import ort_session
 from spaces.quantization.plan.source import Source
 from spaces.stages.artifact import Split
 from spaces.stages.cache import Arrays
@@ -20,7 +21,6 @@ from spaces.stages.stage import StageContext
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime as ort
 
 MOST_INPUTS = 2**18  # input values of all examples together
 MOST_EXAMPLES, LEAST_EXAMPLES = 8, 2
@@ -141,7 +141,7 @@ class _Part:
         del graph.initializer[:]
         graph.initializer.extend(kept)
         self._outputs = _with_noise(proto, tensors, weights)
-        self._session = _session(proto)
+        self._session = ort_session(proto)
         self._feeds = {name: values[name] for name in read}
 
     def run(self, feeds: Arrays32) -> list[NDArray[np.float32]]:
@@ -174,22 +174,13 @@ def _values(source: Source, split: Split, names: set[str]) -> Arrays32:
     wanted = [*results, *sorted(names - inputs - set(results))]
     for name in wanted[len(results) :]:
         proto.graph.output.add().name = name  # its type follows
-    session = _session(proto)
+    session = ort_session(proto)
     declared = next(i for i in session.get_inputs() if i.name == spec.name).shape[0]
     n = int(np.clip(MOST_INPUTS // int(np.prod(spec.shape)), LEAST_EXAMPLES, MOST_EXAMPLES))
     examples = next(split.batches(declared if isinstance(declared, int) else n))[0]
     if isinstance(declared, int):
         examples = np.resize(examples, (declared, *examples.shape[1:]))
     return dict(zip(wanted, session.run(wanted, {spec.name: examples}), strict=True)) | {spec.name: examples}
-
-
-def _session(proto: "onnx.ModelProto") -> "ort.InferenceSession":
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _power(values: NDArray[np.floating]) -> float:

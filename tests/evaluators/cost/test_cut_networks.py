@@ -11,6 +11,7 @@ from torch import nn
 from evaluators.cost.graph.op_graph import op_graph
 from evaluators.runtime import run_split
 from evaluators.task.tasks.cifar10 import Cifar10Task
+from spaces.array_split import ArraySplit
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
@@ -18,7 +19,6 @@ from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit
 
 DATA = Path(__file__).parents[3].parent / "shared/data"
 

@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional
 
 from evaluators.cost.graph import op_graph
-from evaluators.cost.graph.bits import layers_of, with_bits
 from evaluators.cost.graph.runtime_graph import runtime_graph
 from evaluators.cost.latency.roofline import roofline
 from evaluators.cost.memory import plan_memory
@@ -295,13 +294,6 @@ def test_memory_of_the_cut_activity_network_by_hand():
     int8 = stage.apply(halved("har")[1], stage.defaults() | {"calibration_images": 8}, context)
     steps = [6 * 128 + 16 * 64, 16 * 64 + 24 * 32, 24 * 32 + 32 * 16, 32 * 16 + 32, 32 + 4 * 6]
     assert [step.total_bytes for step in plan_memory(op_graph(int8)).timeline] == steps
-
-
-@pytest.mark.parametrize("name", ["har", "perceptron"])
-def test_other_widths_by_arithmetic_give_the_graph_of_the_file_that_has_them(name):
-    eight, four = (op_graph(quantized(name, weight_bits=bits)) for bits in (8, 4))
-    n = len(layers_of(eight))
-    assert with_bits(eight, [4] * n, [8] * n) == four
 
 
 def test_latency_is_a_sum_over_the_kernels():

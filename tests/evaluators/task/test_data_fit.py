@@ -3,10 +3,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from evaluators.task.data.splits import ArraySplit, Normalise
+from evaluators.task.data.splits import Normalise
 from evaluators.task.data_fit import check_fit
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
+from spaces.array_split import ArraySplit
 from spaces.errors import InputError
 from spaces.stages.artifact import Artifact, InputSpec
 

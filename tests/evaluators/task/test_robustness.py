@@ -6,10 +6,11 @@ import pytest
 
 from evaluators.base import EvaluationContext, Evaluator, Reference
 from evaluators.runtime import reference_outputs
-from evaluators.task.data.splits import ArraySplit, Normalise
+from evaluators.task.data.splits import Normalise
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.robustness import RobustnessEvaluator
 from evaluators.testing import EvaluatorConformance, model_from_text, tiny_context, tiny_model
+from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, EvaluationError
 from spaces.quantization.calibration.degradations import DEGRADATIONS, Degradation
 from spaces.quantization.calibration.degraded_split import DegradedSplit

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from spaces.array_split import ArraySplit
 from spaces.errors import StageError, StopTrialError
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.groups.cut import widths
@@ -17,7 +18,7 @@ from spaces.recovery.recover import RecoverStage
 from spaces.stages.artifact import InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit, StageConformance
+from spaces.stages.testing import StageConformance
 from spaces.stages.torch_artifact import torch_artifact
 
 SHAPE = (3, 6, 6)

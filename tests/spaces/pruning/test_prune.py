@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNet
@@ -21,7 +22,7 @@ from spaces.pruning.prune import PruneStage
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit, StageConformance, noise_split
+from spaces.stages.testing import StageConformance, noise_split
 from spaces.stages.torch_artifact import torch_artifact
 from spaces.stages.torch_file import packed, unpacked
 

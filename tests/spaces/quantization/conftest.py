@@ -7,10 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from spaces.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit, noise_split
+from spaces.stages.testing import noise_split
 
 Run = Callable[..., np.ndarray]
 

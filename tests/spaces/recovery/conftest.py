@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
+from spaces.array_split import ArraySplit
 from spaces.stages.artifact import InputSpec
-from spaces.stages.testing import ArraySplit
 from spaces.stages.torch_artifact import torch_artifact
 
 SHAPE = (1, 8, 8)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError, StopTrialError
 from spaces.recovery import knobs
 from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS
@@ -15,7 +16,7 @@ from spaces.recovery.training.schedules import SCHEDULES
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit, StageConformance
+from spaces.stages.testing import StageConformance
 from spaces.stages.torch_artifact import torch_artifact
 
 FEW = {

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.task.data.splits import ArraySplit, Normalise
+from evaluators.task.data.splits import Normalise
+from spaces.array_split import ArraySplit
 from spaces.stages import pixels as module
 from spaces.stages.pixels import Pixels, layout_of, no_images, pixels_of
-from spaces.stages.testing import ArraySplit as PlainSplit
 from spaces.stages.testing import noise_split
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -58,7 +58,7 @@ def test_the_range_of_the_inputs_stands_in(monkeypatch):
 
 
 def test_images_of_one_colour_have_a_range():
-    flat = PlainSplit(np.full((2, 1, 3, 3), 7, np.float32), np.zeros(2, np.int64))
+    flat = ArraySplit(np.full((2, 1, 3, 3), 7, np.float32), np.zeros(2, np.int64))
     assert np.array_equal(pixels_of(flat).images(flat.inputs), np.zeros((2, 3, 3, 1)))
 
 
@@ -77,7 +77,7 @@ def test_what_is_an_image(shape, layout):
 
 def test_nothing_or_nan_is_no_image():
     assert pixels_of(noise_split((1, 2, 2), 0)) is None
-    assert pixels_of(PlainSplit(np.full((1, 1, 2, 2), np.nan, np.float32), np.zeros(1, np.int64))) is None
+    assert pixels_of(ArraySplit(np.full((1, 1, 2, 2), np.nan, np.float32), np.zeros(1, np.int64))) is None
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 4), st.sampled_from(["NCHW", "NHWC"]))

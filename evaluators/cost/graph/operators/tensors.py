@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from evaluators.cost.graph.operators.nodes import Node
 from spaces.errors import EvaluationError
+from spaces.models.onnx.ort_session import ort_session
 
 if TYPE_CHECKING:
     import onnx
@@ -135,12 +136,8 @@ def _by_running(model: "onnx.ModelProto", missing: Mapping[str, Node]) -> dict[s
     probe.CopyFrom(model)
     outputs = {o.name for o in probe.graph.output}
     probe.graph.output.extend(onnx.ValueInfoProto(name=n) for n in missing if n not in outputs)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # errors come as exceptions
     try:
-        session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = ort_session(probe, optimize=False)
         feeds = {i.name: np.zeros(i.shape, _NUMPY.get(i.type, "float32")) for i in session.get_inputs()}
         values = session.run_with_ort_values(
             None, {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.task.data.splits import ArraySplit, Normalise, carve, check_labels
+from evaluators.task.data.splits import Normalise, carve, check_labels
+from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, InputError
 
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 
+from search.nondomination import non_dominated
 from search.record.hypervolume import hypervolume
-from search.samplers.acquisition.boxes import non_dominated, not_dominated
+from search.samplers.acquisition.boxes import not_dominated
 from search.samplers.acquisition.improvement import (
     _sampled,
     constrained_improvement,

@@ -14,8 +14,8 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from search.samplers.acquisition.gain import Forecasts, Gain
+from search.samplers.acquisition.improvement import log_expected_excess
 from search.samplers.candidates.context import KnowledgeRow, Known, SamplerContext, key_of
-from search.samplers.surrogate.acquisition import log_expected_improvement
 from search.samplers.surrogate.model.encoding import Encoding
 from search.samplers.surrogate.model.gaussian_process import Belief, FlatPrior, Rows, mixture, posterior
 from search.samplers.surrogate.model.history import Reader, history_of
@@ -384,13 +384,11 @@ class TestModel:
         assert (silent.mean[0], silent.std[0]) == (pytest.approx(0.0), pytest.approx(1.0))
 
     @given(st.floats(-30, 5), st.floats(0.01, 10))
-    def test_log_expected_improvement(self, z, std):
+    def test_log_expected_excess(self, z, std):
         """Equal to the plain formula where that does not cancel, finite and increasing everywhere."""
         from scipy.stats import norm
 
-        found = log_expected_improvement(
-            Belief(np.array([z * std, (z + 0.1) * std]), np.array([std, std])), 0.0
-        )
+        found = log_expected_excess(np.array([z * std, (z + 0.1) * std]), np.array([std, std]), np.zeros(1))
         assert np.isfinite(found).all()
         assert found[1] > found[0]
         if z > -5:

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
@@ -10,7 +11,6 @@ from spaces.models.testing import ModelSourceConformance
 from spaces.models.zoo.mlp import MLP, MLPModel
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit
 
 
 def rings(n=120):

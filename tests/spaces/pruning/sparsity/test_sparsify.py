@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError, StopTrialError
 from spaces.pruning.criteria.testing import SmallNetwork
 from spaces.pruning.groups.find import channel_groups
@@ -16,7 +17,7 @@ from spaces.pruning.sparsity.testing import SHAPE
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit, StageConformance
+from spaces.stages.testing import StageConformance
 from spaces.stages.torch_artifact import torch_artifact
 
 FEW = {

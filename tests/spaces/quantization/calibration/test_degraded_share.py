@@ -138,7 +138,7 @@ def test_more_degraded_images_change_numbers_and_nothing_else(small, context):
 
 def test_the_file_follows_from_the_degraded_examples(small, context, noise):
     """The same as calibrating on these examples, had somebody stored them."""
-    stored = replace(noise, inputs=inputs_of(DegradedSplit(noise, context.seed, 0.5)))
+    stored = replace(noise, raw=inputs_of(DegradedSplit(noise, context.seed, 0.5)))
     for values in ({"clipping": "mse"}, {"bias_correction": True, "calibration_images": 33}):
         wanted = apply(small, StageContext(stored, Cache()), **values)
         assert apply(small, context, degraded_share=0.5, **values).onnx_bytes == wanted.onnx_bytes

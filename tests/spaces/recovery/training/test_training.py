@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError, StopTrialError
 from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
-from spaces.stages.testing import ArraySplit
 from spaces.stages.torch_artifact import module_digest
 
 RECIPE = Recipe(epochs=3, batch_size=8, augmentation="crop", threads=1)

@@ -1,0 +1,42 @@
+"""What stages have in common that train a torch network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from spaces.candidate import StageValue
+from spaces.errors import ConfigError
+from spaces.stages.artifact import Artifact
+from spaces.stages.stage import Stage, StageContext
+
+
+class TrainingStage(Stage):
+    """Trains a torch network, whose shapes stay as they are.
+
+    Interrupted, it goes on at its last full epoch. On the CPU, results are the same to the bit; on an accelerator they are
+    not promised to be.
+
+    Args:
+        threads: Threads that torch trains with. Part of what decides the result: another number adds up sums in
+            another order.
+
+    Raises:
+        ConfigError: `threads` is no positive whole number.
+    """
+
+    consumes = ("torch",)
+    produces = "torch"
+
+    def __init__(self, threads: int = 2) -> None:
+        if type(threads) is not int or threads < 1:
+            raise ConfigError(f"stage.{self.name}.threads must be a positive whole number, not {threads!r}")
+        self.threads = threads
+
+    def structure(
+        self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
+    ) -> dict[str, StageValue]:
+        """Returns nothing: training changes numbers only."""
+        return {}
+
+    def config(self) -> dict[str, Any]:
+        """Returns the number of threads, which the result depends on."""
+        return {"threads": self.threads}
