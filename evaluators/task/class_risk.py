@@ -173,7 +173,8 @@ class _Misses:
 
     def excess(self, slack: float) -> NDArray[np.float64]:
         """Returns how many more a class loses than it may, `(n_classes,)`."""
-        return self.unsure - self.dense * (1 + slack)
+        # rounded, because 100 * (1 + 0.15) is a little less than 115
+        return np.asarray(np.round(self.unsure - self.dense * (1 + slack), 9), np.float64)
 
     def worst(self, slack: float, margin: float) -> str:
         """Says which class loses most."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import signal
 import time
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from search.executors.base import Executor, failure, late
+from search.executors.base import Executor, Running, failure, late, pause_s
+from search.record.environment import usable_cores
 from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 from spaces.errors import ConfigError
 
@@ -20,19 +20,14 @@ from spaces.errors import ConfigError
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    request: TrialRequest | None = None
-    began: float = 0.0
-
-    def expires(self) -> float | None:
-        if self.request is None or self.request.time_limit_s is None:
-            return None
-        return self.began + self.request.time_limit_s
+    running: Running | None = None
 
 
 class ProcessesExecutor(Executor):
     """Runs trials in worker processes, which each load the runner once.
 
-    A worker that dies or exceeds its trial's time limit is replaced; its trial fails with the reason.
+    A worker that dies or exceeds its trial's time limit is replaced; its trial fails with the reason. The limit counts
+    from when the worker says that the trial runs: neither the start of its process nor loading the runner counts.
 
     Args:
         workers: Number of processes; None takes the number of usable cores.
@@ -41,7 +36,7 @@ class ProcessesExecutor(Executor):
     def __init__(self, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
             raise ConfigError(f"executor.workers must be at least 1, not {workers}")
-        self._n_workers = workers or len(os.sched_getaffinity(0))
+        self._n_workers = workers or usable_cores()
         self._workers: list[_Worker] = []
         self._waiting: deque[TrialRequest] = deque()
         self._runner = b""
@@ -64,18 +59,16 @@ class ProcessesExecutor(Executor):
     def next_result(self, timeout_s: float | None = None) -> TrialResult | None:
         """Returns the next result; a dead or late worker yields a failed one."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        while any(w.request is not None for w in self._workers):
-            limits = [t for t in (until, *(w.expires() for w in self._workers)) if t is not None]
-            pause_s = max(0.0, min(limits) - time.monotonic()) if limits else None
-            busy = {w.pipe: w for w in self._workers if w.request is not None}
-            for pipe in wait(list(busy), pause_s):
+        while busy := {w.pipe: w for w in self._workers if w.running is not None}:
+            pause = pause_s(until, (w.running for w in busy.values() if w.running is not None))
+            for pipe in wait(list(busy), pause):
                 assert isinstance(pipe, Connection)
-                return self._collect(busy[pipe])
-            expired = next(
-                (w for w in busy.values() if (w.expires() or float("inf")) <= time.monotonic()), None
-            )
+                result = self._collect(busy[pipe])
+                if result is not None:
+                    return result
+            expired = next((w for w in busy.values() if w.running is not None and w.running.is_late()), None)
             if expired is not None:
-                return late(*self._replace(expired))
+                return late(self._replace(expired))
             if until is not None and time.monotonic() >= until:
                 return None
         return None
@@ -91,35 +84,38 @@ class ProcessesExecutor(Executor):
 
     def _hand_out(self) -> None:
         for worker in self._workers:
-            if worker.request is None and self._waiting:
-                worker.request, worker.began = self._waiting.popleft(), time.monotonic()
+            if worker.running is None and self._waiting:
+                worker.running = Running(self._waiting.popleft())
                 # a worker that died meanwhile is noticed when its result is waited for
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    worker.pipe.send(worker.request)
+                    worker.pipe.send(worker.running.request)
 
-    def _collect(self, worker: _Worker) -> TrialResult:
+    def _collect(self, worker: _Worker) -> TrialResult | None:
+        """Reads what a worker says: that its trial runs now (returns None), or the trial's result."""
         try:
-            result = worker.pipe.recv()
+            said = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
             reason = f"WorkerError: the worker process died ({_exit_text(worker.process.exitcode)})"
-            request, wall_s = self._replace(worker)
-            return failure(request, reason, wall_s)
-        worker.request = None
+            return failure(self._replace(worker), reason)
+        if said is None:
+            assert worker.running is not None
+            worker.running.began = time.monotonic()
+            return None
+        worker.running = None
         self._hand_out()
-        assert isinstance(result, TrialResult)
-        return result
+        assert isinstance(said, TrialResult)
+        return said
 
-    def _replace(self, worker: _Worker) -> tuple[TrialRequest, float]:
-        """Puts a new worker in the place of one; returns what that one was at, and for how many seconds."""
-        request = worker.request
-        assert request is not None
+    def _replace(self, worker: _Worker) -> Running:
+        """Puts a new worker in the place of one; returns what that one was at."""
+        assert worker.running is not None
         worker.process.kill()
         worker.process.join()
         worker.pipe.close()
         self._workers[self._workers.index(worker)] = self._spawn()
         self._hand_out()
-        return request, time.monotonic() - worker.began
+        return worker.running
 
     def _spawn(self) -> _Worker:
         # spawn, not fork: XGBoost, onnxruntime and torch hold threads that a fork would lose
@@ -139,6 +135,7 @@ def _work(pipe: Connection, runner_bytes: bytes) -> None:
             request = pipe.recv()
         except EOFError:
             return
+        pipe.send(None)  # the trial runs now
         pipe.send(runner.run(request))
 
 

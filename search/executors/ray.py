@@ -5,15 +5,16 @@ The runner, with model and calibration data, is put into the object store once; 
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from search.executors.base import Executor, failure, late
+from search.executors.base import Executor, Running, failure, late, pause_s
 from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 from spaces.errors import ConfigError
 
 
 class RayExecutor(Executor):
-    """Runs trials as Ray tasks.
+    """Runs trials as Ray tasks. A trial's time limit counts from when its task runs, not from when it is queued.
 
     Args:
         address: The cluster's address, `auto`, or None to start a local Ray.
@@ -35,7 +36,7 @@ class RayExecutor(Executor):
             raise ConfigError(f"executor.workers must be at least 1, not {workers}")
         self._address, self._workers = address, workers
         self._cpus, self._max_retries, self._auth_mode = cpus_per_trial, max_retries, auth_mode
-        self._running: dict[Any, tuple[TrialRequest, float]] = {}
+        self._running: dict[Any, Running] = {}  # by the generator of what the task yields
         self._runner: Any = None
         self._task: Any = None
         self._ours = False
@@ -56,11 +57,12 @@ class RayExecutor(Executor):
             )
         self._workers = self._workers or max(1, int(available // self._cpus))
         self._runner = ray.put(runner)
-        self._task = ray.remote(num_cpus=self._cpus, max_retries=self._max_retries)(_run)
+        options = {"num_cpus": self._cpus, "max_retries": self._max_retries, "num_returns": "streaming"}
+        self._task = ray.remote(**options)(_run)
 
     def submit(self, request: TrialRequest) -> None:
         """Starts a task."""
-        self._running[self._task.remote(self._runner, request)] = (request, time.monotonic())
+        self._running[self._task.remote(self._runner, request)] = Running(request)
 
     def next_result(self, timeout_s: float | None = None) -> TrialResult | None:
         """Waits for the next task; a lost worker, after its retries, yields a failed trial."""
@@ -68,12 +70,15 @@ class RayExecutor(Executor):
 
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while self._running:
-            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=self._pause_s(until))
-            if ready:
-                return self._collect(ready[0])
-            expired = next(
-                (ref for ref, (request, began) in self._running.items() if _is_late(request, began)), None
+            ready, _ = ray.wait(
+                list(self._running), num_returns=1, timeout=pause_s(until, self._running.values())
             )
+            if ready:
+                result = self._collect(ready[0])
+                if result is not None:
+                    return result
+                continue
+            expired = next((task for task, running in self._running.items() if running.is_late()), None)
             if expired is not None:
                 return self._stop(expired)
             if until is not None and time.monotonic() >= until:
@@ -84,8 +89,8 @@ class RayExecutor(Executor):
         """Cancels what runs; a local Ray that was started here is stopped."""
         import ray
 
-        for ref in self._running:
-            ray.cancel(ref, force=True)
+        for task in self._running:
+            ray.cancel(task, force=True)
         self._running.clear()
         self._runner = None
         if self._ours and ray.is_initialized():
@@ -119,35 +124,29 @@ class RayExecutor(Executor):
             ) from error
         return ray
 
-    def _pause_s(self, until: float | None) -> float | None:
-        limits = [began + r.time_limit_s for r, began in self._running.values() if r.time_limit_s is not None]
-        if until is not None:
-            limits.append(until)
-        return max(0.0, min(limits) - time.monotonic()) if limits else None
-
-    def _collect(self, ref: Any) -> TrialResult:
+    def _collect(self, task: Any) -> TrialResult | None:
+        """Takes what a task yielded: that its trial runs now (returns None), or the trial's result."""
         import ray
 
-        request, began = self._running.pop(ref)
         try:
-            result = ray.get(ref)
+            said = ray.get(next(task))
         except ray.exceptions.RayError as error:
             first_line = str(error).strip().splitlines()[0]
-            return failure(request, f"WorkerError: {first_line}", time.monotonic() - began)
-        assert isinstance(result, TrialResult)
-        return result
+            return failure(self._running.pop(task), f"WorkerError: {first_line}")
+        if said is None:
+            self._running[task].began = time.monotonic()
+            return None
+        del self._running[task]
+        assert isinstance(said, TrialResult)
+        return said
 
-    def _stop(self, ref: Any) -> TrialResult:
+    def _stop(self, task: Any) -> TrialResult:
         import ray
 
-        request, began = self._running.pop(ref)
-        ray.cancel(ref, force=True)
-        return late(request, time.monotonic() - began)
+        ray.cancel(task, force=True)
+        return late(self._running.pop(task))
 
 
-def _is_late(request: TrialRequest, began: float) -> bool:
-    return request.time_limit_s is not None and time.monotonic() - began >= request.time_limit_s
-
-
-def _run(runner: TrialRunner, request: TrialRequest) -> TrialResult:
-    return runner.run(request)
+def _run(runner: TrialRunner, request: TrialRequest) -> Iterator[TrialResult | None]:
+    yield None  # the trial runs now
+    yield runner.run(request)

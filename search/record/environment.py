@@ -26,9 +26,19 @@ def environment() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "cpu": _cpu(),
-        "usable_cores": str(len(os.sched_getaffinity(0))),
+        "usable_cores": str(usable_cores()),
         **{name: version for name, version in versions.items() if version is not None},
     }
+
+
+def usable_cores() -> int:
+    """Returns how many cores this process may use; all cores of the machine where the system does not say.
+
+    Python's own `os.process_cpu_count` exists from 3.13 on only; macOS and Windows have no `os.sched_getaffinity`.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _version(name: str) -> str | None:

@@ -1,7 +1,6 @@
 """Where the record of a study is kept: an Optuna storage, by default a journal file that is written by one process."""
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -20,22 +20,21 @@ from spaces.errors import StudyError
 _LOG = logging.getLogger(__name__)
 
 
-def lock_folder(folder: Path) -> int:
-    """Locks a study's folder for this process, and returns the handle; closing it lets go.
+def lock_folder(folder: Path) -> FileLock:
+    """Locks a study's folder for this process, and returns the lock; a process that is killed lets go of it.
 
     Raises:
         StudyError: Another process writes the study, or the folder cannot be written.
     """
     make_folder(folder)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = FileLock(folder / ".lock")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
+        lock.acquire(timeout=0)
+    except Timeout as error:
         raise StudyError(
             f"another process is writing the study in {folder}; wait for it, or use another study.name"
         ) from error
-    return handle
+    return lock
 
 
 def open_study(name: str, folder: Path, storage: str | None, objectives: Sequence[Objective]) -> optuna.Study:
@@ -93,7 +92,7 @@ def quiet() -> Any:
 
 
 class _NoLock(JournalFileOpenLock):
-    """The study folder's own lock, which the kernel frees when a process is killed, guards the journal."""
+    """The study folder's own lock, which the system frees when a process is killed, guards the journal."""
 
     def acquire(self) -> bool:
         return True

@@ -10,6 +10,10 @@ from typing import Any, Literal
 from evaluators.base import Measurement
 from spaces.candidate import Candidate, Value, value_text
 
+# Values and limits that differ by less than this share of the limit are equal: differences of rounded numbers, such as a
+# drop in accuracy, are off by far less, and a limit of up to 8 GiB is still kept to the byte.
+RELATIVE_TOLERANCE = 1e-10
+
 State = Literal["complete", "pruned", "infeasible", "failed"]
 
 
@@ -37,8 +41,12 @@ class Constraint:
         return self.limit - self.margin if self.kind == "max" else self.limit + self.margin
 
     def excess(self, value: float) -> float:
-        """How far `value` is beyond the bound, in the column's unit; <= 0 is feasible."""
-        return value - self.bound if self.kind == "max" else self.bound - value
+        """How far `value` is beyond the bound, in the column's unit; <= 0 is feasible.
+
+        It is 0 where the two are equal but for rounding: within `RELATIVE_TOLERANCE` of the limit.
+        """
+        over = value - self.bound if self.kind == "max" else self.bound - value
+        return over * (abs(over) > RELATIVE_TOLERANCE * abs(self.limit))
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 import optuna
 
 from evaluators.base import Needed
-from search.record.results import Objective, TrialRecord
+from search.record.results import RELATIVE_TOLERANCE, Objective, TrialRecord
 from search.samplers.brute_force import BruteForceSampler
 from search.samplers.candidates.context import Params
 from search.study.plan import StudyPlan
-
-_SLACK = 1e-9  # relative; sums are rounded
 
 # they are chosen to know every value, not to find the best one soon
 _EXHAUSTIVE = (BruteForceSampler, optuna.samplers.BruteForceSampler, optuna.samplers.GridSampler)
@@ -68,7 +66,7 @@ class Needs:
         if not floors:
             return None
         highest = max(floors, key=lambda needed: needed.least)
-        return Needed(highest.least - _SLACK * max(1.0, abs(highest.least)), highest.why)
+        return Needed(highest.least - RELATIVE_TOLERANCE * max(1.0, abs(highest.least)), highest.why)
 
     def _from_trials(self, params: Params, records: Sequence[TrialRecord]) -> Needed | None:
         if not self._has_axis:

@@ -1,7 +1,6 @@
 """The record of a study: an Optuna study with one writer, which survives being killed at any instant."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ class Ledger:
         identity: Mapping[str, Any],
     ) -> None:
         self._folder, self._objectives, self._constraints = folder, tuple(objectives), tuple(constraints)
-        self._handle: int | None = lock_folder(folder)
+        self._lock = lock_folder(folder)
         try:
             self._study = open_study(name, folder, storage, objectives)
             self._notes: dict[str, str] = dict(
@@ -76,9 +75,7 @@ class Ledger:
 
     def close(self) -> None:
         """Lets another process write the study."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        self._lock.release()
 
     # -- proposals -------------------------------------------------------------------------------------------
 

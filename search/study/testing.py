@@ -45,6 +45,7 @@ class AnalyticRunner:
         fail_at: x at which a trial fails.
         die_at: x at which the whole process dies.
         refuse_at: x that cannot be built.
+        loads_when: A worker has loaded the runner only when this file is there; None does not wait.
     """
 
     log: Path | None = None
@@ -52,6 +53,13 @@ class AnalyticRunner:
     fail_at: int | None = None
     die_at: int | None = None
     refuse_at: int | None = None
+    loads_when: Path | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Is loaded from a pickle, in a worker."""
+        self.__dict__.update(state)
+        if self.loads_when is not None:
+            _wait_for(self.loads_when)
 
     def key(self, candidate: Candidate) -> str:
         """Equal for equal x and y. Raises StageError at `refuse_at`."""
@@ -94,6 +102,12 @@ class AnalyticRunner:
             seconds={"think": self.seconds},
             artifact_digest=digest_of(x, y),
         )
+
+
+def _wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def _number(value: Any) -> int:
@@ -237,6 +251,39 @@ class ExecutorConformance:
         assert "TimeLimitError" in result.reason
         assert "0.5 s" in result.reason
 
+    def test_the_start_of_a_worker_does_not_count(
+        self, started: Callable[..., Executor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However long it takes until a trial runs, queued or while its worker starts, it has its whole time."""
+        if not self.kills:
+            pytest.skip("a limit is checked between steps only")
+        executor = started(loads_when=tmp_path / "go")
+        numbers = range(executor.slots + 1)  # the last one is queued
+        for number in numbers:
+            executor.submit(_request(number, x=1, time_limit_s=100.0))
+        _pass_time(monkeypatch, 1000.0)
+        assert executor.next_result(timeout_s=0.5) is None
+        (tmp_path / "go").touch()
+        assert [r.outcome for r in _drain(executor)] == ["measured" for _ in numbers]
+
+    def test_the_limit_is_counted_from_when_the_trial_runs(
+        self, started: Callable[..., Executor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before its time is up a trial is left alone, after that it is stopped."""
+        if not self.kills:
+            pytest.skip("a limit is checked between steps only")
+        executor = started(seconds=600.0, log=tmp_path / "runs")
+        executor.submit(_request(0, x=1, time_limit_s=1000.0))
+        _wait_for(tmp_path / "runs")
+        assert executor.next_result(timeout_s=0.5) is None  # it hears that the trial runs
+        _pass_time(monkeypatch, 900.0)
+        assert executor.next_result(timeout_s=0) is None
+        _pass_time(monkeypatch, 101.0)
+        result = executor.next_result(timeout_s=0)
+        assert result is not None
+        assert "TimeLimitError" in result.reason
+        assert 1000 < result.wall_s < 1100
+
     def test_gives_up_waiting_in_time(self, started: Callable[..., Executor]) -> None:
         """`timeout_s` is honoured while a trial runs."""
         if not self.kills:
@@ -244,6 +291,12 @@ class ExecutorConformance:
         executor = started(seconds=60.0)
         executor.submit(_request(0, x=1))
         assert executor.next_result(timeout_s=0.2) is None
+
+
+def _pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Sets this process's clock forward; what waits meanwhile does so by the real one."""
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + seconds)
 
 
 def _request(number: int, x: int, time_limit_s: float | None = None) -> TrialRequest:

@@ -1,22 +1,27 @@
 """Keeps timed work alone on its machine.
 
 Trials that only compute hold the lock shared, a timing holds it exclusively, across all worker processes of
-all studies of one user on one machine. The lock is the kernel's (`flock`): a killed process lets go of it.
+all studies of one user on one machine. It is made of file locks, which the system takes from a process that is killed.
 """
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+_TURNSTILE, _COMPUTING = "turnstile.lock", "computing-{}.lock"
+
 
 class MachineLock:
     """A shared/exclusive lock for this machine.
 
+    File locks are exclusive: every computation has a file of its own, and a timing waits for all of them.
+
     Args:
-        folder: Where the lock files are; None takes the system's folder for temporary files.
+        folder: Where the lock files are; None takes a folder of this user's among the system's temporary files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -26,30 +31,43 @@ class MachineLock:
     def shared(self) -> Iterator[None]:
         """Held while computing."""
         # passing the turnstile first lets a waiting timing in before the next computation
-        with self._held("turnstile", fcntl.LOCK_EX):
-            handle = self._open("computing")
-            fcntl.flock(handle, fcntl.LOCK_SH)
+        with self._turnstile():
+            own = self._first_free()
         try:
             yield
         finally:
-            os.close(handle)
+            own.release()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Held while timing."""
-        with self._held("turnstile", fcntl.LOCK_EX), self._held("computing", fcntl.LOCK_EX):
+        with self._turnstile():  # no computation begins
+            for path in self._made_folder().glob(_COMPUTING.format("*")):
+                with FileLock(path):  # it has ended
+                    pass
             yield
 
-    @contextmanager
-    def _held(self, name: str, how: int) -> Iterator[None]:
-        handle = self._open(name)
-        try:
-            fcntl.flock(handle, how)
-            yield
-        finally:
-            os.close(handle)
+    def _turnstile(self) -> FileLock:
+        return FileLock(self._made_folder() / _TURNSTILE)
 
-    def _open(self, name: str) -> int:
-        folder = self._folder or Path(tempfile.gettempdir())
-        path = folder / f"paredown-{os.getuid()}-{name}.lock"
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _first_free(self) -> FileLock:
+        """Locks the first file that no other computation holds."""
+        number = 0
+        while True:
+            lock = FileLock(self._made_folder() / _COMPUTING.format(number))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                number += 1
+            else:
+                return lock
+
+    def _made_folder(self) -> Path:
+        folder = self._folder or Path(tempfile.gettempdir()) / f"paredown-{_user()}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+
+def _user() -> str:
+    """Returns what tells users apart whose temporary files share a folder; on Windows each user has one."""
+    return str(os.getuid()) if hasattr(os, "getuid") else "locks"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from spaces.candidate import StageValue, Value
@@ -9,10 +10,10 @@ from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.knob_spec import KnobSpec
 from spaces.pruning.cutting.prune_knobs import DEFAULTS
-from spaces.pruning.prune import PruneStage
+from spaces.pruning.prune import PruneStage, PruningStage
 from spaces.recovery.recover import RecoverStage
 from spaces.stages.artifact import Artifact, Step
-from spaces.stages.stage import Stage, StageContext, Watch
+from spaces.stages.stage import StageContext, Watch
 
 if TYPE_CHECKING:
     import torch
@@ -20,40 +21,30 @@ if TYPE_CHECKING:
 ROUNDS = KnobSpec("rounds", 1, "how often the network is cut and recovered", low=1, high=100)
 
 
-class IterativePruneStage(Stage):
+class IterativePruneStage(PruningStage):
     """Rounds of pruning and recovery; what is left shrinks by the same factor in each, and the last one meets the budget.
 
     After round r of R, `keep ** (r / R)` is left of the dense network's cost, or `(1 - ratio) ** (r / R)` of a layer's channels, as near as
     rounding allows; of `drop_blocks`, as many have gone. `epochs` are those of each round. With one round it is `prune` and then
     `recover`.
 
-    Args:
-        device: As `PruneStage` has it.
-        min_channels: As `PruneStage` has it.
-        n_examples: As `PruneStage` has it.
-        block_measure: As `PruneStage` has it.
-        threads: Threads that torch computes with, in both.
-
-    Raises:
-        ConfigError: A value makes no sense.
+    See `PruningStage` for its arguments; `threads` are those of both.
     """
 
     name = "prune_recover"
-    consumes = ("torch",)
-    produces = "torch"
     knobs: ClassVar[tuple[KnobSpec, ...]] = (*PruneStage.knobs, *RecoverStage.knobs, ROUNDS)
 
-    def __init__(
-        self,
-        device: str | None = None,
-        min_channels: int = 4,
-        n_examples: int = 256,
-        block_measure: str = "output_change",
-        threads: int = 2,
-    ) -> None:
-        self._prune = PruneStage(device, min_channels, n_examples, block_measure, threads)
-        self._recover = RecoverStage(threads)
+    @cached_property
+    def _prune(self) -> PruneStage:
+        return PruneStage(**self.config())
 
+<<<<<<< HEAD
+=======
+    @cached_property
+    def _recover(self) -> RecoverStage:
+        return RecoverStage(self.threads)
+
+>>>>>>> a0f7af5 (port h3)
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller, trained network; the network as it is if nothing is cut and nothing trained.
 
@@ -127,10 +118,6 @@ class IterativePruneStage(Stage):
         prune, recover = self._split(domains)
         self._prune.check(artifact, prune, context)
         self._recover.check(artifact, recover, context)
-
-    def config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return self._prune.config()
 
     def _split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns what of the values is for `prune`, and what for `recover`."""

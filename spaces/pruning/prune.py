@@ -9,7 +9,7 @@ from spaces.candidate import StageValue, Value
 from spaces.errors import ConfigError, unknown_name
 from spaces.knob_spec import KnobSpec
 from spaces.pruning.cutting.prune_knobs import DEFAULTS, KNOBS, cuts_channels
-from spaces.stages.artifact import Artifact, Step
+from spaces.stages.artifact import Artifact, Kind, Step
 from spaces.stages.stage import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 BLOCK_MEASURES = ("output_change", "cosine")
 
 
-class PruneStage(Stage):
-    """Cuts channels by ratios of their own, or least important ones first until a budget is met.
+class PruningStage(Stage):
+    """What stages that cut a torch network have in common: their settings.
 
     Args:
         device: The device whose modelled latency `budget_of=latency_ms` is about; one of the study's devices.
@@ -35,10 +35,8 @@ class PruneStage(Stage):
         ConfigError: A value makes no sense.
     """
 
-    name = "prune"
-    consumes = ("torch",)
-    produces = "torch"
-    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+    consumes: ClassVar[tuple[Kind, ...]] = ("torch",)
+    produces: ClassVar[Kind] = "torch"
 
     def __init__(
         self,
@@ -54,14 +52,15 @@ class PruneStage(Stage):
             "threads": threads,
         }.items():
             if type(value) is not int or value < 1:
-                raise ConfigError(f"stage.prune.{name} must be a positive whole number, not {value!r}")
+                raise ConfigError(f"stage.{self.name}.{name} must be a positive whole number, not {value!r}")
         if block_measure not in BLOCK_MEASURES:
             raise ConfigError(
-                unknown_name("measure", block_measure, BLOCK_MEASURES, "stage.prune.block_measure")
+                unknown_name("measure", block_measure, BLOCK_MEASURES, f"stage.{self.name}.block_measure")
             )
         self.device, self.min_channels, self.n_examples = device, min_channels, n_examples
         self.block_measure, self.threads = block_measure, threads
 
+<<<<<<< HEAD
     def __getstate__(self) -> dict[str, Any]:
         known = (
             "facts_of",
@@ -69,6 +68,27 @@ class PruneStage(Stage):
             "pruning",
         )  # what is known of networks is found again where it arrives
         return {key: value for key, value in vars(self).items() if key not in known}
+=======
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "device": self.device,
+            "min_channels": self.min_channels,
+            "n_examples": self.n_examples,
+            "block_measure": self.block_measure,
+            "threads": self.threads,
+        }
+
+
+class PruneStage(PruningStage):
+    """Cuts channels by ratios of their own, or least important ones first until a budget is met.
+
+    See `PruningStage` for its arguments.
+    """
+
+    name = "prune"
+    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+>>>>>>> a0f7af5 (port h3)
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller network; the network as it is if nothing is cut.
@@ -134,16 +154,6 @@ class PruneStage(Stage):
         from spaces.pruning.cutting.prune_check import check
 
         check(self.facts_of(artifact), artifact, domains, context, self.min_channels, self.latency)
-
-    def config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "device": self.device,
-            "min_channels": self.min_channels,
-            "n_examples": self.n_examples,
-            "block_measure": self.block_measure,
-            "threads": self.threads,
-        }
 
     @cached_property
     def facts_of(self) -> "FactsOf":

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -170,6 +171,13 @@ class Stage(ABC):
     def defaults(self) -> dict[str, StageValue]:
         """Returns the default of every knob."""
         return {knob.name: knob.default for knob in self.knobs}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves cached properties behind: what is known of networks is found again where the stage arrives."""
+        own = vars(self).items()
+        return {
+            name: v for name, v in own if not isinstance(getattr(type(self), name, None), cached_property)
+        }
 
     def config(self) -> dict[str, Any]:
         """Returns whatever else decides what `apply` does; it becomes part of cache keys.

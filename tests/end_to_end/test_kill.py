@@ -48,7 +48,7 @@ def _n_trials(folder):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_everything_and_is_exit_status_130(digits_onnx, cache_dir, tmp_path):
+def test_ctrl_c_keeps_everything_and_is_exit_status_130(digits_onnx, cache_dir, tmp_path, interruptible):
     command = [
         sys.executable, "-m", "search", "tracker=none", f"cache_dir={cache_dir}", "model=onnx",
         f"model.checkpoint={digits_onnx}", "study.n_trials=200", "study.dir=study",

@@ -46,7 +46,7 @@ class RaplCounter:
     @property
     def name(self) -> str:
         """What it counts."""
-        return f"rapl {(self.folder / 'name').read_text().strip()}"
+        return f"rapl {_name(self.folder)}"
 
     @property
     def wraps_at_joules(self) -> float | None:
@@ -84,18 +84,37 @@ class NvmlCounter:
 
 
 def rapl_counters(root: Path = _POWERCAP) -> tuple[list[RaplCounter], str]:
-    """Returns the domains that can be read (packages, and memory beside them), or why there is none."""
+    """Returns the domains that can be read, each once (packages, and memory beside them), or why there is none."""
     found = sorted(f.parent for f in root.glob("*rapl*:*/energy_uj"))
     if not found:
         return [], f"{root} lists no RAPL domain, as in most virtual machines and containers"
     # A package holds its cores and its graphics, so these would be counted twice.
-    wanted = [f for f in found if (f / "name").read_text().strip().startswith(("package", "dram"))]
+    wanted = [f for f in _once_each(found) if _name(f).startswith(("package", "dram"))]
     try:
         for folder in wanted:
             (folder / "energy_uj").read_text()
     except PermissionError:
         return [], f"{wanted[0] / 'energy_uj'} may be read by root only (CVE-2020-8694)"
     return [RaplCounter(folder) for folder in wanted], "" if wanted else f"{root} lists no package domain"
+
+
+def _once_each(folders: Sequence[Path]) -> list[Path]:
+    """Returns one folder of each domain: `intel-rapl:0` and `intel-rapl-mmio:0` are two ways to read one package."""
+    by_domain: dict[tuple[str, ...], Path] = {}
+    for folder in sorted(folders, key=lambda f: ("mmio" in f.name, f.name)):
+        by_domain.setdefault(_domain(folder), folder)
+    return sorted(by_domain.values())
+
+
+def _domain(folder: Path) -> tuple[str, ...]:
+    """Returns the names from the package down to the domain: each socket of a server has a `dram` of its own."""
+    control, *numbers = folder.name.split(":")
+    above = (folder.with_name(":".join([control, *numbers[:n]])) for n in range(1, len(numbers)))
+    return (*(_name(f) if f.is_dir() else f.name.partition(":")[2] for f in above), _name(folder))
+
+
+def _name(folder: Path) -> str:
+    return (folder / "name").read_text().strip()
 
 
 def nvml_counters() -> tuple[list[NvmlCounter], str]:

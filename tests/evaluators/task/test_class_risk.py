@@ -197,3 +197,12 @@ def test_a_quantized_model_is_run(monkeypatch):
     outputs = ClassRiskEvaluator().evaluate(tiny_model(weight_bits=4), context)
     again = ClassRiskEvaluator(batch_size=5, threads=1).evaluate(tiny_model(weight_bits=4), context)
     assert outputs == again
+
+
+@pytest.mark.parametrize(("dense", "slack", "allowed"), [(100, 0.15, 115), (50, 0.14, 57), (10, 0.1, 11)])
+def test_as_many_misses_as_the_slack_allows_are_no_excess(dense, slack, allowed):
+    n = 200
+    labels = np.zeros(n, int)
+    said, by_dense = np.arange(n) < allowed, np.arange(n) < dense
+    context = context_of(labels, said.astype(int), by_dense.astype(int))
+    assert judged(context, slack=slack)[0]["false_negatives_excess"] == 0

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from search.executors.processes import ProcessesExecutor
+from search.record.journal import lock_folder
 from search.study.ledger import Ledger
 from search.study.study import run_study
 from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
@@ -178,7 +179,7 @@ def test_an_interrupted_study_keeps_everything(tmp_path):
     assert len(run(tmp_path).results.trials) == 12
 
 
-def test_an_interrupt_that_gets_lost_ends_the_study_nevertheless(tmp_path):
+def test_an_interrupt_that_gets_lost_ends_the_study_nevertheless(tmp_path, interruptible):
     def interrupt(record):
         if record.number == 4:
             with suppress(KeyboardInterrupt):  # as a destructor or a callback from C does
@@ -210,6 +211,26 @@ def test_two_writers_are_refused(tmp_path):
         pytest.raises(StudyError, match="another process"),
     ):
         run(tmp_path)
+
+
+def test_a_writer_that_was_killed_or_closed_is_none(tmp_path):
+    script = (
+        "import sys, pathlib; from search.record.journal import lock_folder\n"
+        "kept = lock_folder(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(StudyError, match="another process"):
+            lock_folder(tmp_path)
+        process.kill()
+    lock_folder(tmp_path).release()
+    lock_folder(tmp_path).release()
 
 
 def test_a_torn_last_line_of_the_journal_is_dropped(tmp_path):

@@ -1,6 +1,12 @@
+import subprocess
+import sys
 import threading
 import time
 
+import pytest
+from filelock import Timeout
+
+from search.trials import machine_lock
 from search.trials.machine_lock import MachineLock
 
 
@@ -45,3 +51,56 @@ def test_it_survives_pickling(tmp_path):
 
     with pickle.loads(pickle.dumps(MachineLock(tmp_path))).exclusive():
         pass
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from search.trials.machine_lock import MachineLock
+with getattr(MachineLock(Path(sys.argv[1])), sys.argv[2])():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "waits"),
+    [
+        ("shared", "shared", False),
+        ("shared", "exclusive", True),
+        ("exclusive", "shared", True),
+        ("exclusive", "exclusive", True),
+    ],
+)
+def test_who_waits_for_a_process_until_it_is_killed(tmp_path, monkeypatch, held, wanted, waits):
+    class Impatient(machine_lock.FileLock):
+        def acquire(self, timeout=None, **options):
+            return super().acquire(timeout=0 if self.impatient else 60, **options)
+
+    monkeypatch.setattr(machine_lock, "FileLock", Impatient)
+    Impatient.impatient = True
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path), held],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout.readline() == "held\n"
+        lock = getattr(MachineLock(tmp_path), wanted)
+        if waits:
+            with pytest.raises(Timeout), lock():
+                pass
+        else:
+            with lock():
+                pass
+        process.kill()
+    Impatient.impatient = False
+    with lock():
+        pass
+
+
+def test_a_system_without_user_ids_locks_too(tmp_path, monkeypatch):
+    """Windows: there is neither `fcntl` nor `os.getuid`."""
+    monkeypatch.setattr(machine_lock.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.delattr(machine_lock.os, "getuid", raising=False)
+    with MachineLock().exclusive():
+        assert list(tmp_path.iterdir())

@@ -1,10 +1,13 @@
 import pickle
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from evaluators.base import Evaluation, Evaluator, Measurement, Needed
 from evaluators.cost.cost import CostEvaluator
+from evaluators.cost.energy.power import PowerEvaluator
+from evaluators.cost.latency.measured import LatencyEvaluator
 from evaluators.devices.device import Device
 from evaluators.task.accuracy import AccuracyEvaluator
 from evaluators.testing import tiny_context, tiny_model
@@ -149,6 +152,40 @@ def test_a_useless_candidate_is_pruned_with_its_costs_and_without_a_timing(tmp_p
     full = r.run(TrialRequest(1, candidate(4, 9.0)))
     assert full.outcome == "measured"
     assert {"metric.top1", "cost.host.latency_ms"} <= columns(full)
+
+
+def test_what_is_timed_has_the_machine_alone(tmp_path, monkeypatch):
+    held, seen = [], {}
+
+    class Watched(MachineLock):
+        @contextmanager
+        def shared(self):
+            with super().shared():
+                held.append("shared")
+                yield
+                held.remove("shared")
+
+        @contextmanager
+        def exclusive(self):
+            with super().exclusive():
+                held.append("exclusive")
+                yield
+                held.remove("exclusive")
+
+    for kind in (AccuracyEvaluator, CostEvaluator, LatencyEvaluator, PowerEvaluator):
+
+        def noted(self, artifact, context, evaluate=kind.evaluate):
+            seen[self.name] = list(held)
+            return evaluate(self, artifact, context)
+
+        monkeypatch.setattr(kind, "evaluate", noted)
+    power = PowerEvaluator(seconds=0.01, root=str(tmp_path))
+    r = runner(tmp_path, [LatencyEvaluator(max_seconds=0.01), AccuracyEvaluator(), power, CostEvaluator()])
+    result = replace(r, lock=Watched(tmp_path)).run(TrialRequest(0, candidate(8)))
+    assert "cost.host.latency_ms" in columns(result)
+    assert seen == {
+        "accuracy": ["shared"], "cost": ["shared"], "latency": ["exclusive"], "power": ["exclusive"],
+    }  # fmt: skip
 
 
 def test_seconds_add_up_to_the_wall_time(tmp_path):

@@ -39,6 +39,31 @@ def test_packages_and_memory_are_counted_and_their_parts_are_not(tmp_path):
     ]
 
 
+def test_a_package_that_is_shown_twice_is_counted_once(tmp_path):
+    """Client processors show a package through registers (`intel-rapl`) and through memory (`intel-rapl-mmio`)."""
+    domain(tmp_path, "intel-rapl:0", "package-0", 2_500_000)
+    domain(tmp_path, "intel-rapl:0:0", "dram", 500_000)
+    domain(tmp_path, "intel-rapl-mmio:0", "package-0", 2_500_001)
+    domain(tmp_path, "intel-rapl-mmio:0:0", "dram", 500_001)
+    counters, _ = rapl_counters(tmp_path)
+    assert [c.folder.name for c in counters] == ["intel-rapl:0", "intel-rapl:0:0"]
+
+
+def test_a_package_that_is_shown_through_memory_alone_counts(tmp_path):
+    domain(tmp_path, "intel-rapl-mmio:0", "package-0", 2_500_000)
+    domain(tmp_path, "intel-rapl:1", "psys", 9_000_000)
+    counters, _ = rapl_counters(tmp_path)
+    assert [c.name for c in counters] == ["rapl package-0"]
+
+
+def test_each_socket_of_a_server_counts_with_its_memory(tmp_path):
+    for socket in (0, 1):
+        domain(tmp_path, f"intel-rapl:{socket}", f"package-{socket}", 1_000_000)
+        domain(tmp_path, f"intel-rapl:{socket}:0", "dram", 500_000)
+    counters, _ = rapl_counters(tmp_path)
+    assert sum(c.joules() for c in counters) == 3.0
+
+
 def test_a_machine_without_counters_says_why(tmp_path):
     assert rapl_counters(tmp_path) == (
         [],

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from evaluators.cost.fit.__main__ import main
-from evaluators.cost.fit.costs import MeasuredNetwork, amounts_of, recast
+from evaluators.cost.fit.costs import MeasuredNetwork, ReferenceBoard, amounts_of, recast
 from evaluators.cost.fit.methods import without_version
 from evaluators.cost.fit.profile import fit_profile
 from evaluators.cost.fit.reference_boards import REFERENCE_BOARDS
-from evaluators.cost.fit.shrinkage import Borrowing, blended, candidates, reference_board, weights
+from evaluators.cost.fit.shrinkage import Borrowing, candidates, reference_board, weights
 from evaluators.cost.graph import Kernel, OpGraph, op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
 from evaluators.cost.latency.roofline import roofline
@@ -126,16 +126,41 @@ def test_a_board_that_is_slower_throughout_is_predicted_slower_throughout(
     assert b == pytest.approx(a * factor, rel=0.02)
 
 
-def test_the_profile_says_what_the_fit_computed() -> None:
-    rows = measured(3)
-    amounts = amounts_of([row.graph for row in rows])
-    latency = np.array([row.latency_ms for row in rows])
-    found = candidates(amounts, amounts, latency, REFERENCE_BOARDS, Borrowing())
-    costs, _ = blended(found, weights(found, REFERENCE_BOARDS, Borrowing(), "test", "test"))
-    device = fit_profile(rows, "board", "test").device
-    assert [roofline(row.graph, device).latency_ms for row in rows] == pytest.approx(
-        amounts.times_ms(costs), rel=1e-9
+# ms of one multiply-accumulate of a class, of one byte, and of one kernel
+COSTS_MS = {
+    "conv": 4e-6, "pointwise": 9e-6, "depthwise": 3e-5, "fully_connected": 1.2e-5,
+    "activation_byte": 5e-5, "weight_byte": 2e-3, "kernel": 0.04,
+}  # fmt: skip
+
+
+def by_hand_ms(network: OpGraph) -> float:
+    return sum(
+        k.macs * COSTS_MS[k.kind]
+        + max(
+            (k.input_bytes + k.output_bytes) * COSTS_MS["activation_byte"],
+            k.weight_bytes * COSTS_MS["weight_byte"],
+        )
+        + COSTS_MS["kernel"]
+        for k in network.kernels
     )
+
+
+def test_the_profile_of_a_boards_faster_twin_is_the_board_and_faster() -> None:
+    rng = np.random.default_rng(7)
+    networks = [random_graph(rng) for _ in range(3)]
+    logs = {name: float(np.log(cost)) for name, cost in COSTS_MS.items()}
+    mean = sum(logs.values()) / len(logs)
+    slow = ReferenceBoard("slow", "test", "test", {name: log - mean for name, log in logs.items()})
+    rows = [MeasuredNetwork(f"net{i}", net, by_hand_ms(net) / 3) for i, net in enumerate(networks)]
+    device = fit_profile(rows, "fast", "test", boards=[slow], borrowing=Borrowing(wide=1e-9)).device
+    found = {kind: device.macs_per_s["int8"][kind] for kind in device.macs_per_s["int8"] if kind in COSTS_MS}
+    occurring = {k.kind for net in networks for k in net.kernels}
+    assert found == pytest.approx({kind: 3e3 / COSTS_MS[kind] for kind in occurring}, rel=5e-3)
+    assert device.memory_bandwidth_bytes_per_s == pytest.approx(3e3 / COSTS_MS["activation_byte"], rel=5e-3)
+    assert device.flash_bandwidth_bytes_per_s == pytest.approx(3e3 / COSTS_MS["weight_byte"], rel=5e-3)
+    assert device.kernel_overhead_us["default"] == pytest.approx(1e3 * COSTS_MS["kernel"] / 3, rel=5e-3)
+    fresh = random_graph(rng)
+    assert roofline(fresh, device).latency_ms == pytest.approx(by_hand_ms(fresh) / 3, rel=5e-3)
 
 
 def test_boards_of_the_same_runtime_count_more() -> None:

@@ -117,8 +117,3 @@ def test_a_model_that_does_not_run_is_an_evaluation_error():
 def test_senseless_arguments_are_refused(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         LatencyEvaluator(**arguments)
-
-
-def test_it_asks_for_the_machine_alone():
-    assert LatencyEvaluator.exclusive
-    assert not LatencyEvaluator.repeatable

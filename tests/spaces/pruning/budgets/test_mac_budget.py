@@ -40,11 +40,15 @@ def test_no_channel_fits_any_more_unless_the_budget_is_nearly_used_up(values, le
             assert float(shares.of(more)) > level
 
 
-def test_within_a_group_the_best_stay():
-    group = GROUPS[2]
-    values = {g.name: torch.arange(g.n_channels).double() for g in GROUPS}
-    kept = kept_within(small_shares(), values, 0.5)[group.name]
-    assert kept.tolist() == sorted(kept.tolist())
+@pytest.mark.parametrize("best_last", [True, False])
+def test_within_a_group_the_best_stay(best_last):
+    values = {g.name: torch.arange(g.n_channels).double() * (1 if best_last else -1) for g in GROUPS}
+    kept = kept_within(small_shares(), values, 0.5)
+    assert sum(int(mask.sum()) for mask in kept.values()) < sum(g.n_channels for g in GROUPS)
+    for group in GROUPS:
+        mask, n_kept = kept[group.name].tolist(), int(kept[group.name].sum())
+        best = [True] * n_kept + [False] * (group.n_channels - n_kept)
+        assert mask == (best[::-1] if best_last else best)
 
 
 def test_channels_of_minus_infinity_are_left_out_but_for_one():
