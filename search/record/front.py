@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from search.nondomination import non_dominated
+from search.record.nondomination import non_dominated
 from search.record.results import Constraint, DevicePick, Objective, TrialRecord
 
 _TIE = 0.03  # two costs that are this near, relatively, are equal

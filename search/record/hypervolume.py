@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.nondomination import non_dominated
 from search.record.front import losses
+from search.record.nondomination import non_dominated
 from search.record.results import Constraint, Objective, TrialRecord
 
 

@@ -38,13 +38,10 @@ class IterativePruneStage(PruningStage):
     def _prune(self) -> PruneStage:
         return PruneStage(**self.config())
 
-<<<<<<< HEAD
-=======
     @cached_property
     def _recover(self) -> RecoverStage:
         return RecoverStage(self.threads)
 
->>>>>>> a0f7af5 (port h3)
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller, trained network; the network as it is if nothing is cut and nothing trained.
 

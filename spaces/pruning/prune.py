@@ -60,15 +60,6 @@ class PruningStage(Stage):
         self.device, self.min_channels, self.n_examples = device, min_channels, n_examples
         self.block_measure, self.threads = block_measure, threads
 
-<<<<<<< HEAD
-    def __getstate__(self) -> dict[str, Any]:
-        known = (
-            "facts_of",
-            "latency",
-            "pruning",
-        )  # what is known of networks is found again where it arrives
-        return {key: value for key, value in vars(self).items() if key not in known}
-=======
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
@@ -88,7 +79,6 @@ class PruneStage(PruningStage):
 
     name = "prune"
     knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
->>>>>>> a0f7af5 (port h3)
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller network; the network as it is if nothing is cut.

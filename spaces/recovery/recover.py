@@ -17,30 +17,12 @@ from spaces.stages.stage import StageContext
 class RecoverStage(TrainingStage):
     """Fine-tunes a torch network on the train split, with the uncompressed network as teacher.
 
-<<<<<<< HEAD
-    Args:
-        threads: Threads that torch trains with.
-=======
     See `TrainingStage` for its argument.
->>>>>>> a0f7af5 (port h3)
     """
 
     name = "recover"
     knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
 
-<<<<<<< HEAD
-    def __init__(self, threads: int = 2) -> None:
-        super().__init__(threads)
-        self._has_features: dict[str, bool] = {}  # by digest of the artifact
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            **vars(self),
-            "_has_features": {},
-        }  # what is known of networks is found again where it arrives
-
-=======
->>>>>>> a0f7af5 (port h3)
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the trained network, of the same structure; the network as it is if `epochs` is 0.
 
@@ -90,14 +72,11 @@ class RecoverStage(TrainingStage):
         if values["epochs"] != (0,):
             check_needs(artifact, values, context)
 
-<<<<<<< HEAD
-=======
     @cached_property
     def _has_features(self) -> dict[str, bool]:
         """By digest of the artifact."""
         return {}
 
->>>>>>> a0f7af5 (port h3)
     def _features(self, artifact: Artifact) -> bool:
         """Whether the network has features that channel-wise distillation can compare."""
         from spaces.recovery.requirements import has_features

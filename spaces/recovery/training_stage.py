@@ -1,13 +1,3 @@
-<<<<<<< HEAD
-"""What stages have in common that train a torch network."""
-
-from collections.abc import Mapping
-from typing import Any
-
-from spaces.candidate import StageValue
-from spaces.errors import ConfigError
-from spaces.stages.artifact import Artifact
-=======
 """What stages that train have in common."""
 
 from collections.abc import Mapping
@@ -16,16 +6,11 @@ from typing import Any, ClassVar
 from spaces.candidate import StageValue
 from spaces.errors import ConfigError
 from spaces.stages.artifact import Artifact, Kind
->>>>>>> a0f7af5 (port h3)
 from spaces.stages.stage import Stage, StageContext
 
 
 class TrainingStage(Stage):
-<<<<<<< HEAD
-    """Trains a torch network, whose shapes stay as they are.
-=======
     """Trains a torch network, whose structure stays as it is.
->>>>>>> a0f7af5 (port h3)
 
     Interrupted, it goes on at its last full epoch. On the CPU, results are the same to the bit; on an accelerator they are
     not promised to be.
@@ -38,13 +23,8 @@ class TrainingStage(Stage):
         ConfigError: `threads` is no positive whole number.
     """
 
-<<<<<<< HEAD
-    consumes = ("torch",)
-    produces = "torch"
-=======
     consumes: ClassVar[tuple[Kind, ...]] = ("torch",)
     produces: ClassVar[Kind] = "torch"
->>>>>>> a0f7af5 (port h3)
 
     def __init__(self, threads: int = 2) -> None:
         if type(threads) is not int or threads < 1:

@@ -17,10 +17,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spaces.array_split import ArraySplit
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError
 from spaces.knob_spec import KnobSpec
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact
 from spaces.stages.cache import Cache
 from spaces.stages.stage import Stage, StageContext

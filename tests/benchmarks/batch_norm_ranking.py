@@ -29,7 +29,6 @@ from scipy import stats
 
 from evaluators.task.statistics.intervals import wilson_interval
 from evaluators.task.tasks.cifar10 import Cifar10Task
-from spaces.array_split import ArraySplit
 from spaces.candidate import StageValue
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
@@ -38,6 +37,7 @@ from spaces.pruning.criteria.registry import CRITERIA
 from spaces.pruning.prune import PruneStage
 from spaces.recovery.recover import RecoverStage
 from spaces.recovery.training.determinism import fixed_threads
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

@@ -32,7 +32,6 @@ from scipy import stats
 from torch import nn
 
 from evaluators.task.tasks.cifar10 import Cifar10Task
-from spaces.array_split import ArraySplit
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import BasicBlock, CifarResNetModel
 from spaces.pruning.groups.counts import layer_counts, total
@@ -41,6 +40,7 @@ from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.recover import RecoverStage
 from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.training import train
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

@@ -39,8 +39,8 @@ import optuna
 from numpy.typing import NDArray
 from table_search import OPTUNA, SAMPLERS, Table, mean_text, median_text, search
 
-from search.nondomination import non_dominated
 from search.record.hypervolume import hypervolume
+from search.record.nondomination import non_dominated
 from search.record.results import Objective
 from search.samplers.acquisition.improvement import (
     expected_improvement,

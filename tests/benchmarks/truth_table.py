@@ -41,9 +41,9 @@ from evaluators.runtime import run_split
 from evaluators.task.data.splits import Normalise
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.paired_estimate import PairedReference
-from spaces.array_split import ArraySplit
 from spaces.errors import ParedownError
 from spaces.quantization.quantize import QuantizeStage
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.task.data.splits import StoredRows
-from spaces.array_split import StoredRows
 from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError
+from spaces.stages.array_split import StoredRows
 from spaces.stages.cache import write_atomic
 
 if TYPE_CHECKING:

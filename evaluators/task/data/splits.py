@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.array_split import Indices
 from spaces.errors import ConfigError, InputError
+from spaces.stages.array_split import Indices
 from spaces.stages.pixels import Layout, Pixels
 
 

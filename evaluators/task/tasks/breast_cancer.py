@@ -5,8 +5,8 @@ import numpy as np
 from evaluators.task.data.splits import Normalise, carve
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError
+from spaces.stages.array_split import ArraySplit
 
 MALIGNANT = 1
 

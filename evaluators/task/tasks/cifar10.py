@@ -11,8 +11,8 @@ from evaluators.task.data.archives import read_bytes, read_npz, read_tar, unpick
 from evaluators.task.data.splits import Normalise, carve, check_labels
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.array_split import ArraySplit
 from spaces.errors import InputError
+from spaces.stages.array_split import ArraySplit
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 IMAGE_BYTES = 3 * 32 * 32

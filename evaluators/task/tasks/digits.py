@@ -5,7 +5,7 @@ import numpy as np
 from evaluators.task.data.splits import Normalise, carve, check_labels
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.array_split import ArraySplit
+from spaces.stages.array_split import ArraySplit
 
 
 class DigitsTask(Task):

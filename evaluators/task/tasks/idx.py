@@ -11,9 +11,9 @@ from evaluators.task.data.archives import read_bytes
 from evaluators.task.data.splits import Normalise, carve, check_labels
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.array_split import ArraySplit
 from spaces.errors import InputError
 from spaces.models.checkpoint import check_shape
+from spaces.stages.array_split import ArraySplit
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

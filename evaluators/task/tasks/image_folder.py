@@ -11,8 +11,8 @@ from evaluators.task.data.crops import Crop, store_crops
 from evaluators.task.data.splits import Normalise, carve
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.array_split import ArraySplit, Indices
 from spaces.errors import InputError
+from spaces.stages.array_split import ArraySplit, Indices
 from spaces.stages.pixels import Layout
 
 

@@ -11,9 +11,9 @@ from evaluators.task.data.archives import read_npz
 from evaluators.task.data.splits import Normalise, carve, check_labels, mixed
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.array_split import ArraySplit, Indices
 from spaces.errors import ConfigError, InputError
 from spaces.models.checkpoint import check_shape
+from spaces.stages.array_split import ArraySplit, Indices
 from spaces.stages.pixels import Layout
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.nondomination import non_dominated
+from search.record.nondomination import non_dominated
 
 Array = NDArray[np.float64]
 

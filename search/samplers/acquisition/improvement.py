@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from search.nondomination import non_dominated
+from search.record.nondomination import non_dominated
 from search.samplers.acquisition.boxes import Array, Boxes, not_dominated
 
 _MAX_CELLS = 30_000_000  # candidates x boxes of the exact form: about a second

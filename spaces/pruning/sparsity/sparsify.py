@@ -14,14 +14,10 @@ from spaces.stages.stage import StageContext
 
 
 class SparsifyStage(TrainingStage):
-<<<<<<< HEAD
-    """Trains a torch network on labels while channels are pressed towards zero."""
-=======
     """Trains a torch network on labels while channels are pressed towards zero. Shapes stay as they are.
 
     See `TrainingStage` for its argument.
     """
->>>>>>> a0f7af5 (port h3)
 
     name = "sparsify"
     knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS

@@ -11,12 +11,12 @@ from torch import nn
 from evaluators.cost.graph.op_graph import op_graph
 from evaluators.runtime import run_split
 from evaluators.task.tasks.cifar10 import Cifar10Task
-from spaces.array_split import ArraySplit
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
 

@@ -11,8 +11,8 @@ from evaluators.task.class_risk import ClassRiskEvaluator
 from evaluators.task.metrics.top1 import Top1
 from evaluators.testing import EvaluatorConformance, model_from_text, tiny_context, tiny_model
 from search.record.objectives import read_objectives
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, EvaluationError
+from spaces.stages.array_split import ArraySplit
 
 IDENTITY = model_from_text("g (float[n,4] input) => (float[n,4] output) { output = Identity(input) }", {})
 DENSE = model_from_text("g (float[n,4] input) => (float[n,4] output) { output = Neg(input) }", {})

@@ -7,8 +7,8 @@ from evaluators.task.data.splits import Normalise
 from evaluators.task.data_fit import check_fit
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.array_split import ArraySplit
 from spaces.errors import InputError
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 
 

@@ -10,10 +10,10 @@ from evaluators.task.data.splits import Normalise
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.robustness import RobustnessEvaluator
 from evaluators.testing import EvaluatorConformance, model_from_text, tiny_context, tiny_model
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, EvaluationError
 from spaces.quantization.calibration.degradations import DEGRADATIONS, Degradation
 from spaces.quantization.calibration.degraded_split import DegradedSplit
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.testing import noise_split
 
 SEVEN = tuple(DEGRADATIONS)

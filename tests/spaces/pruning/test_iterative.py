@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.array_split import ArraySplit
 from spaces.errors import StageError, StopTrialError
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.groups.cut import widths
 from spaces.pruning.iterative import IterativePruneStage
 from spaces.pruning.prune import PruneStage
 from spaces.recovery.recover import RecoverStage
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNet
@@ -19,6 +18,7 @@ from spaces.pruning.cutting.prune_knobs import DEFAULTS
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.groups.find import channel_groups
 from spaces.pruning.prune import PruneStage
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from spaces.array_split import ArraySplit
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

@@ -266,7 +266,7 @@ REAL = Path(__file__).parents[3].parent / "shared/data"
 @pytest.mark.slow
 def test_accuracy_on_cifar10():
     """ResNet-8 of MLPerf Tiny: 87.19 % in float, on all 10,000 test images."""
-    from spaces.array_split import ArraySplit
+    from spaces.stages.array_split import ArraySplit
 
     model, data = REAL / "mlperf_tiny/pretrainedResnet.onnx", REAL / "cifar10"
     if not (model.exists() and data.exists()):

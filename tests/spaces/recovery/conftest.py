@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.array_split import ArraySplit
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import InputSpec
 from spaces.stages.torch_artifact import torch_artifact
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError, StopTrialError
 from spaces.recovery import knobs
 from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS
@@ -13,6 +12,7 @@ from spaces.recovery.recover import RecoverStage
 from spaces.recovery.training.augmentation import AUGMENTATIONS
 from spaces.recovery.training.optimizers import OPTIMIZERS
 from spaces.recovery.training.schedules import SCHEDULES
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

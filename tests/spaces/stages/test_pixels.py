@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.task.data.splits import Normalise
-from spaces.array_split import ArraySplit
 from spaces.stages import pixels as module
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.pixels import Pixels, layout_of, no_images, pixels_of
 from spaces.stages.testing import noise_split
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.task.data.splits import Normalise, carve, check_labels
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, InputError
+from spaces.stages.array_split import ArraySplit
 
 
 @given(

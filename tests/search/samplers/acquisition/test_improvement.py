@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 
-from search.nondomination import non_dominated
 from search.record.hypervolume import hypervolume
+from search.record.nondomination import non_dominated
 from search.samplers.acquisition.boxes import not_dominated
 from search.samplers.acquisition.improvement import (
     _sampled,

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, InputError
 from spaces.models.base import LoadContext
 from spaces.models.zoo.first_training import FirstTrainedModel, Recipe, train
+from spaces.stages.array_split import ArraySplit
 
 
 class Linear(FirstTrainedModel):

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from evaluators.task.tasks.npz import NpzTask
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext
 from spaces.models.testing import ModelSourceConformance
 from spaces.models.zoo.har_cnn import HarCNN, HarCNNModel
+from spaces.stages.array_split import ArraySplit
 
 DATA = Path(__file__).parents[5] / "shared/data"
 

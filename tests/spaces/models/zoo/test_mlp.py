@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.testing import ModelSourceConformance
 from spaces.models.zoo.mlp import MLP, MLPModel
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
 

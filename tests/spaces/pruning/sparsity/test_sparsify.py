@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError, StopTrialError
 from spaces.pruning.criteria.testing import SmallNetwork
 from spaces.pruning.groups.find import channel_groups
@@ -14,6 +13,7 @@ from spaces.pruning.sparsity.sparsify import SparsifyStage
 from spaces.pruning.sparsity.sparsifying import METHODS
 from spaces.pruning.sparsity.strength_schedules import STRENGTH_SCHEDULES
 from spaces.pruning.sparsity.testing import SHAPE
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

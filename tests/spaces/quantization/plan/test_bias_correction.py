@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from spaces.array_split import ArraySplit
 from spaces.models.layers import layers
 from spaces.quantization.plan.bias_correction import correct_biases, is_correctable
 from spaces.quantization.quantize import QuantizeStage
 from spaces.quantization.schemes.scheme import make_grid, scheme_of
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.array_split import ArraySplit
 from spaces.errors import StageError
 from spaces.recovery.training.examples import examples_of, n_batches
+from spaces.stages.array_split import ArraySplit
 
 CPU = torch.device("cpu")
 

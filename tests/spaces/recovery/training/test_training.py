@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.array_split import ArraySplit
 from spaces.errors import ConfigError, StageError, StopTrialError
 from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.training import train
+from spaces.stages.array_split import ArraySplit
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
 from spaces.stages.torch_artifact import module_digest
