@@ -1,19 +1,19 @@
 """The command line's job from Python: for notebooks, scripts and tests."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose as hydra_compose
-from hydra import initialize_config_module
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from search.planning.config.device_files import folders_of
+from search.command import command_text, section_overrides
+from search.planning.config.device_files import folders_of, shipped
 from search.planning.config.hydra_errors import hydra_text
 from search.planning.config.schema import Config, read_config, register_schema
 from search.record.results import Results
@@ -34,17 +34,16 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_module("conf", version_base="1.3"):
+        with initialize_config_dir(str(shipped()), version_base="1.3"):
             composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(composed)  # so that ${hydra:...} resolves
             choices = OmegaConf.to_container(composed.hydra.runtime.choices)
             folders = folders_of(composed.hydra.runtime.config_sources)
             with open_dict(composed):
                 del composed["hydra"]
-                if space is not None:
-                    composed.space = dict(space)
+            again = [*overrides, *(_replace_space(composed, space) if space is not None else ())]
+            command = command_text(again)
             assert isinstance(choices, dict)
-            command = f"paredown {shlex.join(overrides)}".strip()
             named = {str(group): name for group, name in choices.items()}
             return read_config(composed, named, command, search_path=folders)
     except (HydraException, OmegaConfBaseException) as error:
@@ -54,10 +53,23 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
         GlobalHydra.instance().hydra = outer
 
 
+def _replace_space(composed: DictConfig, space: Mapping[str, Any]) -> list[str]:
+    """Sets the `space` section and returns the overrides that would have done so on the command line."""
+    before = OmegaConf.to_container(composed)
+    with open_dict(composed):
+        composed.space = dict(space)
+    after = OmegaConf.to_container(composed)
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    return section_overrides("space", before.get("space"), after["space"])
+
+
 def run(
     overrides: Sequence[str] = (), space: Mapping[str, Any] | None = None, console: Console | None = None
 ) -> Results:
     """Runs, or resumes, a study and returns what it found. Its files are in `results.folder`.
+
+    With `dry_run=true` it prints the plan as the command line does, and returns results without a trial: no file is made.
 
     Args:
         overrides: What would stand on the command line.
@@ -69,8 +81,12 @@ def run(
     """
     from search.planning.session import prepare
     from search.study.progress import LiveProgress
-    from search.study.study import run_study
+    from search.study.study import results_before, run_study
 
     config = compose(overrides, space)
     session = prepare(config, lambda text: None)
-    return run_study(session.plan, LiveProgress(console or Console(highlight=False))).results
+    shown = console or Console(highlight=False)
+    if config.data["dry_run"]:
+        shown.print(session.description())
+        return results_before(session.plan)
+    return run_study(session.plan, LiveProgress(shown)).results

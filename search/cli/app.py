@@ -2,10 +2,10 @@
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from search.planning.config.device_files import folders_of
+from search.command import command_text, options_of, overrides_of, value_text
+from search.planning.config.device_files import folders_of, shipped
 from search.planning.config.hydra_errors import hydra_text
 from search.planning.config.schema import Config, read_config, register_schema
+from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError, ParedownError, StudyError
 
 OK, USAGE, INFEASIBLE, INTERRUPTED = 0, 2, 3, 130
+_PART_LENGTH = 60  # of a folder's name, which file systems limit to 255 bytes
 
 
 def main() -> None:
@@ -42,7 +45,7 @@ def run_command(arguments: list[str]) -> int:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     statuses: list[int] = []
 
-    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(shipped()), config_name="config")
     def job(composed: DictConfig) -> None:
         statuses.append(_guarded(composed, errors))
 
@@ -106,10 +109,22 @@ def _config_of(composed: DictConfig) -> Config:
     job = HydraConfig.get()
     choices: Mapping[str, Any] = {str(group): name for group, name in job.runtime.choices.items()}
     in_sweep = job.mode == RunMode.MULTIRUN
-    overrides = [*job.overrides.task]
-    suffix = job.job.override_dirname.replace("/", "_").replace(" ", "") if in_sweep else ""
-    command = f"paredown {shlex.join(overrides)}".strip()
-    return read_config(composed, choices, command, suffix, folders_of(job.runtime.config_sources))
+    suffix = _suffix(job.job.override_dirname) if in_sweep else ""
+    options, overrides = options_of(job), overrides_of(job)
+    folders = folders_of(job.runtime.config_sources)
+    config = read_config(composed, choices, command_text(overrides, options), suffix, folders)
+    if not in_sweep:
+        return config
+    # on its own, the study has no suffix: it is told its name
+    named = [f"study.{key}={value_text(config.data['study'][key])}" for key in ("name", "dir")]
+    return replace(config, command=command_text([*overrides, *named], options))
+
+
+def _suffix(overrides: str) -> str:
+    """Returns what tells the studies of a sweep apart in their folders' names, each value (e.g. a path) cut to some length."""
+    parts = overrides.replace("/", "_").replace(" ", "").split(",")
+    short = (p if len(p) <= _PART_LENGTH else f"{p[:_PART_LENGTH]}-{digest_of(p)}" for p in parts)
+    return ",".join(short)
 
 
 def _say_error(errors: Console, text: str) -> int:

@@ -1,18 +1,22 @@
-"""Turns a sweep over samplers, tasks and seeds on a table into one table with means and intervals.
+"""Turns a sweep into one table with means and intervals over seeds.
+
+Of studies on a table (`experiment=tabular`): the trials that each sampler needed on each task. Of all others: what their
+`summary.json` says of the outcome (see `Outcome`), by sampler and by what else the sweep varied.
 
 Usage::
 
     paredown --multirun experiment=tabular tabular.path=FILE.csv tabular.task=a,b sampler=random,tpe seed=0,1,2
+    paredown --multirun space=quantize,weights_4_8 sampler=random,tpe seed=0,1,2
     python -m search.sweep FOLDER [FOLDER ...]
 """
 
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +27,8 @@ from search.planning.tabular import TARGETS
 from spaces.errors import InputError, ParedownError
 
 OVER_TASKS = ("mean over tasks", "geometric mean over tasks")
+_VALUES = ("hypervolume", "n_trials", "n_complete", "wall_s")  # of summary.json
+_ENDS = ("_low", "_high")  # of intervals within one study
 _FILE_WIDTH = 160  # of the printed table where the output is no terminal
 
 
@@ -37,17 +43,32 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """One study of a sweep that was not over a table.
+
+    Attributes:
+        sampler: Name of the sampler.
+        task: `study.name` without the sampler and the seed: equal for studies that differ in these only.
+        values: Hypervolume, numbers of trials, seconds, and the metrics of the best model; None where there is none.
+    """
+
+    sampler: str
+    task: str
+    values: dict[str, float | None]
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the result.
 
     Attributes:
         sampler: Name of the sampler.
         task: Name of the task, or one of `OVER_TASKS`.
-        target: `trials_to_best`, `trials_to_0.1` or `trials_to_0.5`.
+        target: `trials_to_best`, `trials_to_0.1` or `trials_to_0.5`; of an `Outcome` the name of a value.
         n_runs: Number of studies (seeds).
         n_unreached: Those that ended before the target; each enters the mean with the trials that it ran, so that
-            the mean is a lower bound.
-        mean: Of the trials.
+            the mean is a lower bound. Of an `Outcome` those without the value; the mean is over the others.
+        mean: Of the trials, or of the value.
         low: Lower end of the 95 % interval over seeds; NaN for a single run.
         high: Upper end.
     """
@@ -63,17 +84,19 @@ class Row:
 
     def text(self) -> str:
         """What a person reads."""
-        bound = "≥ " if self.n_unreached else ""
-        interval = "" if math.isnan(self.low) else f" [{self.low:.1f}, {self.high:.1f}]"
+        counted = self.target in TARGETS
+        bound = "≥ " if counted and self.n_unreached else ""
+        mean, low, high = (f"{v:.1f}" if counted else f"{v:.4g}" for v in (self.mean, self.low, self.high))
+        interval = "" if math.isnan(self.low) else f" [{low}, {high}]"
         missed = f" ({self.n_unreached} of {self.n_runs} missed)" if self.n_unreached else ""
-        return f"{bound}{self.mean:.1f}{interval}{missed}"
+        return f"{bound}{mean}{interval}{missed}"
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Reads every `summary.json` of a study on a table below the folders; others are left out.
+def read_runs(folders: Sequence[Path]) -> list[Run | Outcome]:
+    """Reads every `summary.json` below the folders; those that say nothing of an outcome are left out.
 
     Raises:
-        InputError: A folder is missing, a file is damaged, or there is no such study.
+        InputError: A folder is missing, a file is damaged, or there is no finished study.
     """
     paths: dict[Path, None] = {}
     for folder in folders:
@@ -84,25 +107,75 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     if not runs:
         where = ", ".join(map(str, folders))
         raise InputError(
-            f"{where} holds no finished study on a table: none of {len(paths)} files summary.json has "
-            f"{TARGETS[0]!r}; run the sweep with experiment=tabular"
+            f"{where} holds no finished study: none of {len(paths)} files summary.json tells of an outcome; give "
+            "the folder that the sweep wrote its studies to (default: outputs)"
         )
     return runs
 
 
-def _read_run(path: Path) -> Run | None:
+def _read_run(path: Path) -> Run | Outcome | None:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(summary, dict) or not summary.get("tabular"):
+    if not isinstance(summary, dict):
         return None
+    kind = "a study on a table" if summary.get("tabular") else "a study"
     try:
-        task = str(cast("dict[str, Any]", summary["tabular"])["task"])
-        trials_to = {t: None if summary[t] is None else int(summary[t]) for t in TARGETS}
-        return Run(str(summary["sampler"]), task, int(summary["n_trials"]), trials_to)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} lacks what a study on a table writes: {error!r}") from error
+        return _run(summary) if summary.get("tabular") else _outcome(summary)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} lacks what {kind} writes: {error!r}") from error
+
+
+def _run(summary: Mapping[str, Any]) -> Run:
+    task = str(summary["tabular"]["task"])
+    trials_to = {t: None if summary[t] is None else int(summary[t]) for t in TARGETS}
+    return Run(str(summary["sampler"]), task, int(summary["n_trials"]), trials_to)
+
+
+def _outcome(summary: Mapping[str, Any]) -> Outcome | None:
+    best: Mapping[str, Any] = summary.get("best") or {}
+    found = {
+        **{key: summary[key] for key in _VALUES if key in summary},
+        **{
+            f"best {name}": value
+            for name, value in best.get("metrics", {}).items()
+            if not name.endswith(_ENDS)
+        },
+    }
+    if not found:
+        return None
+    values = {key: None if value is None else float(value) for key, value in found.items()}
+    return Outcome(str(summary["sampler"]), _setting(str(summary["study"])), values)
+
+
+def _setting(study: str) -> str:
+    """Returns `digits-space=prune` for `digits-sampler=tpe,seed=3,space=prune`: how a sweep names its studies."""
+    name, dash, suffix = study.partition("-")
+    while dash and "=" not in suffix.partition("-")[0]:  # a dash of the name itself
+        more, dash, suffix = suffix.partition("-")
+        name += f"-{more}"
+    kept = [part for part in suffix.split(",") if part.partition("=")[0] not in ("sampler", "seed")]
+    return f"{name}-{','.join(kept)}" if any(kept) else name
+
+
+def summarise_outcomes(outcomes: Sequence[Outcome]) -> list[Row]:
+    """Returns a row per sampler, setting and value that at least one of the studies has."""
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault((outcome.sampler, outcome.task), []).append(outcome)
+    rows = []
+    for (sampler, task), group in groups.items():
+        for name in dict.fromkeys(name for outcome in group for name in outcome.values):
+            found = [v for outcome in group if (v := outcome.values.get(name)) is not None]
+            if found:
+                ends = interval(found)
+                rows.append(
+                    Row(
+                        sampler, task, name, len(group), len(group) - len(found), float(np.mean(found)), *ends
+                    )
+                )
+    return rows
 
 
 def summarise(runs: Sequence[Run]) -> list[Row]:
@@ -148,7 +221,7 @@ def _overall(
     yield _row(sampler, OVER_TASKS[1], target, own, geometric, (geometric / factor, geometric * factor))
 
 
-def _half_width(counts: Sequence[Sequence[int]], weights: NDArray[np.float64]) -> float:
+def _half_width(counts: Sequence[Sequence[float]], weights: NDArray[np.float64]) -> float:
     """Returns half the 95 % interval of a weighted sum of independent means (Welch and Satterthwaite's t)."""
     from scipy import stats
 
@@ -162,7 +235,7 @@ def _half_width(counts: Sequence[Sequence[int]], weights: NDArray[np.float64]) -
     return float(stats.t.ppf(0.975, freedom) * math.sqrt(variances.sum()))
 
 
-def interval(values: Sequence[int]) -> tuple[float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float]:
     """Returns the 95 % t interval of the mean; NaN for fewer than two values."""
     mean, half = float(np.mean(values)), _half_width([values], np.ones(1))
     return mean - half, mean + half
@@ -174,8 +247,16 @@ def geometric_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
-    """Prints one line per sampler and task, one column per target."""
-    table = Table("sampler", "task", "runs", *TARGETS)
+    """Prints one line per sampler and task, one column per target; studies on a table and others apart."""
+    counted = [row for row in rows if row.target in TARGETS]
+    for part in (counted, [row for row in rows if row.target not in TARGETS]):
+        if part:
+            console.print(_table(part))
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    targets = list(dict.fromkeys(row.target for row in rows))
+    table = Table("sampler", "task", "runs", *targets)
     lines: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
         lines.setdefault((row.sampler, row.task), {})[row.target] = row
@@ -184,10 +265,9 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
         if before not in (None, sampler):
             table.add_section()
         before = sampler
-        table.add_row(
-            sampler, task, str(by_target[TARGETS[0]].n_runs), *(by_target[t].text() for t in TARGETS)
-        )
-    console.print(table)
+        texts = (by_target[t].text() if t in by_target else "" for t in targets)
+        table.add_row(sampler, task, str(next(iter(by_target.values())).n_runs), *texts)
+    return table
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
@@ -208,7 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(
         prog="python -m search.sweep",
-        description="Means and 95 % intervals, over seeds, of the trials that each sampler needed on each task.",
+        description="Means and 95 % intervals, over seeds, of what each sampler reached: the trials that it needed on "
+        "each task of a table; of other studies hypervolume, trials, seconds and the best model's metrics.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="holds studies, at any depth")
     parser.add_argument("--output", type=Path, help="the CSV file (default: sweep.csv in the first FOLDER)")
@@ -218,7 +299,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.width = _FILE_WIDTH
     path = given.output or given.folders[0] / "sweep.csv"
     try:
-        rows = summarise(read_runs(given.folders))
+        runs = read_runs(given.folders)
+        rows = [
+            *summarise([run for run in runs if isinstance(run, Run)]),
+            *summarise_outcomes([run for run in runs if isinstance(run, Outcome)]),
+        ]
         write_rows(rows, path)
     except ParedownError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)

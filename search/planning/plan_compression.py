@@ -9,7 +9,7 @@ import optuna
 from evaluators.base import EvaluationContext, Evaluator, Reference
 from evaluators.devices.device import Device
 from evaluators.task.accuracy import reference_outputs
-from evaluators.task.tasks.task import Splits
+from search.identity import compression_identity
 from search.planning.basics import basics
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
@@ -79,7 +79,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         ),
         runner=runner,
         executor=instantiate(config.section("executor"), "executor", config.trusted),
-        identity=_identity(config, loaded),
+        identity=compression_identity(config, loaded, (*objectives, *constraints), baseline),
         baseline=baseline,
         confirmer=FrontConfirmer(runner, loaded.splits),
         first=_defaults(loaded) if config.study.start_with_defaults else None,
@@ -146,23 +146,3 @@ def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     told = ", ".join(f"{op} ({count})" for op, count in unknown.items())
     return (f"the cost models do not know {told}: their bytes count, their arithmetic does not",)
-
-
-def _identity(config: Config, loaded: Loaded) -> dict[str, Any]:
-    """What must be equal to resume. Paths may differ: what they held is compared instead."""
-    splits = loaded.splits
-    return {
-        "space": config.data["space"],
-        "stage": config.data["stage"],
-        "objective": config.data["objective"],
-        "device": config.data.get("device"),
-        "task": {
-            "_target_": config.data["task"]["_target_"],
-            **{name: f"{len(s)} examples, digest {s.digest}" for name, s in _search_splits(splits)},
-        },
-        "model": {"_target_": config.data["model"]["_target_"], "digest": loaded.start.digest},
-    }
-
-
-def _search_splits(splits: Splits) -> list[tuple[str, Any]]:
-    return [("calibration", splits.calibration), ("validation", splits.validation), ("test", splits.test)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluators.base import Measurement
 from search.executors.serial import SerialExecutor
+from search.identity import tabular_identity
 from search.planning.basics import basics
 from search.planning.config.schema import Config
 from search.planning.samplers_for import sampler_factory
@@ -15,7 +16,6 @@ from search.record.results import Objective, Results
 from search.study.plan import StudyPlan
 from search.trials.trial import TrialRequest, TrialResult
 from spaces.candidate import Candidate
-from spaces.digest import digest_of
 from spaces.errors import ConfigError, StageError, unknown_name
 from spaces.knobs import Choices, Knob
 from spaces.space import Space
@@ -79,11 +79,7 @@ def plan_tabular(config: Config) -> StudyPlan:
         ),
         runner=runner,
         executor=SerialExecutor(),  # looking into a table is not worth a worker
-        identity={
-            "table": digest_of([tuple(sorted(c.items())) for c in rows]),
-            "task": problem.task,
-            "metric": problem.metric,
-        },
+        identity=tabular_identity(problem),
         baseline=(),
         stop_when=_best_found(problem) if section.get("stop_at_best", True) else None,
         extra_summary=lambda results: {

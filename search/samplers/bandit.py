@@ -12,12 +12,12 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.samplers.bandits.arms import Box, partition
-from search.samplers.bandits.rewards import rewards
+from search.samplers.arms import Box, partition
 from search.samplers.candidates.codes import Axis
 from search.samplers.candidates.context import SamplerContext
 from search.samplers.candidates.unit_axis import UnitAxis, is_ordered
 from search.samplers.pick_sampler import other_trials
+from search.samplers.rewards import rewards
 from spaces.errors import ConfigError, unknown_name
 
 Array = NDArray[np.float64]

@@ -215,7 +215,7 @@ class Ledger:
         if different:
             raise StudyError(
                 f"{self._folder} holds a study of something else:\n  " + "\n  ".join(different[:12])
-                + "\nGive this one another study.name, or restore what differs."
+                + "\nIts numbers and new ones could not be compared. Give this one another study.name, or restore what differs."
             )  # fmt: skip
 
     def _recover(self) -> None:

@@ -54,6 +54,15 @@ def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
         return _Study(plan, ledger, observer).run()
 
 
+def results_before(plan: StudyPlan) -> Results:
+    """Returns what is known of a study before its first trial."""
+    return Results(
+        name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
+        objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=plan.notes,
+        baseline=plan.baseline, trials=(), environment=plan.environment, learned=plan.learned,
+    )  # fmt: skip
+
+
 class _Study:
     """One session of a study."""
 
@@ -221,13 +230,11 @@ class _Study:
             *plan.notes,
             *(f"{n} proposals could not be built: {text}" for text, n in self._proposer.rejections.items()),
         ]
-        return Results(
-            name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
-            objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=tuple(notes),
-            baseline=baseline, trials=tuple(records), aliases=tuple(self._ledger.aliases), front=front,
-            best=best, best_why=why, picks=device_picks,
+        return replace(
+            results_before(plan), notes=tuple(notes), baseline=baseline, trials=tuple(records),
+            aliases=tuple(self._ledger.aliases), front=front, best=best, best_why=why, picks=device_picks,
             hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
-            wall_s=self._wall_s(), environment=plan.environment, learned=plan.learned,
+            wall_s=self._wall_s(),
         )  # fmt: skip
 
     def _finish(self, why: str) -> Results:

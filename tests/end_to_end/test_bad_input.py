@@ -168,6 +168,10 @@ def test_resuming_with_another_space(paredown, digits_onnx):
     assert_told(ran, "space.quantize.weight_bits", "study.name")
     ran = paredown(*model, "task.validation=250")
     assert_told(ran, "task.validation")
+    ran = paredown(*model, "evaluator.latency.rounds=3", "seed=1")
+    assert_told(ran, "evaluator.latency.rounds: was 8, is 3", "seed: was 0, is 1", "study.name")
+    again = paredown(*model, "study.n_trials=2", "study.patience=9", "sampler=random", "study.report=false")
+    assert again.status == 0, again.err
 
 
 def test_nothing_feasible_is_exit_status_3(paredown, digits_onnx):

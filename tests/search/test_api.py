@@ -1,11 +1,13 @@
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import search
-from search.api import compose
+from search.api import compose, run
 from spaces.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -94,3 +96,33 @@ def test_a_space_of_ones_own():
 def test_mistakes_are_config_errors(overrides, text):
     with pytest.raises(ConfigError, match=text):
         compose(overrides)
+
+
+@pytest.mark.parametrize("package", [True, False], ids=["package", "folder"])
+def test_a_conf_folder_in_the_working_directory_hides_nothing(tmp_path, package):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("study: {name: theirs}\n")
+    if package:
+        (tmp_path / "conf" / "__init__.py").touch()
+    code = "import conf, search.api as api; print(api.compose().study.name)"
+    by_api, by_command = (
+        subprocess.run(
+            [sys.executable, *how], capture_output=True, text=True, check=True, cwd=tmp_path
+        ).stdout
+        for how in (["-c", code], ["-m", "search", "--cfg", "job", "--package", "study"])
+    )
+    assert by_api.strip() == "digits"
+    assert "name: digits" in by_command
+
+
+def test_a_dry_run_prints_the_plan_and_runs_no_trial(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("task,knob.a,metric.m\nt,1,0.5\nt,2,0.7\n")
+    text = io.StringIO()
+    results = run(
+        ["experiment=tabular", "tabular.path=t.csv", "sampler=random", "dry_run=true"],
+        console=Console(file=text, width=120),
+    )
+    assert "dry_run=true: no trial was run" in text.getvalue()
+    assert (results.trials, results.best, results.name) == ((), None, "tabular")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -40,17 +40,15 @@ def devices_of(config: Config) -> dict[str, Device]:
 
 def folders_of(sources: Iterable[Any]) -> tuple[Path, ...]:
     """Returns the folders of Hydra's `runtime.config_sources`, in their order."""
-    found = [(str(source.schema), str(source.path)) for source in sources]
-    return tuple(
-        shipped() if schema == "pkg" else Path(path)
-        for schema, path in found
-        if schema == "file" or (schema, path) == ("pkg", "conf")
-    )
+    return tuple(Path(str(source.path)) for source in sources if str(source.schema) == "file")
 
 
 def shipped() -> Path:
-    """Returns the folder of the configs that come with the package."""
-    return Path(str(resources.files("conf")))
+    """Returns the folder of the configs that come with the package: the one beside this very package.
+
+    Importing `conf` may find a folder of that name in the working directory instead.
+    """
+    return Path(str(resources.files("search"))).parent / "conf"
 
 
 def profile_file(name: str, folders: Sequence[Path]) -> Path | None:

@@ -1,9 +1,8 @@
 """Hydra's and OmegaConf's errors, as one message in the words of the user's config."""
 
-from importlib import resources
-
 from hydra.errors import MissingConfigException, OverrideParseException
 
+from search.planning.config.device_files import shipped
 from spaces.errors import unknown_name
 
 
@@ -23,13 +22,8 @@ def hydra_text(error: Exception) -> str:
         lines.append(
             "It has keys of its own: set its `choices`, e.g. space.quantize.percentile.choices=[99.9]"
         )
-    return "\n".join(lines).replace("pkg://", "")
+    return "\n".join(lines).replace("pkg://", "").replace("file://", "")
 
 
 def _files_of(group: str) -> list[str]:
-    folder = resources.files("conf").joinpath(group)
-    return (
-        [f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")]
-        if folder.is_dir()
-        else []
-    )
+    return [path.stem for path in sorted((shipped() / group).glob("*.yaml"))]

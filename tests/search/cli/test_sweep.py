@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from search.cli.app import run_command
 from search.cli.sweep import OVER_TASKS, Run, geometric_mean, interval, main, summarise
 from search.planning.tabular import TARGETS
 
@@ -69,7 +70,7 @@ def test_mistakes_are_one_message(tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "is no folder" in message(tmp_path / "none")
-    assert "holds no finished study on a table" in message(tmp_path)
+    assert "holds no finished study" in message(tmp_path)
     write(tmp_path, "tpe", "a", 0, "many")
     assert "tpe-a-0" in message(tmp_path)
     (tmp_path / "tpe-a-0" / "summary.json").write_text("{")
@@ -109,3 +110,51 @@ def test_the_interval_over_tasks_covers_as_often_as_it_says():
         row = next(row for row in summarise(runs) if row.task == OVER_TASKS[0])
         hits += row.low <= 45 <= row.high
     assert 0.91 < hits / 400 < 0.99  # 95 % +- about 3.7 standard errors
+
+
+def write_study(folder, name, sampler, hypervolume, top1, **changes):
+    path = folder / name / "summary.json"
+    path.parent.mkdir(parents=True)
+    best = None if top1 is None else {"metrics": {"top1": top1, "top1_low": 1.0}}
+    summary = {
+        "study": name, "sampler": sampler, "n_trials": 8, "n_complete": 4, "wall_s": 2.5, "hypervolume": hypervolume,
+        "best": best,
+    }  # fmt: skip
+    path.write_text(json.dumps({**summary, **changes}))
+
+
+def test_studies_without_a_table_are_summarised_too(tmp_path, capsys):
+    for seed, top1 in enumerate((90.0, 92.0, None)):
+        write_study(tmp_path, f"my-net-sampler=tpe,seed={seed},space=prune", "tpe", 0.5 + seed / 10, top1)
+    write_study(tmp_path, "my-net-sampler=random,seed=0,space=prune", "random", None, 80.0)
+    write_study(tmp_path, "my-net-sampler=tpe,seed=0,space=[a,b]", "tpe", 0.25, 70.0)
+    write(tmp_path, "gp", "a", 0, 3)
+    assert main([str(tmp_path)]) == 0
+    rows = pd.read_csv(tmp_path / "sweep.csv").set_index(["sampler", "task", "target"])
+    group = rows.loc[("tpe", "my-net-space=prune")]
+    assert group.loc["hypervolume", "mean"] == pytest.approx(0.6)
+    # t(0.975, 2) = 4.303, standard error 0.1 / sqrt(3)
+    assert group.loc["hypervolume", "high"] == pytest.approx(0.6 + 4.303 * 0.1 / 3**0.5, abs=1e-4)
+    assert tuple(group.loc["best top1", ["mean", "n_runs", "n_unreached"]]) == (91, 3, 1)
+    assert set(group.index) == {"hypervolume", "n_trials", "n_complete", "wall_s", "best top1"}
+    assert "hypervolume" not in rows.loc[("random", "my-net-space=prune")].index
+    assert rows.loc[("tpe", "my-net-space=[a,b]", "best top1"), "mean"] == 70
+    assert rows.loc[("gp", "a", "trials_to_best"), "mean"] == 3
+    out = capsys.readouterr().out
+    assert "91 [" in out
+    assert "(1 of 3 missed)" in out
+
+
+def test_sweeps_over_two_tables_do_not_overwrite_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = tmp_path / "long" / ("x" * 200)
+    long.mkdir(parents=True)
+    paths = [tmp_path / "one.csv", long / "a.csv", long / "b.csv"]
+    for path in paths:
+        path.write_text("task,knob.a,metric.m\nt,1,0.5\nt,2,0.7\n")
+        arguments = [f"tabular.path={path}", "sampler=random", "study.storage=memory", "study.report=false"]
+        assert run_command(["--multirun", "experiment=tabular", *arguments, "seed=0,1"]) == 0
+    found = [json.loads(p.read_text()) for p in (tmp_path / "outputs").rglob("summary.json")]
+    assert sorted((s["tabular"]["path"], s["seed"]) for s in found) == sorted(
+        (str(path), seed) for path in paths for seed in (0, 1)
+    )

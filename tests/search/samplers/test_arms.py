@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from search.samplers.bandits import arms
-from search.samplers.bandits.arms import Box
+
+from search.samplers.arms import Box
 
 COORDINATES = st.floats(0, 1, exclude_max=True)
 POINTS = st.integers(0, 40).flatmap(lambda n: arrays(float, (n, 2), elements=COORDINATES))

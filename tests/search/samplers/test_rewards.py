@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from search.samplers.bandits.rewards import rewards
+from search.samplers.rewards import rewards
 
 UP, DOWN = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
 FLOATS = st.floats(allow_nan=False)
