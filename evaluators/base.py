@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.column import Column
 from evaluators.devices.device import Device
 from evaluators.metric import Metric
 from spaces.stages.artifact import Artifact, Split
@@ -36,7 +37,7 @@ class Measurement:
     @property
     def column(self) -> str:
         """The column of trials.csv: `metric.<name>` or `cost.<device>.<name>`."""
-        return f"metric.{self.name}" if self.device is None else f"cost.{self.device}.{self.name}"
+        return str(Column.of(self.name, self.device))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from search.command import command_text, section_overrides
+from search.planning.config.command import command_text, section_overrides
 from search.planning.config.device_files import folders_of, shipped
 from search.planning.config.hydra_errors import hydra_text
 from search.planning.config.schema import Config, read_config, register_schema

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.column import Column
 from evaluators.cost.energy import energy_uj
 from evaluators.cost.graph import OpGraph, op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
@@ -53,7 +54,7 @@ class CostEvaluator(Evaluator):
         """Returns the columns of devices that cannot run the uncompressed model, but others."""
         modelled = [d for d in context.devices.values() if not d.measured]
         names = {d.name: ("latency_ms", "energy_uj") if _has_energy(d) else ("latency_ms",) for d in modelled}
-        return frozenset(f"cost.{device}.{cost}" for device, costs in names.items() for cost in costs)
+        return frozenset(str(Column.of(cost, device)) for device, costs in names.items() for cost in costs)
 
 
 class Graphs:
@@ -151,7 +152,7 @@ class DeviceCosts:
         found = {"peak_sram_bytes": at, "peak_activation_bytes": at} if at else {}
         if self.latency_ms is None and not self.device.measured:
             found["latency_ms"] = self._why_no_latency()
-        return {f"cost.{self.device.name}.{cost}": why for cost, why in found.items()}
+        return {str(Column.of(cost, self.device.name)): why for cost, why in found.items()}
 
     def explained(self) -> dict[str, Any]:
         """Returns what stands behind the latency, JSON-able."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Source
+from evaluators.column import Column
 from evaluators.cost.cost import DeviceCosts, Graphs
 from evaluators.cost.summary_metrics import (
     compression_rate,
@@ -35,7 +36,7 @@ class SummaryEvaluator(Evaluator):
             EvaluationError: The shapes of the model cannot be found.
         """
         known = {m.column: m for m in context.measured}
-        score = known.get(f"metric.{context.metric.name}")
+        score = known.get(str(Column.of(context.metric.name)))
         graphs = Graphs(artifact)
         found = [*_compression(artifact, context, known, score)]
         for device in context.devices.values():
@@ -50,7 +51,7 @@ def _compression(
     known: Mapping[str, Measurement],
     score: Measurement | None,
 ) -> Iterator[Measurement]:
-    drop = known.get(f"metric.{context.metric.name}_drop")
+    drop = known.get(str(Column.of(f"{context.metric.name}_drop")))
     if score is None or score.value < 0 or (drop is not None and score.value + drop.value <= 0):
         return
     before = score.value + (drop.value if drop is not None else 0.0)
@@ -62,8 +63,8 @@ def _compression(
 def _on_device(
     graphs: Graphs, device: Device, known: Mapping[str, Measurement], score: Measurement | None
 ) -> Iterator[Measurement]:
-    latency = known.get(f"cost.{device.name}.latency_ms")
-    energy = known.get(f"cost.{device.name}.energy_uj")
+    latency = known.get(str(Column.of("latency_ms", device.name)))
+    energy = known.get(str(Column.of("energy_uj", device.name)))
     if latency is None:
         return
     yield Measurement("samples_per_s", 1e3 / latency.value, "1/s", latency.source, device.name)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.column import Column
 from evaluators.runtime import Batches, joined, run_batches
 from evaluators.task.statistics.intervals import clopper_pearson_bound
 from spaces.errors import ConfigError, EvaluationError
@@ -116,7 +117,7 @@ class ClassRiskEvaluator(Evaluator):
         )
         details = {
             self.name: found.details(self.slack),
-            "because": {f"metric.{EXCESS}": found.worst(self.slack, self.margin)},
+            "because": {str(Column.of(EXCESS)): found.worst(self.slack, self.margin)},
         }
         return Evaluation(tuple(self._measurements(found)), details)
 

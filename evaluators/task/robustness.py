@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.column import Column
 from evaluators.metric import Metric
 from evaluators.runtime import Batch, joined, run_batches
 from spaces.errors import ConfigError, EvaluationError, unknown_name
@@ -156,9 +157,13 @@ def _images(split: Split, kinds: Sequence[str], n_images: int | None, seed: int)
 def _because(drops: Scores, details: dict[str, Any]) -> dict[str, str]:
     """Says what decided the worst drop, or why columns are absent, by column."""
     if not drops:
-        return {f"metric.robustness_drop_{end}": details["absent_because"] for end in ("worst", "mean")}
+        return {_column(end): details["absent_because"] for end in ("worst", "mean")}
     worst = max((kind for kind in drops if kind not in ("worst", "mean")), key=lambda kind: drops[kind])
-    return {"metric.robustness_drop_worst": f"under {worst}"}
+    return {_column("worst"): f"under {worst}"}
+
+
+def _column(end: str) -> str:
+    return str(Column.of(f"robustness_drop_{end}"))
 
 
 def _drops(scores: Scores) -> Scores:

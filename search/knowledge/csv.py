@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from evaluators.column import Column
 from search.knowledge.base import Deadline, KnowledgeSource, Own, PastStudy, PastTrial, Refused
 from search.knowledge.table import Table, TableRow, read_table
 from search.record.metadata import StudyFacts
@@ -58,8 +59,7 @@ def _study(table: Table, task: str) -> PastStudy:
 
 def trial_of(row: TableRow) -> PastTrial:
     """Returns a row as a trial, with what its table says of the float model."""
-    values = {f"metric.{name}": value for name, value in row.metrics.items()}
-    values |= {f"cost.{name}": value for name, value in row.costs.items()}
+    values = {**{str(Column.of(name)): value for name, value in row.metrics.items()}, **row.costs}
     knobs = {name: value for name, value in row.knobs.items() if value is not None}
     return PastTrial(knobs, values, {**_float_values(values), **row.baseline})
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evaluators.column import Column
 from search.knowledge.base import PastStudy, PastTrial, Refused
 from search.knowledge.matching import Matcher, MisfitError, base_of
 from search.knowledge.normalise import relative
@@ -87,7 +88,7 @@ class Learner:
         column, facts = objective.column, study.facts
         values = [trial.values[column] for trial in study.trials if column in trial.values]
         if not values:
-            told = dict.fromkeys(c for t in study.trials for c in t.values if c.startswith("metric."))
+            told = dict.fromkeys(c for t in study.trials for c in t.values if not Column.parse(c).is_cost)
             return f"it did not measure {column}, but {', '.join(list(told)[:4]) or 'no metric'}"
         direction = self._direction(facts.directions, column)
         if direction not in ("", objective.direction):
@@ -103,8 +104,8 @@ class Learner:
 
     def _direction(self, directions: Mapping[str, str], column: str) -> str:
         """Their direction; a study that recorded no facts has it by bare name, or by `metric` for the task's own."""
-        bare = column.rpartition(".")[2]
-        names = [column, bare, *(["metric"] if column.startswith("metric.") and not _amount(bare) else [])]
+        of = Column.parse(column)
+        names = [column, of.name, *([] if of.is_cost or _amount(of.name) else ["metric"])]
         return next((directions[name] for name in names if name in directions), "")
 
     def _own(self, column: str) -> float:

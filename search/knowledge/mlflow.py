@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from evaluators.column import Column
 from search.knowledge.base import (
     MOST_TRIALS,
     Deadline,
@@ -169,11 +170,7 @@ def _directions(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def _trial(run: "Run") -> PastTrial:
-    values = {
-        name: float(value)
-        for name, value in run.data.metrics.items()
-        if name.startswith(("metric.", "cost."))
-    }
+    values = {name: float(value) for name, value in run.data.metrics.items() if Column.find(name) is not None}
     return PastTrial({_path(k): v for k, v in run.data.params.items()}, first_values(values))
 
 

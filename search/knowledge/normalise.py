@@ -7,6 +7,7 @@ configurations that collapse to chance), so each model's own scale is taken out 
 from collections.abc import Sequence
 
 from evaluators.base import Measurement
+from evaluators.column import Column
 
 _POINTS = ("%", "dB", "")  # units of which differences are compared; of amounts (bytes, ms) it is ratios
 _AMOUNTS = ("_bytes", "_ms", "_us", "_s", "_uj", "_mj", "_mw", "_macs")
@@ -16,7 +17,7 @@ def is_amount(column: str, unit: str | None) -> bool:
     """Whether a column holds amounts, which are compared as ratios, rather than points of a score."""
     if unit is not None:
         return unit not in _POINTS
-    return column.startswith("cost.") or column.endswith(_AMOUNTS)
+    return Column.parse(column).is_cost or column.endswith(_AMOUNTS)
 
 
 def relative(column: str, unit: str | None, value: float, baseline: float) -> float:

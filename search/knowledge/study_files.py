@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from evaluators.column import Column
 from search.knowledge.base import PastStudy, PastTrial, Refused
 from search.record.metadata import StudyFacts, facts_from_json, first_values, numbers
 from search.record.values import number
@@ -98,10 +99,10 @@ def _baseline(folder: Path) -> dict[str, float]:
         raise _UnusableError(f"its summary.json is half-written or damaged: {error}") from error
     told = summary.get("baseline") if isinstance(summary, Mapping) else None
     told = told if isinstance(told, Mapping) else {}
-    found = {f"metric.{name}": value for name, value in numbers(told.get("metrics")).items()}
+    found = {str(Column.of(name)): value for name, value in numbers(told.get("metrics")).items()}
     costs = told.get("costs")
     for device, named in costs.items() if isinstance(costs, Mapping) else ():
-        found |= {f"cost.{device}.{name}": value for name, value in numbers(named).items()}
+        found |= {str(Column.of(name, device)): value for name, value in numbers(named).items()}
     return first_values(found)
 
 
@@ -132,9 +133,7 @@ def _knobs(cells: Mapping[str, str]) -> dict[str, str]:
 
 
 def _trial(cells: Mapping[str, str]) -> PastTrial:
-    found = {
-        name: number(cell) for name, cell in cells.items() if name.startswith(("metric.", "cost.")) and cell
-    }
+    found = {name: number(cell) for name, cell in cells.items() if Column.find(name) is not None and cell}
     return PastTrial(_knobs(cells), first_values({name: v for name, v in found.items() if v is not None}))
 
 

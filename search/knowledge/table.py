@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluators.column import Column
 from spaces.candidate import Value
 from spaces.errors import ConfigError, InputError, unknown_name
+
+_BASELINE = "baseline."  # before the column of what the uncompressed model has
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class TableRow:
         task: Name of the task.
         knobs: Knob to value; None where the cell is empty: the knob is inactive.
         metrics: Metric to finite value, without those whose cell is empty.
-        costs: The same for costs, by `<device>.<name>`.
+        costs: The same for costs, by column (`cost.host.latency_ms`).
         baseline: The same for what the uncompressed model has, by column (`metric.top1`).
     """
 
@@ -87,8 +90,9 @@ def read_table(path: str | Path) -> Table:
     header, lines, cells = _cells(path)
     at = {name: i for i, name in enumerate(header)}
     knobs = tuple(name[5:] for name in header if name.startswith("knob.") and name[5:])
-    metrics = tuple(name[7:] for name in header if name.startswith("metric.") and name[7:])
-    for wanted, found in (("task", "task" in at), ("knob.*", knobs), ("metric.*", metrics)):
+    columns = {text: column for text in header if (column := Column.find(text)) is not None}
+    metrics = tuple(column.name for column in columns.values() if not column.is_cost)
+    for wanted, found in (("task", "task" in at), ("knob.*", knobs), (str(Column.of("*")), metrics)):
         if not found:
             raise InputError(f"{path} has no column `{wanted}`; its columns are: {', '.join(header)}")
     if not cells:
@@ -97,10 +101,19 @@ def read_table(path: str | Path) -> Table:
     if "" in tasks:
         raise InputError(f"{path}, line {lines[tasks.index('')]}: column `task` is empty")
     knob_columns = [_parsed([row[at[f"knob.{name}"]] for row in cells]) for name in knobs]
+    groups_of = (
+        {text: column.name for text, column in columns.items() if not column.is_cost},
+        {text: text for text, column in columns.items() if column.is_cost},
+        {
+            text: text.removeprefix(_BASELINE)
+            for text in header
+            if text.startswith(_BASELINE) and text != _BASELINE
+        },
+    )
     rows = []
     for index, row in enumerate(cells):
         named = dict(zip(header, row, strict=True))
-        groups = [_numbers(path, lines[index], group, named) for group in ("metric.", "cost.", "baseline.")]
+        groups = [_numbers(path, lines[index], group, named) for group in groups_of]
         rows.append(
             TableRow(
                 index,
@@ -194,13 +207,9 @@ def _truth(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text.lower())
 
 
-def _numbers(path: Path, line: int, prefix: str, cells: Mapping[str, str]) -> dict[str, float]:
-    """Returns the numbers of the columns that begin with `prefix`, without it."""
-    found = {
-        column.removeprefix(prefix): _metric(path, line, column, text)
-        for column, text in cells.items()
-        if column.startswith(prefix) and column != prefix
-    }
+def _numbers(path: Path, line: int, names: Mapping[str, str], cells: Mapping[str, str]) -> dict[str, float]:
+    """Returns the numbers of some columns, each by the name that `names` has for it."""
+    found = {name: _metric(path, line, column, cells[column]) for column, name in names.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 

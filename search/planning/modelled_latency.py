@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from evaluators.column import Column
 from evaluators.cost.cost import DeviceCosts, Graphs
 from evaluators.devices.device import Device
 from spaces.digest import digest_of
@@ -39,6 +40,6 @@ class ModelledLatency:
             )
         costs = DeviceCosts(Graphs(artifact).on(profile), profile)
         if costs.latency_ms is None:
-            why = costs.because()[f"cost.{device}.latency_ms"]
+            why = costs.because()[str(Column.of("latency_ms", device))]
             raise StageError(f"the latency of the float network on {device} cannot be modelled: {why}")
         return costs.latency_ms

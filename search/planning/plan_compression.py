@@ -7,13 +7,14 @@ import numpy as np
 import optuna
 
 from evaluators.base import EvaluationContext, Evaluator, Reference
+from evaluators.column import Column
 from evaluators.devices.device import Device
 from evaluators.task.accuracy import reference_outputs
-from search.identity import compression_identity
 from search.planning.basics import basics
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.planning.gather_knowledge import knowledge_of
+from search.planning.identity import compression_identity
 from search.planning.loading import Loaded, Say, made
 from search.planning.samplers_for import sampler_factory
 from search.record.objectives import read_objectives
@@ -124,7 +125,7 @@ def _defaults(loaded: Loaded) -> Candidate | None:
 def _sizes(devices: Mapping[str, Device]) -> dict[str, float]:
     """What the devices' profiles allow, by column."""
     stated = {
-        f"cost.{name}.{cost}": size
+        str(Column.of(cost, name)): size
         for name, device in devices.items()
         for cost, size in (("peak_sram_bytes", device.ram_bytes), ("flash_bytes", device.flash_bytes))
     }
@@ -132,7 +133,7 @@ def _sizes(devices: Mapping[str, Device]) -> dict[str, float]:
 
 
 def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:
-    heard = {o.column.split(".")[1] for o in objectives if o.column.startswith("cost.")}
+    heard = {Column.parse(o.column).device for o in objectives} - {None}
     return tuple(
         f"device {name} is no axis of the front: its profile lacks a figure that the float model's cost needs"
         for name in loaded.devices

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.base import Measurement
+from evaluators.column import Column
 from search.executors.serial import SerialExecutor
-from search.identity import tabular_identity
 from search.planning.basics import basics
 from search.planning.config.schema import Config
+from search.planning.identity import tabular_identity
 from search.planning.samplers_for import sampler_factory
 from search.planning.tabular import TabularProblem
 from search.record.results import Objective, Results
@@ -58,7 +59,7 @@ def plan_tabular(config: Config) -> StudyPlan:
     section = config.section("tabular")
     problem = _problem(section, config.seed)
     space = Space([Knob(name, Choices(tuple(d["choices"]))) for name, d in problem.space_config().items()])
-    objectives = (Objective(f"metric.{problem.metric}", problem.direction),)
+    objectives = (Objective(str(Column.of(problem.metric)), problem.direction),)
     rows = [Candidate(knobs) for knobs in problem.candidates]
     runner = TableRunner(problem)
     return StudyPlan(
@@ -112,5 +113,5 @@ def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
 
 
 def _progress(problem: TabularProblem, results: Results) -> dict[str, int | None]:
-    column = f"metric.{problem.metric}"
+    column = str(Column.of(problem.metric))
     return problem.progress([t.values().get(column) for t in results.trials])

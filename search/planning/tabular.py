@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.column import Column
 from search.knowledge.csv import trial_of
 from search.knowledge.table import Table, TableRow, read_table
 from search.samplers.candidates.context import KnowledgeRow
@@ -55,7 +56,7 @@ class TabularProblem:
         for row in self.rows:
             if self.metric not in row.metrics:
                 raise InputError(
-                    f"{self.table.path}, line {row.line}: column `metric.{self.metric}` is empty, but it is what is "
+                    f"{self.table.path}, line {row.line}: column `{Column.of(self.metric)}` is empty, but it is what is "
                     "searched; fill it, remove the row, or choose another with tabular.metric"
                 )
 
@@ -68,7 +69,10 @@ class TabularProblem:
         return tasks[0] if task is None else str(task)
 
     def _metric(self, metric: str | None) -> str:
-        name = self.table.metrics[0] if metric is None else str(metric).removeprefix("metric.")
+        if metric is None:
+            return self.table.metrics[0]
+        found = Column.find(str(metric))  # the column is as good as the bare name
+        name = str(metric) if found is None else found.name
         if name not in self.table.metrics:
             raise ConfigError(unknown_name("metric", metric, self.table.metrics, f"{self.table.path}"))
         return name
@@ -112,7 +116,7 @@ class TabularProblem:
         return next((v for row in self.rows if (v := self._float_value(row)) is not None), None)
 
     def _float_value(self, row: TableRow) -> float | None:
-        return trial_of(row).baseline.get(f"metric.{self.metric}")
+        return trial_of(row).baseline.get(str(Column.of(self.metric)))
 
     def row(self, values: Mapping[str, Any]) -> TableRow | None:
         """Returns the row with exactly these values (a knob that is left out is None), or None."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.column import Column
 from search.record.nondomination import non_dominated
 from search.record.results import Constraint, DevicePick, Objective, TrialRecord
 
@@ -55,14 +56,14 @@ def picks(
     found = []
     for device in devices:
         axis = next(
-            (o for o in objectives if o.column.startswith(f"cost.{device}.") and o.direction == "minimize"),
+            (o for o in objectives if Column.parse(o.column).device == device and o.direction == "minimize"),
             None,
         )
         if axis is None or not records:
             continue
         pool, why = _good_enough(records, objectives[0], constraints)
         chosen = _cheapest(pool, axis.column, objectives[0])
-        cost = axis.column.split(".", 2)[2]
+        cost = Column.parse(axis.column).name
         caveat = _caveat(chosen, axis.column, baseline)
         found.append(DevicePick(device, chosen.number, f"lowest {cost} among the models {why}", caveat))
     return tuple(found)
@@ -70,15 +71,14 @@ def picks(
 
 def _caveat(chosen: TrialRecord, column: str, baseline: Mapping[str, float]) -> str:
     """Says so if the uncompressed model costs no more than the pick."""
-    values = chosen.values()
-    # a timed latency is compared with the float model's that was timed in turns with it
-    beside = column.removesuffix(".latency_ms") + ".latency_float_ms"
-    before = (
-        values.get(beside, baseline.get(column)) if column.endswith(".latency_ms") else baseline.get(column)
-    )
+    values, cost, before = chosen.values(), Column.parse(column), baseline.get(column)
+    if (
+        cost.name == "latency_ms"
+    ):  # a timed one is compared with the float model's that was timed in turns with it
+        before = values.get(str(cost.named("latency_float_ms")), before)
     if before is None or values[column] < before * (1 - _TIE):
         return ""
-    return f"No model of the front has a lower {column.split('.', 2)[2]} there than the uncompressed one."
+    return f"No model of the front has a lower {cost.name} there than the uncompressed one."
 
 
 def _cheapest(pool: Sequence[TrialRecord], column: str, main: Objective) -> TrialRecord:
@@ -127,5 +127,5 @@ def _good_enough(
     high = values.get(f"{main.column}_drop_high")
     margin = high - drop if drop is not None and high is not None else 0.0
     pool = [r for r in records if _main_loss(r, main) <= _main_loss(best, main) + margin]
-    name = main.column.partition(".")[2]
+    name = Column.parse(main.column).short
     return pool, f"whose {name} cannot be told from the best one's (within {margin:.2f})"

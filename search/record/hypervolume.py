@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.column import Column
 from search.record.front import losses
 from search.record.nondomination import non_dominated
 from search.record.results import Constraint, Objective, TrialRecord
@@ -62,7 +63,7 @@ class _Axis:
 
     @property
     def device(self) -> str | None:
-        return self.column.split(".")[1] if self.column.startswith("cost.") else None
+        return Column.parse(self.column).device
 
     def scaled(self, values: Mapping[str, float]) -> float:
         return (values[self.column] - self.at_zero) / (self.at_one - self.at_zero)

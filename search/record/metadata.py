@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from evaluators.base import Measurement
+from evaluators.column import Column
 from spaces.candidate import Value, freeze
 
 _MOST_TAG_CHARS = 7500  # MLflow cuts a tag at 8,000
@@ -73,7 +74,7 @@ class StudyFacts:
         text = json.dumps(whole, separators=(",", ":"))
         if len(text) <= _MOST_TAG_CHARS:
             return text
-        kept = {c: v for c, v in self.baseline.items() if c in self.directions or c.startswith("metric.")}
+        kept = {c: v for c, v in self.baseline.items() if c in self.directions or not Column.parse(c).is_cost}
         units = {c: u for c, u in self.units.items() if c in kept}
         measured = sorted(self.measured & kept.keys())
         return json.dumps({**whole, "baseline": kept, "units": units, "measured": measured})
@@ -128,10 +129,10 @@ def baseline_facts(measurements: Iterable[Measurement]) -> dict[str, Any]:
 def first_values(values: Mapping[str, float]) -> dict[str, float]:
     """Puts the first timings in the place of later ones, which only models on the front have."""
     found = dict(values)
-    for column, value in values.items():
-        place, _, name = column.rpartition(".")
-        if name.startswith(_FIRST):
-            found[f"{place}.{name.removeprefix(_FIRST)}"] = value
+    for text, value in values.items():
+        column = Column.parse(text)
+        if column.name.startswith(_FIRST):
+            found[str(column.named(column.name.removeprefix(_FIRST)))] = value
     return found
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from evaluators.column import Column
 from search.record.results import Constraint, Objective
 from spaces.errors import ConfigError, unknown_name
 from spaces.units import parse_bytes, parse_seconds
@@ -79,12 +80,10 @@ class _Reader:
         if device is not None and device not in self._devices:
             raise ConfigError(unknown_name("device", device, self._devices, where))
         wanted = [device] if device is not None else list(self._devices)
-        plain = [f"metric.{real}"] if device is None else []
-        found = [c for c in (*plain, *(f"cost.{d}.{real}" for d in wanted)) if c in self._columns]
+        plain = [str(Column.of(real))] if device is None else []
+        found = [c for c in (*plain, *(str(Column.of(real, d)) for d in wanted)) if c in self._columns]
         if not found:
-            known = sorted(
-                {c.split(".", 1)[1] if c.startswith("metric.") else c.split(".", 2)[2] for c in self._columns}
-            )
+            known = sorted({Column.parse(c).name for c in self._columns})
             place = f" for device {device}" if device else ""
             raise ConfigError(
                 unknown_name("measurement", name, known, where)
@@ -122,7 +121,7 @@ class _Reader:
         found = [column for column in columns if column in self._sizes]
         if not found:
             raise ConfigError(
-                f"{where}: no device of the study states its limit for {columns[0].rpartition('.')[2]}; write the limit "
+                f"{where}: no device of the study states its limit for {Column.parse(columns[0]).name}; write the limit "
                 "itself, or give the profile ram_bytes or flash_bytes"
             )
         return found
@@ -155,7 +154,8 @@ def _constraint_name(name: str, kind: str, kinds: Sequence[str], column: str, co
     """A constraint on several devices, or with both limits, becomes several: each needs its own name."""
     parts = [name]
     if len(columns) > 1:
-        parts.append(column.split(".")[1])
+        of = Column.parse(column)
+        parts.append(of.device or of.name)
     if len(kinds) > 1:
         parts.append(kind)
     return ".".join(parts)

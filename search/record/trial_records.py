@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from evaluators.base import Measurement
+from evaluators.column import Column
 from search.record.results import TrialRecord
 from spaces.candidate import Candidate
 
@@ -65,7 +66,7 @@ def rows(trials: Iterable[TrialRecord], knobs: Iterable[str]) -> tuple[list[str]
     columns = [
         "number", "state", "reason",
         *(f"knob.{path}" for path in knobs),
-        *sorted(measured, key=lambda c: c.startswith("cost.")),
+        *sorted(measured, key=lambda c: Column.parse(c).is_cost),
         *(f"seconds.{step}" for step in steps),
         "wall_s",
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from evaluators.column import Column
 from search.record.redact import redact_text
 from search.record.results import Results, TrialRecord
 from search.report.findings import degraded
@@ -13,6 +14,7 @@ from search.report.findings.figures import (
     figure,
     headline_metric,
     label,
+    name_label,
     sources_of,
 )
 from search.report.findings.summary import MANY_DEVICES, answers, knob_texts, split_knobs, states_text
@@ -92,17 +94,20 @@ def _devices(results: Results) -> "Table":
     from rich.text import Text
 
     columns = ["latency_ms", "energy_uj", "peak_sram_bytes"]
-    known = {c for pick in results.picks for c in results.trial(pick.number).values()}
-    shown = [name for name in columns if any(c.startswith("cost.") and c.endswith(f".{name}") for c in known)]
+    measured = [m for pick in results.picks for m in results.trial(pick.number).measurements]
+    shown = [name for name in columns if any(m.name == name and m.device is not None for m in measured)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(Text("device"), overflow="fold")
     found = {
-        name: [figure(results.trial(p.number).measurements, f"cost.{p.device}.{name}") for p in results.picks]
+        name: [
+            figure(results.trial(p.number).measurements, str(Column.of(name, p.device)))
+            for p in results.picks
+        ]
         for name in shown
     }
     # The source stands in the head where it is the same for all devices.
     sources = {name: {f.source for f in figures if f} for name, figures in found.items()}
-    for head in ("trial", *("\n".join([label(f"cost.x.{n}"), "/".join(sorted(sources[n]))]) for n in shown)):
+    for head in ("trial", *("\n".join([name_label(n), "/".join(sorted(sources[n]))]) for n in shown)):
         table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold")
     for row, pick in enumerate(results.picks):
         cells = [_with_source(found[name][row], len(sources[name]) > 1) for name in shown]

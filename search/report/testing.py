@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from evaluators.base import Measurement
+from evaluators.column import Column
 from search.record.results import Alias, Constraint, DevicePick, Objective, Results, TrialRecord
 from spaces.candidate import Candidate, Value
 from spaces.digest import digest_of
 
 LAYERS = ("stem", "block1.conv1", "block1.conv2", "block2.conv1", "block2.conv2", "block2.skip", "fc")
+TOP1 = str(Column.of("top1"))
 _BASELINE_TOP1 = 98.0
 _BASELINE_BYTES = 124_000.0
 KNOBS: dict[str, tuple[Value, ...]] = {
@@ -41,14 +43,14 @@ def fake_results(
         top1_min: Lowest accuracy that is feasible, in per cent; above 100 nothing is feasible.
     """
     rng = np.random.default_rng(seed)
-    constraints = [Constraint("accuracy", "metric.top1", "min", top1_min)]
+    constraints = [Constraint("accuracy", TOP1, "min", top1_min)]
     if devices:
-        constraints.append(Constraint("memory", f"cost.{devices[-1]}.weight_bytes", "max", 90_000))
+        constraints.append(Constraint("memory", str(Column.of("weight_bytes", devices[-1])), "max", 90_000))
     trials = tuple(_trial(number, devices, tuple(constraints), rng) for number in range(n_trials))
-    objectives = [Objective("metric.top1", "maximize")]
+    objectives = [Objective(TOP1, "maximize")]
     for device in devices:
-        objectives.append(Objective(f"cost.{device}.latency_ms", "minimize"))
-        objectives.append(Objective(f"cost.{device}.weight_bytes", "minimize"))
+        objectives.append(Objective(str(Column.of("latency_ms", device)), "minimize"))
+        objectives.append(Objective(str(Column.of("weight_bytes", device)), "minimize"))
     return _results(folder, trials, tuple(objectives), tuple(constraints), tuple(devices))
 
 
@@ -62,11 +64,12 @@ def _results(
     front = _front(trials, objectives)
     by_number = {t.number: t.values() for t in trials}
     best = front[0] if front else None
-    good = [n for n in front if by_number[n]["metric.top1"] >= _BASELINE_TOP1 - 1] or list(front)
+    good = [n for n in front if by_number[n][TOP1] >= _BASELINE_TOP1 - 1] or list(front)
     picks = tuple(
         DevicePick(d, n, "the smallest model on the front within 1 pp of the baseline")
         for d in devices
-        if (n := min(good, key=lambda i: by_number[i][f"cost.{d}.weight_bytes"], default=None)) is not None
+        if (n := min(good, key=lambda i: by_number[i][str(Column.of("weight_bytes", d))], default=None))
+        is not None
     )
     volumes = tuple(len(_front(trials[: i + 1], objectives)) / 20 for i in range(len(trials)))
     aliases = tuple(Alias(t.candidate, t.number) for t in trials[:2])

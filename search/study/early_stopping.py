@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import optuna
 
 from evaluators.base import Needed
+from evaluators.column import Column
 from search.record.results import RELATIVE_TOLERANCE, Objective, TrialRecord
 from search.samplers.brute_force import BruteForceSampler
 from search.samplers.candidates.context import Params
@@ -30,8 +31,7 @@ class Needs:
     def __init__(self, plan: StudyPlan, sampler: optuna.samplers.BaseSampler) -> None:
         self._plan = plan
         self._enabled = plan.early_metric is not None and not isinstance(sampler, _EXHAUSTIVE)
-        self._metric = f"metric.{plan.early_metric}"
-        self._drop = f"{self._metric}_drop"
+        self._metric, self._drop = (str(Column.of(f"{plan.early_metric}{end}")) for end in ("", "_drop"))
         self._floor = self._from_constraints()
         self._others = [
             (position, objective)

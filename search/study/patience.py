@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from evaluators.column import Column
 from search.record.results import Objective, TrialRecord
 from search.samplers.acquisition.gain import Forecast
 
@@ -145,7 +146,7 @@ def what_counts(records: Sequence[TrialRecord], main: Objective) -> tuple[float,
     """
     sign = 1.0 if main.direction == "maximize" else -1.0
     done = [r for r in records if r.state == "complete" and main.column in r.values()]
-    name = main.column.rpartition(".")[2]
+    name = Column.parse(main.column).name
     if not done:
         return 0.0, name, ""
     best = max(done, key=lambda r: sign * r.values()[main.column])

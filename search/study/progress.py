@@ -12,6 +12,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from evaluators.column import Column
 from search.record.results import Results, TrialRecord
 from search.study.plan import StudyPlan
 
@@ -80,5 +81,5 @@ def best_text(results: Results) -> str:
     if results.best is None:
         return "nothing feasible yet"
     values = results.trial(results.best).values()
-    shown = [f"{o.column.split('.', 1)[1]} {values[o.column]:.4g}" for o in results.objectives[:2]]
+    shown = [f"{Column.parse(o.column).short} {values[o.column]:.4g}" for o in results.objectives[:2]]
     return f"best so far: trial {results.best}, {', '.join(shown)}"

@@ -19,6 +19,7 @@ import optuna
 import pytest
 
 from evaluators.base import Measurement, Needed
+from evaluators.column import Column
 from search.executors.base import Executor
 from search.executors.serial import SerialExecutor
 from search.record.results import Constraint, Objective, Results, TrialRecord
@@ -115,7 +116,10 @@ def _number(value: Any) -> int:
     return value
 
 
-OBJECTIVES = (Objective("metric.quality", "maximize"), Objective("cost.board.size", "minimize"))
+OBJECTIVES = (
+    Objective(str(Column.of("quality")), "maximize"),
+    Objective(str(Column.of("size", "board")), "minimize"),
+)
 
 
 def analytic_space() -> Space:
@@ -131,7 +135,7 @@ def analytic_plan(folder: Path, **changes: Any) -> StudyPlan:
         "n_trials": 12,
         "space": analytic_space(),
         "objectives": OBJECTIVES,
-        "constraints": (Constraint("small", "cost.board.size", "max", 10.0),),
+        "constraints": (Constraint("small", str(Column.of("size", "board")), "max", 10.0),),
         "devices": ("board",),
         "sampler_name": "random",
         "sampler": lambda n: optuna.samplers.RandomSampler(seed=n),

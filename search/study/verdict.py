@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from evaluators.column import Column
 from search.record.results import Constraint, Objective, State, TrialRecord
 from search.trials.trial import TrialResult
 
@@ -55,7 +56,7 @@ def _missing(record: TrialRecord, wanted: Sequence[str]) -> str:
 
 def _breach(constraint: Constraint, value: float, because: Mapping[str, str]) -> str:
     side = "above" if constraint.kind == "max" else "below"
-    name = constraint.column.partition(".")[2]
+    name = Column.parse(constraint.column).short
     margin = f" with its margin of {constraint.margin:.6g}" if constraint.margin else ""
     why = because.get(constraint.column, "")
     return (

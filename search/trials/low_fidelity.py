@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.column import Column
 from evaluators.runtime import Batches
 from evaluators.task.paired_estimate import PairedLook, PairedReference
 from evaluators.widened import widened
@@ -150,8 +151,8 @@ class CompressionLooks:
         assert self._reference is not None
         whole = metric.scale * float(self._reference.scores.mean())
         estimates = {column: (value, 0.0) for column, value in known.items()} | {
-            f"metric.{metric.name}": (whole - look.drop, look.drop_error),
-            f"metric.{metric.name}_drop": (look.drop, look.drop_error),
+            str(Column.of(metric.name)): (whole - look.drop, look.drop_error),
+            str(Column.of(f"{metric.name}_drop")): (look.drop, look.drop_error),
         }
         nothing = (np.nan, np.nan)
         found = np.array([estimates.get(o.column, nothing) for o in self._objectives], np.float64)

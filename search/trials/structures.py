@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from evaluators.column import Column
 from search.record.suggest import value_of
 from search.samplers.candidates.context import Params, key_of
 from search.trials.trial import CompressionRunner
@@ -10,7 +11,7 @@ from spaces.candidate import Candidate
 from spaces.errors import ParedownError, StageError
 from spaces.stages.artifact import Artifact
 
-FILE_BYTES = "metric.file_bytes"
+FILE_BYTES = str(Column.of("file_bytes"))
 
 Key = frozenset[tuple[str, Any]]
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from evaluators.column import Column
 from search.record.results import Results, TrialRecord
 from search.report.findings import numbers
-from search.report.findings.figures import label, unit_of
+from search.report.findings.figures import name_label, unit_of
 from search.report.findings.settings import Difference, compare
 
 KNOB = "degraded_share"
-ROBUSTNESS = "metric.robustness_drop_"
+ROBUSTNESS = "robustness_drop_"  # the names of its measurements begin so
 _SUBJECT = "Calibrating on degraded images"
 
 
@@ -53,14 +54,19 @@ def _trials(results: Results, knob: str) -> list[TrialRecord]:
 def _robustness(results: Results, trials: Sequence[TrialRecord]) -> str | None:
     """The column that tells robustness: one that the study asks for, else the mean over the degradations."""
     asked = [o.column for o in results.objectives] + [c.column for c in results.constraints]
-    wanted = [*(c for c in asked if c.startswith(ROBUSTNESS)), f"{ROBUSTNESS}mean"]
+    wanted = [*filter(_is_drop, asked), str(Column.of(f"{ROBUSTNESS}mean"))]
     return next((c for c in wanted if any(c in t.values() for t in trials)), None)
 
 
 def _clean(trials: Sequence[TrialRecord]) -> str | None:
     """The task's metric: it alone comes with its drop from the float model."""
-    columns = dict.fromkeys(c for t in trials for c in t.values() if c.startswith("metric."))
+    columns = dict.fromkeys(c for t in trials for c in t.values() if not Column.parse(c).is_cost)
     return next((c for c in columns if f"{c}_drop" in columns), None)
+
+
+def _is_drop(column: str) -> bool:
+    of = Column.parse(column)
+    return not of.is_cost and of.name.startswith(ROBUSTNESS)
 
 
 def _missing(with_some: Sequence[TrialRecord], with_none: Sequence[TrialRecord]) -> str:
@@ -71,9 +77,8 @@ def _missing(with_some: Sequence[TrialRecord], with_none: Sequence[TrialRecord])
 
 def _change(results: Results, column: str, difference: Difference) -> str:
     unit = unit_of(results, column)
-    which = label(column.removeprefix(ROBUSTNESS))
-    is_drop = column.startswith(ROBUSTNESS)
-    name = f"the relative drop on degraded images ({which})" if is_drop else f"clean {which}"
+    which = name_label(Column.parse(column).name.removeprefix(ROBUSTNESS))
+    name = f"the relative drop on degraded images ({which})" if _is_drop(column) else f"clean {which}"
     if difference.low is None or difference.high is None:
         return f"{name} changed by {numbers.signed(difference.mean, unit)}"
     mean, interval = numbers.with_bounds(
@@ -84,7 +89,7 @@ def _change(results: Results, column: str, difference: Difference) -> str:
 
 def _judgement(columns: Sequence[str], differences: dict[str, Difference]) -> str:
     first = differences[columns[0]]
-    if not columns[0].startswith(ROBUSTNESS):
+    if not _is_drop(columns[0]):
         return "was judged on clean images alone (evaluator=robustness judges it on degraded ones)"
     if first.low is None or first.high is None:
         return "cannot be judged by a single pair"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from evaluators.base import Measurement
+from evaluators.column import Column
 from search.record.results import Constraint, Results, TrialRecord
 from search.report.findings import numbers
 
@@ -105,8 +106,8 @@ def columns(results: Results) -> tuple[str, ...]:
 
 
 def device_of(column: str) -> str | None:
-    """Returns the device of a `cost.<device>.<name>` column, else None."""
-    return column.removeprefix("cost.").rpartition(".")[0] if column.startswith("cost.") else None
+    """Returns the device of a cost's column; None for a metric's."""
+    return Column.parse(column).device
 
 
 def devices(results: Results) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ def costs(results: Results, device: str) -> tuple[str, ...]:
 def headline_metric(results: Results) -> str | None:
     """Returns the metric that a person asks for first: the first objective that is one, else any."""
     ranked = [o.column for o in results.objectives] + list(columns(results))
-    return next((c for c in ranked if c.startswith("metric.") and not c.endswith("_bytes")), None)
+    return next((c for c in ranked if _is_score(c)), None)
 
 
 def unit_of(results: Results, column: str) -> str:
@@ -148,15 +149,19 @@ def sources_of(results: Results, column: str) -> tuple[str, ...]:
 
 
 def label(column: str, *, with_device: bool = False) -> str:
-    """Returns a column's name for people: `cost.mcu.peak_sram_bytes` becomes `peak SRAM size`."""
-    name = column.rpartition(".")[2] if column.startswith("cost.") else column.removeprefix("metric.")
+    """Returns a column's name for people: that of `peak_sram_bytes` on any device becomes `peak SRAM size`."""
+    of = Column.parse(column)
+    words = name_label(of.name)
+    return f"{words} on {of.device}" if with_device and of.device else words
+
+
+def name_label(name: str) -> str:
+    """Returns a measurement's name for people, without the unit at its end."""
     for suffix in _UNIT_SUFFIXES:
         name = name.removesuffix(suffix) or name
     if name.endswith("_bytes"):
         name = name.removesuffix("_bytes") + " size"
-    words = " ".join(_ACRONYMS.get(word, word) for word in name.replace("_", " ").split())
-    device = device_of(column)
-    return f"{words} on {device}" if with_device and device else words
+    return " ".join(_ACRONYMS.get(word, word) for word in name.replace("_", " ").split())
 
 
 def direction(results: Results, column: str) -> str:
@@ -164,7 +169,12 @@ def direction(results: Results, column: str) -> str:
     for objective in results.objectives:
         if objective.column == column:
             return objective.direction
-    return "maximize" if column.startswith("metric.") and not column.endswith("_bytes") else "minimize"
+    return "maximize" if _is_score(column) else "minimize"
+
+
+def _is_score(column: str) -> bool:
+    """Whether a column tells how good the model is, rather than how large or how slow."""
+    return not Column.parse(column).is_cost and not column.endswith("_bytes")
 
 
 def measured(results: Results, column: str, states: Sequence[str] = ()) -> list[TrialRecord]:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from evaluators.column import Column
+
 _BINARY_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _MINUS = "−"  # a true minus sign is as wide as a plus
 
@@ -79,7 +81,7 @@ def ratio(column: str, before: float, after: float) -> str | None:
     """Says how many times smaller, faster or lower a cost became; None where a ratio means nothing."""
     if not (before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
         return None
-    name = column.rpartition(".")[2]
+    name = Column.parse(column).name
     better, worse = "lower", "higher"
     if name.endswith("bytes"):
         better, worse = "smaller", "larger"

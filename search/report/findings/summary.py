@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluators.column import Column
 from search.record.results import Results, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import (
@@ -23,6 +24,7 @@ from spaces.candidate import value_text
 MANY_DEVICES = (
     3  # more than these get a table in the terminal, and a sentence per model instead of per device
 )
+_FILE_BYTES = str(Column.of("file_bytes"))
 _DETAILS = ("first_", "latency_float_", "latency_iqr_", "speedup")
 
 
@@ -51,7 +53,7 @@ def comparison(results: Results, number: int, device: str | None) -> list[Row]:
     for column in columns(results):
         if device is not None and device_of(column) not in (None, device):
             continue
-        if column.rpartition(".")[2].startswith(_DETAILS):
+        if Column.parse(column).name.startswith(_DETAILS):
             continue
         before, after = figure(results.baseline, column), figure(record.measurements, column)
         if before is not None or after is not None:
@@ -63,7 +65,7 @@ def comparison(results: Results, number: int, device: str | None) -> list[Row]:
 
 def _difference(results: Results, record: TrialRecord, column: str) -> str:
     before, after = figure(results.baseline, column), figure(record.measurements, column)
-    is_cost = column.startswith("cost.") or (after is not None and after.unit == "bytes")
+    is_cost = Column.parse(column).is_cost or (after is not None and after.unit == "bytes")
     if is_cost and before is not None and after is not None:
         return numbers.ratio(column, _float_latency(record, column) or before.value, after.value) or ""
     found = change(results, record, column)
@@ -72,9 +74,8 @@ def _difference(results: Results, record: TrialRecord, column: str) -> str:
 
 def _float_latency(record: TrialRecord, column: str) -> float | None:
     """The float model's latency as it was timed in turns with this trial: what load there was hit both."""
-    if not column.endswith(".latency_ms"):
-        return None
-    return record.values().get(column.replace(".latency_ms", ".latency_float_ms"))
+    of = Column.parse(column)
+    return record.values().get(str(of.named("latency_float_ms"))) if of.name == "latency_ms" else None
 
 
 def _limits(results: Results, column: str) -> str:
@@ -88,9 +89,8 @@ def trial_sentence(results: Results, number: int, device: str | None) -> str:
 
 def _sentence(results: Results, number: int, quoted: Sequence[str]) -> str:
     record, metric = results.trial(number), headline_metric(results)
-    on_test = (metric or "").replace("metric.", "metric.test_", 1)
-    if on_test in record.values():  # the search never saw it, so the choice among trials does not flatter it
-        metric = on_test
+    if metric and (on_test := _on_test(metric)) in record.values():
+        metric = on_test  # the search never saw it, so the choice among trials does not flatter it
     parts = []
     now = figure(record.measurements, metric) if metric else None
     if metric and now:
@@ -102,13 +102,18 @@ def _sentence(results: Results, number: int, quoted: Sequence[str]) -> str:
     )
 
 
+def _on_test(metric: str) -> str:
+    of = Column.parse(metric)
+    return str(of.named(f"test_{of.name}"))
+
+
 def _quoted(results: Results, device: str | None) -> list[str]:
     """The costs that a sentence names: those that decide on the device, and a size."""
     quoted = list(costs(results, device)) if device else []
     if not device:
         quoted = [o.column for o in results.objectives if o.column != headline_metric(results)]
     if not any(c.endswith("_bytes") for c in quoted):
-        quoted.append("metric.file_bytes")
+        quoted.append(_FILE_BYTES)
     return quoted
 
 
@@ -140,7 +145,7 @@ def _by_model(results: Results) -> list[str]:
     for pick in results.picks:
         by_model.setdefault(pick.number, []).append(pick.device)
     told = [
-        f"Ship trial {number} to {numbers.listing(devices)}: {_sentence(results, number, ['metric.file_bytes'])}."
+        f"Ship trial {number} to {numbers.listing(devices)}: {_sentence(results, number, [_FILE_BYTES])}."
         for number, devices in by_model.items()
     ]
     caveats: dict[str, list[str]] = {}

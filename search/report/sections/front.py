@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from evaluators.column import Column
 from search.record.results import Results, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import (
@@ -60,7 +61,7 @@ def _axes(results: Results) -> dict[str, list[tuple[str, str]]]:
         pairs = [(x, height) for x in costs(results, device) if x != height]
         if pairs:
             found[device] = pairs
-    others = [(o.column, y) for o in results.objectives[1:] if o.column.startswith("metric.")]
+    others = [(o.column, y) for o in results.objectives[1:] if not Column.parse(o.column).is_cost]
     return {**found, **({"": others} if others else {})}
 
 

@@ -81,3 +81,14 @@ def test_without_devices_a_tie_in_size_goes_to_the_better_model():
     number, why = overall_best(records, axes, [limit], [])
     assert number == 0
     assert "lowest metric.file_bytes" in why
+
+
+def test_a_device_whose_name_begins_like_another_one_is_told_apart():
+    axes = (AXES[0], Objective("cost.board.v2.latency_ms", "minimize"))
+    slow = Measurement("latency_ms", 5.0, "ms", "modelled", "board.v2")
+    records = [
+        TrialRecord(0, "complete", "", Candidate({"n": 0}), (*record(0, 90.0, 1.0).measurements, slow))
+    ]
+    (pick,) = picks(records, axes, (), ["board", "board.v2"], {})
+    assert pick.device == "board.v2"
+    assert pick.why.startswith("lowest latency_ms among")

@@ -6,7 +6,7 @@ import pytest
 
 from search.api import compose
 from search.cli import app
-from search.command import value_text
+from search.planning.config.command import value_text
 
 SPACES = [
     {"quantize": {"weight_bits": [4, 8]}},
