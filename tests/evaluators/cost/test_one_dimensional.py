@@ -306,6 +306,7 @@ def test_latency_is_a_sum_over_the_kernels():
     assert found == pytest.approx((553_344 - 384) / 1e3 + 384 / 2e3 + 5 * 0.1, rel=1e-12)
 
 
+@pytest.mark.usefixtures("exact_integer_kernels")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_integer_kernels_give_what_simulated_ones_give(name):
     """As on networks for images: onnxruntime's integer kernels against the same file run node by node in float32."""

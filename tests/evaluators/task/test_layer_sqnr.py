@@ -142,6 +142,7 @@ def test_qoperator_layers_are_compared_like_qdq_ones():
     assert found["output_sqnr_db"] == pytest.approx(wanted["output_sqnr_db"], abs=0.1)
 
 
+@pytest.mark.usefixtures("exact_integer_kernels")
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_a_transposed_layer_of_the_qoperator_format_has_its_channels_first(granularity):
     text = "g (float[n,8] input) => (float[n,6] output) { output = Gemm<transB = 1>(input, weight, bias) }"

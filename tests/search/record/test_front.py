@@ -1,5 +1,6 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,21 @@ def test_the_pick_is_the_fastest_that_meets_the_limit_on_the_drop():
         in picks(records, AXES, [limit], ["board"], {"cost.board.latency_ms": 2.0})[0].caveat
     )
     assert overall_best(records, AXES, [limit], [pick])[0] == 1
+
+
+@pytest.mark.parametrize(("latency_ms", "chosen"), [(10.2, 0), (10.29, 0), (10.31, 1), (11.0, 1)])
+def test_costs_within_three_per_cent_are_a_tie_and_no_more(latency_ms, chosen):
+    """The better model is taken where it costs as much as the cheapest one; 3 % is what timing is uncertain by."""
+    records = [record(0, 90.0, latency_ms), record(1, 89.0, 10.0)]
+    limit = Constraint("drop", "metric.top1_drop", "max", 2.0)
+    (pick,) = picks(records, AXES, [limit], ["board"], {})
+    assert pick.number == chosen
+
+
+@pytest.mark.parametrize(("before", "lower"), [(10.2, False), (10.25, False), (10.4, True), (11.0, True)])
+def test_the_caveat_knows_the_same_tie(before, lower):
+    (pick,) = picks([record(0, 90.0, 10.0)], AXES, [], ["board"], {"cost.board.latency_ms": before})
+    assert (pick.caveat == "") == lower
 
 
 def test_without_a_limit_the_pick_cannot_be_told_from_the_best():

@@ -43,6 +43,15 @@ def test_hypervolume_counts_the_dominated_cells(rows):
     assert hypervolume(grid, reference) == pytest.approx(counted)
 
 
+@pytest.mark.parametrize("outside", [[0.0, 5.0], [5.0, 0.0], [0.0, 4.0], [4.0, 0.0], [5.0, 5.0]])
+def test_a_point_outside_the_reference_in_any_axis_counts_for_nothing(outside):
+    reference = np.array([4.0, 4.0])
+    assert hypervolume(np.array([outside]), reference) == 0.0
+    assert hypervolume(np.array([[1.0, 2.0], outside]), reference) == pytest.approx(6.0)
+    deeper = np.array([[1.0, 2.0, 3.0], [*outside, 0.0], [0.0, *outside]])
+    assert hypervolume(deeper, np.array([4.0, 4.0, 4.0])) == pytest.approx(6.0)
+
+
 def test_volume_is_scaled_by_the_baseline():
     limit = Constraint("drop", "metric.top1_drop", "max", 2.0)
     volume = Volume(AXES, [limit], {"metric.top1": 90.0, "cost.board.latency_ms": 10.0})

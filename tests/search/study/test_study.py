@@ -6,18 +6,22 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
+from typing import ClassVar
 
 import optuna
 import pandas as pd
 import pytest
 
 from search.executors.processes import ProcessesExecutor
+from search.executors.serial import SerialExecutor
 from search.record.journal import lock_folder
 from search.study.ledger import Ledger
 from search.study.study import run_study
 from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
+from spaces.space_config import read_space
 
 
 def run(folder, **changes):
@@ -77,6 +81,64 @@ def test_what_comes_to_the_same_file_is_answered_from_the_study(tmp_path):
     assert len(table) == len(outcome.results.aliases)
 
 
+class Builder(AnalyticRunner):
+    """Knows only once it is built that `z` makes no difference; keeps what it was told is known already."""
+
+    told: ClassVar[list] = []
+
+    def key(self, candidate):
+        return candidate.digest
+
+    def run(self, request):
+        self.told.append(dict(request.known))
+        return super().run(request)
+
+
+class LastIsFirst(SerialExecutor):
+    """Holds two trials at once, as two workers do; the one that began last is finished first."""
+
+    slots = 2
+
+    def submit(self, request):
+        self._waiting.appendleft(request)
+
+
+def test_two_workers_that_built_the_same_file_at_once_are_one_trial(tmp_path):
+    space = read_space({"x": {"int": [3, 3]}, "y": [1], "z": ["a", "b"]})
+    results = run(tmp_path, space=space, runner=Builder(), executor=LastIsFirst()).results
+    (trial,) = results.trials
+    (alias,) = results.aliases
+    assert alias.same_as == trial.number == 0
+    assert {alias.candidate["z"], trial.candidate["z"]} == {"a", "b"}
+    # it stays so when the study is opened again
+    again = run(tmp_path, space=space, runner=Builder(), executor=LastIsFirst()).results
+    assert (again.trials, again.aliases) == (results.trials, results.aliases)
+
+
+def test_two_failures_are_two_trials_even_of_the_same_file(tmp_path):
+    class Failing(Builder):
+        def run(self, request):
+            return replace(super().run(request), outcome="failed", reason="no luck")
+
+    space = read_space({"x": {"int": [3, 3]}, "y": [1], "z": ["a", "b"]})
+    results = run(tmp_path, space=space, runner=Failing(), executor=LastIsFirst()).results
+    assert [t.state for t in results.trials] == ["failed", "failed"]
+
+
+def test_workers_are_told_the_files_of_all_trials_before_theirs(tmp_path):
+    """Of this session's trials, and after a resume of those before."""
+    runner = Builder()
+    runner.told.clear()
+    first = run(tmp_path, n_trials=3, runner=runner).results
+    digests = [trial.artifact_digest for trial in first.trials]
+    known = [told for told in runner.told if len(told) == 2]
+    assert known
+    assert all(told == {digests[0]: 0, digests[1]: 1} for told in known)
+    runner.told.clear()
+    run(tmp_path, n_trials=4, runner=runner)
+    assert runner.told[0] == {digest: number for number, digest in enumerate(digests)}
+
+
 def test_same_seed_same_study(tmp_path):
     def candidates(name):
         return [t.candidate for t in run(tmp_path / name).results.trials]
@@ -134,8 +196,6 @@ def test_constraints_are_told_with_their_excess(tmp_path):
 
 
 def test_not_a_number_fails_the_trial(tmp_path):
-    from dataclasses import replace
-
     class Broken(AnalyticRunner):
         def run(self, request):
             result = super().run(request)

@@ -59,6 +59,7 @@ class TestConformanceOfTheEmptiestNetwork(StageConformance):
         return [{"clipping": "percentile"}]
 
 
+@pytest.mark.usefixtures("exact_integer_kernels")
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
 def test_eight_bits_are_close_to_float(small, context, noise, run, scheme, form):

@@ -1,0 +1,195 @@
+"""What the record of a study keeps, what the sampler is told of it, and what is left after a kill."""
+
+import json
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from evaluators.base import Measurement
+from search.record.results import Alias, Constraint, Objective, TrialRecord
+from search.study.ledger import Ledger
+from spaces.candidate import Candidate
+from spaces.errors import StudyError
+
+QUALITY = Objective("metric.quality", "maximize")
+SIZE = Objective("cost.board.size", "minimize")
+SMALL = Constraint("small", "cost.board.size", "max", 10.0)
+
+
+def opened(folder, objectives=(QUALITY, SIZE), identity=None, storage=None):
+    ledger = Ledger("study", folder, storage, objectives, [SMALL], identity or {"space": {"x": 1}})
+    ledger.use(optuna.samplers.RandomSampler(seed=0))
+    return ledger
+
+
+def measured(number, state="complete", quality=3.0, size=12.0, **more):
+    measurements = (
+        Measurement("quality", quality, "", "measured"),
+        Measurement("size", size, "", "modelled", "board"),
+    )
+    return TrialRecord(
+        number, state, "", Candidate({"x": number}), measurements, artifact_digest=f"d{number}", **more
+    )
+
+
+def pruned(number):
+    measurements = (
+        Measurement("quality_partial", 2.0, "", "measured"),
+        Measurement("quality_partial_error", 0.5, "", "measured"),
+        Measurement("quality_partial_images", 10, "images", "measured"),
+        Measurement("size", 7.0, "", "modelled", "board"),
+    )
+    return TrialRecord(number, "pruned", "of no use", Candidate({"x": number}), measurements)
+
+
+def asked(ledger):
+    trial = ledger.ask()
+    trial.suggest_int("x", 0, 8)
+    return trial
+
+
+def optuna_trials(ledger):
+    return ledger._study.get_trials(deepcopy=False)
+
+
+def test_a_trial_is_kept_and_the_sampler_is_told(tmp_path):
+    with opened(tmp_path) as ledger:
+        ledger.add(asked(ledger), measured(0))
+        (told,) = optuna_trials(ledger)
+        assert told.state == TrialState.COMPLETE
+        assert told.values == [3.0, 12.0]
+        assert told.constraints == {"small": 2.0}
+        assert (ledger.n_proposed, ledger.records) == (1, [measured(0)])
+    with opened(tmp_path) as ledger:
+        assert ledger.records == [measured(0)]
+        assert ledger.n_proposed == 1
+
+
+def test_what_failed_or_was_rejected_has_no_values(tmp_path):
+    with opened(tmp_path) as ledger:
+        ledger.add(asked(ledger), measured(0, state="failed"))
+        ledger.reject(asked(ledger))
+        assert [t.state for t in optuna_trials(ledger)] == [TrialState.FAIL, TrialState.FAIL]
+        assert [r.number for r in ledger.records] == [0]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "state", "reported"),
+    [((QUALITY, SIZE), TrialState.FAIL, {}), ((QUALITY,), TrialState.PRUNED, {10: 2.0})],
+)
+def test_of_a_pruned_trial_the_estimate_is_told(tmp_path, objectives, state, reported):
+    with opened(tmp_path, objectives) as ledger:
+        ledger.add(asked(ledger), pruned(0))
+        (told,) = optuna_trials(ledger)
+        assert (told.state, told.intermediate_values) == (state, reported)
+        partial = json.loads(told.user_attrs["partial"])
+        n = len(objectives)
+        assert partial == {"n": 10, "values": [2.0, 7.0][:n], "errors": [0.5, 0.0][:n]}
+        assert told.constraints == {"small": -3.0}
+
+
+def test_an_alias_is_told_its_trials_values_and_kept(tmp_path):
+    other = Alias(Candidate({"x": 5}), 0)
+    repeated = Alias(Candidate({"x": 0}), 0)
+    with opened(tmp_path) as ledger:
+        ledger.add(asked(ledger), measured(0))
+        for alias in (other, other, repeated):
+            ledger.alias(asked(ledger), alias)
+        assert ledger.aliases == [other]  # a repetition is none, and each is listed once
+        assert [t.values for t in optuna_trials(ledger)] == [[3.0, 12.0]] * 4
+    with opened(tmp_path) as ledger:
+        assert ledger.aliases == [other]
+        assert ledger.n_proposed == 4
+
+
+def test_what_a_kill_left_untold_is_told_on_opening(tmp_path):
+    """The record or the alias was written, the values were not."""
+    alias = Alias(Candidate({"x": 5}), 0)
+    with opened(tmp_path) as ledger:
+        tell, ledger._tell = ledger._tell, lambda *_: None
+        ledger.add(asked(ledger), measured(0))
+        ledger.alias(asked(ledger), alias)
+        assert {t.state for t in optuna_trials(ledger)} == {TrialState.RUNNING}
+        assert tell is not None
+    with opened(tmp_path) as ledger:
+        assert [t.values for t in optuna_trials(ledger)] == [[3.0, 12.0]] * 2
+        assert (ledger.records, ledger.aliases) == ([measured(0)], [alias])
+
+
+def test_what_ran_when_the_process_died_is_proposed_again_first(tmp_path):
+    with opened(tmp_path) as ledger:
+        lost = asked(ledger).params
+        ledger.ask()  # killed before it had any value: nothing to repeat
+    with opened(tmp_path) as ledger:
+        states = [t.state for t in optuna_trials(ledger)]
+        assert states == [TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
+        assert asked(ledger).params == lost
+
+
+def test_records_come_by_number_whatever_order_they_were_proposed_in(tmp_path):
+    with opened(tmp_path) as ledger:
+        first, second = asked(ledger), asked(ledger)
+        ledger.add(second, measured(0))
+        ledger.add(first, measured(1))
+    with opened(tmp_path) as ledger:
+        assert [r.number for r in ledger.records] == [0, 1]
+
+
+def test_a_study_of_something_else_is_refused_and_let_go(tmp_path):
+    with opened(tmp_path, identity={"space": {"x": 1}, "task": "a"}):
+        pass
+    with pytest.raises(StudyError) as error:
+        opened(tmp_path, identity={"space": {"x": 2, "y": 3}, "task": "a"})
+    assert "space.x: was 1, is 2" in str(error.value)
+    assert "space.y: was absent, is 3" in str(error.value)
+    assert "task" not in str(error.value)
+    opened(tmp_path, identity={"space": {"x": 1}, "task": "a"}).close()  # nobody holds the folder
+
+
+def test_at_most_twelve_differences_are_told(tmp_path):
+    opened(tmp_path, identity={f"k{i:02}": 0 for i in range(20)}).close()
+    with pytest.raises(StudyError) as error:
+        opened(tmp_path, identity={f"k{i:02}": 1 for i in range(20)})
+    assert str(error.value).count(": was 0, is 1") == 12
+
+
+def test_notes_last(tmp_path):
+    again = (Measurement("size", 1.5, "", "measured", "board"),)
+    with opened(tmp_path) as ledger:
+        assert not ledger.told_more
+        assert ledger.noted("wall_s") is None
+        assert ledger.confirmed(0) is None
+        assert ledger.explained(0) is None
+        ledger.note("wall_s", 2.0)
+        assert not ledger.told_more
+        ledger.note_confirmed(0, again)
+        assert ledger.told_more
+        ledger.note_explained(1, {"why": "so"})
+    with opened(tmp_path) as ledger:
+        assert ledger.told_more
+        assert (ledger.noted("wall_s"), ledger.confirmed(0), ledger.explained(1)) == (
+            2.0,
+            again,
+            {"why": "so"},
+        )
+
+
+def test_one_writer_at_a_time_and_closing_twice_is_harmless(tmp_path):
+    ledger = opened(tmp_path)
+    with pytest.raises(StudyError, match="another process"):
+        opened(tmp_path)
+    ledger.close()
+    ledger.close()
+    opened(tmp_path).close()
+
+
+def test_a_forecast_is_the_samplers_if_it_can_tell(tmp_path):
+    class Telling(optuna.samplers.RandomSampler):
+        def forecast(self, study, k):
+            return ("of", k)
+
+    with opened(tmp_path) as ledger:
+        assert ledger.forecast(3) is None
+        ledger.use(Telling())
+        assert ledger.forecast(3) == ("of", 3)
