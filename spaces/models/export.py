@@ -11,7 +11,7 @@ from spaces.errors import StageError
 from spaces.models.layers import layers
 from spaces.models.onnx.clean_up import tidy
 from spaces.models.onnx.fold_constants import fold_constants
-from spaces.models.onnx.graph import rename_uses, uses
+from spaces.models.onnx.graph import n_readers, to_proto
 from spaces.models.onnx.opset import OPSET, to_opset
 from spaces.stages.artifact import Artifact, InputSpec, Kind, Step
 from spaces.stages.stage import Stage, StageContext
@@ -60,6 +60,7 @@ class ExportStage(Stage):
 
 
 def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
+    import onnx_ir as ir
     import onnxscript.optimizer
     import torch
 
@@ -68,15 +69,14 @@ def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
     module.eval()
     try:
         with _quiet():
-            proto = _export(module, artifact.input.shape)
+            model = ir.from_proto(_export(module, artifact.input.shape))
             # Names first: torch's optimizer would call a transposed weight `val_12`.
-            fold_constants(proto)
-            optimized: onnx.ModelProto = onnxscript.optimizer.optimize(proto)
+            fold_constants(model)
+            return ir.to_proto(onnxscript.optimizer.optimize(model))
     except Exception as error:  # the exporter raises its own, torch's and the module's errors alike
         lines = [line for line in str(error).splitlines() if line.strip()]
         told = " ".join(lines[:3])[:400]
         raise StageError(f"export: torch cannot export {type(module).__name__}: {told}") from error
-    return optimized
 
 
 def _export(module: "torch.nn.Module", shape: tuple[int, ...]) -> "onnx.ModelProto":
@@ -114,24 +114,20 @@ def _quiet() -> Iterator[None]:
 
 def _name_layers(proto: "onnx.ModelProto") -> None:
     """Calls a layer's node by its module (`layer1.0.conv1`), its bias likewise; the exporter's names are not stable."""
-    graph = proto.graph
-    counts, taken = uses(graph), {node.name for node in graph.node}
+    import onnx_ir as ir
+
+    model = ir.from_proto(proto)
+    taken, values = {node.name for node in model.graph}, ir.convenience.create_value_mapping(model.graph)
     found = {layer.node: layer for layer in layers(proto)}
-    for node in graph.node:
-        layer = found.get(node.name)
+    for node in model.graph:
+        layer = found.get(str(node.name))
         stem = layer.name.removesuffix(".weight") if layer else ""
         if layer is None or stem == layer.name:
             continue
         bias = f"{stem}.bias"
-        if layer.bias is not None and counts[layer.bias] == 1 and not counts[bias]:
-            _rename_initializer(graph, layer.bias, bias)
+        if layer.bias is not None and n_readers(values[layer.bias]) == 1 and bias not in values:
+            values[layer.bias].name = bias
         if stem not in taken:
             node.name = stem
             taken.add(stem)
-
-
-def _rename_initializer(graph: "onnx.GraphProto", old: str, new: str) -> None:
-    for initializer in graph.initializer:
-        if initializer.name == old:
-            initializer.name = new
-            rename_uses(graph, old, new)
+    proto.CopyFrom(to_proto(model))

@@ -1,103 +1,80 @@
 """Brings any ONNX graph into the form that stages and evaluators expect; what it computes stays the same."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from spaces.models.onnx.fold_batch_norm import fold_batch_norm
 from spaces.models.onnx.fold_constants import fold_constants
-from spaces.models.onnx.graph import (
-    all_nodes,
-    drop_unused,
-    initializer_arrays,
-    is_op,
-    rename_uses,
-    replace_all,
-    uses,
-)
+from spaces.models.onnx.graph import array_of, is_op
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 
 def tidy(proto: "onnx.ModelProto") -> None:
     """Changes the model in place: constants are initializers, BatchNormalization is folded, every node has a name.
 
-    Initializers are no inputs, Identity and inference-mode Dropout are gone, names of nodes are unique, notes
-    that an exporter left (source lines, paths) are dropped, and shapes are inferred.
+    Model-local functions are inlined, initializers are no inputs, Identity and inference-mode Dropout are gone,
+    names of nodes are unique, notes that an exporter left (source lines, paths) are dropped, and shapes are
+    inferred.
 
     Args:
         proto: A checked ONNX model.
     """
     import onnx
+    import onnx_ir as ir
+    from onnx_ir.passes import common
 
-    _inputs_without_initializers(proto.graph)
-    fold_constants(proto)
-    _drop_passthrough(proto.graph)
-    fold_batch_norm(proto)
-    _drop_notes(proto)
-    _name_nodes(proto.graph)
+    model = ir.from_proto(proto)
+    ir.passes.Sequential(
+        common.InlinePass(), common.RemoveUnusedOpsetsPass(), common.RemoveInitializersFromInputsPass()
+    )(model)
+    fold_constants(model)
+    _drop_passthrough(model)
+    fold_batch_norm(model)
+    ir.passes.Sequential(common.ClearMetadataAndDocStringPass(), common.NameFixPass(_Names()))(model)
+    proto.CopyFrom(ir.to_proto(model))
     del proto.graph.value_info[:]
     proto.CopyFrom(onnx.shape_inference.infer_shapes(proto, data_prop=True))
 
 
-def _inputs_without_initializers(graph: "onnx.GraphProto") -> None:
-    """Old files list every initializer as an input, which would let a caller override it."""
-    initializers = {i.name for i in graph.initializer}
-    replace_all(graph.input, [i for i in graph.input if i.name not in initializers])
+class _Names:
+    """What `NameFixPass` calls a node without a name: by what it yields, which is the same at the next export."""
+
+    def generate_node_name(self, node: "ir.Node") -> str:
+        return node.name or f"{node.op_type}_{node.outputs[0].name}"
+
+    def generate_value_name(self, value: "ir.Value") -> str:
+        return value.name or "value"
 
 
-def _drop_passthrough(graph: "onnx.GraphProto") -> None:
-    constants = initializer_arrays(graph)
-    outputs = {o.name for o in graph.output}
-    fixed = outputs | set(constants) | {i.name for i in graph.input}
-    makers = {name: node for node in graph.node for name in node.output}
-    counts = uses(graph)
-    for node in graph.node:
-        if not _passes_through(node, counts, constants):
+def _drop_passthrough(model: "ir.Model") -> None:
+    """Lets readers of an Identity or Dropout of the main graph read what goes into it.
+
+    `IdentityEliminationPass` is not used: it lets a branch of If hand on an outer value, which onnxruntime
+    refuses, and gives two outputs one name (onnx_ir 1.1).
+    """
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    for node in model.graph:
+        if not _passes_through(node):
             continue
-        before, after = node.input[0], node.output[0]
-        if after not in outputs:
-            rename_uses(graph, after, before)
-        elif before not in fixed and before in makers:
-            maker = makers[before]
-            maker.output[list(maker.output).index(before)] = after
-            rename_uses(graph, before, after)
-            makers[after] = maker
-        else:
-            continue
-        del node.output[:]
-    replace_all(graph.node, [n for n in graph.node if n.output])
-    drop_unused(graph)
+        before, after = node.inputs[0], node.outputs[0]
+        assert before is not None
+        if after.is_graph_output():
+            if before.producer() is None or before.is_graph_output():
+                continue
+            before.name = after.name
+        after.replace_all_uses_with(before, replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+    RemoveUnusedNodesPass()(model)
 
 
-def _passes_through(
-    node: "onnx.NodeProto", counts: Mapping[str, int], constants: Mapping[str, object]
-) -> bool:
+def _passes_through(node: "ir.Node") -> bool:
     if is_op(node, "Identity"):
         return True
-    if not is_op(node, "Dropout") or any(counts[name] for name in node.output[1:]):
+    if not is_op(node, "Dropout") or any(mask.uses() or mask.is_graph_output() for mask in node.outputs[1:]):
         return False
-    training = node.input[2] if len(node.input) > 2 else ""
-    return not training or (training in constants and not constants[training])
-
-
-def _drop_notes(proto: "onnx.ModelProto") -> None:
-    proto.doc_string = proto.graph.doc_string = ""
-    for message in (proto, proto.graph, *all_nodes(proto.graph), *proto.graph.initializer):
-        message.doc_string = ""
-        del message.metadata_props[:]
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.doc_string = ""
-        del value.metadata_props[:]
-
-
-def _name_nodes(graph: "onnx.GraphProto") -> None:
-    taken: set[str] = set()
-    for node in graph.node:
-        wish = node.name or f"{node.op_type}_{node.output[0]}"
-        name, n = wish, 0
-        while name in taken:
-            n += 1
-            name = f"{wish}_{n}"
-        node.name = name
-        taken.add(name)
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    value = array_of(training)
+    return training is None or (value is not None and not value)

@@ -1,20 +1,22 @@
 """Makes a fixed batch axis free, where the graph allows it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spaces.errors import InputError
-from spaces.models.onnx.graph import attribute, initializer_arrays, is_op, set_initializer
+from spaces.models.onnx.graph import array_of, fresh_name, is_op, new_initializer
 from spaces.models.onnx.opset import run
 from spaces.stages.artifact import InputSpec
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 BATCH = "batch"
+_FIRST_IR_WITHOUT_THEM = 4  # before, every initializer had to be an input
 
 
 def free_batch(proto: "onnx.ModelProto", spec: InputSpec, path: Path) -> "onnx.ModelProto":
@@ -35,9 +37,7 @@ def free_batch(proto: "onnx.ModelProto", spec: InputSpec, path: Path) -> "onnx.M
     size = value.type.tensor_type.shape.dim[0].dim_value
     if size == 0:
         return proto
-    freed = type(proto).FromString(proto.SerializeToString())
-    _open_axis(freed, spec)
-    _open_reshapes(freed, size)
+    freed = _freed(proto, spec, size)
     try:
         same = _same(proto, freed, spec, size)
     except Exception as error:  # onnxruntime raises kinds of its own
@@ -54,43 +54,34 @@ def _message(path: Path, size: int) -> str:
     )
 
 
-def _open_axis(proto: "onnx.ModelProto", spec: InputSpec) -> None:
+def _freed(proto: "onnx.ModelProto", spec: InputSpec, size: int) -> "onnx.ModelProto":
     """Frees the first axis of input and output; shapes in between were inferred for the old size."""
-    del proto.graph.value_info[:]
-    for value in (*(i for i in proto.graph.input if i.name == spec.name), *proto.graph.output):
+    import onnx_ir as ir
+    from onnx_ir.passes.common import RemoveInitializersFromInputsPass
+
+    model = ir.from_proto(proto)
+    RemoveInitializersFromInputsPass()(model)
+    model.ir_version = max(model.ir_version, _FIRST_IR_WITHOUT_THEM)
+    _open_reshapes(model.graph, size)
+    freed = ir.to_proto(model)
+    del freed.graph.value_info[:]
+    for value in (*(i for i in freed.graph.input if i.name == spec.name), *freed.graph.output):
         shape = value.type.tensor_type.shape
         if shape.dim:
             shape.dim[0].dim_param = BATCH
+    return freed
 
 
-def _open_reshapes(proto: "onnx.ModelProto", size: int) -> None:
+def _open_reshapes(graph: "ir.Graph", size: int) -> None:
     """Writes 0 ("copy this axis") where a Reshape of something computed begins with the batch size."""
-    graph = proto.graph
-    constants = initializer_arrays(graph)
-    made_by_constant = {n.output[0]: n for n in graph.node if is_op(n, "Constant")}
-    for node in graph.node:
-        if not is_op(node, "Reshape") or attribute(node, "allowzero", 0):
+    for node in graph:
+        if not is_op(node, "Reshape") or node.attributes.get_int("allowzero", 0):
             continue
-        data, shape = node.input
-        if data in constants or data in made_by_constant:
-            continue
-        value = constants.get(shape)
-        if value is None and shape in made_by_constant:
-            value = _constant_value(made_by_constant[shape])
+        value = array_of(node.inputs[1]) if array_of(node.inputs[0]) is None else None
         if value is not None and value.size and value[0] == size:
-            name = f"{node.output[0]}.shape"
-            set_initializer(graph, name, np.concatenate([[0], value[1:]]).astype(np.int64))
-            node.input[1] = name
-
-
-def _constant_value(node: "onnx.NodeProto") -> NDArray[Any] | None:
-    import onnx
-
-    tensor = attribute(node, "value")
-    if tensor is None:
-        return None
-    value: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
-    return value
+            shape = np.concatenate([[0], value[1:]]).astype(np.int64)
+            name = fresh_name(graph, f"{node.outputs[0].name}.shape")
+            node.replace_input_with(1, new_initializer(graph, name, shape))
 
 
 def _same(proto: "onnx.ModelProto", freed: "onnx.ModelProto", spec: InputSpec, size: int) -> bool:

@@ -1,7 +1,9 @@
-"""Small questions about an ONNX graph, and small changes to it, that the passes share."""
+"""Small questions about an ONNX graph (as `onnx_ir`), and small changes to it, that the passes share.
+
+A value of `onnx_ir` knows all its readers, those inside If, Loop and Scan included.
+"""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,102 +11,88 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 
-def is_op(node: "onnx.NodeProto", *op_types: str) -> bool:
+def is_op(node: "ir.Node", *op_types: str) -> bool:
     """Whether the node is one of ONNX's own operators of these names."""
     return node.op_type in op_types and node.domain in ("", "ai.onnx")
 
 
-def attribute(node: "onnx.NodeProto", name: str, default: Any = None) -> Any:
-    """Returns an attribute's value, or `default` if it is not set."""
-    import onnx
+def array_of(value: "ir.Value | None") -> NDArray[Any] | None:
+    """Returns what an initializer or a Constant node holds; None for a value that is computed."""
+    import onnx_ir as ir
 
-    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
-def subgraphs(node: "onnx.NodeProto") -> Iterator["onnx.GraphProto"]:
-    """Yields the graphs inside a node (the branches of If, the bodies of Loop and Scan)."""
-    for a in node.attribute:
-        if a.HasField("g"):
-            yield a.g
-        yield from a.graphs
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
 
 
-def all_nodes(graph: "onnx.GraphProto") -> Iterator["onnx.NodeProto"]:
-    """Yields every node, those of subgraphs included."""
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from all_nodes(inner)
+def n_readers(value: "ir.Value") -> int:
+    """Counts how often a value is read: by nodes, by those of subgraphs, and as an output of its graph."""
+    return int(len(value.uses()) + value.is_graph_output())
 
 
-def uses(graph: "onnx.GraphProto") -> Counter[str]:
-    """Counts how often each tensor is read: by nodes, by subgraphs, and as an output of the graph."""
-    counts: Counter[str] = Counter(name for node in graph.node for name in node.input if name)
-    counts.update(o.name for o in graph.output)
-    for node in graph.node:
-        for inner in subgraphs(node):
-            counts.update(uses(inner))
-    return counts
+def reader_counts(proto: "onnx.ModelProto") -> Counter[str]:
+    """Returns `n_readers` of every tensor of the main graph, by name."""
+    import onnx_ir as ir
+
+    values = ir.convenience.create_value_mapping(ir.from_proto(proto).graph, include_subgraphs=False)
+    return Counter({name: n_readers(value) for name, value in values.items()})
 
 
-def initializer_arrays(graph: "onnx.GraphProto") -> dict[str, NDArray[Any]]:
-    """Returns every initializer as an array."""
-    import onnx
+def read_in_subgraphs(proto: "onnx.ModelProto") -> frozenset[str]:
+    """Returns the tensors of the main graph that an If, Loop or Scan reads inside its graphs."""
+    import onnx_ir as ir
 
-    return {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
-
-
-def set_initializer(graph: "onnx.GraphProto", name: str, value: NDArray[Any]) -> None:
-    """Adds an initializer, or replaces the one of that name."""
-    import onnx
-
-    tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
-    for old in graph.initializer:
-        if old.name == name:
-            old.CopyFrom(tensor)
-            return
-    graph.initializer.append(tensor)
+    graph = ir.from_proto(proto).graph
+    values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
+    return frozenset(n for n, v in values.items() if any(use.node.graph is not graph for use in v.uses()))
 
 
-def rename_uses(graph: "onnx.GraphProto", old: str, new: str) -> None:
-    """Lets every node that reads `old` read `new`."""
-    for node in all_nodes(graph):
-        for i, name in enumerate(node.input):
-            if name == old:
-                node.input[i] = new
+def to_proto(model: "ir.Model") -> "onnx.ModelProto":
+    """Returns the model as protobuf, with no value info of initializers, which say their shapes themselves."""
+    import onnx_ir as ir
+
+    proto = ir.to_proto(model)
+    infos = proto.graph.value_info
+    for i in reversed(range(len(infos))):
+        if infos[i].name in model.graph.initializers:
+            del infos[i]
+    return proto
 
 
-def fresh_name(graph: "onnx.GraphProto", wish: str) -> str:
+def has_subgraphs(node: "ir.Node") -> bool:
+    """Whether the node holds graphs (the branches of If, the bodies of Loop and Scan)."""
+    import onnx_ir as ir
+
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
+def store(value: "ir.Value", array: NDArray[Any]) -> None:
+    """Lets an initializer hold another array; its name and its readers stay."""
+    import onnx_ir as ir
+
+    # Not `ascontiguousarray`, which makes shape (1,) of a scalar.
+    value.const_value = tensor = ir.tensor(np.array(array, order="C"), name=value.name)
+    value.shape, value.type = tensor.shape, ir.TensorType(tensor.dtype)
+
+
+def new_initializer(graph: "ir.Graph", name: str, array: NDArray[Any]) -> "ir.Value":
+    """Adds an initializer, and returns its value."""
+    import onnx_ir as ir
+
+    value = ir.Value(name=name)
+    store(value, array)
+    graph.register_initializer(value)
+    return value
+
+
+def fresh_name(graph: "ir.Graph", wish: str) -> str:
     """Returns `wish`, or `wish_1`, `wish_2`, ... if a tensor is called so already."""
-    taken = {i.name for i in graph.initializer} | {i.name for i in graph.input}
-    taken.update(name for node in all_nodes(graph) for name in (*node.input, *node.output))
+    taken = {*graph.initializers, *(i.name for i in graph.inputs)}
+    taken.update(value.name for node in graph.all_nodes() for value in node.outputs)
     name, n = wish, 0
     while name in taken:
         n += 1
         name = f"{wish}_{n}"
     return name
-
-
-def drop_unused(graph: "onnx.GraphProto") -> None:
-    """Removes nodes, initializers and value infos that no output depends on."""
-    counts = uses(graph)
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(graph.node):
-        if any(counts[name] for name in node.output):
-            kept.append(node)
-            continue
-        counts.subtract(name for name in node.input if name)
-        for inner in subgraphs(node):
-            counts.subtract(uses(inner))
-    replace_all(graph.node, kept[::-1])
-    replace_all(graph.initializer, [i for i in graph.initializer if counts[i.name]])
-    replace_all(graph.value_info, [v for v in graph.value_info if counts[v.name]])
-
-
-def replace_all(field: Any, items: list[Any]) -> None:
-    """Replaces the content of a repeated protobuf field."""
-    copies = [type(item).FromString(item.SerializeToString()) for item in items]
-    del field[:]
-    field.extend(copies)

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from spaces.models.layers import layers
 from spaces.models.onnx.clean_up import tidy
-from spaces.models.onnx.opset import run
+from spaces.models.onnx.opset import run, to_opset
 from spaces.models.testing import assert_exported_form
 from spaces.stages.artifact import Artifact, InputSpec
 
@@ -184,3 +184,75 @@ def test_names_inside_branches_are_followed():
     tidy(proto)
     np.testing.assert_array_equal(run(proto, spec, x), wanted)
     assert "Identity" not in [n.op_type for n in proto.graph.node]
+
+
+def branches(*op_types):
+    """Returns the branches of an If, each an operator on the outer tensor `a`."""
+    names = ("then_branch", "else_branch")
+    results = [helper.make_tensor_value_info(f"out_{o}", TensorProto.FLOAT, None) for o in op_types]
+    return {
+        name: helper.make_graph([node(op, ["a"], result.name)], op, [], [result])
+        for name, op, result in zip(names, op_types, results, strict=True)
+    }
+
+
+def condition():
+    return [node("ReduceSum", ["x"], "s", keepdims=0), node("Cast", ["s"], "c", to=TensorProto.BOOL)]
+
+
+def test_a_tensor_that_only_a_branch_reads_is_kept():
+    nodes = [node("Relu", ["x"], "a"), *condition(), node("If", ["c"], "y", **branches("Identity", "Abs"))]
+    proto = tidied_if(model(nodes))
+    assert "Relu" in [n.op_type for n in proto.graph.node]
+
+
+def tidied_if(proto):
+    x, spec = RNG.standard_normal((2, 6)).astype(np.float32), InputSpec((6,), "x")
+    wanted = run(proto, spec, x)
+    tidy(proto)
+    np.testing.assert_allclose(run(proto, spec, x), wanted, rtol=1e-5, atol=1e-6)
+    return proto
+
+
+def test_a_weight_that_a_branch_reads_too_is_not_changed_for_it():
+    nodes = [
+        node("Transpose", ["a"], "t", perm=[1, 0]),
+        node("MatMul", ["x", "t"], "m"),
+        *condition(),
+        node("If", ["c"], "i", **branches("Neg", "Abs")),
+        node("MatMul", ["m", "i"], "y"),
+    ]
+    assert "a" in [i.name for i in tidied_if(model(nodes, {"a": W})).graph.initializer]
+
+
+def test_a_scalar_stays_a_scalar():
+    nodes = [
+        constant("zero", np.int64(0)),
+        node("Shape", ["x"], "shape"),
+        node("Gather", ["shape", "zero"], "n"),
+        constant("axis", np.array([0])),
+        node("Unsqueeze", ["n", "axis"], "n1"),
+        constant("rest", np.array([-1])),
+        node("Concat", ["n1", "rest"], "to", axis=0),
+        node("Reshape", ["x", "to"], "y"),
+    ]
+    proto = tidied(model(nodes))
+    assert {i.name: list(i.dims) for i in proto.graph.initializer}["zero"] == []
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+def test_model_local_functions_are_inlined(opset):
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("my", 1)]
+    body = [node("MatMul", ["i", "w"], "t"), node("Relu", ["t"], "o")]
+    block = helper.make_function("my", "Block", ["i", "w"], ["o"], body, opsets[:1])
+    calls = [node("Block", ["x", "v"], "a", domain="my"), node("Block", ["a", "w"], "y", domain="my")]
+    proto = model([node("Relu", ["x"], "y")], {"v": np.eye(6, dtype=np.float32), "w": W.T.copy()})
+    del proto.graph.node[:], proto.opset_import[:]
+    proto.graph.node.extend(calls)
+    proto.opset_import.extend(opsets)
+    proto.functions.append(block)
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    proto = tidied(to_opset(proto, InputSpec((6,), "x")))
+    assert [layer.name for layer in layers(proto)] == ["v", "w"]
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", 21)]
+    assert not proto.functions
