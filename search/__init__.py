@@ -3,20 +3,20 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from search.api import compose, run
-    from search.record.results import Results
+    from search.api import Study, compose, run
+    from search.results import Results
 
-__all__ = ["Results", "compose", "run"]
+__all__ = ["Results", "Study", "compose", "run"]
 
 
 def __getattr__(name: str) -> object:
     # lazy: `import search` must stay cheap, and must not pull in torch, ray or mlflow
-    if name in ("compose", "run"):
+    if name in ("Study", "compose", "run"):
         from search import api
 
         return getattr(api, name)
     if name == "Results":
-        from search.record.results import Results
+        from search.results import Results
 
         return Results
     raise AttributeError(f"module 'search' has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """The command line's job from Python: for notebooks, scripts and tests."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -17,6 +18,7 @@ from search.planning.config.device_files import folders_of, shipped
 from search.planning.config.hydra_errors import hydra_text
 from search.planning.config.schema import Config, read_config, register_schema
 from search.record.results import Results
+from search.results import Results as Answers
 from spaces.errors import ConfigError
 
 
@@ -26,6 +28,9 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
     Args:
         overrides: What would stand on the command line, e.g. `["task=cifar10", "seed=1"]`.
         space: A `space` section to search instead of the composed one.
+
+    >>> compose(["study.n_trials=3"]).study.n_trials
+    3
 
     Raises:
         ConfigError: An override is wrong.
@@ -76,14 +81,46 @@ def run(
         space: A `space` section to search instead of the composed one.
         console: Where progress is drawn; None takes standard output.
 
+    >>> run(overrides, console=quiet).best
+    0
+
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
+    return _run(compose(overrides, space), console)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that a config declares.
+
+    >>> study = Study(compose(overrides))
+    >>> len(study.run(quiet).to_dataframe())
+    2
+
+    Attributes:
+        config: What `compose` returned.
+    """
+
+    config: Config
+
+    def run(self, console: Console | None = None) -> Answers:
+        """Runs, or resumes, the study and returns what it found.
+
+        Args:
+            console: Where progress is drawn; None takes standard output.
+
+        Raises:
+            ParedownError: Something in the config or the files is wrong.
+        """
+        return Answers(_run(self.config, console))
+
+
+def _run(config: Config, console: Console | None) -> Results:
     from search.planning.session import prepare
     from search.study.progress import LiveProgress
     from search.study.study import results_before, run_study
 
-    config = compose(overrides, space)
     session = prepare(config, lambda text: None)
     shown = console or Console(highlight=False)
     if config.data["dry_run"]:

@@ -38,6 +38,7 @@ def loaded_by(imports, *modules):
 def test_importing_search_pulls_in_nothing_heavy():
     heavy = ("torch", "ray", "mlflow", "onnxruntime", "onnx", "xgboost", "pandas")
     assert loaded_by("search", *heavy) == "[]"
+    assert loaded_by("search.api", *heavy) == "[]"
     assert loaded_by("pandas", *heavy) == "['pandas']"
 
 
@@ -46,7 +47,7 @@ def test_the_command_line_loads_nothing_heavy_either():
 
 
 def test_public_names():
-    assert sorted(search.__all__) == ["Results", "compose", "run"]
+    assert sorted(search.__all__) == ["Results", "Study", "compose", "run"]
     assert all(getattr(search, name) is not None for name in search.__all__)
     with pytest.raises(AttributeError):
         search.nonsense  # noqa: B018

@@ -187,6 +187,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.usefixtures("exact_integer_kernels")
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(("form", "activations", "weights"), FORMS)
 @pytest.mark.parametrize("scheme", ["asymmetric", "symmetric"])
@@ -207,6 +208,7 @@ def test_every_form_computes_what_float_does(build, run, network, form, activati
         assert sqnr_db(got, run(result, split.inputs, optimize=False)) > 28
 
 
+@pytest.mark.usefixtures("exact_integer_kernels")
 def test_a_bias_that_is_huge_beside_its_weights(build, run, noise, context):
     b = build((3, 8, 8))
     weight = b.rng.standard_normal((4, 3, 1, 1)).astype(np.float32)

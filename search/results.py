@@ -1,0 +1,96 @@
+"""What a study found, as notebooks and scripts ask for it: tables, and the model to ship."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.record.results import Results as StudyRecord
+from search.record.results import TrialRecord
+from spaces.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Results:
+    """The answers of a study.
+
+    Attributes:
+        record: All that the study knows, e.g. `record.best_why` and `record.folder`.
+    """
+
+    record: StudyRecord
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """Returns a row per trial, by number, with the columns and units of trials.csv; NaN where nothing was measured.
+
+        >>> results.to_dataframe().set_index("knob.bits")["metric.top1"].to_dict()
+        {8: 97.0, 4: 91.5}
+        """
+        return self._table([t.number for t in self.record.trials])
+
+    def front(self) -> "pd.DataFrame":
+        """Returns the rows of the Pareto front, the best by the first objective first.
+
+        >>> results.front()["number"].tolist()
+        [0]
+        """
+        return self._table(list(self.record.front))
+
+    def best(self, device: str | None = None) -> TrialRecord:
+        """Returns the trial to ship to a device; without one, that for all devices.
+
+        >>> results.best().candidate["bits"]
+        8
+
+        Raises:
+            StudyError: No trial met the constraints, or nothing was picked for that device.
+        """
+        record = self.record
+        chosen = {pick.device: pick.number for pick in record.picks}
+        number = record.best if device is None else chosen.get(device)
+        if number is None:
+            wanted = "" if device is None else f" for device {device!r}"
+            known = ", ".join(chosen) or "none"
+            raise StudyError(
+                f"study {record.name!r} has no best trial{wanted}: devices with a pick are {known}; "
+                f"{len(record.front)} trials are on the front"
+            )
+        return record.trial(number)
+
+    def model(self, device: str | None = None) -> Path:
+        """Returns where the ONNX file of `best(device)` is.
+
+        A study of a table has trials and no files. Of any other, onnxruntime loads the file as it is.
+
+        >>> results.model().name
+        'trial_0.onnx'
+
+        Raises:
+            StudyError: As `best` does.
+        """
+        return self.record.model_path(self.best(device).number)
+
+    def _table(self, numbers: list[int]) -> "pd.DataFrame":
+        import pandas as pd
+
+        rows = [_row(self.record.trial(number)) for number in numbers]
+        measured = dict.fromkeys(c for t in self.record.trials for c in t.values())
+        columns = [
+            "number",
+            "state",
+            "reason",
+            *(f"knob.{k}" for k in self.record.knobs),
+            *measured,
+            "wall_s",
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+
+def _row(trial: TrialRecord) -> dict[str, object]:
+    knobs = {f"knob.{path}": value for path, value in trial.candidate.items()}
+    return {
+        "number": trial.number, "state": trial.state, "reason": trial.reason, **knobs, **trial.values(),
+        "wall_s": trial.wall_s,
+    }  # fmt: skip

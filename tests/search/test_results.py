@@ -1,0 +1,63 @@
+import doctest
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import search.api
+import search.results
+from search import Results, Study, compose
+from search.report.testing import fake_results
+from spaces.errors import StudyError
+
+TABLE = "task,knob.bits,metric.top1\ndigits,4,91.5\ndigits,8,97.0\n"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """What the doctests use: a study of a table with two candidates."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text(TABLE)
+    overrides = [
+        "experiment=tabular",
+        "tabular.path=table.csv",
+        "tabular.stop_at_best=false",
+        "sampler=brute_force",
+    ]
+    return {"overrides": overrides, "quiet": Console(file=io.StringIO())}
+
+
+@pytest.mark.parametrize("module", [search.api, search.results], ids=lambda m: m.__name__)
+def test_doctests(module, study):
+    results = Study(compose(study["overrides"])).run(study["quiet"])
+    names = {**vars(module), **study, "results": results}
+    found = [t for t in doctest.DocTestFinder().find(module, globs=names) if t.examples]
+    assert len(found) >= 3
+    assert [doctest.DocTestRunner().run(t).failed for t in found] == [0] * len(found)
+
+
+def test_each_device_has_its_own_model(tmp_path):
+    record = fake_results(tmp_path)
+    results = Results(record)
+    for pick in record.picks:
+        assert results.best(pick.device).number == pick.number
+        assert results.model(pick.device) == record.model_path(pick.number)
+    assert results.best().number == record.best
+    assert tuple(results.front()["number"]) == record.front
+
+
+def test_a_table_has_all_trials_and_numbers_are_numbers(tmp_path):
+    record = fake_results(tmp_path)
+    table = Results(record).to_dataframe()
+    assert list(table["number"]) == [t.number for t in record.trials]
+    assert pd.api.types.is_float_dtype(table["metric.top1"])
+    assert len(Results(replace(record, front=())).front()) == 0
+
+
+def test_an_unknown_device_is_told_with_those_that_are_known(tmp_path):
+    with pytest.raises(StudyError, match=r"'toaster'.*host, stm32h743"):
+        Results(fake_results(tmp_path)).best("toaster")
+    with pytest.raises(StudyError, match="no best trial"):
+        Results(fake_results(tmp_path, top1_min=101.0)).model()
