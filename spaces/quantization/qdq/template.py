@@ -88,7 +88,7 @@ def build_skeleton(
     names = names_of(source, plan, corrected)
     if names is None:
         return None
-    small, probe, some = source, _distinct(plan, 0), corrected
+    small, probe, some = source, _distinct(plan), corrected
     if not reads_shapes(source.opset, settings):
         small, probe, some = _outline(source, probe, corrected)
     try:
@@ -96,9 +96,10 @@ def build_skeleton(
         few = names_of(small, probe, some) or names
         found = _skeleton(data, few, small, some)
         if found.pieces.unknown:  # what the tool has made on its own must not follow from the grids
-            other = tool_model(small, replace(_distinct(plan, 1), weights=probe.weights), settings, some)
-            if cut(other, few, small, small.biases | dict(some or {})).unknown != found.pieces.unknown:
-                return None
+            for moved in (_distinct(plan, scales=1), _distinct(plan, zeros=1)):  # together they might cancel out
+                other = tool_model(small, replace(moved, weights=probe.weights), settings, some)
+                if cut(other, few, small, small.biases | dict(some or {})).unknown != found.pieces.unknown:
+                    return None
         if found.filled(Numbers(small, probe, settings, small.biases | dict(some or {}))) != data:
             return None
         return _skeleton(data, names, source, corrected)
@@ -114,13 +115,13 @@ def _skeleton(data: bytes, names: Names, source: Source, corrected: FloatBiases 
     return Skeleton(cut(data, names, source, source.biases | dict(corrected or {})), biases)
 
 
-def _distinct(plan: Plan, seed: int) -> Plan:
-    """Returns a plan whose activations all have different scales."""
+def _distinct(plan: Plan, scales: int = 0, zeros: int = 0) -> Plan:
+    """Returns a plan whose activations all have different scales, moved by `scales` sevenths and `zeros` times 3 steps."""
     grids = {}
     for i, (tensor, grid) in enumerate(plan.activations.items()):
-        factor = np.float32(1 + (i + 1) / (64 + len(plan.activations)) + seed / 7)
+        factor = np.float32(1 + (i + 1) / (64 + len(plan.activations)) + scales / 7)
         low, high = -(2 ** (grid.bits - 1)), 2 ** (grid.bits - 1) - 1
-        zero = low + (grid.zero_point - low + 7 * i + 3 * seed) % (high - low)
+        zero = low + (grid.zero_point - low + 7 * i + 3 * zeros) % (high - low)
         grids[tensor] = replace(grid, scale=np.asarray(grid.scale * factor), zero_point=np.asarray(zero))
     return replace(plan, activations=grids)
 

@@ -132,6 +132,18 @@ def test_the_bytes_are_the_tools(case, build, data):
     assert again.digest == wanted.digest
 
 
+@pytest.mark.parametrize("fill", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_constant_that_follows_the_grid_is_not_kept_for_other_grids(build, fill):
+    """Where a scale and a zero point move together, an integer can stay what it is by chance."""
+    b = build((3, 8, 8))
+    x = b.op("Relu", [b.conv("input", "a", 3, 5, 1)], "a_relu")
+    sizes = b.constant("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    x = b.op("Pad", [x, sizes, b.constant("fill", np.float32(fill))], "pad")
+    artifact, stage = b.artifact(b.conv(x, "b", 5, 5), opset=17), QuantizeStage()
+    chosen = stage.canonical(artifact, {"format": "qoperator", "clipping": "max"}, CONTEXT)
+    assert stage.apply(artifact, chosen, CONTEXT).onnx_bytes == reference(artifact, chosen, CONTEXT).onnx_bytes
+
+
 @pytest.fixture
 def built(monkeypatch):
     """What came of the structures that were built, in order."""
