@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -182,7 +183,10 @@ class Stage(ABC):
     def config(self) -> dict[str, Any]:
         """Returns whatever else decides what `apply` does; it becomes part of cache keys.
 
-        By default the stage's public attributes that are plain values, as a constructor keeps its arguments.
+        By default the constructor's arguments that are plain values, as far as attributes of the same names keep them.
         """
         plain = (bool, int, float, str, tuple, type(None))
-        return {k: v for k, v in sorted(vars(self).items()) if not k.startswith("_") and isinstance(v, plain)}
+        arguments = {
+            name: vars(self).get(name) for name in signature(type(self)).parameters if name in vars(self)
+        }
+        return {name: value for name, value in arguments.items() if isinstance(value, plain)}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from search.samplers.bandits import arms
 
+from search.samplers import arms
 from search.samplers.arms import Box
 
 COORDINATES = st.floats(0, 1, exclude_max=True)

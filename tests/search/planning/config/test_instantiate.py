@@ -35,7 +35,7 @@ def test_extra_arguments_are_passed_only_where_they_are_taken():
             "executor._target_.*trusted_modules",
         ),
         ({"_target_": "searching.x"}, UntrustedTargetError, "outside the trusted"),
-        ({"_target_": "search.executors.processes.os.kill"}, UntrustedTargetError, "executor"),
+        ({"_target_": "search.executors.base.time.sleep"}, UntrustedTargetError, "executor"),
     ],
 )
 def test_mistakes_are_told(section, error, text):

@@ -141,7 +141,9 @@ def test_a_constant_that_follows_the_grid_is_not_kept_for_other_grids(build, fil
     x = b.op("Pad", [x, sizes, b.constant("fill", np.float32(fill))], "pad")
     artifact, stage = b.artifact(b.conv(x, "b", 5, 5), opset=17), QuantizeStage()
     chosen = stage.canonical(artifact, {"format": "qoperator", "clipping": "max"}, CONTEXT)
-    assert stage.apply(artifact, chosen, CONTEXT).onnx_bytes == reference(artifact, chosen, CONTEXT).onnx_bytes
+    assert (
+        stage.apply(artifact, chosen, CONTEXT).onnx_bytes == reference(artifact, chosen, CONTEXT).onnx_bytes
+    )
 
 
 @pytest.fixture
