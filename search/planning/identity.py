@@ -96,6 +96,6 @@ def _measurements(columns: set[str], baseline: Sequence[Measurement]) -> dict[st
     processor = environment()["cpu"]
     found = {}
     for m in baseline:
-        where = f" on {processor}" if m.source == "measured" and m.column.startswith("cost.") else ""
+        where = f" on {processor}" if m.source == "measured" and m.device is not None else ""
         found[m.column] = " ".join(filter(None, (m.unit, f"{m.source}{where}")))
     return {column: found[column] for column in sorted(columns) if column in found}

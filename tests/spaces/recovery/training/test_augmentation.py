@@ -6,9 +6,9 @@ import torch
 from spaces.errors import StageError
 from spaces.recovery.knobs import AUGMENTATIONS as KNOWN
 from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.training import augmentation
 from spaces.recovery.training.augmentation import AUGMENTATIONS, augment, check_augmentation
 from spaces.recovery.training.batch import Batch
-from spaces.recovery.training.training import augmentation
 
 
 def generator(seed=0):
