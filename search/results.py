@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from search.record.results import Results as StudyRecord
 from search.record.results import TrialRecord
+from search.record.trial_records import rows
 from spaces.errors import StudyError
 
 if TYPE_CHECKING:
@@ -75,22 +76,15 @@ class Results:
     def _table(self, numbers: list[int]) -> "pd.DataFrame":
         import pandas as pd
 
-        rows = [_row(self.record.trial(number)) for number in numbers]
-        measured = dict.fromkeys(c for t in self.record.trials for c in t.values())
-        columns = [
-            "number",
-            "state",
-            "reason",
-            *(f"knob.{k}" for k in self.record.knobs),
-            *measured,
-            "wall_s",
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        columns, _ = rows(self.record.trials, self.record.knobs)
+        return pd.DataFrame([_row(self.record.trial(number)) for number in numbers], columns=columns)
 
 
 def _row(trial: TrialRecord) -> dict[str, object]:
-    knobs = {f"knob.{path}": value for path, value in trial.candidate.items()}
     return {
-        "number": trial.number, "state": trial.state, "reason": trial.reason, **knobs, **trial.values(),
+        "number": trial.number, "state": trial.state, "reason": trial.reason,
+        **{f"knob.{path}": value for path, value in trial.candidate.items()},
+        **trial.values(),
+        **{f"seconds.{step}": seconds for step, seconds in trial.seconds.items()},
         "wall_s": trial.wall_s,
     }  # fmt: skip

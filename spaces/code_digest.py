@@ -114,9 +114,8 @@ def _named(node: ast.AST, package: str) -> Iterator[str]:
     if isinstance(node, ast.ImportFrom):
         around = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
         base = ".".join([*around, *([node.module] if node.module else [])])
-        yield from (
-            f"{base}.{alias.name}" for alias in node.names
-        )  # a module, or a name in the module `base`
+        # each a module, or a name in the module `base`
+        yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
 def _located(name: str) -> _Located:

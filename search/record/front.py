@@ -72,9 +72,8 @@ def picks(
 def _caveat(chosen: TrialRecord, column: str, baseline: Mapping[str, float]) -> str:
     """Says so if the uncompressed model costs no more than the pick."""
     values, cost, before = chosen.values(), Column.parse(column), baseline.get(column)
-    if (
-        cost.name == "latency_ms"
-    ):  # a timed one is compared with the float model's that was timed in turns with it
+    if cost.name == "latency_ms":
+        # a timed one is compared with the float model's that was timed in turns with it
         before = values.get(str(cost.named("latency_float_ms")), before)
     if before is None or values[column] < before * (1 - _TIE):
         return ""

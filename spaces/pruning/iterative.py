@@ -36,7 +36,7 @@ class IterativePruneStage(PruningStage):
 
     @cached_property
     def _prune(self) -> PruneStage:
-        return PruneStage(**self.config())
+        return PruneStage(self.device, self.min_channels, self.n_examples, self.block_measure, self.threads)
 
     @cached_property
     def _recover(self) -> RecoverStage:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import ConfigError, unknown_name
@@ -59,16 +59,6 @@ class PruningStage(Stage):
             )
         self.device, self.min_channels, self.n_examples = device, min_channels, n_examples
         self.block_measure, self.threads = block_measure, threads
-
-    def config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return {
-            "device": self.device,
-            "min_channels": self.min_channels,
-            "n_examples": self.n_examples,
-            "block_measure": self.block_measure,
-            "threads": self.threads,
-        }
 
 
 class PruneStage(PruningStage):

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from functools import cached_property
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +35,12 @@ class QuantizeStage(Stage):
     produces = "onnx"
     knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
 
-    def __init__(self) -> None:
-        self._sources = Sources()
-        self._ranges = Ranges()
-        self._grids = WeightGrids()
-        self._skeletons = Skeletons()
-        self._sensitivities = Sensitivities()
-
-    def __getstate__(self) -> dict[str, dict[str, Any]]:
-        known = vars(QuantizeStage())  # what is known of networks is found again where it arrives
-        return {"own": {key: value for key, value in vars(self).items() if key not in known}}
-
-    def __setstate__(self, state: Mapping[str, dict[str, Any]]) -> None:
-        vars(self).update(vars(QuantizeStage()) | state["own"])
+    # What is known of networks, found once for all candidates; a stage that is pickled leaves it behind.
+    _sources = cached_property(lambda _: Sources())
+    _ranges = cached_property(lambda _: Ranges())
+    _grids = cached_property(lambda _: WeightGrids())
+    _skeletons = cached_property(lambda _: Skeletons())
+    _sensitivities = cached_property(lambda _: Sensitivities())
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the quantized model; if every layer is kept float, the float model as it is.

@@ -1,7 +1,7 @@
 """What stages that train have in common."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from spaces.candidate import StageValue
 from spaces.errors import ConfigError
@@ -36,7 +36,3 @@ class TrainingStage(Stage):
     ) -> dict[str, StageValue]:
         """Returns nothing: training changes numbers only."""
         return {}
-
-    def config(self) -> dict[str, Any]:
-        """Returns the number of threads, which the result depends on."""
-        return {"threads": self.threads}

@@ -183,10 +183,11 @@ class Stage(ABC):
     def config(self) -> dict[str, Any]:
         """Returns whatever else decides what `apply` does; it becomes part of cache keys.
 
-        By default the constructor's arguments that are plain values, as far as attributes of the same names keep them.
+        By default the constructors' arguments that are plain values, base classes' included, as far as attributes of the
+        same names keep them.
         """
         plain = (bool, int, float, str, tuple, type(None))
-        arguments = {
-            name: vars(self).get(name) for name in signature(type(self)).parameters if name in vars(self)
-        }
-        return {name: value for name, value in arguments.items() if isinstance(value, plain)}
+        made_by = [vars(kind)["__init__"] for kind in type(self).__mro__ if "__init__" in vars(kind)]
+        arguments = {name for function in made_by for name in signature(function).parameters}
+        own = sorted(vars(self).items())
+        return {name: value for name, value in own if name in arguments and isinstance(value, plain)}

@@ -50,10 +50,7 @@ ROOT = Path(__file__).parents[2]
 CORE: dict[str, tuple[str, ...]] = {
     "search.record.hypervolume": ("tests/search/record/test_hypervolume.py",),
     "search.record.front": ("tests/search/record/test_front.py",),
-    "search.study.verdict": (
-        "tests/search/study/test_verdict.py",
-        "tests/search/study/test_verdict_states.py",
-    ),
+    "search.study.verdict": ("tests/search/study/test_verdict.py",),
     "search.study.ledger": ("tests/search/study/test_ledger.py",),
     "spaces.pruning.budgets.budget": ("tests/spaces/pruning/budgets/test_budget.py",),
     "evaluators.task.statistics.early_stopping": ("tests/evaluators/task/statistics/test_early_stopping.py",),

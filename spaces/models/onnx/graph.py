@@ -3,7 +3,6 @@
 A value of `onnx_ir` knows all its readers, those inside If, Loop and Scan included.
 """
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,23 +29,6 @@ def array_of(value: "ir.Value | None") -> NDArray[Any] | None:
 def n_readers(value: "ir.Value") -> int:
     """Counts how often a value is read: by nodes, by those of subgraphs, and as an output of its graph."""
     return int(len(value.uses()) + value.is_graph_output())
-
-
-def reader_counts(proto: "onnx.ModelProto") -> Counter[str]:
-    """Returns `n_readers` of every tensor of the main graph, by name."""
-    import onnx_ir as ir
-
-    values = ir.convenience.create_value_mapping(ir.from_proto(proto).graph, include_subgraphs=False)
-    return Counter({name: n_readers(value) for name, value in values.items()})
-
-
-def read_in_subgraphs(proto: "onnx.ModelProto") -> frozenset[str]:
-    """Returns the tensors of the main graph that an If, Loop or Scan reads inside its graphs."""
-    import onnx_ir as ir
-
-    graph = ir.from_proto(proto).graph
-    values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
-    return frozenset(n for n, v in values.items() if any(use.node.graph is not graph for use in v.uses()))
 
 
 def to_proto(model: "ir.Model") -> "onnx.ModelProto":

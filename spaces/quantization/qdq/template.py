@@ -96,10 +96,8 @@ def build_skeleton(
         few = names_of(small, probe, some) or names
         found = _skeleton(data, few, small, some)
         if found.pieces.unknown:  # what the tool has made on its own must not follow from the grids
-            for moved in (
-                _distinct(plan, scales=1),
-                _distinct(plan, zeros=1),
-            ):  # together they might cancel out
+            # one by one: moved together, a scale and a zero point might cancel out
+            for moved in (_distinct(plan, scales=1), _distinct(plan, zeros=1)):
                 other = tool_model(small, replace(moved, weights=probe.weights), settings, some)
                 if cut(other, few, small, small.biases | dict(some or {})).unknown != found.pieces.unknown:
                     return None

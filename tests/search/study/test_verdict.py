@@ -1,10 +1,12 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
 from search.record.objectives import read_objectives
-from search.record.results import Constraint
+from search.record.results import Constraint, Objective
 from search.study.verdict import verdict
 from search.trials.trial import TrialResult
 from spaces.candidate import Candidate
@@ -63,3 +65,62 @@ def test_a_limit_of_zero_is_exact():
 def test_a_value_that_is_no_number_meets_nothing(value):
     assert judged(value, drop("max", 1.0)).state == "failed"
     assert not drop("max", 1.0).excess(value) <= 0
+
+
+AXES = (Objective("metric.top1", "maximize"), Objective("cost.board.size", "minimize"))
+LIMITS = (
+    Constraint("accurate", "metric.top1", "min", 90.0),
+    Constraint("small", "cost.board.size", "max", 10.0, margin=1.0),
+)
+
+
+def result(top1=95.0, size=5.0, outcome="measured", **more):
+    measured = (
+        Measurement("top1", top1, "%", "measured"),
+        Measurement("size", size, "", "modelled", "board"),
+    )
+    return TrialResult(7, Candidate({"x": 1}), outcome, measurements=measured, **more)
+
+
+def test_everything_that_was_returned_is_kept():
+    found = verdict(
+        result(details={"why": 1}, seconds={"build": 2.0}, wall_s=3.0, artifact_digest="abc"), 4, AXES, LIMITS
+    )
+    assert (found.number, found.state, found.reason) == (4, "complete", "")
+    assert found.candidate == Candidate({"x": 1})
+    assert found.values() == {"metric.top1": 95.0, "cost.board.size": 5.0}
+    assert (found.details, found.seconds, found.wall_s) == ({"why": 1}, {"build": 2.0}, 3.0)
+    assert found.artifact_digest == "abc"
+
+
+@pytest.mark.parametrize("outcome", ["failed", "pruned"])
+def test_what_was_not_measured_to_the_end_keeps_its_own_reason(outcome):
+    found = verdict(result(top1=math.nan, size=99.0, outcome=outcome, reason="told"), 0, AXES, LIMITS)
+    assert (found.state, found.reason) == (outcome, "told")
+
+
+def test_a_limit_itself_is_allowed_and_what_is_beyond_is_told():
+    assert verdict(result(top1=90.0, size=9.0), 0, AXES, LIMITS).state == "complete"
+    found = verdict(result(top1=89.5, size=9.25), 0, AXES, LIMITS)
+    assert found.state == "infeasible"
+    assert found.reason == (
+        "accurate: top1 is 89.5, 0.5 below the limit of 90; "
+        "small: board.size is 9.25, 0.25 above the limit of 10 with its margin of 1"
+    )
+
+
+def test_what_decided_a_value_is_told_with_it():
+    because = {"because": {"cost.board.size": "a table of it", "metric.top1": "no label"}}
+    found = verdict(result(size=12.0, details=because), 0, AXES, LIMITS)
+    assert found.reason.endswith("with its margin of 1 (a table of it)")
+    found = verdict(result(top1=math.inf, details=because), 0, AXES, LIMITS)
+    assert found.state == "failed"
+    assert found.reason == "metric.top1 is inf, but the study needs it: no label"
+
+
+def test_what_a_constraint_needs_must_be_measured_too():
+    fast = Constraint("fast", "cost.board.latency_ms", "max", 1.0)
+    found = verdict(result(), 0, AXES, [fast])
+    assert (found.state, found.reason) == (
+        "failed", "cost.board.latency_ms is absent, but the study needs it",
+    )  # fmt: skip

@@ -74,3 +74,17 @@ def test_both_parts_of_the_rounds_get_their_settings():
     stage = IterativePruneStage(device="a", min_channels=2, threads=5)
     assert stage._prune.config() == stage.config()
     assert stage._recover.config() == {"threads": 5}
+
+
+class Passing(PruneStage):
+    def __init__(self, mark, **settings):
+        super().__init__(**settings)
+        self.mark = mark
+        self.n_applied = 0
+
+
+def test_arguments_of_the_base_class_count_where_a_stage_passes_them_on_and_counters_do_not():
+    assert Passing("x", threads=3).config() == {"mark": "x", **PruneStage(threads=3).config()}
+    assert PruneStage(threads=3).config() == {
+        "device": None, "min_channels": 4, "n_examples": 256, "block_measure": "output_change", "threads": 3
+    }  # fmt: skip

@@ -68,7 +68,8 @@ def test_another_primary_config_is_in_the_command(monkeypatch, tmp_path):
     assert again.data == first.data
 
 
-def test_a_study_of_a_sweep_has_a_command_of_its_own(monkeypatch):
+def test_a_study_of_a_sweep_has_a_command_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     studies = composed_by_command_line(monkeypatch, "paredown --multirun seed=1,2 study.dir=out")
     assert [s.study.name for s in studies] == ["digits-seed=1", "digits-seed=2"]
     for study in studies:
