@@ -187,11 +187,14 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.usefixtures("exact_integer_kernels")
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(("form", "activations", "weights"), FORMS)
 @pytest.mark.parametrize("scheme", ["asymmetric", "symmetric"])
-def test_every_form_computes_what_float_does(build, run, network, form, activations, weights, scheme):
+def test_every_form_computes_what_float_does(
+    build, run, network, form, activations, weights, scheme, integer_kernels_saturate
+):
+    if integer_kernels_saturate and form == "qoperator":
+        pytest.skip("this processor's 8-bit kernels saturate")
     artifact, split = network(build((3, 8, 8))), noise_split((3, 8, 8), 64)
     wanted = run(artifact, split.inputs)
     for granularity in ("tensor", "channel"):
@@ -203,20 +206,20 @@ def test_every_form_computes_what_float_does(build, run, network, form, activati
             "scheme": scheme,
         }
         result = QuantizeStage().apply(artifact, values, StageContext(split, Cache()))
-        got = run(result, split.inputs)
+        got = run(result, split.inputs, optimize=not integer_kernels_saturate)
         assert sqnr_db(wanted, got) > 20
         assert sqnr_db(got, run(result, split.inputs, optimize=False)) > 28
 
 
-@pytest.mark.usefixtures("exact_integer_kernels")
-def test_a_bias_that_is_huge_beside_its_weights(build, run, noise, context):
+def test_a_bias_that_is_huge_beside_its_weights(build, run, noise, context, integer_kernels_saturate):
     b = build((3, 8, 8))
     weight = b.rng.standard_normal((4, 3, 1, 1)).astype(np.float32)
     weight[1] *= 1e-9  # scale(input) * scale(weight) would make the int32 bias overflow
     bias = b.constant("a.bias", np.full(4, 2.0, np.float32))
     artifact = b.artifact(b.op("Conv", ["input", b.constant("a.weight", weight), bias], "out"))
     for values in ({}, {"scheme": "symmetric_power2"}, {"activation_bits": 16}, {"weight_type": "unsigned"}):
-        result = run(QuantizeStage().apply(artifact, values, context), noise.inputs)
+        quantized = QuantizeStage().apply(artifact, values, context)
+        result = run(quantized, noise.inputs, optimize=not integer_kernels_saturate)
         assert sqnr_db(run(artifact, noise.inputs), result) > 28
         assert result[:, 1] == pytest.approx(2.0, abs=0.05)
 
