@@ -266,8 +266,9 @@ REAL = Path(__file__).parents[3].parent / "shared/data"
 
 
 @pytest.mark.slow
-def test_accuracy_on_cifar10():
+def test_accuracy_on_cifar10(integer_kernels_saturate):
     """ResNet-8 of MLPerf Tiny: 87.19 % in float, on all 10,000 test images."""
+    from spaces.models.onnx.ort_session import ort_session
     from spaces.stages.array_split import ArraySplit
 
     model, data = REAL / "mlperf_tiny/pretrainedResnet.onnx", REAL / "cifar10"
@@ -281,9 +282,7 @@ def test_accuracy_on_cifar10():
     context, stage = StageContext(calibration, Cache()), QuantizeStage()
 
     def accuracy(result):
-        import onnxruntime as ort
-
-        session = ort.InferenceSession(result.onnx_bytes, providers=["CPUExecutionProvider"])
+        session = ort_session(result.onnx_bytes, threads=0, optimize=not integer_kernels_saturate)
         right = [
             session.run(None, {artifact.input.name: part})[0].argmax(axis=1) for part in np.split(inputs, 20)
         ]
