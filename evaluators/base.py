@@ -58,7 +58,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Needed:
+class EarlyStoppingThreshold:
     """How good a model must be to be of use.
 
     Attributes:
@@ -90,7 +90,7 @@ class EvaluationContext:
     devices: Mapping[str, Device] = field(default_factory=dict)
     seed: int = 0
     measured: tuple[Measurement, ...] = ()
-    needed: Needed | None = None
+    threshold: EarlyStoppingThreshold | None = None
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from search.planning.config.command import command_text, section_overrides
-from search.planning.config.device_files import folders_of, shipped
+from search.planning.config.device_files import folders_of
 from search.planning.config.hydra_errors import hydra_text
 from search.planning.config.schema import Config, read_config, register_schema
+from search.planning.config.shipped import shipped
 from search.record.results import Results
 from search.results import Results as Answers
 from spaces.errors import ConfigError

@@ -33,7 +33,12 @@ def test_plug_ins_of_the_readmes_run_in_one_study(tmp_path):
     folder = tmp_path / "outputs/digits"
     with (folder / "trials.csv").open() as file:
         columns = next(csv.reader(file))
-    for needed in ("knob.my_stage.text", "metric.n_nodes", "seconds.my_executor", "cost.my_board.latency_ms"):
-        assert needed in columns
+    for threshold in (
+        "knob.my_stage.text",
+        "metric.n_nodes",
+        "seconds.my_executor",
+        "cost.my_board.latency_ms",
+    ):
+        assert threshold in columns
     config = (folder / "config.yaml").read_text()
     assert "my_plugins.my_sampler.MySampler" in config

@@ -14,7 +14,7 @@ _HEAD = """\
 # @package device
 # paredown --config-dir {folder} device={name}
 # Measured by paredown-profile{options} on {when}: {n_networks} random networks ({n_kernels} kernels) in {minutes:.1f} minutes.
-# {mood}
+# {machine_load}
 # The figures are for reading and comparing; what predicts latency is the correction in the residual file upon them.
 """
 
@@ -33,7 +33,7 @@ def write_profile(
         device: The figures; their `residual` is set here.
         residual: The correction.
         sources: Figure to what it was measured by.
-        notes: What the first lines of the YAML tell: `options`, `when`, `n_networks`, `n_kernels`, `minutes`, `mood`.
+        notes: What the first lines of the YAML tell: `options`, `when`, `n_networks`, `n_kernels`, `minutes`, `machine_load`.
 
     Raises:
         OSError: A file cannot be written.

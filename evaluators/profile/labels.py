@@ -53,7 +53,9 @@ def labels_of(samples: Sequence[Sample], typical_us: float) -> Labels:
     kernels = [kernel for sample in samples for kernel in sample.graph.kernels]
     times = np.concatenate(proportional.kernel_us)
     share = np.concatenate([us / us.sum() for us in proportional.kernel_us])
-    moods = np.concatenate([np.full(len(s.graph.kernels), s.kernel_mood_us) for s in samples]) / typical_us
+    machine_loads = (
+        np.concatenate([np.full(len(s.graph.kernels), s.kernel_load_us) for s in samples]) / typical_us
+    )
     terms = np.concatenate([formula_terms(sample.graph.kernels) for sample in samples])
     formulas = fit_formulas(kernels, terms, times)
     known = np.array([(k.op, k.kind) in formulas for k in kernels])
@@ -63,26 +65,28 @@ def labels_of(samples: Sequence[Sample], typical_us: float) -> Labels:
     found = sensitivities(
         [k for k, n in zip(kernels, known, strict=True) if n],
         np.log(times / np.maximum(given, _LEAST_US))[known],
-        np.log(moods)[known],
+        np.log(machine_loads)[known],
         np.sqrt(share)[known],
     )
     return _labels(samples, typical_us, found)
 
 
 def _labels(samples: Sequence[Sample], typical_us: float, found: Mapping[Operator, float]) -> Labels:
-    moods = np.array([(s.total_mood_us, s.kernel_mood_us) for s in samples]) / typical_us  # (n_samples, 2)
+    machine_loads = (
+        np.array([(s.total_load_us, s.kernel_load_us) for s in samples]) / typical_us
+    )  # (n_samples, 2)
     # What a network goes with: its kernels' powers, by their share of its time.
     power = np.array([np.average(powers(s.graph.kernels, found), weights=s.kernel_us) for s in samples])
-    totals = np.array([s.total_us for s in samples]) / moods[:, 0] ** power
-    sums = np.array([s.kernel_us.sum() for s in samples]) / moods[:, 1] ** power
+    totals = np.array([s.total_us for s in samples]) / machine_loads[:, 0] ** power
+    sums = np.array([s.kernel_us.sum() for s in samples]) / machine_loads[:, 1] ** power
     counts = np.stack([_counts(s.graph).sum(axis=0) for s in samples])
     terms = np.concatenate([-counts, np.ones((len(samples), 1))], axis=1)
     solution, errors = _robust_fit(terms, totals - sums, totals)
     overhead = max(float(solution[-1]), 0.0)
     kernel_us = []
-    for sample, total, mood in zip(samples, totals, moods[:, 1], strict=True):
-        own = sample.kernel_us - mood * (_counts(sample.graph) @ solution[:-1])
-        times = np.maximum(own, _LEAST_US) / mood ** powers(sample.graph.kernels, found)
+    for sample, total, machine_load in zip(samples, totals, machine_loads[:, 1], strict=True):
+        own = sample.kernel_us - machine_load * (_counts(sample.graph) @ solution[:-1])
+        times = np.maximum(own, _LEAST_US) / machine_load ** powers(sample.graph.kernels, found)
         # What rounding to whole microseconds and noise leave is shared out, within reason.
         factor = (total - overhead) / times.sum()
         kernel_us.append(times * float(np.clip(factor, 1 / _LARGEST_FACTOR, _LARGEST_FACTOR)))

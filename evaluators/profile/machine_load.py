@@ -20,7 +20,7 @@ Operator = tuple[str, str]  # a kernel's `op` and class
 
 _CALM_TOLERANCE = 1.1
 _CALM_SHARE = 0.01  # the calm level is that of the fastest moments, but not of a lucky few
-_FIRST_LOOKS = 100
+_FIRST_TIMINGS = 100
 _PRIOR = 5.0  # how much evidence (sum of squared log moods) it takes to leave the usual sensitivity
 _LARGEST_LOG = 0.5  # of a kernel over its formula; more is no question of mood
 
@@ -34,30 +34,30 @@ class Anchor:
 
     def __init__(self, run: Callable[[], object]) -> None:
         self._run = run
-        self.looks_us: list[float] = []
-        for _ in range(_FIRST_LOOKS):
-            self.look_us()
+        self.timings_us: list[float] = []
+        for _ in range(_FIRST_TIMINGS):
+            self.timing_us()
 
-    def look_us(self) -> float:
+    def timing_us(self) -> float:
         """Times the anchor twice; returns the mean in us."""
         look = float(times_us(self._run, 2).mean())
-        self.looks_us.append(look)
+        self.timings_us.append(look)
         return look
 
     @property
     def typical_us(self) -> float:
         """Time of the anchor in the middle of all moments, from the slow to the fast."""
-        return float(np.median(self.looks_us))
+        return float(np.median(self.timings_us))
 
     @property
     def calm_us(self) -> float:
         """Time of the anchor when nothing disturbs it."""
-        return float(np.quantile(self.looks_us, _CALM_SHARE))
+        return float(np.quantile(self.timings_us, _CALM_SHARE))
 
     @property
     def calm_share(self) -> float:
         """Share of the moments that were calm."""
-        return float(np.mean(np.array(self.looks_us) <= _CALM_TOLERANCE * self.calm_us))
+        return float(np.mean(np.array(self.timings_us) <= _CALM_TOLERANCE * self.calm_us))
 
 
 def times_us(run: Callable[[], object], n: int, warm_up: int = 1) -> Floats:
@@ -73,14 +73,14 @@ def times_us(run: Callable[[], object], n: int, warm_up: int = 1) -> Floats:
 
 
 def sensitivities(
-    kernels: Iterable[Kernel], log_errors: Floats, log_moods: Floats, weights: Floats
+    kernels: Iterable[Kernel], log_errors: Floats, log_loads: Floats, weights: Floats
 ) -> Mapping[Operator, float]:
     """Fits how much more (or less) than proportionally to the anchor each operator slows down.
 
     Args:
         kernels: Timed kernels.
         log_errors: Logarithm of their times, divided by the mood, over what a formula gives, `(n_kernels,)`.
-        log_moods: Logarithm of the mood that they were timed in, over the typical one, `(n_kernels,)`.
+        log_loads: Logarithm of the mood that they were timed in, over the typical one, `(n_kernels,)`.
         weights: How much each counts, `(n_kernels,)`.
 
     Returns:
@@ -89,18 +89,21 @@ def sensitivities(
     rows: dict[Operator, list[int]] = {}
     for i, kernel in enumerate(kernels):
         rows.setdefault((kernel.op, kernel.kind), []).append(i)
-    usual = _slope(log_errors, log_moods, weights, 0.0)
+    usual = _slope(log_errors, log_loads, weights, 0.0)
     return {
-        operator: 1.0 + float(np.clip(_slope(log_errors[of], log_moods[of], weights[of], usual), -1, 1.5))
+        operator: 1.0 + float(np.clip(_slope(log_errors[of], log_loads[of], weights[of], usual), -1, 1.5))
         for operator, of in rows.items()
     }
 
 
-def _slope(log_errors: Floats, log_moods: Floats, weights: Floats, prior: float) -> float:
+def _slope(log_errors: Floats, log_loads: Floats, weights: Floats, prior: float) -> float:
     weights = weights / weights.mean()
     errors = np.clip(log_errors - np.median(log_errors), -_LARGEST_LOG, _LARGEST_LOG)
-    moods = log_moods - np.average(log_moods, weights=weights)
-    return float((np.sum(weights * moods * errors) + _PRIOR * prior) / (np.sum(weights * moods**2) + _PRIOR))
+    machine_loads = log_loads - np.average(log_loads, weights=weights)
+    return float(
+        (np.sum(weights * machine_loads * errors) + _PRIOR * prior)
+        / (np.sum(weights * machine_loads**2) + _PRIOR)
+    )
 
 
 def powers(kernels: Sequence[Kernel], found: Mapping[Operator, float]) -> Floats:

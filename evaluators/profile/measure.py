@@ -40,17 +40,17 @@ class Sample:
     Attributes:
         graph: Its kernels, as onnxruntime runs them.
         total_us: Median time of a run.
-        total_mood_us: The anchor's median time between these runs.
+        total_load_us: The anchor's median time between these runs.
         kernel_us: Each kernel's share by onnxruntime's profiler, which adds its own time, `(n_kernels,)`.
-        kernel_mood_us: The anchor's median time between the profiled runs.
+        kernel_load_us: The anchor's median time between the profiled runs.
         spread: Interquartile range of single runs over `total_us`.
     """
 
     graph: OpGraph
     total_us: float
-    total_mood_us: float
+    total_load_us: float
     kernel_us: NDArray[np.float64]
-    kernel_mood_us: float
+    kernel_load_us: float
     spread: float
 
 
@@ -121,23 +121,23 @@ class _Track:
         run: Runs the session.
         n_runs: Runs so far.
         counted: Number of the run (the profiler numbers them, too) to its time in us.
-        looks_us: The anchor's time between them.
+        timings_us: The anchor's time between them.
     """
 
     run: Callable[[], object]
     n_runs: int = 0
     counted: dict[int, float] = field(default_factory=dict)
-    looks_us: list[float] = field(default_factory=list)
+    timings_us: list[float] = field(default_factory=list)
 
     def visit(self, anchor: Anchor) -> None:
         """Times some runs between two looks at the anchor."""
         for _ in range(_WARM_UP):
             (once,) = self._timed(1).values()
         n = int(np.clip(_VISIT_US / once, 2, _MOST_RUNS))
-        self.looks_us.append(anchor.look_us())
+        self.timings_us.append(anchor.timing_us())
         self._timed(_WARM_UP)  # the anchor had the caches
         self.counted |= self._timed(n)
-        self.looks_us.append(anchor.look_us())
+        self.timings_us.append(anchor.timing_us())
 
     def _timed(self, n: int) -> dict[int, float]:
         first = self.n_runs
@@ -176,9 +176,9 @@ class _Subject:
         return Sample(
             profiled.graph,
             float(median),
-            float(np.median(self._plain.looks_us)),
+            float(np.median(self._plain.timings_us)),
             _middle(profiled.kernel_us[:, list(self._profiled.counted)]),
-            float(np.median(self._profiled.looks_us)),
+            float(np.median(self._profiled.timings_us)),
             float((three - quarter) / median),
         )
 

@@ -30,6 +30,6 @@ def summary(profile: Profile, cores: list[int] | None) -> Group:
     bandwidth = device.memory_bandwidth_bytes_per_s or 0.0
     return Group(
         table,
-        f"memory {bandwidth / 1e9:.1f} GB/s, {device.run_overhead_us:.1f} us a run{where}. {profile.mood}",
+        f"memory {bandwidth / 1e9:.1f} GB/s, {device.run_overhead_us:.1f} us a run{where}. {profile.machine_load}",
         f"Held-out random networks, each predicted from the others: {within} ({profile.samples} networks).",
     )

@@ -35,7 +35,7 @@ class Profile:
         network_errors: Signed relative errors of held-out networks, `(n_networks,)`.
         class_errors: Kernel class and dtype to the median relative error of held-out kernels, with figures alone and
             corrected, and the number of kernels.
-        mood: What to tell about the machine's mood.
+        machine_load: What to tell about the machine's mood.
     """
 
     device: Device
@@ -44,7 +44,7 @@ class Profile:
     kernels: int
     network_errors: Floats
     class_errors: Mapping[tuple[str, str], tuple[float, float, int]]
-    mood: str
+    machine_load: str
 
     def write(self, folder: Path, options: str, when: str, minutes: float) -> tuple[Path, Path]:
         """Writes the YAML and the JSON file, and returns their paths."""
@@ -58,7 +58,7 @@ class Profile:
             "n_networks": self.samples,
             "n_kernels": self.kernels,
             "minutes": minutes,
-            "mood": self.mood,
+            "machine_load": self.machine_load,
         }
         return write_profile(folder, self.device, self.residual, sources, notes)
 
@@ -81,10 +81,12 @@ def profile_of(name: str, samples: Sequence[Sample], anchor: Anchor, threads: in
     errors, by_class = _cross_validate(timed, device, seed)
     device = replace(device, error={"latency_ms": float(f"{np.quantile(np.abs(errors), 0.8):.2g}")})
     residual = fit_residual(timed, device, seed)
-    return Profile(device, residual, len(timed), len(kernels), errors, by_class, _mood(anchor, samples))
+    return Profile(
+        device, residual, len(timed), len(kernels), errors, by_class, _machine_load(anchor, samples)
+    )
 
 
-def _mood(anchor: Anchor, samples: Sequence[Sample]) -> str:
+def _machine_load(anchor: Anchor, samples: Sequence[Sample]) -> str:
     spread = float(np.median([sample.spread for sample in samples]))
     slower = anchor.typical_us / anchor.calm_us
     return (

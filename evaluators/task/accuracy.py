@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
+from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.metric import Metric
 from evaluators.runtime import Batch, Batches, joined, reference_outputs, run_batches
 from evaluators.task.layer_sqnr import layer_sqnr, sqnr_db
@@ -135,15 +135,15 @@ class AccuracyEvaluator(Evaluator):
         return alike and len(reference.outputs) > 0 and artifact.digest == reference.artifact.digest
 
     def _early_test(self, context: EvaluationContext) -> "_Stop | None":
-        if not self.stop_early or context.needed is None:
+        if not self.stop_early or context.threshold is None:
             return None
         labels = self._batches.labels(context.split)
         scores = _scores(context.metric, context.reference.outputs, labels)
         bounds = getattr(context.metric, "bounds", (0.0, 1.0) if is_binary(scores) else None)
         if bounds is None:  # nothing is certain of scores without bounds
             return None
-        least = context.needed.least / context.metric.scale
-        return _Stop(PairedTest(scores, least, self.stop_confidence, bounds), context.needed, len(labels))
+        least = context.threshold.least / context.metric.scale
+        return _Stop(PairedTest(scores, least, self.stop_confidence, bounds), context.threshold, len(labels))
 
     def _metric(
         self,
@@ -165,8 +165,8 @@ class AccuracyEvaluator(Evaluator):
 class _Stop:
     """Watches the scores as they come, and says why to stop."""
 
-    def __init__(self, test: PairedTest, needed: Needed, n_examples: int) -> None:
-        self._test, self._needed, self._n = test, needed, n_examples
+    def __init__(self, test: PairedTest, threshold: EarlyStoppingThreshold, n_examples: int) -> None:
+        self._test, self._threshold, self._n = test, threshold, n_examples
 
     def stops(self, batch: Batch, metric: Metric) -> bool:
         """Takes one more batch of outputs; whether to stop after it."""
@@ -194,8 +194,8 @@ class _Stop:
         sure = "whatever the rest says" if self._test.certain else likely
         unit = f" {metric.unit}" if metric.unit else ""
         return (
-            f"{metric.name} is below {self._needed.least:.6g}{unit} {sure} after {k:,} of {self._n:,} images; "
-            f"{self._needed.why}"
+            f"{metric.name} is below {self._threshold.least:.6g}{unit} {sure} after {k:,} of {self._n:,} images; "
+            f"{self._threshold.why}"
         )
 
 

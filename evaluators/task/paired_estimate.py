@@ -17,7 +17,7 @@ LEAST_DB = -200.0
 
 
 @dataclass(frozen=True)
-class PairedLook:
+class PairedEstimate:
     """Estimates from the first examples of a split.
 
     Attributes:
@@ -52,7 +52,7 @@ class PairedReference:
         self._power = np.sum(np.square(outputs, dtype=np.float64), axis=1)
         self._by_power = np.argsort(self._power, kind="stable")
 
-    def look(self, outputs: NDArray[np.float32]) -> PairedLook:
+    def look(self, outputs: NDArray[np.float32]) -> PairedEstimate:
         """Returns what a model's outputs on the first examples, `(k, n_outputs)`, say.
 
         `features` are, where outputs have the float model's shape: `output_sqnr_db`, the signal-to-noise ratio of all
@@ -65,7 +65,7 @@ class PairedReference:
         scores = np.asarray(self.metric.per_example(outputs, self.labels[:k]), np.float64)
         drop, error = paired_drop(self.scores[:k], scores, len(self.scores))
         scale = self.metric.scale
-        return PairedLook(k, scale * drop, scale * error, self._features(outputs))
+        return PairedEstimate(k, scale * drop, scale * error, self._features(outputs))
 
     def _features(self, outputs: NDArray[np.float32]) -> dict[str, float]:
         k = len(outputs)

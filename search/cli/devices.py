@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from search.cli.device_tables import listing, sheet
-from search.planning.config.device_files import GROUP, Catalogue, catalogue, shipped
+from search.planning.config.device_files import GROUP, Catalogue, catalogue
+from search.planning.config.shipped import shipped
 from spaces.errors import ConfigError
 
 OK, USAGE = 0, 2

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search.record.metadata import StudyFacts
+from search.record.metadata import StudyMetadata
 from spaces.candidate import Value
 
 MOST_TRIALS = 5000  # of all studies together; a surrogate gains little from more
@@ -33,12 +33,12 @@ class PastStudy:
 
     Attributes:
         name: What people call it.
-        facts: What it recorded about its model, task and baseline.
+        metadata: What it recorded about its model, task and baseline.
         trials: What it measured.
     """
 
     name: str
-    facts: StudyFacts
+    metadata: StudyMetadata
     trials: tuple[PastTrial, ...]
 
 

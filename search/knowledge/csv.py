@@ -6,7 +6,7 @@ from pathlib import Path
 from evaluators.column import Column
 from search.knowledge.base import Deadline, KnowledgeSource, Own, PastStudy, PastTrial, Refused
 from search.knowledge.table import Table, TableRow, read_table
-from search.record.metadata import StudyFacts
+from search.record.metadata import StudyMetadata
 from spaces.errors import ConfigError, InputError
 
 _MOST_BYTES = 200 * 2**20
@@ -53,8 +53,8 @@ class CsvKnowledge(KnowledgeSource):
 
 def _study(table: Table, task: str) -> PastStudy:
     rows = table.of_task(task)
-    facts = StudyFacts(model=task, descriptors=table.descriptors[task])
-    return PastStudy(f"{task} of {table.path.name}", facts, tuple(map(trial_of, rows)))
+    metadata = StudyMetadata(model=task, descriptors=table.descriptors[task])
+    return PastStudy(f"{task} of {table.path.name}", metadata, tuple(map(trial_of, rows)))
 
 
 def trial_of(row: TableRow) -> PastTrial:

@@ -9,7 +9,7 @@ from evaluators.column import Column
 from search.knowledge.base import PastStudy, PastTrial, Refused
 from search.knowledge.matching import Matcher, MisfitError, base_of
 from search.knowledge.normalise import relative
-from search.record.metadata import StudyFacts
+from search.record.metadata import StudyMetadata
 from search.record.results import Objective
 from search.record.suggest import params_of
 from search.samplers.candidates.context import KnowledgeRow, key_of
@@ -35,17 +35,17 @@ class Learner:
     """Turns earlier studies into rows for this one.
 
     Args:
-        facts: What is known of this study.
+        metadata: What is known of this study.
         space: Its space.
         objectives: Its axes; an earlier study must have measured the first one.
         most_rows: Trials to take in all.
     """
 
     def __init__(
-        self, facts: StudyFacts, space: Space, objectives: Sequence[Objective], most_rows: int
+        self, metadata: StudyMetadata, space: Space, objectives: Sequence[Objective], most_rows: int
     ) -> None:
-        self._facts, self._space, self._objectives = facts, space, tuple(objectives)
-        self._matcher = Matcher(space, facts.defaults)
+        self._metadata, self._space, self._objectives = metadata, space, tuple(objectives)
+        self._matcher = Matcher(space, metadata.defaults)
         self._left = most_rows
         self._tasks: dict[tuple[str, str], str] = {}  # model and data to the task's name
         self._seen: set[tuple[str, frozenset[object], float]] = set()
@@ -69,7 +69,7 @@ class Learner:
         if not rows:
             return Refused(study.name, _no_rows(misfits))
         self._left -= len(rows)
-        return Learned(study.facts.label, tuple(rows))
+        return Learned(study.metadata.label, tuple(rows))
 
     # -- the study as a whole ----------------------------------------------------------------------------------
 
@@ -85,17 +85,17 @@ class Learner:
 
     def _other_measure(self, study: PastStudy, objective: Objective) -> str:
         """Returns how a study's values of an objective differ from ours in kind, or an empty text."""
-        column, facts = objective.column, study.facts
+        column, metadata = objective.column, study.metadata
         values = [trial.values[column] for trial in study.trials if column in trial.values]
         if not values:
             told = dict.fromkeys(c for t in study.trials for c in t.values if not Column.parse(c).is_cost)
             return f"it did not measure {column}, but {', '.join(list(told)[:4]) or 'no metric'}"
-        direction = self._direction(facts.directions, column)
+        direction = self._direction(metadata.directions, column)
         if direction not in ("", objective.direction):
             return (
                 f"other direction: it wants to {direction} {column}, this study to {objective.direction} it"
             )
-        ours, theirs = self._facts.units.get(column), facts.units.get(column)
+        ours, theirs = self._metadata.units.get(column), metadata.units.get(column)
         if ours is not None and theirs is not None and ours != theirs:
             return f"other unit: {column} is in {theirs or 'no unit'} there, in {ours or 'no unit'} here"
         if theirs is None and ours == "%" and max(map(abs, values)) <= _MOST_SHARE < abs(self._own(column)):
@@ -109,7 +109,7 @@ class Learner:
         return next((directions[name] for name in names if name in directions), "")
 
     def _own(self, column: str) -> float:
-        return self._facts.baseline.get(column, math.inf)
+        return self._metadata.baseline.get(column, math.inf)
 
     # -- its trials --------------------------------------------------------------------------------------------
 
@@ -119,50 +119,50 @@ class Learner:
         Raises:
             MisfitError: The trial's candidate is none of this space.
         """
-        first, facts = self._objectives[0].column, study.facts
+        first, metadata = self._objectives[0].column, study.metadata
         if first not in trial.values:
             return None
-        params = params_of(self._space, self._matcher.candidate(trial.knobs, facts.defaults))
+        params = params_of(self._space, self._matcher.candidate(trial.knobs, metadata.defaults))
         task = self._task(study)
         key = (task, key_of(params), trial.values[first])
         if key in self._seen:
             return None
         self._seen.add(key)
-        baseline = {**facts.baseline, **trial.baseline}
+        baseline = {**metadata.baseline, **trial.baseline}
         return KnowledgeRow(
             task,
             params,
             trial.values[first],
-            facts.descriptors,
+            metadata.descriptors,
             baseline.get(first),
             tuple(
-                self._relative(facts, trial, baseline, objective.column) if fits else math.nan
+                self._relative(metadata, trial, baseline, objective.column) if fits else math.nan
                 for objective, fits in zip(self._objectives, comparable, strict=True)
             ),
-            self._is_same(facts),
+            self._is_same(metadata),
         )
 
     def _relative(
-        self, facts: StudyFacts, trial: PastTrial, baseline: Mapping[str, float], column: str
+        self, metadata: StudyMetadata, trial: PastTrial, baseline: Mapping[str, float], column: str
     ) -> float:
         if column not in trial.values or column not in baseline:
             return math.nan
-        if column in self._facts.measured and facts.machine != self._facts.machine:
+        if column in self._metadata.measured and metadata.machine != self._metadata.machine:
             return math.nan  # a time on another machine
-        return relative(column, self._facts.units.get(column), trial.values[column], baseline[column])
+        return relative(column, self._metadata.units.get(column), trial.values[column], baseline[column])
 
-    def _is_same(self, facts: StudyFacts) -> bool:
-        ours = (self._facts.model_digest, self._facts.task_digest)
-        return all(ours) and ours == (facts.model_digest, facts.task_digest)
+    def _is_same(self, metadata: StudyMetadata) -> bool:
+        ours = (self._metadata.model_digest, self._metadata.task_digest)
+        return all(ours) and ours == (metadata.model_digest, metadata.task_digest)
 
     def _task(self, study: PastStudy) -> str:
         """Names a model with its data: one name for all studies of it, another for each other one."""
-        facts = study.facts
-        known = bool(facts.model_digest and facts.task_digest)
-        identity = (facts.model_digest, facts.task_digest) if known else (study.name, facts.label)
+        metadata = study.metadata
+        known = bool(metadata.model_digest and metadata.task_digest)
+        identity = (metadata.model_digest, metadata.task_digest) if known else (study.name, metadata.label)
         if identity not in self._tasks:
-            taken = facts.label in self._tasks.values()
-            self._tasks[identity] = f"{facts.label}, {study.name}" if taken else facts.label
+            taken = metadata.label in self._tasks.values()
+            self._tasks[identity] = f"{metadata.label}, {study.name}" if taken else metadata.label
         return self._tasks[identity]
 
 

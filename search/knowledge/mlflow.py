@@ -15,7 +15,7 @@ from search.knowledge.base import (
     Refused,
     siblings_left_out,
 )
-from search.record.metadata import StudyFacts, facts_from_tag, first_values
+from search.record.metadata import StudyMetadata, first_values, metadata_from_tag
 from search.record.redact import redact_text
 from search.tracking.mlflow_client import release
 from search.tracking.mlflow_parent import key_of_study
@@ -128,25 +128,26 @@ def _study(
     client: "MlflowClient", experiment: str, parent: "Run", most: int, deadline: Deadline
 ) -> PastStudy | Refused:
     name = _name(parent)
-    facts = _facts(parent)
+    metadata = _metadata(parent)
     condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = list(_runs(client, experiment, condition, most, deadline))
     trials = tuple(_trial(child) for child in children if child.data.tags.get("state") in _MEASURED)
     if not trials:
         return Refused(name, "has no measured trial")
-    return PastStudy(name, facts, trials)
+    return PastStudy(name, metadata, trials)
 
 
-def _facts(parent: "Run") -> StudyFacts:
+def _metadata(parent: "Run") -> StudyMetadata:
     tags, params = parent.data.tags, parent.data.params
-    if "paredown.facts" in tags:
-        return facts_from_tag(tags["paredown.facts"])
+    for tag in ("paredown.metadata", "paredown.facts"):  # the second one is what version 0.2.0 wrote
+        if tag in tags:
+            return metadata_from_tag(tags[tag])
     baseline = {
         name.removeprefix("baseline."): value
         for name, value in parent.data.metrics.items()
         if name.startswith("baseline.")
     }
-    return StudyFacts(
+    return StudyMetadata(
         model=_class_name(params, "model"),
         task=_class_name(params, "task"),
         baseline=first_values(baseline),

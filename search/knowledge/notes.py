@@ -9,7 +9,7 @@ from search.knowledge.learn import Learned
 _MOST_NAMES = 3
 
 
-def told_learned(learned: Sequence[Learned]) -> str:
+def learned_note(learned: Sequence[Learned]) -> str:
     """Returns what was learned from, in a sentence; nothing if nothing was."""
     if not learned:
         return ""
@@ -23,7 +23,7 @@ def told_learned(learned: Sequence[Learned]) -> str:
     return f"learned from {_count(rows, 'trial')} of {_count(len(learned), 'earlier study')}: {told}{own}"
 
 
-def told_refused(refused: Sequence[Refused]) -> tuple[str, ...]:
+def refused_note(refused: Sequence[Refused]) -> tuple[str, ...]:
     """Returns a sentence a reason, with the names of the first studies that it holds for."""
     by_reason: dict[str, list[str]] = {}
     for each in refused:
@@ -39,7 +39,7 @@ def told_refused(refused: Sequence[Refused]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def told_unread(seconds: float, n_read: int) -> str:
+def unread_note(seconds: float, n_read: int) -> str:
     """Returns that there was no time for more."""
     return f"reading earlier studies was stopped after {seconds:g} s (knowledge.seconds), with {_count(n_read, 'study')} read"
 

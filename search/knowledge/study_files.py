@@ -11,7 +11,7 @@ import yaml
 
 from evaluators.column import Column
 from search.knowledge.base import PastStudy, PastTrial, Refused
-from search.record.metadata import StudyFacts, facts_from_json, first_values, numbers
+from search.record.metadata import StudyMetadata, first_values, metadata_from_json, numbers
 from search.record.values import number
 
 _MOST_BYTES = {
@@ -51,22 +51,22 @@ def _read_study(folder: Path) -> PastStudy | Refused | None:
     cells = _text(folder, "trials.csv")
     if cells is None:
         raise _UnusableError("has no trials.csv: no trial has ended")
-    facts = _facts(record, folder)
+    metadata = _metadata(record, folder)
     by_number = trials_of(cells)
     trials = (*by_number.values(), *_aliases(_text(folder, "aliases.csv"), by_number))
     if not trials:
         raise _UnusableError("has no measured trial")
-    return PastStudy(folder.name, facts, trials)
+    return PastStudy(folder.name, metadata, trials)
 
 
-def _facts(record: Mapping[str, Any], folder: Path) -> StudyFacts:
+def _metadata(record: Mapping[str, Any], folder: Path) -> StudyMetadata:
     """Returns what the study recorded; of a study that recorded no facts, what its other files tell."""
     if isinstance(record.get("knowledge"), Mapping):
-        return facts_from_json(record["knowledge"])
+        return metadata_from_json(record["knowledge"])
     config, digests = record["config"], record.get("digests")
     model = digests.get("model") if isinstance(digests, Mapping) else None
     versions = record.get("versions")
-    return StudyFacts(
+    return StudyMetadata(
         model=_class_name(config.get("model")),
         model_digest=str(model.get("digest", "")) if isinstance(model, Mapping) else "",
         task=_class_name(config.get("task")),

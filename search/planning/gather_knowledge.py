@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from evaluators.base import Measurement
 from search.knowledge.base import MOST_TRIALS, Deadline, KnowledgeSource, Own, PastStudy, Refused
 from search.knowledge.learn import Learned, Learner
-from search.knowledge.notes import told_learned, told_refused, told_unread
+from search.knowledge.notes import learned_note, refused_note, unread_note
 from search.knowledge.read import read_within
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
-from search.planning.own_knowledge import facts_of
-from search.record.metadata import StudyFacts
+from search.planning.own_knowledge import metadata_of
+from search.record.metadata import StudyMetadata
 from search.record.results import Objective
 from search.samplers.candidates.context import Bindable, KnowledgeRow
 from spaces.errors import ConfigError
@@ -30,14 +30,14 @@ class Knowledge:
     Attributes:
         rows: Their trials, as candidates of this study's space.
         descriptors: What is known of this study's model and task as numbers.
-        facts: What config.yaml keeps under `knowledge`, for later studies.
+        metadata: What config.yaml keeps under `knowledge`, for later studies.
         summary: One sentence: what was learned from; empty if nothing was.
         refused: Sentences: what was not used, and why.
     """
 
     rows: tuple[KnowledgeRow, ...] = ()
     descriptors: Mapping[str, float] = field(default_factory=dict)
-    facts: StudyFacts = field(default_factory=StudyFacts)
+    metadata: StudyMetadata = field(default_factory=StudyMetadata)
     summary: str = ""
     refused: tuple[str, ...] = ()
 
@@ -49,7 +49,7 @@ class Knowledge:
     @property
     def record(self) -> dict[str, Any]:
         """What config.yaml holds for later studies."""
-        return {"knowledge": self.facts.to_json()}
+        return {"knowledge": self.metadata.to_json()}
 
 
 def knowledge_of(
@@ -66,12 +66,12 @@ def knowledge_of(
     Raises:
         ConfigError: A key of the `knowledge` section is wrong. Nothing else is ever raised.
     """
-    facts = facts_of(config, loaded, objectives, baseline)
+    metadata = metadata_of(config, loaded, objectives, baseline)
     source = source_of(config)
     if not uses_knowledge(config):
-        return Knowledge(descriptors=facts.descriptors, facts=facts)
+        return Knowledge(descriptors=metadata.descriptors, metadata=metadata)
     return gather(
-        source, Own(config.study.name, config.study.folder, config.sweep), facts, loaded.space, objectives
+        source, Own(config.study.name, config.study.folder, config.sweep), metadata, loaded.space, objectives
     )
 
 
@@ -105,7 +105,7 @@ def uses_knowledge(config: Config) -> bool:
 def gather(
     source: KnowledgeSource | None,
     own: Own,
-    facts: StudyFacts,
+    metadata: StudyMetadata,
     space: Space,
     objectives: Sequence[Objective],
 ) -> Knowledge:
@@ -114,26 +114,26 @@ def gather(
     Args:
         source: Where to look; None knows nothing.
         own: The study that asks.
-        facts: What is known of it.
+        metadata: What is known of it.
         space: Its space.
         objectives: Its axes.
     """
-    mine = Knowledge(descriptors=facts.descriptors, facts=facts)
+    mine = Knowledge(descriptors=metadata.descriptors, metadata=metadata)
     if source is None:
         return mine
-    learner = Learner(facts, space, objectives, MOST_TRIALS)
+    learner = Learner(metadata, space, objectives, MOST_TRIALS)
     deadline = Deadline(source.seconds)
     found = read_within(source.studies(own, deadline), deadline)
     results = [_learned(learner, study) for study in found.studies]
     learned = [each for each in results if isinstance(each, Learned)]
     refused = [each for each in results if isinstance(each, Refused)]
-    unread = () if found.complete else (told_unread(source.seconds, len(found.studies)),)
+    unread = () if found.complete else (unread_note(source.seconds, len(found.studies)),)
     return Knowledge(
         tuple(row for each in learned for row in each.rows),
-        facts.descriptors,
-        facts,
-        told_learned(learned),
-        (*told_refused(refused), *unread),
+        metadata.descriptors,
+        metadata,
+        learned_note(learned),
+        (*refused_note(refused), *unread),
     )
 
 

@@ -7,7 +7,7 @@ from evaluators.base import Measurement
 from search.knowledge.descriptors import descriptors_of
 from search.planning.config.schema import Config
 from search.record.environment import environment
-from search.record.metadata import StudyFacts, baseline_facts
+from search.record.metadata import StudyMetadata, baseline_metadata
 from search.record.results import Objective
 from spaces.digest import digest_of
 from spaces.stages.stage import Stage
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from search.planning.loading import Loaded
 
 
-def facts_of(
+def metadata_of(
     config: Config, loaded: "Loaded", objectives: Sequence[Objective], baseline: Sequence[Measurement]
-) -> StudyFacts:
+) -> StudyMetadata:
     """Returns the facts of the study that `config` declares."""
     splits = loaded.splits
-    return StudyFacts(
+    return StudyMetadata(
         model=_name(config, "model"),
         model_digest=loaded.start.digest,
         task=_name(config, "task"),
         task_digest=digest_of(splits.calibration.digest, splits.validation.digest),
-        **baseline_facts(baseline),
+        **baseline_metadata(baseline),
         directions={o.column: o.direction for o in objectives},
         defaults=stage_defaults(loaded.pipeline.stages),
         descriptors=descriptors_of(loaded.dense, loaded.task, splits),

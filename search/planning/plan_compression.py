@@ -20,9 +20,9 @@ from search.planning.samplers_for import sampler_factory
 from search.record.objectives import read_objectives
 from search.record.results import Objective
 from search.study.plan import StudyPlan
-from search.trials.low_fidelity import CompressionLooks
+from search.trials.low_fidelity import CompressionLowFidelity
 from search.trials.machine_lock import MachineLock
-from search.trials.re_evaluation import FrontConfirmer
+from search.trials.re_evaluation import FrontReEvaluator
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate, Value
 
@@ -59,7 +59,9 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     )
     knowledge = knowledge_of(config, loaded, objectives, baseline)
     # where a network is cut and trained, what a candidate costs and is worth shows only once it is built
-    looks = CompressionLooks(runner, objectives, constraints) if loaded.start.kind == "onnx" else None
+    low_fidelity = (
+        CompressionLowFidelity(runner, objectives, constraints) if loaded.start.kind == "onnx" else None
+    )
     stops_early = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
     return StudyPlan(
         **basics(config),
@@ -75,14 +77,14 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             None,
             knowledge.rows,
             knowledge.descriptors,
-            looks,
+            low_fidelity,
             baselines=[{m.column: m.value for m in baseline}.get(o.column) for o in objectives],
         ),
         runner=runner,
         executor=instantiate(config.section("executor"), "executor", config.trusted),
         identity=compression_identity(config, loaded, (*objectives, *constraints), baseline),
         baseline=baseline,
-        confirmer=FrontConfirmer(runner, loaded.splits),
+        re_evaluator=FrontReEvaluator(runner, loaded.splits),
         first=_defaults(loaded) if config.study.start_with_defaults else None,
         notes=(
             *loaded.notes,
@@ -91,7 +93,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         ),
         learned=knowledge.notes,
         record=knowledge.record,
-        looks=looks,
+        low_fidelity=low_fidelity,
         early_metric=loaded.task.metric.name if stops_early else None,
         explain=runner.explain,
         pruner=_pruner(config),

@@ -9,7 +9,7 @@ from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.record.results import Objective
 from search.record.suggest import Param, distribution_of, params_of, pool
-from search.samplers.candidates.context import Bindable, KnowledgeRow, Looks, SamplerContext
+from search.samplers.candidates.context import Bindable, KnowledgeRow, LowFidelityEvaluations, SamplerContext
 from spaces.candidate import Candidate
 from spaces.digest import digest_of
 from spaces.errors import ConfigError
@@ -23,7 +23,7 @@ def sampler_factory(
     candidates: Sequence[Candidate] | None = None,
     knowledge: Sequence[KnowledgeRow] = (),
     descriptors: Mapping[str, float] | None = None,
-    looks: Looks | None = None,
+    low_fidelity: LowFidelityEvaluations | None = None,
     baselines: Sequence[float | None] = (),
 ) -> Callable[[int], optuna.samplers.BaseSampler]:
     """Returns a function that makes the sampler, given the number of earlier proposals.
@@ -35,7 +35,7 @@ def sampler_factory(
         candidates: The only candidates that there are; None takes the space's.
         knowledge: Measurements of other tasks.
         descriptors: Of the present task.
-        looks: What can be told of a candidate before its trial.
+        low_fidelity: What can be told of a candidate before its trial.
         baselines: What the uncompressed model has, per objective, raw; None where it is unknown.
     """
     listed: list[dict[str, Param]] | None = (
@@ -59,7 +59,7 @@ def sampler_factory(
                     directions=[o.direction for o in objectives],
                     draw=lambda rng: params_of(space, space.sample(rng)),
                     distributions={k.path: distribution_of(k.domain) for k in space.knobs},
-                    looks=looks,
+                    low_fidelity=low_fidelity,
                     baselines=baselines,
                 )
             )

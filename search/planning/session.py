@@ -60,8 +60,10 @@ class Session:
         """Returns what is printed at the end, on a terminal of so many columns."""
         from search.report.terminal import closing_table
 
-        outlook = outcome.results.outlook
-        ended = f"ended: {outcome.why}" + (f"; {outlook}" if outlook and outlook not in outcome.why else "")
+        prediction = outcome.results.prediction
+        ended = f"ended: {outcome.why}" + (
+            f"; {prediction}" if prediction and prediction not in outcome.why else ""
+        )
         return Group(closing_table(outcome.results, width), Text(ended))
 
 

@@ -18,7 +18,7 @@ _FIRST = "first_"  # a front member is timed again; all trials have the first ti
 
 
 @dataclass(frozen=True)
-class StudyFacts:
+class StudyMetadata:
     """What does not follow from a study's trials.
 
     Attributes:
@@ -80,11 +80,11 @@ class StudyFacts:
         return json.dumps({**whole, "baseline": kept, "units": units, "measured": measured})
 
 
-def facts_from_json(data: Any) -> StudyFacts:
+def metadata_from_json(data: Any) -> StudyMetadata:
     """Reads what `StudyFacts.to_json` wrote; parts that are missing or of a wrong kind are unknown."""
     if not isinstance(data, Mapping):
-        return StudyFacts()
-    return StudyFacts(
+        return StudyMetadata()
+    return StudyMetadata(
         **{key: _text(data.get(key)) for key in ("model", "model_digest", "task", "task_digest", "machine")},
         baseline=numbers(data.get("baseline")),
         units=_texts(data.get("units")),
@@ -95,25 +95,25 @@ def facts_from_json(data: Any) -> StudyFacts:
     )
 
 
-def facts_from_tag(text: str) -> StudyFacts:
+def metadata_from_tag(text: str) -> StudyMetadata:
     """Reads what `StudyFacts.to_tag` wrote; of a text that is damaged, nothing."""
     try:
-        return facts_from_json(json.loads(text))
+        return metadata_from_json(json.loads(text))
     except (ValueError, RecursionError):
-        return StudyFacts()
+        return StudyMetadata()
 
 
-def facts_in(folder: Path) -> StudyFacts | None:
+def metadata_in(folder: Path) -> StudyMetadata | None:
     """Returns the facts that a study's config.yaml holds; None if there are none."""
     try:
         record = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return None
     found = record.get("knowledge") if isinstance(record, Mapping) else None
-    return facts_from_json(found) if found else None
+    return metadata_from_json(found) if found else None
 
 
-def baseline_facts(measurements: Iterable[Measurement]) -> dict[str, Any]:
+def baseline_metadata(measurements: Iterable[Measurement]) -> dict[str, Any]:
     """Returns the attributes `baseline`, `units` and `measured` for an uncompressed model's measurements.
 
     Ends of intervals and what the test split says are left out.

@@ -149,7 +149,7 @@ class Results:
         knobs: Knob path to the values that the space allows (empty if continuous), in space order.
         notes: Remarks for people, e.g. knobs that are empty for this network.
         learned: What was learned from earlier studies, and what was not and why: a sentence each.
-        outlook: What more trials would gain, in a sentence; empty while it runs, or where the sampler cannot tell.
+        prediction: What more trials would gain, in a sentence; empty while it runs, or where the sampler cannot tell.
         ended: Why no more trials were run; empty while it runs.
         baseline: The uncompressed model's measurements.
         trials: All trials, by number.
@@ -185,13 +185,13 @@ class Results:
     wall_s: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
-    outlook: str = ""
+    prediction: str = ""
     ended: str = ""
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Everything that is to be said beside the figures."""
-        return (*self.notes, *self.learned, *([self.outlook] if self.outlook else []))
+        return (*self.notes, *self.learned, *([self.prediction] if self.prediction else []))
 
     def trial(self, number: int) -> TrialRecord:
         """Returns the trial of that number."""

@@ -114,7 +114,7 @@ def write_summary(results: Results, extra: Any) -> None:
         "hypervolume": results.hypervolume,
         "learned": list(results.learned),
         "ended": results.ended,
-        "outlook": results.outlook,
+        "prediction": results.prediction,
         **extra,
     }
     write_atomic(results.folder / "summary.json", (json.dumps(finite(summary), indent=2) + "\n").encode())

@@ -83,24 +83,26 @@ sentence without one of these words is measured. Sizes: 1 KiB = 1024 bytes.</foo
 def _header(results: Results, sections: list[Section]) -> str:
     css = "answer" if results.best is not None else "answer none"
     told = "".join(f'<p class="{css}">{esc(text)}</p>' for text in answers(results))
-    facts = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in _facts(results).items())
+    metadata = "".join(
+        f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in _metadata(results).items()
+    )
     links = "".join(f'<a href="#{esc(s.anchor)}">{esc(s.title)}</a>' for s in sections)
     return (
         f'<header><p class="eyebrow">Paredown study</p><h1>{esc(results.name)}</h1>{told}'
-        f'<dl class="strip">{facts}</dl><nav aria-label="Sections">{links}</nav></header>'
+        f'<dl class="strip">{metadata}</dl><nav aria-label="Sections">{links}</nav></header>'
     )
 
 
-def _facts(results: Results) -> dict[str, str]:
-    facts = {state: str(n) for state, n in results.states().items() if n or state == "complete"}
+def _metadata(results: Results) -> dict[str, str]:
+    metadata = {state: str(n) for state, n in results.states().items() if n or state == "complete"}
     if results.aliases:
-        facts["answered from the study"] = str(len(results.aliases))
-    facts["on the front"] = str(len(results.front))
-    facts["sampler"] = results.sampler
-    facts["time"] = numbers.duration(results.wall_s)
+        metadata["answered from the study"] = str(len(results.aliases))
+    metadata["on the front"] = str(len(results.front))
+    metadata["sampler"] = results.sampler
+    metadata["time"] = numbers.duration(results.wall_s)
     if results.hypervolume is not None and len(results.objectives) > 1:
-        facts["hypervolume"] = numbers.plain(results.hypervolume)
-    return facts
+        metadata["hypervolume"] = numbers.plain(results.hypervolume)
+    return metadata
 
 
 def _scripts(charts: Charts) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import optuna
 
-from evaluators.base import Needed
+from evaluators.base import EarlyStoppingThreshold
 from evaluators.column import Column
 from search.record.results import RELATIVE_TOLERANCE, Objective, TrialRecord
 from search.samplers.brute_force import BruteForceSampler
@@ -16,7 +16,7 @@ from search.study.plan import StudyPlan
 _EXHAUSTIVE = (BruteForceSampler, optuna.samplers.BruteForceSampler, optuna.samplers.GridSampler)
 
 
-class Needs:
+class EarlyStoppingThresholds:
     """Knows what a candidate has to exceed to be of use.
 
     A candidate is of no use if a trial has a better metric and is at least as good in everything else, or if it breaks a
@@ -40,7 +40,7 @@ class Needs:
         ]
         self._has_axis = len(self._others) < len(plan.objectives)
 
-    def of(self, params: Params, records: Sequence[TrialRecord]) -> Needed | None:
+    def of(self, params: Params, records: Sequence[TrialRecord]) -> EarlyStoppingThreshold | None:
         """Returns what the candidate has to exceed; None if nothing is known to ask for anything.
 
         Args:
@@ -50,12 +50,12 @@ class Needs:
         if not self._enabled:
             return None
         asked = [n for n in (self._floor, self._from_trials(params, records)) if n is not None]
-        return max(asked, key=lambda needed: needed.least, default=None)
+        return max(asked, key=lambda threshold: threshold.least, default=None)
 
-    def _from_constraints(self) -> Needed | None:
+    def _from_constraints(self) -> EarlyStoppingThreshold | None:
         base = next((m.value for m in self._plan.baseline if m.column == self._metric), math.nan)
         floors = [
-            Needed(floor, f"the constraint {constraint.name} asks for that much")
+            EarlyStoppingThreshold(floor, f"the constraint {constraint.name} asks for that much")
             for constraint in self._plan.constraints
             for column, kind, floor in (
                 (self._metric, "min", constraint.bound),
@@ -65,10 +65,12 @@ class Needs:
         ]
         if not floors:
             return None
-        highest = max(floors, key=lambda needed: needed.least)
-        return Needed(highest.least - RELATIVE_TOLERANCE * max(1.0, abs(highest.least)), highest.why)
+        highest = max(floors, key=lambda threshold: threshold.least)
+        return EarlyStoppingThreshold(
+            highest.least - RELATIVE_TOLERANCE * max(1.0, abs(highest.least)), highest.why
+        )
 
-    def _from_trials(self, params: Params, records: Sequence[TrialRecord]) -> Needed | None:
+    def _from_trials(self, params: Params, records: Sequence[TrialRecord]) -> EarlyStoppingThreshold | None:
         if not self._has_axis:
             return None
         certain = self._certain(params)
@@ -82,15 +84,17 @@ class Needs:
         if not rivals:
             return None
         value, number = max(rivals, key=lambda rival: (rival[0], -rival[1]))
-        return Needed(value, f"trial {number} is {'as good in everything else' if certain else 'that good'}")
+        return EarlyStoppingThreshold(
+            value, f"trial {number} is {'as good in everything else' if certain else 'that good'}"
+        )
 
     def _certain(self, params: Params) -> dict[Objective, float] | None:
         """Returns the candidate's values on all other axes; None if one has yet to be measured."""
         if not self._others:
             return {}
-        if self._plan.looks is None:
+        if self._plan.low_fidelity is None:
             return None
-        known = self._plan.looks.known([params]).values[0]
+        known = self._plan.low_fidelity.known([params]).values[0]
         values = {objective: float(known[position]) for position, objective in self._others}
         return values if all(map(math.isfinite, values.values())) else None
 

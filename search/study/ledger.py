@@ -22,7 +22,7 @@ from search.samplers.acquisition.gain import Forecast, Forecasts
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 
-_CONFIRMED, _EXPLAINED = "confirmed:", "explained:"  # notes on trials, by number
+_RE_EVALUATED, _EXPLAINED = "confirmed:", "explained:"  # notes on trials, by number
 
 
 class Ledger:
@@ -172,7 +172,7 @@ class Ledger:
     @property
     def told_more(self) -> bool:
         """Whether anything was found out about a trial after it had ended."""
-        return any(key.startswith((_CONFIRMED, _EXPLAINED)) for key in self._notes)
+        return any(key.startswith((_RE_EVALUATED, _EXPLAINED)) for key in self._notes)
 
     def note(self, key: str, value: Any) -> None:
         """Keeps a JSON-able value with the study."""
@@ -185,13 +185,13 @@ class Ledger:
         text = self._notes.get(key)
         return None if text is None else json.loads(text)
 
-    def note_confirmed(self, number: int, measurements: Sequence[Measurement]) -> None:
+    def note_re_evaluated(self, number: int, measurements: Sequence[Measurement]) -> None:
         """Keeps what was measured again for a model on the front."""
-        self.note(f"{_CONFIRMED}{number}", [measurement_to_json(m) for m in measurements])
+        self.note(f"{_RE_EVALUATED}{number}", [measurement_to_json(m) for m in measurements])
 
-    def confirmed(self, number: int) -> tuple[Measurement, ...] | None:
-        """Returns what `note_confirmed` kept, or None."""
-        found = self.noted(f"{_CONFIRMED}{number}")
+    def re_evaluated(self, number: int) -> tuple[Measurement, ...] | None:
+        """Returns what `note_re_evaluated` kept, or None."""
+        found = self.noted(f"{_RE_EVALUATED}{number}")
         return None if found is None else tuple(map(measurement_from_json, found))
 
     def note_explained(self, number: int, details: Mapping[str, Any]) -> None:

@@ -130,7 +130,7 @@ class Patience:
             self._judged = len(records), why_stop(self._patience, idle, ahead, counts, name, unit)
         return self._judged[1]
 
-    def outlook(self, records: Sequence[TrialRecord], forecast: Callable[[int], Forecast | None]) -> str:
+    def prediction(self, records: Sequence[TrialRecord], forecast: Callable[[int], Forecast | None]) -> str:
         """Returns what more trials would gain, in words for the report; nothing where the sampler cannot tell."""
         ahead = forecast(self._patience or _K) if records else None
         if ahead is None:

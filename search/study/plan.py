@@ -10,7 +10,7 @@ import optuna
 from evaluators.base import Measurement
 from search.executors.base import Executor
 from search.record.results import Constraint, Objective, Results, TrialRecord
-from search.samplers.candidates.context import Looks
+from search.samplers.candidates.context import LowFidelityEvaluations
 from search.tracking.base import Tracker
 from search.trials.trial import TrialRunner
 from spaces.candidate import Candidate
@@ -33,7 +33,7 @@ class Observer(Protocol):
         """The last trial ended."""
 
 
-class Confirmer(Protocol):
+class ReEvaluator(Protocol):
     """Judges the models on the front once more: on the test split, and timed again.
 
     A measurement that is named as one of the trial's replaces it.
@@ -42,7 +42,7 @@ class Confirmer(Protocol):
     def baseline(self) -> tuple[Measurement, ...]:
         """Returns the measurements of the uncompressed model."""
 
-    def confirm(self, model: bytes) -> tuple[Measurement, ...]:
+    def re_evaluate(self, model: bytes) -> tuple[Measurement, ...]:
         """Returns the measurements of a file of the front."""
 
     def rebuild(self, candidate: Candidate) -> bytes:
@@ -75,7 +75,7 @@ class StudyPlan:
         time_limit_s: Stop proposing after so many seconds, over all sessions.
         trial_time_limit_s: Stop a trial after so many seconds.
         patience: Stop after so many trials without progress.
-        confirmer: Judges the front once more; None skips that.
+        re_evaluator: Judges the front once more; None skips that.
         notes: Remarks for people.
         learned: What was learned from earlier studies, and what was not and why: a sentence each.
         environment: Versions and machine.
@@ -86,7 +86,7 @@ class StudyPlan:
         first: The candidate to begin with, whatever the sampler; None leaves the beginning to it.
         pool: The only candidates that there are, where the space's grid holds others too; None takes the space.
         snap: Returns the nearest candidate that can be measured, for one that cannot and the keys already measured.
-        looks: What can be told of a candidate before its trial; None where nothing can.
+        low_fidelity: What can be told of a candidate before its trial; None where nothing can.
         early_metric: Name of the metric (`top1`) by which a trial may stop early, once it is confidently of no use; None
             judges every candidate to the end.
         explain: Explains a file of the front, for the report; None explains nothing.
@@ -114,7 +114,7 @@ class StudyPlan:
     time_limit_s: float | None = None
     trial_time_limit_s: float | None = None
     patience: int | None = None
-    confirmer: Confirmer | None = None
+    re_evaluator: ReEvaluator | None = None
     notes: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class StudyPlan:
     first: Candidate | None = None
     pool: Sequence[Candidate] | None = None
     snap: Callable[[Candidate, Collection[str]], Candidate | None] | None = None
-    looks: Looks | None = None
+    low_fidelity: LowFidelityEvaluations | None = None
     early_metric: str | None = None
     explain: Callable[[bytes], Mapping[str, Any]] | None = None
     pruner: optuna.pruners.BasePruner | None = None

@@ -9,7 +9,7 @@ from optuna.trial import Trial
 
 from search.record.results import Alias
 from search.record.suggest import candidates, params_of, suggest
-from search.study.early_stopping import Needs
+from search.study.early_stopping import EarlyStoppingThresholds
 from search.study.ledger import Ledger
 from search.study.plan import StudyPlan
 from search.trials.curves import Pruning, pruning_of
@@ -49,8 +49,10 @@ class Proposer:
         needs: What a candidate has to exceed.
     """
 
-    def __init__(self, plan: StudyPlan, ledger: Ledger, keys: Mapping[str, int], needs: Needs) -> None:
-        self._plan, self._ledger, self._keys, self._needs = plan, ledger, keys, needs
+    def __init__(
+        self, plan: StudyPlan, ledger: Ledger, keys: Mapping[str, int], needs: EarlyStoppingThresholds
+    ) -> None:
+        self._plan, self._ledger, self._keys, self._thresholds = plan, ledger, keys, needs
         self._rng = np.random.default_rng([plan.seed, ledger.n_proposed])
         self._running: dict[int, Proposal] = {}
         self._followers: dict[str, list[tuple[Trial, Candidate]]] = {}
@@ -68,7 +70,7 @@ class Proposer:
         Args:
             known: Digests of files that were measured, with their trial numbers.
         """
-        stopwatch = _Stopwatch(getattr(self._plan.looks, "seconds", {}))
+        stopwatch = _Stopwatch(getattr(self._plan.low_fidelity, "seconds", {}))
         misses = 0
         while True:
             if misses and misses % _MISSES_IN_A_ROW == 0:
@@ -80,14 +82,14 @@ class Proposer:
             candidate = suggest(trial, self._plan.space)
             key = self._key_of(trial, candidate)
             if key is not None:
-                needed = self._needs.of(trial.params, self._ledger.records)
+                threshold = self._thresholds.of(trial.params, self._ledger.records)
                 self._running[trial.number] = Proposal(trial, key, stopwatch.seconds())
                 return TrialRequest(
                     trial.number,
                     candidate,
                     dict(known),
                     self._plan.trial_time_limit_s,
-                    needed,
+                    threshold,
                     self._pruning(),
                 )
             misses += 1
@@ -162,16 +164,18 @@ class _Stopwatch:
     """Divides the time of a proposal into the sampler's own and that of the looks that it asked for.
 
     Args:
-        looks: Seconds of all looks so far, by name; the mapping that goes on counting.
+        low_fidelity: Seconds of all looks so far, by name; the mapping that goes on counting.
     """
 
-    def __init__(self, looks: Mapping[str, float]) -> None:
-        self._looks, self._before = looks, dict(looks)
+    def __init__(self, low_fidelity: Mapping[str, float]) -> None:
+        self._low_fidelity, self._before = low_fidelity, dict(low_fidelity)
         self._began = time.perf_counter()
 
     def seconds(self) -> dict[str, float]:
         """Returns the seconds since the start."""
         elapsed_s = time.perf_counter() - self._began
-        looks = {name: total - self._before.get(name, 0.0) for name, total in self._looks.items()}
-        looks = {name: seconds for name, seconds in looks.items() if seconds > 0}
-        return {"propose": max(0.0, elapsed_s - sum(looks.values())), **looks}
+        low_fidelity = {
+            name: total - self._before.get(name, 0.0) for name, total in self._low_fidelity.items()
+        }
+        low_fidelity = {name: seconds for name, seconds in low_fidelity.items() if seconds > 0}
+        return {"propose": max(0.0, elapsed_s - sum(low_fidelity.values())), **low_fidelity}

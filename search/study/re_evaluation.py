@@ -7,13 +7,13 @@ from evaluators.base import Measurement
 from search.record import study_files as files
 from search.record.results import Results, TrialRecord, model_path
 from search.study.ledger import Ledger
-from search.study.plan import Confirmer, Observer, StudyPlan
+from search.study.plan import Observer, ReEvaluator, StudyPlan
 from spaces.errors import ParedownError
 
 _BASELINE = -1  # stands for the uncompressed model among the confirmed ones
 
 
-class SecondLook:
+class ReEvaluation:
     """Looks again at finished trials, and adds what it sees to their records.
 
     Args:
@@ -32,22 +32,22 @@ class SecondLook:
 
     def baseline(self) -> tuple[Measurement, ...]:
         """Returns the uncompressed model's measurements, with what was found out later."""
-        return _overridden(self._plan.baseline, self._ledger.confirmed(_BASELINE) or ())
+        return _overridden(self._plan.baseline, self._ledger.re_evaluated(_BASELINE) or ())
 
-    def confirm(self, results: Callable[[], Results]) -> None:
+    def re_evaluate(self, results: Callable[[], Results]) -> None:
         """Judges the front once more, until every model on it has been: a second timing may change who is on it."""
-        confirmer = self._plan.confirmer
-        while confirmer is not None:
-            waiting = [n for n in results().front if self._ledger.confirmed(n) is None]
+        re_evaluator = self._plan.re_evaluator
+        while re_evaluator is not None:
+            waiting = [n for n in results().front if self._ledger.re_evaluated(n) is None]
             if not waiting:
                 return
-            if self._ledger.confirmed(_BASELINE) is None:
-                self._ledger.note_confirmed(_BASELINE, confirmer.baseline())
+            if self._ledger.re_evaluated(_BASELINE) is None:
+                self._ledger.note_re_evaluated(_BASELINE, re_evaluator.baseline())
             self._observer.message(
                 f"scoring the front on the test split and timing it again: {len(waiting)} models"
             )
             for number in waiting:
-                self._confirm(confirmer, number)
+                self._re_evaluate(re_evaluator, number)
 
     def explain(self, results: Results) -> None:
         """Has the models explained that the report compares; explaining each in its trial would cost more than the trial."""
@@ -63,27 +63,27 @@ class SecondLook:
                 self._observer.message(f"trial {number} could not be explained: {error}")
             self._ledger.note_explained(number, found)
 
-    def _confirm(self, confirmer: Confirmer, number: int) -> None:
+    def _re_evaluate(self, re_evaluator: ReEvaluator, number: int) -> None:
         record = self._ledger.records[number]
         path = model_path(self._plan.folder, number)
         if not path.exists():
-            files.write_model(self._plan.folder, record, confirmer.rebuild(record.candidate))
+            files.write_model(self._plan.folder, record, re_evaluator.rebuild(record.candidate))
         try:
-            again = confirmer.confirm(path.read_bytes())
+            again = re_evaluator.re_evaluate(path.read_bytes())
         except ParedownError as error:
             again = ()
             self._observer.message(f"trial {number} could not be judged again: {error}")
-        self._ledger.note_confirmed(number, again)
+        self._ledger.note_re_evaluated(number, again)
 
     def _model(self, number: int) -> bytes:
         """Returns a trial's file, built again if it is not kept."""
         path = model_path(self._plan.folder, number)
-        if path.exists() or self._plan.confirmer is None:
+        if path.exists() or self._plan.re_evaluator is None:
             return path.read_bytes()
-        return self._plan.confirmer.rebuild(self._ledger.records[number].candidate)
+        return self._plan.re_evaluator.rebuild(self._ledger.records[number].candidate)
 
     def _complemented(self, record: TrialRecord) -> TrialRecord:
-        again = self._ledger.confirmed(record.number)
+        again = self._ledger.re_evaluated(record.number)
         explained = self._ledger.explained(record.number)
         if again is not None:
             record = replace(record, measurements=_overridden(record.measurements, again))

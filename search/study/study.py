@@ -13,13 +13,13 @@ from search.record.front import overall_best, pareto_front, picks
 from search.record.hypervolume import Volume
 from search.record.results import Alias, Results, TrialRecord
 from search.record.suggest import params_of
-from search.study.early_stopping import Needs
+from search.study.early_stopping import EarlyStoppingThresholds
 from search.study.interrupts import Interrupts
 from search.study.ledger import Ledger
 from search.study.patience import Patience
 from search.study.plan import Observer, StudyPlan
 from search.study.proposer import Proposer
-from search.study.re_evaluation import SecondLook
+from search.study.re_evaluation import ReEvaluation
 from search.study.verdict import verdict
 from search.trials.trial import TrialResult
 from spaces.candidate import Value
@@ -68,7 +68,7 @@ class _Study:
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, observer: Observer) -> None:
         self._plan, self._ledger, self._observer = plan, ledger, observer
-        self._second_look = SecondLook(plan, ledger, observer)
+        self._re_evaluation = ReEvaluation(plan, ledger, observer)
         self._patience = Patience(plan.patience, plan.objectives[0])
         self._interrupts = Interrupts()
         self._began = time.monotonic()
@@ -76,7 +76,7 @@ class _Study:
         self._keys: dict[str, int] = {}
         self._files: dict[str, int] = {}
         sampler = plan.sampler(ledger.n_proposed)
-        self._proposer = Proposer(plan, ledger, self._keys, Needs(plan, sampler))
+        self._proposer = Proposer(plan, ledger, self._keys, EarlyStoppingThresholds(plan, sampler))
         self._volume = Volume(plan.objectives, plan.constraints, {m.column: m.value for m in plan.baseline})
         self._volumes: list[float] = []
         self._front: list[TrialRecord] = []  # by first measurements
@@ -99,8 +99,8 @@ class _Study:
             try:
                 with self._interrupts.noted():
                     why = self._run_trials()
-                    self._second_look.confirm(self._results)
-                    self._second_look.explain(self._results())
+                    self._re_evaluation.re_evaluate(self._results)
+                    self._re_evaluation.explain(self._results())
                     self._interrupts.check()
             except KeyboardInterrupt:
                 interrupted, why = True, "interrupted"
@@ -217,12 +217,12 @@ class _Study:
 
     def _results(self) -> Results:
         plan = self._plan
-        records = self._second_look.records()
+        records = self._re_evaluation.records()
         # a second timing may bring a trial to the front that was dominated before
         pool = records if self._ledger.told_more else self._front
         front = pareto_front(pool, plan.objectives)
         on_front = [records[number] for number in front]
-        baseline = self._second_look.baseline()
+        baseline = self._re_evaluation.baseline()
         before = {m.column: m.value for m in baseline}
         device_picks = picks(on_front, plan.objectives, plan.constraints, plan.devices, before)
         best, why = overall_best(on_front, plan.objectives, plan.constraints, device_picks)
@@ -240,8 +240,8 @@ class _Study:
     def _finish(self, why: str) -> Results:
         plan = self._plan
         self._ledger.note("wall_s", self._wall_s())
-        outlook = self._patience.outlook(self._ledger.records, self._ledger.forecast)
-        results = replace(self._results(), outlook=outlook, ended=why)
+        prediction = self._patience.prediction(self._ledger.records, self._ledger.forecast)
+        results = replace(self._results(), prediction=prediction, ended=why)
         files.drop_models_off_front(results)
         files.write_trials(results)
         files.write_front(results)

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 import pytest
 
-from evaluators.base import Measurement, Needed
+from evaluators.base import EarlyStoppingThreshold, Measurement
 from evaluators.column import Column
 from search.executors.base import Executor
 from search.executors.serial import SerialExecutor
@@ -80,13 +80,13 @@ class AnalyticRunner:
         if x == self.fail_at:
             return TrialResult(request.id, request.candidate, "failed", reason="this x fails")
         size = Measurement("size", x + 2 * y * y, "", "modelled", "board")
-        needed = request.needed
-        if needed is not None and x + y < needed.least:
+        threshold = request.threshold
+        if threshold is not None and x + y < threshold.least:
             return TrialResult(
                 request.id,
                 request.candidate,
                 "pruned",
-                reason=f"quality is below {needed.least:g}; {needed.why}",
+                reason=f"quality is below {threshold.least:g}; {threshold.why}",
                 measurements=(
                     Measurement("quality_partial", x + y, "", "measured"),
                     Measurement("quality_partial_error", 0.5, "", "measured"),
@@ -227,7 +227,7 @@ class ExecutorConformance:
     def test_what_is_needed_travels_with_the_trial(self, started: Callable[..., Executor]) -> None:
         """A trial that is known to be of no use is pruned wherever it runs."""
         executor = started()
-        executor.submit(replace(_request(0, x=3), needed=Needed(4.5, "somebody has it")))
+        executor.submit(replace(_request(0, x=3), threshold=EarlyStoppingThreshold(4.5, "somebody has it")))
         (result,) = _drain(executor)
         assert result.outcome == "pruned"
         assert "somebody has it" in result.reason

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from search.record.curve import curve_of
-from search.record.metadata import facts_in
+from search.record.metadata import metadata_in
 from search.record.results import Results, TrialRecord
 from search.report.findings.figures import columns
 from search.tracking.mlflow_client import end_run, release, runs, user
@@ -64,8 +64,8 @@ class StudyRecord:
         run_id, known = self._parent.run_id, self._parent.params
         params = config_params(results.config)
         tags = parent_tags(results)
-        facts = facts_in(results.folder)
-        tags |= {"paredown.facts": facts.to_tag()} if facts is not None else {}
+        metadata = metadata_in(results.folder)
+        tags |= {"paredown.metadata": metadata.to_tag()} if metadata is not None else {}
         # A param cannot be changed in MLflow; what another session set otherwise becomes a tag.
         tags |= {f"now.{k}": v for k, v in params.items() if known.get(k, v) != v}
         fresh = {k: v for k, v in params.items() if k not in known}

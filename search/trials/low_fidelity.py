@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from evaluators.column import Column
 from evaluators.runtime import Batches
-from evaluators.task.paired_estimate import PairedLook, PairedReference
+from evaluators.task.paired_estimate import PairedEstimate, PairedReference
 from evaluators.widened import widened
 from search.record.results import Constraint, Objective
-from search.samplers.candidates.context import Known, Params, ShortLook, key_of
+from search.samplers.candidates.context import Known, Params, PartialResult, key_of
 from search.trials.partial_runs import ShortRuns
 from search.trials.structures import Key, Structures
 from search.trials.trial import CompressionRunner
@@ -21,10 +21,10 @@ from spaces.errors import ParedownError
 # The smallest look is so much of the split, between these numbers of examples: fewer tell too little of the noise in the
 # outputs, and more take longer than the model takes to build.
 SMALLEST_SHARE = 1 / 32
-SMALLEST_LOOK = (8, 64)
+SMALLEST_SUBSET = (8, 64)
 
 
-class CompressionLooks:
+class CompressionLowFidelity:
     """Looks at candidates of a compression study, in the study's own process; implements `context.Looks`.
 
     Whatever is found is kept, by what it depends on: modelled costs by structure, statistics by tensor and grid, runs by
@@ -36,9 +36,9 @@ class CompressionLooks:
         constraints: What must hold.
 
     Attributes:
-        sizes: How many examples a short look can have: see `look_sizes`.
+        sizes: How many examples a short look can have: see `subset_sizes`.
         n_full: Examples in the validation split.
-        seconds: What looks took so far: `known`, `statistics` and `looks`.
+        seconds: What looks took so far: `known`, `statistics` and `low_fidelity`.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class CompressionLooks:
         self._runner = runner
         self._objectives, self._constraints = tuple(objectives), tuple(constraints)
         self.n_full = len(runner.context.split)
-        self.sizes: Sequence[int] = look_sizes(self.n_full)
-        self.seconds: dict[str, float] = {"known": 0.0, "statistics": 0.0, "looks": 0.0}
+        self.sizes: Sequence[int] = subset_sizes(self.n_full)
+        self.seconds: dict[str, float] = {"known": 0.0, "statistics": 0.0, "low_fidelity": 0.0}
         self._structures = Structures(runner)
         self._estimates: dict[Key, dict[str, float]] = {}
         self._reference: PairedReference | None = None
         self._runs: ShortRuns | None = None
-        self._looks: dict[tuple[str, int], PairedLook | None] = {}
+        self._low_fidelity: dict[tuple[str, int], PairedEstimate | None] = {}
 
     # -- what is certain ---------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class CompressionLooks:
 
     # -- what a short run says -----------------------------------------------------------------------------------
 
-    def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
+    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
         """Runs a candidate on the first examples of the validation split.
 
         Args:
@@ -126,13 +126,13 @@ class CompressionLooks:
         if not key:
             return None
         n = next((size for size in self.sizes if size >= n_examples), self.sizes[-1])
-        if (key, n) not in self._looks:
-            with self._clock("looks"):
-                self._looks[key, n] = self._look(key, candidate, n)
-        look = self._looks[key, n]
+        if (key, n) not in self._low_fidelity:
+            with self._clock("low_fidelity"):
+                self._low_fidelity[key, n] = self._look(key, candidate, n)
+        look = self._low_fidelity[key, n]
         return None if look is None else self._read(look, self._structures.columns(candidate))
 
-    def _look(self, key: str, params: Params, n_examples: int) -> PairedLook | None:
+    def _look(self, key: str, params: Params, n_examples: int) -> PairedEstimate | None:
         context = self._runner.context
         if self._reference is None or self._runs is None:
             labels = Batches(0).labels(context.split)
@@ -145,7 +145,7 @@ class CompressionLooks:
         except ParedownError:
             return None
 
-    def _read(self, look: PairedLook, known: Mapping[str, float]) -> ShortLook:
+    def _read(self, look: PairedEstimate, known: Mapping[str, float]) -> PartialResult:
         """Puts a look into objectives and constraints."""
         metric = self._runner.context.metric
         assert self._reference is not None
@@ -161,7 +161,7 @@ class CompressionLooks:
             for c in self._constraints
             if c.column in estimates
         }
-        return ShortLook(look.n_examples, found[:, 0], found[:, 1], excesses, look.features)
+        return PartialResult(look.n_examples, found[:, 0], found[:, 1], excesses, look.features)
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:
@@ -172,14 +172,14 @@ class CompressionLooks:
             self.seconds[name] += time.perf_counter() - began
 
 
-def look_sizes(n_full: int) -> tuple[int, ...]:
+def subset_sizes(n_full: int) -> tuple[int, ...]:
     """Returns the numbers of examples that short looks have.
 
     A 32nd of all (at least 8, at most 64), then four times as many each time, up to half of all, and that half.
     """
     half = max(n_full // 2, 1)
     sizes = []
-    size = int(np.clip(n_full * SMALLEST_SHARE, *SMALLEST_LOOK))
+    size = int(np.clip(n_full * SMALLEST_SHARE, *SMALLEST_SUBSET))
     while size < half:
         sizes.append(size)
         size *= 4

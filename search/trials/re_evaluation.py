@@ -10,7 +10,7 @@ from spaces.candidate import Candidate
 from spaces.stages.artifact import Artifact
 
 
-class FrontConfirmer:
+class FrontReEvaluator:
     """Judges a model of the front once more: on the test split, which the search never saw, and timed again.
 
     What is scored on the test split is called `test_*`; what is timed again replaces the first timing.
@@ -28,7 +28,7 @@ class FrontConfirmer:
         """Returns the uncompressed model's measurements on the test split, and its timings."""
         return self._judge(self._runner.dense)
 
-    def confirm(self, model: bytes) -> tuple[Measurement, ...]:
+    def re_evaluate(self, model: bytes) -> tuple[Measurement, ...]:
         """Returns a model's measurements on the test split, and its timings."""
         return self._judge(Artifact.onnx(model, self._runner.dense.input))
 

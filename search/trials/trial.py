@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Needed
+from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
 from search.record.curve import DETAIL
 from search.trials.curves import CurveWatch, Pruning
 from search.trials.judging import Clock, Judging
@@ -37,7 +37,7 @@ class TrialRequest:
     candidate: Candidate
     known: Mapping[str, int] = field(default_factory=dict)
     time_limit_s: float | None = None
-    needed: Needed | None = None
+    threshold: EarlyStoppingThreshold | None = None
     pruning: Pruning | None = None
 
 
@@ -153,7 +153,7 @@ class CompressionRunner:
             result = TrialResult(request.id, request.candidate, "measured", artifact_digest=artifact.digest)
             if artifact.digest in request.known:
                 return replace(result, outcome="duplicate", same_as=request.known[artifact.digest])
-            judging = Judging(artifact, replace(self.context, needed=request.needed), clock)
+            judging = Judging(artifact, replace(self.context, threshold=request.threshold), clock)
             key = self._structure_key(values)
             self._judge(judging, [e for e in self.evaluators if not e.exclusive], key)
         late = [e for e in self.evaluators if e.exclusive]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from spaces.candidate import StageValue
 from spaces.errors import StageError
 from spaces.models.layers import layers
-from spaces.models.onnx.clean_up import tidy
+from spaces.models.onnx.clean_up import clean_up
 from spaces.models.onnx.fold_constants import fold_constants
 from spaces.models.onnx.graph import n_readers, to_proto
 from spaces.models.onnx.opset import OPSET, to_opset
@@ -48,7 +48,7 @@ class ExportStage(Stage):
         else:
             proto = to_opset(artifact.proto(), artifact.input)
             spec = artifact.input
-        tidy(proto)
+        clean_up(proto)
         if artifact.kind == "torch":
             _name_layers(proto)
         proto.producer_name, proto.producer_version = "paredown", ""

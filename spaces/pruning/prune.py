@@ -99,7 +99,9 @@ class PruneStage(PruningStage):
         """
         from spaces.pruning.cutting.prune_canonical import canonical
 
-        return canonical(self.facts_of(artifact), self.defaults() | dict(values), context, self.min_channels)
+        return canonical(
+            self.metadata_of(artifact), self.defaults() | dict(values), context, self.min_channels
+        )
 
     def structure(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
@@ -110,7 +112,7 @@ class PruneStage(PruningStage):
         left = {k: v for k, v in values.items() if k not in ("mask_tuning", "reestimate_batch_norm")}
         if values["drop_blocks"] or values["keep"] != 1.0 or not cuts_channels(values):
             return left
-        facts = self.facts_of(artifact)
+        facts = self.metadata_of(artifact)
         n_kept = n_kept_by_ratio(facts, values, self.min_channels).tolist()
         return {"n_kept": {group.name: n for group, n in zip(facts.groups, n_kept, strict=True)}}
 
@@ -120,7 +122,7 @@ class PruneStage(PruningStage):
         """Returns the knobs that cannot change the network beside any value of the others, each with the reason."""
         from spaces.pruning.cutting.prune_canonical import empty_knobs
 
-        return empty_knobs(self.facts_of(artifact), domains)
+        return empty_knobs(self.metadata_of(artifact), domains)
 
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
@@ -133,10 +135,10 @@ class PruneStage(PruningStage):
         """
         from spaces.pruning.cutting.prune_check import check
 
-        check(self.facts_of(artifact), artifact, domains, context, self.min_channels, self.latency)
+        check(self.metadata_of(artifact), artifact, domains, context, self.min_channels, self.latency)
 
     @cached_property
-    def facts_of(self) -> "FactsOf":
+    def metadata_of(self) -> "FactsOf":
         """What is known of networks."""
         from spaces.pruning.cutting.network_facts import FactsOf
 
@@ -156,4 +158,4 @@ class PruneStage(PruningStage):
         from spaces.pruning.cutting.selection import Settings
 
         settings = Settings(self.min_channels, self.n_examples, self.block_measure, self.threads)
-        return Pruning(settings, self.facts_of, self.latency)
+        return Pruning(settings, self.metadata_of, self.latency)

@@ -19,7 +19,7 @@ from spaces.quantization.plan.plan import Settings, make_plan
 from spaces.quantization.plan.ranges import Ranges
 from spaces.quantization.plan.source import Sources
 from spaces.quantization.plan.weight_grids import WeightGrids
-from spaces.quantization.qdq.templates import Skeletons
+from spaces.quantization.qdq.templates import Templates
 from spaces.quantization.sensitivity.sensitivity import Planned, Sensitivities
 from spaces.quantization.structure import structure
 from spaces.stages.artifact import Artifact, Step
@@ -39,7 +39,7 @@ class QuantizeStage(Stage):
     _sources = cached_property(lambda _: Sources())
     _ranges = cached_property(lambda _: Ranges())
     _grids = cached_property(lambda _: WeightGrids())
-    _skeletons = cached_property(lambda _: Skeletons())
+    _templates = cached_property(lambda _: Templates())
     _sensitivities = cached_property(lambda _: Sensitivities())
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
@@ -62,7 +62,7 @@ class QuantizeStage(Stage):
         corrected = None
         if chosen["bias_correction"]:
             corrected = self._ranges.corrected_biases(source, plan, n_images, context)
-        model = self._skeletons.model(source, plan, settings, corrected)
+        model = self._templates.model(source, plan, settings, corrected)
         return Artifact.onnx(model, artifact.input, provenance)
 
     def canonical(

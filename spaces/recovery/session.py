@@ -77,8 +77,8 @@ def _objective(module: nn.Module, values: Mapping[str, Any], context: StageConte
         channel_wise = _channel_wise(module, values, context)
     origin = None
     if values["distillation_weight"] > 0 or channel_wise is not None:
-        taps = channel_wise.names if channel_wise is not None else ()
-        origin = Teacher(teacher(context, "distillation_weight"), device_of(context.accelerator), taps)
+        hooks = channel_wise.names if channel_wise is not None else ()
+        origin = Teacher(teacher(context, "distillation_weight"), device_of(context.accelerator), hooks)
     return Objective(
         CrossEntropy(values["label_smoothing"]),
         origin,

@@ -97,7 +97,7 @@ class Bench:
 
     def candidate(self, number: int) -> Candidate:
         """Draws the candidate of this number: it does not depend on how many there are."""
-        facts = self._prune.facts_of(self.dense)
+        facts = self._prune.metadata_of(self.dense)
         draws = np.random.default_rng([self._given.seed, number]).uniform(0, 1, len(facts.groups))
 
         def cut(scale: float) -> tuple[dict[str, float], float]:

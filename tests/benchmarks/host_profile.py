@@ -110,7 +110,7 @@ def time_in_turns(found: list[Network], rounds: int, threads: int) -> Anchor:
         for turn in range(rounds):
             print(f"\rround {turn + 1} of {rounds}  ", end="", file=sys.stderr)
             for i in random.permutation(len(found)):
-                anchor.look_us()
+                anchor.timing_us()
                 found[i].blocks_us.append(times_us(runs[i], int(np.clip(BLOCK_US / once[i], 3, 60))))
     return anchor
 

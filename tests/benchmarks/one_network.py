@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from replayed_looks import KnownOnly, ReplayedLooks, Truth, read_truth, table_of
+from replayed_low_fidelity import KnownOnly, ReplayedLowFidelity, Truth, read_truth, table_of
 from table_search import SAMPLERS, Table, mean_text, median_text, search
 
 from search.record.results import Constraint, Objective
@@ -39,14 +39,14 @@ class Result:
     """What the searches of one sampler needed: trials, full evaluations' worth of looks, seconds; one entry a seed."""
 
     trials: list[int] = field(default_factory=list)
-    looks: list[float] = field(default_factory=list)
+    low_fidelity: list[float] = field(default_factory=list)
     missed: int = 0
     seconds: float = 0.0
 
     @property
     def totals(self) -> list[float]:
         """Trials and looks together."""
-        return [n + cost for n, cost in zip(self.trials, self.looks, strict=True)]
+        return [n + cost for n, cost in zip(self.trials, self.low_fidelity, strict=True)]
 
 
 def run(truth: Truth, constraints: Sequence[Constraint], name: str, seed: int, given: argparse.Namespace):
@@ -54,19 +54,21 @@ def run(truth: Truth, constraints: Sequence[Constraint], name: str, seed: int, g
     table = table_of(truth, [TOP1], constraints)
     fits = feasible(table)
     wanted = table.values[fits, 0].max() - given.within - 1e-9
-    context, looks = None, None
+    context, low_fidelity = None, None
     if name.endswith(FITTING_ONLY):
         table = table.part(fits)
     if name in OURS:
-        looks = (ReplayedLooks if name == "surrogate" else KnownOnly)(truth, [TOP1], constraints, seed)
-        context = table.context(looks, baselines=[truth.baseline["metric.top1"]])
+        low_fidelity = (ReplayedLowFidelity if name == "surrogate" else KnownOnly)(
+            truth, [TOP1], constraints, seed
+        )
+        context = table.context(low_fidelity, baselines=[truth.baseline["metric.top1"]])
     made = SAMPLERS[name.removesuffix(FITTING_ONLY).removesuffix("_no_looks")](seed)
     most = len(table.candidates) if name.startswith("random") else given.most
     fits = feasible(table)
     for n, at in enumerate(search(table, made, seed, context), 1):
         reached = fits[at] and table.values[at, 0] >= wanted
         if reached or n == most:
-            return n, looks.cost(given.overhead) if looks else 0.0, bool(reached)
+            return n, low_fidelity.cost(given.overhead) if low_fidelity else 0.0, bool(reached)
     raise AssertionError("the best candidate is in the table")
 
 
@@ -93,7 +95,7 @@ def compare(truth: Truth, limit: str, given: argparse.Namespace) -> None:
         for seed in range(given.first_seed, given.first_seed + n_seeds):
             n, cost, reached = run(truth, constraints, name, seed, given)
             result.trials.append(n)
-            result.looks.append(cost)
+            result.low_fidelity.append(cost)
             result.missed += not reached
         result.seconds = (time.monotonic() - began) / sum(result.trials)
         print(f"  {name}: {result.trials}", flush=True)

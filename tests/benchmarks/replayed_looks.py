@@ -22,8 +22,8 @@ from truth_table import Codes, from_codes, read_facts, read_network
 from evaluators.task.layer_sqnr import sqnr_db
 from evaluators.task.paired_estimate import paired_drop
 from search.record.results import Constraint, Objective
-from search.samplers.candidates.context import Known, Params, ShortLook, key_of
-from search.trials.low_fidelity import look_sizes
+from search.samplers.candidates.context import Known, Params, PartialResult, key_of
+from search.trials.low_fidelity import subset_sizes
 
 Floats = NDArray[np.float64]
 
@@ -149,7 +149,7 @@ def table_of(truth: Truth, objectives: Sequence[Objective], constraints: Sequenc
 
 
 @dataclass
-class ReplayedLooks:
+class ReplayedLowFidelity:
     """Looks at what was measured beforehand; implements `search.samplers.candidates.context.Looks`.
 
     Attributes:
@@ -170,7 +170,7 @@ class ReplayedLooks:
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Numbers of examples that a look can have: those of a live study."""
-        return tuple(look_sizes(self.truth.n_full))
+        return tuple(subset_sizes(self.truth.n_full))
 
     @property
     def n_full(self) -> int:
@@ -206,7 +206,7 @@ class ReplayedLooks:
         rows = [self.truth.row(params) for params in candidates]
         return {name: figures[rows] for name, figures in self.truth.statistics.items()}
 
-    def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
+    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
         """Returns what a run on the first examples says; the number is rounded up to one of `sizes`."""
         row = self.truth.row(candidate)
         n = next((size for size in self.sizes if size >= n_examples), self.sizes[-1])
@@ -222,7 +222,7 @@ class ReplayedLooks:
         found = np.array([read(o.column) for o in self.objectives])
         excesses = {c.name: (c.excess(read(c.column)[0]), read(c.column)[1]) for c in self.constraints}
         told = {name: both for name, both in excesses.items() if np.isfinite(both[0])}
-        return ShortLook(n, found[:, 0], found[:, 1], told, self._features(row, self._order[:n]))
+        return PartialResult(n, found[:, 0], found[:, 1], told, self._features(row, self._order[:n]))
 
     def _drop(self, row: int, at: NDArray[np.intp]) -> tuple[float, float]:
         answers = self.truth.answers
@@ -240,7 +240,7 @@ class ReplayedLooks:
         }
 
 
-class KnownOnly(ReplayedLooks):
+class KnownOnly(ReplayedLowFidelity):
     """What is certain, and no looks: neither statistics nor short runs."""
 
     sizes: tuple[int, ...] = ()  # type: ignore[assignment]
@@ -249,6 +249,6 @@ class KnownOnly(ReplayedLooks):
         """Returns nothing."""
         return {}
 
-    def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
+    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
         """Returns nothing."""
         return None

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from replayed_looks import KnownOnly, ReplayedLooks, Truth, read_truth, table_of
+from replayed_low_fidelity import KnownOnly, ReplayedLowFidelity, Truth, read_truth, table_of
 from table_search import RESAMPLES, SAMPLERS, mean_text, median_text, search
 
 from search.record.results import Constraint, Objective
@@ -68,17 +68,17 @@ class Network:
         self, knowledge: Sequence[KnowledgeRow], seed: int, n_trials: int | None = None
     ) -> tuple[list[int], float]:
         """Returns what a search measured, until it got there or for `n_trials`, and what its looks cost."""
-        looks = (ReplayedLooks if self._given.looks else KnownOnly)(
+        low_fidelity = (ReplayedLowFidelity if self._given.low_fidelity else KnownOnly)(
             self.truth, [TOP1], self._constraints, seed
         )
-        context = self.table.context(looks, knowledge, [self.truth.baseline["metric.top1"]])
+        context = self.table.context(low_fidelity, knowledge, [self.truth.baseline["metric.top1"]])
         found: list[int] = []
         for at in search(self.table, SAMPLERS["surrogate"](seed), seed, context):
             found.append(at)
             there = self.fits[at] and self.table.values[at, 0] >= self._wanted
             if len(found) >= (n_trials or self._given.most) or (there and n_trials is None):
                 break
-        return found, looks.cost(self._given.overhead)
+        return found, low_fidelity.cost(self._given.overhead)
 
     def taught(self, found: Sequence[int]) -> list[KnowledgeRow]:
         """Returns what a study that measured these candidates teaches."""
@@ -124,8 +124,8 @@ def ratio_text(before: np.ndarray, after: np.ndarray) -> str:
 
 def show(networks: Sequence[Network], counts: np.ndarray, given: argparse.Namespace) -> None:
     """Prints `(n_seeds, n_networks, 4)` counts."""
-    looks = "with looks" if given.looks else "without looks"
-    print(f"\ntrials until near the best, {len(counts)} seeds, {looks}")
+    low_fidelity = "with looks" if given.low_fidelity else "without looks"
+    print(f"\ntrials until near the best, {len(counts)} seeds, {low_fidelity}")
     print(f"{'':17}{'from scratch':50}{'with the trials of those before':50}ratio of means")
     half = f"{'mean':22}{'median':18}{'looks':10}"
     print(f"{'network':17}{half}{half}{'trials':20}trials and looks")

@@ -18,7 +18,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from search.cli.sweep import interval
-from search.samplers.candidates.context import KnowledgeRow, Looks, Params, SamplerContext, key_of
+from search.samplers.candidates.context import (
+    KnowledgeRow,
+    LowFidelityEvaluations,
+    Params,
+    SamplerContext,
+    key_of,
+)
 
 Array = NDArray[np.float64]
 MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
@@ -111,7 +117,7 @@ class Table:
 
     def context(
         self,
-        looks: Looks | None = None,
+        low_fidelity: LowFidelityEvaluations | None = None,
         knowledge: Sequence[KnowledgeRow] = (),
         baselines: Sequence[float | None] = (),
     ) -> SamplerContext:
@@ -121,7 +127,7 @@ class Table:
             knowledge,
             directions=self.directions,
             distributions=self.distributions,
-            looks=looks,
+            low_fidelity=low_fidelity,
             baselines=baselines,
         )
 

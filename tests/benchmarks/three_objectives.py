@@ -48,7 +48,7 @@ from search.samplers.acquisition.improvement import (
     reference_point,
     worth_nothing,
 )
-from search.samplers.candidates.context import Known, Looks, Params, ShortLook, key_of
+from search.samplers.candidates.context import Known, LowFidelityEvaluations, Params, PartialResult, key_of
 
 Array = NDArray[np.float64]
 OURS = ("surrogate", "surrogate_no_looks", "surrogate_learning_all")
@@ -97,7 +97,7 @@ class Front:
         return count
 
 
-class TableLooks:
+class TableLowFidelity:
     """Tells the known columns of a table, and nothing else."""
 
     sizes: Sequence[int] = ()
@@ -116,7 +116,7 @@ class TableLooks:
         """Returns nothing."""
         return {}
 
-    def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
+    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
         """Returns nothing."""
         return None
 
@@ -183,32 +183,34 @@ class Search:
         trials: Until the share was reached, or all.
         reached: Whether it was.
         share: Of the volume, in the end.
-        looks: What short looks cost, in full evaluations.
+        low_fidelity: What short looks cost, in full evaluations.
         seconds: Per trial.
     """
 
     trials: int
     reached: bool
     share: float
-    looks: float
+    low_fidelity: float
     seconds: float
 
 
-def run(front: Front, name: str, looks: Looks | None, seed: int, given: argparse.Namespace) -> Search:
+def run(
+    front: Front, name: str, low_fidelity: LowFidelityEvaluations | None, seed: int, given: argparse.Namespace
+) -> Search:
     """Searches until the share of the volume is reached."""
     table = front.table
     sampler = SAMPLERS["surrogate" if name in OURS else name](seed)
     rng, began = np.random.default_rng(seed), time.monotonic()
     found, volume, n = front.gains[:0], 0.0, 0
     baselines = _baselines(given) if name in OURS else ()
-    for n, at in enumerate(search(table, sampler, seed, table.context(looks, baselines=baselines)), 1):
+    for n, at in enumerate(search(table, sampler, seed, table.context(low_fidelity, baselines=baselines)), 1):
         point = front.gains[[at]]
         volume += expected_improvement(point, np.zeros_like(point), found, front.reference, rng)[0]
         found = np.concatenate([found, point])
         found = found[non_dominated(found)]
         if volume >= given.share * front.volume or n >= given.limit or time.time() > given.until:
             break
-    cost = looks.cost(given.overhead) if hasattr(looks, "cost") else 0.0
+    cost = low_fidelity.cost(given.overhead) if hasattr(low_fidelity, "cost") else 0.0
     share = volume / front.volume
     return Search(n, share >= given.share, share, cost, (time.monotonic() - began) / n)
 
@@ -231,7 +233,7 @@ class Problem:
         self._fronts: dict[int, Front] = {}
         self._truth: Any = None
         if given.truth:
-            from replayed_looks import read_truth
+            from replayed_low_fidelity import read_truth
 
             self._truth = read_truth(Path(given.truth[0]), Path(given.truth[1]), given.truth[2])
 
@@ -245,19 +247,19 @@ class Problem:
     def _table(self, seed: int) -> Table:
         if self._truth is None:
             return read_table(self._given, seed)
-        from replayed_looks import table_of
+        from replayed_low_fidelity import table_of
 
         return table_of(self._truth, self._objectives)
 
-    def looks(self, name: str, seed: int) -> Looks | None:
+    def low_fidelity(self, name: str, seed: int) -> LowFidelityEvaluations | None:
         """Returns what the sampler may ask."""
         if name not in OURS or name == "surrogate_learning_all":
             return None
         if self._truth is None:
-            return TableLooks(self.front(seed).table, self._known)
-        from replayed_looks import KnownOnly, ReplayedLooks
+            return TableLowFidelity(self.front(seed).table, self._known)
+        from replayed_low_fidelity import KnownOnly, ReplayedLowFidelity
 
-        kind = ReplayedLooks if name == "surrogate" else KnownOnly
+        kind = ReplayedLowFidelity if name == "surrogate" else KnownOnly
         return kind(self._truth, self._objectives, seed=seed)
 
 
@@ -267,7 +269,7 @@ def searched(given: argparse.Namespace, name: str, seed: int) -> Search | None:
         return None
     _quiet()
     problem = Problem(given)
-    return run(problem.front(seed), name, problem.looks(name, seed), seed, given)
+    return run(problem.front(seed), name, problem.low_fidelity(name, seed), seed, given)
 
 
 def searched_all(given: argparse.Namespace, seeds: Sequence[int]) -> dict[str, list[Search]]:
@@ -300,9 +302,9 @@ def line(name: str, found: Sequence[Search], best: Sequence[int] | None) -> str:
     ratio = ""
     if best:
         ratio = f"{np.mean(best) / np.mean(counts):.2f} ({np.median(best) / np.median(counts):.2f})"
-    looks, missed = np.median([s.looks for s in found]), sum(not s.reached for s in found)
+    low_fidelity, missed = np.median([s.low_fidelity for s in found]), sum(not s.reached for s in found)
     return (
-        f"{name:24}{len(found):6} {mean_text(counts):24}{median_text(counts):22}{ratio:18}{looks:6.2f}{missed:8}"
+        f"{name:24}{len(found):6} {mean_text(counts):24}{median_text(counts):22}{ratio:18}{low_fidelity:6.2f}{missed:8}"
         f"{np.mean([s.share for s in found]):8.3f}{np.mean([s.seconds for s in found]):9.3f}"
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from search.planning.config.device_files import shipped
+from search.planning.config.shipped import shipped
 
 _SPECIAL_IN_KEY = re.compile(r"([\\()\[\]{}:=, \t])")
 

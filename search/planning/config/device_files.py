@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +40,6 @@ def devices_of(config: Config) -> dict[str, Device]:
 def folders_of(sources: Iterable[Any]) -> tuple[Path, ...]:
     """Returns the folders of Hydra's `runtime.config_sources`, in their order."""
     return tuple(Path(str(source.path)) for source in sources if str(source.schema) == "file")
-
-
-def shipped() -> Path:
-    """Returns the folder of the configs that come with the package: the one beside this very package.
-
-    Importing `conf` may find a folder of that name in the working directory instead.
-    """
-    return Path(str(resources.files("search"))).parent / "conf"
 
 
 def profile_file(name: str, folders: Sequence[Path]) -> Path | None:

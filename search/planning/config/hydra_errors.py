@@ -1,8 +1,11 @@
 """Hydra's and OmegaConf's errors, as one message in the words of the user's config."""
 
+import re
+
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from search.planning.config.device_files import shipped
+from search.planning.config.renamed import renamed_key
+from search.planning.config.shipped import shipped
 from spaces.errors import unknown_name
 
 
@@ -22,6 +25,9 @@ def hydra_text(error: Exception) -> str:
         lines.append(
             "It has keys of its own: set its `choices`, e.g. space.quantize.percentile.choices=[99.9]"
         )
+    unknown = re.search(r"Key '(\w+)' is not in struct", "\n".join(lines))
+    if unknown and (renamed := renamed_key(unknown[1])):
+        lines.append(renamed.strip())
     return "\n".join(lines).replace("pkg://", "").replace("file://", "")
 
 

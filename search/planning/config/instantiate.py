@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import ConfigError, unknown_name
+from search.planning.config.renamed import moved_target, renamed_key
+from spaces.errors import ConfigError, InputError, unknown_name
 from spaces.models.trust import check_trusted, import_trusted
 
 _PLAIN: Mapping[Any, Any] = {
@@ -46,7 +47,10 @@ def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) 
     if not isinstance(section, Mapping) or "_target_" not in section:
         raise ConfigError(f"{where} must name a class in `_target_`, but got {section!r}")
     target = str(section["_target_"])
-    made = import_trusted(target, trusted, f"{where}._target_")
+    try:
+        made = import_trusted(target, trusted, f"{where}._target_")
+    except InputError as error:
+        raise type(error)(f"{error}{moved_target(target)}") from error
     given = {str(key): value for key, value in section.items() if key != "_target_"}
     parameters = _parameters(made)
     given |= {key: value for key, value in extra.items() if key in parameters and key not in given}
@@ -77,7 +81,7 @@ def _hints(made: Any) -> dict[str, Any]:
 def _check_names(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], where: str) -> None:
     for key in given:
         if key not in parameters:
-            raise ConfigError(unknown_name("key", key, parameters, where))
+            raise ConfigError(unknown_name("key", key, parameters, where) + renamed_key(key))
     for key, value in given.items():
         if value == "???":
             raise ConfigError(f"{where}.{key} must be given, e.g. {where}.{key}=VALUE on the command line")

@@ -14,7 +14,7 @@ from spaces.candidate import Value, value_text
 
 _MOST_VALUES = 8
 _MOST_OBJECTIVES = 5
-_ROWS_IN_SIGHT = 12
+_VISIBLE_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def settings_html(results: Results) -> str:
     heads = ["knob", "this", "beside", "over", *(label(c, with_device=True) for c in columns)]
     rows = [_row(results, c, columns) for c in found]
     numeric = range(3, len(heads))
-    shown = table(heads, rows[:_ROWS_IN_SIGHT], numeric=numeric)
-    more = rows[_ROWS_IN_SIGHT:]
+    shown = table(heads, rows[:_VISIBLE_ROWS], numeric=numeric)
+    more = rows[_VISIBLE_ROWS:]
     folded = details(f"{len(more)} more comparisons", table(heads, more, numeric=numeric)) if more else ""
     return f"<h3>Setting beside setting</h3><p>{esc(_READING)}</p>{shown}{folded}"
 

@@ -8,8 +8,14 @@ from search.report.findings import numbers
 from search.report.findings.figures import direction, label, sources_of, unit_of
 from search.report.page.markup import Charts, Section, esc, table
 
-LOOKS = ("known", "statistics", "looks")  # what a sampler asks about candidates that are no trials
-_LOOKS = "Looks at candidates before their trials took {}, {:.0f} % of the trials’ time; they are no trials."
+LOW_FIDELITY = (
+    "known",
+    "statistics",
+    "low_fidelity",
+)  # what a sampler asks about candidates that are no trials
+_LOW_FIDELITY = (
+    "Looks at candidates before their trials took {}, {:.0f} % of the trials’ time; they are no trials."
+)
 _STEPS = {
     "propose": "the sampler’s own thinking",
     "known": "looks: modelled costs, which are certain",
@@ -54,14 +60,14 @@ def section(results: Results, charts: Charts) -> Section | None:
         "progress",
         "How the search went",
         lead,
-        f'{_outlook(results)}<div class="grid">{"".join(drawn)}</div>{_learned(results)}{_seconds(results)}',
+        f'{_prediction(results)}<div class="grid">{"".join(drawn)}</div>{_learned(results)}{_seconds(results)}',
     )
 
 
-def _outlook(results: Results) -> str:
-    if not results.outlook:
+def _prediction(results: Results) -> str:
+    if not results.prediction:
         return ""
-    return f'<p class="finding">{esc(results.outlook[:1].upper() + results.outlook[1:])}.</p>'
+    return f'<p class="finding">{esc(results.prediction[:1].upper() + results.prediction[1:])}.</p>'
 
 
 def _learned(results: Results) -> str:
@@ -155,7 +161,11 @@ def _seconds(results: Results) -> str:
         ]
         for step, total in totals.most_common()
     ]
-    looks_s = sum(totals[step] for step in LOOKS)
-    told = f"<p>{esc(_LOOKS.format(numbers.duration(looks_s), 100 * looks_s / whole))}</p>" if looks_s else ""
+    low_fidelity_s = sum(totals[step] for step in LOW_FIDELITY)
+    told = (
+        f"<p>{esc(_LOW_FIDELITY.format(numbers.duration(low_fidelity_s), 100 * low_fidelity_s / whole))}</p>"
+        if low_fidelity_s
+        else ""
+    )
     heads = ["step", "what it is", "in all", "share", "per trial"]
     return f"<h3>Where the time went</h3>{told}" + table(heads, rows, numeric=(2, 3, 4))

@@ -19,7 +19,7 @@ def section(results: Results) -> Section:
         "reproduce",
         "How to reproduce it",
         "",
-        command + _notes(results) + _aliases(results) + _facts(results),
+        command + _notes(results) + _aliases(results) + _metadata(results),
     )
 
 
@@ -42,9 +42,9 @@ def _aliases(results: Results) -> str:
     return details(title, table(["same file as", "proposed"], rows))
 
 
-def _facts(results: Results) -> str:
-    facts = {"sampler": results.sampler, "folder": str(results.folder), **results.environment}
-    rows = [[esc(k), f"<code>{esc(v)}</code>"] for k, v in facts.items()]
+def _metadata(results: Results) -> str:
+    metadata = {"sampler": results.sampler, "folder": str(results.folder), **results.environment}
+    rows = [[esc(k), f"<code>{esc(v)}</code>"] for k, v in metadata.items()]
     knobs = [
         [
             f"<code>{esc(path)}</code>",

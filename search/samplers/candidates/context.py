@@ -53,7 +53,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class ShortLook:
+class PartialResult:
     """What running a candidate on a few examples said.
 
     Attributes:
@@ -71,7 +71,7 @@ class ShortLook:
     features: Mapping[str, float] = field(default_factory=dict)
 
 
-class Looks(Protocol):
+class LowFidelityEvaluations(Protocol):
     """Cheap looks before dear trials. Nothing here is a trial; the seconds are noted under `seconds.*`.
 
     Attributes:
@@ -91,7 +91,7 @@ class Looks(Protocol):
         Higher is better (propagated signal-to-noise ratios).
         """
 
-    def short(self, candidate: Params, n_examples: int) -> ShortLook | None:
+    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
         """Runs a candidate on the first examples of the validation split; None if it cannot be built or run."""
 
 
@@ -106,7 +106,7 @@ class SamplerContext:
         directions: "maximize" or "minimize" per objective.
         draw: Draws one random candidate, for spaces without a pool; None leaves the drawing to the sampler.
         distributions: Every knob's distribution, if they are known beforehand.
-        looks: What can be told of a candidate before its trial; None where nothing can (a table).
+        low_fidelity: What can be told of a candidate before its trial; None where nothing can (a table).
         baselines: What the uncompressed model has, per objective, raw; None where it is unknown. Empty if none is.
     """
 
@@ -116,7 +116,7 @@ class SamplerContext:
     directions: Sequence[str] = ("maximize",)
     draw: Callable[[np.random.Generator], Params] | None = None
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
-    looks: Looks | None = None
+    low_fidelity: LowFidelityEvaluations | None = None
     baselines: Sequence[float | None] = ()
 
 

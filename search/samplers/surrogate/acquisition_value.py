@@ -8,15 +8,15 @@ from search.samplers.acquisition.improvement import (
     log_expected_excess,
     reference_point,
 )
-from search.samplers.surrogate.model.gaussian_process import Belief
+from search.samplers.surrogate.model.gaussian_process import Posterior
 from search.samplers.surrogate.model.history import History
-from search.samplers.surrogate.prediction import Outlook
+from search.samplers.surrogate.prediction import Prediction
 
 Array = NDArray[np.float64]
 
 
-def promise(
-    view: Outlook,
+def acquisition_value(
+    view: Prediction,
     history: History,
     rng: np.random.Generator,
     also: NDArray[np.intp] | None = None,
@@ -32,37 +32,37 @@ def promise(
         floors: `(n_objectives,)`, below which values are worth nothing, higher is better; NaN where unknown.
     """
     measured = on_scale(view, history.values[history.full & history.feasible])
-    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
+    means = np.stack([posterior.mean for posterior in view.posteriors], axis=1)
     if also is not None:
         measured = np.concatenate([measured, means[also]])
-    if len(view.beliefs) == 1:
-        return _single(view.beliefs[0], view.log_feasible, measured[:, 0])
-    stds = np.stack([belief.std for belief in view.beliefs], axis=1)
+    if len(view.posteriors) == 1:
+        return _single(view.posteriors[0], view.log_feasible, measured[:, 0])
+    stds = np.stack([posterior.std for posterior in view.posteriors], axis=1)
     reference = reference_of(view, measured, floors)
     gains = constrained_improvement(means, stds, measured, reference, np.exp(view.log_feasible), rng)
     return np.where(np.isneginf(view.log_feasible), -np.inf, gains)  # not even where nothing gains
 
 
-def on_scale(view: Outlook, values: Array) -> Array:
+def on_scale(view: Prediction, values: Array) -> Array:
     """Returns values `(n, n_objectives)`, higher is better, on the scales of the targets."""
     return np.stack([target(column) for target, column in zip(view.targets, values.T, strict=True)], axis=1)
 
 
-def reference_of(view: Outlook, measured: Array, floors: Array | None) -> Array:
+def reference_of(view: Prediction, measured: Array, floors: Array | None) -> Array:
     """Returns what counts as worth nothing `(n_objectives,)`, on the scales of the targets: for the study itself as well.
 
     Args:
         view: What is expected of the candidates.
         measured: `(m, n_objectives)`, on these scales.
-        floors: As in `promise`.
+        floors: As in `acquisition_value`.
     """
-    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
+    means = np.stack([posterior.mean for posterior in view.posteriors], axis=1)
     known = None if floors is None else on_scale(view, floors[None])[0]
     return reference_point(np.concatenate([measured, means]), floors=known)
 
 
-def _single(belief: Belief, log_feasible: Array, measured: Array) -> Array:
+def _single(posterior: Posterior, log_feasible: Array, measured: Array) -> Array:
     if len(measured):
-        return log_expected_excess(belief.mean, belief.std, measured.max()) + log_feasible
+        return log_expected_excess(posterior.mean, posterior.std, measured.max()) + log_feasible
     # nothing to improve on yet: first of all a candidate that counts
-    return belief.mean + log_feasible
+    return posterior.mean + log_feasible

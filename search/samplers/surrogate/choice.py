@@ -16,21 +16,21 @@ from search.samplers.candidates.context import Known, Params, SamplerContext, ke
 from search.samplers.candidates.generation import evolve
 from search.samplers.candidates.pools import draw_candidates
 from search.samplers.candidates.proposals import grid_values
-from search.samplers.surrogate.acquisition_value import promise
+from search.samplers.surrogate.acquisition_value import acquisition_value
 from search.samplers.surrogate.forecasting import forecast
-from search.samplers.surrogate.low_fidelity import Looking, Scene, Sights
+from search.samplers.surrogate.low_fidelity import FidelityPosteriors, LowFidelityPolicy, Observations
 from search.samplers.surrogate.model.encoding import Encoding
-from search.samplers.surrogate.model.gaussian_process import Belief
+from search.samplers.surrogate.model.gaussian_process import Posterior
 from search.samplers.surrogate.model.history import Key, Reader
 from search.samplers.surrogate.model.learning import Learner
 from search.samplers.surrogate.model.prior import informed_prior
-from search.samplers.surrogate.prediction import Outlook, Seen, known_of, outlook
+from search.samplers.surrogate.prediction import Prediction, Seen, known_of, prediction
 
 Array = NDArray[np.float64]
 _ROUNDS, _PARENTS = 3, 20  # generations of candidates in a large space, and of how many parents each
-_LOOKED_AMONG = 300  # generated candidates, the most promising
+_MOST_EVALUATED = 300  # generated candidates, the most promising
 _OTHERS = 500  # candidates of which the first one is to tell
-_WORTH_LOOKS = 16  # times the examples of the smallest look that a full evaluation must have
+_LEAST_SUBSETS = 16  # times the examples of the smallest look that a full evaluation must have
 _DRAWS = 500  # candidates that show what values knobs have, where nothing else tells
 
 
@@ -40,10 +40,10 @@ class Choice:
     Args:
         context: What the study told.
         size: The most candidates that are looked at in one go.
-        look_budget: What short looks may cost for each trial, in full evaluations.
+        low_fidelity_budget: What short looks may cost for each trial, in full evaluations.
     """
 
-    def __init__(self, context: SamplerContext, size: int, look_budget: float = 0.0) -> None:
+    def __init__(self, context: SamplerContext, size: int, low_fidelity_budget: float = 0.0) -> None:
         self.context, self._size = context, size
         self._pool = context.pool if context.pool is not None else _enumerated(context, size)
         shown = self._pool if self._pool is not None else _shown(context)
@@ -57,12 +57,12 @@ class Choice:
         self._pool_known: Known | None = None
         self._text_codes: dict[str, int] = {}
         self._texts: NDArray[np.intp] = np.zeros(0, np.intp)  # the pool's texts as numbers, -1 for none
-        self._looking = _looking(context, self._encoding, look_budget)
+        self._low_fidelity_policy = _low_fidelity_policy(context, self._encoding, low_fidelity_budget)
         self._same: dict[Key, str] = {}  # candidate to the text that its equals share
         self._likely: Sequence[
             Params
         ] = ()  # what the last proposal was chosen among, in a large space or by looks
-        self._sights: Sights = {}  # what looks let believe of these
+        self._fidelity_posteriors: FidelityPosteriors = {}  # what looks let believe of these
 
     def pick(
         self,
@@ -107,11 +107,14 @@ class Choice:
         if not done.any():
             return None
         tried = self._reader.keys(trials, len(signs))
-        sights: Sights = {}
-        if self._pool is None or self._sights:
+        fidelity_posteriors: FidelityPosteriors = {}
+        if self._pool is None or self._fidelity_posteriors:
             at = np.array([i for i, p in enumerate(self._likely) if key_of(p) not in tried], np.intp)
-            left, sights = [self._likely[int(i)] for i in at], _some(self._sights, at)
-            points, known = self._encoding.points(left), known_of(self.context.looks, left, len(signs))
+            left, fidelity_posteriors = (
+                [self._likely[int(i)] for i in at],
+                _some(self._fidelity_posteriors, at),
+            )
+            points, known = self._encoding.points(left), known_of(self.context.low_fidelity, left, len(signs))
         else:
             at = self._narrowed(np.flatnonzero(~self._among(tried)), seen, rng)
             left, points = [self._pool[int(i)] for i in at], self._points[at]
@@ -119,9 +122,9 @@ class Choice:
         if not left:
             # all of a listed space is measured; of a large one nothing is known before the first proposal
             return None if self._pool is None else Forecast(k, Gain(0.0, 0.0), 0 if len(signs) == 1 else None)
-        if self._prior is None and not sights and done.sum() < self._encoding.n_axes + 3:
+        if self._prior is None and not fidelity_posteriors and done.sum() < self._encoding.n_axes + 3:
             return None  # a kernel has so many parameters: with fewer rows its doubts are what it began with
-        view = outlook(self._learner, seen, points, known, signs, self._prior, sights)
+        view = prediction(self._learner, seen, points, known, signs, self._prior, fidelity_posteriors)
         return forecast(view, seen.history, k, rng, self._floors(signs))
 
     def _floors(self, signs: Array) -> Array | None:
@@ -163,16 +166,18 @@ class Choice:
         among = np.flatnonzero(fresh if fresh.any() else left if left.any() else agree)
         among = self._narrowed(among, seen, rng)
         known = _taken(whole, among)
-        seen_best = self._look([pool[int(i)] for i in among], self._points[among], seen, known, signs, rng)
-        if seen_best is not None:
-            return pool[int(among[seen_best])]
+        best_evaluated = self._look(
+            [pool[int(i)] for i in among], self._points[among], seen, known, signs, rng
+        )
+        if best_evaluated is not None:
+            return pool[int(among[best_evaluated])]
         scores = self._scores(seen, self._points[among], known, signs, rng)
         return pool[int(rng.choice(among[scores == scores.max()]))]
 
     def _known(self, n_objectives: int) -> Known:
         """Returns what is certain of the pool, asked once."""
         if self._pool_known is None:
-            self._pool_known = known_of(self.context.looks, self._pool or (), n_objectives)
+            self._pool_known = known_of(self.context.low_fidelity, self._pool or (), n_objectives)
             texts = [text for text in dict.fromkeys(self._pool_known.keys) if text]
             self._text_codes = {text: code for code, text in enumerate(texts)}
             self._texts = np.array([self._text_codes.get(text, -1) for text in self._pool_known.keys])
@@ -204,11 +209,11 @@ class Choice:
 
     def _measured_texts(self, proposed: Mapping[Key, Params]) -> set[str]:
         """Returns the texts that candidates share which come to the same file as one that was proposed."""
-        if self.context.looks is None:
+        if self.context.low_fidelity is None:
             return set()
         new = {key: params for key, params in proposed.items() if key not in self._same and params}
         if new:
-            texts = self.context.looks.known(list(new.values())).keys
+            texts = self.context.low_fidelity.known(list(new.values())).keys
             self._same.update(zip(new, texts, strict=True))
         return {self._same[key] for key in proposed if key in self._same}
 
@@ -225,7 +230,7 @@ class Choice:
         same = self._measured_texts(proposed)
 
         def score(candidates: Sequence[Params]) -> Array:
-            known = known_of(self.context.looks, candidates, len(signs))
+            known = known_of(self.context.low_fidelity, candidates, len(signs))
             found = self._scores(seen, self._encoding.points(candidates), known, signs, rng)
             old = [
                 key_of(c) in proposed or (t in same or not t)
@@ -242,18 +247,18 @@ class Choice:
             assert self.context.draw is not None  # or there would be nothing to choose from
             found = [self.context.draw(rng) for _ in range(self._size)]
             scores = score(found)
-        self._likely, self._sights = found, {}
+        self._likely, self._fidelity_posteriors = found, {}
         if not found:
             return {}
         agreeing = np.array([all(p.get(k) == v for k, v in fixed.items()) for p in found])
         scores = np.where(agreeing | ~agreeing.any(), scores, -np.inf)
-        best = np.argsort(-scores, kind="stable")[:_LOOKED_AMONG]
+        best = np.argsort(-scores, kind="stable")[:_MOST_EVALUATED]
         best = best[scores[best] > -np.inf]
         likely = [found[int(i)] for i in best]
-        known = known_of(self.context.looks, likely, len(signs))
-        seen_best = self._look(likely, self._encoding.points(likely), seen, known, signs, rng)
-        if seen_best is not None:
-            return likely[seen_best]
+        known = known_of(self.context.low_fidelity, likely, len(signs))
+        best_evaluated = self._look(likely, self._encoding.points(likely), seen, known, signs, rng)
+        if best_evaluated is not None:
+            return likely[best_evaluated]
         return found[int(rng.choice(np.flatnonzero(scores == scores.max())))]
 
     # -- looks -----------------------------------------------------------------------------------------------
@@ -268,27 +273,27 @@ class Choice:
         rng: np.random.Generator,
     ) -> int | None:
         """Returns the position of the candidate to try, after looks at some; None without looks."""
-        if self._looking is None or not candidates or np.isfinite(known.values).all():
+        if self._low_fidelity_policy is None or not candidates or np.isfinite(known.values).all():
             return None
-        scene = self._scene(candidates, points, seen, known, signs)
+        observations = self._observations(candidates, points, seen, known, signs)
 
-        def judge(sights: Sights, ready: NDArray[np.bool_] | None) -> Array:
-            view = outlook(self._learner, seen, points, known, signs, self._prior, sights)
+        def judge(fidelity_posteriors: FidelityPosteriors, ready: NDArray[np.bool_] | None) -> Array:
+            view = prediction(self._learner, seen, points, known, signs, self._prior, fidelity_posteriors)
             if ready is None:  # what is believed in the end
-                self._likely, self._sights = candidates, sights
+                self._likely, self._fidelity_posteriors = candidates, fidelity_posteriors
             beaten = None if ready is None else _to_beat(view, ready)
-            return promise(view, seen.history, rng, beaten, self._floors(signs))
+            return acquisition_value(view, seen.history, rng, beaten, self._floors(signs))
 
-        return self._looking.pick(scene, judge, rng)
+        return self._low_fidelity_policy.pick(observations, judge, rng)
 
-    def _scene(
+    def _observations(
         self, candidates: Sequence[Params], points: Array, seen: Seen, known: Known, signs: Array
-    ) -> Scene:
+    ) -> Observations:
         history = seen.history
         guess = None
         if self._prior is not None:
-            guess = outlook(self._learner, seen, points, known, signs, self._prior).beliefs[0].mean
-        return Scene(
+            guess = prediction(self._learner, seen, points, known, signs, self._prior).posteriors[0].mean
+        return Observations(
             candidates, points, np.any([e > 0 for e in known.excesses.values()], axis=0) | np.zeros(len(points), bool),
             history.candidates, seen.points, history.values, history.errors, history.excesses, signs,
             self._baselines(signs), guess,
@@ -299,35 +304,45 @@ class Choice:
     def _scores(
         self, seen: Seen, ahead: Array, known: Known, signs: Array, rng: np.random.Generator
     ) -> Array:
-        view = outlook(self._learner, seen, ahead, known, signs, self._prior)
+        view = prediction(self._learner, seen, ahead, known, signs, self._prior)
         if len(signs) == 1 and self._prior is None and not len(seen.points) and not len(seen.pending):
             others = ahead[rng.choice(len(ahead), min(len(ahead), _OTHERS), replace=False)]
             return np.log(self._learner.tells(ahead, others)) + view.log_feasible
-        return promise(view, seen.history, rng, floors=self._floors(signs))
+        return acquisition_value(view, seen.history, rng, floors=self._floors(signs))
 
 
-def _looking(context: SamplerContext, encoding: Encoding, budget: float) -> Looking | None:
+def _low_fidelity_policy(
+    context: SamplerContext, encoding: Encoding, budget: float
+) -> LowFidelityPolicy | None:
     """Returns what takes looks; None where they are not wanted, or would cost nearly what a trial costs."""
-    looks = context.looks
-    if looks is None or budget <= 0 or not looks.sizes or looks.n_full < _WORTH_LOOKS * looks.sizes[0]:
+    low_fidelity = context.low_fidelity
+    if (
+        low_fidelity is None
+        or budget <= 0
+        or not low_fidelity.sizes
+        or low_fidelity.n_full < _LEAST_SUBSETS * low_fidelity.sizes[0]
+    ):
         return None
-    return Looking(looks, encoding, budget)
+    return LowFidelityPolicy(low_fidelity, encoding, budget)
 
 
-def _some(sights: Sights, at: NDArray[np.intp]) -> Sights:
+def _some(fidelity_posteriors: FidelityPosteriors, at: NDArray[np.intp]) -> FidelityPosteriors:
     """Returns what is believed of some of the candidates."""
     return {
-        name: replace(sight, belief=Belief(sight.belief.mean[at], sight.belief.std[at]))
-        for name, sight in sights.items()
+        name: replace(
+            fidelity_posterior,
+            posterior=Posterior(fidelity_posterior.posterior.mean[at], fidelity_posterior.posterior.std[at]),
+        )
+        for name, fidelity_posterior in fidelity_posteriors.items()
     }
 
 
-def _to_beat(view: Outlook, ready: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _to_beat(view: Prediction, ready: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Returns the candidates that could be tried at once and are likely to count; the likeliest one if there are none."""
     feasible = view.log_feasible > np.log(0.5)
     if (ready & feasible).any():
         return np.flatnonzero(ready & feasible)
-    return np.array([int(np.argmax(view.beliefs[0].mean + view.log_feasible))])
+    return np.array([int(np.argmax(view.posteriors[0].mean + view.log_feasible))])
 
 
 def _taken(known: Known, at: NDArray[np.intp]) -> Known:

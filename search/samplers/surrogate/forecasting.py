@@ -6,14 +6,14 @@ from numpy.typing import NDArray
 from search.samplers.acquisition.gain import Forecast, Gain, expected_gain, expected_volume_gain
 from search.samplers.surrogate.acquisition_value import on_scale, reference_of
 from search.samplers.surrogate.model.history import History
-from search.samplers.surrogate.prediction import Outlook
+from search.samplers.surrogate.prediction import Prediction
 
 Array = NDArray[np.float64]
 _FEWEST = 3  # rows, below which a model's doubts are only those that it began with
 
 
 def forecast(
-    view: Outlook, history: History, k: int, rng: np.random.Generator, floors: Array | None = None
+    view: Prediction, history: History, k: int, rng: np.random.Generator, floors: Array | None = None
 ) -> Forecast | None:
     """Returns what `k` more trials would gain; None where that cannot be told yet.
 
@@ -29,13 +29,13 @@ def forecast(
         return None
     measured = on_scale(view, values)
     feasible = np.exp(view.log_feasible)
-    if len(view.beliefs) == 1:
-        belief = view.beliefs[0]
-        gain = expected_gain(belief.mean, belief.outcome_std, float(measured.max()), k, feasible)
+    if len(view.posteriors) == 1:
+        posterior = view.posteriors[0]
+        gain = expected_gain(posterior.mean, posterior.outcome_std, float(measured.max()), k, feasible)
         step = _step(measured[:, 0], values[:, 0])
         return None if step is None else Forecast(k, Gain(gain.expected * step, gain.bound * step))
-    means = np.stack([belief.mean for belief in view.beliefs], axis=1)
-    stds = np.stack([belief.outcome_std for belief in view.beliefs], axis=1)
+    means = np.stack([posterior.mean for posterior in view.posteriors], axis=1)
+    stds = np.stack([posterior.outcome_std for posterior in view.posteriors], axis=1)
     reference = reference_of(view, measured, floors)
     added = expected_volume_gain(means, stds, measured, reference, k, rng, feasible)
     return None if added is None else Forecast(k, added, None)

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.samplers.candidates.batches import diverse
-from search.samplers.candidates.context import Looks, Params, ShortLook, key_of
+from search.samplers.candidates.context import LowFidelityEvaluations, Params, PartialResult, key_of
 from search.samplers.surrogate.model.encoding import Encoding
-from search.samplers.surrogate.model.gaussian_process import Belief
+from search.samplers.surrogate.model.gaussian_process import Posterior
 from search.samplers.surrogate.model.low_fidelity_results import Evidence, Key
-from search.samplers.surrogate.model.multi_fidelity import Compressed, Estimates, believe
-from search.samplers.surrogate.model.quality import Quality, expected_quality, seen_quality
+from search.samplers.surrogate.model.multi_fidelity import Compressed, Estimates, posterior_of
+from search.samplers.surrogate.model.quality import Quality, expected_quality, observed_quality
 
 Array = NDArray[np.float64]
-Judge = Callable[["Sights", NDArray[np.bool_] | None], Array]
+Judge = Callable[["FidelityPosteriors", NDArray[np.bool_] | None], Array]
 
 Fit = tuple[float, Array | None]
 """To what amplitudes were fitted, in full evaluations' worth of examples, and these."""
@@ -29,29 +29,29 @@ _UNLIKE = 3.0  # candidates that differ in every knob have a correlation of exp(
 
 
 @dataclass(frozen=True)
-class Sight:
+class FidelityPosterior:
     """What is believed of one objective or constraint, by looks, higher is better."""
 
-    belief: Belief
+    posterior: Posterior
     scale: Compressed
     rise: Array  # (n,), the part of the standard deviation that a first look would take away
 
-    def after(self, share: Array, unseen: NDArray[np.bool_]) -> "Sight":
+    def after(self, share: Array, unseen: NDArray[np.bool_]) -> "FidelityPosterior":
         """Returns what would be expected of the belief after looks at so many more of all examples, `(n,)`."""
         errors = self.scale.error(
-            self.scale.noise * np.sqrt(np.maximum(1 / share - 1, 0.0)), self.belief.mean
+            self.scale.noise * np.sqrt(np.maximum(1 / share - 1, 0.0)), self.posterior.mean
         )
-        rest = np.maximum(self.belief.std**2 - self.rise**2, 0.0)
+        rest = np.maximum(self.posterior.std**2 - self.rise**2, 0.0)
         moves = rest**2 / np.maximum(rest + errors**2, 1e-12) + np.where(unseen, self.rise, 0.0) ** 2
-        return replace(self, belief=Belief(self.belief.mean, np.sqrt(moves)))
+        return replace(self, posterior=Posterior(self.posterior.mean, np.sqrt(moves)))
 
 
-Sights = Mapping[Hashable, Sight]
+FidelityPosteriors = Mapping[Hashable, FidelityPosterior]
 """By position of the objective, or by name of the constraint."""
 
 
 @dataclass(frozen=True)
-class Scene:
+class Observations:
     """What a proposal chooses among.
 
     Attributes:
@@ -86,7 +86,7 @@ class Scene:
         return [key_of(candidate) for candidate in self.candidates]
 
 
-class Looking:
+class LowFidelityPolicy:
     """Decides which candidates to look at, for how long, and which one to try.
 
     The candidate that promises most is looked at for longer, and judged anew, until the one that promises most has been looked
@@ -94,121 +94,153 @@ class Looking:
     with expected improvement in the place of bounds).
 
     Args:
-        looks: The study's.
+        low_fidelity: The study's.
         encoding: Knows how alike candidates are.
         budget: What looks may cost for each trial, in full evaluations; what is left over is saved.
     """
 
-    def __init__(self, looks: Looks, encoding: Encoding, budget: float) -> None:
-        self.evidence = Evidence(looks)
-        self._looks, self._encoding, self._budget = looks, encoding, budget
+    def __init__(self, low_fidelity: LowFidelityEvaluations, encoding: Encoding, budget: float) -> None:
+        self.evidence = Evidence(low_fidelity)
+        self._low_fidelity, self._encoding, self._budget = low_fidelity, encoding, budget
         self._fits: dict[Hashable, Fit] = {}
 
-    def pick(self, scene: Scene, judge: Judge, rng: np.random.Generator) -> int | None:
+    def pick(self, observations: Observations, judge: Judge, rng: np.random.Generator) -> int | None:
         """Takes looks and returns the position of the candidate to try; None where looks tell nothing.
 
         Args:
-            scene: The candidates, and what was measured.
+            observations: The candidates, and what was measured.
             judge: From what is believed, and candidates that count as measured besides, to how much each candidate promises.
             rng: Breaks ties.
         """
-        eyes = _Eyes(self._looks, self._encoding, self.evidence, scene, self._fits)
-        allowed = self._budget * (1 + len(scene.tried))
-        self._look_around(eyes, scene, rng)
+        eyes = _Eyes(self._low_fidelity, self._encoding, self.evidence, observations, self._fits)
+        allowed = self._budget * (1 + len(observations.tried))
+        self._explore(eyes, observations, rng)
         while True:
-            sights = eyes.sights()
-            if not sights:
+            fidelity_posteriors = eyes.fidelity_posteriors()
+            if not fidelity_posteriors:
                 return None
-            ready = self.evidence.exhausted(scene.keys) & (self.evidence.examples(scene.keys) > 0)
+            ready = self.evidence.exhausted(observations.keys) & (
+                self.evidence.examples(observations.keys) > 0
+            )
             if self.evidence.spent >= allowed:
                 break
-            sizes, worth = self._best_looks(sights, scene, judge, ready)
-            trials = _gain(np.where(ready, judge(sights, ready), -np.inf), scene) / (1 + self._budget)
+            sizes, worth = self._best_evaluations(fidelity_posteriors, observations, judge, ready)
+            trials = _gain(np.where(ready, judge(fidelity_posteriors, ready), -np.inf), observations) / (
+                1 + self._budget
+            )
             if worth.max() <= trials.max():
                 break
             for i in np.argsort(-worth, kind="stable")[:_AT_ONCE]:
                 if worth[i] > max(trials.max(), 0.0):
-                    self.evidence.further(scene.candidates[i], sizes[i])
-        return self._leap(eyes, scene, judge, allowed + self._budget, rng)
+                    self.evidence.further(observations.candidates[i], sizes[i])
+        return self._leap(eyes, observations, judge, allowed + self._budget, rng)
 
     def _leap(
-        self, eyes: "_Eyes", scene: Scene, judge: Judge, allowed: float, rng: np.random.Generator
+        self,
+        eyes: "_Eyes",
+        observations: Observations,
+        judge: Judge,
+        allowed: float,
+        rng: np.random.Generator,
     ) -> int | None:
         """Returns the candidate that promises most, once that is one that was looked at for as long as looks go."""
         while True:
-            scores = judge(eyes.sights(), None)
-            scores = np.where(self.evidence.examples(scene.keys) < 0, -np.inf, scores)
+            scores = judge(eyes.fidelity_posteriors(), None)
+            scores = np.where(self.evidence.examples(observations.keys) < 0, -np.inf, scores)
             best = int(rng.choice(np.flatnonzero(scores == scores.max())))
-            if self.evidence.exhausted(scene.keys[best : best + 1])[0]:
+            if self.evidence.exhausted(observations.keys[best : best + 1])[0]:
                 return best
             if self.evidence.spent >= allowed:
                 break
-            self.evidence.further(scene.candidates[best], self._looks.sizes[-1])
-        ready = self.evidence.exhausted(scene.keys) & (scores > -np.inf)
+            self.evidence.further(observations.candidates[best], self._low_fidelity.sizes[-1])
+        ready = self.evidence.exhausted(observations.keys) & (scores > -np.inf)
         return int(np.argmax(np.where(ready, scores, -np.inf))) if ready.any() else best
 
-    def _best_looks(
-        self, sights: Sights, scene: Scene, judge: Judge, ready: NDArray[np.bool_]
+    def _best_evaluations(
+        self,
+        fidelity_posteriors: FidelityPosteriors,
+        observations: Observations,
+        judge: Judge,
+        ready: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int64], Array]:
         """Returns for each candidate how long the next look should be, and its gain for its cost, both `(n,)`.
 
         The gain of a look is the improvement that is expected of what will be believed after it (knowledge gradient, Frazier et
         al. 2009): a look too short to change a belief gains nothing.
         """
-        before = self.evidence.examples(scene.keys)
+        before = self.evidence.examples(observations.keys)
         best, worth = np.zeros(len(before), np.int64), np.full(len(before), -np.inf)
-        for size in self._looks.sizes:
+        for size in self._low_fidelity.sizes:
             more = size - before
-            share = np.clip(more / self._looks.n_full, 1e-9, 1.0)
-            told = {name: sight.after(share, before == 0) for name, sight in sights.items()}
-            cost = (np.maximum(more, 0) + self._looks.sizes[0]) / self._looks.n_full
-            gains = np.where((more > 0) & (before >= 0), _gain(judge(told, ready), scene) / cost, -np.inf)
+            share = np.clip(more / self._low_fidelity.n_full, 1e-9, 1.0)
+            told = {
+                name: fidelity_posterior.after(share, before == 0)
+                for name, fidelity_posterior in fidelity_posteriors.items()
+            }
+            cost = (np.maximum(more, 0) + self._low_fidelity.sizes[0]) / self._low_fidelity.n_full
+            gains = np.where(
+                (more > 0) & (before >= 0), _gain(judge(told, ready), observations) / cost, -np.inf
+            )
             best, worth = np.where(gains > worth, size, best), np.maximum(gains, worth)
         return best, worth
 
-    def _look_around(self, eyes: "_Eyes", scene: Scene, rng: np.random.Generator) -> None:
+    def _explore(self, eyes: "_Eyes", observations: Observations, rng: np.random.Generator) -> None:
         """Sees to it that some candidates were looked at: half of them likely ones, the others any."""
-        seen = self.evidence.examples(scene.keys)
-        fresh = (seen == 0) & ~scene.hopeless
+        seen = self.evidence.examples(observations.keys)
+        fresh = (seen == 0) & ~observations.hopeless
         lacking = min(_FIRST - int(np.sum(seen > 0)), int(fresh.sum()))
         if lacking <= 0:
             return
         likely = np.where(fresh, eyes.first_guess() + 1e-9 * rng.random(len(seen)), -np.inf)
-        chosen = diverse(likely, scene.candidates, (lacking + 1) // 2)
+        chosen = diverse(likely, observations.candidates, (lacking + 1) // 2)
         others = np.setdiff1d(np.flatnonzero(fresh), chosen)
         for i in (*chosen, *rng.choice(others, min(lacking // 2, len(others)), replace=False)):
-            self.evidence.further(scene.candidates[i], self._looks.sizes[0])
+            self.evidence.further(observations.candidates[i], self._low_fidelity.sizes[0])
 
 
-def _gain(scores: Array, scene: Scene) -> Array:
+def _gain(scores: Array, observations: Observations) -> Array:
     """Returns expected improvements: of a single objective they are judged by their logarithms."""
-    return np.exp(scores) if len(scene.signs) == 1 else scores
+    return np.exp(scores) if len(observations.signs) == 1 else scores
 
 
 class _Eyes:
     """Puts evidence, statistics and trials together for one scene."""
 
     def __init__(
-        self, looks: Looks, encoding: Encoding, evidence: Evidence, scene: Scene, fits: dict[Hashable, Fit]
+        self,
+        low_fidelity: LowFidelityEvaluations,
+        encoding: Encoding,
+        evidence: Evidence,
+        observations: Observations,
+        fits: dict[Hashable, Fit],
     ) -> None:
         self._fits = fits
-        self._looks, self._scene, self._evidence, self._encoding = looks, scene, evidence, encoding
-        self._all = [*scene.candidates, *scene.tried]
-        self._keys = [*scene.keys, *(key_of(candidate) for candidate in scene.tried)]
-        self._points = np.concatenate([scene.points, scene.tried_points]) if scene.tried else scene.points
-        found = list(looks.statistics(self._all).values())
-        if scene.guess is not None:
-            found.append(np.concatenate([scene.guess, np.full(len(scene.tried), np.nan)]))
+        self._low_fidelity, self._observations, self._evidence, self._encoding = (
+            low_fidelity,
+            observations,
+            evidence,
+            encoding,
+        )
+        self._all = [*observations.candidates, *observations.tried]
+        self._keys = [*observations.keys, *(key_of(candidate) for candidate in observations.tried)]
+        self._points = (
+            np.concatenate([observations.points, observations.tried_points])
+            if observations.tried
+            else observations.points
+        )
+        found = list(low_fidelity.statistics(self._all).values())
+        if observations.guess is not None:
+            found.append(np.concatenate([observations.guess, np.full(len(observations.tried), np.nan)]))
         self._statistics = (
             np.stack([_standardised(f) for f in found], axis=1) if found else self._points[:, :0]
         )
 
     def first_guess(self) -> Array:
         """Returns what statistics alone say of the candidates, `(n,)`."""
-        n = len(self._scene.candidates)
+        n = len(self._observations.candidates)
         return self._statistics[:n].mean(axis=1) if self._statistics.shape[1] else np.zeros(n)
 
-    def sights(self) -> dict[Hashable, Sight]:
+    def fidelity_posteriors(self) -> dict[Hashable, FidelityPosterior]:
         """Returns what is believed of the candidates, of every objective and constraint that looks can tell of."""
         looked = np.array(
             [i for i, key in enumerate(self._keys) if self._evidence.first(key) is not None], np.intp
@@ -216,29 +248,31 @@ class _Eyes:
         if not len(looked):
             return {}
         quality = self._quality(looked)
-        found: dict[Hashable, Sight] = {}
-        for axis, sign in enumerate(self._scene.signs):
+        found: dict[Hashable, FidelityPosterior] = {}
+        for axis, sign in enumerate(self._observations.signs):
             told = [
                 (sign * look.values[axis], look.errors[axis], look.n_examples)
                 for look in self._longest(looked)
             ]
-            sight = self._sight(
-                axis, quality, looked, told, self._scene.values[:, axis], self._scene.errors[:, axis],
-                float(self._scene.baselines[axis]),
+            fidelity_posterior = self._fidelity_posterior(
+                axis, quality, looked, told, self._observations.values[:, axis], self._observations.errors[:, axis],
+                float(self._observations.baselines[axis]),
             )  # fmt: skip
-            found |= {} if sight is None else {axis: sight}
+            found |= {} if fidelity_posterior is None else {axis: fidelity_posterior}
         for name in sorted({n for look in self._longest(looked) for n in look.excesses}):
             nothing = (np.nan, np.nan)
             excesses = [
                 (*look.excesses.get(name, nothing), look.n_examples) for look in self._longest(looked)
             ]
-            tried = -self._scene.excesses.get(name, np.full(len(self._scene.tried), np.nan))
+            tried = -self._observations.excesses.get(name, np.full(len(self._observations.tried), np.nan))
             told = [(-value, error, n) for value, error, n in excesses]
-            sight = self._sight(name, quality, looked, told, tried, np.zeros(len(tried)), 0.0)
-            found |= {} if sight is None else {name: sight}
+            fidelity_posterior = self._fidelity_posterior(
+                name, quality, looked, told, tried, np.zeros(len(tried)), 0.0
+            )
+            found |= {} if fidelity_posterior is None else {name: fidelity_posterior}
         return found
 
-    def _longest(self, looked: NDArray[np.intp]) -> list[ShortLook]:
+    def _longest(self, looked: NDArray[np.intp]) -> list[PartialResult]:
         found = [self._evidence.longest(self._keys[i]) for i in looked]
         return [look for look in found if look is not None]
 
@@ -246,12 +280,12 @@ class _Eyes:
         first = [self._evidence.first(self._keys[i]) for i in looked]
         features = [look.features for look in first if look is not None]
         some = looked[-_MOST_ESTIMATES:]
-        seen = seen_quality(features)
+        seen = observed_quality(features)
         found = expected_quality(some, seen[-_MOST_ESTIMATES:], self._statistics, self._alike(some))
         found.mean[looked], found.doubt[looked] = seen, 0.0
         return found
 
-    def _sight(
+    def _fidelity_posterior(
         self,
         what: Hashable,
         quality: Quality,
@@ -260,17 +294,17 @@ class _Eyes:
         tried: Array,
         tried_errors: Array,
         reference: float,
-    ) -> Sight | None:
+    ) -> FidelityPosterior | None:
         """Returns what is believed of one objective or constraint; None where looks do not tell of it.
 
         The scale begins at the reference, or at the best estimate where that is NaN.
         """
         values, errors, sizes = (np.array(column, np.float64) for column in zip(*told, strict=True))
-        share = np.minimum(sizes / self._looks.n_full, 0.99)
+        share = np.minimum(sizes / self._low_fidelity.n_full, 0.99)
         noises = (errors * np.sqrt(share / (1 - share)))[np.isfinite(errors) & (errors > 0)]
         if not len(noises):
             return None
-        n = len(self._scene.candidates)
+        n = len(self._observations.candidates)
         at = np.concatenate([looked, n + np.arange(len(tried))])
         told_all = Estimates(
             at, np.concatenate([values, tried]), np.concatenate([errors, tried_errors]),
@@ -285,9 +319,11 @@ class _Eyes:
         telling = float(told_all.shares.sum())
         if telling > _GROWN * told_of:
             told_of, amplitudes = telling, None
-        belief, rise, amplitudes = believe(quality, self._alike(estimates.at), estimates, scale, amplitudes)
+        posterior, rise, amplitudes = posterior_of(
+            quality, self._alike(estimates.at), estimates, scale, amplitudes
+        )
         self._fits[what] = told_of, amplitudes
-        return Sight(Belief(belief.mean[:n], belief.std[:n]), scale, rise[:n])
+        return FidelityPosterior(Posterior(posterior.mean[:n], posterior.std[:n]), scale, rise[:n])
 
     def _alike(self, at: NDArray[np.intp]) -> Array:
         gap = np.zeros((len(at), len(self._all)))

@@ -33,7 +33,7 @@ class SurrogateSampler(PickSampler):
     Args:
         transfer: Whether other tasks' measurements are used.
         pool_size: The most candidates that are compared in one go.
-        look_budget: What short looks may cost for each trial, in full evaluations; 0 takes none.
+        low_fidelity_budget: What short looks may cost for each trial, in full evaluations; 0 takes none.
         seed: Seed of all draws.
     """
 
@@ -41,10 +41,10 @@ class SurrogateSampler(PickSampler):
         self,
         transfer: bool = True,
         pool_size: int = 2000,
-        look_budget: float = 2.0,
+        low_fidelity_budget: float = 2.0,
         seed: int | None = None,
     ) -> None:
-        self._transfer, self._pool_size, self._look_budget = transfer, pool_size, look_budget
+        self._transfer, self._pool_size, self._low_fidelity_budget = transfer, pool_size, low_fidelity_budget
         super().__init__(seed)
         self._choice: Choice | None = None
 
@@ -63,7 +63,7 @@ class SurrogateSampler(PickSampler):
             return {}
         if self._choice is None or self._choice.context.distributions != search_space:
             context = replace(self._context, distributions=search_space)
-            self._choice = Choice(context, self._pool_size, self._look_budget)
+            self._choice = Choice(context, self._pool_size, self._low_fidelity_budget)
         return dict(self._pick(study, trial, self._choice))
 
     # -- what is left to gain ----------------------------------------------------------------------------
@@ -82,7 +82,7 @@ class SurrogateSampler(PickSampler):
 
     def _bound_choice(self) -> Choice:
         if self._choice is None:
-            self._choice = Choice(self._context, self._pool_size, self._look_budget)
+            self._choice = Choice(self._context, self._pool_size, self._low_fidelity_budget)
         return self._choice
 
     def _pick(self, study: Study, trial: FrozenTrial, choice: Choice) -> Params:

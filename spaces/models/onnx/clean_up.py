@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def tidy(proto: "onnx.ModelProto") -> None:
+def clean_up(proto: "onnx.ModelProto") -> None:
     """Changes the model in place: constants are initializers, BatchNormalization is folded, every node has a name.
 
     Model-local functions are inlined, initializers are no inputs, Identity and inference-mode Dropout are gone,

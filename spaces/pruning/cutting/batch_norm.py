@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from spaces.pruning.groups.hooks import observed
+from spaces.pruning.groups.hooks import hooked
 
 MOST_BYTES = 2**28  # of what one module yields for a batch
 
@@ -37,7 +37,7 @@ def reestimate_batch_norm(module: nn.Module, inputs: Tensor, batch_size: int | N
     pooled = {name: _Pooled() for name in norms}
     with _at_work(module, norms), torch.no_grad():
         size = batch_size or _fitting(module, inputs)
-        with observed(norms, before=lambda name, x: pooled[name].add(x)):
+        with hooked(norms, before=lambda name, x: pooled[name].add(x)):
             for batch in _batches(inputs, max(size, 2)):
                 module(batch)
         for name, part in norms.items():
@@ -84,7 +84,7 @@ def _fitting(module: nn.Module, inputs: Tensor) -> int:
         if isinstance(y, Tensor):
             largest.append(y.nbytes // 2)
 
-    with observed(dict(module.named_modules()), after=note):
+    with hooked(dict(module.named_modules()), after=note):
         module(inputs[:2])
     return max(2, MOST_BYTES // max(largest))
 

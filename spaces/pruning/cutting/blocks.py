@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaces.pruning.groups.hooks import observed
+from spaces.pruning.groups.hooks import hooked
 
 EPSILON = 1e-6
 BATCH_SIZE = 64
@@ -91,7 +91,7 @@ def cosine_distances(module: nn.Module, names: Sequence[str], inputs: Tensor) ->
         cosines = nn.functional.cosine_similarity(seen.pop(name), y.detach().double().flatten(1))
         sums[name] += float((1 - cosines).clamp(min=0).sum())
 
-    with observed({name: module.get_submodule(name) for name in names}, enter, leave):
+    with hooked({name: module.get_submodule(name) for name in names}, enter, leave):
         _outputs(module, inputs)
     return {name: value / len(inputs) for name, value in sums.items()}
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from spaces.errors import StageError
 from spaces.pruning.groups.columns import Layer, columns, is_dense, rows, weight_matrix
-from spaces.pruning.groups.hooks import observed
+from spaces.pruning.groups.hooks import hooked
 
 MOST_BYTES = 2**28  # of the dense network's outputs at a time
 MOST_COLUMN_BYTES = 2**26
@@ -105,8 +105,8 @@ def _normal_equations(layer: Layer, x: Tensor, target: Tensor) -> tuple[Tensor, 
         gram += seen @ seen.T
         cross += left @ seen.T
         power += left.square().sum()
-    by_tap = (weight.T @ weight * gram).reshape(n_in, -1, n_in, weight.shape[1] // n_in)
-    return by_tap.sum(dim=(1, 3)), (weight * cross).sum(dim=0).reshape(n_in, -1).sum(dim=1), power
+    by_hook = (weight.T @ weight * gram).reshape(n_in, -1, n_in, weight.shape[1] // n_in)
+    return by_hook.sum(dim=(1, 3)), (weight * cross).sum(dim=0).reshape(n_in, -1).sum(dim=1), power
 
 
 def _tune(
@@ -126,7 +126,7 @@ def _tune(
             raise StageError(f"mask tuning: inputs, weights or wanted outputs of {name} are not finite")
         layer.weight.mul_(mask.to(layer.weight.dtype).reshape(1, -1, *[1] * (layer.weight.ndim - 2)))
 
-    with observed({name: pair[1] for name, pair in pairs.items()}, before=tune):
+    with hooked({name: pair[1] for name, pair in pairs.items()}, before=tune):
         cut(inputs)
     return found
 
@@ -151,7 +151,7 @@ def _output_bytes(
     def note(name: str, y: Tensor) -> None:
         sizes.setdefault(name, []).append(y.numel() * y.element_size() * len(inputs))
 
-    with observed({name: pair[0] for name, pair in pairs.items()}, after=note):
+    with hooked({name: pair[0] for name, pair in pairs.items()}, after=note):
         dense(inputs[:1])
     return {name: found[0] for name, found in sizes.items() if len(found) == 1}
 
@@ -182,7 +182,7 @@ def _targets(
         axis = -1 if isinstance(pairs[name][0], nn.Linear) else 1
         found[name].append(y.index_select(axis, kept[name]))
 
-    with observed({name: pair[0] for name, pair in pairs.items()}, after=keep):
+    with hooked({name: pair[0] for name, pair in pairs.items()}, after=keep):
         for batch in torch.split(inputs, BATCH_SIZE):
             dense(batch)
     return {name: torch.cat(parts) for name, parts in found.items()}

@@ -72,12 +72,12 @@ class Selection:
 
     Args:
         settings: What the stage's constructor says.
-        facts_of: What is known of networks.
+        metadata_of: What is known of networks.
         latency: What is known of the device.
     """
 
-    def __init__(self, settings: Settings, facts_of: FactsOf, latency: Latency) -> None:
-        self._settings, self._facts_of, self._latency = settings, facts_of, latency
+    def __init__(self, settings: Settings, metadata_of: FactsOf, latency: Latency) -> None:
+        self._settings, self._facts_of, self._latency = settings, metadata_of, latency
 
     def kept(self, artifact: Artifact, aim: Aim, context: StageContext) -> tuple[Kept, dict[str, float]]:
         """Returns the channels to keep by group, and the modelled latencies that were looked at.

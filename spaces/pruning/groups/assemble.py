@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from spaces.pruning.groups.dependencies import Coupled, Couplings, End
-from spaces.pruning.groups.group import Group, LeftAlone, Passage, Role, Slice
+from spaces.pruning.groups.dependencies import Dependencies, Dependent, End
+from spaces.pruning.groups.group import Group, LeftAlone, PassThrough, Role, Slice
 
 SINGLE = "there is a single channel, which has to stay"
 OUTPUT = "the network's outputs consist of its channels"
@@ -27,7 +27,7 @@ class _Axis(NamedTuple):
     modulo: int | None = None
 
 
-def assemble(module: nn.Module, found: Couplings) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
+def assemble(module: nn.Module, found: Dependencies) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
     """Returns the groups, in the order of the state dict, and the layers of which some channels are in no group.
 
     Args:
@@ -35,11 +35,11 @@ def assemble(module: nn.Module, found: Couplings) -> tuple[tuple[Group, ...], tu
         found: Its couplings.
     """
     builder = _Builder(module, found)
-    alike: dict[object, list[Coupled]] = {}
-    for coupled in found.coupled:
-        if layers := builder.layers(coupled):
-            pattern = tuple(sorted((end, len(some)) for end, some in coupled.members.items()))
-            alike.setdefault((layers, pattern, builder.obstacle(coupled)), []).append(coupled)
+    alike: dict[object, list[Dependent]] = {}
+    for dependent in found.dependent:
+        if layers := builder.layers(dependent):
+            pattern = tuple(sorted((end, len(some)) for end, some in dependent.members.items()))
+            alike.setdefault((layers, pattern, builder.obstacle(dependent)), []).append(dependent)
     groups: list[Group] = []
     left: list[LeftAlone] = []
     for channels in sorted(alike.values(), key=lambda some: builder.place(some[0])):
@@ -54,31 +54,31 @@ def assemble(module: nn.Module, found: Couplings) -> tuple[tuple[Group, ...], tu
 
 
 class _Builder:
-    def __init__(self, module: nn.Module, found: Couplings) -> None:
+    def __init__(self, module: nn.Module, found: Dependencies) -> None:
         self._modules, self._found = dict(module.named_modules()), found
         self._order = {name: at for at, name in enumerate(self._modules)}
         self._shared = set(_shared(module))
         self._known = {name for name, _ in module.named_parameters(remove_duplicate=False)}
 
-    def layers(self, coupled: Coupled) -> tuple[str, ...]:
+    def layers(self, dependent: Dependent) -> tuple[str, ...]:
         """Returns the weights of the convolutions and linear layers that yield the channels, in order."""
         yielding = [
             end.name
-            for end in coupled.members
+            for end in dependent.members
             if end.side == "out" and isinstance(self._modules.get(end.name), _ConvNd | nn.Linear)
         ]
         return tuple(f"{name}.weight" for name in sorted(yielding, key=self._order.__getitem__))
 
-    def place(self, coupled: Coupled) -> tuple[int, int]:
+    def place(self, dependent: Dependent) -> tuple[int, int]:
         """Returns what groups are sorted by: the first layer, and the first of its channels."""
-        first = self.layers(coupled)[0].removesuffix(".weight")
-        return self._order[first], coupled.members[End(first, "out")][0]
+        first = self.layers(dependent)[0].removesuffix(".weight")
+        return self._order[first], dependent.members[End(first, "out")][0]
 
-    def obstacle(self, coupled: Coupled) -> str | None:
+    def obstacle(self, dependent: Dependent) -> str | None:
         """Returns why the channels cannot be cut; None if nothing is known to be in the way."""
-        if coupled.is_output:
+        if dependent.is_output:
             return OUTPUT
-        for end, indices in coupled.members.items():
+        for end, indices in dependent.members.items():
             part = self._modules.get(end.name)
             if part is not None and indices[-1] >= _width(part, end.side, indices[-1] + 1):
                 return f"torch-pruning counts the channels of {end.name} wrongly"
@@ -91,26 +91,26 @@ class _Builder:
                     return f"{axis.name} is shared by several modules"
         return None
 
-    def group(self, channels: list[Coupled], before: list[Group]) -> Group:
+    def group(self, channels: list[Dependent], before: list[Group]) -> Group:
         """Returns the group of channels that are coupled in the same way."""
         layers = self.layers(channels[0])
         n_alike = sum(group.layers[0] == layers[0] for group in before)
         name = layers[0] + (f"#{n_alike + 1}" if n_alike else "")
         channels = sorted(channels, key=self.place)
         slices = tuple(self._slices(channels))
-        return Group(name, layers, len(channels), slices, tuple(self._passages(channels)))
+        return Group(name, layers, len(channels), slices, tuple(self._pass_throughs(channels)))
 
-    def _slices(self, channels: list[Coupled]) -> Iterator[Slice]:
+    def _slices(self, channels: list[Dependent]) -> Iterator[Slice]:
         for end in sorted(channels[0].members, key=lambda e: (self._order.get(e.name, len(self._order)), e)):
             for axis in self._axes(end):
                 rows = _rows([_counted(c.members[end], axis.modulo) for c in channels])
                 yield Slice(axis.name, axis.axis, rows, axis.role)
 
-    def _passages(self, channels: list[Coupled]) -> Iterator[Passage]:
-        for name, widths in self._found.passages.items():
+    def _pass_throughs(self, channels: list[Dependent]) -> Iterator[PassThrough]:
+        for name, widths in self._found.pass_throughs.items():
             rows = [_rows([c.members.get(End(name, side), ()) for c in channels]) for side in ("in", "out")]
             if rows[0].size or rows[1].size:
-                yield Passage(name, rows[0], rows[1], *widths)
+                yield PassThrough(name, rows[0], rows[1], *widths)
 
     def _axes(self, end: End) -> list[_Axis]:
         part = self._modules.get(end.name)

@@ -36,8 +36,8 @@ def columns(layer: Layer, x: Tensor) -> Tensor:
     ):
         x = x.unfold(axis, (size - 1) * step + 1, stride)[..., ::step]
     n_axes = len(layer.kernel_size)  # now (n, n_in, *positions, *taps)
-    taps = range(2 + n_axes, 2 + 2 * n_axes)
-    return x.permute(1, *taps, 0, *range(2, 2 + n_axes)).flatten(0, n_axes).flatten(1)
+    hooks = range(2 + n_axes, 2 + 2 * n_axes)
+    return x.permute(1, *hooks, 0, *range(2, 2 + n_axes)).flatten(0, n_axes).flatten(1)
 
 
 def rows(layer: Layer, y: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
             touched.add(name.rpartition(".")[0])
     for name in touched:
         _renumber(smaller.get_submodule(name))
-    _tell_passages(smaller, groups, removed)
+    _tell_pass_throughs(smaller, groups, removed)
     return smaller
 
 
@@ -143,15 +143,15 @@ def _renumber_convolution(part: _ConvNd) -> None:
         part.in_channels, part.out_channels = second * part.groups, first
 
 
-def _tell_passages(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Indices]) -> None:
+def _tell_pass_throughs(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Indices]) -> None:
     gone: dict[str, tuple[set[int], set[int]]] = {}
     widths: dict[str, tuple[int, int]] = {}
     for group in groups:
-        for passage in group.passages:
-            inputs, outputs = gone.setdefault(passage.name, (set(), set()))
-            inputs.update(passage.inputs[removed[group.name]].reshape(-1).tolist())
-            outputs.update(passage.outputs[removed[group.name]].reshape(-1).tolist())
-            widths[passage.name] = (passage.n_inputs, passage.n_outputs)
+        for pass_through in group.pass_throughs:
+            inputs, outputs = gone.setdefault(pass_through.name, (set(), set()))
+            inputs.update(pass_through.inputs[removed[group.name]].reshape(-1).tolist())
+            outputs.update(pass_through.outputs[removed[group.name]].reshape(-1).tolist())
+            widths[pass_through.name] = (pass_through.n_inputs, pass_through.n_outputs)
     for name, sides in gone.items():
         kept = [[i for i in range(n) if i not in some] for n, some in zip(widths[name], sides, strict=True)]
         if any(sides):

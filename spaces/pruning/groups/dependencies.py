@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch_pruning.ops import OPTYPE
 
 from spaces.pruning.groups.channel_map import ChannelMap
-from spaces.pruning.groups.fix_ups import mend
+from spaces.pruning.groups.fix_ups import fix_up
 from spaces.pruning.groups.tracing import Trace, trace
 
 Side = Literal["in", "out"]
@@ -33,7 +33,7 @@ class End(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Coupled:
+class Dependent:
     """Channels that can only be cut together.
 
     Attributes:
@@ -46,21 +46,21 @@ class Coupled:
 
 
 @dataclass(frozen=True)
-class Couplings:
+class Dependencies:
     """All couplings of a network.
 
     Attributes:
-        coupled: Each set of coupled channels.
-        passages: By name, how many channels go into a `ChannelMap`, and how many come out.
+        dependent: Each set of coupled channels.
+        pass_throughs: By name, how many channels go into a `ChannelMap`, and how many come out.
         parameter_axes: By name of a parameter that belongs to no known module, the axis that its channels lie on.
     """
 
-    coupled: tuple[Coupled, ...]
-    passages: dict[str, tuple[int, int]]
+    dependent: tuple[Dependent, ...]
+    pass_throughs: dict[str, tuple[int, int]]
     parameter_axes: dict[str, int]
 
 
-def couplings(module: nn.Module, input_shape: tuple[int, ...]) -> Couplings:
+def dependencies(module: nn.Module, input_shape: tuple[int, ...]) -> Dependencies:
     """Returns what is coupled in a network, which stays as it is.
 
     Raises:
@@ -70,12 +70,12 @@ def couplings(module: nn.Module, input_shape: tuple[int, ...]) -> Couplings:
     traced = trace(module, input_shape)
     names = {part: name for name, part in module.named_modules()}
     names |= {part: name for name, part in module.named_parameters()}
-    mend(traced.graph.module2node.values())
+    fix_up(traced.graph.module2node.values())
     walk = _Walk(traced, names)
     parameters = [n for n in traced.graph.module2node.values() if n.type == OPTYPE.PARAMETER]
-    return Couplings(
+    return Dependencies(
         tuple(walk.components()),
-        {names[part]: widths for part, widths in traced.passages.items()},
+        {names[part]: widths for part, widths in traced.pass_throughs.items()},
         {names[n.module]: n.pruning_dim % n.module.ndim for n in parameters},
     )
 
@@ -101,7 +101,7 @@ class _Walk:
         while self._waiting:
             self._expand(*self._waiting.pop())
 
-    def components(self) -> Iterator[Coupled]:
+    def components(self) -> Iterator[Dependent]:
         """Yields the sets of coupled channels that have a layer or a parameter among them."""
         ends = np.array(self._pairs or [(0, 0)]).T
         graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(self._ids),) * 2)
@@ -115,7 +115,7 @@ class _Walk:
             if name is not None:
                 members.setdefault(label, {}).setdefault(End(name, side), []).append(index)
         for label, found in members.items():
-            yield Coupled({end: tuple(sorted(some)) for end, some in found.items()}, label in outputs)
+            yield Dependent({end: tuple(sorted(some)) for end, some in found.items()}, label in outputs)
 
     def _reach(self, node: Node, side: Side, indices: Iterable[int]) -> None:
         new = [i for i in dict.fromkeys(indices) if (node, side, i) not in self._ids]
@@ -130,12 +130,12 @@ class _Walk:
         n_inputs = len(node.inputs)
         edges = node.dependencies[:n_inputs] if side == "in" else node.dependencies[n_inputs:]
         for edge in edges:
-            self._couple(node, side, edge.target, "out" if side == "in" else "in", _mapped(edge, indices))
+            self._depend(node, side, edge.target, "out" if side == "in" else "in", _mapped(edge, indices))
         other: Side = "out" if side == "in" else "in"
-        self._couple(node, side, node, other, self._through(node, side, indices))
-        self._couple(node, side, node, side, _beside(node.module, side, indices))
+        self._depend(node, side, node, other, self._through(node, side, indices))
+        self._depend(node, side, node, side, _beside(node.module, side, indices))
 
-    def _couple(
+    def _depend(
         self, node: Node, side: Side, target: Node, other: Side, pairs: Sequence[tuple[int, int]]
     ) -> None:
         self._reach(target, other, (there for _, there in pairs))
@@ -147,8 +147,10 @@ class _Walk:
         module = node.module
         if isinstance(module, _ConvNd):
             return _depthwise(module, side, indices)
-        if module in self._traced.passages:
-            ways = list(enumerate(cast(ChannelMap, module).channel_map(self._traced.passages[module][0])))
+        if module in self._traced.pass_throughs:
+            ways = list(
+                enumerate(cast(ChannelMap, module).channel_map(self._traced.pass_throughs[module][0]))
+            )
             wanted, at = set(indices), 0 if side == "in" else 1
             return [(way[at], way[1 - at]) for way in ways if way[at] in wanted]
         pruner = self._traced.graph.get_pruner_of_module(module)

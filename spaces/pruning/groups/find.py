@@ -27,11 +27,11 @@ def analyse(module: "nn.Module", input_shape: tuple[int, ...]) -> Analysis:
         StageError: The network does not run on such an example, or torch-pruning cannot trace it.
     """
     from spaces.pruning.groups.assemble import assemble
-    from spaces.pruning.groups.dependencies import couplings
+    from spaces.pruning.groups.dependencies import dependencies
     from spaces.pruning.groups.trial_cuts import tried
     from spaces.recovery.training.determinism import fixed_threads
 
     with fixed_threads(1):  # for two examples, threads that wait for each other cost more than they give
-        candidates, left_alone = assemble(module, couplings(module, input_shape))
+        candidates, left_alone = assemble(module, dependencies(module, input_shape))
         groups, failed = tried(module, input_shape, candidates)
     return Analysis(groups, (*left_alone, *failed))

@@ -11,7 +11,7 @@ from torch_pruning.ops import OPTYPE
 Node: TypeAlias = Any  # torch-pruning is untyped
 
 
-def mend(nodes: Iterable[Node]) -> None:
+def fix_up(nodes: Iterable[Node]) -> None:
     """Sets the index mappings of flattens whose sizes are known, and of concatenations that have none.
 
     Args:
@@ -19,9 +19,9 @@ def mend(nodes: Iterable[Node]) -> None:
     """
     for node in nodes:
         if node.type == OPTYPE.RESHAPE:
-            _mend_flatten(node)
+            _fix_up_flatten(node)
         elif node.type == OPTYPE.CONCAT and node.module.offsets is None:
-            _mend_concatenation(node)
+            _fix_up_concatenation(node)
 
 
 class _Flattening:
@@ -49,7 +49,7 @@ class _Placing:
         return [i._replace(idx=i.idx + self._first) for i in indices]
 
 
-def _mend_flatten(node: Node) -> None:
+def _fix_up_flatten(node: Node) -> None:
     """torch-pruning does not do this with one or three axes, and goes by inferred sizes with two."""
     sizes: tuple[int, ...] = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
     if len(sizes) not in (3, 4, 5) or _features_behind(node) != prod(sizes[1:]):
@@ -61,7 +61,7 @@ def _mend_flatten(node: Node) -> None:
             edge.index_mapping[0] = _Flattening(stride, False)
 
 
-def _mend_concatenation(node: Node) -> None:
+def _fix_up_concatenation(node: Node) -> None:
     """torch-pruning compares its size with the number of features behind a flatten, and then gives up."""
     widths = node.module.concat_sizes
     if getattr(node.grad_fn, "_saved_dim", None) != 1 or not widths or None in widths:

@@ -29,7 +29,7 @@ class Slice:
 
 
 @dataclass(frozen=True, eq=False)
-class Passage:
+class PassThrough:
     """A module that passes channels on under other numbers: it has the methods of `channel_map.ChannelMap`.
 
     Attributes:
@@ -60,14 +60,14 @@ class Group:
         layers: Weights of all layers whose output channels are coupled in this group, in the network's order.
         n_channels: How many channels there are.
         slices: Every parameter and buffer axis that shrinks with them.
-        passages: Modules without weights that have to be told.
+        pass_throughs: Modules without weights that have to be told.
     """
 
     name: str
     layers: tuple[str, ...]
     n_channels: int
     slices: tuple[Slice, ...]
-    passages: tuple[Passage, ...] = ()
+    pass_throughs: tuple[PassThrough, ...] = ()
 
     @property
     def outputs_per_channel(self) -> int:

@@ -12,7 +12,7 @@ Seen = Callable[[str, Tensor], None]
 
 
 @contextmanager
-def observed(
+def hooked(
     layers: Mapping[str, nn.Module], before: Seen | None = None, after: Seen | None = None
 ) -> Iterator[None]:
     """Calls `before` with each layer's input before it runs, `after` with its output; ends with the block."""

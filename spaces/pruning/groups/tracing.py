@@ -21,12 +21,12 @@ class Trace:
 
     Attributes:
         graph: torch-pruning's graph.
-        passages: For each module that is a `ChannelMap`: how many channels go in, how many come out.
+        pass_throughs: For each module that is a `ChannelMap`: how many channels go in, how many come out.
         outputs: The graph's nodes that yield the network's outputs.
     """
 
     graph: tp.DependencyGraph
-    passages: dict[nn.Module, tuple[int, int]]
+    pass_throughs: dict[nn.Module, tuple[int, int]]
     outputs: frozenset[Any]
 
 
@@ -45,7 +45,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
         if parameter.is_floating_point():
             parameter.requires_grad_()
     example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
-    passages, outputs = _run(module, example)
+    pass_throughs, outputs = _run(module, example)
     kind = type(module).__name__
     lost = [o for o in outputs if o.grad_fn is None]
     if lost or not outputs:
@@ -60,7 +60,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
         kept.append(out)
         return out
 
-    pruners = {type(m): _Passing(passages) for m in passages}
+    pruners = {type(m): _Passing(pass_throughs) for m in pass_throughs}
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -74,7 +74,9 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
         except Exception as error:  # whatever a foreign network makes it stumble over
             raise StageError(f"torch-pruning cannot trace {kind}: {_told(error)}") from error
     ends = {id(o.grad_fn) for o in _tensors(kept[-1])}
-    return Trace(graph, passages, frozenset(n for n in graph.module2node.values() if id(n.grad_fn) in ends))
+    return Trace(
+        graph, pass_throughs, frozenset(n for n in graph.module2node.values() if id(n.grad_fn) in ends)
+    )
 
 
 def _run(module: nn.Module, example: Tensor) -> tuple[dict[nn.Module, tuple[int, int]], list[Tensor]]:

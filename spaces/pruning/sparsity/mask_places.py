@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from spaces.pruning.groups.group import Group, Slice
-from spaces.pruning.groups.hooks import observed
+from spaces.pruning.groups.hooks import hooked
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def _straight_into_norms(
         if roles[name] == "out":
             outputs.append((name, y))
 
-    with observed(makers, before, after), torch.no_grad(), _Uses() as uses:
+    with hooked(makers, before, after), torch.no_grad(), _Uses() as uses:
         module(inputs)
     normed: set[str] = set()
     elsewhere: set[str] = set()

@@ -10,11 +10,11 @@ from spaces.quantization.calibration.activations import Batch
 from spaces.quantization.calibration.clipping.base import Histogram
 from spaces.quantization.calibration.histogram import N_SIDE, Distribution
 from spaces.quantization.calibration.moments import ChannelSums
-from spaces.quantization.calibration.subsample import ThinnedDistribution
+from spaces.quantization.calibration.subsample import SubsampledHistogram
 from spaces.stages.cache import Arrays
 
 
-class Tally:
+class Histograms:
     """Distribution and sums of every tensor.
 
     Args:
@@ -23,7 +23,7 @@ class Tally:
     """
 
     def __init__(self, tensors: Sequence[str], axes: Mapping[str, int]) -> None:
-        self.distributions = {tensor: ThinnedDistribution() for tensor in tensors}
+        self.distributions = {tensor: SubsampledHistogram() for tensor in tensors}
         self.sums = {t: ChannelSums.empty(axes.get(t)) for t in dict.fromkeys((*tensors, *axes))}
 
     def add(self, batch: Batch) -> None:
@@ -77,7 +77,7 @@ class Tally:
             counts[start : start + len(histogram.counts)] = histogram.counts
             counted = Distribution(histogram.low, histogram.high, histogram.zeros, exponent, counts)
             known = None if np.isnan(bounds).any() else (bounds[0], bounds[1])
-            self.distributions[tensor] = ThinnedDistribution(counted, n_examples, known)
+            self.distributions[tensor] = SubsampledHistogram(counted, n_examples, known)
         rows = zip(
             by_tensor(moments, "sums"), by_tensor(moments, "squares"), moments["n_values"], strict=True
         )

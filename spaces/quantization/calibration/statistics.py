@@ -27,7 +27,7 @@ from spaces.errors import StageError
 from spaces.quantization.calibration.activations import activations
 from spaces.quantization.calibration.clipping.base import Histogram
 from spaces.quantization.calibration.histogram import N_SIDE
-from spaces.quantization.calibration.histograms import Tally, by_tensor, histograms_of
+from spaces.quantization.calibration.histograms import Histograms, by_tensor, histograms_of
 from spaces.quantization.calibration.subsample import STRIDE, TAIL, WHOLE
 from spaces.stages.artifact import Artifact
 from spaces.stages.cache import Arrays
@@ -120,29 +120,29 @@ class Statistics:
 
     def _run(self) -> dict[str, Arrays]:
         """Runs the network over the examples that are not known yet, and keeps what was counted."""
-        tally, done = self._start()
-        names = (self._artifact.input.name, *tally.sums)
+        histograms, done = self._start()
+        names = (self._artifact.input.name, *histograms.sums)
         kept: dict[str, Arrays] = {}
         stops = (*self._smaller, self._n_images)
         stream = activations(self._artifact, names, self._split, self._n_images, done, self._smaller)
         with closing(stream) as batches:
             for batch in batches:
-                tally.add(batch)
+                histograms.add(batch)
                 done += len(batch[self._artifact.input.name])
                 if done in stops:
-                    parts = {"moments": tally.moments(), "histograms": tally.histograms()}
+                    parts = {"moments": histograms.moments(), "histograms": histograms.histograms()}
                     kept = {part: self._kept(part, done, arrays) for part, arrays in parts.items()}
         return kept
 
-    def _start(self) -> tuple[Tally, int]:
+    def _start(self) -> tuple[Histograms, int]:
         """Returns what is known of the first examples, and of how many."""
-        tally = Tally(self._wanted.tensors, self._axes)
+        histograms = Histograms(self._wanted.tensors, self._axes)
         for n_images in reversed(self._smaller):
-            moments, histograms = (self._known(part, n_images) for part in PARTS)
-            if moments is not None and histograms is not None:
-                tally.take_up(moments, histograms)
-                return tally, n_images
-        return tally, 0
+            moments, counts = (self._known(part, n_images) for part in PARTS)
+            if moments is not None and counts is not None:
+                histograms.take_up(moments, counts)
+                return histograms, n_images
+        return histograms, 0
 
     def _known(self, part: str, n_images: int) -> Arrays | None:
         def build() -> Arrays:

@@ -24,7 +24,7 @@ Values = NDArray[np.float32]
 
 
 @dataclass
-class ThinnedDistribution:
+class SubsampledHistogram:
     """The distribution of one tensor over the first examples of a split.
 
     Attributes:
@@ -57,9 +57,9 @@ class ThinnedDistribution:
             return False
         start = self.n_examples * size  # of the split's values
         self.n_examples += len(rest)
-        return not len(rest) or self._add_thinned(rest.reshape(-1), start)
+        return not len(rest) or self._add_subsampled(rest.reshape(-1), start)
 
-    def _add_thinned(self, values: Values, start: int) -> bool:
+    def _add_subsampled(self, values: Values, start: int) -> bool:
         if self.bounds is None:
             low, high = self._distribution.bounds(TAIL)
             self.bounds = (low + 0.0, high + 0.0)  # no negative zeros

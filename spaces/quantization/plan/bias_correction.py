@@ -118,7 +118,7 @@ def _mean_output(weight: NDArray[np.float64], mean: NDArray[np.float64], layer: 
     """Returns the mean of each output channel, `(n_out,)`, for inputs of the given channel means, `(n_in,)`."""
     if layer.op_type == "Gemm":
         return weight @ mean if layer.weight_axis_out == 0 else mean @ weight
-    taps = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
-    groups = mean.reshape(-1, taps.shape[1])  # (n_groups, n_in / n_groups)
-    by_group = taps.reshape(len(groups), -1, taps.shape[1])
+    hooks = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
+    groups = mean.reshape(-1, hooks.shape[1])  # (n_groups, n_in / n_groups)
+    by_group = hooks.reshape(len(groups), -1, hooks.shape[1])
     return np.asarray(np.einsum("goi,gi->go", by_group, groups).ravel())

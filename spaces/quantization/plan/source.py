@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.digest import digest_of
-from spaces.models.onnx import protobuf_encoding as wire
+from spaces.models.onnx import protobuf_encoding as protobuf
 from spaces.quantization.calibration.statistics import Wanted
 from spaces.quantization.plan.bias_correction import is_correctable
 from spaces.quantization.plan.cross_layer_equalization import equalize, pairs
@@ -74,9 +74,11 @@ class Source:
     @cached_property
     def _fields(self) -> dict[str, tuple[int, int]]:
         data = self.artifact.onnx_bytes
-        _, _, first, last = next(f for f in wire.fields(data, 0, len(data)) if f[0] == wire.GRAPH)
-        found = [f for f in wire.fields(data, first, last) if f[0] == wire.INITIALIZER]
-        return {wire.text(data, at, end, wire.TENSOR_NAME): (begin, end) for _, begin, at, end in found}
+        _, _, first, last = next(f for f in protobuf.fields(data, 0, len(data)) if f[0] == protobuf.GRAPH)
+        found = [f for f in protobuf.fields(data, first, last) if f[0] == protobuf.INITIALIZER]
+        return {
+            protobuf.text(data, at, end, protobuf.TENSOR_NAME): (begin, end) for _, begin, at, end in found
+        }
 
     @cached_property
     def opset(self) -> int:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.models.onnx import protobuf_encoding as wire
+from spaces.models.onnx import protobuf_encoding as protobuf
 from spaces.quantization.plan.int32_biases import Biases
 from spaces.quantization.plan.plan import Plan, Settings
 from spaces.quantization.plan.source import Source
@@ -135,5 +135,5 @@ def before_numbers(name: str, shape: tuple[int, ...], kind: int, n_bytes: int) -
     from onnx import TensorProto
 
     tensor = bytes(TensorProto(dims=shape, data_type=kind, name=name).SerializeToString())
-    tensor += wire.head(wire.RAW_DATA, n_bytes)
-    return wire.head(wire.INITIALIZER, len(tensor) + n_bytes) + tensor
+    tensor += protobuf.head(protobuf.RAW_DATA, n_bytes)
+    return protobuf.head(protobuf.INITIALIZER, len(tensor) + n_bytes) + tensor

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spaces.models.onnx import protobuf_encoding as wire
+from spaces.models.onnx import protobuf_encoding as protobuf
 from spaces.quantization.plan.bias_correction import bias_name
 from spaces.quantization.plan.plan import Plan
 from spaces.quantization.plan.source import Source
@@ -59,14 +59,14 @@ class Cut:
     Attributes:
         before: The bytes before the graph.
         graph: The pieces of the graph; a hole is empty.
-        holes: For each kind of hole, where in `graph` it is and what its number is named after.
+        slots: For each kind of hole, where in `graph` it is and what its number is named after.
         after: The bytes after the graph.
         unknown: Initializers that the tool has made of something else than the plan: name to bytes.
     """
 
     before: bytes
     graph: tuple[bytes, ...]
-    holes: Mapping[str, tuple[tuple[int, str], ...]]
+    slots: Mapping[str, tuple[tuple[int, str], ...]]
     after: bytes
     unknown: Mapping[str, bytes]
 
@@ -84,14 +84,16 @@ def cut(data: bytes, names: Names, source: Source, biases: FloatBiases) -> Cut:
         ValueError: The file is no ONNX model.
     """
     pieces = [b""]
-    holes, unknown = dict[str, list[tuple[int, str]]](), dict[str, bytes]()
-    _, start, first, last = next(f for f in wire.fields(data, 0, len(data)) if f[0] == wire.GRAPH)
-    for number, begin, content, end in wire.fields(data, first, last):
-        name = wire.text(data, content, end, wire.TENSOR_NAME) if number == wire.INITIALIZER else ""
+    slots, unknown = dict[str, list[tuple[int, str]]](), dict[str, bytes]()
+    _, start, first, last = next(f for f in protobuf.fields(data, 0, len(data)) if f[0] == protobuf.GRAPH)
+    for number, begin, content, end in protobuf.fields(data, first, last):
+        name = (
+            protobuf.text(data, content, end, protobuf.TENSOR_NAME) if number == protobuf.INITIALIZER else ""
+        )
         place = names.places.get(name)
         if place is not None:
-            pieces[-1] += _before_hole(data[begin:end], place, names, biases)
-            holes.setdefault(place.kind, []).append((len(pieces), place.name))
+            pieces[-1] += _before_slot(data[begin:end], place, names, biases)
+            slots.setdefault(place.kind, []).append((len(pieces), place.name))
             pieces += [b"", b""]
             continue
         if name and name not in names.own and name not in names.zeros:
@@ -102,11 +104,11 @@ def cut(data: bytes, names: Names, source: Source, biases: FloatBiases) -> Cut:
             pieces[-1] += _zeros(name, names.zeros[name])
         else:
             pieces[-1] += data[begin:end]
-    rows = {kind: tuple(found) for kind, found in holes.items()}
+    rows = {kind: tuple(found) for kind, found in slots.items()}
     return Cut(data[:start], tuple(pieces), rows, data[last:], unknown)
 
 
-def _before_hole(field: bytes, place: Place, names: Names, biases: FloatBiases) -> bytes:
+def _before_slot(field: bytes, place: Place, names: Names, biases: FloatBiases) -> bytes:
     """Returns what stands before the numbers of an initializer."""
     from onnx import TensorProto
 
@@ -119,8 +121,8 @@ def _before_hole(field: bytes, place: Place, names: Names, biases: FloatBiases) 
         return _before_words(f"{place.name}_quantized_scale", shape, TensorProto.FLOAT)
     if place.kind == "float bias":
         return _before_words(place.name, biases[place.name].shape, TensorProto.FLOAT)
-    (_, _, content, end) = next(wire.fields(field, 0, len(field)))
-    return field[: wire.span(field, content, end, wire.RAW_DATA)[0]]
+    (_, _, content, end) = next(protobuf.fields(field, 0, len(field)))
+    return field[: protobuf.span(field, content, end, protobuf.RAW_DATA)[0]]
 
 
 def _zeros(name: str, n: int) -> bytes:

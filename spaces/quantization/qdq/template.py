@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spaces.errors import StageError
-from spaces.models.onnx import protobuf_encoding as wire
+from spaces.models.onnx import protobuf_encoding as protobuf
 from spaces.quantization.plan.bias_correction import set_biases
 from spaces.quantization.plan.int32_biases import Biases, int32_biases
 from spaces.quantization.plan.plan import Plan, Settings
@@ -23,7 +23,7 @@ from spaces.quantization.schemes.scheme import Grid
 
 
 @dataclass(frozen=True)
-class Skeleton:
+class Template:
     """A serialized model with holes.
 
     Attributes:
@@ -45,13 +45,15 @@ class Skeleton:
         Raises:
             UnlikeToolError: The tool would do something else with such numbers.
         """
-        pieces, holes = list(self.pieces.graph), self.pieces.holes
-        weights = [name for _, name in holes.get("weight quantized", ())]
+        pieces, slots = list(self.pieces.graph), self.pieces.slots
+        weights = [name for _, name in slots.get("weight quantized", ())]
         for kind, content in numbers.contents(self.biases, weights).items():
-            for index, name in holes.get(kind, ()):
+            for index, name in slots.get(kind, ()):
                 pieces[index] = content(name)
         length = sum(map(len, pieces))
-        return b"".join((self.pieces.before, wire.head(wire.GRAPH, length), *pieces, self.pieces.after))
+        return b"".join(
+            (self.pieces.before, protobuf.head(protobuf.GRAPH, length), *pieces, self.pieces.after)
+        )
 
 
 def tool_model(source: Source, plan: Plan, settings: Settings, corrected: FloatBiases | None) -> bytes:
@@ -73,9 +75,9 @@ def tool_model(source: Source, plan: Plan, settings: Settings, corrected: FloatB
     return bytes(quantized.SerializeToString(deterministic=True))
 
 
-def build_skeleton(
+def build_template(
     source: Source, plan: Plan, settings: Settings, corrected: FloatBiases | None
-) -> Skeleton | None:
+) -> Template | None:
     """Returns the skeleton of a structure; None if the tool's file cannot be made from one.
 
     Args:
@@ -94,7 +96,7 @@ def build_skeleton(
     try:
         data = tool_model(small, probe, settings, some)
         few = names_of(small, probe, some) or names
-        found = _skeleton(data, few, small, some)
+        found = _template(data, few, small, some)
         if found.pieces.unknown:  # what the tool has made on its own must not follow from the grids
             # one by one: moved together, a scale and a zero point might cancel out
             for moved in (_distinct(plan, scales=1), _distinct(plan, zeros=1)):
@@ -103,17 +105,17 @@ def build_skeleton(
                     return None
         if found.filled(Numbers(small, probe, settings, small.biases | dict(some or {}))) != data:
             return None
-        return _skeleton(data, names, source, corrected)
+        return _template(data, names, source, corrected)
     except (StageError, KeyError, ValueError, UnlikeToolError):  # a form of file that is not known here
         return None
 
 
-def _skeleton(data: bytes, names: Names, source: Source, corrected: FloatBiases | None) -> Skeleton:
+def _template(data: bytes, names: Names, source: Source, corrected: FloatBiases | None) -> Template:
     import onnx
 
     graph = onnx.load_model_from_string(data).graph
     biases = int32_biases(graph, source, {name: place.name for name, place in names.places.items()})
-    return Skeleton(cut(data, names, source, source.biases | dict(corrected or {})), biases)
+    return Template(cut(data, names, source, source.biases | dict(corrected or {})), biases)
 
 
 def _distinct(plan: Plan, scales: int = 0, zeros: int = 0) -> Plan:

@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from spaces.quantization.plan.plan import Plan, Settings
 from spaces.quantization.plan.source import Source
 from spaces.quantization.qdq.slots import Numbers, UnlikeToolError, weight_memory
-from spaces.quantization.qdq.template import Skeleton, build_skeleton, tool_model
+from spaces.quantization.qdq.template import Template, build_template, tool_model
 from spaces.quantization.schemes.recent import Recent
 from spaces.quantization.schemes.scheme import scheme_of
 
-MOST_SKELETON_BYTES = 128 * 2**20
+MOST_TEMPLATE_BYTES = 128 * 2**20
 
 
-class Skeletons:
+class Templates:
     """Makes quantized files, each structure's first one with the tool and all others from its skeleton."""
 
     def __init__(self) -> None:
         self._weights = weight_memory()
-        self._skeletons: Recent[tuple[object, ...], Skeleton | None] = Recent(
-            MOST_SKELETON_BYTES, lambda s: 1000 if s is None else s.n_bytes
+        self._templates: Recent[tuple[object, ...], Template | None] = Recent(
+            MOST_TEMPLATE_BYTES, lambda s: 1000 if s is None else s.n_bytes
         )
 
     def model(
@@ -43,14 +43,14 @@ class Skeletons:
         Raises:
             StageError: The tool fails.
         """
-        skeleton = self._skeletons.get(
+        template = self._templates.get(
             _key(source, settings, corrected is not None),
-            lambda: build_skeleton(source, plan, settings, corrected),
+            lambda: build_template(source, plan, settings, corrected),
         )
-        if skeleton is not None:
+        if template is not None:
             numbers = Numbers(source, plan, settings, source.biases | dict(corrected or {}), self._weights)
             with suppress(UnlikeToolError, ValueError):
-                return skeleton.filled(numbers)
+                return template.filled(numbers)
         return tool_model(source, plan, settings, corrected)
 
 

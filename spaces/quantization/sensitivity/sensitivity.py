@@ -204,6 +204,6 @@ def _by_output(layer: Layer, weight: Floats, of_channels: Floats) -> Floats:
     """Returns for each output channel the sum over the weight's taps, each times its input channel's figure."""
     if layer.op_type == "Gemm":
         return np.asarray(weight @ of_channels if layer.weight_axis_out == 0 else of_channels @ weight)
-    taps = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
-    groups = of_channels.reshape(-1, taps.shape[1])
-    return np.asarray(np.einsum("goi,gi->go", taps.reshape(len(groups), -1, taps.shape[1]), groups).ravel())
+    hooks = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
+    groups = of_channels.reshape(-1, hooks.shape[1])
+    return np.asarray(np.einsum("goi,gi->go", hooks.reshape(len(groups), -1, hooks.shape[1]), groups).ravel())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Taps:
+class Hooks:
     """Remembers, while it is open, what modules yielded last.
 
     Args:
@@ -39,13 +39,13 @@ class Taps:
 
 
 @contextmanager
-def tapped(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def hooked(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Yields a dict that holds, after a forward pass, what the named modules yielded, in the order of finishing."""
-    taps = Taps(module, names)
+    hooks = Hooks(module, names)
     try:
-        yield taps.features
+        yield hooks.features
     finally:
-        taps.close()
+        hooks.close()
 
 
 def matching_modules(student: nn.Module, teacher: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int]]:
@@ -75,6 +75,6 @@ def matching_modules(student: nn.Module, teacher: nn.Module, inputs: Tensor) -> 
 
 def _shapes(module: nn.Module, inputs: Tensor) -> dict[str, tuple[int, ...]]:
     names = [name for name, _ in module.named_modules() if name]
-    with tapped(module, names) as features, torch.no_grad():
+    with hooked(module, names) as features, torch.no_grad():
         module(inputs)
         return {name: tuple(value.shape) for name, value in features.items() if value.ndim > 2}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spaces.recovery.losses.channel_wise import ChannelWise
 from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.losses.distillation import distillation_loss
-from spaces.recovery.losses.hooks import tapped
+from spaces.recovery.losses.hooks import hooked
 from spaces.recovery.training.batch import Batch
 
 
@@ -20,16 +20,16 @@ class Teacher:
     Args:
         module: The network.
         device: Where it is wanted.
-        taps: Names of the modules whose outputs are wanted.
+        hooks: Names of the modules whose outputs are wanted.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device, taps: tuple[str, ...] = ()) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, hooks: tuple[str, ...] = ()) -> None:
         self._module = copy.deepcopy(module).eval().requires_grad_(False).to(device)
-        self._taps = taps
+        self._hooks = hooks
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns logits `(b, n_classes)`, and features by name of the module."""
-        with torch.no_grad(), tapped(self._module, self._taps) as features:
+        with torch.no_grad(), hooked(self._module, self._hooks) as features:
             return self._module(inputs), features
 
 
@@ -64,7 +64,7 @@ class Objective(nn.Module):
     def watching(self, student: nn.Module) -> Iterator[None]:
         """Sees the student's features while open, if the loss needs any."""
         names = self._channel_wise.names if self._channel_wise is not None else ()
-        with tapped(student, names) as self._features:
+        with hooked(student, names) as self._features:
             yield
 
     def forward(self, outputs: Tensor, batch: Batch) -> Tensor:

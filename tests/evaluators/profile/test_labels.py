@@ -35,10 +35,17 @@ def samples(n=80, noise=0.0, seed=0, slowest=1.0):
         times = np.array([true_us(k) for k in drawn])
         profiled = np.floor(times + [1.5 + 0.2 * len(k.constants) for k in drawn])
         total = (times.sum() + 6) * random.normal(1, noise)
-        moods = random.uniform(1.0, slowest, 2)  # of the plain and of the profiled runs
+        machine_loads = random.uniform(1.0, slowest, 2)  # of the plain and of the profiled runs
         graph = OpGraph(drawn, ("a",), ("b",), {}, 0, {})
         found.append(
-            Sample(graph, total * moods[0], 100 * moods[0], profiled * moods[1], 100 * moods[1], 0.0)
+            Sample(
+                graph,
+                total * machine_loads[0],
+                100 * machine_loads[0],
+                profiled * machine_loads[1],
+                100 * machine_loads[1],
+                0.0,
+            )
         )
     return found
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evaluators.cost.graph import Kernel
-from evaluators.profile import machine_load as mood
+from evaluators.profile import machine_load as machine_load
 from evaluators.profile.machine_load import Anchor, powers, sensitivities
 
 
@@ -25,22 +25,22 @@ def kernel(op):
 
 def test_the_anchor_tells_the_typical_from_the_calm_mood(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(mood, "perf_counter_ns", clock)
+    monkeypatch.setattr(machine_load, "perf_counter_ns", clock)
     anchor = Anchor(clock.run)
-    n = len(anchor.looks_us)
+    n = len(anchor.timings_us)
     clock.run_us = 140
-    assert [anchor.look_us() for _ in range(3 * n)] == [140.0] * (3 * n)
+    assert [anchor.timing_us() for _ in range(3 * n)] == [140.0] * (3 * n)
     assert (anchor.typical_us, anchor.calm_us) == (140.0, 100.0)
     assert anchor.calm_share == pytest.approx(0.25)
 
 
 def test_an_operators_sensitivity_to_the_mood_is_found():
     random = np.random.default_rng(0)
-    moods = random.uniform(0, 0.5, 4000)  # logarithms
+    machine_loads = random.uniform(0, 0.5, 4000)  # logarithms
     kernels = [kernel(op) for op in random.choice(["Conv", "Relu"], 4000)]
     # In proportion to the anchor a ReLU's time goes with the mood's power 0, a convolution's with 1.5.
-    errors = np.array([0.5 if k.op == "Conv" else -1.0 for k in kernels]) * moods
-    found = sensitivities(kernels, errors + random.normal(0, 0.05, 4000), moods, np.ones(4000))
+    errors = np.array([0.5 if k.op == "Conv" else -1.0 for k in kernels]) * machine_loads
+    found = sensitivities(kernels, errors + random.normal(0, 0.05, 4000), machine_loads, np.ones(4000))
     assert found["Conv", "conv"] == pytest.approx(1.5, abs=0.2)
     assert found["Relu", "conv"] == pytest.approx(0.0, abs=0.2)
     assert powers([kernel("Relu"), kernel("Gemm")], found).tolist() == [found["Relu", "conv"], 1.0]

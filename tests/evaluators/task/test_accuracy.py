@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluators.base import Evaluator, Needed, Reference
+from evaluators.base import EarlyStoppingThreshold, Evaluator, Reference
 from evaluators.runtime import run_batches
 from evaluators.task import accuracy
 from evaluators.task.accuracy import AccuracyEvaluator, reference_outputs
@@ -195,7 +195,9 @@ def unlike_model():
 
 
 def test_a_model_that_is_clearly_worse_than_needed_is_stopped():
-    context = replace(judged_by_the_float_model(400), needed=Needed(91.25, "trial 12 is as good"))
+    context = replace(
+        judged_by_the_float_model(400), threshold=EarlyStoppingThreshold(91.25, "trial 12 is as good")
+    )
     evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), context)
     found = values(evaluation)
     assert set(found) == {
@@ -215,13 +217,15 @@ def test_a_model_that_is_good_enough_is_judged_to_the_end():
     context = judged_by_the_float_model(200)
     alone = AccuracyEvaluator(batch_size=8).evaluate(tiny_model(8), context)
     least = values(alone)["top1"]
-    asked = replace(context, needed=Needed(least, "trial 1 has it"))
+    asked = replace(context, threshold=EarlyStoppingThreshold(least, "trial 1 has it"))
     assert AccuracyEvaluator(batch_size=8).evaluate(tiny_model(8), asked) == alone
     assert alone.pruned == ""
 
 
 def test_scores_without_known_bounds_are_never_stopped():
-    context = replace(tiny_context(n=200), metric=Confidence(), needed=Needed(1e6, "nobody"))
+    context = replace(
+        tiny_context(n=200), metric=Confidence(), threshold=EarlyStoppingThreshold(1e6, "nobody")
+    )
     evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), context)
     assert evaluation.pruned == ""
 
@@ -244,7 +248,7 @@ def test_outputs_that_are_not_finite_fail_a_trial_that_might_stop():
     )
     with pytest.raises(EvaluationError, match="for 100 of 100 examples"):
         AccuracyEvaluator(batch_size=8).evaluate(
-            broken, replace(tiny_context(n=100), needed=Needed(99.0, "nobody"))
+            broken, replace(tiny_context(n=100), threshold=EarlyStoppingThreshold(99.0, "nobody"))
         )
 
 

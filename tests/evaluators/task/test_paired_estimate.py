@@ -61,14 +61,16 @@ def test_more_noise_is_told_by_every_feature(reference):
 
 def test_resampling_varies_less_than_counting(reference):
     outputs = worse(reference, 0.7)
-    looks = []
+    low_fidelity = []
     for seed in range(30):
         rows = np.random.default_rng(seed).permutation(2000)
         shuffled = PairedReference(Top1(), reference.outputs[rows], reference.labels[rows])
-        looks.append(shuffled.look(outputs[rows][:64]))
+        low_fidelity.append(shuffled.look(outputs[rows][:64]))
     whole = 100 * float(Top1().per_example(outputs, reference.labels).mean())
-    assert np.std([x.features["resampled"] for x in looks]) < 0.5 * np.std([x.drop for x in looks])
-    assert np.mean([x.features["resampled"] for x in looks]) == pytest.approx(whole, abs=1.5)
+    assert np.std([x.features["resampled"] for x in low_fidelity]) < 0.5 * np.std(
+        [x.drop for x in low_fidelity]
+    )
+    assert np.mean([x.features["resampled"] for x in low_fidelity]) == pytest.approx(whole, abs=1.5)
 
 
 def test_outputs_of_another_shape_have_no_features():

@@ -21,7 +21,7 @@ def read(tmp_path, text):
 
 def test_a_study_a_task(tmp_path):
     a, b = read(tmp_path, GOOD)
-    assert (a.name, a.facts.label, a.facts.descriptors) == ("a of table.csv", "a", {"conv": 3.0})
+    assert (a.name, a.metadata.label, a.metadata.descriptors) == ("a of table.csv", "a", {"conv": 3.0})
     assert a.trials[0].values == {"metric.top1": 70.0, "cost.mcu.latency_ms": 2.5}
     assert a.trials[0].baseline == {"metric.top1": 72.0}
     assert a.trials[1].values == {"metric.top1": 69.0}

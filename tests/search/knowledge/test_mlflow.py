@@ -39,8 +39,8 @@ def uri(lab, tmp_path_factory):
         experiment = client.get_experiment_by_name("paredown").experiment_id
         runs = client.search_runs([experiment], "tags.`paredown.study` != ''")
         (second,) = [r for r in runs if r.info.run_name == "second"]
-        assert "paredown.facts" in second.data.tags
-        client.delete_tag(second.info.run_id, "paredown.facts")
+        assert "paredown.metadata" in second.data.tags
+        client.delete_tag(second.info.run_id, "paredown.metadata")
     yield uri
     if before is None:
         del os.environ["MLFLOW_DISABLE_TELEMETRY"]
@@ -61,16 +61,16 @@ def test_it_says_what_the_folder_says(lab, uri, own):
     logged = read(uri, own)
     assert logged.keys() == {"first", "second"}
     folders = {s.name: s for s in FolderKnowledge(str(lab.folder / "outputs")).studies(own, Deadline(60))}
-    assert logged["first"].facts == folders["first"].facts
+    assert logged["first"].metadata == folders["first"].metadata
 
     def known(study):
         return {(frozenset(t.knobs.items()), t.values["metric.top1"]) for t in study.trials}
 
     assert known(logged["first"]) == known(folders["first"])
-    second = logged["second"].facts
-    assert second.baseline["metric.top1"] == folders["second"].facts.baseline["metric.top1"]
+    second = logged["second"].metadata
+    assert second.baseline["metric.top1"] == folders["second"].metadata.baseline["metric.top1"]
     assert second.directions == {"metric": "maximize", "file_bytes": "minimize"}
-    assert second.machine == folders["second"].facts.machine
+    assert second.machine == folders["second"].metadata.machine
 
 
 def test_the_study_that_asks_is_left_out(lab, uri):

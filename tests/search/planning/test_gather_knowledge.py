@@ -15,13 +15,13 @@ from search.knowledge.base import Deadline, KnowledgeSource, NoKnowledge, Own, P
 from search.knowledge.folder import FolderKnowledge
 from search.knowledge.study_files import read_study
 from search.planning.gather_knowledge import gather, knowledge_of
-from search.record.metadata import StudyFacts
+from search.record.metadata import StudyMetadata
 from search.record.results import Objective
 from spaces.errors import ConfigError
 from spaces.space_config import read_space
 
 MAIN = (Objective("metric.top1", "maximize"),)
-FACTS = StudyFacts(
+FACTS = StudyMetadata(
     model="ours", model_digest="m", task="digits", task_digest="t", baseline={"metric.top1": 90.0},
     units={"metric.top1": "%"}, directions={"metric.top1": "maximize"}, defaults={"q.c": 0},
 )  # fmt: skip
@@ -36,18 +36,20 @@ class Listed(KnowledgeSource):
         yield from self._studies
 
 
-def past(name="past", values=None, trials=None, **facts):
+def past(name="past", values=None, trials=None, **metadata):
     trials = trials or [({"q.a": str(a), "q.b": "x"}, {"metric.top1": 80.0 + a}) for a in (1, 2)]
     if values is not None:
         trials = [(knobs, values) for knobs, _ in trials[:1]]
     defaults = {"model": "theirs", "task": "digits", "baseline": {"metric.top1": 85.0}}
-    return PastStudy(name, StudyFacts(**{**defaults, **facts}), tuple(PastTrial(k, v) for k, v in trials))
+    return PastStudy(
+        name, StudyMetadata(**{**defaults, **metadata}), tuple(PastTrial(k, v) for k, v in trials)
+    )
 
 
-def learn(*studies, facts=FACTS, space=SPACE, objectives=MAIN, seconds=5.0, tmp="/nowhere/ours"):
+def learn(*studies, metadata=FACTS, space=SPACE, objectives=MAIN, seconds=5.0, tmp="/nowhere/ours"):
     from pathlib import Path
 
-    return gather(Listed(*studies, seconds=seconds), Own("ours", Path(tmp)), facts, space, objectives)
+    return gather(Listed(*studies, seconds=seconds), Own("ours", Path(tmp)), metadata, space, objectives)
 
 
 # -- real studies ----------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ def test_notes_and_facts_reach_the_study(lab):
     assert results.learned == (known.summary,)
     assert known.summary in results.remarks
     record = yaml.safe_load((results.folder / "config.yaml").read_text())
-    assert record["knowledge"]["baseline"]["metric.top1"] == known.facts.baseline["metric.top1"]
+    assert record["knowledge"]["baseline"]["metric.top1"] == known.metadata.baseline["metric.top1"]
     assert record["knowledge"]["defaults"]["quantize.keep_float"] == []
     assert record["digests"]["model"]["digest"] == record["knowledge"]["model_digest"]
     shutil.rmtree(results.folder)
@@ -139,7 +141,7 @@ def test_only_samplers_that_learn_are_told(lab):
     for sampler in ("tpe", "quantune", "random"):
         _, known = lab.planned("eighth", "eight", f"sampler={sampler}")
         assert known.rows == known.notes == ()
-        assert known.facts.model == "eight"
+        assert known.metadata.model == "eight"
     _, known = lab.planned("eighth", "eight", "knowledge=none")
     assert known.rows == known.notes == ()
 
@@ -186,7 +188,7 @@ def test_a_killed_study_teaches_too(copy):
     (copy / "trials.csv").write_text(text[: text.rindex(",")])  # the last row is cut off
     study = read_study(copy)
     assert len(study.trials) == 3
-    assert study.facts.baseline["metric.top1"] == 9.0
+    assert study.metadata.baseline["metric.top1"] == 9.0
 
 
 @pytest.mark.parametrize(
@@ -239,9 +241,9 @@ def test_a_study_that_recorded_no_facts(copy):
     del record["knowledge"]
     (copy / "config.yaml").write_text(yaml.safe_dump(record))
     study = read_study(copy)
-    assert study.facts.baseline["metric.top1"] == 9.0
-    assert study.facts.directions == {"metric": "maximize", "file_bytes": "minimize"}
-    assert study.facts.units == {}
+    assert study.metadata.baseline["metric.top1"] == 9.0
+    assert study.metadata.directions == {"metric": "maximize", "file_bytes": "minimize"}
+    assert study.metadata.units == {}
     cut(copy / "summary.json")
     assert "its summary.json is half-written or damaged" in read_study(copy).why
 
@@ -302,11 +304,11 @@ def test_other_objectives_are_left_out_where_they_do_not_fit():
     values = {"metric.top1": 80.0, "cost.host.latency_ms": 2.0, "cost.mcu.bytes": 5.0}
     baseline = {"metric.top1": 85.0, "cost.host.latency_ms": 4.0, "cost.mcu.bytes": 20.0}
     units = {"metric.top1": "%", "cost.host.latency_ms": "ms", "cost.mcu.bytes": "bytes"}
-    facts = replace(FACTS, units=units, measured=frozenset({"cost.host.latency_ms"}), machine="here")
+    metadata = replace(FACTS, units=units, measured=frozenset({"cost.host.latency_ms"}), machine="here")
 
     def values_of(**changes):
         study = past(values=values, **{"baseline": baseline, "units": units, "machine": "here", **changes})
-        return learn(study, facts=facts, objectives=objectives).rows[0].values
+        return learn(study, metadata=metadata, objectives=objectives).rows[0].values
 
     assert values_of() == (-5.0, 0.5, 0.25)
     assert math.isnan(values_of(machine="elsewhere")[1])

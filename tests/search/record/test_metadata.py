@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
-from search.record.metadata import StudyFacts, baseline_facts, facts_from_json, facts_from_tag, first_values
+from search.record.metadata import (
+    StudyMetadata,
+    baseline_metadata,
+    first_values,
+    metadata_from_json,
+    metadata_from_tag,
+)
 
 NAMES = st.text(max_size=8)
 NUMBERS = st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False), max_size=4)
@@ -17,7 +23,7 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 FACTS = st.builds(
-    StudyFacts,
+    StudyMetadata,
     model=NAMES, model_digest=NAMES, task=NAMES, task_digest=NAMES, baseline=NUMBERS,
     units=st.dictionaries(NAMES, NAMES, max_size=4), measured=st.frozensets(NAMES, max_size=4),
     directions=st.dictionaries(NAMES, st.sampled_from(["maximize", "minimize"]), max_size=4),
@@ -30,41 +36,41 @@ JSON = st.recursive(
 
 
 @given(FACTS)
-def test_round_trip(facts):
-    assert facts_from_json(json.loads(json.dumps(facts.to_json()))) == facts
-    assert facts_from_tag(facts.to_tag()) == facts
+def test_round_trip(metadata):
+    assert metadata_from_json(json.loads(json.dumps(metadata.to_json()))) == metadata
+    assert metadata_from_tag(metadata.to_tag()) == metadata
 
 
-@given(JSON, st.dictionaries(st.sampled_from(list(StudyFacts().to_json())), JSON))
+@given(JSON, st.dictionaries(st.sampled_from(list(StudyMetadata().to_json())), JSON))
 def test_anything_is_read(anything, parts):
     for data in (anything, parts):
-        facts = facts_from_json(data)
-        assert facts_from_json(facts.to_json()) == facts
+        metadata = metadata_from_json(data)
+        assert metadata_from_json(metadata.to_json()) == metadata
 
 
 @given(st.text())
 def test_any_tag_is_read(text):
-    assert isinstance(facts_from_tag(text), StudyFacts)
+    assert isinstance(metadata_from_tag(text), StudyMetadata)
 
 
 def test_a_long_tag_loses_costs_only():
     costs = {f"cost.device{i}.some_rather_long_name_ms": float(i) for i in range(300)}
-    facts = StudyFacts(
+    metadata = StudyMetadata(
         model="m",
         baseline={"metric.top1": 1.0, "cost.d.ms": 2.0, **costs},
         units=dict.fromkeys(["metric.top1", "cost.d.ms", *costs], "ms"),
         measured=frozenset(costs),
         directions={"cost.d.ms": "minimize"},
     )
-    assert len(facts.to_tag()) < 8000
-    read = facts_from_tag(facts.to_tag())
+    assert len(metadata.to_tag()) < 8000
+    read = metadata_from_tag(metadata.to_tag())
     assert read.baseline == {"metric.top1": 1.0, "cost.d.ms": 2.0}
     assert read.model == "m"
 
 
 def test_the_baseline_without_what_stands_beside_it():
     names = ["top1", "top1_low", "top1_high", "test_top1", "first_top1"]
-    told = baseline_facts(
+    told = baseline_metadata(
         [
             *(Measurement(name, 1.0, "%", "measured") for name in names),
             Measurement("latency_ms", 2.0, "ms", "measured", "host"),
@@ -84,9 +90,13 @@ def test_first_timings_are_what_all_trials_have():
 
 
 @pytest.mark.parametrize(
-    ("facts", "label"),
-    [(StudyFacts("net", task="data"), "net (data)"), (StudyFacts(), "a model"), (StudyFacts("net"), "net")],
+    ("metadata", "label"),
+    [
+        (StudyMetadata("net", task="data"), "net (data)"),
+        (StudyMetadata(), "a model"),
+        (StudyMetadata("net"), "net"),
+    ],
 )
-def test_label(facts, label):
-    facts = StudyFacts(model=facts.model, task=facts.task)
-    assert facts.label == label
+def test_label(metadata, label):
+    metadata = StudyMetadata(model=metadata.model, task=metadata.task)
+    assert metadata.label == label

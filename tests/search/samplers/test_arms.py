@@ -11,7 +11,7 @@ from search.samplers.arms import Box
 
 COORDINATES = st.floats(0, 1, exclude_max=True)
 POINTS = st.integers(0, 40).flatmap(lambda n: arrays(float, (n, 2), elements=COORDINATES))
-HOLES = st.integers(1, 20).flatmap(
+SLOTS = st.integers(1, 20).flatmap(
     lambda n: arrays(float, (n, 2), elements=st.one_of(COORDINATES, st.just(math.nan)))
 )
 CELLS = st.lists(st.one_of(st.none(), st.integers(2, 9)), min_size=2, max_size=2)
@@ -30,7 +30,7 @@ def test_boxes_divide_the_cube_between_them(points, cells, min_pulls):
     assert set(held.reshape(-1)) <= {0.0, 1.0}
 
 
-@given(HOLES, st.integers(1, 6))
+@given(SLOTS, st.integers(1, 6))
 def test_a_point_without_a_value_is_shared_out(points, min_pulls):
     boxes = partition(points, [None, None], min_pulls, tolerance=0.1)
     held = np.stack([box.holds(points) for box in boxes])

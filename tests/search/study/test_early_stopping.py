@@ -13,7 +13,7 @@ from search.executors.processes import ProcessesExecutor
 from search.record.results import Constraint, Objective, TrialRecord
 from search.samplers.brute_force import BruteForceSampler
 from search.samplers.candidates.context import Known
-from search.study.early_stopping import Needs
+from search.study.early_stopping import EarlyStoppingThresholds
 from search.study.study import run_study
 from search.study.testing import OBJECTIVES, AnalyticRunner, SilentObserver, analytic_plan
 from spaces.candidate import Candidate
@@ -47,8 +47,8 @@ def trial(number, quality, size, state="complete"):
 
 
 def needs(tmp_path, sampler=NO_SAMPLER, **changes):
-    plan = analytic_plan(tmp_path, **{"early_metric": "quality", "looks": SizeIsCertain(), **changes})
-    return Needs(plan, sampler)
+    plan = analytic_plan(tmp_path, **{"early_metric": "quality", "low_fidelity": SizeIsCertain(), **changes})
+    return EarlyStoppingThresholds(plan, sampler)
 
 
 X3Y0 = {"x": 3, "y": 0, "z": "a"}  # size 3
@@ -67,7 +67,7 @@ def test_nothing_is_needed_where_no_trial_is_as_good(tmp_path):
 
 
 def test_with_one_objective_the_best_trial_is_needed(tmp_path):
-    found = needs(tmp_path, objectives=(QUALITY,), looks=None).of(
+    found = needs(tmp_path, objectives=(QUALITY,), low_fidelity=None).of(
         X3Y0, [trial(0, 2.0, 2.0), trial(1, 5.0, 9.0)]
     )
     assert (found.least, found.why) == (5.0, "trial 1 is that good")
@@ -90,10 +90,12 @@ def test_constraints_on_the_metric_and_on_its_drop(tmp_path):
 
 def test_a_cost_that_is_still_to_be_measured_leaves_the_constraints_alone(tmp_path):
     records = [trial(0, 9.0, 0.0)]
-    for looks in (None, SizeIsCertain(knows=False)):
-        assert needs(tmp_path, looks=looks).of(X3Y0, records) is None
+    for low_fidelity in (None, SizeIsCertain(knows=False)):
+        assert needs(tmp_path, low_fidelity=low_fidelity).of(X3Y0, records) is None
         rules = (Constraint("good", "metric.quality", "min", 2.0),)
-        assert needs(tmp_path, looks=looks, constraints=rules).of(X3Y0, records).least == pytest.approx(2.0)
+        assert needs(tmp_path, low_fidelity=low_fidelity, constraints=rules).of(
+            X3Y0, records
+        ).least == pytest.approx(2.0)
 
 
 def test_where_the_metric_is_no_axis_only_constraints_count(tmp_path):
@@ -146,7 +148,7 @@ def front(results):
 def test_stopping_early_leaves_the_front_as_it_is(tmp_path, workers):
     executor = {"executor": ProcessesExecutor(workers)} if workers else {}
     whole = run(tmp_path / "whole")
-    early = run(tmp_path / "early", early_metric="quality", looks=SizeIsCertain(), **executor)
+    early = run(tmp_path / "early", early_metric="quality", low_fidelity=SizeIsCertain(), **executor)
     assert front(early) == front(whole)
     assert early.states()["pruned"] > 0
     assert len(early.trials) == len(whole.trials) == 27
@@ -156,7 +158,7 @@ def test_stopping_early_leaves_the_front_as_it_is(tmp_path, workers):
 
 
 def test_pruned_trials_are_told_with_their_estimate_and_survive_a_resume(tmp_path):
-    plan = analytic_plan(tmp_path, n_trials=12, early_metric="quality", looks=SizeIsCertain())
+    plan = analytic_plan(tmp_path, n_trials=12, early_metric="quality", low_fidelity=SizeIsCertain())
     first = run_study(plan, SilentObserver()).results
     assert first.states()["pruned"] > 0
     storage = optuna.storages.JournalStorage(
@@ -172,7 +174,8 @@ def test_pruned_trials_are_told_with_their_estimate_and_survive_a_resume(tmp_pat
         assert partial == {"n": 10, "values": [x + y, x + 2 * y * y], "errors": [0.5, 0.0]}
         assert frozen.constraints["small"] == x + 2 * y * y - 10
     again = run_study(
-        analytic_plan(tmp_path, n_trials=27, early_metric="quality", looks=SizeIsCertain()), SilentObserver()
+        analytic_plan(tmp_path, n_trials=27, early_metric="quality", low_fidelity=SizeIsCertain()),
+        SilentObserver(),
     )
     assert again.results.trials[:12] == first.trials
     assert len(again.results.trials) == 27
@@ -191,7 +194,7 @@ def test_optunas_samplers_live_with_pruned_trials(tmp_path, sampler, objectives)
     )
     plan = analytic_plan(
         tmp_path, n_trials=16, sampler=make, objectives=objectives, constraints=rules, early_metric="quality",
-        looks=SizeIsCertain() if len(objectives) > 1 else None,
+        low_fidelity=SizeIsCertain() if len(objectives) > 1 else None,
     )  # fmt: skip
     results = run_study(plan, SilentObserver()).results
     assert len(results.trials) == 16
@@ -210,7 +213,7 @@ def test_optunas_samplers_live_with_pruned_trials(tmp_path, sampler, objectives)
 
 def test_the_seconds_of_a_proposal_are_told_apart_and_add_up(tmp_path):
     results = run(
-        tmp_path, early_metric="quality", looks=SizeIsCertain(), runner=AnalyticRunner(seconds=0.01)
+        tmp_path, early_metric="quality", low_fidelity=SizeIsCertain(), runner=AnalyticRunner(seconds=0.01)
     )
     for record in results.trials:
         assert {"propose", "look"} <= set(record.seconds)

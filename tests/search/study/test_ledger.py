@@ -159,16 +159,16 @@ def test_notes_last(tmp_path):
     with opened(tmp_path) as ledger:
         assert not ledger.told_more
         assert ledger.noted("wall_s") is None
-        assert ledger.confirmed(0) is None
+        assert ledger.re_evaluated(0) is None
         assert ledger.explained(0) is None
         ledger.note("wall_s", 2.0)
         assert not ledger.told_more
-        ledger.note_confirmed(0, again)
+        ledger.note_re_evaluated(0, again)
         assert ledger.told_more
         ledger.note_explained(1, {"why": "so"})
     with opened(tmp_path) as ledger:
         assert ledger.told_more
-        assert (ledger.noted("wall_s"), ledger.confirmed(0), ledger.explained(1)) == (
+        assert (ledger.noted("wall_s"), ledger.re_evaluated(0), ledger.explained(1)) == (
             2.0,
             again,
             {"why": "so"},

@@ -112,8 +112,8 @@ def test_other_samplers_stop_without_progress():
 
 
 def test_the_report_says_what_more_trials_would_gain():
-    words = Patience(None, TOP1).outlook(RECORDS, lambda k: forecast(0.05, k=k))
+    words = Patience(None, TOP1).prediction(RECORDS, lambda k: forecast(0.05, k=k))
     assert words == "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
-    assert Patience(3, TOP1).outlook(RECORDS, lambda k: forecast(0.05, k=k)).startswith("another 3 trials")
-    assert Patience(3, TOP1).outlook(RECORDS, lambda k: None) == ""
-    assert Patience(3, TOP1).outlook([], lambda k: forecast(0.05, k=k)) == ""
+    assert Patience(3, TOP1).prediction(RECORDS, lambda k: forecast(0.05, k=k)).startswith("another 3 trials")
+    assert Patience(3, TOP1).prediction(RECORDS, lambda k: None) == ""
+    assert Patience(3, TOP1).prediction([], lambda k: forecast(0.05, k=k)) == ""

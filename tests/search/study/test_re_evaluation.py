@@ -11,7 +11,7 @@ class Rebuilds:
     def baseline(self):
         return ()
 
-    def confirm(self, model):
+    def re_evaluate(self, model):
         return ()
 
     def rebuild(self, candidate):
@@ -26,7 +26,7 @@ def run(folder, asked, n_trials=27, fail=False):
         return {"layers": [{"layer": "a", "output_sqnr_db": float(model)}]}
 
     observer = SilentObserver()
-    plan = analytic_plan(folder, n_trials=n_trials, confirmer=Rebuilds(), explain=explain)
+    plan = analytic_plan(folder, n_trials=n_trials, re_evaluator=Rebuilds(), explain=explain)
     return run_study(plan, observer).results, observer
 
 

@@ -11,7 +11,7 @@ from evaluators.runtime import run_split
 from evaluators.task.accuracy import AccuracyEvaluator
 from evaluators.testing import tiny_context, tiny_model
 from search.record.results import Constraint, Objective
-from search.trials.low_fidelity import CompressionLooks, look_sizes
+from search.trials.low_fidelity import CompressionLowFidelity, subset_sizes
 from search.trials.machine_lock import MachineLock
 from search.trials.partial_runs import Prefix, ShortRuns
 from search.trials.trial import CompressionRunner, TrialRequest
@@ -86,8 +86,8 @@ CONSTRAINTS = (
 
 
 @pytest.fixture
-def looks(runner):
-    return CompressionLooks(runner, OBJECTIVES, CONSTRAINTS)
+def low_fidelity(runner):
+    return CompressionLowFidelity(runner, OBJECTIVES, CONSTRAINTS)
 
 
 def params(bits, shift):
@@ -99,9 +99,9 @@ def trial(runner, bits, shift):
     return {m.column: m.value for m in result.measurements}
 
 
-def test_known_is_what_trials_measure_and_builds_one_model_a_structure(looks, runner):
+def test_known_is_what_trials_measure_and_builds_one_model_a_structure(low_fidelity, runner):
     candidates = [params(b, s) for b in (4, 8) for s in (0.0, 0.1, 5.0, 9.0)]
-    known = looks.known(candidates)
+    known = low_fidelity.known(candidates)
     assert runner.pipeline.stages[0].n_built == 2
     assert [key == "" for key in known.keys] == [c["shifting.shift"] == 5.0 for c in candidates]
     assert len(set(known.keys)) == 7
@@ -116,21 +116,21 @@ def test_known_is_what_trials_measure_and_builds_one_model_a_structure(looks, ru
         assert flash == measured["cost.board.weight_bytes"] - 100
 
 
-def test_a_look_at_nothing_is_empty(looks):
-    assert looks.known([]).values.shape == (0, 3)
-    assert not looks.statistics([])
+def test_a_look_at_nothing_is_empty(low_fidelity):
+    assert low_fidelity.known([]).values.shape == (0, 3)
+    assert not low_fidelity.statistics([])
 
 
-def test_statistics_come_from_the_stage_and_are_absent_for_what_cannot_be_built(looks):
-    found = looks.statistics([params(8, 9.0), params(8, 5.0), params(4, 0.1)])
+def test_statistics_come_from_the_stage_and_are_absent_for_what_cannot_be_built(low_fidelity):
+    found = low_fidelity.statistics([params(8, 9.0), params(8, 5.0), params(4, 0.1)])
     np.testing.assert_array_equal(found["minus_shift"], [-9.0, np.nan, -0.1])
-    assert looks.statistics([params(4, 0.1)])["minus_shift"].tolist() == [-0.1]
-    assert looks.seconds["statistics"] > 0
+    assert low_fidelity.statistics([params(4, 0.1)])["minus_shift"].tolist() == [-0.1]
+    assert low_fidelity.seconds["statistics"] > 0
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 9.0])
-def test_a_short_look_agrees_with_the_trial(looks, runner, shift):
-    look = looks.short(params(4, shift), 150)
+def test_a_short_look_agrees_with_the_trial(low_fidelity, runner, shift):
+    look = low_fidelity.short(params(4, shift), 150)
     measured = trial(runner, 4, shift)
     assert look.n_examples == 150
     assert look.values[1:].tolist() == [measured[o.column] for o in OBJECTIVES[1:]]
@@ -141,18 +141,18 @@ def test_a_short_look_agrees_with_the_trial(looks, runner, shift):
     assert look.excesses["flash"] == (measured["cost.board.weight_bytes"] - 100, 0)
 
 
-def test_what_cannot_be_built_has_no_look(looks):
-    assert looks.short(params(8, 5.0), 64) is None
+def test_what_cannot_be_built_has_no_look(low_fidelity):
+    assert low_fidelity.short(params(8, 5.0), 64) is None
 
 
-def test_looks_are_kept_and_rounded_up(looks, runner):
-    first = looks.short(params(8, 9.0), 1)
-    assert first.n_examples == looks.sizes[0]
-    spent = looks.seconds["looks"]
-    again = looks.short(params(8, 9.0), looks.sizes[0])
+def test_looks_are_kept_and_rounded_up(low_fidelity, runner):
+    first = low_fidelity.short(params(8, 9.0), 1)
+    assert first.n_examples == low_fidelity.sizes[0]
+    spent = low_fidelity.seconds["low_fidelity"]
+    again = low_fidelity.short(params(8, 9.0), low_fidelity.sizes[0])
     assert again.values.tolist() == first.values.tolist()
-    assert looks.seconds["looks"] == spent
-    assert looks.short(params(8, 9.0), 10_000).n_examples == 150
+    assert low_fidelity.seconds["low_fidelity"] == spent
+    assert low_fidelity.short(params(8, 9.0), 10_000).n_examples == 150
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_looks_are_kept_and_rounded_up(looks, runner):
     ],
 )
 def test_sizes_end_with_half_of_the_split(n, sizes):
-    assert look_sizes(n) == sizes
+    assert subset_sizes(n) == sizes
 
 
 # -- short runs ------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evaluators.base import Evaluation, Evaluator, Measurement, Needed
+from evaluators.base import EarlyStoppingThreshold, Evaluation, Evaluator, Measurement
 from evaluators.cost.cost import CostEvaluator
 from evaluators.cost.energy.power import PowerEvaluator
 from evaluators.cost.latency.measured import LatencyEvaluator
@@ -138,7 +138,11 @@ def test_a_useless_candidate_is_pruned_with_its_costs_and_without_a_timing(tmp_p
     evaluators = [AccuracyEvaluator(batch_size=4), CostEvaluator(), Timed()]
     r = runner(tmp_path, evaluators, n=200)
     result = r.run(
-        TrialRequest(0, candidate(4, 9.0), needed=Needed(99.0, "trial 3 is as good in everything else"))
+        TrialRequest(
+            0,
+            candidate(4, 9.0),
+            threshold=EarlyStoppingThreshold(99.0, "trial 3 is as good in everything else"),
+        )
     )
     assert result.outcome == "pruned"
     assert result.reason.startswith("top1 is below 99 %")

@@ -557,15 +557,15 @@ def test_structure_is_what_decides_shapes(stage, dense, context):
 
 
 def test_facts_of_one_structure_are_shared(stage, dense, context):
-    facts = stage.facts_of(dense)
-    assert stage.facts_of(resnet(seed=1)) is facts
-    assert stage.facts_of(resnet(depth=8)) is not facts
+    facts = stage.metadata_of(dense)
+    assert stage.metadata_of(resnet(seed=1)) is facts
+    assert stage.metadata_of(resnet(depth=8)) is not facts
     for n in range(2, 20):
-        stage.facts_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
-        assert stage.facts_of(dense) is facts  # in use
+        stage.metadata_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
+        assert stage.metadata_of(dense) is facts  # in use
     for n in range(2, 20):
-        stage.facts_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
-    assert stage.facts_of(dense) is not facts
+        stage.metadata_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
+    assert stage.metadata_of(dense) is not facts
 
 
 def test_constructor_arguments_are_checked():
@@ -607,5 +607,5 @@ class Adding(nn.Module):
 
 
 def test_networks_that_differ_in_an_argument_do_not_share_facts(stage):
-    groups = [stage.facts_of(torch_artifact(Adding(adds), SPEC)).groups for adds in (False, True)]
+    groups = [stage.metadata_of(torch_artifact(Adding(adds), SPEC)).groups for adds in (False, True)]
     assert [len(found) for found in groups] == [2, 1]

@@ -14,7 +14,7 @@ _JITTER = 1e-8
 
 
 @dataclass(frozen=True)
-class Belief:
+class Posterior:
     """Independent normals.
 
     Attributes:
@@ -33,13 +33,13 @@ class Belief:
         """`(n,)`, of what a trial comes to."""
         return np.asarray(np.sqrt(self.std**2 + self.own))
 
-    def combined(self, mean: Array, std: Array) -> "Belief":
+    def combined(self, mean: Array, std: Array) -> "Posterior":
         """Returns the belief after another, independent source said `mean +- std`; NaN where it said nothing."""
         silent = ~np.isfinite(mean) | ~np.isfinite(std)
         ours = 1 / np.maximum(self.std, 1e-9) ** 2
         theirs = np.where(silent, 0.0, 1 / np.maximum(np.where(silent, 1.0, std), 1e-9) ** 2)
         joint = (ours * self.mean + theirs * np.where(silent, 0.0, mean)) / (ours + theirs)
-        return Belief(joint, np.sqrt(1 / (ours + theirs)))
+        return Posterior(joint, np.sqrt(1 / (ours + theirs)))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class FlatPrior:
         return np.full(len(points), self.kernel.total)
 
 
-def posterior(prior: Prior, rows: Rows, ahead: Array, pending: Array | None = None) -> tuple[Belief, float]:
+def posterior(
+    prior: Prior, rows: Rows, ahead: Array, pending: Array | None = None
+) -> tuple[Posterior, float]:
     """Conditions a Gaussian process on rows (Rasmussen & Williams 2006, eq. 2.22-2.24 and 2.30).
 
     Args:
@@ -114,7 +116,7 @@ def posterior(prior: Prior, rows: Rows, ahead: Array, pending: Array | None = No
     mean, variance = prior.mean(ahead), prior.variance(ahead)
     seen = rows.points if pending is None or not len(pending) else np.concatenate([rows.points, pending])
     if not len(seen):
-        return Belief(mean, np.sqrt(np.maximum(variance, 0.0)), prior.noise), 0.0
+        return Posterior(mean, np.sqrt(np.maximum(variance, 0.0)), prior.noise), 0.0
     n = len(rows)
     noise = np.full(len(seen), prior.noise + _JITTER)
     noise[:n] += rows.noise
@@ -127,14 +129,14 @@ def posterior(prior: Prior, rows: Rows, ahead: Array, pending: Array | None = No
     mean = mean + reach.T @ surprise
     variance = np.maximum(variance - np.einsum("ij,ij->j", reach, reach), 0.0)
     evidence = -0.5 * surprise @ surprise - np.log(np.diag(head)).sum() - 0.5 * n * np.log(2 * np.pi)
-    return Belief(mean, np.sqrt(variance), prior.noise), float(evidence)
+    return Posterior(mean, np.sqrt(variance), prior.noise), float(evidence)
 
 
-def mixture(beliefs: Sequence[Belief], log_weights: Sequence[float]) -> Belief:
+def mixture(posteriors: Sequence[Posterior], log_weights: Sequence[float]) -> Posterior:
     """Returns the mean and standard deviation of a mixture (Bayesian model averaging, Hoeting et al. 1999, eq. 1)."""
     weights = np.exp(np.array(log_weights) - max(log_weights))
     weights /= weights.sum()
-    means, stds = np.stack([b.mean for b in beliefs]), np.stack([b.std for b in beliefs])
+    means, stds = np.stack([b.mean for b in posteriors]), np.stack([b.std for b in posteriors])
     mean = weights @ means
-    own = sum(weight * b.own for weight, b in zip(weights, beliefs, strict=True))
-    return Belief(mean, np.sqrt(np.maximum(weights @ (stds**2 + means**2) - mean**2, 0.0)), own)
+    own = sum(weight * b.own for weight, b in zip(weights, posteriors, strict=True))
+    return Posterior(mean, np.sqrt(np.maximum(weights @ (stds**2 + means**2) - mean**2, 0.0)), own)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from search.samplers.surrogate.model.encoding import Encoding
 from search.samplers.surrogate.model.gaussian_process import (
-    Belief,
     FlatPrior,
+    Posterior,
     Prior,
     Rows,
     mixture,
@@ -45,7 +45,7 @@ class Learner:
         self._encoding, self._prior = encoding, prior
         self._fits: dict[Hashable, _Fit] = {}
 
-    def believe(self, what: Hashable, rows: Rows, ahead: Array, pending: Array) -> Belief:
+    def posterior_of(self, what: Hashable, rows: Rows, ahead: Array, pending: Array) -> Posterior:
         """Returns what is believed of candidates.
 
         Args:
@@ -54,10 +54,10 @@ class Learner:
             ahead: `(n, n_knobs)`, the candidates.
             pending: `(p, n_knobs)`, those being measured.
         """
-        rows = thinned(rows)
+        rows = subsampled(rows)
         return posterior(self._flat(what, rows), rows, ahead, pending)[0]
 
-    def informed(self, rows: Rows, ahead: Array, pending: Array) -> Belief | None:
+    def informed(self, rows: Rows, ahead: Array, pending: Array) -> Posterior | None:
         """Returns what is believed with the other tasks' knowledge; None if the rows speak against it.
 
         Args:
@@ -67,7 +67,7 @@ class Learner:
         """
         if self._prior is None:
             return None
-        rows = thinned(rows)
+        rows = subsampled(rows)
         knowing, evidence = posterior(self._prior, rows, ahead, pending)
         if not len(rows):
             return knowing
@@ -96,14 +96,14 @@ class Learner:
         known = self._fits.get(what)
         if known is not None and known.n_rows <= len(rows) < known.n_rows + max(1, known.n_rows // 8):
             return known.prior
-        some = thinned(rows, _MAX_FITTED)
+        some = subsampled(rows, _MAX_FITTED)
         block = Block(some.points, some.values, np.ones(len(some)), some.noise)
         kernel, noise = fitted(self._encoding, [block]) if len(rows) > 1 else unfitted(self._encoding)
         self._fits[what] = _Fit(FlatPrior(kernel, noise), len(rows))
         return self._fits[what].prior
 
 
-def thinned(rows: Rows, most: int = _MAX_ROWS) -> Rows:
+def subsampled(rows: Rows, most: int = _MAX_ROWS) -> Rows:
     """Returns at most `most` rows: the best half, and every so manieth of the rest."""
     n = len(rows)
     if n <= most:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.candidates.context import Looks, Params, ShortLook, key_of
+from search.samplers.candidates.context import LowFidelityEvaluations, Params, PartialResult, key_of
 
 Array = NDArray[np.float64]
 Key = frozenset[tuple[str, Any]]
@@ -18,42 +18,44 @@ class Evidence:
     Candidates go by their keys (`key_of`), which callers keep.
 
     Args:
-        looks: Where they come from.
+        low_fidelity: Where they come from.
 
     Attributes:
         spent: What the looks have cost, in full evaluations. Building and opening a candidate counts as much as the
             smallest look: a clock would make equal seeds end differently.
     """
 
-    def __init__(self, looks: Looks) -> None:
-        self._looks = looks
-        self._found: dict[Key, list[ShortLook]] = {}
+    def __init__(self, low_fidelity: LowFidelityEvaluations) -> None:
+        self._low_fidelity = low_fidelity
+        self._found: dict[Key, list[PartialResult]] = {}
         self._blind: set[Key] = set()
         self.spent = 0.0
 
     def further(self, candidate: Params, n_examples: int) -> None:
         """Looks at a candidate for longer than before; a first look is the shortest, so that all can be compared by it."""
         key = key_of(candidate)
-        if key not in self._found and n_examples > self._looks.sizes[0]:
-            self._take(key, candidate, self._looks.sizes[0])
+        if key not in self._found and n_examples > self._low_fidelity.sizes[0]:
+            self._take(key, candidate, self._low_fidelity.sizes[0])
         if key not in self._blind:
             self._take(key, candidate, n_examples)
 
     def _take(self, key: Key, candidate: Params, n_examples: int) -> None:
-        look = self._looks.short(candidate, n_examples)
+        look = self._low_fidelity.short(candidate, n_examples)
         if look is None:
             self._blind.add(key)
             return
         before = self._seen(key)
-        self.spent += (max(look.n_examples - before, 0) + self._looks.sizes[0]) / self._looks.n_full
+        self.spent += (
+            max(look.n_examples - before, 0) + self._low_fidelity.sizes[0]
+        ) / self._low_fidelity.n_full
         self._found.setdefault(key, []).append(look)
 
-    def first(self, key: Key) -> ShortLook | None:
+    def first(self, key: Key) -> PartialResult | None:
         """Returns the first look at a candidate: all candidates' first looks see the same examples."""
         found = self._found.get(key)
         return found[0] if found else None
 
-    def longest(self, key: Key) -> ShortLook | None:
+    def longest(self, key: Key) -> PartialResult | None:
         """Returns the longest look at a candidate."""
         found = self._found.get(key)
         return found[-1] if found else None
@@ -68,4 +70,4 @@ class Evidence:
     def exhausted(self, keys: Sequence[Key]) -> NDArray[np.bool_]:
         """Returns where no longer look is possible, `(n,)`."""
         seen = self.examples(keys)
-        return np.asarray((seen < 0) | (seen >= self._looks.sizes[-1]))
+        return np.asarray((seen < 0) | (seen >= self._low_fidelity.sizes[-1]))

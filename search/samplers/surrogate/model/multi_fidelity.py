@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.surrogate.model.gaussian_process import Belief
+from search.samplers.surrogate.model.gaussian_process import Posterior
 from search.samplers.surrogate.model.quality import Quality
 
 Array = NDArray[np.float64]
@@ -76,13 +76,13 @@ class Estimates:
         return np.asarray(found)
 
 
-def believe(
+def posterior_of(
     quality: Quality,
     alike: Array,
     estimates: Estimates,
     scale: Compressed,
     log_amplitudes: Array | None = None,
-) -> tuple[Belief, Array, Array]:
+) -> tuple[Posterior, Array, Array]:
     """Conditions a Gaussian process on estimates (Rasmussen and Williams 2006, eq. 2.25 and 2.26).
 
     Its mean rises with quality, and with what statistics say, by a slope that the estimates decide and that may bend; candidates with similar knobs are off
@@ -102,7 +102,7 @@ def believe(
     from scipy.linalg import cho_factor, cho_solve
 
     at = estimates.at
-    q = np.stack([quality.mean, quality.reckoned], axis=1)
+    q = np.stack([quality.mean, quality.computed], axis=1)
     raw = scale(estimates.values)
     near, common = raw, estimates.common
     same = np.equal.outer(at, np.arange(len(q))).astype(np.float64)
@@ -122,7 +122,7 @@ def believe(
     prior = variances[0] * np.sum(q**2, axis=1) + variances[1:].sum() + _OFFSET**2
     variance = prior - np.einsum("ij,ij->j", across, cho_solve(factor, across))
     rise = _rise(variances, q[at], quality, alike, weights)
-    return Belief(mean, np.sqrt(np.maximum(variance, _JITTER) + rise**2)), np.abs(rise), amplitudes
+    return Posterior(mean, np.sqrt(np.maximum(variance, _JITTER) + rise**2)), np.abs(rise), amplitudes
 
 
 def _rise(variances: Array, seen: Array, quality: Quality, alike: Array, weights: Array) -> Array:
@@ -131,7 +131,7 @@ def _rise(variances: Array, seen: Array, quality: Quality, alike: Array, weights
         return np.zeros(len(quality.mean))
     ends = [
         _covariance(
-            variances, seen, np.stack([quality.mean + sign * quality.doubt, quality.reckoned], axis=1), alike
+            variances, seen, np.stack([quality.mean + sign * quality.doubt, quality.computed], axis=1), alike
         ).T
         @ weights
         for sign in (1.0, -1.0)

@@ -38,7 +38,7 @@ class _Pooled:
         means = np.bincount(at, heights) / repeats
         return cls(every[first], means, repeats, float(np.sum((heights - means[at]) ** 2)))
 
-    def thinned(self, most: int) -> "_Pooled":
+    def subsampled(self, most: int) -> "_Pooled":
         """Returns at most so many points: the best half, and every so manieth of the rest."""
         n = len(self.values)
         if n <= most:
@@ -117,8 +117,8 @@ def informed_prior(context: SamplerContext, encoding: Encoding) -> TaskPrior | N
     target = ranked(scale, tasks, top)
     values = scored(target, tasks)
     points = [encoding.points(task.candidates) for task in tasks]
-    pooled = _Pooled.of(points, values).thinned(_MAX_POINTS)
-    some = pooled.thinned(_MAX_FITTED)
+    pooled = _Pooled.of(points, values).subsampled(_MAX_POINTS)
+    some = pooled.subsampled(_MAX_FITTED)
     block = Block(some.points, some.values, some.repeats, np.zeros(len(some.values)), some.scatter)
     kernel, spread = fitted(encoding, [block])
     departures, noise = _departures(encoding, points, values, kernel, spread)
@@ -135,8 +135,8 @@ def _departures(
     most = max(_MAX_FITTED // len(points), 20)
     for at, (where, what) in enumerate(zip(points, values, strict=True)):
         others = _Pooled.of([*points[:at], *points[at + 1 :]], [*values[:at], *values[at + 1 :]])
-        some = _Pooled.of([where], [what]).thinned(most)
-        others = others.thinned(_MAX_POINTS)
+        some = _Pooled.of([where], [what]).subsampled(most)
+        others = others.subsampled(_MAX_POINTS)
         left = some.values - kernel(some.points, others.points) @ others.weights(kernel, spread)
         blocks.append(Block(some.points, left, some.repeats, np.zeros(len(left))))
     return fitted(encoding, blocks, offset=0.0)

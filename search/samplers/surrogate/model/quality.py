@@ -20,15 +20,15 @@ class Quality:
     Attributes:
         mean: `(n,)`.
         doubt: `(n,)`, its standard deviation; 0 where a look has told.
-        reckoned: `(n,)`, what statistics alone say.
+        computed: `(n,)`, what statistics alone say.
     """
 
     mean: Array
     doubt: Array
-    reckoned: Array
+    computed: Array
 
 
-def seen_quality(features: Sequence[Mapping[str, float]]) -> Array:
+def observed_quality(features: Sequence[Mapping[str, float]]) -> Array:
     """Returns the mean of the features' normal scores, `(m,)`: features differ in units, and agree in which is better."""
     names = [name for name in features[0] if all(np.isfinite(f.get(name, np.nan)) for f in features)]
     columns = [np.array([f[name] for f in features]) for name in names]

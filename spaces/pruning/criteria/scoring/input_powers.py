@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.pruning.groups.columns import Layer, column_powers
-from spaces.pruning.groups.hooks import observed
+from spaces.pruning.groups.hooks import hooked
 
 
 def input_powers(
@@ -31,7 +31,7 @@ def input_powers(
     def add(name: str, x: Tensor) -> None:
         sums[name] += column_powers(layers[name], x)
 
-    with observed(layers, before=add), torch.no_grad():
+    with hooked(layers, before=add), torch.no_grad():
         for batch in torch.split(inputs, batch_size):
             module(batch)
     return sums

@@ -11,7 +11,8 @@ from evaluators.cost.cost import DeviceCosts, Graphs
 from evaluators.devices.config import device_from_config
 from evaluators.devices.sources import given_figures, unsourced
 from search.api import compose
-from search.planning.config.device_files import catalogue, shipped
+from search.planning.config.device_files import catalogue
+from search.planning.config.shipped import shipped
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.quantization.quantize import QuantizeStage

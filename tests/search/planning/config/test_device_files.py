@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from search.api import compose
-from search.planning.config.device_files import catalogue, devices_of, profile_file, shipped
+from search.planning.config.device_files import catalogue, devices_of, profile_file
+from search.planning.config.shipped import shipped
 from spaces.errors import ConfigError
 
 

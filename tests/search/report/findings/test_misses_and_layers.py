@@ -129,10 +129,12 @@ def test_nothing_is_shipped_where_all_were_stopped_early(tmp_path):
 
 
 def test_progress_tells_what_looks_took_what_was_learned_and_what_is_ahead(results):
-    looked = replace(results.trials[0], seconds={"propose": 1.0, "known": 2.0, "looks": 4.0, "accuracy": 3.0})
-    outlook = "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
+    looked = replace(
+        results.trials[0], seconds={"propose": 1.0, "known": 2.0, "low_fidelity": 4.0, "accuracy": 3.0}
+    )
+    prediction = "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
     html = progress_section(
-        replace(results, trials=(looked, *results.trials[1:]), learned=("learned from 24 trials",), outlook=outlook),
+        replace(results, trials=(looked, *results.trials[1:]), learned=("learned from 24 trials",), prediction=prediction),
         Charts(),
     ).html()  # fmt: skip
     assert "Looks at candidates before their trials took 6 s" in html

@@ -2,12 +2,12 @@ import numpy as np
 import optuna
 import pytest
 
-from search.samplers.candidates.context import Known, SamplerContext, ShortLook, key_of
+from search.samplers.candidates.context import Known, PartialResult, SamplerContext, key_of
 from search.samplers.surrogate import SurrogateSampler
 from search.samplers.surrogate import low_fidelity as looking
 from search.samplers.surrogate.model.low_fidelity_results import Evidence
-from search.samplers.surrogate.model.multi_fidelity import Compressed, Estimates, believe
-from search.samplers.surrogate.model.quality import Quality, expected_quality, seen_quality
+from search.samplers.surrogate.model.multi_fidelity import Compressed, Estimates, posterior_of
+from search.samplers.surrogate.model.quality import Quality, expected_quality, observed_quality
 
 N_FULL = 4000
 POOL = [{"a": a, "b": b, "c": c} for a in range(6) for b in range(6) for c in range(6)]
@@ -17,7 +17,7 @@ def truth(params):
     return 90.0 - 0.4 * abs(params["a"] - 4) - 0.5 * abs(params["b"] - 1) - 0.3 * abs(params["c"] - 2) ** 1.5
 
 
-class FakeLooks:
+class FakeLowFidelity:
     """Looks at a made-up network; counts what they cost."""
 
     sizes = (64, 256, 1024, 2000)
@@ -48,12 +48,12 @@ class FakeLooks:
         error = self.noise * np.sqrt(1 / n_examples - 1 / N_FULL)
         value = truth(candidate) + self.random.normal(0, error)
         features = {"output_sqnr_db": truth(candidate) + self.random.normal(0, 0.3)}
-        return ShortLook(n_examples, np.array([value]), np.array([error]), {}, features)
+        return PartialResult(n_examples, np.array([value]), np.array([error]), {}, features)
 
 
-def search(looks, n_trials, budget=2.0, seed=0):
-    sampler = SurrogateSampler(seed=seed, look_budget=budget)
-    sampler.bind(SamplerContext(POOL, directions=("maximize",), looks=looks, baselines=(91.0,)))
+def search(low_fidelity, n_trials, budget=2.0, seed=0):
+    sampler = SurrogateSampler(seed=seed, low_fidelity_budget=budget)
+    sampler.bind(SamplerContext(POOL, directions=("maximize",), low_fidelity=low_fidelity, baselines=(91.0,)))
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for _ in range(n_trials):
         trial = study.ask()
@@ -66,46 +66,46 @@ def search(looks, n_trials, budget=2.0, seed=0):
 @pytest.mark.parametrize("statistics", [True, False])
 def test_looks_find_a_near_best_candidate_in_a_few_trials(statistics):
     best = max(truth(p) for p in POOL if p["a"] <= 4)
-    gaps = [best - search(FakeLooks(s, statistics), 3, seed=s).best_value for s in range(4)]
+    gaps = [best - search(FakeLowFidelity(s, statistics), 3, seed=s).best_value for s in range(4)]
     assert np.median(gaps) <= 0.4
     without = [best - search(None, 3, seed=s).best_value for s in range(4)]
     assert np.median(gaps) < np.median(without)
 
 
 def test_candidates_that_surely_break_a_constraint_are_not_looked_at_first():
-    looks = FakeLooks()
-    search(looks, 1)
-    assert not [key for key, _ in looks.seen[:16] if dict(key)["a"] == 5]
+    low_fidelity = FakeLowFidelity()
+    search(low_fidelity, 1)
+    assert not [key for key, _ in low_fidelity.seen[:16] if dict(key)["a"] == 5]
 
 
 def test_looks_keep_to_their_budget():
-    looks = FakeLooks()
-    search(looks, 3, budget=1.0)
+    low_fidelity = FakeLowFidelity()
+    search(low_fidelity, 3, budget=1.0)
     # one proposal may overdraw by a budget, and by the looks that were under way
-    assert looks.examples / N_FULL <= 3 * 1.0 + 1.0 + 4 * 0.6
+    assert low_fidelity.examples / N_FULL <= 3 * 1.0 + 1.0 + 4 * 0.6
 
 
 def test_no_budget_takes_no_looks():
-    looks = FakeLooks()
-    search(looks, 2, budget=0.0)
-    assert not looks.seen
+    low_fidelity = FakeLowFidelity()
+    search(low_fidelity, 2, budget=0.0)
+    assert not low_fidelity.seen
 
 
 def test_what_cannot_be_run_is_not_tried():
-    looks = FakeLooks(fails=(2,))
-    study = search(looks, 4)
-    assert all(t.params["c"] != 2 or (key_of(t.params), 64) not in looks.seen for t in study.trials)
+    low_fidelity = FakeLowFidelity(fails=(2,))
+    study = search(low_fidelity, 4)
+    assert all(t.params["c"] != 2 or (key_of(t.params), 64) not in low_fidelity.seen for t in study.trials)
 
 
 def test_equal_seeds_look_and_try_alike():
-    a, b = FakeLooks(), FakeLooks()
+    a, b = FakeLowFidelity(), FakeLowFidelity()
     first, second = search(a, 3), search(b, 3)
     assert a.seen == b.seen
     assert [t.params for t in first.trials] == [t.params for t in second.trials]
 
 
 def test_a_longer_look_goes_on_and_its_cost_is_counted():
-    evidence = Evidence(FakeLooks())
+    evidence = Evidence(FakeLowFidelity())
     key = key_of(POOL[0])
     evidence.further(POOL[0], 1024)
     assert evidence.first(key).n_examples == 64  # comparable with everybody's first look
@@ -117,10 +117,10 @@ def test_a_longer_look_goes_on_and_its_cost_is_counted():
 
 
 def test_a_small_validation_split_is_not_looked_at():
-    looks = FakeLooks()
-    looks.n_full = 15 * looks.sizes[0]
-    search(looks, 2)
-    assert not looks.seen
+    low_fidelity = FakeLowFidelity()
+    low_fidelity.n_full = 15 * low_fidelity.sizes[0]
+    search(low_fidelity, 2)
+    assert not low_fidelity.seen
 
 
 def test_quality_is_extended_by_statistics_and_likeness():
@@ -135,7 +135,7 @@ def test_quality_is_extended_by_statistics_and_likeness():
 
 
 def test_features_of_different_units_count_alike():
-    seen = seen_quality([{"db": 10.0 * i, "percent": 90 + i / 10, "flat": 1.0} for i in range(5)])
+    seen = observed_quality([{"db": 10.0 * i, "percent": 90 + i / 10, "flat": 1.0} for i in range(5)])
     assert np.all(np.diff(seen) > 0)
 
 
@@ -143,16 +143,16 @@ def test_a_shared_error_of_looks_is_taken_out_by_one_full_result():
     n = 12
     quality = expected_quality(np.arange(n), np.zeros(n), np.zeros((n, 0)), np.exp(-3 * (1 - np.eye(n))))
     scale = Compressed(90.0, 0.3)
-    looks = Estimates(np.arange(n), np.full(n, 89.5), np.full(n, 0.5), np.full(n, 0.25))
+    low_fidelity = Estimates(np.arange(n), np.full(n, 89.5), np.full(n, 0.5), np.full(n, 0.25))
     full = Estimates(
-        np.append(looks.at, 0),
-        np.append(looks.values, 88.8),
-        np.append(looks.errors, 0.0),
-        np.append(looks.shares, 1.0),
+        np.append(low_fidelity.at, 0),
+        np.append(low_fidelity.values, 88.8),
+        np.append(low_fidelity.errors, 0.0),
+        np.append(low_fidelity.shares, 1.0),
     )
     alike = np.exp(-3 * (1 - np.eye(n)))
-    before, _, _ = believe(quality, alike, looks, scale)
-    after, _, _ = believe(quality, alike[full.at], full, scale)
+    before, _, _ = posterior_of(quality, alike, low_fidelity, scale)
+    after, _, _ = posterior_of(quality, alike[full.at], full, scale)
     assert (after.mean[1:] < before.mean[1:]).all()
     assert scale.inverse(after.mean)[0] == pytest.approx(88.8, abs=0.05)
 
@@ -164,9 +164,11 @@ def test_a_better_look_is_not_believed_to_be_worth_more_and_more():
     values = 90.0 - np.where(quality < -1, 4.0 * (-1 - quality), 0.0)
     estimates = Estimates(at, values[at], np.full(len(at), 0.1), np.full(len(at), 0.5))
     scale = Compressed(90.0, 0.1)
-    belief, _, _ = believe(Quality(quality, np.zeros(31), np.zeros(31)), np.eye(31)[at], estimates, scale)
+    posterior, _, _ = posterior_of(
+        Quality(quality, np.zeros(31), np.zeros(31)), np.eye(31)[at], estimates, scale
+    )
     between = (quality > -0.8) & (quality < 0.6)
-    off = np.abs(scale(values) - belief.mean) / belief.std
+    off = np.abs(scale(values) - posterior.mean) / posterior.std
     assert off[between].max() < 2.5
 
 
@@ -177,10 +179,10 @@ def test_what_looks_are_worth_is_learned_anew_as_trials_come_in(monkeypatch):
     def noted(quality, alike, estimates, scale, log_amplitudes):
         if log_amplitudes is None:
             fitted_with.append((len(estimates.at), int(np.sum(estimates.shares == 1))))
-        return believe(quality, alike, estimates, scale, log_amplitudes)
+        return posterior_of(quality, alike, estimates, scale, log_amplitudes)
 
-    monkeypatch.setattr(looking, "believe", noted)
-    search(FakeLooks(), 12)
+    monkeypatch.setattr(looking, "posterior_of", noted)
+    search(FakeLowFidelity(), 12)
     full = [n_full for n, n_full in fitted_with if n == 24]
     assert max(full) >= 6  # also when there are no more estimates than before, but better ones
     assert len(fitted_with) < 40

@@ -17,7 +17,7 @@ from search.samplers.acquisition.gain import Forecasts, Gain
 from search.samplers.acquisition.improvement import log_expected_excess
 from search.samplers.candidates.context import KnowledgeRow, Known, SamplerContext, key_of
 from search.samplers.surrogate.model.encoding import Encoding
-from search.samplers.surrogate.model.gaussian_process import Belief, FlatPrior, Rows, mixture, posterior
+from search.samplers.surrogate.model.gaussian_process import FlatPrior, Posterior, Rows, mixture, posterior
 from search.samplers.surrogate.model.history import Reader, history_of
 from search.samplers.surrogate.model.kernel import Block, Kernel, _centre, _loss
 from search.samplers.surrogate.model.tasks import ranked, tasks_of
@@ -105,7 +105,7 @@ class TestKnowledge:
         assert max(found) > np.quantile([top1(p) for p in POOL], 0.8)
 
 
-class _Looks:
+class _LowFidelity:
     """Knows the second objective and a constraint, and that half of the candidates come to the same file."""
 
     sizes: tuple[int, ...] = ()
@@ -126,7 +126,7 @@ class _Looks:
 
 class TestCertain:
     def test_what_breaks_a_constraint_is_the_same_or_cannot_be_built_is_not_proposed(self):
-        study = study_with(SurrogateSampler(seed=0), ("maximize", "minimize"), looks=_Looks())
+        study = study_with(SurrogateSampler(seed=0), ("maximize", "minimize"), low_fidelity=_LowFidelity())
         seen = []
         for _ in range(6):  # schemes a and b, three numbers of images
             trial, params = ask(study)
@@ -308,8 +308,8 @@ class TestModel:
         encoding = self.encoding()
         prior = FlatPrior(Kernel(encoding, 1.0, np.full(encoding.n_axes, 0.5), 0.5), 0.25)
         points = encoding.points(POOL[:1])
-        belief, _ = posterior(prior, Rows(points, np.ones(1), np.zeros(1)), points)
-        assert belief.outcome_std == pytest.approx(np.sqrt(belief.std**2 + 0.25))
+        found, _ = posterior(prior, Rows(points, np.ones(1), np.zeros(1)), points)
+        assert found.outcome_std == pytest.approx(np.sqrt(found.std**2 + 0.25))
 
     def test_gradient_is_the_derivative(self):
         from scipy.optimize import check_grad
@@ -356,10 +356,10 @@ class TestModel:
         ahead = encoding.points(POOL[5:9])
         spread = prior.covariance(points, points) + np.diag(np.full(5, 0.01))
         cross = prior.covariance(ahead, points)
-        belief, evidence = posterior(prior, Rows(points, values, np.zeros(5)), ahead)
-        np.testing.assert_allclose(belief.mean, cross @ np.linalg.solve(spread, values), atol=1e-5)
+        found, evidence = posterior(prior, Rows(points, values, np.zeros(5)), ahead)
+        np.testing.assert_allclose(found.mean, cross @ np.linalg.solve(spread, values), atol=1e-5)
         variance = 1.5 - np.einsum("ij,ji->i", cross, np.linalg.solve(spread, cross.T))
-        np.testing.assert_allclose(belief.std**2, variance, atol=1e-5)
+        np.testing.assert_allclose(found.std**2, variance, atol=1e-5)
         _, log_det = np.linalg.slogdet(spread)
         wanted = -0.5 * (values @ np.linalg.solve(spread, values) + log_det + 5 * np.log(2 * np.pi))
         assert evidence == pytest.approx(wanted, abs=1e-4)
@@ -375,7 +375,7 @@ class TestModel:
         assert (beside.std < alone.std).all()
 
     def test_mixture_and_combination(self):
-        one, two = Belief(np.array([0.0]), np.array([1.0])), Belief(np.array([2.0]), np.array([1.0]))
+        one, two = Posterior(np.array([0.0]), np.array([1.0])), Posterior(np.array([2.0]), np.array([1.0]))
         both = mixture([one, two], [0.0, 0.0])
         assert (both.mean[0], both.std[0]) == (pytest.approx(1.0), pytest.approx(math.sqrt(2)))
         sure = one.combined(np.array([2.0]), np.array([1.0]))

@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from spaces.models.layers import layers
-from spaces.models.onnx.clean_up import tidy
+from spaces.models.onnx.clean_up import clean_up
 from spaces.models.onnx.opset import run, to_opset
 from spaces.models.testing import assert_exported_form
 from spaces.stages.artifact import Artifact, InputSpec
@@ -35,7 +35,7 @@ def tidied(proto):
     """Tidies a copy, asserts that it computes the same and has the promised form; returns it."""
     spec, x = InputSpec((6,), "x"), RNG.standard_normal((3, 6)).astype(np.float32)
     wanted = run(proto, spec, x)
-    tidy(proto)
+    clean_up(proto)
     np.testing.assert_allclose(run(proto, spec, x), wanted, rtol=1e-5, atol=1e-6)
     assert_exported_form(Artifact.onnx(proto, spec))
     return proto
@@ -73,7 +73,7 @@ def test_quantized_weight_is_dequantized():
     proto = model(
         [node("DequantizeLinear", ["w", "s", "z"], "d"), node("MatMul", ["x", "d"], "y")], constants
     )
-    tidy(proto)
+    clean_up(proto)
     assert [layer.name for layer in layers(proto)] == ["w"]
     weight = numpy_helper.to_array(proto.graph.initializer[0])
     np.testing.assert_array_equal(weight, (constants["w"].astype(np.float32) - 3) * np.float32(0.1))
@@ -115,7 +115,7 @@ def test_identity_and_dropout_go_and_the_output_keeps_its_name():
 
 def test_an_identity_that_is_the_whole_network_stays():
     proto = model([node("Identity", ["x"], "y")])
-    tidy(proto)
+    clean_up(proto)
     assert [n.op_type for n in proto.graph.node] == ["Identity"]
     onnx.checker.check_model(proto, full_check=True)
 
@@ -127,7 +127,7 @@ def test_dropout_whose_mask_is_read_stays():
         node("Add", ["a", "m"], "y"),
     ]
     proto = model(nodes)
-    tidy(proto)
+    clean_up(proto)
     assert "Dropout" in [n.op_type for n in proto.graph.node]
 
 
@@ -136,7 +136,7 @@ def test_names_are_unique_and_notes_are_gone():
     nodes[0].doc_string = "/home/somebody/net.py, line 3"
     proto = model(nodes)
     proto.graph.node[1].metadata_props.add(key="trace", value="/home/somebody")
-    tidy(proto)  # onnxruntime refuses the original
+    clean_up(proto)  # onnxruntime refuses the original
     run(proto, InputSpec((6,), "x"), np.zeros((1, 6), np.float32))
     assert [n.name for n in proto.graph.node] == ["r", "r_1", "Abs_y"]
     assert b"somebody" not in proto.SerializeToString()
@@ -156,14 +156,14 @@ def test_little_that_makes_much_is_not_stored():
         node("Add", ["x", "zero"], "y"),
     ]
     proto = model(nodes)
-    tidy(proto)
+    clean_up(proto)
     assert len(proto.SerializeToString()) < 10_000
 
 
 def test_random_nodes_are_not_constant():
     nodes = [node("RandomNormal", [], "r", shape=[6]), node("Add", ["x", "r"], "y")]
     proto = model(nodes)
-    tidy(proto)
+    clean_up(proto)
     assert [n.op_type for n in proto.graph.node] == ["RandomNormal", "Add"]
 
 
@@ -181,7 +181,7 @@ def test_names_inside_branches_are_followed():
     proto = model(nodes)
     x, spec = RNG.standard_normal((2, 6)).astype(np.float32), InputSpec((6,), "x")
     wanted = run(proto, spec, x)
-    tidy(proto)
+    clean_up(proto)
     np.testing.assert_array_equal(run(proto, spec, x), wanted)
     assert "Identity" not in [n.op_type for n in proto.graph.node]
 
@@ -209,7 +209,7 @@ def test_a_tensor_that_only_a_branch_reads_is_kept():
 def tidied_if(proto):
     x, spec = RNG.standard_normal((2, 6)).astype(np.float32), InputSpec((6,), "x")
     wanted = run(proto, spec, x)
-    tidy(proto)
+    clean_up(proto)
     np.testing.assert_allclose(run(proto, spec, x), wanted, rtol=1e-5, atol=1e-6)
     return proto
 

@@ -9,7 +9,7 @@ from spaces.errors import ConfigError, StageError
 from spaces.pruning.criteria.disturbed_taylor import DisturbedTaylor
 from spaces.pruning.criteria.scoring.gradients import first_order
 from spaces.pruning.criteria.testing import small_evidence, small_groups
-from spaces.pruning.groups.hooks import observed
+from spaces.pruning.groups.hooks import hooked
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_with_noise_every_channel_that_does_anything_has_a_score(evidence):
 
 def _fc1(evidence):
     found = []
-    with observed({"fc1": evidence.module.fc1}, after=lambda _, y: found.append(y)), torch.no_grad():
+    with hooked({"fc1": evidence.module.fc1}, after=lambda _, y: found.append(y)), torch.no_grad():
         evidence.module(evidence.inputs)
     return torch.cat(found)
 

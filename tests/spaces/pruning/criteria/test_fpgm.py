@@ -44,14 +44,14 @@ def test_a_norm_is_nothing_to_it(evidence):
 def test_coupled_layers_count_as_one_long_filter(evidence):
     first = small_groups()[0]
     taker = next(s for s in first.slices if s.role == "in")
-    coupled = replace(first, slices=(*first.slices, replace(taker, role="out")))
+    dependent = replace(first, slices=(*first.slices, replace(taker, role="out")))
     weights = [
         evidence.module.conv1.weight.flatten(1),
         evidence.module.conv2.weight.transpose(0, 1).flatten(1),
     ]
     filters = torch.cat(weights, dim=1).detach().double()
     sums = (filters[:, None] - filters).norm(dim=2).sum(dim=1)
-    assert torch.allclose(conv1_scores(replace(evidence, groups=(coupled,))), sums / sums.mean())
+    assert torch.allclose(conv1_scores(replace(evidence, groups=(dependent,))), sums / sums.mean())
 
 
 def test_one_channel_has_nothing_to_compare_with(evidence):

@@ -16,7 +16,7 @@ from spaces.pruning.cutting import mask_tuning
 from spaces.pruning.cutting.mask_tuning import fit_mask, tune_masks
 from spaces.pruning.groups.columns import rows
 from spaces.pruning.groups.cut import cut, kept_outputs
-from spaces.pruning.groups.hooks import observed
+from spaces.pruning.groups.hooks import hooked
 
 KEPT = {
     "conv1.weight": np.array([0, 2, 5]),
@@ -49,7 +49,7 @@ def inputs():
 def outputs_of(module, inputs):
     found = {}
     layers = {name: module.get_submodule(name.removesuffix(".weight")) for name in CONSUMERS}
-    with observed(layers, after=found.__setitem__), torch.no_grad():
+    with hooked(layers, after=found.__setitem__), torch.no_grad():
         module(inputs)
     return found
 

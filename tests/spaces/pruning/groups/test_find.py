@@ -99,7 +99,7 @@ def test_residual_streams_of_option_a():
     rows = {
         s.name: s.rows[:, 0].tolist() for g in groups.values() for s in g.slices if s.name == "linear.weight"
     }
-    widened = {name: g.passages for name, g in groups.items() if g.passages}
+    widened = {name: g.pass_throughs for name, g in groups.items() if g.pass_throughs}
     assert rows == {"linear.weight": [*range(16), *range(48, 64)]}  # the last group's
     assert {p.name: (p.inputs.shape[1], p.outputs.shape[1]) for p in widened["conv1.weight"]} == {
         "layer2.0.shortcut": (1, 1),

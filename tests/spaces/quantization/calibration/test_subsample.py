@@ -5,8 +5,8 @@ import pytest
 
 from spaces.quantization.calibration import subsample as thinning
 from spaces.quantization.calibration.histogram import Distribution
-from spaces.quantization.calibration.histograms import Tally
-from spaces.quantization.calibration.subsample import ThinnedDistribution
+from spaces.quantization.calibration.histograms import Histograms
+from spaces.quantization.calibration.subsample import SubsampledHistogram
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def examples(kind, n=200, seed=0):
 
 
 def counted(values, cuts=()):
-    found = ThinnedDistribution()
+    found = SubsampledHistogram()
     for part in np.split(values, cuts):
         assert found.add(part)
     return found
@@ -47,14 +47,14 @@ def test_batches_do_not_matter(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_extrema_and_tails_are_exact_and_the_rest_is_close(kind):
     values = examples(kind)
-    exact, thinned = Distribution(), counted(values)
+    exact, subsampled = Distribution(), counted(values)
     exact.add(values)
-    found = thinned.counted
+    found = subsampled.counted
     assert (found.low, found.high) == (exact.low, exact.high)
     n = found.counts.sum() + found.zeros
     assert n == pytest.approx(values.size, rel=0.01)
     edges = exact.width * (np.arange(len(exact.counts) + 1) - len(exact.counts) // 2)
-    beyond = (edges[1:] <= thinned.bounds[0]) | (edges[:-1] >= thinned.bounds[1])
+    beyond = (edges[1:] <= subsampled.bounds[0]) | (edges[:-1] >= subsampled.bounds[1])
     assert (found.counts[beyond] == exact.counts[beyond]).all()
     gap = np.abs(np.cumsum(found.counts) - np.cumsum(exact.counts)) / values.size
     assert gap.max() < 0.03
@@ -62,10 +62,10 @@ def test_extrema_and_tails_are_exact_and_the_rest_is_close(kind):
 
 def test_few_values_are_all_counted():
     values = examples("signed", n=10)
-    exact, thinned = Distribution(), counted(values)
+    exact, subsampled = Distribution(), counted(values)
     exact.add(values)
-    assert thinned.bounds is None
-    assert (thinned.counted.counts == exact.counts).all()
+    assert subsampled.bounds is None
+    assert (subsampled.counted.counts == exact.counts).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -73,7 +73,7 @@ def test_few_values_are_all_counted():
 def test_what_is_not_finite_is_told(kind, value):
     values = examples(kind).copy()
     values[150, 3, 31] = value
-    assert not ThinnedDistribution().add(values)
+    assert not SubsampledHistogram().add(values)
 
 
 def test_a_new_extreme_far_into_the_split_is_counted_once():
@@ -87,7 +87,7 @@ def test_a_new_extreme_far_into_the_split_is_counted_once():
 @pytest.mark.parametrize("stop", [3, 14, 50, 120])
 def test_going_on_where_a_pass_ended(stop):
     batches = {name: examples(name) for name in KINDS}
-    whole, first, second = (Tally(KINDS, {}) for _ in range(3))
+    whole, first, second = (Histograms(KINDS, {}) for _ in range(3))
     whole.add(batches)
     first.add({name: values[:stop] for name, values in batches.items()})
     second.take_up(first.moments(), first.histograms())

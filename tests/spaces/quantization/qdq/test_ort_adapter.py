@@ -229,9 +229,9 @@ def test_old_models_are_converted_as_far_as_needed(build, run, noise, context, o
     b = build((3, 8, 8))
     x = b.op("MaxPool", [b.op("Relu", [b.conv("input", "a", 3, 8)], "mid")], "pool", kernel_shape=[2, 2])
     artifact = b.artifact(b.conv(x, "b", 8, 4), opset=opset)
-    for values, needed in (({}, 13), ({"weight_bits": 4}, 21), ({"activation_bits": 16}, 21)):
+    for values, threshold in (({}, 13), ({"weight_bits": 4}, 21), ({"activation_bits": 16}, 21)):
         result = QuantizeStage().apply(artifact, values, context)
-        assert next(o.version for o in result.proto().opset_import if not o.domain) == max(opset, needed)
+        assert next(o.version for o in result.proto().opset_import if not o.domain) == max(opset, threshold)
         assert {n.domain for n in result.proto().graph.node} == {""}
         assert sqnr_db(run(artifact, noise.inputs), run(result, noise.inputs)) > 12
 

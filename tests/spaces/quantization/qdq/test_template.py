@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spaces.errors import StageError
-from spaces.quantization.qdq import templates as skeletons
-from spaces.quantization.qdq.template import build_skeleton, tool_model
+from spaces.quantization.qdq import templates as templates
+from spaces.quantization.qdq.template import build_template, tool_model
 from spaces.quantization.quantize import QuantizeStage
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
@@ -31,7 +31,7 @@ class _Tool:
 def reference(artifact, values, context):
     """The file that the tool makes of this candidate, with nothing left over from others."""
     stage = QuantizeStage()
-    stage._skeletons = _Tool()
+    stage._templates = _Tool()
     return stage.apply(artifact, values, context)
 
 
@@ -152,10 +152,10 @@ def built(monkeypatch):
     found = []
 
     def build(*arguments):
-        found.append(build_skeleton(*arguments))
+        found.append(build_template(*arguments))
         return found[-1]
 
-    monkeypatch.setattr(skeletons, "build_skeleton", build)
+    monkeypatch.setattr(templates, "build_template", build)
     return found
 
 

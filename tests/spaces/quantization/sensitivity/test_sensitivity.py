@@ -25,7 +25,7 @@ def sqnr_db(wanted, got):
     return 10 * np.log10(np.sum(wanted**2.0) / np.sum((wanted - got) ** 2.0))
 
 
-def reckoned(stage, artifact, context, changes):
+def computed(stage, artifact, context, changes):
     return stage.estimates(artifact, [stage.canonical(artifact, c, context) for c in changes], context)
 
 
@@ -33,7 +33,7 @@ def test_the_propagated_ratio_ranks_candidates_as_running_them_does(small, conte
     stage = QuantizeStage()
     wanted = run(small, noise.inputs)
     measured = [sqnr_db(wanted, run(stage.apply(small, c, context), noise.inputs)) for c in SPREAD]
-    found = reckoned(stage, small, context, SPREAD)["propagated_sqnr_db"]
+    found = computed(stage, small, context, SPREAD)["propagated_sqnr_db"]
     ranks = [np.argsort(np.argsort(values)) for values in (found, measured)]
     assert np.corrcoef(*ranks)[0, 1] > 0.8
     assert abs(np.median(found - measured)) < 4
@@ -41,34 +41,34 @@ def test_the_propagated_ratio_ranks_candidates_as_running_them_does(small, conte
 
 def test_more_bits_and_fewer_rounded_layers_are_better(small, context):
     changes = [{"weight_bits": 4}, {"weight_bits": 8}, {"weight_bits": 8, "activation_bits": 16}]
-    found = reckoned(QuantizeStage(), small, context, changes)["propagated_sqnr_db"]
+    found = computed(QuantizeStage(), small, context, changes)["propagated_sqnr_db"]
     assert list(found) == sorted(found)
     assert np.diff(found).min() > 0.1
 
 
 def test_correction_takes_out_the_mean_error(small, context):
     changes = [{"weight_bits": 4, "bias_correction": on} for on in (False, True)]
-    found = reckoned(QuantizeStage(), small, context, changes)
+    found = computed(QuantizeStage(), small, context, changes)
     assert np.diff(found["weights_sqnr_db"]) > 0
     assert np.diff(found["activations_sqnr_db"]) == 0
 
 
 def test_the_float_model_has_no_noise(small, context):
-    found = reckoned(QuantizeStage(), small, context, [{"keep_float": ("*",)}, {}])
+    found = computed(QuantizeStage(), small, context, [{"keep_float": ("*",)}, {}])
     assert all(values[0] == MOST_DB for values in found.values())
     assert all(values[1] < MOST_DB for values in found.values())
 
 
 def test_figures_do_not_depend_on_the_company(small, context):
-    together = reckoned(QuantizeStage(), small, context, SPREAD[:3])
-    alone = reckoned(QuantizeStage(), small, context, SPREAD[2:3])
+    together = computed(QuantizeStage(), small, context, SPREAD[:3])
+    alone = computed(QuantizeStage(), small, context, SPREAD[2:3])
     assert {name: values[2] for name, values in together.items()} == {n: v[0] for n, v in alone.items()}
 
 
 def test_without_data_nothing_can_be_reckoned(small, context):
     without = StageContext(None, context.cache)
     with pytest.raises(StageError, match="calibration"):
-        reckoned(QuantizeStage(), small, without, [{}])
+        computed(QuantizeStage(), small, without, [{}])
 
 
 @pytest.mark.parametrize("scheme", list(SCHEMES))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from spaces.recovery.losses.channel_wise import ChannelWise, channel_wise_loss
-from spaces.recovery.losses.hooks import matching_modules, tapped
+from spaces.recovery.losses.hooks import hooked, matching_modules
 
 
 def features(seed, *shape):
@@ -79,7 +79,7 @@ def test_nothing_matches_where_there_is_one_place_only():
 def test_taps_see_features_while_open_and_then_are_gone():
     net = Groups()
     inputs = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    with tapped(net, ("second", "first.1")) as seen:
+    with hooked(net, ("second", "first.1")) as seen:
         net(inputs)
         assert list(seen) == ["first.1", "second"]
         torch.testing.assert_close(seen["first.1"], net.first(inputs))
