@@ -56,4 +56,4 @@ class HasKnobs(Protocol):
     """
 
     name: ClassVar[str]
-    knobs: ClassVar[tuple[KnobSpec, ...]]
+    knobs: tuple[KnobSpec, ...]

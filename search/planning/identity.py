@@ -17,7 +17,7 @@ from search.record.results import Constraint, Objective
 from spaces.digest import digest_of
 from spaces.stages.artifact import Split
 
-_SECTIONS = ("space", "stage", "evaluator", "objective", "device", "seed")
+_SECTIONS = ("space", "stage", "criterion", "evaluator", "objective", "device", "seed")
 _TOLD = ("description", "sources")  # keys of a device profile that no figure depends on
 
 

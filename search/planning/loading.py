@@ -1,6 +1,6 @@
 """From a config to what its study is about: model, task, devices and space, checked against each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from search.planning.modelled_latency import ModelledLatency
 from spaces.errors import ConfigError, StageError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.layers import layers
+from spaces.pruning.criteria.criterion import Criterion
 from spaces.space import Space
 from spaces.space_config import read_space
 from spaces.stages.artifact import Artifact
@@ -62,9 +63,7 @@ def load(config: Config, say: Say) -> Loaded:
         InputError: A file is missing, damaged or does not fit.
     """
     devices = devices_of(config)
-    stages = [
-        made(Stage, section, f"stage.{name}", config) for name, section in config.section("stage").items()
-    ]
+    stages = _stages(config)
     read_space(config.section("space"), stages)  # a typo is told before a network is loaded
     say("reading the task's data")
     task: Task = made(Task, config.section("task"), "task", config)
@@ -95,6 +94,14 @@ def load(config: Config, say: Say) -> Loaded:
     context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
     notes = _checked_knobs(pipeline, start, dense, space, context)
     return Loaded(task, splits, start, dense, pipeline, space, context, devices, notes)
+
+
+def _stages(config: Config) -> list[Stage]:
+    """Returns the stages; those that cut networks get the criteria of the config's section `criterion`."""
+    own: Mapping[str, Any] = config.data.get("criterion") or {}
+    criteria = {name: made(Criterion, section, f"criterion.{name}", config) for name, section in own.items()}
+    sections = config.section("stage").items()
+    return [made(Stage, section, f"stage.{name}", config, criteria=criteria) for name, section in sections]
 
 
 def _dense(start: Artifact, pipeline: Pipeline, context: StageContext) -> Artifact:
@@ -137,8 +144,15 @@ def _calibration_sizes(pipeline: Pipeline, space: Space) -> tuple[int, ...]:
     return tuple(sorted(n for n in sizes if isinstance(n, int)))
 
 
-def made(kind: type[Any], section: Any, where: str, config: Config) -> Any:
+def made(kind: type[Any], section: Any, where: str, config: Config, **extra: Any) -> Any:
     """Returns what a section's `_target_` makes.
+
+    Args:
+        kind: What it has to be.
+        section: The section.
+        where: Its config path, for messages.
+        config: The whole config.
+        **extra: Arguments for those targets that take them.
 
     Raises:
         ConfigError: It is no `kind`, or does not take the section's values.
@@ -150,6 +164,7 @@ def made(kind: type[Any], section: Any, where: str, config: Config) -> Any:
         seed=config.seed,
         cache_dir=config.cache_dir,
         trusted_modules=list(config.trusted),
+        **extra,
     )
     if not isinstance(found, kind):
         raise ConfigError(f"{where}._target_: {section['_target_']!r} is no {kind.__name__}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from spaces.candidate import StageValue, Value
 from spaces.digest import digest_of
@@ -32,11 +32,12 @@ class IterativePruneStage(PruningStage):
     """
 
     name = "prune_recover"
-    knobs: ClassVar[tuple[KnobSpec, ...]] = (*PruneStage.knobs, *RecoverStage.knobs, ROUNDS)
+    knobs: tuple[KnobSpec, ...] = (*PruneStage.knobs, *RecoverStage.knobs, ROUNDS)
 
     @cached_property
     def _prune(self) -> PruneStage:
-        return PruneStage(self.device, self.min_channels, self.n_examples, self.block_measure, self.threads)
+        settings = (self.device, self.min_channels, self.n_examples, self.block_measure, self.threads)
+        return PruneStage(*settings, self.criteria.own)
 
     @cached_property
     def _recover(self) -> RecoverStage:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import ConfigError, unknown_name
 from spaces.knob_spec import KnobSpec
-from spaces.pruning.cutting.prune_knobs import DEFAULTS, KNOBS, cuts_channels
+from spaces.pruning.criteria.criterion import Criterion
+from spaces.pruning.criteria.registry import Criteria
+from spaces.pruning.cutting.prune_knobs import DEFAULTS, KNOBS, cuts_channels, knobs_with
 from spaces.stages.artifact import Artifact, Kind, Step
 from spaces.stages.stage import Stage, StageContext
 
@@ -30,9 +32,10 @@ class PruningStage(Stage):
         block_measure: How much a block matters: `output_change`, or `cosine` of its input and output (one run for all).
         threads: Threads that torch computes with. Part of what decides the result: another number adds up sums in
             another order.
+        criteria: Criteria besides the built-in ones, by the name that the knob `criterion` calls them.
 
     Raises:
-        ConfigError: A value makes no sense.
+        ConfigError: A value makes no sense, or a criterion has a built-in one's name.
     """
 
     consumes: ClassVar[tuple[Kind, ...]] = ("torch",)
@@ -45,6 +48,7 @@ class PruningStage(Stage):
         n_examples: int = 256,
         block_measure: str = "output_change",
         threads: int = 2,
+        criteria: Mapping[str, Criterion] | None = None,
     ) -> None:
         for name, value in {
             "min_channels": min_channels,
@@ -59,6 +63,12 @@ class PruningStage(Stage):
             )
         self.device, self.min_channels, self.n_examples = device, min_channels, n_examples
         self.block_measure, self.threads = block_measure, threads
+        self.criteria = Criteria(criteria or {})
+        self.knobs = knobs_with(self.criteria, self.knobs)
+
+    def config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, and digests of the criteria among them."""
+        return {**super().config(), "criteria": self.criteria.own_digests()}
 
 
 class PruneStage(PruningStage):
@@ -68,7 +78,7 @@ class PruneStage(PruningStage):
     """
 
     name = "prune"
-    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+    knobs: tuple[KnobSpec, ...] = KNOBS
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller network; the network as it is if nothing is cut.
@@ -100,7 +110,7 @@ class PruneStage(PruningStage):
         from spaces.pruning.cutting.prune_canonical import canonical
 
         return canonical(
-            self.metadata_of(artifact), self.defaults() | dict(values), context, self.min_channels
+            self.facts_of(artifact), self.defaults() | dict(values), context, self.min_channels, self.criteria
         )
 
     def structure(
@@ -112,7 +122,7 @@ class PruneStage(PruningStage):
         left = {k: v for k, v in values.items() if k not in ("mask_tuning", "reestimate_batch_norm")}
         if values["drop_blocks"] or values["keep"] != 1.0 or not cuts_channels(values):
             return left
-        facts = self.metadata_of(artifact)
+        facts = self.facts_of(artifact)
         n_kept = n_kept_by_ratio(facts, values, self.min_channels).tolist()
         return {"n_kept": {group.name: n for group, n in zip(facts.groups, n_kept, strict=True)}}
 
@@ -122,7 +132,7 @@ class PruneStage(PruningStage):
         """Returns the knobs that cannot change the network beside any value of the others, each with the reason."""
         from spaces.pruning.cutting.prune_canonical import empty_knobs
 
-        return empty_knobs(self.metadata_of(artifact), domains)
+        return empty_knobs(self.facts_of(artifact), domains)
 
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
@@ -135,10 +145,11 @@ class PruneStage(PruningStage):
         """
         from spaces.pruning.cutting.prune_check import check
 
-        check(self.metadata_of(artifact), artifact, domains, context, self.min_channels, self.latency)
+        facts = self.facts_of(artifact)
+        check(facts, artifact, domains, context, self.min_channels, self.latency, self.criteria)
 
     @cached_property
-    def metadata_of(self) -> "FactsOf":
+    def facts_of(self) -> "FactsOf":
         """What is known of networks."""
         from spaces.pruning.cutting.network_facts import FactsOf
 
@@ -157,5 +168,7 @@ class PruneStage(PruningStage):
         from spaces.pruning.cutting.pruning import Pruning
         from spaces.pruning.cutting.selection import Settings
 
-        settings = Settings(self.min_channels, self.n_examples, self.block_measure, self.threads)
-        return Pruning(settings, self.metadata_of, self.latency)
+        settings = Settings(
+            self.min_channels, self.n_examples, self.block_measure, self.threads, self.criteria
+        )
+        return Pruning(settings, self.facts_of, self.latency)

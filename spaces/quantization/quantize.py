@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class QuantizeStage(Stage):
     name = "quantize"
     consumes = ("onnx",)
     produces = "onnx"
-    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+    knobs: tuple[KnobSpec, ...] = KNOBS
 
     # What is known of networks, found once for all candidates; a stage that is pickled leaves it behind.
     _sources = cached_property(lambda _: Sources())

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar
 
 from spaces.candidate import StageValue, Value
 from spaces.knob_spec import KnobSpec
@@ -21,7 +20,7 @@ class RecoverStage(TrainingStage):
     """
 
     name = "recover"
-    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+    knobs: tuple[KnobSpec, ...] = KNOBS
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the trained network, of the same structure; the network as it is if `epochs` is 0.

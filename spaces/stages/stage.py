@@ -86,7 +86,7 @@ class Stage(ABC):
     name: ClassVar[str]
     consumes: ClassVar[tuple[Kind, ...]]
     produces: ClassVar[Kind]
-    knobs: ClassVar[tuple[KnobSpec, ...]] = ()
+    knobs: tuple[KnobSpec, ...] = ()
 
     @abstractmethod
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:

@@ -33,7 +33,7 @@ from spaces.candidate import StageValue
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import CifarResNetModel
 from spaces.pruning.budgets.budget import by_ratio
-from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.registry import BUILT_IN
 from spaces.pruning.prune import PruneStage
 from spaces.recovery.recover import RecoverStage
 from spaces.recovery.training.determinism import fixed_threads
@@ -113,7 +113,7 @@ class Bench:
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             low, high = (middle, high) if cut(middle)[1] > self._given.keep else (low, middle)
-        return Candidate(list(CRITERIA)[number % len(CRITERIA)], *cut(high))
+        return Candidate(list(BUILT_IN)[number % len(BUILT_IN)], *cut(high))
 
     def row(self, number: int) -> Row:
         """Cuts, judges, recovers and judges one candidate."""

@@ -45,6 +45,7 @@ class RootSchema:
     task: Any = None
     stage: Any = None
     space: Any = None
+    criterion: Any = None
     device: Any = None
     evaluator: Any = None
     sampler: Any = None

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from spaces.pruning.groups.group import Group
 
@@ -35,8 +35,8 @@ class Criterion(ABC):
 
     Attributes:
         name: The value of the knob `prune.criterion`.
-        needs_inputs: Whether it looks at examples.
-        needs_labels: Whether it looks at their labels.
+        needs_inputs: Whether it uses examples.
+        needs_labels: Whether it uses their labels.
     """
 
     name: ClassVar[str]
@@ -50,3 +50,7 @@ class Criterion(ABC):
         Raises:
             StageError: The criterion makes no sense for a group, e.g. there is no BatchNorm; the message names the layer.
         """
+
+    def config(self) -> dict[str, Any]:
+        """Returns what decides the scores besides the code; it becomes part of cache keys. By default all attributes."""
+        return dict(vars(self))

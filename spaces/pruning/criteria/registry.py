@@ -1,69 +1,70 @@
-"""The criteria, one row each. A new one is a file with a class, and a row here."""
+"""The criteria by name: the built-in ones, and those that a user adds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from types import MappingProxyType
 
+from spaces.code_digest import code_digest
+from spaces.digest import digest_of
+from spaces.errors import ConfigError
 from spaces.pruning.criteria.criterion import Criterion
 
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "magnitude_l1": "spaces.pruning.criteria.magnitude_l1:MagnitudeL1",
+        "magnitude_l2": "spaces.pruning.criteria.magnitude_l2:MagnitudeL2",
+        "bn_gamma": "spaces.pruning.criteria.bn_gamma:BnGamma",
+        "fpgm": "spaces.pruning.criteria.fpgm:Fpgm",
+        "taylor": "spaces.pruning.criteria.taylor:Taylor",
+        "disturbed_taylor": "spaces.pruning.criteria.disturbed_taylor:DisturbedTaylor",
+        "condition": "spaces.pruning.criteria.condition:Condition",
+        "random": "spaces.pruning.criteria.random_scores:RandomScores",
+    }
+)
+"""Value of the knob `prune.criterion` to `module:class`. They import torch, so each is imported when it is first used."""
 
-@dataclass(frozen=True)
-class CriterionInfo:
-    """What there is to know of a criterion before it is imported.
+
+class Criteria(Mapping[str, Criterion]):
+    """What the knob `prune.criterion` may name.
+
+    Args:
+        own: Criteria besides the built-in ones, by name; they must be picklable, since workers get them.
 
     Attributes:
-        name: The value of the knob `prune.criterion`.
-        factory: Where its class is, as `module:class`.
-        description: One line for people.
-        needs_inputs: Whether it looks at examples.
-        needs_labels: Whether it looks at their labels.
+        own: Those besides the built-in ones.
+
+    Raises:
+        ConfigError: A name is a built-in criterion's.
     """
 
-    name: str
-    factory: str
-    description: str
-    needs_inputs: bool = False
-    needs_labels: bool = False
+    def __init__(self, own: Mapping[str, Criterion] = MappingProxyType({})) -> None:
+        if taken := next((name for name in own if name in BUILT_IN), None):
+            raise ConfigError(f"criterion.{taken}: a built-in criterion has this name; choose another one")
+        self.own = dict(own)
 
-    def make(self) -> Criterion:
-        """Returns the criterion."""
-        module, _, name = self.factory.partition(":")
-        made: Criterion = getattr(import_module(module), name)()
+    def __getitem__(self, name: str) -> Criterion:
+        if name in self.own:
+            return self.own[name]
+        module, _, kind = BUILT_IN[name].partition(":")
+        made: Criterion = getattr(import_module(module), kind)()
         return made
 
+    def __iter__(self) -> Iterator[str]:
+        return iter((*BUILT_IN, *self.own))
 
-_ROWS = (
-    CriterionInfo(
-        "magnitude_l1", "spaces.pruning.criteria.magnitude_l1:MagnitudeL1", "sum of absolute weights"
-    ),
-    CriterionInfo(
-        "magnitude_l2", "spaces.pruning.criteria.magnitude_l2:MagnitudeL2", "Euclidean norm of the weights"
-    ),
-    CriterionInfo(
-        "bn_gamma", "spaces.pruning.criteria.bn_gamma:BnGamma", "factor in the BatchNorm behind the layer"
-    ),
-    CriterionInfo("fpgm", "spaces.pruning.criteria.fpgm:Fpgm", "distance to the layer's other filters"),
-    CriterionInfo(
-        "taylor",
-        "spaces.pruning.criteria.taylor:Taylor",
-        "first-order change of the cross-entropy",
-        needs_inputs=True,
-        needs_labels=True,
-    ),
-    CriterionInfo(
-        "disturbed_taylor",
-        "spaces.pruning.criteria.disturbed_taylor:DisturbedTaylor",
-        "first-order change of the distance to disturbed outputs",
-        needs_inputs=True,
-    ),
-    CriterionInfo(
-        "condition",
-        "spaces.pruning.criteria.condition:Condition",
-        "norms of weights and inputs, and influence on the condition number",
-        needs_inputs=True,
-    ),
-    CriterionInfo("random", "spaces.pruning.criteria.random_scores:RandomScores", "random: the control"),
-)
+    def __len__(self) -> int:
+        return len(BUILT_IN) + len(self.own)
 
-CRITERIA: Mapping[str, CriterionInfo] = MappingProxyType({row.name: row for row in _ROWS})
+    def digest(self, name: str) -> str:
+        """Returns a digest of a criterion's code and configuration: its scores are kept under it.
+
+        It is the name of a built-in one, whose code is part of the cache's own prefix.
+        """
+        if name not in self.own:
+            return name
+        criterion = self.own[name]
+        return digest_of(name, code_digest(type(criterion)), sorted(criterion.config().items()))
+
+    def own_digests(self) -> dict[str, str]:
+        """Returns the digests of the criteria that are not built in, by name."""
+        return {name: self.digest(name) for name in self.own}

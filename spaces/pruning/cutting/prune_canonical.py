@@ -10,7 +10,7 @@ from spaces.errors import StageError
 from spaces.pruning.budgets.arithmetic import NKept
 from spaces.pruning.budgets.budget import by_ratio
 from spaces.pruning.budgets.target import TOLERANCE, Budget
-from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.examples import has_labels, source
 from spaces.pruning.cutting.network_facts import Facts
 from spaces.pruning.cutting.prune_knobs import (
@@ -20,6 +20,7 @@ from spaces.pruning.cutting.prune_knobs import (
     OF_CHANNELS,
     check_values,
     cuts_channels,
+    knobs_with,
 )
 from spaces.stages.stage import StageContext
 
@@ -27,7 +28,11 @@ Values = dict[str, StageValue]
 
 
 def canonical(
-    facts: Facts, values: Mapping[str, StageValue], context: StageContext, min_channels: int
+    facts: Facts,
+    values: Mapping[str, StageValue],
+    context: StageContext,
+    min_channels: int,
+    criteria: Criteria,
 ) -> Values:
     """Maps values onto those that stand for the same network.
 
@@ -36,11 +41,12 @@ def canonical(
         values: A value for every knob.
         context: The data.
         min_channels: Least channels of a layer that is cut.
+        criteria: What `criterion` may name.
 
     Raises:
         StageError: A value is wrong, or the combination cannot be built.
     """
-    check_values(values)
+    check_values(values, knobs_with(criteria))
     chosen = dict(values)
     n_blocks = cast(int, chosen["drop_blocks"])
     protected = facts.matching(cast(tuple[str, ...], chosen["protect"]))
@@ -56,7 +62,7 @@ def canonical(
     chosen["protect"] = _effective(facts, chosen, protected)
     if not facts.has_batch_norm:
         chosen["reestimate_batch_norm"] = DEFAULTS["reestimate_batch_norm"]
-    check_data(chosen, context, facts.has_batch_norm)
+    check_data(chosen, context, facts.has_batch_norm, criteria)
     return chosen
 
 
@@ -116,23 +122,26 @@ def n_kept_by_ratio(facts: Facts, values: Mapping[str, StageValue], min_channels
     return by_ratio(facts.groups, facts.ratios(values["ratio"]), facts.limits(values, min_channels))
 
 
-def check_data(values: Mapping[str, StageValue], context: StageContext, has_batch_norm: bool) -> None:
+def check_data(
+    values: Mapping[str, StageValue], context: StageContext, has_batch_norm: bool, criteria: Criteria
+) -> None:
     """Checks that there are the examples and labels that the values need.
 
     Raises:
         StageError: There are not.
     """
-    info = CRITERIA[str(values["criterion"])]
+    name = str(values["criterion"])
+    criterion = criteria[name]
     cuts = cuts_channels(values)
-    if cuts and info.needs_labels and not has_labels(context):
+    if cuts and criterion.needs_labels and not has_labels(context):
         raise StageError(
-            f"prune.criterion={info.name} needs labels, but the task's train split has none; "
-            f"{', '.join(c.name for c in CRITERIA.values() if not c.needs_labels)} do without"
+            f"prune.criterion={name} needs labels, but the task's train split has none; "
+            f"{', '.join(other for other, c in criteria.items() if not c.needs_labels)} do without"
         )
     if source(context) is not None:
         return
     asking = {
-        f"criterion={info.name}": cuts and info.needs_inputs,
+        f"criterion={name}": cuts and criterion.needs_inputs,
         "mask_tuning": cuts and bool(values["mask_tuning"]),
         "drop_blocks": bool(values["drop_blocks"]),
         "reestimate_batch_norm": bool(values["reestimate_batch_norm"]) and has_batch_norm,

@@ -1,6 +1,6 @@
 """Whether every value of a space makes sense for a network: asked before the search."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import cast
 
@@ -10,8 +10,8 @@ import torch
 from spaces.candidate import StageValue, Value
 from spaces.pruning.budgets.budget import Ranking, by_ratio, within
 from spaces.pruning.budgets.latency import Latency
-from spaces.pruning.criteria.criterion import Evidence
-from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.criterion import Criterion, Evidence
+from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.network_facts import Facts
 from spaces.pruning.cutting.prune_canonical import budget_of, check_data, check_reachable
 from spaces.pruning.cutting.prune_knobs import DEFAULTS, LATENCY_MS, cuts_channels
@@ -31,6 +31,7 @@ def check(
     context: StageContext,
     min_channels: int,
     latency: Latency,
+    criteria: Criteria,
 ) -> None:
     """Checks the values that a space can take, the extreme ones of `ratio` and `keep` among them.
 
@@ -43,6 +44,7 @@ def check(
         context: Data and latency model.
         min_channels: Least channels of a layer that is cut.
         latency: What is known of the device of the stage.
+        criteria: What `criterion` may name.
 
     Raises:
         StageError: One of them cannot work; the message names the knob or the layer.
@@ -63,8 +65,10 @@ def check(
     ranges = any(knob in domains and not domains[knob] for knob in ("ratio", "keep"))
     if not ranges and not cuts_channels(hardest) and not blocks:
         return
-    _check_all_data(facts, options, hardest, context)
+    _check_all_data(facts, options, hardest, context, criteria)
     if ranges or cuts_channels(hardest):
+        used = [criteria[str(name)] for name in options["criterion"]]
+        _check_criteria(facts, artifact, [criterion for criterion in used if not criterion.needs_inputs])
         _check_cuts(facts, artifact, options, hardest, context, min_channels, latency)
 
 
@@ -79,7 +83,6 @@ def _check_cuts(
 ) -> None:
     limits = facts.limits(hardest, min_channels)
     by_ratio(facts.groups, facts.ratios(hardest["ratio"]), limits)
-    _check_criteria(facts, artifact, options["criterion"])
     if hardest["keep"] != 1.0 or not options["keep"]:
         if LATENCY_MS in options["budget_of"]:
             latency.check(artifact, context)
@@ -88,24 +91,27 @@ def _check_cuts(
 
 
 def _check_all_data(
-    facts: Facts, options: Domains, hardest: Mapping[str, StageValue], context: StageContext
+    facts: Facts,
+    options: Domains,
+    hardest: Mapping[str, StageValue],
+    context: StageContext,
+    criteria: Criteria,
 ) -> None:
     for criterion in options["criterion"]:
         values = {**hardest, "criterion": criterion}
         values |= {k: True for k in ("mask_tuning", "reestimate_batch_norm") if True in options[k]}
         values["reestimate_batch_norm"] = True in options["reestimate_batch_norm"]
-        check_data(values, context, facts.has_batch_norm)
+        check_data(values, context, facts.has_batch_norm, criteria)
 
 
-def _check_criteria(facts: Facts, artifact: Artifact, names: tuple[Value, ...]) -> None:
-    """Tries those that need no examples: it takes no time, and one may not suit the network."""
+def _check_criteria(facts: Facts, artifact: Artifact, criteria: Sequence[Criterion]) -> None:
+    """Tries criteria that need no examples: it takes no time, and one may not suit the network."""
     module = artifact.model
     assert isinstance(module, torch.nn.Module)
     nothing = torch.zeros(0, *artifact.input.shape)
-    rows = (CRITERIA[str(name)] for name in names)
     with fixed_threads(1):
-        for info in (row for row in rows if not row.needs_inputs):
-            info.make().scores(Evidence(module, facts.groups, nothing, None, torch.Generator()))
+        for criterion in criteria:
+            criterion.scores(Evidence(module, facts.groups, nothing, None, torch.Generator()))
 
 
 def _budgets(options: Domains, hardest: Mapping[str, StageValue]) -> Iterator[dict[str, StageValue]]:

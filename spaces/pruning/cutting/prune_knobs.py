@@ -1,16 +1,17 @@
 """The knobs of the prune stage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError, unknown_name
 from spaces.knob_spec import KnobSpec
-from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.registry import BUILT_IN
 
 MACS, WEIGHT_BYTES, LATENCY_MS = "macs", "weight_bytes", "latency_ms"
 
 KNOBS = (
-    KnobSpec("criterion", "magnitude_l2", "which channels go first", allowed=tuple(CRITERIA)),
+    KnobSpec("criterion", "magnitude_l2", "which channels go first", allowed=tuple(BUILT_IN)),
     KnobSpec(
         "ratio",
         0.0,
@@ -60,11 +61,17 @@ DEFAULTS: Mapping[str, Value] = {knob.name: knob.default for knob in KNOBS}
 OF_CHANNELS = ("criterion", "budget_of", "round_to", "mask_tuning")
 
 
-def check_values(values: Mapping[str, StageValue]) -> None:
+def knobs_with(criteria: Iterable[str], knobs: Sequence[KnobSpec] = KNOBS) -> tuple[KnobSpec, ...]:
+    """Returns the knobs with these names as what `criterion` admits."""
+    return tuple(replace(k, allowed=tuple(criteria)) if k.name == "criterion" else k for k in knobs)
+
+
+def check_values(values: Mapping[str, StageValue], knobs: Sequence[KnobSpec] = KNOBS) -> None:
     """Checks that every value makes sense by itself.
 
     Args:
         values: A value for every knob.
+        knobs: The knobs.
 
     Raises:
         StageError: One does not.
@@ -72,7 +79,7 @@ def check_values(values: Mapping[str, StageValue]) -> None:
     for name in values:
         if name not in DEFAULTS:
             raise StageError(unknown_name("knob", name, DEFAULTS, "prune"))
-    for knob in KNOBS:
+    for knob in knobs:
         value = values[knob.name]
         if isinstance(value, dict):
             problems = [knob.problem(v) for v in value.values()] if knob.per_layer else ["takes one value"]

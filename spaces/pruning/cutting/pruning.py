@@ -31,13 +31,13 @@ class Pruning:
 
     Args:
         settings: What the stage's constructor says.
-        metadata_of: What is known of networks.
+        facts_of: What is known of networks.
         latency: What is known of the device.
     """
 
-    def __init__(self, settings: Settings, metadata_of: FactsOf, latency: Latency) -> None:
-        self._settings, self._facts_of = settings, metadata_of
-        self._selection = Selection(settings, metadata_of, latency)
+    def __init__(self, settings: Settings, facts_of: FactsOf, latency: Latency) -> None:
+        self._settings, self._facts_of = settings, facts_of
+        self._selection = Selection(settings, facts_of, latency)
 
     def __call__(
         self, artifact: Artifact, aim: Aim, context: StageContext, n_blocks: int

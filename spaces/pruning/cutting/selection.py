@@ -17,7 +17,7 @@ from spaces.pruning.budgets.latency import Latency
 from spaces.pruning.budgets.latency_budget import within_latency
 from spaces.pruning.budgets.target import TOLERANCE, Budget
 from spaces.pruning.criteria.criterion import Evidence
-from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.examples import examples_of
 from spaces.pruning.cutting.network_facts import Facts, FactsOf
 from spaces.pruning.cutting.prune_canonical import budget_of
@@ -38,12 +38,14 @@ class Settings:
         n_examples: Examples for criteria, blocks, mask tuning and BatchNorm.
         block_measure: A name of `blocks.MEASURES`.
         threads: Threads that torch computes with.
+        criteria: What the knob `criterion` may name.
     """
 
     min_channels: int
     n_examples: int
     block_measure: str
     threads: int
+    criteria: Criteria
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ class Selection:
 
     Args:
         settings: What the stage's constructor says.
-        metadata_of: What is known of networks.
+        facts_of: What is known of networks.
         latency: What is known of the device.
     """
 
-    def __init__(self, settings: Settings, metadata_of: FactsOf, latency: Latency) -> None:
-        self._settings, self._facts_of, self._latency = settings, metadata_of, latency
+    def __init__(self, settings: Settings, facts_of: FactsOf, latency: Latency) -> None:
+        self._settings, self._facts_of, self._latency = settings, facts_of, latency
 
     def kept(self, artifact: Artifact, aim: Aim, context: StageContext) -> tuple[Kept, dict[str, float]]:
         """Returns the channels to keep by group, and the modelled latencies that were looked at.
@@ -134,18 +136,19 @@ class Selection:
 
     def _ranking(self, artifact: Artifact, name: str, context: StageContext) -> Ranking:
         """Scores depend on neither ratios nor budgets: candidates that differ in these share them."""
-        info, groups = CRITERIA[name], self._facts_of(artifact).groups
+        criteria, groups = self._settings.criteria, self._facts_of(artifact).groups
+        criterion = criteria[name]
         inputs, labels, digest = torch.zeros(0, *artifact.input.shape), None, ""
-        if info.needs_inputs:
+        if criterion.needs_inputs:
             examples = examples_of(context, self._settings.n_examples, f"prune.criterion={name}")
             inputs, labels, digest = examples.inputs, examples.labels, examples.digest
 
         def build() -> dict[str, NDArray[Any]]:
             generator = torch.Generator().manual_seed(context.seed)
             evidence = Evidence(cast(nn.Module, artifact.model), groups, inputs, labels, generator)
-            scores = info.make().scores(evidence)
+            scores = criterion.scores(evidence)
             return {str(at): scores[group.name].numpy() for at, group in enumerate(groups)}
 
-        key = digest_of(artifact.digest, name, digest, context.seed, self._settings.threads)
+        key = digest_of(artifact.digest, criteria.digest(name), digest, context.seed, self._settings.threads)
         found = context.cache.arrays(f"prune-scores-{key}", build)
         return Ranking(groups, tuple(cast(NDArray[np.float64], found[str(at)]) for at in range(len(groups))))

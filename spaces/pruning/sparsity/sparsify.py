@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
 
 from spaces.candidate import StageValue, Value
 from spaces.knob_spec import KnobSpec
@@ -20,7 +19,7 @@ class SparsifyStage(TrainingStage):
     """
 
     name = "sparsify"
-    knobs: ClassVar[tuple[KnobSpec, ...]] = KNOBS
+    knobs: tuple[KnobSpec, ...] = KNOBS
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the trained network, of the same structure; the network as it is if nothing is to be trained.

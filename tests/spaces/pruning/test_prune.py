@@ -13,7 +13,7 @@ from spaces.errors import ConfigError, StageError
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNet
 from spaces.models.zoo.mobilenet_v2 import MobileNetV2
-from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.registry import BUILT_IN
 from spaces.pruning.cutting.prune_knobs import DEFAULTS
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.groups.find import channel_groups
@@ -201,7 +201,7 @@ def test_nothing_to_cut_changes_nothing(prune, dense, values):
 
 def test_the_dense_network_stays_as_it_is(prune, dense):
     before = {name: value.clone() for name, value in dense.model.state_dict().items()}
-    for criterion in CRITERIA:
+    for criterion in BUILT_IN:
         prune(keep=0.5, criterion=criterion, drop_blocks=1, mask_tuning=True)
     assert all(torch.equal(value, before[name]) for name, value in dense.model.state_dict().items())
     assert not dense.model.training
@@ -209,9 +209,9 @@ def test_the_dense_network_stays_as_it_is(prune, dense):
 
 
 def test_every_criterion_meets_the_budget_in_its_own_way(prune, dense):
-    results = {criterion: prune(keep=0.5, criterion=criterion) for criterion in CRITERIA}
+    results = {criterion: prune(keep=0.5, criterion=criterion) for criterion in BUILT_IN}
     assert [name for name, result in results.items() if not 0.48 <= share(result, dense) <= 0.5] == []
-    assert len({result.digest for result in results.values()}) == len(CRITERIA)
+    assert len({result.digest for result in results.values()}) == len(BUILT_IN)
 
 
 def test_ratios_per_layer_are_those_of_the_coupled_layers_smallest(prune):
@@ -557,15 +557,15 @@ def test_structure_is_what_decides_shapes(stage, dense, context):
 
 
 def test_facts_of_one_structure_are_shared(stage, dense, context):
-    facts = stage.metadata_of(dense)
-    assert stage.metadata_of(resnet(seed=1)) is facts
-    assert stage.metadata_of(resnet(depth=8)) is not facts
+    facts = stage.facts_of(dense)
+    assert stage.facts_of(resnet(seed=1)) is facts
+    assert stage.facts_of(resnet(depth=8)) is not facts
     for n in range(2, 20):
-        stage.metadata_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
-        assert stage.metadata_of(dense) is facts  # in use
+        stage.facts_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
+        assert stage.facts_of(dense) is facts  # in use
     for n in range(2, 20):
-        stage.metadata_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
-    assert stage.metadata_of(dense) is not facts
+        stage.facts_of(torch_artifact(nn.Sequential(nn.Conv2d(3, n, 1)), SPEC))
+    assert stage.facts_of(dense) is not facts
 
 
 def test_constructor_arguments_are_checked():
@@ -607,5 +607,5 @@ class Adding(nn.Module):
 
 
 def test_networks_that_differ_in_an_argument_do_not_share_facts(stage):
-    groups = [stage.metadata_of(torch_artifact(Adding(adds), SPEC)).groups for adds in (False, True)]
+    groups = [stage.facts_of(torch_artifact(Adding(adds), SPEC)).groups for adds in (False, True)]
     assert [len(found) for found in groups] == [2, 1]

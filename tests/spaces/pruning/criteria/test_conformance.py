@@ -6,7 +6,7 @@ import pytest
 
 from spaces.pruning.criteria.condition import Condition
 from spaces.pruning.criteria.disturbed_taylor import DisturbedTaylor
-from spaces.pruning.criteria.registry import CRITERIA
+from spaces.pruning.criteria.registry import BUILT_IN, Criteria
 from spaces.pruning.criteria.testing import CriterionConformance, small_evidence
 
 
@@ -17,7 +17,7 @@ class Registered(CriterionConformance):
 
     @pytest.fixture
     def criterion(self):
-        return CRITERIA[self.name].make()
+        return Criteria()[self.name]
 
 
 class TestMagnitudeL1(Registered):
@@ -64,24 +64,17 @@ class TestConfigured(CriterionConformance):
 def test_every_registered_criterion_is_tested():
     tests = vars(sys.modules[__name__]).values()
     tested = {t.name for t in tests if isinstance(t, type) and issubclass(t, Registered)}
-    assert tested - {""} == set(CRITERIA)
+    assert tested - {""} == set(BUILT_IN)
 
 
-@pytest.mark.parametrize("name", CRITERIA)
-def test_rows_say_what_their_criteria_say(name):
-    row, criterion = CRITERIA[name], CRITERIA[name].make()
-    assert (row.name, row.needs_inputs, row.needs_labels) == (
-        criterion.name,
-        criterion.needs_inputs,
-        criterion.needs_labels,
-    )
-    assert row.name == name
-    assert row.description
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_names_are_those_of_the_classes(name):
+    assert Criteria()[name].name == name
 
 
 def test_no_two_criteria_are_the_same():
     found = {}
-    for name, row in CRITERIA.items():
-        scores = row.make().scores(small_evidence())
+    for name, criterion in Criteria().items():
+        scores = criterion.scores(small_evidence())
         found[name] = tuple(scores["conv1.weight"].tolist())
-    assert len(set(found.values())) == len(CRITERIA)
+    assert len(set(found.values())) == len(BUILT_IN)
