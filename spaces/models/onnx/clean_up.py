@@ -33,9 +33,19 @@ def clean_up(proto: "onnx.ModelProto") -> None:
     _drop_passthrough(model)
     fold_batch_norm(model)
     ir.passes.Sequential(common.ClearMetadataAndDocStringPass(), common.NameFixPass(_Names()))(model)
+    _clear_values(model)
     proto.CopyFrom(ir.to_proto(model))
     del proto.graph.value_info[:]
     proto.CopyFrom(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+
+
+def _clear_values(model: "ir.Model") -> None:
+    """Drops what an exporter noted at values: `ClearMetadataAndDocStringPass` clears nodes and graphs only."""
+    graphs = [model.graph, *model.graph.subgraphs()]
+    given = [value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())]
+    for value in (*given, *(output for node in model.graph.all_nodes() for output in node.outputs)):
+        value.metadata_props.clear()
+        value.doc_string = None
 
 
 class _Names:

@@ -136,6 +136,9 @@ def test_names_are_unique_and_notes_are_gone():
     nodes[0].doc_string = "/home/somebody/net.py, line 3"
     proto = model(nodes)
     proto.graph.node[1].metadata_props.add(key="trace", value="/home/somebody")
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.metadata_props.add(key="trace", value="/home/somebody")
+        value.doc_string = "somebody's"
     clean_up(proto)  # onnxruntime refuses the original
     run(proto, InputSpec((6,), "x"), np.zeros((1, 6), np.float32))
     assert [n.name for n in proto.graph.node] == ["r", "r_1", "Abs_y"]
