@@ -6,8 +6,7 @@
         @pytest.fixture
         def stage(self): return MyStage()
 
-        @pytest.fixture
-        def artifact(self): return Artifact.onnx(model, InputSpec((3, 8, 8)))
+A stage that needs a certain network overrides the fixture `artifact` as well.
 """
 
 import pickle
@@ -16,12 +15,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError
 from spaces.knob_spec import KnobSpec
 from spaces.stages.array_split import ArraySplit
-from spaces.stages.artifact import Artifact
+from spaces.stages.artifact import Artifact, InputSpec, Kind
 from spaces.stages.cache import Cache
 from spaces.stages.stage import Stage, StageContext
 
@@ -43,8 +43,52 @@ def content_of(artifact: Artifact) -> object:
     return module_digest(artifact.model)
 
 
+_SHAPE, _N_FILTERS, _N_CLASSES = (3, 8, 8), 8, 5
+_ONNX = f"""<ir_version: 10, opset_import: ["": 21]>
+small (float[n,3,8,8] input) => (float[n,{_N_CLASSES}] output) {{
+    filtered = Conv<kernel_shape = [3, 3]>(input, conv_weight, conv_bias)
+    rectified = Relu(filtered)
+    pooled = GlobalAveragePool(rectified)
+    flat = Flatten(pooled)
+    output = Gemm<transB = 1>(flat, linear_weight, linear_bias)
+}}"""
+
+
+def small_artifact(kind: Kind) -> Artifact:
+    """Returns a network of a convolution, ReLU, average pooling and a linear layer, `(n, 3, 8, 8)` -> `(n, 5)`."""
+    random = np.random.default_rng(7)
+    filters = random.normal(size=(_N_FILTERS, 3, 3, 3)).astype(np.float32)
+    linear = random.normal(size=(_N_CLASSES, _N_FILTERS)).astype(np.float32)
+    return _small_onnx(filters, linear) if kind == "onnx" else _small_torch(filters, linear)
+
+
+def _small_onnx(filters: NDArray[np.float32], linear: NDArray[np.float32]) -> Artifact:
+    from onnx import numpy_helper, parser
+
+    model = parser.parse_model(_ONNX)
+    weights = {"conv_weight": filters, "linear_weight": linear}
+    biases = {name.replace("weight", "bias"): np.zeros(len(w), np.float32) for name, w in weights.items()}
+    stored = {**weights, **biases}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in stored.items())
+    return Artifact.onnx(model, InputSpec(_SHAPE, "input"))
+
+
+def _small_torch(filters: NDArray[np.float32], linear: NDArray[np.float32]) -> Artifact:
+    import torch
+    from torch import nn
+
+    from spaces.stages.torch_artifact import torch_artifact
+
+    conv, last = nn.Conv2d(3, _N_FILTERS, 3), nn.Linear(_N_FILTERS, _N_CLASSES)
+    for layer, weight in ((conv, filters), (last, linear)):
+        zeros = torch.zeros(len(weight))
+        layer.load_state_dict({"weight": torch.from_numpy(weight), "bias": zeros})
+    network = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+    return torch_artifact(network.eval(), InputSpec(_SHAPE))
+
+
 class StageConformance:
-    """Inherit, and give at least the fixtures `stage` and `artifact`."""
+    """Inherit, and give at least the fixture `stage`."""
 
     @pytest.fixture
     def stage(self) -> Stage:
@@ -52,9 +96,9 @@ class StageConformance:
         raise NotImplementedError("give a fixture named `stage`")
 
     @pytest.fixture
-    def artifact(self) -> Artifact:
+    def artifact(self, stage: Stage) -> Artifact:
         """A small model that the stage can take."""
-        raise NotImplementedError("give a fixture named `artifact`")
+        return small_artifact(stage.consumes[0])
 
     @pytest.fixture
     def context(self, artifact: Artifact) -> StageContext:

@@ -29,8 +29,7 @@ def compared(row: Row, measured: str) -> Row:
     return {
         column: cell
         for column, cell in row.items()
-        if column.startswith(("knob.", "metric.", "cost."))
-        and not column.startswith(measured)
+        if (column.startswith(("knob.", "metric.", "cost.")) and not column.startswith(measured))
         or column == "state"
     }
 

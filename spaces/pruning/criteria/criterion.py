@@ -45,7 +45,9 @@ class Criterion(ABC):
 
     @abstractmethod
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns, by name of the group, how much each of its channels matters: `(n_channels,)` float64, higher is more.
+        """Returns, by name of the group, how important each of its channels is: `(n_channels,)` float64, higher is more.
+
+        The mean of each group's scores is 1, since one ranking goes over the channels of all groups.
 
         Raises:
             StageError: The criterion makes no sense for a group, e.g. there is no BatchNorm; the message names the layer.
