@@ -1,4 +1,4 @@
-"""Modelled costs for every device of the study, from one analysis of the file."""
+"""Modelled costs on every device of the study, from one analysis of the ONNX file."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
@@ -20,69 +20,73 @@ from spaces.stages.artifact import Artifact
 
 
 class CostEvaluator(Evaluator):
-    """Yields what a model costs on each device, as far as the device's profile has the figures.
+    """Models the costs of a network on each device, as far as the device's profile has the figures.
 
-    `latency_ms` (not where it is timed), `energy_uj`, `peak_activation_bytes`, `peak_sram_bytes` (what must fit the
-    memory: with the runtime's own structures, and with weights that live there), `weight_bytes`, `flash_bytes`, and on
-    field-programmable gate arrays `luts` and `dsps`. `<cost>_low` and `<cost>_high` bound what 8 of 10 comparisons of
-    the profile with measurements stayed within. What is absent is absent for a reason that `details["because"]` tells.
+    Yields `latency_ms` (not where it is timed), `energy_uj`, `peak_activation_bytes`, `peak_sram_bytes`
+    (activations, the runtime's own structures, and weights that are kept in RAM), `weight_bytes`,
+    `flash_bytes`, and on FPGAs `luts` and `dsps`. `<cost>_low` and `<cost>_high` are error bars: 8 of 10
+    measurements that the profile was compared with lay between them. `details["because"]` gives the reason
+    why a latency is absent.
     """
 
     name: ClassVar[str] = "cost"
     structural: ClassVar[bool] = True
 
     def follows_structure(self, context: EvaluationContext) -> bool:
-        """Not where a device's runtime leaves out channels that are zero: which ones are is in the weights."""
+        """False if a device's runtime removes dead channels, because these depend on the weights."""
         return not any(device.removes_dead_channels for device in context.devices.values())
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the costs of one ONNX artifact on `context.devices`.
 
         Raises:
-            EvaluationError: The shapes of the model cannot be found.
+            EvaluationError: The shapes of the model cannot be inferred.
         """
         graphs = Graphs(artifact)
-        found = [DeviceCosts(graphs.on(device), device) for device in context.devices.values()]
-        because = {column: why for costs in found for column, why in costs.because().items()}
-        latencies = {costs.device.name: costs.explained() for costs in found if not costs.device.measured}
+        by_device = [DeviceCosts(graphs.on(device), device) for device in context.devices.values()]
+        because = {column: why for costs in by_device for column, why in costs.because().items()}
+        latencies = {costs.device.name: costs.explained() for costs in by_device if not costs.device.measured}
         return Evaluation(
-            tuple(m for costs in found for m in costs.measurements()),
+            tuple(m for costs in by_device for m in costs.measurements()),
             {"cost": {**_summary(graphs.common), "latency": latencies}, "because": because},
         )
 
     def possible(self, context: EvaluationContext) -> frozenset[str]:
-        """Returns the columns of devices that cannot run the uncompressed model, but others."""
+        """Returns the columns that may be absent for the uncompressed model and present for a compressed one.
+
+        A device may lack a throughput for the uncompressed model's dtype and have one for int8.
+        """
         modelled = [d for d in context.devices.values() if not d.measured]
         names = {d.name: ("latency_ms", "energy_uj") if _has_energy(d) else ("latency_ms",) for d in modelled}
         return frozenset(str(Column.of(cost, device)) for device, costs in names.items() for cost in costs)
 
 
 class Graphs:
-    """The kernels of one file by each runtime's rules, analysed once each."""
+    """The kernels of one ONNX file under each runtime's fusion rules; each set of rules is analysed once."""
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._found: dict[tuple[str, bool], OpGraph] = {}
+        self._cache: dict[tuple[str, bool], OpGraph] = {}
 
     @property
     def common(self) -> OpGraph:
-        """By the rules that runtimes share."""
+        """The kernels under the fusion rules that runtimes share."""
         return self._by("common", False)
 
     def on(self, device: Device) -> OpGraph:
-        """By the rules of a device's runtime."""
+        """Returns the kernels under the fusion rules of the device's runtime."""
         return self._by(device.fusion, device.removes_dead_channels)
 
     def _by(self, fusion: Literal["common", "onnxruntime", "eager"], removes_dead: bool) -> OpGraph:
         key = (fusion, removes_dead)
-        if key not in self._found:
+        if key not in self._cache:
             if removes_dead:
-                self._found[key] = without_dead_channels(self._by(fusion, False), self._artifact)
+                self._cache[key] = without_dead_channels(self._by(fusion, False), self._artifact)
             elif fusion == "onnxruntime":
-                self._found[key] = runtime_graph(self._artifact)
+                self._cache[key] = runtime_graph(self._artifact)
             else:
-                self._found[key] = op_graph(self._artifact, fusion)
-        return self._found[key]
+                self._cache[key] = op_graph(self._artifact, fusion)
+        return self._cache[key]
 
 
 class DeviceCosts:
@@ -103,7 +107,7 @@ class DeviceCosts:
 
     @property
     def latency_ms(self) -> float | None:
-        """Modelled latency of one run; None if it is timed, or if the device cannot run the network."""
+        """Modelled latency of one run in ms; None if it is timed, or if the device cannot run the network."""
         if self._fabric is not None:
             return self._fabric.latency_ms
         kernel_ms = self.kernel_ms()
@@ -112,9 +116,10 @@ class DeviceCosts:
         return float(kernel_ms.sum()) + self._times.run_overhead_ms
 
     def kernel_ms(self) -> NDArray[np.float64] | None:
-        """Returns the modelled time of each kernel, `(n_kernels,)`; None where there is no such model.
+        """Returns the modelled time of each kernel in ms, `(n_kernels,)`; None where there is no roofline.
 
-        Kernels that run patch by patch compute what patches share more than once.
+        In patch-based inference, kernels recompute the halo that neighbouring patches share, so their time is
+        scaled.
         """
         if self._times is None or self._times.cannot_run:
             return None
@@ -127,15 +132,17 @@ class DeviceCosts:
 
     @property
     def energy_uj(self) -> float | None:
-        """Energy of one run; None if the profile has no figures for it, or if energy is measured."""
+        """Modelled energy of one run in uJ; None if the profile lacks the figures or it is measured."""
         return None if self.device.measured else energy_uj(self.graph, self.device, self.latency_ms)
 
     def measurements(self) -> Iterator[Measurement]:
-        """Yields them with their error bars."""
+        """Yields the costs as measurements, with their error bars."""
         memory, device, fabric = self.memory, self.device, self._fabric
         yield self._measurement("peak_activation_bytes", memory.peak_activation_bytes, "bytes")
         yield self._measurement("weight_bytes", self.graph.weight_bytes, "bytes")
-        if device.measured:  # its memory is no limit, its latency and energy have evaluators of their own
+        if (
+            device.measured
+        ):  # this machine: its memory is no limit, other evaluators measure latency and energy
             return
         yield from self._with_bounds("latency_ms", self.latency_ms, "ms")
         yield from self._with_bounds("energy_uj", self.energy_uj, "uJ")
@@ -147,15 +154,15 @@ class DeviceCosts:
             yield self._measurement("dsps", fabric.dsps, "DSPs")
 
     def because(self) -> dict[str, str]:
-        """Returns what decided some values, or why they are absent, by column."""
+        """Returns, by column, which layer decides the peak memory, and why a latency is absent."""
         at = _peak(self.memory)
-        found = {"peak_sram_bytes": at, "peak_activation_bytes": at} if at else {}
+        reasons = {"peak_sram_bytes": at, "peak_activation_bytes": at} if at else {}
         if self.latency_ms is None and not self.device.measured:
-            found["latency_ms"] = self._why_no_latency()
-        return {str(Column.of(cost, self.device.name)): why for cost, why in found.items()}
+            reasons["latency_ms"] = self._why_no_latency()
+        return {str(Column.of(cost, self.device.name)): why for cost, why in reasons.items()}
 
     def explained(self) -> dict[str, Any]:
-        """Returns what stands behind the latency, JSON-able."""
+        """Returns JSON-able details of the latency: the compute-bound share, or why it is absent."""
         if self.latency_ms is None:
             return {"absent_because": self._why_no_latency()}
         if self._times is None:
@@ -169,9 +176,9 @@ class DeviceCosts:
         if self._fabric is not None:
             return f"{self.device.name}: {self._fabric.absent_because}"
         lacking = self._times.cannot_run if self._times is not None else {}
-        told = ", ".join(f"{dtype} ({count} kernels)" for dtype, count in lacking.items())
+        missing = ", ".join(f"{dtype} ({count} kernels)" for dtype, count in lacking.items())
         listed = ", ".join(sorted(self.device.macs_per_s))
-        return f"{self.device.name} has no throughput for {told}; its profile lists {listed}"
+        return f"{self.device.name} has no throughput for {missing}; its profile lists {listed}"
 
     def _with_bounds(self, name: str, value: float | None, unit: str) -> Iterator[Measurement]:
         if value is None:
@@ -179,7 +186,7 @@ class DeviceCosts:
         yield self._measurement(name, value, unit)
         error = self.device.error.get(name)
         if error is not None:
-            # |modelled / measured - 1| <= error, so the measured one lies between these two
+            # |modelled / measured - 1| <= error, so the measured value lies between these two
             yield self._measurement(f"{name}_low", value / (1 + error), unit)
             yield self._measurement(f"{name}_high", value / max(1 - error, 0.05), unit)
 
@@ -188,12 +195,12 @@ class DeviceCosts:
 
 
 def _peak(memory: MemoryPlan) -> str:
-    """Names the kernel whose memory decides, and the largest tensors that are live there."""
+    """Names the kernel at the memory peak and the three largest tensors there; empty without kernels."""
     if memory.peak_kernel is None:
         return ""
     largest = sorted(memory.peak_live.items(), key=lambda item: -item[1])[:3]
-    told = ", ".join(f"{tensor} {n_bytes / 1024:.1f} KiB" for tensor, n_bytes in largest)
-    return f"the peak is at layer {memory.peak_kernel}: {told}"
+    tensors = ", ".join(f"{tensor} {n_bytes / 1024:.1f} KiB" for tensor, n_bytes in largest)
+    return f"the peak is at layer {memory.peak_kernel}: {tensors}"
 
 
 def _has_energy(device: Device) -> bool:

@@ -1,4 +1,4 @@
-"""What a model is worth for what it costs: the summary metrics of EfficientLLM and Intelligence per Watt."""
+"""Task metric per unit of cost: the summary metrics of EfficientLLM and Intelligence per Watt."""
 
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
@@ -16,13 +16,13 @@ from spaces.stages.artifact import Artifact
 
 
 class SummaryEvaluator(Evaluator):
-    """Puts together what the evaluators before it measured; name it last.
+    """Combines the measurements of the evaluators before it, so it has to be listed last.
 
-    Yields `compression_rate` (MCR: times smaller, weighted by the share of the metric that is kept) and, per device as
-    far as latency and energy are known there, `samples_per_s`, `intelligence_per_joule` (metric as a share, over the
-    energy of one inference), `intelligence_per_watt`, `memory_utilisation` (AMU: mean share of the memory in use over
-    a run) and `compute_utilisation` (PCU: MACs per second over the profile's greatest throughput). Definitions:
-    `summary_metrics`.
+    Yields `compression_rate` (MCR: compression factor times the fraction of the metric that is kept) and, for
+    each device whose latency and energy are known, `samples_per_s`, `intelligence_per_joule` (metric as a
+    fraction, divided by the energy of one inference), `intelligence_per_watt`, `memory_utilisation` (AMU:
+    mean percentage of the memory in use over a run) and `compute_utilisation` (PCU: MACs per second as a
+    percentage of the profile's greatest throughput). Definitions: `summary_metrics`.
     """
 
     name: ClassVar[str] = "summary"
@@ -33,16 +33,16 @@ class SummaryEvaluator(Evaluator):
         """Returns the summary metrics of one ONNX artifact.
 
         Raises:
-            EvaluationError: The shapes of the model cannot be found.
+            EvaluationError: The shapes of the model cannot be inferred.
         """
         known = {m.column: m for m in context.measured}
         score = known.get(str(Column.of(context.metric.name)))
         graphs = Graphs(artifact)
-        found = [*_compression(artifact, context, known, score)]
+        metrics = [*_compression(artifact, context, known, score)]
         for device in context.devices.values():
-            found += _on_device(graphs, device, known, score)
+            metrics += _on_device(graphs, device, known, score)
         reason = "no evaluator before it measured the metric or a cost; name evaluator.summary last"
-        return Evaluation(tuple(found), {} if found else {"summary": {"absent_because": reason}})
+        return Evaluation(tuple(metrics), {} if metrics else {"summary": {"absent_because": reason}})
 
 
 def _compression(

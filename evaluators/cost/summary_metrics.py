@@ -2,8 +2,7 @@
 
 Six metrics of Yuan et al. 2025, "EfficientLLM: efficiency in large language models" (arXiv 2505.13840): memory and
 compute utilisation, latency, throughput, power, compression. Intelligence per watt and per joule: Saad-Falcon et al.
-2025 (arXiv 2511.07885). Samples are pairs of a time stamp and a value; integrals are those of the straight lines
-between them.
+2025 (arXiv 2511.07885). Samples are pairs of a time stamp and a value; integrals use the trapezoidal rule.
 """
 
 import numpy as np
@@ -17,12 +16,13 @@ def time_average(times_s: ArrayLike, values: ArrayLike, name: str = "values") ->
     """Returns (1 / T) times the integral of `values` over time, by the trapezoidal rule.
 
     Args:
-        times_s: Time stamps in seconds, rising, `(n,)` with n >= 2.
-        values: Value at each, `(n,)`.
-        name: What the values are, for messages.
+        times_s: Strictly increasing time stamps in seconds, `(n,)` with n >= 2.
+        values: Value at each time stamp, `(n,)`.
+        name: Name of the values in error messages.
 
     Raises:
-        EvaluationError: Fewer than two samples, time that does not rise, or values that are negative or not finite.
+        EvaluationError: Fewer than two samples, time stamps that do not increase, or negative or non-finite
+            values.
     """
     times, samples = _vector(times_s, "times_s"), _vector(values, name)
     if times.size < 2 or times.size != samples.size:
@@ -38,7 +38,7 @@ def time_average(times_s: ArrayLike, values: ArrayLike, name: str = "values") ->
 def average_memory_utilisation(
     times_s: ArrayLike, used_bytes: ArrayLike, total_bytes: float | None = None
 ) -> float:
-    """AMU = (1 / T) integral of used memory: mean bytes, or mean share of `total_bytes` where that is given.
+    """AMU = (1 / T) integral of used memory: mean bytes, or mean fraction of `total_bytes` if given.
 
     Raises:
         EvaluationError: Malformed samples, or a total that is not above 0.
@@ -52,8 +52,9 @@ def peak_compute_utilisation(times_s: ArrayLike, used: ArrayLike, peak: float = 
 
     Args:
         times_s: Time stamps in seconds, `(n,)`.
-        used: Compute in use at each, in the unit of `peak`, e.g. shares or operations per second.
-        peak: What the hardware could do.
+        used: Compute in use at each time stamp, in the unit of `peak`, e.g. fractions or operations per
+            second.
+        peak: Peak compute of the hardware.
 
     Raises:
         EvaluationError: Malformed samples, or a peak that is not above 0.
@@ -62,11 +63,11 @@ def peak_compute_utilisation(times_s: ArrayLike, used: ArrayLike, peak: float = 
 
 
 def average_latency_s(compute_s: ArrayLike, communication_s: ArrayLike | None = None) -> float:
-    """AL = sum of (computing + communicating time) over the number of requests, in seconds.
+    """AL = sum of (compute time + communication time) over the number of requests, in seconds.
 
     Args:
-        compute_s: Computing time of each request, `(n,)`.
-        communication_s: Communicating time of each; None means none.
+        compute_s: Compute time of each request, `(n,)`.
+        communication_s: Communication time of each request, `(n,)`; None means 0.
 
     Raises:
         EvaluationError: No requests, lists of different lengths, or a time that is negative or not finite.
@@ -81,34 +82,34 @@ def average_latency_s(compute_s: ArrayLike, communication_s: ArrayLike | None = 
 
 
 def token_throughput(n_tokens: ArrayLike, times_s: ArrayLike, n_parameters: float) -> float:
-    """TT = sum of (tokens / parameters) over the sum of times: tokens a second for each parameter, in training.
+    """TT = sum of (tokens / parameters) over the sum of times: training tokens per second and parameter.
 
     Raises:
-        EvaluationError: Counts and times that do not match, or a number that makes no sense.
+        EvaluationError: Counts and times differ in length, or a value is out of range.
     """
     return _rate(n_tokens, times_s, "n_tokens") / positive(n_parameters, "n_parameters")
 
 
 def sample_throughput(n_samples: ArrayLike, times_s: ArrayLike, n_parameters: float) -> float:
-    """ST = sum of (samples / parameters) over the sum of times: samples a second for each parameter, in training.
+    """ST = sum of (samples / parameters) over the sum of times: training samples per second and parameter.
 
     Raises:
-        EvaluationError: Counts and times that do not match, or a number that makes no sense.
+        EvaluationError: Counts and times differ in length, or a value is out of range.
     """
     return _rate(n_samples, times_s, "n_samples") / positive(n_parameters, "n_parameters")
 
 
 def inference_throughput(n_generated: ArrayLike, times_s: ArrayLike) -> float:
-    """IT = sum of generated tokens over the sum of times, in tokens a second.
+    """IT = sum of generated tokens over the sum of times, in tokens per second.
 
     Raises:
-        EvaluationError: Counts and times that do not match, or a number that makes no sense.
+        EvaluationError: Counts and times differ in length, or a value is out of range.
     """
     return _rate(n_generated, times_s, "n_generated")
 
 
 def average_power_w(times_s: ArrayLike, power_w: ArrayLike) -> float:
-    """AEC = (1 / T) integral of power: in watts, although its name says energy consumption.
+    """AEC (average energy consumption) = (1 / T) integral of power, which is a mean power in watts.
 
     Raises:
         EvaluationError: Malformed samples.

@@ -1,4 +1,4 @@
-"""Checks of plain numbers that people hand to a cost formula; every message names the argument."""
+"""Validation of numeric arguments; every message names the argument."""
 
 import math
 from numbers import Integral, Real

@@ -1,4 +1,4 @@
-"""Reads device profiles from a config; every mistake is told with its key."""
+"""Reads device profiles from a config; every error message names the key."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -36,13 +36,14 @@ def devices_from_config(cfg: Mapping[str, Any]) -> dict[str, Device]:
     """Reads the `device` section of a config.
 
     Args:
-        cfg: Device name to its profile; the keys of a profile are the attributes of `Device`. Sizes are bytes, or
-            text such as "320 KiB". `macs_per_s` may give one number for a dtype instead of one per kernel class,
-            `kernel_overhead_us` one number for all. A source is `{tag: text}`, or one such for every part of the
-            figure, e.g. `macs_per_s: {int8: {measured: ...}, float32: {stated: ...}}`.
+        cfg: Profiles by device name; the keys of a profile are the attributes of `Device`. Sizes are bytes,
+            or text such as "320 KiB". `macs_per_s` may give one number per dtype instead of one per kernel
+            class, `kernel_overhead_us` one number for all classes. A source is `{tag: text}`, or one such
+            mapping for each part of the figure, e.g.
+            `macs_per_s: {int8: {measured: ...}, float32: {stated: ...}}`.
 
     Raises:
-        ConfigError: No device, an unknown key, a missing figure, or one that makes no sense.
+        ConfigError: No device, an unknown key, or a missing or invalid figure.
     """
     if not isinstance(cfg, Mapping) or not cfg:
         raise ConfigError(
@@ -54,10 +55,15 @@ def devices_from_config(cfg: Mapping[str, Any]) -> dict[str, Device]:
 
 
 def device_from_config(name: str, profile: object, where: str) -> Device:
-    """Reads one profile; `where` opens every message (a config key, or a file and a key).
+    """Reads one profile.
+
+    Args:
+        name: The device's name.
+        profile: The profile's mapping.
+        where: Beginning of every error message: a config key or a file.
 
     Raises:
-        ConfigError: An unknown key, a missing figure, or one that makes no sense.
+        ConfigError: An unknown key, or a missing or invalid figure.
     """
     given = section(profile, _KEYS, where)
     device = Device(
@@ -65,7 +71,7 @@ def device_from_config(name: str, profile: object, where: str) -> Device:
     )
     if not device.runtime:
         raise ConfigError(
-            f"{where}.runtime is missing: name what runs the network there, e.g. TensorFlow Lite"
+            f"{where}.runtime is missing: name the runtime that executes the network, e.g. TensorFlow Lite"
         )
     if not device.measured and not device.macs_per_s and device.fabric is None:
         raise ConfigError(
@@ -81,7 +87,7 @@ def _throughputs(value: object, where: str) -> dict[str, dict[str, float]]:
 
 
 def _by_class(value: object, where: str, read: Reader) -> dict[str, float]:
-    """One number for every kernel class, or one each."""
+    """Reads one number for all kernel classes, or a mapping with one per class."""
     if not isinstance(value, Mapping):
         return {ANY: read(value, where)}
     given = keyed(value, "kernel class", _CLASSES, "a number", where)

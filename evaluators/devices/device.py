@@ -10,10 +10,10 @@ DType = Literal["float32", "float16", "int16", "int8", "int4"]
 DTYPES: tuple[DType, ...] = get_args(DType)
 Tag = Literal["measured", "stated", "modelled", "estimated"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
-ANY = "default"  # stands for every kernel class that is not listed
+ANY = "default"  # key for all kernel classes that are not listed
 
-# What a kernel of one dtype runs as where the device has no units of its own for it: 4-bit weights are unpacked
-# to 8 bits, half precision is widened. Nothing else is assumed; the cost is absent then.
+# Fallback dtypes for devices without native support: 4-bit weights are unpacked to 8 bits, half precision is
+# widened. Without a fallback the device cannot run the kernel, and its costs are absent.
 _RUNS_AS: Mapping[DType, DType] = {"int4": "int8", "float16": "float32"}
 
 
@@ -22,9 +22,9 @@ class FigureSource:
     """Where a figure comes from.
 
     Attributes:
-        tag: `measured` on the device by whoever is named, `stated` by the vendor, `modelled` (derived from other
-            figures), or `estimated` (somebody's tool or guess).
-        text: Who, where, which version.
+        tag: `measured` on the device, `stated` by the vendor, `modelled` (derived from other figures), or
+            `estimated` (by a tool or a guess), from the strongest evidence to the weakest.
+        text: Reference: author, publication, version.
     """
 
     tag: Tag
@@ -36,17 +36,19 @@ class Deployment:
     """How the runtime lays out memory.
 
     Attributes:
-        weights: Where they live: `flash` (read from there), `ram` (one memory for weights and activations), or
-            `stream` (brought into the memory of the activations kernel by kernel).
-        order: Execution order of the kernels: as in the `file`, or the `best` found for memory.
-        arena: `liveness` (the bound that no placement beats) or `greedy` (TensorFlow Lite Micro's planner).
-        in_place: Kernel classes that write over their input.
-        alignment_bytes: Buffers begin at multiples of it.
-        overhead_bytes: What the runtime keeps in the same memory besides (its own structures).
-        kernel_overhead_bytes: What it keeps there for every kernel.
-        channel_overhead_bytes: What it keeps there for every output channel of a convolution.
-        patches: Splits of the first stage in each direction for patch-based execution (Lin et al. 2021,
-            "MCUNetV2", arXiv 2110.15352); 1 runs it whole.
+        weights: Memory of the weights: `flash` (read in place), `ram` (one memory for weights and
+            activations), or `stream` (copied kernel by kernel into the memory of the activations).
+        order: Execution order of the kernels: that of the `file`, or the `best` order that is found for peak
+            memory.
+        arena: Placement of buffers: `liveness` (the lower bound of all placements) or `greedy` (TensorFlow
+            Lite Micro's planner).
+        in_place: Kernel classes that overwrite their input in place.
+        alignment_bytes: Alignment of buffers.
+        overhead_bytes: The runtime's own structures in the memory of the activations.
+        kernel_overhead_bytes: Further bytes of them per kernel.
+        channel_overhead_bytes: Further bytes of them per output channel of a convolution.
+        patches: Splits of the first stage in each direction in patch-based inference (Lin et al. 2021,
+            "MCUNetV2", arXiv 2110.15352); 1 means without patches.
     """
 
     weights: Literal["flash", "ram", "stream"] = "flash"
@@ -62,12 +64,12 @@ class Deployment:
 
 @dataclass(frozen=True)
 class OpEnergy:
-    """Energy from operations and memory accesses, for devices that are like an ASIC or an FPGA.
+    """Parameters of the energy model by operations and memory accesses, for ASIC-like devices and FPGAs.
 
     Attributes:
-        scale: Factor to 45 nm's energies (Horowitz 2014).
-        on_chip_bytes: Size of the memory beside the arithmetic; decides what an access costs.
-        weights_from: Where weights are read from.
+        scale: Factor on the energies of the 45 nm process (Horowitz 2014).
+        on_chip_bytes: Size of the on-chip memory, which determines the energy per access.
+        weights_from: The memory that weights are read from.
     """
 
     scale: float
@@ -79,39 +81,41 @@ class OpEnergy:
 class Device:
     """A profile of one (hardware, runtime) pair.
 
-    A figure that nobody published is None, and then so is every cost that needs it.
+    A figure that is not known is None, and every cost that depends on it is absent.
 
     Attributes:
-        name: Name in `cost.<name>.*`.
-        description: The hardware, for people.
-        runtime: What runs the network there.
-        macs_per_s: Dtype of a kernel to kernel class (or `default`) to throughput, multiply-accumulates per second:
-            either the dense peak, or what whole networks were seen to reach.
-        efficiency: Share of `macs_per_s` that is reached; 1 where `macs_per_s` is what was seen.
-        memory_bandwidth_bytes_per_s: Of the memory that holds activations (and weights, if the next is None);
-            None leaves the memory term out, which is right where `macs_per_s` was seen on whole networks.
-        flash_bandwidth_bytes_per_s: Of the memory that holds weights, where it is another one.
-        kernel_overhead_us: Kernel class (or `default`) to the time that each such kernel costs besides its work.
-        run_overhead_us: Time that every run costs besides its kernels.
-        fusion: Whose rules decide which nodes form one kernel: `common` (what TensorFlow Lite, onnxruntime and
-            compilers share), `onnxruntime` (its own optimizer is asked), or `eager` (every node is a kernel, dead
-            branches too).
-        removes_dead_channels: Whether the runtime takes out channels that are constant because all their weights are
-            zero.
+        name: Name of the device in columns, `cost.<name>.*`.
+        description: Description of the hardware for readers.
+        runtime: The runtime that executes the network.
+        macs_per_s: Throughput in multiply-accumulates per second, by dtype, then by kernel class (or
+            `default`): either the dense peak, or the throughput that was measured on whole networks.
+        efficiency: Fraction of `macs_per_s` that is reached; 1 if `macs_per_s` was measured on networks.
+        memory_bandwidth_bytes_per_s: Bandwidth of the memory of the activations (and of the weights, if
+            `flash_bandwidth_bytes_per_s` is None); None omits the memory term, which is right if `macs_per_s`
+            was measured on whole networks.
+        flash_bandwidth_bytes_per_s: Bandwidth of a separate memory of the weights; None if there is none.
+        kernel_overhead_us: Constant time per kernel, by kernel class (or `default`).
+        run_overhead_us: Constant time per run.
+        fusion: Rules that fuse nodes into kernels: `common` (shared by TensorFlow Lite, onnxruntime and
+            compilers), `onnxruntime` (read from its optimized graph), or `eager` (every node is a kernel,
+            dead branches included).
+        removes_dead_channels: Whether the runtime removes channels that are constant because all their
+            weights are zero.
         bound: Whether a kernel takes the `max` of its compute and memory time, or their `sum`.
-        residual: File of a learned correction of the formula, as `paredown-profile` writes it.
+        residual: File of a learned correction of the kernel times, as `paredown-profile` writes it; None if
+            there is none.
         active_power_mw: Power while the network runs.
         idle_power_mw: Power while nothing runs.
-        op_energy: Energy by operations, where `active_power_mw` is not what decides.
-        fabric: For field-programmable gate arrays, whose latency and resources follow from the folding.
-        ram_bytes: Size of the memory for activations.
-        flash_bytes: Size of the memory for weights, where it is another one.
+        op_energy: Parameters of the energy model by operations, which is used if `active_power_mw` is None.
+        fabric: Resources of an FPGA, whose latency follows from the folding; None for other devices.
+        ram_bytes: Size of the memory of the activations.
+        flash_bytes: Size of a separate memory of the weights.
         deployment: How the runtime lays out memory.
-        error: Cost (`latency_ms`, `energy_uj`, `peak_sram_bytes`) to the relative error that 8 of 10 comparisons
-            with measurements stay within; absent where nothing was compared.
+        error: Relative error by cost (`latency_ms`, `energy_uj`, `peak_sram_bytes`) that 8 of 10 comparisons
+            with measurements stay within; absent without comparisons.
         measured: Whether this device is the machine that runs the search, so that latency is timed, not modelled.
-        sources: Figure to where it comes from, and part of a figure (`macs_per_s.int8`) where parts differ; the
-            figure itself has the weakest tag then.
+        sources: Source of each figure, and of its parts (`macs_per_s.int8`) if they have different sources;
+            the figure itself has the weakest tag of its parts then.
     """
 
     name: str
@@ -139,7 +143,7 @@ class Device:
     sources: Mapping[str, FigureSource] = field(default_factory=dict)
 
     def throughput(self, dtype: DType, kind: str = ANY) -> float | None:
-        """Multiply-accumulates per second of kernels of one dtype and class; None if the device cannot run them."""
+        """Returns MACs per second of kernels of one dtype and class; None if the device cannot run them."""
         listed = self.macs_per_s.get(dtype)
         if listed is None and dtype in _RUNS_AS:
             listed = self.macs_per_s.get(_RUNS_AS[dtype])
@@ -147,5 +151,5 @@ class Device:
         return None if rate is None else rate * self.efficiency
 
     def overhead_us(self, kind: str) -> float:
-        """Time that a kernel of one class costs besides its work; 0 where the profile does not say."""
+        """Returns the constant time of a kernel of one class in us; 0 if the profile does not state it."""
         return self.kernel_overhead_us.get(kind, self.kernel_overhead_us.get(ANY, 0.0))

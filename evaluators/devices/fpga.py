@@ -1,8 +1,9 @@
-"""Resources and speed of a quantized network as a dataflow pipeline on an FPGA: one engine a layer, all weights on chip.
+"""Resources and speed of a quantized network as a dataflow pipeline with on-chip weights on an FPGA.
 
-A layer is a matrix of `mh` rows by `mw` columns that meets one input vector for each output pixel. Its engine computes
-`pe` rows by `simd` columns a cycle. Formulas: Blott et al. 2018, "FINN-R: An end-to-end deep-learning framework for
-fast exploration of quantized neural networks", ACM TRETS 11(3), with the constants of its implementation.
+A layer is a matrix of `mh` rows by `mw` columns that is multiplied with one input vector per output pixel.
+Its engine computes `pe` rows by `simd` columns per cycle. Formulas: Blott et al. 2018, "FINN-R: An end-to-end
+deep-learning framework for fast exploration of quantized neural networks", ACM TRETS 11(3), with the
+constants of its implementation.
 """
 
 import math
@@ -14,31 +15,33 @@ from spaces.errors import ConfigError, EvaluationError
 
 Multiplier = Literal["lut", "dsp"]
 
-# Widest factor, to the products of one DSP48 slice. 8: Fu et al. 2016, Xilinx WP486; 4: Xilinx WP521; both share one
-# factor, so the packed products belong to neighbouring rows. One slice multiplies 27 by 18 bits (UG579).
+# (width of the wider factor, products per DSP48 slice and cycle). 8 bits: Fu et al. 2016, Xilinx WP486; 4
+# bits: Xilinx WP521. Packed products share one factor, so they belong to neighbouring rows. One slice
+# multiplies 27 by 18 bits (UG579).
 DSP_PRODUCTS: tuple[tuple[int, int], ...] = ((4, 4), (8, 2))
 _DSP_WIDE, _DSP_NARROW = 27, 18
 
 _ENGINE_LUTS, _LUT_FACTOR = 300, 1.1  # fitted to synthesised engines in FINN-R
 _LUTRAM_DEPTH = 64
-# Depth and width that one 18-kilobit block RAM offers, narrowest first (UG573, table 1-10).
+# (depth, width) configurations of one 18-kilobit block RAM, narrowest first (UG573, table 1-10).
 _BRAM_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 
 
 @dataclass(frozen=True)
 class FpgaLayer:
-    """One layer with weights. A depthwise convolution has `mw` = kernel positions, a grouped one its group's inputs.
+    """One layer with weights.
 
     Attributes:
-        name: Name for messages.
+        name: Name in error messages.
         mh: Output channels.
-        mw: Weights that one output needs: input channels a group times kernel positions.
-        output_pixels: Output positions a frame; 1 for a fully connected layer.
-        weight_bits: Width of a weight.
-        activation_bits: Width of an input.
-        output_bits: Width of outputs that are made by comparing with 2^b - 1 thresholds in the fabric; None where the
-            output is scaled elsewhere. Thresholds double with every bit, so they suit up to 4 bits.
-        signed_activations: Whether inputs have a sign.
+        mw: Weights per output: input channels per group times kernel positions.
+        output_pixels: Output positions per frame; 1 for a fully connected layer.
+        weight_bits: Bit width of a weight.
+        activation_bits: Bit width of an input.
+        output_bits: Bit width b of outputs that are quantized by comparison with 2^b - 1 thresholds in the
+            fabric; None if outputs are requantized elsewhere. Thresholds double with every bit, so they are
+            practical up to 4 bits.
+        signed_activations: Whether inputs are signed.
     """
 
     name: str
@@ -58,24 +61,24 @@ class FpgaLayer:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates a frame."""
+        """Multiply-accumulates per frame."""
         return self.mh * self.mw * self.output_pixels
 
 
 @dataclass(frozen=True)
 class FpgaDevice:
-    """What an FPGA offers, and the share of it that designs can use and still meet their clock.
+    """Resources of an FPGA, and the fractions of them that a design can use and still meet its clock.
 
-    The shares are those that FINN plans with.
+    The default fractions are those of FINN.
 
     Attributes:
         luts: Look-up tables.
         dsps: DSP48 slices.
         brams: 18-kilobit block RAMs (twice the number of 36-kilobit ones).
         clock_hz: Clock of the engines.
-        lut_fraction: Usable share of `luts`.
-        dsp_fraction: Usable share of `dsps`.
-        bram_fraction: Usable share of `brams`.
+        lut_fraction: Usable fraction of `luts`.
+        dsp_fraction: Usable fraction of `dsps`.
+        bram_fraction: Usable fraction of `brams`.
     """
 
     luts: int
@@ -101,7 +104,7 @@ class FpgaDevice:
 
 
 def multiplier_luts(weight_bits: int, activation_bits: int) -> int:
-    """Look-up tables of one multiplier in the fabric.
+    """Returns the look-up tables of one multiplier in the fabric.
 
     Raises:
         EvaluationError: A width below 1.
@@ -111,7 +114,7 @@ def multiplier_luts(weight_bits: int, activation_bits: int) -> int:
 
 
 def products_per_dsp(weight_bits: int, activation_bits: int) -> float:
-    """Products that one DSP48 slice computes a cycle: 4, 2, 1, or a fraction where one product needs several slices.
+    """Returns the products per DSP48 slice and cycle; below 1 if one product takes several slices.
 
     Raises:
         EvaluationError: A width below 1.
@@ -125,13 +128,13 @@ def products_per_dsp(weight_bits: int, activation_bits: int) -> float:
 
 
 def accumulator_bits(layer: FpgaLayer) -> int:
-    """Width that no sum of the layer can overflow (Colbert et al. 2023, arXiv 2301.13376, data-type bound)."""
+    """Returns the width that never overflows (Colbert et al. 2023, arXiv 2301.13376, data-type bound)."""
     alpha = math.log2(layer.mw) + layer.weight_bits + layer.activation_bits - 1 - layer.signed_activations
     return math.ceil(alpha + math.log2(1 + 2**-alpha) + 1)
 
 
 def engine_luts(layer: FpgaLayer, pe: int, simd: int, multiplier: Multiplier = "lut") -> int:
-    """Look-up tables of an engine: products, adder tree, accumulators and thresholds; weights are not included.
+    """Returns the look-up tables of an engine without weights: products, sums and thresholds.
 
     Raises:
         EvaluationError: `pe` does not divide `mh`, or `simd` does not divide `mw`.
@@ -147,14 +150,14 @@ def engine_luts(layer: FpgaLayer, pe: int, simd: int, multiplier: Multiplier = "
 
 
 def engine_dsps(layer: FpgaLayer, pe: int, simd: int, packed: bool = True) -> int:
-    """DSP slices of an engine whose products are computed in them.
+    """Returns the DSP slices of an engine with DSP multipliers.
 
     Args:
         layer: The layer.
-        pe: Rows a cycle.
-        simd: Columns a cycle.
-        packed: Whether a slice computes several narrow products of neighbouring rows; else FINN's
-            `pe * simd * ceil((weight_bits + activation_bits) / 48)`.
+        pe: Rows per cycle.
+        simd: Columns per cycle.
+        packed: Whether a slice computes several narrow products of neighbouring rows; if not, FINN's formula
+            holds: `pe * simd * ceil((weight_bits + activation_bits) / 48)`.
 
     Raises:
         EvaluationError: `pe` does not divide `mh`, or `simd` does not divide `mw`.
@@ -166,7 +169,7 @@ def engine_dsps(layer: FpgaLayer, pe: int, simd: int, packed: bool = True) -> in
 
 
 def weight_memory_luts(layer: FpgaLayer, products: int) -> int:
-    """Look-up tables that hold the layer's weights, `products` of which are read a cycle.
+    """Returns the look-up tables that store the layer's weights if `products` of them are read per cycle.
 
     Raises:
         EvaluationError: `products` is not a whole number from 1 up.
@@ -176,7 +179,7 @@ def weight_memory_luts(layer: FpgaLayer, products: int) -> int:
 
 
 def weight_memory_brams(layer: FpgaLayer, products: int) -> int:
-    """Block RAMs (18 kilobit) that hold the layer's weights, `products` of which are read a cycle; the best shape.
+    """Returns the 18-kilobit block RAMs, in their best configuration, that store the layer's weights.
 
     Raises:
         EvaluationError: `products` is not a whole number from 1 up.
@@ -187,7 +190,7 @@ def weight_memory_brams(layer: FpgaLayer, products: int) -> int:
 
 
 def engine_cycles(layer: FpgaLayer, pe: int, simd: int) -> int:
-    """Cycles a frame: (mh / pe) (mw / simd) output pixels.
+    """Returns the cycles per frame: (mh / pe) x (mw / simd) x output pixels.
 
     Raises:
         EvaluationError: `pe` does not divide `mh`, or `simd` does not divide `mw`.

@@ -1,9 +1,10 @@
-"""Kernel classes: what decides how fast a kernel runs, besides its size."""
+"""Kernel classes: kernels of one class share throughput and overhead figures in a device profile."""
 
 from typing import Literal, get_args
 
-# `attention` multiplies activations with each other, `movement` only moves bytes (Concat, Transpose, Pad, ...),
-# `normalization` also holds softmax, `quantize` is a QuantizeLinear or DequantizeLinear that no neighbour absorbs.
+# `attention` multiplies activations with each other, `movement` only copies bytes (Concat, Transpose, Pad,
+# ...), `normalization` includes softmax, `quantize` is a QuantizeLinear or DequantizeLinear that is not
+# fused.
 Kind = Literal[
     "conv",
     "pointwise",

@@ -1,4 +1,4 @@
-"""Reads single values of a device profile; every mistake is told with its key."""
+"""Reads single values of a device profile; every error message names the key."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,13 @@ from spaces.units import parse_bytes
 
 T = TypeVar("T")
 Reader = Callable[[object, str], Any]
-# Below these a bare number is a unit left out (`ram_bytes: 512`, `bandwidth: 12.8`), not a device.
+# A bare number below these must be a value in a larger unit that was left out (`ram_bytes: 512`,
+# `bandwidth: 12.8`).
 _LEAST_BYTES, _LEAST_RATE = 1024, 1e3
 
 
 def section(value: object, keys: Sequence[str], where: str) -> dict[str, Any]:
-    """Returns a mapping without its nulls; every key must be known."""
+    """Returns a mapping without its null entries; every key must be one of `keys`."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected the keys {', '.join(keys)}, got {value!r}")
     for key in value:
@@ -25,13 +26,13 @@ def section(value: object, keys: Sequence[str], where: str) -> dict[str, Any]:
 
 
 def read_section(value: object, readers: Mapping[str, Reader], where: str) -> dict[str, Any]:
-    """Reads a mapping whose keys each have a reader."""
+    """Reads the entries of a mapping with the reader of each key."""
     given = section(value, tuple(readers), where)
     return {key: readers[key](entry, f"{where}.{key}") for key, entry in given.items()}
 
 
 def built(cls: type[T], value: object, readers: Mapping[str, Reader], where: str) -> T:
-    """Reads a mapping into a dataclass; what has no default must be given."""
+    """Reads a mapping into a dataclass; fields without a default are required."""
     given = read_section(value, readers, where)
     for field in fields(cls):  # type: ignore[arg-type]
         if field.default is MISSING and field.name not in given:
@@ -40,7 +41,7 @@ def built(cls: type[T], value: object, readers: Mapping[str, Reader], where: str
 
 
 def keyed(value: object, kind: str, known: Sequence[str], meaning: str, where: str) -> dict[str, object]:
-    """Returns a mapping from names of one kind."""
+    """Returns a mapping with keys in `known`; `kind` and `meaning` describe it in messages."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected {kind}: {meaning}, got {value!r}")
     for key in value:
@@ -62,12 +63,12 @@ def positive(value: object, where: str) -> float:
     """Returns a finite number above 0."""
     read = number(value, where)
     if read == 0:
-        raise ConfigError(f"{where}: must be above zero; leave the figure out where it is not known")
+        raise ConfigError(f"{where}: must be above zero; leave the figure out if it is not known")
     return read
 
 
 def rate(value: object, where: str) -> float:
-    """Returns a number of something per second; hardware has at least a thousand."""
+    """Returns a rate per second of at least 1000; a smaller one must be a value in a larger unit."""
     read = positive(value, where)
     if read < _LEAST_RATE:
         raise ConfigError(
@@ -77,10 +78,10 @@ def rate(value: object, where: str) -> float:
 
 
 def size(value: object, where: str) -> int:
-    """Returns the size of a memory in bytes; a bare number below a KiB lacks its unit."""
+    """Returns a memory size in bytes; a number below 1024 is refused as one without its unit."""
     read = parse_bytes(value, where)
     if read == 0:
-        raise ConfigError(f"{where}: must be above zero; leave the figure out where it is not known")
+        raise ConfigError(f"{where}: must be above zero; leave the figure out if it is not known")
     if read < _LEAST_BYTES and not isinstance(value, str):
         raise ConfigError(f'{where}: {value!r} bytes cannot be meant; write the unit, e.g. "{value} KiB"')
     return read
@@ -109,14 +110,14 @@ def boolean(value: object, where: str) -> bool:
 
 
 def text(value: object, where: str) -> str:
-    """Returns text; a number is read as its text."""
+    """Returns nonempty text; a number is converted to text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise ConfigError(f"{where}: expected text, got {value!r}")
     return str(value).strip()
 
 
 def one_of(*choices: str) -> Reader:
-    """Returns a reader of one of a few words."""
+    """Returns a reader that accepts one of `choices`."""
 
     def read(value: object, where: str) -> str:
         if value not in choices:
@@ -127,7 +128,7 @@ def one_of(*choices: str) -> Reader:
 
 
 def names_of(kind: str, known: Sequence[str]) -> Reader:
-    """Returns a reader of a list of known names."""
+    """Returns a reader of a list of names that must all be in `known`."""
 
     def read(value: object, where: str) -> tuple[str, ...]:
         if isinstance(value, str) or not isinstance(value, Sequence):

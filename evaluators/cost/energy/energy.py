@@ -13,14 +13,15 @@ _FLOATS: dict[str, FloatDType] = {"float32": "float32", "float16": "float16"}
 def energy_uj(graph: OpGraph, device: Device, latency_ms: float | None) -> float | None:
     """Returns the energy of one run in microjoules; None if the profile has no figures for it.
 
-    Where the profile knows the active power, energy is power times latency: on microcontrollers the power hardly
-    depends on what runs, so this explains measured energies within a few per cent. Elsewhere (dedicated hardware) the
-    energies of all operations and memory accesses add up (Horowitz 2014; see `energy_ops`).
+    If the profile states the active power, energy is power times latency: on microcontrollers the power
+    hardly depends on the network, so this predicts measured energies within a few per cent. Otherwise
+    (dedicated hardware) it is the sum of the energies of all operations and memory accesses (Horowitz 2014;
+    see `operations`).
 
     Args:
-        graph: The network.
+        graph: Kernels of the network.
         device: The device.
-        latency_ms: Of the network there; None if it is not known.
+        latency_ms: Latency of the network on the device; None if it is not known.
     """
     if device.active_power_mw is not None:
         return None if latency_ms is None else device.active_power_mw * latency_ms  # mW x ms = uJ

@@ -11,11 +11,11 @@ _POWERCAP = Path("/sys/class/powercap")
 
 
 class EnergyCounter(Protocol):
-    """A counter that only grows.
+    """A cumulative energy counter.
 
     Attributes:
         name: What it counts, e.g. `rapl package-0`.
-        wraps_at_joules: Where it begins again at 0; None if it does not.
+        wraps_at_joules: Value at which it overflows to 0; None if it does not.
     """
 
     @property
@@ -24,21 +24,21 @@ class EnergyCounter(Protocol):
 
     @property
     def wraps_at_joules(self) -> float | None:
-        """Where it begins again at 0."""
+        """Value at which it overflows to 0."""
 
     def joules(self) -> float:
-        """Returns the energy since some moment, in joules."""
+        """Returns the energy since an arbitrary moment, in joules; only differences mean something."""
 
 
 @dataclass(frozen=True)
 class RaplCounter:
-    """One domain of Intel's or AMD's Running Average Power Limit, as Linux shows it.
+    """One domain of Intel's or AMD's Running Average Power Limit (RAPL) in Linux's powercap interface.
 
     It counts the whole package (or its memory), not one process. Since CVE-2020-8694 only root may read it; virtual
     machines and containers usually lack it.
 
     Attributes:
-        folder: e.g. `/sys/class/powercap/intel-rapl:0`.
+        folder: The domain's folder, e.g. `/sys/class/powercap/intel-rapl:0`.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class RaplCounter:
 
     @property
     def wraps_at_joules(self) -> float | None:
-        """Where it begins again at 0."""
+        """Value at which it overflows to 0."""
         return int((self.folder / "max_energy_range_uj").read_text()) * 1e-6
 
     def joules(self) -> float:
@@ -84,18 +84,18 @@ class NvmlCounter:
 
 
 def rapl_counters(root: Path = _POWERCAP) -> tuple[list[RaplCounter], str]:
-    """Returns the domains that can be read, each once (packages, and memory beside them), or why there is none."""
-    found = sorted(f.parent for f in root.glob("*rapl*:*/energy_uj"))
-    if not found:
+    """Returns the readable package and DRAM domains, each once, and the reason if there are none."""
+    folders = sorted(f.parent for f in root.glob("*rapl*:*/energy_uj"))
+    if not folders:
         return [], f"{root} lists no RAPL domain, as in most virtual machines and containers"
-    # A package holds its cores and its graphics, so these would be counted twice.
-    wanted = [f for f in _once_each(found) if _name(f).startswith(("package", "dram"))]
+    # A package includes its cores and its graphics, so these would be counted twice.
+    domains = [f for f in _once_each(folders) if _name(f).startswith(("package", "dram"))]
     try:
-        for folder in wanted:
+        for folder in domains:
             (folder / "energy_uj").read_text()
     except PermissionError:
-        return [], f"{wanted[0] / 'energy_uj'} may be read by root only (CVE-2020-8694)"
-    return [RaplCounter(folder) for folder in wanted], "" if wanted else f"{root} lists no package domain"
+        return [], f"{domains[0] / 'energy_uj'} may be read by root only (CVE-2020-8694)"
+    return [RaplCounter(folder) for folder in domains], "" if domains else f"{root} lists no package domain"
 
 
 def _once_each(folders: Sequence[Path]) -> list[Path]:
@@ -107,7 +107,7 @@ def _once_each(folders: Sequence[Path]) -> list[Path]:
 
 
 def _domain(folder: Path) -> tuple[str, ...]:
-    """Returns the names from the package down to the domain: each socket of a server has a `dram` of its own."""
+    """Returns the names from the package down to the domain: each socket of a server has its own `dram`."""
     control, *numbers = folder.name.split(":")
     above = (folder.with_name(":".join([control, *numbers[:n]])) for n in range(1, len(numbers)))
     return (*(_name(f) if f.is_dir() else f.name.partition(":")[2] for f in above), _name(folder))
@@ -118,7 +118,7 @@ def _name(folder: Path) -> str:
 
 
 def nvml_counters() -> tuple[list[NvmlCounter], str]:
-    """Returns the accelerators whose energy can be read, or why there is none; needs the package nvidia-ml-py."""
+    """Returns the GPUs whose energy nvidia-ml-py can read, and the reason if there are none."""
     try:
         import pynvml
     except ImportError:
@@ -137,7 +137,7 @@ def nvml_counters() -> tuple[list[NvmlCounter], str]:
 
 @dataclass
 class EnergyMeter:
-    """Reads counters before and after a piece of work.
+    """Context manager that reads counters before and after its block.
 
     ```python
     with EnergyMeter(counters) as meter:
@@ -146,9 +146,9 @@ class EnergyMeter:
     ```
 
     Attributes:
-        counters: What to read; at least one.
-        joules: Energy of all counters while the work ran.
-        by_counter: The same, one by one.
+        counters: The counters to read; at least one.
+        joules: Energy during the block, summed over all counters.
+        by_counter: Energy during the block by the counter's name, in joules.
     """
 
     counters: Sequence[EnergyCounter]
@@ -166,8 +166,8 @@ class EnergyMeter:
     def __exit__(self, *_: object) -> None:
         after = [counter.joules() for counter in self.counters]
         for counter, before, now in zip(self.counters, self._before, after, strict=True):
-            # A counter that wrapped is behind where it was; work of minutes wraps it once at most.
+            # A smaller value means an overflow; within minutes there is at most one.
             spent = now - before if now >= before else now - before + (counter.wraps_at_joules or 0.0)
-            # Every socket of a server calls its memory `dram`.
+            # The `dram` domains of several sockets share their name.
             self.by_counter[counter.name] = self.by_counter.get(counter.name, 0.0) + spent
         self.joules = sum(self.by_counter.values())

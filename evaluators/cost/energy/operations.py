@@ -1,11 +1,12 @@
 """Energy of single operations and memory accesses by bit width, in a 45 nm process at 0.9 V.
 
-Anchors: Horowitz 2014, "Computing's energy problem (and what we can do about it)", ISSCC, figure 1.1.9. Lines between
-them: Coelho et al. 2021, "Automatic heterogeneous quantization of deep neural networks for low-latency inference on
-the edge" (QKeras), Nature Machine Intelligence 3. Shift costs: You et al. 2024, "ShiftAddLLM", NeurIPS, unit energies.
+Measured energies: Horowitz 2014, "Computing's energy problem (and what we can do about it)", ISSCC, figure
+1.1.9. Interpolation between bit widths: Coelho et al. 2021, "Automatic heterogeneous quantization of deep
+neural networks for low-latency inference on the edge" (QKeras), Nature Machine Intelligence 3. Shifts: You et
+al. 2024, "ShiftAddLLM", NeurIPS, unit energies.
 
-These figures rank designs of dedicated hardware. On a microcontroller the core around the arithmetic takes 100 to
-10,000 times as much, so there energy is power times time.
+These figures rank designs of dedicated hardware. On a microcontroller instruction handling takes 100 to
+10,000 times as much energy as the arithmetic, so energy is modelled as power times time there.
 """
 
 import math
@@ -18,7 +19,7 @@ from spaces.errors import EvaluationError, unknown_name
 
 FloatDType = Literal["float16", "float32"]
 
-# Horowitz 2014: pJ an operation.
+# Horowitz 2014: pJ per operation.
 FLOAT_MULTIPLY_PJ: Mapping[str, float] = {"float16": 1.1, "float32": 3.7}
 FLOAT_ADD_PJ: Mapping[str, float] = {"float16": 0.4, "float32": 0.9}
 # ShiftAddLLM: a shift of a float adds to its exponent.
@@ -27,21 +28,22 @@ FLOAT_SHIFT_PJ: Mapping[str, float] = {"float16": 0.15, "float32": 0.1}
 # QKeras: pJ = quadratic * b^2 + linear * b for a product, ADD * b for a sum.
 _MULTIPLY_QUADRATIC, _MULTIPLY_LINEAR = 0.002994791667, 0.001041666667
 _ADD = 0.003125
-# QKeras: pJ a bit of an access to an SRAM of 2^x bits, highest power of x first.
+# QKeras: pJ per bit of an access to an SRAM of 2^x bits, polynomial in x, highest power first.
 _SRAM = (9.02427321e-4, -2.68847858e-2, 0.208900804, 0.0)
-_SMALLEST_SRAM_BYTES = 8 * 1024  # Horowitz's smallest; the cubic turns upwards below it
+_SMALLEST_SRAM_BYTES = 8 * 1024  # Horowitz's smallest; below it the cubic would rise again
 DRAM_PJ_PER_BIT = 1300 / 64  # Horowitz: 1300 to 2600 pJ for 64 bits
 
 
 def multiply_pj(weight_bits: float, activation_bits: float | None = None) -> float:
     """Energy of one integer product in pJ.
 
-    QKeras gives it for equal widths. For unequal ones b^2 becomes the number of partial products, weight bits times
-    activation bits, and b their mean; with equal widths this is QKeras's polynomial.
+    QKeras's polynomial in b holds for factors of equal width b. For unequal widths b^2 is replaced by the
+    number of partial products (weight bits times activation bits) and b by the mean width, which agrees for
+    equal widths.
 
     Args:
-        weight_bits: Width of one factor, at least 1.
-        activation_bits: Width of the other; None means the same.
+        weight_bits: Width of one factor in bits, at least 1.
+        activation_bits: Width of the other factor; None means the same.
 
     Raises:
         EvaluationError: A width below 1.
@@ -105,9 +107,10 @@ def mac_pj(
     Args:
         weight_bits: Width of a weight; not used for floats.
         activation_bits: Width of an activation; not used for floats.
-        accumulator_bits: Width of the sum; float16 products are summed in float32 if it is above 16.
-        float_dtype: Floating-point arithmetic; None means integers.
-        shift_terms: The weight is a sum of so many powers of two, so shifts and sums replace the product.
+        accumulator_bits: Width of the accumulator; float16 products are summed in float32 if it is above 16.
+        float_dtype: Floating-point dtype of the arithmetic; None means integers.
+        shift_terms: Number of powers of two that a weight is the sum of, where shifts and sums replace the
+            product; None means an ordinary product.
 
     Raises:
         EvaluationError: A width below 1, an unknown dtype, or `shift_terms` below 1.
@@ -134,7 +137,7 @@ def _float_mac_pj(dtype: str, accumulator_bits: float, shift_terms: int | None) 
 
 @dataclass(frozen=True)
 class KernelEnergy:
-    """Energy of one kernel in pJ, by where it goes."""
+    """Energy of one kernel in pJ: arithmetic, accesses to on-chip memory, accesses to DRAM."""
 
     compute_pj: float
     on_chip_pj: float
@@ -142,7 +145,7 @@ class KernelEnergy:
 
     @property
     def total_pj(self) -> float:
-        """All of it."""
+        """Sum of the three parts."""
         return self.compute_pj + self.on_chip_pj + self.dram_pj
 
 
@@ -164,11 +167,11 @@ def kernel_energy_pj(
         n_macs: Multiply-accumulates.
         weight_bits: Width of a weight.
         activation_bits: Width of an activation.
-        accumulator_bits: Width of the sums.
-        float_dtype: Floating-point arithmetic; None means integers.
+        accumulator_bits: Width of the accumulator.
+        float_dtype: Floating-point dtype of the arithmetic; None means integers.
         shift_terms: Powers of two in a weight, where shifts and sums replace products.
         on_chip_bytes: Bytes read from and written to on-chip memory.
-        on_chip_memory_bytes: Size of that memory; needed where `on_chip_bytes` is not 0.
+        on_chip_memory_bytes: Size of the on-chip memory; required if `on_chip_bytes` is not 0.
         dram_bytes: Bytes read from and written to external memory.
 
     Raises:
@@ -180,7 +183,7 @@ def kernel_energy_pj(
     on_chip_bits = 8 * number(on_chip_bytes, "on_chip_bytes")
     if on_chip_bits and on_chip_memory_bytes is None:
         raise EvaluationError(
-            f"on_chip_memory_bytes: the size of the memory is needed to price on_chip_bytes={on_chip_bytes!r}"
+            f"on_chip_memory_bytes: the memory's size is required for on_chip_bytes={on_chip_bytes!r}"
         )
     on_chip_pj = 0.0 if on_chip_memory_bytes is None else on_chip_bits * sram_pj_per_bit(on_chip_memory_bytes)
     return KernelEnergy(compute_pj, on_chip_pj, 8 * number(dram_bytes, "dram_bytes") * DRAM_PJ_PER_BIT)

@@ -1,4 +1,4 @@
-"""Energy measured on this machine while a model runs, where the machine has counters for it."""
+"""Energy measured on this machine while a model runs, if the machine has energy counters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,19 +13,19 @@ from spaces.stages.artifact import Artifact
 
 
 class PowerEvaluator(Evaluator):
-    """Runs the model over and over and reads the processor's energy counters (RAPL).
+    """Runs the model repeatedly and reads the processor's energy counters (RAPL).
 
-    Yields for each device that is this machine `energy_uj` (the package's and memory's energy a run, idle included)
-    and `active_power_mw`. Counters see the whole machine, so nothing else should run. Where there is no counter, both
-    are absent, not zero, and `details["power"]` says why.
+    Yields for each device that is this machine `energy_uj` (energy of package and DRAM per run, idle power
+    included) and `active_power_mw`. The counters cover the whole machine, so nothing else should run. Without
+    counters both are absent, not zero, and `details["power"]` gives the reason.
 
     Args:
         seconds: How long to run the model.
-        threads: onnxruntime's threads within an operator.
-        root: Where the system lists its counters.
+        threads: onnxruntime's intra-op threads.
+        root: Folder of Linux's powercap interface.
 
     Raises:
-        ConfigError: An argument makes no sense.
+        ConfigError: An argument is out of range.
     """
 
     name: ClassVar[str] = "power"
@@ -54,7 +54,7 @@ class PowerEvaluator(Evaluator):
             run()
             with EnergyMeter(counters) as meter:
                 n_runs, took_s = _repeat(run, self.seconds)
-        if not meter.joules:  # never zero: a counter that stands still measures nothing
+        if not meter.joules:  # energy is never zero, so these counters do not count
             reason = f"the counters stand still: {', '.join(meter.by_counter)}"
             return Evaluation((), {"power": {"absent_because": reason}})
         values = (

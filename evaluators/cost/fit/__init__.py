@@ -1,4 +1,4 @@
-"""Device profiles from networks that somebody measured."""
+"""Fits device profiles to measured latencies and energies of networks."""
 
 from evaluators.cost.fit.costs import MeasuredNetwork
 from evaluators.cost.fit.profile import FittedProfile, fit_profile

@@ -1,4 +1,4 @@
-"""Device profiles from networks that somebody measured."""
+"""Fits a device profile to measured latencies and energies of networks."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from spaces.errors import ParedownError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status (2 for a mistake of the user's, told in one line)."""
+    """Runs the command line; returns the exit status (2 for invalid input, which is reported in one line)."""
     parser = argparse.ArgumentParser(prog="python -m evaluators.cost.fit", description=__doc__)
     parser.add_argument("measurements", type=Path, help="CSV of measured networks")
     parser.add_argument("--name", required=True, help="the device's name in configs")

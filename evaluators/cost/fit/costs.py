@@ -1,4 +1,4 @@
-"""Measured networks, and what each holds of everything that costs time on a device."""
+"""Measured networks, and the counts that the latency model multiplies with unit costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,16 +17,16 @@ _BITS: Mapping[DType, int] = {"float32": 32, "float16": 16, "int16": 16, "int8":
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """One network as somebody timed it.
+    """One network with its measurements on one device.
 
     Attributes:
-        name: For messages; rows of one name are the same network and are held out together.
+        name: Name of the network; rows with the same name are held out together in cross-validation.
         graph: Its kernels.
-        latency_ms: Time of one run.
-        energy_uj: Energy of one run.
-        power_mw: Power while it ran.
-        without_dead: Its kernels when constant channels are taken out; None if it has none.
-        eager: Its kernels when every node is one, dead branches too; None if nobody asked.
+        latency_ms: Latency of one run.
+        energy_uj: Energy of one run; None if not measured.
+        power_mw: Power during the run; None if not measured.
+        without_dead: Its kernels after removal of dead (constant) channels; None if it has none.
+        eager: Its kernels in eager execution, one per node and dead branches included; None if not analysed.
     """
 
     name: str
@@ -39,16 +39,16 @@ class MeasuredNetwork:
 
     @property
     def active_power_mw(self) -> float | None:
-        """Power while it ran, from the energy if it is not given (1 uJ / 1 ms = 1 mW)."""
+        """Power during the run, as measured or energy over latency (1 uJ / 1 ms = 1 mW); else None."""
         if self.power_mw is not None:
             return self.power_mw
         return None if self.energy_uj is None else self.energy_uj / self.latency_ms
 
 
 def recast(graph: OpGraph, dtype: DType) -> OpGraph:
-    """Returns the graph of a float model as it runs when every tensor is `dtype`; other dtypes stay as they are.
+    """Returns the graph with its float32 kernels recast to `dtype`; kernels of other dtypes stay as they are.
 
-    Weights of 4 bits come with activations of 8.
+    `int4` means 4-bit weights and 8-bit activations.
     """
     return replace(graph, kernels=tuple(_recast(kernel, dtype) for kernel in graph.kernels))
 
@@ -70,13 +70,13 @@ def _recast(kernel: Kernel, dtype: DType) -> Kernel:
 
 @dataclass(frozen=True)
 class Amounts:
-    """What networks hold of everything that costs time; `k` kernels at most in one network.
+    """Counts that the latency model multiplies with unit costs, for `n` networks of at most `k` kernels each.
 
     Attributes:
         columns: Dtype and kernel class of each column of `macs`.
         macs: Multiply-accumulates, `(n, len(columns))`.
-        activation_bytes: Read and written by each kernel, `(n, k)`, zero behind the last.
-        weight_bytes: Read by each kernel, `(n, k)`.
+        activation_bytes: Activation bytes read and written by each kernel, `(n, k)`, padded with zeros.
+        weight_bytes: Weight bytes read by each kernel, `(n, k)`, padded with zeros.
         kernels: Number of kernels, `(n,)`.
     """
 
@@ -87,11 +87,12 @@ class Amounts:
     kernels: Array
 
     def times_ms(self, log_costs: Array) -> Array:
-        """Latency of each network, `(n,)`, as `Device` with `bound: sum` models it.
+        """Returns the latency of each network in ms, `(n,)`, by the model of a `Device` with `bound: sum`.
 
         Args:
-            log_costs: Natural logarithm of the ms that one multiply-accumulate of each column costs, then of one
-                byte of activations, one of weights, and one kernel; `(len(columns) + 3,)`.
+            log_costs: Natural logarithms of unit costs in ms, `(len(columns) + 3,)`: of one
+                multiply-accumulate of each column, one byte of activations, one byte of weights, and one
+                kernel launch.
         """
         costs = np.exp(log_costs)
         memory = np.maximum(self.activation_bytes * costs[-3], self.weight_bytes * costs[-2]).sum(axis=-1)
@@ -99,7 +100,7 @@ class Amounts:
         return total
 
     def rows(self, chosen: NDArray[np.bool_] | Sequence[int]) -> "Amounts":
-        """The same columns for some of the networks."""
+        """Returns the counts of the chosen networks (mask or indices), with the same columns."""
         parts = (self.macs, self.activation_bytes, self.weight_bytes, self.kernels)
         return Amounts(self.columns, *(part[np.asarray(chosen)] for part in parts))
 
@@ -107,9 +108,9 @@ class Amounts:
 def amounts_of(
     graphs: Sequence[OpGraph], columns: Sequence[tuple[DType, str]] | None = None, k: int = 0
 ) -> Amounts:
-    """Counts what networks hold; `columns` and `k` widen the arrays to fit those of other networks."""
-    held = [_macs(graph) for graph in graphs]
-    names = tuple(sorted({c for each in held for c in each} if columns is None else columns))
+    """Returns the counts of networks; `columns` and `k` make array sizes match other networks'."""
+    macs_by_column = [_macs(graph) for graph in graphs]
+    names = tuple(sorted({c for each in macs_by_column for c in each} if columns is None else columns))
     k = max([k, 1, *(len(graph.kernels) for graph in graphs)])
     activations, weights = np.zeros((len(graphs), k)), np.zeros((len(graphs), k))
     for i, graph in enumerate(graphs):
@@ -117,32 +118,33 @@ def amounts_of(
             kernel.input_bytes + kernel.output_bytes for kernel in graph.kernels
         ]
         weights[i, : len(graph.kernels)] = [kernel.weight_bytes for kernel in graph.kernels]
-    macs = np.array([[each.get(c, 0.0) for c in names] for each in held], float).reshape(
+    macs = np.array([[each.get(c, 0.0) for c in names] for each in macs_by_column], float).reshape(
         len(graphs), len(names)
     )
     return Amounts(names, macs, activations, weights, np.array([float(len(g.kernels)) for g in graphs]))
 
 
 def _macs(graph: OpGraph) -> dict[tuple[DType, str], float]:
-    found: dict[tuple[DType, str], float] = {}
+    by_column: dict[tuple[DType, str], float] = {}
     for kernel in graph.kernels:
         if kernel.macs:
             key = (kernel.dtype, str(kernel.kind))
-            found[key] = found.get(key, 0.0) + kernel.macs
-    return found
+            by_column[key] = by_column.get(key, 0.0) + kernel.macs
+    return by_column
 
 
 @dataclass(frozen=True)
 class ReferenceBoard:
-    """What operations cost on a (hardware, runtime) pair that was measured, relative to each other.
+    """Relative unit costs of a measured (hardware, runtime) pair: a prior mean for other boards.
 
     Attributes:
-        name: The board, so that results of one board and runtime count once.
-        runtime: What ran the networks, without its version.
+        name: The board; several results of one board and runtime share one prior weight.
+        runtime: The runtime, without its version.
         release: Runtime and version.
-        log_costs: Kernel class (a multiply-accumulate of it), `activation_byte`, `weight_byte` or `kernel` to the
-            natural logarithm of what one costs; of mean zero, because only ratios carry over to other boards.
-        removes_dead_channels: Whether the runtime takes constant channels out.
+        log_costs: Natural logarithm of each unit cost: by kernel class (of one multiply-accumulate),
+            `activation_byte`, `weight_byte` and `kernel`. Their mean is zero because only ratios carry over
+            to other boards.
+        removes_dead_channels: Whether the runtime removes dead (constant) channels.
     """
 
     name: str

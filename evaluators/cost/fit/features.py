@@ -1,7 +1,7 @@
-"""Latency of networks from counts of what they execute, where there is no file to analyse, only a table.
+"""Latency model on counts of operations, for networks that are given as a table instead of as ONNX files.
 
-Which operations a runtime executes matters more than how the counts are weighed, so several ways of counting compete, and
-cross-validation on the measured networks decides.
+Which operations are counted matters more than how the counts are weighted, so cross-validation on the
+measured networks selects one of several feature sets.
 """
 
 import warnings
@@ -22,11 +22,11 @@ class FeatureFit:
     """A fitted model of latency.
 
     Attributes:
-        counts: Name of the way of counting that was chosen.
-        cost_ms: What one of each counted thing costs, and a run besides, `(d + 1,)`, none negative.
-        correction: What was learned on top.
-        errors: Way of counting and correction to the mean relative error in cross-validation.
-        factor: The correction: features `(n, d)` to factors `(n,)`.
+        counts: Name of the selected feature set.
+        cost_ms: Non-negative cost of one unit of each feature, then the constant cost of a run, `(d + 1,)`.
+        correction: The learned correction that multiplies the linear model.
+        errors: Mean relative error in cross-validation by feature set and correction.
+        factor: The correction as a function from features `(n, d)` to factors `(n,)`.
     """
 
     counts: str
@@ -36,7 +36,7 @@ class FeatureFit:
     factor: Callable[[Array], Array]
 
     def predict(self, features: Mapping[str, Array]) -> Array:
-        """Latency in ms, `(n,)`, of networks with the features that were fitted."""
+        """Returns latencies in ms, `(n,)`; `features` needs the selected feature set, `(n, d)`."""
         chosen = features[self.counts]
         return np.asarray(_linear(chosen, self.cost_ms) * self.factor(chosen))
 
@@ -48,18 +48,18 @@ def fit_features(
     n_folds: int = 10,
     corrections: tuple[Correction, ...] = CORRECTIONS,
 ) -> FeatureFit:
-    """Chooses the way of counting, then whether to learn a correction, both by cross-validation.
+    """Selects the feature set, then whether to learn a correction, both by cross-validation.
 
-    The base is non-negative least squares of relative errors (Lawson, Hanson 1974, "Solving Least Squares Problems",
-    chapter 23). A correction, which multiplies it, is kept only if its error is smaller by more than two standard
-    errors of the difference between the two.
+    The base model minimises squared relative errors by non-negative least squares (Lawson, Hanson 1974,
+    "Solving Least Squares Problems", chapter 23). A correction, which multiplies it, is kept only if it
+    reduces the mean error by more than two standard errors of the paired difference.
 
     Args:
-        features: Way of counting to counts, `(n, d)`, none negative.
-        latency_ms: Measured, `(n,)`, above zero.
-        rng: Deals the networks to the folds.
-        n_folds: Folds.
-        corrections: Those that are tried.
+        features: Non-negative counts `(n, d)` by name of the feature set.
+        latency_ms: Measured latencies, `(n,)`, above zero.
+        rng: Assigns the networks to folds.
+        n_folds: Number of folds.
+        corrections: Candidate corrections.
     """
     n = len(latency_ms)
     folds = [part for part in np.array_split(rng.permutation(n), min(n_folds, n)) if len(part)]
@@ -75,26 +75,28 @@ def fit_features(
             continue
         each = _held_out(x, latency_ms, folds, correction)
         errors[chosen, correction] = float(each.mean())
-        gain = base - each
-        sure = float(gain.mean()) > 2 * float(gain.std(ddof=1)) / np.sqrt(n)
-        if sure and errors[chosen, correction] < errors[chosen, best]:
+        reduction = base - each
+        significant = float(reduction.mean()) > 2 * float(reduction.std(ddof=1)) / np.sqrt(n)
+        if significant and errors[chosen, correction] < errors[chosen, best]:
             best = correction
     cost_ms, factor = _fit(x, latency_ms, best)
     return FeatureFit(chosen, cost_ms, best, errors, factor)
 
 
 def non_negative(features: Array, latency_ms: Array, known_ms: Array | float = 0.0) -> Array:
-    """Costs `(d + 1,)` of one of each and of a run that make the squares of the relative errors least.
+    """Returns non-negative costs in ms, `(d + 1,)`, per unit of each feature and per run, by least squares.
+
+    The squares are those of the relative errors.
 
     Args:
-        features: Counts, `(n, d)`, none negative.
-        latency_ms: Measured, `(n,)`.
-        known_ms: Part of it that other costs explain, `(n,)`.
+        features: Non-negative counts, `(n, d)`.
+        latency_ms: Measured latencies, `(n,)`.
+        known_ms: Part of each latency that other costs explain, `(n,)`; it is subtracted first.
     """
     from scipy.optimize import nnls
 
     design = np.column_stack([features, np.ones(len(features))])
-    # Columns of like size, so that the solver's tolerance means the same for bytes and for kernels.
+    # Columns scaled to maximum 1, so that the solver's tolerance means the same for bytes and for kernels.
     size = np.maximum(np.abs(design).max(axis=0), 1e-30)
     costs, _ = nnls(design / size / latency_ms[:, None], (latency_ms - known_ms) / latency_ms)
     return np.asarray(costs / size)
@@ -107,7 +109,7 @@ def _linear(features: Array, cost_ms: Array) -> Array:
 def _held_out(
     features: Array, latency_ms: Array, folds: list[NDArray[np.int64]], correction: Correction
 ) -> Array:
-    """Relative error of each network by a fit to the other folds, `(n,)`."""
+    """Returns the relative error of each network under the fit to the other folds, `(n,)`."""
     errors = np.empty(len(latency_ms))
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(latency_ms)), fold)
@@ -137,7 +139,7 @@ def _trees(features: Array, log_ratio: Array) -> Callable[[Array], Array]:
 
 
 def _gaussian_process(features: Array, log_ratio: Array) -> Callable[[Array], Array]:
-    """Linear and smooth part with noise; kernel parameters by marginal likelihood (Rasmussen, Williams 2006, ch. 5)."""
+    """Linear plus RBF kernel, fitted by marginal likelihood (Rasmussen, Williams 2006, chapter 5)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
@@ -148,7 +150,7 @@ def _gaussian_process(features: Array, log_ratio: Array) -> Callable[[Array], Ar
     linear = ConstantKernel(0.1, (1e-4, 1e2)) * DotProduct(1.0, "fixed")
     model = GaussianProcessRegressor(smooth + linear + WhiteKernel(0.5, (1e-4, 10.0)))
     with warnings.catch_warnings():
-        # A kernel parameter at its bound says that its part is not needed; that is an answer, not a failure.
+        # A kernel parameter at its bound means that its term is not needed, which is a valid fit.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((features - middle) / scale, log_ratio / size)
     return lambda asked: np.asarray(np.exp(model.predict((asked - middle) / scale) * size))

@@ -1,7 +1,8 @@
-"""Measured networks from a CSV, and fitted profiles into a YAML.
+"""Reads measured networks from a CSV file and writes fitted profiles to a YAML file.
 
-Columns of the CSV: `model` (an ONNX file, relative to the CSV), `latency_ms`, and optionally `energy_uj`, `power_mw`, `dtype`
-(what a float file ran as, e.g. `int8`), `name` (the same for rows of one network; default the file's name).
+Columns of the CSV: `model` (an ONNX file, relative to the CSV), `latency_ms`, and optionally `energy_uj`,
+`power_mw`, `dtype` (the dtype that a float file was run in, e.g. `int8`), `name` (equal for rows of one
+network; default the file's stem).
 """
 
 import csv
@@ -42,14 +43,14 @@ _WRITTEN = (
     "active_power_mw",
     "error",
 )
-_DIGITS = 4  # of a figure in the YAML; the measurements hold no more
+_DIGITS = 4  # significant digits in the YAML; the measurements are not more precise
 
 
 def read_measurements(path: Path) -> list[MeasuredNetwork]:
     """Reads measured networks.
 
     Raises:
-        ConfigError: The file or a column is missing, or a value makes no sense; with file, row and column.
+        ConfigError: The file or a column is missing, or a value is invalid; with file, row and column.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -110,10 +111,10 @@ def _number(line: Mapping[str, Any], column: str, where: str) -> float | None:
 
 def _dtype(line: Mapping[str, Any], where: str) -> DType | None:
     text = str(line.get("dtype") or "").strip()
-    found = next((dtype for dtype in DTYPES if dtype == text), None)
-    if text and found is None:
+    dtype = next((dtype for dtype in DTYPES if dtype == text), None)
+    if text and dtype is None:
         raise ConfigError(unknown_name("dtype", text, DTYPES, f"{where}, column 'dtype'"))
-    return found
+    return dtype
 
 
 def _network(file: Path, dtype: DType | None, where: str) -> MeasuredNetwork:
@@ -139,7 +140,7 @@ def _network(file: Path, dtype: DType | None, where: str) -> MeasuredNetwork:
 
 
 def write_profile(fitted: "FittedProfile", rows: Sequence[MeasuredNetwork], path: Path, source: str) -> str:
-    """Writes the profile, and beside it the learned correction if there is one; returns what was written.
+    """Writes the profile, and next to it the learned residual if there is one; returns the YAML text.
 
     Raises:
         ConfigError: The file cannot be written.
@@ -163,7 +164,7 @@ def _text(
     import yaml
 
     profile = _figures(device, source)
-    device_from_config(device.name, profile, str(path))  # what we write, we can read
+    device_from_config(device.name, profile, str(path))  # raises if the profile could not be read back
     comments = [
         "# @package device",
         f"# paredown device={device.name}",

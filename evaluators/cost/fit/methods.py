@@ -1,4 +1,4 @@
-"""Ways to turn measured networks into the figures of a device."""
+"""Methods that fit the figures of a device profile to measured networks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,60 +15,62 @@ from evaluators.devices.device import ANY, Device
 from spaces.errors import ConfigError
 
 Fusion = Literal["common", "eager"]
-_ROWS_A_COST = 2  # least squares needs at least so many networks for each cost
-_LEAST_SHARE = 0.01  # a multiply-accumulate costs at least this share of what it does on the fastest network
+_ROWS_A_COST = 2  # least squares needs at least this many networks per fitted cost
+_LEAST_SHARE = (
+    0.01  # lower bound of a multiply-accumulate's cost, relative to the fastest network's time per MAC
+)
 
 
 @dataclass(frozen=True)
 class FittedCosts:
-    """A device fitted to some networks.
+    """A device profile fitted to some networks.
 
     Attributes:
-        device: The profile so far.
+        device: The profile, still without power and error bars.
     """
 
     device: Device
 
     def graph(self, row: MeasuredNetwork) -> OpGraph:
-        """The kernels of a network that the device runs."""
+        """Returns the kernels that the device executes for a network."""
         if self.device.fusion == "eager" and row.eager is not None:
             return row.eager
         return removed(row) if self.device.removes_dead_channels else row.graph
 
     def modelled(self, row: MeasuredNetwork) -> Roofline:
-        """What the profile says about a network."""
+        """Returns the profile's latency model of a network."""
         return roofline(self.graph(row), self.device)
 
     def times_ms(self, rows: Sequence[MeasuredNetwork]) -> Array:
-        """Latency of each network by the profile, `(n,)`.
+        """Returns the modelled latency of each network in ms, `(n,)`.
 
-        Kernel classes that the fitted networks lack run at their dtype's mean throughput, dtypes that they lack make
-        a latency infinite.
+        Kernel classes that the fitted networks lack run at their dtype's mean throughput; a dtype that they
+        lack makes a latency infinite.
         """
-        found = [self.modelled(row).latency_ms for row in rows]
-        return np.array([np.inf if ms is None else ms for ms in found])
+        latencies = [self.modelled(row).latency_ms for row in rows]
+        return np.array([np.inf if ms is None else ms for ms in latencies])
 
 
 Method = Callable[[Sequence[MeasuredNetwork]], FittedCosts]
 
 
 def removed(row: MeasuredNetwork) -> OpGraph:
-    """The kernels of a network without its constant channels."""
+    """Returns the kernels of a network without its dead (constant) channels."""
     return row.graph if row.without_dead is None else row.without_dead
 
 
 def methods_for(
     rows: Sequence[MeasuredNetwork], blank: Device, boards: Sequence[ReferenceBoard], borrowing: Borrowing
 ) -> dict[str, Method]:
-    """The methods that so many networks allow, simpler ones first.
+    """Returns the methods that the number of measured networks allows, simpler ones first.
 
     Args:
         rows: The measurements.
         blank: The profile without figures.
-        boards: Whose ratios may be borrowed.
-        borrowing: How much.
+        boards: Reference boards whose cost ratios serve as prior means.
+        borrowing: Hyperparameters of that prior.
     """
-    found: dict[str, Method] = {"borrowed": lambda some: _borrowed(some, blank, boards, borrowing)}
+    methods: dict[str, Method] = {"borrowed": lambda some: _borrowed(some, blank, boards, borrowing)}
     n_networks = len({row.name for row in rows})
     for text, fusion, without_dead in _variants(rows):
         model = FittedCosts(replace(blank, fusion=fusion, removes_dead_channels=without_dead))
@@ -77,29 +79,30 @@ def methods_for(
             n_costs = len(amounts_of(graphs).columns) + 2 + (len(_kinds(graphs)) if by_class else 1)
             if n_networks >= _ROWS_A_COST * n_costs:
                 label = f"least squares{', overhead by class' if by_class else ''}{text}"
-                found[label] = _least_squares_method(model, by_class)
-    return found
+                methods[label] = _least_squares_method(model, by_class)
+    return methods
 
 
 def _variants(rows: Sequence[MeasuredNetwork]) -> list[tuple[str, Fusion, bool]]:
-    found: list[tuple[str, Fusion, bool]] = [("", "common", False)]
+    """Returns (suffix of the label, fusion, whether dead channels are removed) of graphs to fit."""
+    variants: list[tuple[str, Fusion, bool]] = [("", "common", False)]
     if any(row.without_dead is not None for row in rows):
-        found.append((", without constant channels", "common", True))
+        variants.append((", without constant channels", "common", True))
     if any(row.eager is not None for row in rows):
-        found.append((", eager", "eager", False))
-    return found
+        variants.append((", eager", "eager", False))
+    return variants
 
 
 def _borrowed(
     rows: Sequence[MeasuredNetwork], blank: Device, boards: Sequence[ReferenceBoard], borrowing: Borrowing
 ) -> FittedCosts:
-    """Costs as on the boards that explain the measurements, moved as far as the measurements say."""
+    """Fits costs by maximum a posteriori, with the reference boards' cost ratios as a mixture prior."""
     kept = amounts_of([row.graph for row in rows])
     less = amounts_of([removed(row) for row in rows], kept.columns, kept.weight_bytes.shape[1])
     latency_ms = np.array([row.latency_ms for row in rows])
-    found = candidates(kept, less, latency_ms, boards, borrowing)
-    share = weights(found, boards, borrowing, without_version(blank.runtime), blank.runtime)
-    log_costs, removes = blended(found, share)
+    fits = candidates(kept, less, latency_ms, boards, borrowing)
+    share = weights(fits, boards, borrowing, without_version(blank.runtime), blank.runtime)
+    log_costs, removes = blended(fits, share)
     cost_ms = np.exp(log_costs)
     device = replace(
         blank,
@@ -112,7 +115,7 @@ def _borrowed(
 
 
 def without_version(runtime: str) -> str:
-    """`X-CUBE-AI 9.0` is a release of `X-CUBE-AI`: the last word goes where it begins with a number or `v`."""
+    """Drops the last word if it is a version (begins with a digit, or `v` and a digit): `X-CUBE-AI 9.0`."""
     words = runtime.split()
     last = words[-1].removeprefix("v") if words else ""
     return " ".join(words[:-1]) if len(words) > 1 and last[:1].isdigit() else runtime
@@ -135,9 +138,9 @@ def _least_squares(graphs: Sequence[OpGraph], latency_ms: Array, blank: Device, 
     total = amounts.macs.sum(axis=1)
     if not total.all():
         raise ConfigError(
-            f"{blank.name}: a network without multiply-accumulates has no place in a fit of throughput"
+            f"{blank.name}: a network without multiply-accumulates cannot be used to fit a throughput"
         )
-    # Without a least cost a class could come out free, and a search would fill its networks with it.
+    # Without a lower bound a class could be fitted as free of cost, and a search would exploit that.
     least = _LEAST_SHARE * float(np.min(latency_ms / total))
     design = np.column_stack([amounts.macs, n_bytes, np.array(kernels, float)])
     costs = non_negative(design, latency_ms, total * least)
@@ -157,11 +160,11 @@ def _kinds(graphs: Sequence[OpGraph]) -> list[str]:
 
 
 def _throughputs(amounts: Amounts, cost_ms: Array) -> dict[str, dict[str, float]]:
-    """Per dtype and class; classes that no network has run as the dtype's multiply-accumulates do on the whole."""
-    found: dict[str, dict[str, float]] = {}
+    """Returns MACs per second by dtype and class; `ANY` is the dtype's mean, for absent classes."""
+    throughputs: dict[str, dict[str, float]] = {}
     total = amounts.macs.sum(axis=0)
     for dtype in dict.fromkeys(dtype for dtype, _ in amounts.columns):
         own = [i for i, (d, _) in enumerate(amounts.columns) if d == dtype]
-        found[dtype] = {amounts.columns[i][1]: float(1e3 / cost_ms[i]) for i in own}
-        found[dtype][ANY] = float(1e3 * total[own].sum() / (total[own] @ cost_ms[own]))
-    return found
+        throughputs[dtype] = {amounts.columns[i][1]: float(1e3 / cost_ms[i]) for i in own}
+        throughputs[dtype][ANY] = float(1e3 * total[own].sum() / (total[own] @ cost_ms[own]))
+    return throughputs

@@ -1,10 +1,11 @@
-"""Device profiles from networks that somebody measured.
+"""Fits device profiles to measured networks.
 
     python -m evaluators.cost.fit measurements.csv --name my_board --runtime "X-CUBE-AI 9.0" --out my_board.yaml
 
-Each row of the CSV is a measured network; `evaluators.cost.fit.measurements` lists its columns. With few networks the ratios
-between the costs of kernel classes are borrowed from boards that were measured before; with many, least squares needs
-nothing borrowed. Cross-validation, networks held out, chooses, and says how far off the profile is.
+Each row of the CSV is a measured network; `evaluators.cost.fit.measurements` lists its columns. With few
+networks the ratios between the costs of kernel classes get a prior from boards that were measured before
+("borrowed"); with many, plain least squares needs no prior. Cross-validation over networks selects the method
+and estimates the profile's error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +23,8 @@ from evaluators.devices.device import Device, FigureSource
 from spaces.errors import ConfigError
 
 _MOST_FOLDS = 20
-_LEAST_FOR_RESIDUAL = 30  # networks; fewer cannot tell a learned correction from luck
-_STAYS_WITHIN = 0.8  # `Device.error` is what 8 of 10 comparisons stay within
+_LEAST_FOR_RESIDUAL = 30  # networks; with fewer a learned residual cannot be told from noise
+_STAYS_WITHIN = 0.8  # quantile of the absolute relative errors that `Device.error` states
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,16 @@ class FittedProfile:
     """A device profile and how well it predicts networks that it was not fitted to.
 
     Attributes:
-        device: The profile; its `error` is what 8 of 10 held-out measurements stay within.
-        method: What cross-validation chose.
-        errors_by_method: Method to mean relative error of held-out networks.
-        latency_errors: Relative error of each row's latency when its network was held out, `(n,)`; 0.1 is too slow.
-        energy_errors: The same for energy, held-out power times held-out latency; nan where it was not measured.
-        residual: Learned correction where cross-validation says that it helps; `Device.residual` is to name its file.
+        device: The profile; its `error` is the 0.8 quantile of the absolute relative errors of held-out
+            networks.
+        method: The method that cross-validation selected.
+        errors_by_method: Mean absolute relative error of held-out networks by method.
+        latency_errors: Relative error (predicted / measured - 1) of each row's latency when its network was
+            held out, `(n,)`.
+        energy_errors: The same for energy, predicted as held-out power times held-out latency; nan if not
+            measured.
+        residual: Learned correction if cross-validation shows that it helps; write it and name it in
+            `Device.residual`.
     """
 
     device: Device
@@ -61,14 +66,16 @@ def fit_profile(
     Args:
         rows: The measurements, of at least two networks.
         name: The device's name.
-        runtime: What runs the networks, its version last; reference boards with the same one count more.
-        description: The hardware, for people.
-        boards: Measured boards whose ratios may be borrowed. The errors come out too small if this very board is one.
-        borrowing: How much; None takes what predicted MLPerf Tiny's held-out networks best.
-        seed: Of the learned correction.
+        runtime: The runtime, its version last; reference boards with the same runtime get more prior weight.
+        description: Description of the hardware for readers.
+        boards: Reference boards that serve as prior means. The errors are underestimated if one is this very
+            board.
+        borrowing: Hyperparameters of the prior; None takes those that predicted MLPerf Tiny's held-out
+            networks best.
+        seed: Seed of the learned residual.
 
     Raises:
-        ConfigError: There are fewer than two networks, or one does not multiply.
+        ConfigError: There are fewer than two networks, or one has no multiply-accumulates.
     """
     _check(rows, name)
     blank = Device(name=name, description=description, runtime=runtime, bound="sum")
@@ -91,8 +98,8 @@ def _check(rows: Sequence[MeasuredNetwork], name: str) -> None:
     names = sorted({row.name for row in rows})
     if len(names) < 2:
         raise ConfigError(
-            f"{name}: measurements of one network ({', '.join(names) or 'none'}) cannot tell kernels apart, nor how "
-            "wrong a fit is; measure at least 2 different networks, better 4"
+            f"{name}: measurements of one network ({', '.join(names) or 'none'}) determine neither the costs of its "
+            "kernels nor the error of a fit; measure at least 2 different networks, better 4"
         )
     idle = next((row.name for row in rows if not row.graph.macs), None)
     if idle is not None:
@@ -100,7 +107,7 @@ def _check(rows: Sequence[MeasuredNetwork], name: str) -> None:
 
 
 def _folds(rows: Sequence[MeasuredNetwork]) -> list[NDArray[np.bool_]]:
-    """Networks to hold out together: one at a time, or a twentieth where there are many."""
+    """Returns masks of the rows to hold out, `(n,)`: one network each, at most 20 folds."""
     names = list(dict.fromkeys(row.name for row in rows))
     n = min(len(names), _MOST_FOLDS)
     place = {name: i % n for i, name in enumerate(names)}
@@ -112,7 +119,7 @@ def _some(rows: Sequence[MeasuredNetwork], chosen: NDArray[np.bool_]) -> list[Me
 
 
 def _held_out(rows: Sequence[MeasuredNetwork], method: Method) -> Array:
-    """Relative error of each row by a fit to the networks of the other folds, `(n,)`."""
+    """Returns the relative error of each row under the fit to the other folds, `(n,)`."""
     latency_ms = np.array([row.latency_ms for row in rows])
     errors = np.empty(len(rows))
     for fold in _folds(rows):
@@ -123,7 +130,7 @@ def _held_out(rows: Sequence[MeasuredNetwork], method: Method) -> Array:
 def _residual(
     rows: Sequence[MeasuredNetwork], method: Method, model: FittedCosts, plain: Array, seed: int
 ) -> tuple[NetworkResidual | None, Array | None]:
-    """The correction if it is surely better, and the errors with it if it was tried."""
+    """Returns the residual if it is significantly better, and the errors with it, `(n,)`, if tried."""
     if len({row.name for row in rows}) < _LEAST_FOR_RESIDUAL:
         return None, None
     errors = np.empty(len(rows))
@@ -131,28 +138,28 @@ def _residual(
         part = method(_some(rows, ~fold))
         learned = _trained(_some(rows, ~fold), part, seed)
         errors[fold] = [_corrected_ms(row, part, learned) / row.latency_ms - 1 for row in _some(rows, fold)]
-    gain = np.abs(plain) - np.abs(errors)
-    surely = bool(gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(len(gain)))
-    return (_trained(rows, model, seed) if surely else None), errors
+    reduction = np.abs(plain) - np.abs(errors)
+    significant = bool(reduction.mean() > 2 * reduction.std(ddof=1) / np.sqrt(len(reduction)))
+    return (_trained(rows, model, seed) if significant else None), errors
 
 
 def _trained(rows: Sequence[MeasuredNetwork], model: FittedCosts, seed: int) -> NetworkResidual:
-    found = [model.modelled(row) for row in rows]
+    models = [model.modelled(row) for row in rows]
     features = [
         network_features(model.graph(row).kernels, each.kernel_ms)
-        for row, each in zip(rows, found, strict=True)
+        for row, each in zip(rows, models, strict=True)
     ]
     ratios = [
         max(row.latency_ms - each.run_overhead_ms, 0.01 * row.latency_ms) / each.kernel_ms.sum()
-        for row, each in zip(rows, found, strict=True)
+        for row, each in zip(rows, models, strict=True)
     ]
     return NetworkResidual.trained(np.array(features), np.log(ratios), seed)
 
 
 def _corrected_ms(row: MeasuredNetwork, model: FittedCosts, residual: NetworkResidual) -> float:
-    found = model.modelled(row)
-    times = residual.corrected_ms(model.graph(row).kernels, found.kernel_ms)
-    return float(times.sum()) + found.run_overhead_ms
+    modelled = model.modelled(row)
+    times = residual.corrected_ms(model.graph(row).kernels, modelled.kernel_ms)
+    return float(times.sum()) + modelled.run_overhead_ms
 
 
 def _powers_mw(rows: Sequence[MeasuredNetwork]) -> Array:
@@ -161,7 +168,7 @@ def _powers_mw(rows: Sequence[MeasuredNetwork]) -> Array:
 
 
 def _with_power(device: Device, rows: Sequence[MeasuredNetwork]) -> Device:
-    """The median, which one network that keeps the device less busy does not move."""
+    """Sets the active power to the median, which is robust against single networks that idle more."""
     powers = _powers_mw(rows)
     known = powers[~np.isnan(powers)]
     return replace(device, active_power_mw=float(np.median(known))) if len(known) else device

@@ -1,14 +1,15 @@
-"""What operations cost on measured boards, relative to each other: lent to boards with few measurements of their own.
+"""Relative unit costs on measured boards: prior means for boards with few measurements of their own.
 
-Each is the result of `evaluators.cost.shrinkage.reference_board` on one system of MLPerf Tiny v0.5 to v1.3, closed
-division (github.com/mlcommons/tiny_results_v*, Apache-2.0), as `python tests/benchmarks/tiny_latency.py --constants` prints
-it. The networks are the benchmark's four reference networks; a system with a single result has no ratio.
+Each is the result of `evaluators.cost.fit.shrinkage.reference_board` on one system of MLPerf Tiny v0.5 to
+v1.3, closed division (github.com/mlcommons/tiny_results_v*, Apache-2.0), as printed by
+`python tests/benchmarks/tiny_latency.py --constants`. The networks are the benchmark's four reference
+networks; a system with a single result has no ratio.
 """
 
 from evaluators.cost.fit.costs import ReferenceBoard
 
 COSTS = ("conv", "pointwise", "fully_connected", "depthwise", "activation_byte", "weight_byte", "kernel")
-# Board | version, or round where none is told | runtime | constant channels | natural logarithms of COSTS, mean zero
+# Board | version, else benchmark round | runtime | dead channels | natural logarithms of COSTS, mean zero
 _TABLE = """
 L4R5ZI | v0.5 | TensorFlow Lite Micro | kept | -0.95 -1.12 -1.35 -1.13 1.75 -2.74 5.55
 H7A3ZI | v0.7 | X-CUBE-AI | kept | -1.23 -0.87 -1.00 -0.97 0.31 -2.18 5.93

@@ -1,4 +1,4 @@
-"""Costs of operations from fewer measured networks than there are costs, by borrowing the ratios of other boards."""
+"""Bayesian fit of unit costs to few measured networks, with prior means from other boards' cost ratios."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,31 +10,32 @@ from numpy.typing import NDArray
 from evaluators.cost.fit.costs import BESIDES_MACS, Amounts, Array, ReferenceBoard
 from evaluators.devices.device import DType
 
-# What one is worth in multiply-accumulates, and the standard deviation of its logarithm: before any measurement. On
-# a core with 8-bit SIMD, requantizing an output element takes 10 to 30 cycles where a multiply-accumulate takes 1 to 2;
-# a weight byte is one load shared by several of them; a kernel's set-up is some thousand cycles. Wide on purpose.
-BEFORE_MEASUREMENTS: Mapping[str, tuple[float, float]] = {
+# Prior without a reference board: unit cost in multiply-accumulates, and the standard deviation of its
+# logarithm. On a core with 8-bit SIMD, requantizing an output element takes 10 to 30 cycles where a
+# multiply-accumulate takes 1 to 2; a weight byte is one load shared by several of them; a kernel's set-up
+# takes some thousand cycles. Deliberately wide.
+PRIOR_COSTS: Mapping[str, tuple[float, float]] = {
     "activation_byte": (4.0, 0.8),
     "weight_byte": (0.3, 1.0),
     "kernel": (1000.0, 1.5),
     "depthwise": (1.0, 0.4),
 }
 _ANY_MAC = (1.0, 0.3)
-_SCALE_VARIANCE = 100.0  # a board's speed is not known beforehand at all
-_DTYPE_VARIANCE = 1.0  # what 8 bits cost says little about what float costs
+_SCALE_VARIANCE = 100.0  # prior variance of a board's log speed: practically uninformative
+_DTYPE_VARIANCE = 1.0  # prior variance of a further dtype's log cost relative to the first dtype's
 _ITERATIONS = 60
 
 
 @dataclass(frozen=True)
 class Borrowing:
-    """How much is borrowed from other boards.
+    """Hyperparameters of the mixture prior that the reference boards give ("borrowing" their cost ratios).
 
     Attributes:
-        spread: Standard deviation of a board's log cost ratios around those of the board that it is most like.
-        noise: Standard deviation of log latency around the model.
-        wide: Prior probability of being like no board known.
-        same_runtime: How many times likelier a board is to be like one that runs the same runtime.
-        same_release: The same for the same version of it, on top.
+        spread: Standard deviation of a board's log cost ratios around those of its reference board.
+        noise: Standard deviation of measured log latency around the model.
+        wide: Prior probability that no reference board applies, so that the wide prior does.
+        same_runtime: Prior odds factor of reference boards with the same runtime.
+        same_release: Further prior odds factor of those with the same runtime version.
     """
 
     spread: float = 0.2
@@ -46,12 +47,15 @@ class Borrowing:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Each board's ratios brought to the measured networks; the last two are those of no board in particular.
+    """The fit under each mixture component: one per reference board, then two with the wide prior.
+
+    The last two differ in whether the runtime removes dead (constant) channels.
 
     Attributes:
-        log_costs: Most probable costs if the board is like the reference, `(r, d)`.
-        log_evidence: How well the reference explains the measurements, `(r,)`.
-        removes_dead: Whether the reference takes constant channels out, `(r,)`.
+        log_costs: Mode of the log unit costs (in ms) under each component, `(r, d)`.
+        log_evidence: Log marginal likelihood of the measurements under each component, up to a constant,
+            `(r,)`.
+        removes_dead: Whether dead channels are removed under each component, `(r,)`.
     """
 
     log_costs: Array
@@ -66,20 +70,20 @@ def candidates(
     boards: Sequence[ReferenceBoard],
     borrowing: Borrowing,
 ) -> Candidates:
-    """Fits every reference's ratios to measured networks.
+    """Fits the unit costs to measured networks under each component of the prior.
 
-    Log latency is a normal around the model's, log costs are a normal around the reference's, with the scale left
-    free. Gauss-Newton finds the mode, Laplace's approximation the evidence (MacKay 2003, "Information Theory, Inference,
-    and Learning Algorithms", chapter 27).
+    Log latency is normal around the modelled log latency; log costs are normal around the reference's, with a
+    free scale. Gauss-Newton finds the mode, Laplace's approximation the evidence (MacKay 2003, "Information
+    Theory, Inference, and Learning Algorithms", chapter 27).
 
     Args:
-        kept: What the networks hold, constant channels included.
-        removed: The same without them; equal columns and numbers of kernels.
-        latency_ms: Measured, `(n,)`.
-        boards: References.
-        borrowing: How much they count.
+        kept: Counts of the networks, dead channels included.
+        removed: Counts without dead channels; equal columns and numbers of kernels.
+        latency_ms: Measured latencies, `(n,)`.
+        boards: Reference boards.
+        borrowing: Hyperparameters of the prior.
     """
-    middle, sd = _before(kept.columns)
+    middle, sd = _wide_prior(kept.columns)
     means = np.array([_means(board, kept.columns) for board in boards] + [middle, middle])
     variances = np.array([np.full(len(middle), borrowing.spread**2)] * len(boards) + [sd**2, sd**2])
     precisions = np.asarray(
@@ -87,18 +91,18 @@ def candidates(
     )
     removes = np.array([board.removes_dead_channels for board in boards] + [False, True])
     stack = _Stack.of(kept, removed, removes)
-    found, evidence = _modes(stack, np.log(latency_ms), means, precisions, borrowing.noise)
-    return Candidates(found, evidence, removes)
+    log_costs, evidence = _modes(stack, np.log(latency_ms), means, precisions, borrowing.noise)
+    return Candidates(log_costs, evidence, removes)
 
 
 def weights(
-    found: Candidates,
+    fits: Candidates,
     boards: Sequence[ReferenceBoard],
     borrowing: Borrowing,
     runtime: str = "",
     release: str = "",
 ) -> Array:
-    """Posterior probability of each candidate, `(r,)`; boards with several results share one board's weight."""
+    """Returns the components' posterior probabilities, `(r,)`; results of one board share its prior."""
     results = Counter((board.name, board.runtime) for board in boards)
     likely = np.array(
         [
@@ -110,16 +114,21 @@ def weights(
     )
     share = (1 - borrowing.wide) * likely / likely.sum() if len(likely) else likely
     prior = np.append(share, [0.8 * borrowing.wide, 0.2 * borrowing.wide])
-    log_posterior = found.log_evidence + np.log(prior)
+    log_posterior = fits.log_evidence + np.log(prior)
     posterior: Array = np.exp(log_posterior - log_posterior.max())
     return np.asarray(posterior / posterior.sum())
 
 
-def blended(found: Candidates, share: Array) -> tuple[Array, bool]:
-    """One set of log costs, `(d,)`, and whether constant channels are taken out: what most of `share` says."""
-    removes = bool(share @ found.removes_dead > 0.5)
-    agreeing = share * (found.removes_dead == removes)
-    return (agreeing / agreeing.sum()) @ found.log_costs, removes
+def blended(fits: Candidates, share: Array) -> tuple[Array, bool]:
+    """Averages the components with the posterior probabilities `share`, `(r,)`.
+
+    Returns:
+        Mean log costs, `(d,)`, of the components that agree with the majority on dead channels, and whether
+        that majority removes them.
+    """
+    removes = bool(share @ fits.removes_dead > 0.5)
+    agreeing = share * (fits.removes_dead == removes)
+    return (agreeing / agreeing.sum()) @ fits.log_costs, removes
 
 
 def reference_board(
@@ -131,38 +140,37 @@ def reference_board(
     release: str,
     noise: float = 0.03,
 ) -> ReferenceBoard:
-    """Costs of one measured board from its own networks alone, for others to borrow."""
-    found = candidates(kept, removed, latency_ms, (), Borrowing(noise=noise))
-    # Networks without a constant channel cannot tell; then the simpler answer is taken.
-    removes = bool(found.log_evidence[1] > found.log_evidence[0] + 1.0)
-    costs = found.log_costs[int(removes)]
+    """Fits the relative unit costs of one measured board to its own networks alone, with the wide prior."""
+    fits = candidates(kept, removed, latency_ms, (), Borrowing(noise=noise))
+    # Networks without a dead channel give both the same evidence; then dead channels count as kept.
+    removes = bool(fits.log_evidence[1] > fits.log_evidence[0] + 1.0)
+    costs = fits.log_costs[int(removes)]
     names = [*(kind for _, kind in kept.columns), *BESIDES_MACS]
     centred = {key: float(cost - costs.mean()) for key, cost in zip(names, costs, strict=True)}
     return ReferenceBoard(name, runtime, release, centred, removes)
 
 
-def _before(columns: Sequence[tuple[DType, str]]) -> tuple[Array, Array]:
-    pairs = [
-        BEFORE_MEASUREMENTS.get(name, _ANY_MAC) for name in (*(kind for _, kind in columns), *BESIDES_MACS)
-    ]
-    worth, sd = np.array(pairs).T
-    return np.log(worth), sd
+def _wide_prior(columns: Sequence[tuple[DType, str]]) -> tuple[Array, Array]:
+    """Returns mean and standard deviation of the log costs without a reference board, `(d,)` each."""
+    pairs = [PRIOR_COSTS.get(name, _ANY_MAC) for name in (*(kind for _, kind in columns), *BESIDES_MACS)]
+    unit_costs, sd = np.array(pairs).T
+    return np.log(unit_costs), sd
 
 
 def _means(board: ReferenceBoard, columns: Sequence[tuple[DType, str]]) -> Array:
-    """The board's log costs; a kernel class that it did not run costs what its pointwise convolutions do."""
+    """Returns the board's log costs, `(d,)`; classes that it lacks cost as much as pointwise ones."""
     costs = board.log_costs
     usual = costs.get("pointwise", costs.get("conv", 0.0))
     macs = [costs.get(kind, usual) for _, kind in columns]
-    return np.array([*macs, *(costs.get(name, usual + _worth(name)) for name in BESIDES_MACS)])
+    return np.array([*macs, *(costs.get(name, usual + _log_prior_cost(name)) for name in BESIDES_MACS)])
 
 
-def _worth(name: str) -> float:
-    return float(np.log(BEFORE_MEASUREMENTS[name][0]))
+def _log_prior_cost(name: str) -> float:
+    return float(np.log(PRIOR_COSTS[name][0]))
 
 
 def _free(columns: Sequence[tuple[DType, str]]) -> Array:
-    """Covariance of what is not known beforehand: the board's speed, and each dtype's besides the first's."""
+    """Returns the prior covariance, `(d, d)`, of the board's speed and of further dtypes' speeds."""
     d = len(columns) + len(BESIDES_MACS)
     free = np.full((d, d), _SCALE_VARIANCE)
     for dtype in sorted({dtype for dtype, _ in columns})[1:]:
@@ -173,7 +181,7 @@ def _free(columns: Sequence[tuple[DType, str]]) -> Array:
 
 @dataclass(frozen=True)
 class _Stack:
-    """Amounts of the networks once for every candidate, `(r, n, ...)`."""
+    """Counts of the networks, repeated for every component, `(r, n, ...)`."""
 
     macs: Array
     activation_bytes: Array
@@ -187,7 +195,7 @@ class _Stack:
         return cls(*(np.stack([getattr(kept, f), getattr(removed, f)])[which] for f in fields))
 
     def times(self, log_costs: Array) -> tuple[Array, Array]:
-        """Latencies `(r, n)`, and the share of each cost in them `(r, n, d)`."""
+        """Returns latencies in ms `(r, n)`, and the share of each cost in them `(r, n, d)`."""
         costs = np.exp(log_costs)[:, None, :]
         activations = self.activation_bytes * costs[..., -3:-2]
         stored = self.weight_bytes * costs[..., -2:-1]
@@ -208,7 +216,7 @@ class _Stack:
 def _modes(
     stack: _Stack, target: Array, means: Array, precisions: Array, noise: float
 ) -> tuple[Array, Array]:
-    """Most probable log costs `(r, d)` and log evidence `(r,)`, by damped Gauss-Newton on all candidates at once."""
+    """Returns modes `(r, d)` and log evidences `(r,)` of all components, by damped Gauss-Newton."""
     point = means + np.mean(target - np.log(stack.times(means)[0]), axis=1)[:, None]
     damping = np.full(len(means), 1e-3)
     loss, gradient, hessian = _loss(stack, target, means, precisions, noise, point)
@@ -232,6 +240,7 @@ def _modes(
 def _loss(
     stack: _Stack, target: Array, means: Array, precisions: Array, noise: float, point: Array
 ) -> tuple[Array, Array, Array]:
+    """Returns twice the negative log posterior `(r,)`, and half its gradient `(r, d)` and Hessian `(r, d, d)`."""
     total, shares = stack.times(point)
     misfit, away = np.log(total) - target, point - means
     pulled = np.einsum("rij,rj->ri", precisions, away)

@@ -1,4 +1,4 @@
-"""The kernels that a runtime executes for an ONNX model: what each computes, reads and writes."""
+"""The fused kernels that a runtime executes for an ONNX model, with their MACs, bytes and shapes."""
 
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.op_graph import Fusion, OpGraph, op_graph

@@ -1,4 +1,4 @@
-"""Channels that are constant because all their weights are zero, which some runtimes take out before they run."""
+"""Removal of dead channels, which are constant because all their weights are zero."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,21 +13,21 @@ from spaces.stages.artifact import Artifact
 
 _CONVOLUTIONS = ("conv", "pointwise", "depthwise")
 _CHANNEL_WISE = ("elementwise", "pool", "quantize")
-_ZERO = 1e-6  # of the largest weight: below it float training left nothing
+_ZERO = 1e-6  # weights below this fraction of the layer's largest weight count as zero
 
 _Alive = dict[str, NDArray[np.bool_]]
 
 
 def without_dead_channels(graph: OpGraph, artifact: Artifact) -> OpGraph:
-    """Returns the kernels that are left when constant channels are folded into the biases behind them.
+    """Returns the kernels after dead channels are folded into the biases of the layers that read them.
 
-    A filter without a weight that counts yields one number everywhere, and so does what is computed from it channel
-    by channel. Published networks have many: half of the multiply-accumulates of MLPerf Tiny's visual wake words
-    reference network work on such channels, and compilers for microcontrollers differ by a factor of two there.
+    The output of a filter without nonzero weights is constant, and so is every channel-wise function of it.
+    Published networks have many such channels: they take half of the multiply-accumulates of MLPerf Tiny's
+    visual wake words reference network, and compilers for microcontrollers differ by a factor of two there.
 
     Args:
         graph: Kernels of `artifact`.
-        artifact: The ONNX artifact, for its weights.
+        artifact: The ONNX artifact, whose weights are read.
 
     Returns:
         The same kernels with fewer multiply-accumulates and bytes; `graph` itself if no channel is dead.

@@ -1,4 +1,4 @@
-"""One kernel: nodes that a runtime executes together, and what it takes from them."""
+"""A kernel is a group of fused ONNX nodes that a runtime executes together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,24 +18,24 @@ class Kernel:
     """One kernel.
 
     Attributes:
-        name: Name of the ONNX node that leads it (its first output where the node has no name).
-        op: That node's operator.
+        name: Name of its first ONNX node (that node's first output where it has no name).
+        op: Operator of its first node.
         kind: Kernel class.
-        dtype: What the multiply-accumulates are computed in; `int4` means 4-bit weights and 8-bit activations.
+        dtype: Dtype of the multiply-accumulates; `int4` means 4-bit weights and 8-bit activations.
         macs: Multiply-accumulates.
-        weight_bytes: Size of the constants that it reads, at their width in the file; of a table that rows are
-            looked up in, only the rows.
-        inputs: Activation tensors that it reads.
-        outputs: Activation tensors that it writes.
-        input_bytes: Size of `inputs`.
-        output_bytes: Size of `outputs`.
-        weight_bits: Bits of an element of its weight; 0 where it has none.
-        activation_bits: Bits of an element of what it computes on.
-        elements: Elements that it writes.
-        constants: Stored tensors that it reads.
-        nodes: Names of the ONNX nodes that it fuses, its leader first (first outputs where they have no names).
-        geometry: Shapes, where its kernel class has them.
-        weight: Which of `constants` it multiplies with, or looks rows up in; empty if none.
+        weight_bytes: Bytes of the constants that it reads, at their bit width in the file; of a look-up table
+            only the gathered rows.
+        inputs: Names of the activation tensors that it reads.
+        outputs: Names of the activation tensors that it writes.
+        input_bytes: Bytes of `inputs`.
+        output_bytes: Bytes of `outputs`.
+        weight_bits: Bits per element of its weight; 0 without a weight.
+        activation_bits: Bits per element of its activation operands.
+        elements: Elements of `outputs`.
+        constants: Names of the stored tensors that it reads.
+        nodes: Names of the ONNX nodes that it fuses, in order (first outputs where they have no names).
+        geometry: Shapes; None if its kernel class has none.
+        weight: Which of `constants` is the weight or look-up table; empty if none.
     """
 
     name: str
@@ -59,13 +59,13 @@ class Kernel:
 
 def kernels_of(nodes: tuple[Node, ...], folding: Folding) -> tuple[Kernel, ...]:
     """Returns the kernels that a runtime executes for the nodes, in their order."""
-    melted: set[Node] = set()
+    fused: set[Node] = set()
     kernels = []
     for node in nodes:
-        if node in melted or folding.is_free(node):
+        if node in fused or folding.is_free(node):
             continue
         chain = folding.chain(node)
-        melted.update(chain)
+        fused.update(chain)
         kernels.append(_kernel(chain, folding))
     return tuple(kernels)
 
@@ -104,7 +104,7 @@ def _kernel(chain: list[Node], folding: Folding) -> Kernel:
 
 
 def _weight(node: Node, folding: Folding) -> str:
-    """The stored tensor that the node multiplies with, or looks rows up in."""
+    """Returns the name of the node's stored weight or look-up table; empty if it has none."""
     if ops.has_macs(node.op):
         names = ops.operands(node)
     else:
@@ -130,12 +130,12 @@ def _weight_bytes(node: Node, weight: str, constants: tuple[str, ...], tensors: 
 def _activation_bits(node: Node, folding: Folding) -> int:
     names = [name for name in ops.operands(node) if name not in folding.constants]
     integer = folding.is_integer(node)
-    found = [(folding.quantized(name) if integer else None) or folding.tensors[name] for name in names]
-    return max((tensor.bits for tensor in found), default=32)
+    operands = [(folding.quantized(name) if integer else None) or folding.tensors[name] for name in names]
+    return max((tensor.bits for tensor in operands), default=32)
 
 
 def _dtype(node: Node, folding: Folding) -> DType:
-    """What the node's arithmetic runs in: that of its widest operand, 8-bit operands included with 4-bit weights."""
+    """Returns the dtype of the node's arithmetic, by its widest operand; `int4` for 4-bit weights."""
     names = ops.operands(node)
     if folding.is_integer(node):
         integers = [t for t in map(folding.quantized, names) if t is not None]

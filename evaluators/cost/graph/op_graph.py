@@ -1,8 +1,8 @@
-"""The kernels that a runtime executes for an ONNX model: what each computes, reads and writes.
+"""The fused kernels that a runtime executes for an ONNX model, with their MACs, bytes and shapes.
 
-An ONNX file lists operators; runtimes execute fused kernels. QuantizeLinear and DequantizeLinear melt into their
-neighbours (a Conv between them is one int8 kernel), a bias, BatchNormalization, Relu or Clip into the kernel before,
-and reshaping costs nothing.
+An ONNX file lists operators; runtimes execute fused kernels. QuantizeLinear and DequantizeLinear are fused
+into their neighbours (a Conv between them is one int8 kernel), a bias, BatchNormalization, Relu or Clip into
+the preceding kernel, and reshaping costs nothing.
 """
 
 from collections import Counter
@@ -21,17 +21,17 @@ Fusion = Literal["common", "eager"]
 
 @dataclass(frozen=True)
 class OpGraph:
-    """Kernels in the file's order.
+    """The kernels of one network.
 
     Attributes:
-        kernels: The kernels.
-        inputs: Activation tensors that the caller hands over.
-        outputs: Activation tensors that the caller gets.
-        tensor_bytes: Size of every activation tensor that is named above.
-        weight_bytes: Size of all constants that the nodes read, each once.
-        unknown: Operators that this analysis does not know, with how often they occur: what they read and write
-            counts, their arithmetic does not. A Loop or Scan is here if it counts as one round, for want of knowing
-            how many it runs.
+        kernels: The kernels, in the order of the file.
+        inputs: Names of the graph's input tensors.
+        outputs: Names of the graph's output tensors.
+        tensor_bytes: Size of every activation tensor in bytes, by name.
+        weight_bytes: Size of all constants that the nodes read, each counted once.
+        unknown: Number of occurrences of each operator that the analysis does not know; their bytes are
+            counted, their arithmetic is not. A Loop or Scan with a data-dependent number of iterations is
+            listed here, too, because one iteration is counted.
     """
 
     kernels: tuple[Kernel, ...]
@@ -50,13 +50,15 @@ class OpGraph:
 def op_graph(artifact: Artifact, fusion: Fusion = "common") -> OpGraph:
     """Analyses an ONNX artifact (float, QDQ or QOperator) at batch 1.
 
-    Subgraphs are written out: of an If the dearer branch (the one whose condition holds, if that is constant), of a
-    Loop or Scan as many rounds as it runs where that is constant, else one round, and `unknown` names it.
+    Subgraphs are inlined: of an If the branch that a constant condition selects, else the more expensive one;
+    of a Loop or Scan all iterations if their number is constant, else one iteration, and `unknown` lists the
+    operator.
 
     Args:
         artifact: The model.
-        fusion: `common` melts nodes into kernels as runtimes do and leaves out nodes that no output needs; with
-            `eager` every node with work is a kernel, needed or not, as in frameworks that run node by node.
+        fusion: `common` fuses nodes into kernels as runtimes do and omits nodes that no output depends on;
+            `eager` makes every node with work a kernel, dead branches included, as frameworks that execute
+            node by node do.
 
     Raises:
         EvaluationError: A shape is dynamic, missing, or does not fit the artifact's input.

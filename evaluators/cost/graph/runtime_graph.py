@@ -1,8 +1,8 @@
-"""The kernels that onnxruntime executes for an ONNX model on this machine, as its own optimizer leaves them.
+"""The kernels that onnxruntime executes for an ONNX model on this machine, read from its optimized graph.
 
-Which nodes melt into one kernel, which layout a convolution works in and which Quantize and Dequantize nodes stay
-behind depends on onnxruntime's version and on the processor: so the optimizer itself is asked. Its graph is written
-to a temporary file, and one run tells the shapes.
+Which nodes are fused, which layout a convolution uses and which Quantize and Dequantize nodes remain depends
+on onnxruntime's version and on the processor. So onnxruntime writes its optimized graph to a temporary file,
+and a profiled run reports the shapes.
 """
 
 import json
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 
 def runtime_graph(artifact: Artifact) -> OpGraph:
-    """Analyses an ONNX artifact as onnxruntime runs it on this machine, with one example.
+    """Analyses an ONNX artifact as onnxruntime runs it on this machine, at batch 1.
 
-    A kernel's `op` is the operator with what else decides the code that runs: `nchwc.Conv` (blocked layout),
-    `QLinearConv.nhwc.u8s8.shifted` (layout, types of activation and weight, a weight's zero point that is not 0),
-    `nchwc.Conv.Clip` (an activation function with a pass of its own). Channels that the blocked layout fills up count.
+    A kernel's `op` is the operator plus the properties that select its implementation: `nchwc.Conv` (blocked
+    layout), `QLinearConv.nhwc.u8s8.shifted` (layout, dtypes of activation and weight, nonzero weight zero
+    point), `nchwc.Conv.Clip` (an activation function with its own pass over the output). Padding channels of
+    the blocked layout are counted.
 
     Raises:
         EvaluationError: onnxruntime cannot load or run the model.
@@ -46,11 +47,11 @@ def runtime_graph(artifact: Artifact) -> OpGraph:
 
 @dataclass(frozen=True)
 class Profiled:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
-        graph: The kernels in the order of the optimized file.
-        kernel_us: Time of each in each run, `(n_kernels, n_runs)` float64, whole microseconds as the profiler gives.
+        graph: The kernels, in the order of the optimized file.
+        kernel_us: Time of each kernel in each run, `(n_kernels, n_runs)` float64, in whole microseconds.
     """
 
     graph: OpGraph
@@ -62,8 +63,8 @@ class Probe:
 
     Args:
         artifact: An ONNX artifact.
-        folder: A folder of its own for its files.
-        threads: onnxruntime's threads within an operator.
+        folder: An empty folder for its files.
+        threads: onnxruntime's intra-op threads.
 
     Raises:
         EvaluationError: onnxruntime cannot load the model.
@@ -78,7 +79,7 @@ class Probe:
         """Runs the model once on zeros.
 
         Raises:
-            EvaluationError: It cannot be run.
+            EvaluationError: onnxruntime cannot run the model.
         """
         try:
             self._session.run(None, self._feeds)
@@ -86,17 +87,17 @@ class Probe:
             raise EvaluationError(f"onnxruntime cannot run the model: {error}") from error
 
     def finish(self) -> Profiled:
-        """Ends the profiling and reads the files; the probe is used up."""
+        """Ends the profiling and reads its files; `run` must not be called afterwards."""
         import onnx
 
-        told = Path(self._session.end_profiling())
-        events = [e for e in json.loads(told.read_text()) if e.get("cat") == "Node"]
+        profile = Path(self._session.end_profiling())
+        events = [e for e in json.loads(profile.read_text()) if e.get("cat") == "Node"]
         proto = onnx.load(str(self._file))
         return _read(proto, events, self._feeds)
 
 
 def _named(artifact: Artifact) -> bytes:
-    """Gives every node a name of its own, by which its profile is found."""
+    """Serializes the model with a unique name for every node, by which its profiling events are matched."""
     proto = artifact.proto()
     taken: set[str] = set()
     for i, node in enumerate(proto.graph.node):
@@ -148,8 +149,8 @@ def _read(
     tensors = stored | {name: Tensor(array.shape, _dtype_name(array)) for name, array in feeds.items()}
     nodes = [node for node in proto.graph.node if node.name in by_node]
     for node in nodes:
-        told = by_node[node.name][0]["args"]["output_type_shape"]
-        for name, entry in zip([o for o in node.output if o], told, strict=False):
+        entries = by_node[node.name][0]["args"]["output_type_shape"]
+        for name, entry in zip([o for o in node.output if o], entries, strict=False):
             ((dtype, shape),) = entry.items()
             tensors[name] = Tensor(tuple(shape), dtype)
     fixed = set(stored)
@@ -164,7 +165,7 @@ def _read(
 
 
 def _not_zero(proto: "onnx.ModelProto") -> frozenset[str]:
-    """Returns the stored zero points, of a tensor or a channel each, that are not 0 throughout."""
+    """Returns the names of the stored zero points (per tensor or per channel) with a nonzero value."""
     import onnx
 
     whole = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
@@ -175,17 +176,23 @@ def _not_zero(proto: "onnx.ModelProto") -> frozenset[str]:
 def _by_node(
     proto: "onnx.ModelProto", events: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """Maps every node to its events; names the nameless, whose events are called by operator and a running number."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    """Maps node names to profiling events.
+
+    Nodes that the optimizer left unnamed get the name of the next unmatched event of their operator:
+    onnxruntime names those events by operator and a running number.
+    """
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
-        found.setdefault(str(event["name"]).removesuffix("_kernel_time"), []).append(event)
+        by_name.setdefault(str(event["name"]).removesuffix("_kernel_time"), []).append(event)
     named = {node.name for node in proto.graph.node}
-    left = [name for name in found if name not in named]
+    unmatched = [name for name in by_name if name not in named]
     for node in proto.graph.node:
         if not node.name:
-            node.name = next((n for n in left if found[n][0]["args"].get("op_name") == node.op_type), "")
-            left = [name for name in left if name != node.name]
-    return found
+            node.name = next(
+                (n for n in unmatched if by_name[n][0]["args"].get("op_name") == node.op_type), ""
+            )
+            unmatched = [name for name in unmatched if name != node.name]
+    return by_name
 
 
 def _dtype_name(array: Any) -> str:

@@ -1,4 +1,4 @@
-"""What each node that onnxruntime executes is to a cost model: its kernel class, arithmetic, bytes and shapes."""
+"""Describes nodes of onnxruntime's optimized graph as kernels: class, arithmetic, bytes and shapes."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 _BLOCKED = "com.microsoft.nchwc"  # channels in blocks as wide as the processor's vectors
-# Operators with multiply-accumulates, to the positions of (activation, weight).
+# Operators with multiply-accumulates -> input positions of (activation, weight).
 _CONVS = {
     "Conv": (0, 1),
     "FusedConv": (0, 1),
@@ -40,7 +40,7 @@ _WEIGHT_ZERO = {
     **dict.fromkeys(("QLinearConv", "QLinearConvTranspose", "QLinearMatMul", "QGemm"), 5),
     **dict.fromkeys(("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"), 3),
 }
-"""Operators to the position of the zero point of their weight."""
+"""Operators -> input position of the zero point of their weight."""
 _FIRST = {"QLinearConcat": (2,)}  # scale and zero point of the output come first
 _KINDS: Mapping[Kind, frozenset[str]] = {
     "recurrent": _names("LSTM GRU RNN DynamicQuantizeLSTM"),
@@ -67,7 +67,7 @@ _KINDS: Mapping[Kind, frozenset[str]] = {
     ),
 }
 _KIND_OF: Mapping[str, Kind] = {op: kind for kind, names in _KINDS.items() for op in names}
-# Nodes that hand the same memory on.
+# Operators whose output shares the memory of their input.
 _VIEWS = _names("Reshape Flatten Squeeze Unsqueeze Identity")
 _SHORT = {"float": "f32", "float16": "f16", "uint8": "u8", "int8": "s8", "uint16": "u16", "int16": "s16"}
 
@@ -84,17 +84,18 @@ def kernel_of(
     Args:
         node: The node.
         tensors: Every tensor of the graph by name, the stored ones included.
-        stored: The stored ones.
-        fixed: Those and what is computed from them alone, such as weights that are dequantized in every run.
-        shifted: Stored zero points that are not 0 throughout.
+        stored: The stored tensors (initializers) by name.
+        fixed: Names of the stored tensors and of those computed from them alone, such as weights that are
+            dequantized in every run.
+        shifted: Names of the stored zero points with a nonzero value.
     """
     attributes = {a.name: a for a in node.attribute}
     read = [name for name in dict.fromkeys(node.input) if name and name in tensors]
     inputs = tuple(name for name in read if name not in stored)
     constants = tuple(name for name in read if name in stored)
     outputs = tuple(name for name in node.output if name in tensors)
-    places = _WEIGHTED.get(node.op_type, _FIRST.get(node.op_type, (0,)))
-    operands = [node.input[i] for i in places if i < len(node.input)]
+    positions = _WEIGHTED.get(node.op_type, _FIRST.get(node.op_type, (0,)))
+    operands = [node.input[i] for i in positions if i < len(node.input)]
     known = [tensors[name] for name in operands if name in tensors]
     view = node.op_type in _VIEWS
     quantizes = _KIND_OF.get(node.op_type) == "quantize" and len(node.input) > 1
@@ -126,6 +127,7 @@ def _variant(
     scale: tuple[int, ...],
     shifted: Collection[str],
 ) -> str:
+    """Returns the operator's name with the properties that select its implementation; see `runtime_graph`."""
     parts = ["nchwc"] if node.domain == _BLOCKED else []
     parts.append(node.op_type)
     if "channels_last" in attributes and attributes["channels_last"].i:
@@ -135,10 +137,10 @@ def _variant(
         parts.append(types)
     activation = attributes.get("activation")
     if activation is not None and activation.s and activation.s.decode() != "Relu":
-        parts.append(activation.s.decode())  # a pass of its own over the output
+        parts.append(activation.s.decode())  # takes its own pass over the output
     at = _WEIGHT_ZERO.get(node.op_type)
     if at is not None and at < len(node.input) and node.input[at] in shifted:
-        parts.append("shifted")  # sums of the activations are needed besides: over half as much time again
+        parts.append("shifted")  # also sums the activations, which adds over 50 % to the time
     if node.op_type in ("QuantizeLinear", "DequantizeLinear") and math.prod(scale) > 1:
         axis = attributes["axis"].i if "axis" in attributes else 1
         parts.append("last" if axis in (-1, len(operands[0].shape) - 1) else "channel")
@@ -195,15 +197,15 @@ def _geometry(
 ) -> Geometry | None:
     if not operands or not outputs or not outputs[0].shape:
         return None
-    given, made = operands[0].shape, outputs[0].shape
+    in_shape, out_shape = operands[0].shape, outputs[0].shape
     if node.op_type in _PRODUCTS:
-        n = made[-1]
-        return Geometry(_inner(node, operands), n, out_size=(math.prod(made) // max(n, 1), 1))
+        n = out_shape[-1]
+        return Geometry(_inner(node, operands), n, out_size=(math.prod(out_shape) // max(n, 1), 1))
     last = node.op_type.startswith("Nhwc") or (
         "channels_last" in attributes and bool(attributes["channels_last"].i)
     )
-    in_channels, in_size = _places(given, last)
-    out_channels, out_size = _places(made, last)
+    in_channels, in_size = _channels_and_size(in_shape, last)
+    out_channels, out_size = _channels_and_size(out_shape, last)
     weight = operands[1].shape if node.op_type in _CONVS | _TRANSPOSED and len(operands) > 1 else ()
     window = pair(weight[2:]) if len(weight) > 2 else pair(_ints(attributes, "kernel_shape"))
     group = int(attributes["group"].i) if "group" in attributes else 1
@@ -212,8 +214,8 @@ def _geometry(
     )
 
 
-def _places(shape: Sequence[int], channels_last: bool) -> tuple[int, tuple[int, int]]:
-    """Channels, and (height, width) that are left; a matrix has its columns as channels."""
+def _channels_and_size(shape: Sequence[int], channels_last: bool) -> tuple[int, tuple[int, int]]:
+    """Returns the channels and (height, width); of a matrix, columns are channels, rows the height."""
     if len(shape) < 3:
         return (shape[-1] if shape else 1), (math.prod(shape[:-1]), 1)
     if channels_last:

@@ -1,4 +1,4 @@
-"""Latency timed on this machine, in turns with the float model so that both see the same mood of the machine."""
+"""Latency timed on this machine, alternating with the float model for equal machine load."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,23 +22,23 @@ _NS_A_MS = 1e6
 
 
 class LatencyEvaluator(Evaluator):
-    """Times batch 1 through onnxruntime for the devices that are this machine (`measured: true`).
+    """Times batch 1 in onnxruntime for the devices that are this machine (`measured: true`).
 
-    After a warm-up, the float model (A) and the candidate (B) run in blocks A B, B A, A B, ... with as many runs a
-    block as fit the time; the first run of a block, which finds the other model in the caches, is not counted.
+    After a warm-up, the float model (A) and the candidate (B) run in blocks A B, B A, A B, ... with as many
+    runs per block as fit the time; the first run of a block is not counted because the caches still hold the
+    other model.
 
     Yields for each such device `latency_ms` (median), `latency_iqr_ms` (interquartile range), `latency_float_ms`
-    (the float model's median in the same turns) and `speedup` (float / candidate, above 1 is faster).
+    (the float model's median in the same rounds) and `speedup` (float / candidate, above 1 is faster).
 
     Args:
-        rounds: How often the models take turns; fewer, but at least 2, where they are slow.
-        max_seconds: Time for all timed runs, both models together; a model so slow that `_MIN_ROUNDS` need longer
-            takes longer.
-        threads: onnxruntime's threads within an operator.
-        pin: Whether to keep to fixed cores, as many as threads, while timing; where the system allows it.
+        rounds: Number of rounds of one block per model; slow models get fewer, but at least 2.
+        max_seconds: Time budget of all timed runs, both models together; exceeded if 2 rounds take longer.
+        threads: onnxruntime's intra-op threads.
+        pin: Whether to pin the timed thread to as many fixed cores as threads, where the system allows it.
 
     Raises:
-        ConfigError: An argument makes no sense.
+        ConfigError: An argument is out of range.
     """
 
     name: ClassVar[str] = "latency"
@@ -67,7 +67,7 @@ class LatencyEvaluator(Evaluator):
         if not names:
             return Evaluation(())
         with pinned(self.threads if self.pin else 0) as cores:
-            # Sessions are opened inside, because their threads inherit the cores of whoever opens them.
+            # Sessions are opened inside because their threads inherit the CPU affinity of the opening thread.
             runs = [
                 runner(model, context.split, self.threads) for model in (context.reference.artifact, artifact)
             ]
@@ -78,7 +78,7 @@ class LatencyEvaluator(Evaluator):
             "rounds": timings.rounds,
             "runs": len(timings.second_ms),
             "runs_float": len(timings.first_ms),
-            # What else ran on the machine: above 1 or so, somebody disturbed the timing.
+            # Machine load: above about 1, other processes disturbed the timing.
             "load_average_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         }
         return Evaluation(
@@ -88,7 +88,7 @@ class LatencyEvaluator(Evaluator):
 
 @dataclass(frozen=True)
 class Timings:
-    """Times of single runs in ms, `(n_first,)` and `(n_second,)` float64, from so many rounds."""
+    """Times of single runs of two functions in ms, `(n_first,)` and `(n_second,)` float64."""
 
     first_ms: NDArray[np.float64]
     second_ms: NDArray[np.float64]
@@ -98,7 +98,14 @@ class Timings:
 def take_turns(
     first: Callable[[], object], second: Callable[[], object], rounds: int, max_seconds: float
 ) -> Timings:
-    """Times two functions in alternating order, which cancels a linear drift of the machine's speed."""
+    """Times two functions in alternating order, which cancels a linear drift of the machine's speed.
+
+    Args:
+        first: The function whose block comes first in even rounds.
+        second: The function whose block comes first in odd rounds.
+        rounds: Number of rounds; fewer, but at least 2, if the time does not suffice.
+        max_seconds: Time budget of all timed runs.
+    """
     both = (first, second)
     once_s = [float(np.median(_times(run, _WARM_UP_RUNS))) / _NS_A_MS / 1e3 for run in both]
     rounds = int(np.clip(max_seconds / max(sum(once_s), 1e-9), _MIN_ROUNDS, rounds))
@@ -114,9 +121,10 @@ def take_turns(
 
 @contextmanager
 def pinned(n_cores: int) -> Iterator[list[int] | None]:
-    """Keeps the calling thread to `n_cores` fixed cores; yields them, or None if it is not pinned.
+    """Pins the calling thread to `n_cores` fixed cores; yields their numbers, or None if it is not pinned.
 
-    The highest-numbered cores that the process may use are taken: the first ones serve most interrupts.
+    The highest-numbered cores that the process may use are taken because the first ones serve most
+    interrupts.
     """
     before = os.sched_getaffinity(0) if n_cores and hasattr(os, "sched_getaffinity") else None
     if before is None or len(before) < n_cores:
@@ -131,7 +139,7 @@ def pinned(n_cores: int) -> Iterator[list[int] | None]:
 
 
 def runner(artifact: Artifact, split: Split, threads: int) -> Callable[[], object]:
-    """Returns what runs the model once, on the first examples of a split.
+    """Returns a function that runs the model once on the first examples of a split.
 
     Raises:
         EvaluationError: The model cannot be opened, or the split has too few examples for its batch.

@@ -15,16 +15,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Roofline:
-    """What the model says about each kernel of one network on one device.
+    """Modelled times of the kernels of one network on one device.
 
     Attributes:
-        compute_ms: Time of its multiply-accumulates, `(n_kernels,)`.
-        memory_ms: Time of its bytes, `(n_kernels,)`.
-        kernel_ms: Its time: both, combined as the profile says, and its overhead, `(n_kernels,)`.
-        run_overhead_ms: Time that a run costs besides its kernels.
-        cannot_run: Dtype that the device has no throughput for, to the number of kernels that need it.
-        left_out: Figures that the profile lacks, whose term is left out: the latency is a lower bound then, unless
-            the throughput was seen on whole networks and so holds them already.
+        compute_ms: Time of each kernel's multiply-accumulates, `(n_kernels,)`.
+        memory_ms: Time of each kernel's memory accesses, `(n_kernels,)`.
+        kernel_ms: Time of each kernel: both combined by the profile's `bound`, plus overhead, and corrected
+            by its residual, `(n_kernels,)`.
+        run_overhead_ms: Constant time of a run besides its kernels.
+        cannot_run: Number of kernels by dtype for which the device has no throughput.
+        left_out: Optional figures that the profile lacks, so that their terms are missing. The latency is a
+            lower bound then, unless the throughput was fitted to whole networks and so includes them.
     """
 
     compute_ms: Floats
@@ -36,12 +37,12 @@ class Roofline:
 
     @property
     def latency_ms(self) -> float | None:
-        """Latency of a run; None if the device cannot run some kernel."""
+        """Latency of a run in ms; None if the device cannot run some kernel."""
         return None if self.cannot_run else float(self.kernel_ms.sum()) + self.run_overhead_ms
 
     @property
     def compute_bound(self) -> float:
-        """Share of the kernels' time that multiply-accumulates decide, 0 to 1."""
+        """Share of the kernels' time (without overhead) that is compute-bound, 0 to 1."""
         bound = np.maximum(self.compute_ms, self.memory_ms).sum()
         by_macs = self.compute_ms[self.compute_ms >= self.memory_ms].sum()
         return float(by_macs / bound) if bound else 0.0
@@ -51,9 +52,9 @@ def roofline(graph: OpGraph, device: Device) -> Roofline:
     """Models each kernel's time as max(MACs / throughput, bytes / bandwidth) + overhead, or their sum.
 
     Williams, Waterman, Patterson 2009, "Roofline: An Insightful Visual Performance Model for Multicore
-    Architectures", CACM 52(4): a kernel runs at the lower of its compute and its memory bound. Weights that live in
-    another memory (flash) are a third bound. A sum is what linear least squares fits. Where the profile has a learned
-    residual, it corrects the kernels' times.
+    Architectures", CACM 52(4): a kernel runs at the lower of its compute and its memory bound. Weights in a
+    separate memory (flash) are a third bound. The sum (`bound: sum`) is for profiles that were fitted by
+    linear least squares. A learned residual of the profile corrects the kernels' times.
     """
     kernels = graph.kernels
     compute = np.array([_compute_s(k, device) for k in kernels], dtype=np.float64) * 1e3

@@ -1,4 +1,4 @@
-"""Peak memory of a network on a device: execution order, buffers that share memory, placement, patches."""
+"""Peak memory of a network on a device: execution order, in-place kernels, placement, patches."""
 
 from evaluators.cost.memory.patches import PatchStage
 from evaluators.cost.memory.plan import MemoryPlan, peak_activation_bytes, plan_memory, runtime_bytes

@@ -1,4 +1,4 @@
-"""Offsets of buffers in one arena, as TensorFlow Lite Micro's greedy planner finds them."""
+"""Buffer offsets in one arena, as TensorFlow Lite Micro's greedy planner assigns them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from evaluators.cost.memory.timeline import scratch_of, weights_of
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory that something needs for some time.
+    """A buffer and its lifetime.
 
     Attributes:
-        name: What it holds.
+        name: Name of the tensor, scratch or weights that it holds.
         n_bytes: Its size.
-        first: First step that needs it.
-        last: Last step that needs it.
+        first: First step of its lifetime.
+        last: Last step of its lifetime, inclusive.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Arena:
-    """Where the buffers are.
+    """A placement of buffers.
 
     Attributes:
         n_bytes: Size of the arena.
-        offsets: Offset of each buffer, by name.
+        offsets: Offset of each buffer in bytes, by name.
     """
 
     n_bytes: int
@@ -38,17 +38,17 @@ class Arena:
 
 
 def place(groups: Iterable[Sequence[Buffer]]) -> Arena:
-    """Places the largest buffers first, each in the lowest gap among those that are needed at the same time.
+    """Places the largest buffers first, each in the lowest gap between buffers of overlapping lifetimes.
 
-    TensorFlow Lite Micro, `greedy_memory_planner.cc`; of buffers of one size it places the last one first. Buffers
-    that write over each other form a group, which begins at one offset.
+    As TensorFlow Lite Micro's `greedy_memory_planner.cc`; of buffers of equal size it places the last one
+    first. Buffers that overwrite each other in place form a group, which shares one offset.
     """
     ordered = list(groups)[::-1]
     ordered.sort(key=lambda group: -max(buffer.n_bytes for buffer in group))
     offsets: dict[Buffer, int] = {}
     end = 0
     for group in ordered:
-        taken = set()  # offsets [low, high) where the group must not begin
+        taken = set()  # ranges [low, high) of offsets that are not possible for the group
         for own in group:
             for other, at in offsets.items():
                 if other.first <= own.last and own.first <= other.last:
@@ -65,21 +65,21 @@ def place(groups: Iterable[Sequence[Buffer]]) -> Arena:
 
 
 def buffers(
-    problem: Problem, happened: Sequence[Moment], tensors: Sequence[str], kernels: Sequence[str]
+    problem: Problem, timeline: Sequence[Moment], tensors: Sequence[str], kernels: Sequence[str]
 ) -> list[list[Buffer]]:
-    """The buffers of a run, grouped by what writes over what; empty ones are left out.
+    """Returns the nonempty buffers of a run; those that overwrite each other in place form a group.
 
     Args:
-        problem: What was planned.
-        happened: Its moments, in order.
+        problem: The kernels and tensors by position.
+        timeline: Liveness at each step, in the order of execution.
         tensors: Names of the tensors by position.
         kernels: Names of the kernels by position.
     """
-    end = max(len(happened) - 1, 0)
+    end = max(len(timeline) - 1, 0)
     first, last = dict.fromkeys(problem.given, 0), dict.fromkeys(problem.kept, end)
     group_of: dict[int, int] = {}
     alone: list[list[Buffer]] = []
-    for step, moment in enumerate(happened):
+    for step, moment in enumerate(timeline):
         kernel = moment.kernel
         first |= dict.fromkeys(problem.writes[kernel], step)
         for t in (*problem.reads[kernel], *problem.writes[kernel]):

@@ -1,4 +1,4 @@
-"""Which tensors are live while each kernel runs."""
+"""Liveness analysis: which tensors are live while each kernel runs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from spaces.errors import EvaluationError
 
 @dataclass(frozen=True)
 class Problem:
-    """What the planners work on: kernels and tensors by position, sizes rounded up to the alignment.
+    """The memory planning problem: kernels and tensors by position, sizes rounded up to the alignment.
 
-    A tensor lives from the kernel that writes it to the last one that reads it. Inputs of the graph live from the
-    start, its outputs to the end, and so does an input that nobody reads. While a kernel runs, its inputs and outputs
-    are live together.
+    A tensor lives from the kernel that writes it to the last one that reads it. Inputs of the graph live from
+    the start; its outputs, and inputs that no kernel reads, live to the end. While a kernel runs, its inputs
+    and outputs are live together.
 
     Attributes:
         reads: Per kernel, the tensors that it reads.
         writes: Per kernel, the tensors that it writes.
         sizes: Per tensor, its bytes.
-        readers: Per tensor, how many kernels read it.
+        readers: Per tensor, the number of kernels that read it.
         given: Tensors that are live from the start.
         kept: Tensors that are live to the end.
-        alone: Per kernel, bytes that are needed only while it runs (its weights, where they are streamed).
-        scratch: Per kernel, what it needs besides if it writes over its input; None if it does not.
+        alone: Per kernel, bytes of streamed weights, which are live only while it runs.
+        scratch: Per kernel, scratch bytes that it needs to overwrite its input in place; None if it cannot.
     """
 
     reads: tuple[tuple[int, ...], ...]
@@ -38,24 +38,32 @@ class Problem:
     scratch: tuple[int | None, ...]
 
     def overwritten(self, kernel: int, dying: Sequence[int]) -> int | None:
-        """The dying input that the kernel writes its largest output over: the smallest that is large enough."""
+        """Returns the smallest input that the kernel's largest output fits into and overwrites in place.
+
+        Args:
+            kernel: Position of the kernel.
+            dying: Its inputs that no later kernel reads.
+
+        Returns:
+            Position of the tensor; None if the kernel cannot work in place.
+        """
         scratch = self.scratch[kernel]
-        wanted = max((self.sizes[t] for t in self.writes[kernel]), default=0)
-        if scratch is None or scratch >= wanted:
+        largest = max((self.sizes[t] for t in self.writes[kernel]), default=0)
+        if scratch is None or scratch >= largest:
             return None
-        return min((t for t in dying if self.sizes[t] >= wanted), key=self.sizes.__getitem__, default=None)
+        return min((t for t in dying if self.sizes[t] >= largest), key=self.sizes.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What happens while one kernel runs.
+    """Liveness while one kernel runs.
 
     Attributes:
-        kernel: Its position in the graph.
-        before: Tensors that are live already, its inputs among them.
-        dying: Inputs that nobody reads later.
-        over: The dying input that its largest output overwrites.
-        n_bytes: All that is live together.
+        kernel: Position of the kernel in the graph.
+        before: Tensors that are live before it runs, its inputs included.
+        dying: Its inputs that no later kernel reads.
+        over: The dying input that its largest output overwrites in place; None if there is none.
+        n_bytes: Total of live bytes.
     """
 
     kernel: int
@@ -66,7 +74,7 @@ class Moment:
 
 
 def problem_of(graph: OpGraph, deployment: Deployment) -> Problem:
-    """Returns the graph as the planners see it."""
+    """Returns the memory planning problem of a graph."""
     names = tensor_names(graph)
     position = {name: i for i, name in enumerate(names)}
     reads = tuple(tuple(position[name] for name in k.inputs) for k in graph.kernels)
@@ -93,22 +101,22 @@ def problem_of(graph: OpGraph, deployment: Deployment) -> Problem:
 
 
 def tensor_names(graph: OpGraph) -> tuple[str, ...]:
-    """The activation tensors in the order of their first mention."""
+    """Returns the names of the activation tensors: inputs, then by first occurrence in kernels."""
     mentioned = (t for k in graph.kernels for t in (*k.inputs, *k.outputs))
     return tuple(dict.fromkeys((*graph.inputs, *mentioned)))
 
 
 def aligned(n_bytes: int, alignment_bytes: int) -> int:
-    """Rounds a size up, so that the next buffer may begin behind it."""
+    """Rounds a size up to a multiple of the alignment."""
     return -(-n_bytes // alignment_bytes) * alignment_bytes
 
 
 def _scratch(kernel: Kernel, deployment: Deployment) -> int | None:
-    """What a kernel needs to write over its input; None if it cannot.
+    """Returns the scratch bytes that a kernel needs to overwrite its input in place; None if it cannot.
 
-    A depthwise convolution reads a channel into scratch before it writes that channel, so N channels of input and N of
-    output become N + 1 (Lin et al. 2020, "MCUNet", arXiv 2007.10319, section 3.2); with a stride the output fills only
-    the beginning of the input's memory.
+    A depthwise convolution copies a channel into scratch before it overwrites that channel, so it needs N + 1
+    channels instead of N for the input and N for the output (Lin et al. 2020, "MCUNet", arXiv 2007.10319,
+    section 3.2); with a stride the output fills only the beginning of the input's memory.
     """
     if kernel.kind not in deployment.in_place:
         return None
@@ -121,20 +129,20 @@ def _scratch(kernel: Kernel, deployment: Deployment) -> int | None:
 
 
 def file_order(problem: Problem, graph: OpGraph) -> tuple[int, ...]:
-    """The file's order; where a kernel comes before what it reads (fusion moves kernels), it waits.
+    """Returns the file's order, or the first topological order if fusion moved kernels.
 
     Raises:
-        EvaluationError: Kernels wait for each other.
+        EvaluationError: The graph has a cycle.
     """
-    made_by = {t: k for k, write in enumerate(problem.writes) for t in write}
-    waits = [{made_by[t] for t in read if t in made_by} for read in problem.reads]
-    if all(not wait or max(wait) < k for k, wait in enumerate(waits)):
-        return tuple(range(len(waits)))
-    followers: list[list[int]] = [[] for _ in waits]
-    for kernel, wait in enumerate(waits):
-        for before in wait:
+    producer = {t: k for k, write in enumerate(problem.writes) for t in write}
+    dependencies = [{producer[t] for t in read if t in producer} for read in problem.reads]
+    if all(not earlier or max(earlier) < k for k, earlier in enumerate(dependencies)):
+        return tuple(range(len(dependencies)))
+    followers: list[list[int]] = [[] for _ in dependencies]
+    for kernel, earlier in enumerate(dependencies):
+        for before in earlier:
             followers[before].append(kernel)
-    left = [len(wait) for wait in waits]
+    left = [len(earlier) for earlier in dependencies]
     ready = [kernel for kernel, n in enumerate(left) if not n]
     heapify(ready)
     order = []
@@ -144,14 +152,14 @@ def file_order(problem: Problem, graph: OpGraph) -> tuple[int, ...]:
             left[kernel] -= 1
             if not left[kernel]:
                 heappush(ready, kernel)
-    if len(order) < len(waits):
+    if len(order) < len(dependencies):
         stuck = next(graph.kernels[k].name for k, n in enumerate(left) if n)
         raise EvaluationError(f"kernel {stuck!r} waits for its own output: the graph has a cycle")
     return tuple(order)
 
 
 def moments(problem: Problem, order: Sequence[int]) -> Iterator[Moment]:
-    """Runs the kernels in `order` and yields what is live while each runs."""
+    """Yields the liveness while each kernel runs, in the order of execution `order`."""
     left = list(problem.readers)
     live = dict.fromkeys(problem.given)
     n_live = sum(problem.sizes[t] for t in problem.given)
@@ -173,10 +181,10 @@ def moments(problem: Problem, order: Sequence[int]) -> Iterator[Moment]:
 
 
 def given_bytes(problem: Problem) -> int:
-    """What the caller hands over before any kernel runs."""
+    """Returns the bytes of the tensors that are live before any kernel runs."""
     return sum(problem.sizes[t] for t in problem.given)
 
 
 def peak_bytes(problem: Problem, order: Sequence[int]) -> int:
-    """The most bytes that are live at once."""
+    """Returns the largest number of bytes that are live at once."""
     return max((m.n_bytes for m in moments(problem, order)), default=given_bytes(problem))

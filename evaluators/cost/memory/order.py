@@ -1,7 +1,8 @@
-"""The execution order with the smallest peak.
+"""Search for the execution order with the smallest memory peak.
 
-A kernel that all others must precede or follow has the same place in every order. Between two such places lies a
-segment that can be ordered on its own; one whose order cannot change the whole peak stays as it is in the file.
+A kernel that every other kernel must precede or follow has the same position in every order. The kernels
+between two such positions form a segment, which can be ordered independently; segments whose order cannot
+change the overall peak keep the order of the file.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from itertools import pairwise
 from evaluators.cost.memory.liveness import Moment, Problem, moments
 from evaluators.cost.memory.segment import Segment
 
-# Limit of the search in steps of 2 to 5 us, once for all exact searches and once for all beams.
+# Limit of the search in steps of 2 to 5 us, once for all exact searches and once for all beam searches.
 STEPS = 60_000
 
 
@@ -21,7 +22,7 @@ class Order:
 
     Attributes:
         kernels: Positions in the graph, in the order of execution.
-        is_best: Whether no other order has a smaller peak.
+        is_best: Whether it is proven that no other order has a smaller peak.
     """
 
     kernels: tuple[int, ...]
@@ -29,20 +30,21 @@ class Order:
 
 
 def best_order(problem: Problem, start: Sequence[int], every: bool = False, steps: int = STEPS) -> Order:
-    """Searches an order with a small peak, never larger than that of `start`.
+    """Searches for an order with a small peak, never larger than that of `start`.
 
     Args:
-        problem: The kernels.
-        start: A valid order; kept wherever no better one is found.
-        every: Whether every segment is to be ordered well, not only those that decide the peak.
-        steps: Limit of the search.
+        problem: The kernels and tensors.
+        start: A valid order; segments keep it unless a better one is found.
+        every: Whether to minimise the peak of every segment, not only of those that determine the overall
+            peak.
+        steps: Limit of the search steps.
     """
     if _is_forced(problem, start):
         return Order(tuple(start), True)
-    happened = list(moments(problem, start))
+    timeline = list(moments(problem, start))
     spans = _spans(problem, start)
-    segments = _segments(problem, start, happened, spans)
-    peaks = [max(m.n_bytes for m in happened[first:end]) for first, end in spans]
+    segments = _segments(problem, start, timeline, spans)
+    peaks = [max(m.n_bytes for m in timeline[first:end]) for first, end in spans]
     floor = max(segment.bound if segment else peak for segment, peak in zip(segments, peaks, strict=True))
     order, proven = list(start), True
     n_left = sum(segment.n for segment in segments if segment)
@@ -53,22 +55,26 @@ def best_order(problem: Problem, start: Sequence[int], every: bool = False, step
         enough = segment.bound if every else floor
         if peaks[i] > enough:
             share = max(steps * segment.n // n_left, steps // 2)
-            found = segment.search(peaks[i], enough, share)
-            order[first:end] = [start[first + k] for k in found.kernels]
-            proven, steps, floor = proven and found.is_best, steps - found.steps, max(floor, found.peak)
+            searched = segment.search(peaks[i], enough, share)
+            order[first:end] = [start[first + k] for k in searched.kernels]
+            proven, steps, floor = (
+                proven and searched.is_best,
+                steps - searched.steps,
+                max(floor, searched.peak),
+            )
         n_left -= segment.n
     return Order(tuple(order), proven)
 
 
 def _is_forced(problem: Problem, order: Sequence[int]) -> bool:
-    """Whether every kernel reads what the one before it wrote, so that there is no other order."""
+    """Whether every kernel reads an output of its predecessor, so that no other order is valid."""
     return all(not set(problem.writes[a]).isdisjoint(problem.reads[b]) for a, b in pairwise(order))
 
 
 def _segments(
-    problem: Problem, order: Sequence[int], happened: Sequence[Moment], spans: Sequence[tuple[int, int]]
+    problem: Problem, order: Sequence[int], timeline: Sequence[Moment], spans: Sequence[tuple[int, int]]
 ) -> list[Segment | None]:
-    """The segments by span; None where it holds one kernel."""
+    """Returns the segment of each span; None for a span of one kernel."""
     last_read = {t: place for place, kernel in enumerate(order) for t in problem.reads[kernel]}
     segments: list[Segment | None] = []
     for first, end in spans:
@@ -78,15 +84,15 @@ def _segments(
         kernels = order[first:end]
         read = {t for k in kernels for t in problem.reads[k]}
         mortal = frozenset(t for t in read if last_read[t] < end and t not in problem.kept)
-        segments.append(Segment(problem, kernels, happened[first].before, mortal))
+        segments.append(Segment(problem, kernels, timeline[first].before, mortal))
     return segments
 
 
 def _spans(problem: Problem, order: Sequence[int]) -> list[tuple[int, int]]:
-    """Cuts the order into spans [first, end): fixed places, and what lies between them."""
-    made_at = {t: place for place, kernel in enumerate(order) for t in problem.writes[kernel]}
+    """Cuts the order into spans [first, end): kernels with a fixed position, and segments between."""
+    written_at = {t: place for place, kernel in enumerate(order) for t in problem.writes[kernel]}
     last = len(order) - 1
-    before = [{made_at[t] for t in problem.reads[k] if t in made_at} for k in order]
+    before = [{written_at[t] for t in problem.reads[k] if t in written_at} for k in order]
     after: list[set[int]] = [set() for _ in order]  # counted from the end
     for place, earlier in enumerate(before):
         for j in earlier:
@@ -100,8 +106,8 @@ def _spans(problem: Problem, order: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _joins(before: Sequence[set[int]]) -> list[bool]:
-    """Per place, whether all earlier ones must precede it."""
-    ends: set[int] = set()  # places that nothing so far has to follow
+    """Returns, per position, whether all earlier kernels must precede the kernel there."""
+    ends: set[int] = set()  # positions that no kernel so far depends on
     joins = []
     for place, earlier in enumerate(before):
         joins.append(ends <= earlier)

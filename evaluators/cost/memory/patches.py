@@ -1,7 +1,7 @@
-"""Patch-based execution of the first kernels (Lin et al. 2021, "MCUNetV2", arXiv 2110.15352, section 3.1).
+"""Patch-based inference of the first kernels (Lin et al. 2021, "MCUNetV2", arXiv 2110.15352, section 3.1).
 
-The first stage runs once per patch of its output and keeps only tiles of what lies between; its whole output is in
-memory from the start. Where tiles overlap, they are computed again.
+The first stage runs once per patch of its output and keeps only tiles of its intermediate tensors; its whole
+output is in memory from the start. Overlapping parts of tiles (halos) are recomputed.
 """
 
 import math
@@ -20,12 +20,12 @@ class PatchStage:
     """The kernels that run patch by patch.
 
     Attributes:
-        patches: Splits in each direction.
+        patches: Number of splits in each direction.
         kernels: Names of the kernels.
-        output: The tensor that they fill.
-        work: Per kernel, how much more than once it is computed altogether; at least 1 up to kernels whose output is
-            not read everywhere.
-        extra_macs: Multiply-accumulates that are computed again.
+        output: Name of the tensor that the patches fill.
+        work: Per kernel, its total computation in all patches relative to one whole run; below 1 only if
+            parts of its output are not read.
+        extra_macs: Multiply-accumulates that are recomputed.
     """
 
     patches: int
@@ -37,13 +37,13 @@ class PatchStage:
 
 @dataclass(frozen=True)
 class Patched:
-    """A problem whose first kernels work on tiles.
+    """A memory planning problem whose first kernels work on tiles.
 
     Attributes:
-        problem: Sizes of the stage's tensors are those of their largest tiles; one more tensor is the tile of the
-            stage's output.
-        tensors: Names of its tensors.
-        stage: The stage.
+        problem: The problem; tensors of the stage have the sizes of their largest tiles, and one more tensor
+            is the tile of the stage's output.
+        tensors: Names of its tensors by position.
+        stage: The patch-based stage.
     """
 
     problem: Problem
@@ -54,18 +54,18 @@ class Patched:
 def best_stage(
     problem: Problem, graph: OpGraph, tensors: Sequence[str], order: Sequence[int], deployment: Deployment
 ) -> Patched | None:
-    """Finds the end of the stage with the smallest peak; of several the one that computes least again.
+    """Returns the patch-based stage with the smallest peak; of several the one that recomputes least.
 
-    Input images are taken to arrive tile by tile, as the paper does (a camera or a compressed file can do that): an
-    image that is in memory as a whole comes on top.
+    Input images are assumed to arrive tile by tile, as in the paper (from a camera or a compressed file); an
+    image that is in memory as a whole has to be added.
 
     Returns:
-        None if running the network whole takes no more memory.
+        None if running the network without patches takes no more memory.
     """
-    happened = [m.n_bytes for m in moments(problem, order)]
+    live_bytes = [m.n_bytes for m in moments(problem, order)]
     rest = [0] * (len(order) + 1)
     for place in reversed(range(len(order))):
-        rest[place] = max(happened[place], rest[place + 1])
+        rest[place] = max(live_bytes[place], rest[place + 1])
     best, best_key = None, (rest[0], 0)
     n_spatial, sizes = spatial_prefix(graph, order)
     for end, output in _ends(problem, order, n_spatial):
@@ -80,7 +80,7 @@ def best_stage(
 
 
 def _ends(problem: Problem, order: Sequence[int], n_spatial: int) -> Iterator[tuple[int, int]]:
-    """Lengths of prefixes that leave one tensor of their own, which none of them reads, and nothing else."""
+    """Yields (length, output) of prefixes after which only an output that they do not read is live."""
     written: set[int] = set()
     read: set[int] = set()
     lives = [m.before for m in moments(problem, order)] + [tuple(problem.kept)]

@@ -1,4 +1,4 @@
-"""What a network needs of a device's memories, and when."""
+"""Memory plan of a network on a device: peak memory, execution order, placement and timeline."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,20 +26,22 @@ class MemoryPlan:
     """Memory of one network on one device.
 
     Attributes:
-        peak_activation_bytes: What activations and scratch need: the most that is live at once, or the arena that
-            holds them where the deployment has one.
-        peak_sram_bytes: What must fit the device's `ram_bytes`: that, the weights that are in the same memory, and
-            what the runtime keeps there.
-        flash_bytes: What must fit its `flash_bytes`; 0 where weights are in the memory of the activations.
-        runtime_bytes: What the runtime keeps for itself in the memory of the activations.
-        live_bytes: The most that is live at once, streamed weights included: the bound below which no placement can go.
+        peak_activation_bytes: Memory for activations and scratch: the largest number of live bytes, or the
+            size of their arena if the deployment has one.
+        peak_sram_bytes: Memory that has to fit `Device.ram_bytes`: activations and scratch, weights in the
+            same memory, and the runtime's own structures.
+        flash_bytes: Memory that has to fit `Device.flash_bytes`; 0 if weights are in the memory of the
+            activations.
+        runtime_bytes: The runtime's own structures in the memory of the activations.
+        live_bytes: The largest number of bytes that are live at once, streamed weights included: the lower
+            bound of every placement.
         order: Positions of the kernels in the graph, in the order of execution.
-        order_is_best: Whether no other order has a smaller `live_bytes` (before patches).
-        timeline: What is live while each kernel runs.
+        order_is_best: Whether it is proven that no other order has smaller `live_bytes` (before patches).
+        timeline: Live tensors while each kernel runs.
         peak_kernel: Name of the kernel during which `live_bytes` are live; None if there are no kernels.
-        peak_live: Bytes by tensor at that moment.
-        offsets: Offset of every buffer in the arena; None without one.
-        patches: The kernels that run patch by patch; None if none do.
+        peak_live: Live bytes by tensor during that kernel.
+        offsets: Offset of every buffer in the arena; None without an arena.
+        patches: The kernels that run patch by patch; None if there are none.
     """
 
     peak_activation_bytes: int
@@ -56,13 +58,13 @@ class MemoryPlan:
     patches: PatchStage | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the plan as plain lists, dicts and numbers, for JSON."""
+        """Returns the plan as JSON-able lists, dicts and numbers."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """One way to run the network."""
+    """Memory layout of the network for one execution order."""
 
     steps: tuple[Step, ...]
     order: Order
@@ -82,11 +84,11 @@ _DEFAULT = Deployment()
 def plan_memory(graph: OpGraph, deployment: Deployment = _DEFAULT) -> MemoryPlan:
     """Plans the memory of a network.
 
-    Where the order is free, it is the one with the least live bytes that was found, never more than the file's; where
-    buffers are placed, too, the better of both orders' arenas counts.
+    With `order: best` it is the order with the fewest live bytes that the search finds, never more than the
+    file's; with an arena besides, the order whose arena is smaller.
 
     Args:
-        graph: The network.
+        graph: Kernels of the network.
         deployment: How the runtime lays out memory.
 
     Raises:
@@ -96,25 +98,25 @@ def plan_memory(graph: OpGraph, deployment: Deployment = _DEFAULT) -> MemoryPlan
     own = Order(file_order(problem, graph), False)
     orders = [own]
     if deployment.order == "best":
-        found = best_order(problem, own.kernels, every=deployment.patches > 1)
-        orders = [found] if found.kernels == own.kernels or deployment.arena == "liveness" else [found, own]
+        best = best_order(problem, own.kernels, every=deployment.patches > 1)
+        orders = [best] if best.kernels == own.kernels or deployment.arena == "liveness" else [best, own]
     layouts = [_layout(graph, problem, order, deployment) for order in orders]
     return _plan(graph, min(layouts, key=lambda layout: layout.n_bytes), deployment)
 
 
 def peak_activation_bytes(graph: OpGraph) -> int:
-    """Returns the most bytes of activations that are live at once, in the best order found.
+    """Returns the largest number of activation bytes that are live at once, in the best order found.
 
     A tensor lives from the kernel that writes it to the last one that reads it; the graph's inputs live from the
     start, its outputs to the end. While a kernel runs, its inputs and outputs are live together, but an elementwise
-    kernel writes over an input that nobody reads later.
+    kernel overwrites in place an input that no later kernel reads.
     """
     problem = problem_of(graph, _DEFAULT)
     return peak_bytes(problem, best_order(problem, file_order(problem, graph)).kernels)
 
 
 def runtime_bytes(graph: OpGraph, deployment: Deployment) -> int:
-    """Returns what the runtime keeps for itself in the memory of the activations."""
+    """Returns the bytes of the runtime's own structures in the memory of the activations."""
     convolutions = (k for k in graph.kernels if k.kind in ("conv", "pointwise", "depthwise"))
     channels = sum(k.geometry.out_channels for k in convolutions if k.geometry is not None)
     return (
@@ -132,17 +134,17 @@ def _layout(graph: OpGraph, problem: Problem, order: Order, deployment: Deployme
         patched = best_stage(problem, graph, tensors, order.kernels, deployment)
     if patched is not None:
         problem, tensors = patched.problem, patched.tensors
-    happened = list(moments(problem, order.kernels))
-    live_bytes = max((m.n_bytes for m in happened), default=given_bytes(problem))
-    activations = max((m.n_bytes - problem.alone[m.kernel] for m in happened), default=live_bytes)
+    timeline = list(moments(problem, order.kernels))
+    live_bytes = max((m.n_bytes for m in timeline), default=given_bytes(problem))
+    activations = max((m.n_bytes - problem.alone[m.kernel] for m in timeline), default=live_bytes)
     arena = None
     if deployment.arena == "greedy":
-        groups = buffers(problem, happened, tensors, kernels)
+        groups = buffers(problem, timeline, tensors, kernels)
         arena = place(groups)
         weights = {weights_of(name) for name in kernels}
         without = [group for group in groups if group[0].name not in weights]
         activations = arena.n_bytes if len(without) == len(groups) else place(without).n_bytes
-    steps = tuple(step_of(m, problem, tensors, kernels[m.kernel]) for m in happened)
+    steps = tuple(step_of(m, problem, tensors, kernels[m.kernel]) for m in timeline)
     return _Layout(steps, order, live_bytes, arena, activations, patched.stage if patched else None)
 
 

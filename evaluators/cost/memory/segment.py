@@ -1,8 +1,8 @@
-"""The order of a few kernels with the smallest peak: exact by best-first search over down-sets, or a beam.
+"""The order of a few kernels with the smallest peak: best-first search over down-sets, or a beam search.
 
-A down-set is a set of kernels that may have run; what is live follows from the set alone, so 2^n sets stand for n!
-orders. A kernel that neither raises the peak nor leaves more memory in use than before is run at once: whatever an
-order does before it would do with no more memory after it.
+A down-set is a set of kernels that contains all dependencies of its members, i.e. that can have run so far.
+The live tensors follow from the set alone, so 2^n sets represent n! orders. A kernel that neither raises the
+peak nor leaves more memory in use than before is scheduled immediately: postponing it cannot lower any peak.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,13 @@ _Path = tuple["_Path", int] | None
 
 
 @dataclass(frozen=True)
-class Found:
-    """A segment's order.
+class SegmentOrder:
+    """An execution order of a segment.
 
     Attributes:
-        kernels: Positions within the segment.
-        peak: Its peak, or what was `enough` if that is larger.
-        is_best: Whether no other order has a smaller peak.
+        kernels: Positions within the segment, in the order of execution.
+        peak: Its peak in bytes, or the search's `enough` if that is larger.
+        is_best: Whether it is proven that no other order has a smaller peak.
         steps: Steps that the exact search took.
     """
 
@@ -33,7 +33,11 @@ class Found:
 
 
 class _State(NamedTuple):
-    """A down-set and how it was reached; sets are bits. Smaller states are searched first."""
+    """A down-set and the path to it; sets are bit masks. Smaller states are searched first.
+
+    `peak` and `live` are bytes so far and now, `n_left` the number of kernels still to run, `ran` the
+    down-set, `ready` the kernels that can run next.
+    """
 
     peak: int
     n_left: int
@@ -44,30 +48,37 @@ class _State(NamedTuple):
 
 
 class Segment:
-    """Some kernels, by position within the segment.
+    """Consecutive kernels that are ordered independently of all others.
 
     Args:
-        problem: All kernels.
-        kernels: Those of the segment, in a valid order.
-        before: Tensors that are live when it begins.
-        mortal: Those that it reads and nobody reads after it.
+        problem: All kernels and tensors.
+        kernels: The kernels of the segment, in a valid order.
+        before: Tensors that are live when the segment begins.
+        mortal: Tensors that the segment reads and that no later kernel reads.
+
+    Attributes:
+        n: Number of its kernels.
+        bound: Lower bound of the peak of every order, in bytes.
     """
 
     def __init__(
         self, problem: Problem, kernels: Sequence[int], before: Sequence[int], mortal: frozenset[int]
     ) -> None:
         sizes = problem.sizes
-        made_by = {t: i for i, k in enumerate(kernels) for t in problem.writes[k]}
+        producer = {t: i for i, k in enumerate(kernels) for t in problem.writes[k]}
         readers: dict[int, int] = {}
         for i, kernel in enumerate(kernels):
             for t in problem.reads[kernel]:
                 readers[t] = readers.get(t, 0) | 1 << i
         self.n = len(kernels)
         self._live = sum(sizes[t] for t in before)
-        needs = [sum(1 << i for i in {made_by[t] for t in problem.reads[k] if t in made_by}) for k in kernels]
-        self._ready = sum(1 << i for i, need in enumerate(needs) if not need)
+        dependencies = [
+            sum(1 << i for i in {producer[t] for t in problem.reads[k] if t in producer}) for k in kernels
+        ]
+        self._ready = sum(1 << i for i, mask in enumerate(dependencies) if not mask)
         self._followers = [
-            tuple((1 << j, need) for j, need in enumerate(needs) if need >> i & 1) for i in range(self.n)
+            tuple((1 << j, mask) for j, mask in enumerate(dependencies) if mask >> i & 1)
+            for i in range(self.n)
         ]
         self._frees = [
             tuple((readers[t], sizes[t]) for t in problem.reads[k] if t in mortal) for k in kernels
@@ -82,43 +93,46 @@ class Segment:
         scratch = [problem.scratch[k] for k in kernels]
         self._largest = largest
         self._saves = [0 if s is None else max(w - s, 0) for w, s in zip(largest, scratch, strict=True)]
-        passing = set(before) - mortal
-        self.bound = max(self._live, *self._alone_bounds(problem, kernels, passing))
+        surviving = set(before) - mortal
+        self.bound = max(self._live, *self._kernel_bounds(problem, kernels, surviving))
 
-    def _alone_bounds(self, problem: Problem, kernels: Sequence[int], passing: set[int]) -> Iterator[int]:
-        """Per kernel, what is live whenever it runs: what it reads and writes, and what passes the segment by."""
-        passed = sum(problem.sizes[t] for t in passing)
+    def _kernel_bounds(self, problem: Problem, kernels: Sequence[int], surviving: set[int]) -> Iterator[int]:
+        """Yields, per kernel, the bytes that are live in every order while it runs.
+
+        These are its inputs and outputs, and the tensors that stay live throughout the segment (`surviving`).
+        """
+        always_live = sum(problem.sizes[t] for t in surviving)
         for i, kernel in enumerate(kernels):
-            own = sum(problem.sizes[t] for t in problem.reads[kernel] if t not in passing)
+            own = sum(problem.sizes[t] for t in problem.reads[kernel] if t not in surviving)
             fits = any(size >= self._largest[i] for _, size in self._frees[i])
-            yield passed + own + self._adds[i] + self._alone[i] - (self._saves[i] if fits else 0)
+            yield always_live + own + self._adds[i] + self._alone[i] - (self._saves[i] if fits else 0)
 
-    def search(self, peak: int, enough: int, steps: int) -> Found:
-        """Searches an order with a smaller peak than the segment's own.
+    def search(self, peak: int, enough: int, steps: int) -> SegmentOrder:
+        """Searches for an order with a smaller peak than the segment's given order.
 
         Args:
-            peak: Peak of the segment's own order.
-            enough: Smaller peaks than this are not worth anything.
-            steps: Limit, once for the exact search and once for the beam.
+            peak: Peak of the given order in bytes.
+            enough: Peak below which a further reduction does not help.
+            steps: Limit of the steps, once for the exact search and once for the beam search.
         """
         own = tuple(range(self.n))
         goal, taken = self._exact(peak, enough, steps)
         if goal is not None:
-            return Found(_kernels(goal.path), goal.peak, True, taken)
-        if taken < steps:  # all was seen
-            return Found(own, peak, True, taken)
+            return SegmentOrder(_kernels(goal.path), goal.peak, True, taken)
+        if taken < steps:  # the search was exhaustive
+            return SegmentOrder(own, peak, True, taken)
         goal = self._beam(peak, enough, steps)
         return (
-            Found(own, peak, False, taken)
+            SegmentOrder(own, peak, False, taken)
             if goal is None
-            else Found(_kernels(goal.path), goal.peak, False, taken)
+            else SegmentOrder(_kernels(goal.path), goal.peak, False, taken)
         )
 
     def _start(self, enough: int) -> _State:
         return _State(max(self._live, enough), self.n, self._live, 0, self._ready, None)
 
     def _exact(self, limit: int, enough: int, steps: int) -> tuple[_State | None, int]:
-        """Dijkstra's search for the path with the smallest peak below `limit`; also says how many steps it took."""
+        """Searches for the path with the smallest peak below `limit` (Dijkstra); returns end and steps."""
         heap = [self._start(enough)]
         reached: dict[int, int] = {}
         taken = 0
@@ -135,7 +149,7 @@ class Segment:
         return None, taken if heap else min(taken, steps - 1)
 
     def _beam(self, limit: int, enough: int, steps: int) -> _State | None:
-        """Keeps, after every kernel, as many of the best down-sets as the steps allow."""
+        """Beam search: after every kernel, extends as many of the best down-sets as the steps allow."""
         level = [self._start(enough)]
         while level and level[0].n_left:
             reached: dict[int, _State] = {}
@@ -152,8 +166,8 @@ class Segment:
         return min(level, key=lambda s: s.peak, default=None)
 
     def _nexts(self, state: _State, limit: int) -> list[_State]:
-        """The down-sets after one more kernel, as far as their peak stays below `limit`."""
-        found = []
+        """Returns the states after one more kernel whose peaks stay below `limit`."""
+        states = []
         ready = state.ready
         while ready:
             bit = ready & -ready
@@ -164,18 +178,18 @@ class Segment:
                 continue
             peak = max(state.peak, during)
             ran = state.ran | bit
-            could = state.ready ^ bit
-            for follower, needs in self._followers[kernel]:
-                if not needs & ~ran:
-                    could |= follower
-            following = _State(peak, state.n_left - 1, live, ran, could, (state.path, kernel))
+            ready_next = state.ready ^ bit
+            for follower, dependencies in self._followers[kernel]:
+                if not dependencies & ~ran:
+                    ready_next |= follower
+            following = _State(peak, state.n_left - 1, live, ran, ready_next, (state.path, kernel))
             if peak == state.peak and live <= state.live:
                 return [following]
-            found.append(following)
-        return found
+            states.append(following)
+        return states
 
     def _run(self, kernel: int, live: int, waiting: int) -> tuple[int, int]:
-        """Bytes that are live while the kernel runs, and afterwards; `waiting` are the bits of those still to run."""
+        """Returns the live bytes during and after the kernel; `waiting` masks the later kernels."""
         freed, fits = 0, False
         for readers, size in self._frees[kernel]:
             if not readers & waiting:

@@ -1,4 +1,4 @@
-"""What one patch of a stage's output needs of every tensor before it: its tile and the halo around it."""
+"""Tiles of patch-based inference: the part of every tensor, halo included, that a patch reads."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Tiles:
     """The patches of one stage.
 
     Attributes:
-        share: Per tensor, the part of it that the largest tile of it holds, 0 to 1.
-        work: Per kernel of the stage, what all its tiles together compute, relative to the whole tensor.
+        share: Size of each tensor's largest tile relative to the whole tensor, 0 to 1, by name.
+        work: Per kernel of the stage, the total size of its output tiles relative to the whole output.
     """
 
     share: Mapping[str, float]
@@ -25,7 +25,7 @@ class Tiles:
 
 
 def spatial_prefix(graph: OpGraph, order: Sequence[int]) -> tuple[int, dict[str, Size]]:
-    """Returns how many of the first kernels can run patch by patch, and the positions of their tensors."""
+    """Returns how many of the first kernels can run patch by patch, and (height, width) by tensor."""
     sizes = _sizes(graph.kernels)
     for n, k in enumerate(order):
         if not _is_spatial(graph.kernels[k], sizes):
@@ -34,13 +34,13 @@ def spatial_prefix(graph: OpGraph, order: Sequence[int]) -> tuple[int, dict[str,
 
 
 def tiles(kernels: Sequence[Kernel], output: str, sizes: Mapping[str, Size], patches: int) -> Tiles:
-    """Splits a stage's output into `patches` x `patches` and follows each patch back through the kernels.
+    """Splits a stage's output into `patches` x `patches` and propagates each patch back through the kernels.
 
     Args:
-        kernels: The stage, in the order of execution.
-        output: The tensor that is split.
-        sizes: Positions of every tensor of the stage.
-        patches: Splits in each direction, as far as there are positions.
+        kernels: The kernels of the stage, in the order of execution.
+        output: Name of the tensor that is split.
+        sizes: (height, width) of every tensor of the stage, by name.
+        patches: Number of splits in each direction; at most the size of the output.
     """
     rows = _along(kernels, output, sizes, patches, 0)
     square = _shapes(kernels, sizes, 0) == _shapes(kernels, sizes, 1)
@@ -58,7 +58,7 @@ def tiles(kernels: Sequence[Kernel], output: str, sizes: Mapping[str, Size], pat
 
 
 def _shapes(kernels: Sequence[Kernel], sizes: Mapping[str, Size], axis: int) -> list[tuple[int, ...]]:
-    """All that decides what a patch needs along one axis."""
+    """Returns all sizes, windows and strides that the tiles along one axis depend on."""
     shapes = [(sizes[t][axis],) for k in kernels for t in (*k.inputs, *k.outputs)]
     return shapes + [(g.window[axis], g.stride[axis]) for g in (k.geometry for k in kernels) if g]
 
@@ -66,7 +66,7 @@ def _shapes(kernels: Sequence[Kernel], sizes: Mapping[str, Size], axis: int) -> 
 def _along(
     kernels: Sequence[Kernel], output: str, sizes: Mapping[str, Size], patches: int, axis: int
 ) -> list[dict[str, tuple[int, int]]]:
-    """Per patch, the span [low, high) that it needs of every tensor along one axis."""
+    """Returns, per patch, the span [low, high) of every tensor that it reads along one axis."""
     length = sizes[output][axis]
     n = min(patches, length)
     return [
@@ -78,24 +78,24 @@ def _spans(
     kernels: Sequence[Kernel], spans: dict[str, tuple[int, int]], sizes: Mapping[str, Size], axis: int
 ) -> dict[str, tuple[int, int]]:
     for kernel in reversed(kernels):
-        wanted = [spans[t] for t in kernel.outputs if t in spans]
-        if not wanted:  # nobody reads what it writes
+        written = [spans[t] for t in kernel.outputs if t in spans]
+        if not written:  # its outputs are not read
             spans |= dict.fromkeys(kernel.outputs, (0, 0))
             continue
-        low, high = min(w[0] for w in wanted), max(w[1] for w in wanted)
+        low, high = min(w[0] for w in written), max(w[1] for w in written)
         for t in kernel.outputs:
             spans[t] = (low, high)
         for i, t in enumerate(kernel.inputs):
-            needed = _read(kernel, low, high, axis) if i == 0 else (low, high)
-            known = spans.get(t, needed)
-            spans[t] = (min(known[0], needed[0]), max(known[1], needed[1]))
+            span = _read(kernel, low, high, axis) if i == 0 else (low, high)
+            known = spans.get(t, span)
+            spans[t] = (min(known[0], span[0]), max(known[1], span[1]))
     return spans
 
 
 def _read(kernel: Kernel, low: int, high: int, axis: int) -> tuple[int, int]:
-    """The positions that outputs [low, high) are computed from, without the padding.
+    """Returns the span of input positions that outputs [low, high) are computed from, padding excluded.
 
-    Which part of the padding comes first is not known; half of it is assumed to.
+    How the padding splits into both sides is not known; half of it is assumed at the beginning.
     """
     shape = kernel.geometry
     if kernel.kind not in _WINDOWED or shape is None:
@@ -107,7 +107,7 @@ def _read(kernel: Kernel, low: int, high: int, axis: int) -> tuple[int, int]:
 
 
 def _sizes(kernels: Iterable[Kernel]) -> dict[str, Size]:
-    """Positions of the tensors next to kernels with a window, and through kernels that work position by position."""
+    """Returns (height, width) by tensor, from kernels with a geometry and through elementwise ones."""
     sizes: dict[str, Size] = {}
     listed = list(kernels)
     for kernel in listed:
@@ -129,7 +129,7 @@ def _is_pointwise(kernel: Kernel) -> bool:
 
 
 def _is_spatial(kernel: Kernel, sizes: Mapping[str, Size]) -> bool:
-    """Whether a part of the kernel's output needs only a part of its input."""
+    """Whether a part of the kernel's output depends only on a part of its input."""
     if (
         not kernel.inputs
         or not kernel.outputs

@@ -1,4 +1,4 @@
-"""Memory over time, by the names of tensors."""
+"""The timeline of a memory plan: live tensors by name while each kernel runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from evaluators.cost.memory.liveness import Moment, Problem
 
 @dataclass(frozen=True)
 class Step:
-    """What is in memory while one kernel runs.
+    """Memory contents while one kernel runs.
 
     Attributes:
-        kernel: Its name.
-        live: Bytes by tensor, aligned; of a tensor that is being overwritten only what the new one leaves over. A
-            kernel's own scratch and streamed weights are named after it.
+        kernel: Name of the kernel.
+        live: Aligned bytes by tensor; of a tensor that is overwritten in place only the part that the output
+            leaves. A kernel's scratch and streamed weights are named after it.
         total_bytes: Sum of `live`.
     """
 
@@ -23,21 +23,21 @@ class Step:
 
 
 def scratch_of(kernel: str) -> str:
-    """Name of a kernel's scratch among the tensors."""
+    """Returns the name of a kernel's scratch buffer."""
     return f"{kernel} (scratch)"
 
 
 def weights_of(kernel: str) -> str:
-    """Name of a kernel's streamed weights among the tensors."""
+    """Returns the name of the buffer of a kernel's streamed weights."""
     return f"{kernel} (weights)"
 
 
 def step_of(moment: Moment, problem: Problem, tensors: Sequence[str], kernel: str) -> Step:
-    """Returns one moment by names.
+    """Converts the liveness at one step from positions to names.
 
     Args:
-        moment: What happens.
-        problem: What was planned.
+        moment: Liveness while the kernel runs.
+        problem: The kernels and tensors by position.
         tensors: Names of the tensors by position.
         kernel: Name of the kernel.
     """

@@ -43,7 +43,7 @@ def test_latency_that_is_timed_is_not_modelled():
     assert details["latency"] == {}
 
 
-def test_latency_without_figures_is_absent_and_says_why():
+def test_latency_without_figures_is_absent_with_a_reason():
     npu = Device("npu", runtime="r", macs_per_s={"int8": {"default": 1e9}})
     values, details = columns([npu], tiny_model(weight_bits=8))
     assert "cost.npu.latency_ms" not in values
@@ -54,7 +54,7 @@ def test_latency_without_figures_is_absent_and_says_why():
     assert because["cost.npu.latency_ms"] == details["latency"]["npu"]["absent_because"]
 
 
-def test_columns_that_only_other_models_can_have_are_announced():
+def test_columns_that_only_compressed_models_can_have_are_possible():
     npu = Device("npu", runtime="r", macs_per_s={"int8": {"default": 1e9}}, active_power_mw=10.0)
     context = replace(
         tiny_context(), devices={"npu": npu, "host": Device("host", runtime="r", measured=True)}
@@ -79,7 +79,7 @@ def test_energy_and_error_bars_come_from_the_profile():
     assert "cost.board.energy_uj_low" not in values
 
 
-def test_memory_follows_the_deployment_and_names_the_layer_that_peaks():
+def test_memory_follows_the_deployment_and_the_peak_layer_is_reported():
     alone = Device("alone", runtime="r", macs_per_s={"float32": {"default": 1e6}})
     shared = replace(alone, name="shared", deployment=Deployment(weights="ram", overhead_bytes=1000))
     evaluation = evaluated([alone, shared], tiny_model())
@@ -92,7 +92,7 @@ def test_memory_follows_the_deployment_and_names_the_layer_that_peaks():
     assert "the peak is at layer" in evaluation.details["because"]["cost.alone.peak_sram_bytes"]
 
 
-def test_gate_arrays_have_resources_and_no_floats():
+def test_a_float_model_on_an_fpga_has_no_costs_and_a_reason():
     fpga = Device("fpga", runtime="r", fabric=FpgaDevice(luts=70_000, dsps=360, brams=432, clock_hz=1e8))
     values, details = columns([fpga], tiny_model())
     assert "cost.fpga.luts" not in values
@@ -100,5 +100,5 @@ def test_gate_arrays_have_resources_and_no_floats():
 
 
 def test_every_source_is_modelled():
-    found = CostEvaluator().evaluate(tiny_model(), tiny_context()).measurements
-    assert {m.source for m in found} == {"modelled"}
+    measurements = CostEvaluator().evaluate(tiny_model(), tiny_context()).measurements
+    assert {m.source for m in measurements} == {"modelled"}

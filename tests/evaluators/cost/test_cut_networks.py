@@ -1,4 +1,4 @@
-"""A published network on real data, cut to half its multiply-accumulates: files and counts agree, and it can still see."""
+"""Tests file, counts and accuracy of a published network that is pruned to half its size."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def accuracy(module, split, n=1000):
         {"keep": 0.5, "budget_of": "weight_bytes", "drop_blocks": 2, "mask_tuning": True},
     ],
 )
-def test_half_is_half_and_the_file_is_the_network(dense, context, splits, values):
+def test_the_budget_is_met_and_the_file_agrees_with_the_network(dense, context, splits, values):
     result = PruneStage().apply(dense, values, context)
     kind = str(values.get("budget_of", "macs"))
     before, after = (total(layer_counts(a.model, a.input.shape).values()) for a in (dense, result))
@@ -72,7 +72,7 @@ def test_half_is_half_and_the_file_is_the_network(dense, context, splits, values
     assert op_graph(exported).macs == after.macs
     weights = [w for w in exported.proto().graph.initializer if w.data_type == TensorProto.FLOAT]
     norms = [m.num_features for m in result.model.modules() if isinstance(m, nn.BatchNorm2d)]
-    # Of a folded BatchNorm's two vectors a bias is left.
+    # A folded BatchNorm leaves one vector, a bias, of its two.
     assert sum(int(np.prod(w.dims)) for w in weights) == after.parameters - sum(norms)
     x, y = next(iter(splits.validation.batches(64)))
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_half_is_half_and_the_file_is_the_network(dense, context, splits, values
     assert np.abs(got - wanted).max() < 1e-4
 
 
-def test_statistics_of_the_cut_network_bring_back_what_it_can_see(dense, context, splits):
+def test_reestimated_batch_norm_statistics_restore_accuracy(dense, context, splits):
     def after(**values):
         return accuracy(PruneStage().apply(dense, {"keep": 0.5, **values}, context).model, splits.validation)
 

@@ -1,4 +1,4 @@
-"""Costs of networks over time (one spatial axis) and over plain features (none), from torch to the planned memory."""
+"""Costs of networks on time series (one spatial axis) and on feature vectors (none)."""
 
 from functools import cache
 
@@ -95,27 +95,27 @@ def quantized(name, **values):
 
 @cache
 def runtime(name, granularity="channel"):
-    """What onnxruntime executes for the int8 file."""
+    """The kernels that onnxruntime executes for the int8 file."""
     return runtime_graph(quantized(name, granularity=granularity))
 
 
 def counted_macs(name):
-    """Output elements times weights of each, by the shapes that torch sees."""
+    """Output elements times weights per output element, by the shapes in torch."""
     module, shape = module_of(name)
-    found = []
+    macs = []
     hooks = [
-        layer.register_forward_hook(lambda m, _, y: found.append(y[0].numel() * m.weight[0].numel()))
+        layer.register_forward_hook(lambda m, _, y: macs.append(y[0].numel() * m.weight[0].numel()))
         for layer in module.modules()
         if isinstance(layer, nn.Conv1d | nn.Linear)
     ]
     module(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()
-    return sum(found)
+    return sum(macs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_macs_are_torchs_in_every_form(name):
+def test_macs_agree_with_torch_in_every_file_format(name):
     macs = counted_macs(name)
     graphs = [
         op_graph(exported(name)),
@@ -150,8 +150,8 @@ def test_onnxruntime_has_integer_kernels_for_one_axis(name, granularity):
 
 
 def test_classes_and_shapes():
-    found = {k.name: k for k in op_graph(quantized("adaptive")).kernels}
-    kinds = {name: found[name].kind for name in ("stem", "deep", "wide", "dilated", "grouped", "linear")}
+    by_name = {k.name: k for k in op_graph(quantized("adaptive")).kernels}
+    kinds = {name: by_name[name].kind for name in ("stem", "deep", "wide", "dilated", "grouped", "linear")}
     assert kinds == {
         "stem": "conv",
         "deep": "depthwise",
@@ -160,8 +160,9 @@ def test_classes_and_shapes():
         "grouped": "conv",
         "linear": "fully_connected",
     }
-    assert [k.kind for k in found.values() if k.name not in kinds] == ["pool", "elementwise", "pool", "pool"]
-    grouped = found["grouped"].geometry
+    others = [k.kind for k in by_name.values() if k.name not in kinds]
+    assert others == ["pool", "elementwise", "pool", "pool"]
+    grouped = by_name["grouped"].geometry
     assert (grouped.in_channels, grouped.out_channels, grouped.groups) == (24, 32, 2)
     # one axis is a width
     assert (grouped.window, grouped.stride, grouped.in_size, grouped.out_size) == (
@@ -190,8 +191,8 @@ def test_memory_of_the_activity_network_by_hand(form):
     assert plan_memory(graph, TFLM).peak_sram_bytes == 32 * 64 + 48 * 32
 
 
-def test_a_relu_of_its_own_writes_over_its_input():
-    """A symmetric scheme cannot fold it. In the QOperator form the last one is float, and so is the mean behind it."""
+def test_a_relu_kernel_overwrites_its_input():
+    """A symmetric scheme cannot fold the Relu; in QOperator files the last Relu and the mean are float."""
     integer = plan_memory(op_graph(quantized("har", scheme="symmetric")))
     assert integer.peak_sram_bytes == 32 * 64 + 48 * 32
     last_is_float = plan_memory(op_graph(quantized("har", scheme="symmetric", format="qoperator")))
@@ -204,7 +205,7 @@ def test_memory_of_the_float_network_is_four_times_that():
 
 @pytest.mark.parametrize("pooling", ["adaptive", "whole", "flatten"])
 def test_memory_of_a_network_with_a_skip_by_hand(pooling):
-    """The pooled result is a view of, or as large as, what the last layer reads: all ways to pool cost the same."""
+    """The pooled tensor is a view of the last layer's input, or as large: all peaks are equal."""
     graph = op_graph(quantized(pooling))
     last = [32 * 7 + 4 * 5] if pooling == "flatten" else [32 * 7 + 32, 32 + 4 * 5]
     steps = [
@@ -212,8 +213,8 @@ def test_memory_of_a_network_with_a_skip_by_hand(pooling):
         16 * 64 + 16 * 32,  # max pool
         16 * 32 + 16 * 32,  # depthwise
         16 * 32 + 24 * 32,  # pointwise
-        24 * 32 + 24 * 32,  # dilated; what it reads is needed once more
-        24 * 32 + 24 * 32,  # the addition writes over one of its inputs
+        24 * 32 + 24 * 32,  # dilated; its input is read again by the addition
+        24 * 32 + 24 * 32,  # the addition overwrites one of its inputs
         24 * 32 + 24 * 16,  # average pool
         24 * 16 + 32 * 7,  # grouped
         *last,
@@ -221,7 +222,7 @@ def test_memory_of_a_network_with_a_skip_by_hand(pooling):
     plan = plan_memory(graph)
     assert [step.total_bytes for step in plan.timeline] == steps
     assert plan.peak_sram_bytes == max(steps) == 1536
-    # where nothing is written in place, the addition has three tensors
+    # without in-place kernels the addition has three live tensors
     assert plan_memory(graph, TFLM).peak_sram_bytes == 3 * 24 * 32
 
 
@@ -232,7 +233,7 @@ def test_a_depthwise_convolution_in_place_needs_one_channel_more():
 
 
 def test_patches_run_along_the_only_axis():
-    """The stage fills the (32, 7) tensor; the patches of a network without height are slices of time."""
+    """The stage's output is the (32, 7) tensor; without a height, patches are slices in time."""
     whole, patched = (
         plan_memory(op_graph(quantized("adaptive")), Deployment(patches=patches)) for patches in (1, 2)
     )
@@ -248,9 +249,8 @@ def test_memory_of_a_perceptron_by_hand():
 
 
 def test_flash_of_the_activity_network_by_hand():
-    """Per channel: int8 weights, then for each output channel scale and zero point of the weights (4 + 1 bytes), and
-    the int32 bias with its scale and zero point (4 + 4 + 4). Per activation scale and zero point (4 + 1), and the axis
-    that the mean is over (8)."""
+    """Per output channel: int8 weights, their scale and zero point (4 + 1 bytes), and the int32 bias with its
+    scale and zero point (4 + 4 + 4). Per activation: scale and zero point (4 + 1). The axis of the mean (8)."""
     channels, n_activations = 32 + 48 + 64 + 6, 5
     weights = 32 * 6 * 5 + 48 * 32 * 5 + 64 * 48 * 5 + 6 * 64
     by_hand = weights + 17 * channels + 5 * n_activations + 8
@@ -262,14 +262,14 @@ def halved(name):
     """The network with half the channels of every layer but the last, and its file."""
     module, shape = module_of(name)
     stage, context = PruneStage(min_channels=1), StageContext(noise_split(shape), Cache())
-    cut = stage.apply(torch_artifact(module, InputSpec(shape)), stage.defaults() | {"ratio": 0.5}, context)
-    return cut, ExportStage().apply(cut, {}, context)
+    pruned = stage.apply(torch_artifact(module, InputSpec(shape)), stage.defaults() | {"ratio": 0.5}, context)
+    return pruned, ExportStage().apply(pruned, {}, context)
 
 
 @pytest.mark.parametrize(
     ("name", "macs", "n_parameters"),
     [
-        # exported, a BatchNorm has become the bias of the convolution before it
+        # the exporter folds a BatchNorm into the bias of the preceding convolution
         (
             "har",
             64 * 16 * 30 + 32 * 24 * 80 + 16 * 32 * 120 + 32 * 6,
@@ -278,18 +278,18 @@ def halved(name):
         ("perceptron", 30 * 32 + 32 * 16 + 16 * 2, 960 + 512 + 32 + 32 + 16 + 2),
     ],
 )
-def test_a_cut_network_costs_what_is_left_of_it(name, macs, n_parameters):
-    cut, file = halved(name)
-    inputs = next(noise_split(cut.input.shape, 16, seed=2).batches(16))[0]
-    wanted, got = outputs_of(cut, inputs), outputs_of(file, inputs)
+def test_a_pruned_network_has_the_costs_of_its_remaining_channels(name, macs, n_parameters):
+    pruned, file = halved(name)
+    inputs = next(noise_split(pruned.input.shape, 16, seed=2).batches(16))[0]
+    wanted, got = outputs_of(pruned, inputs), outputs_of(file, inputs)
     assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
     graph = op_graph(file)
     assert graph.macs == macs
-    axes_bytes = 8 if name == "har" else 0  # which axis the mean is over
+    axes_bytes = 8 if name == "har" else 0  # the stored axis of the mean
     assert graph.weight_bytes == 4 * n_parameters + axes_bytes
 
 
-def test_memory_of_the_cut_activity_network_by_hand():
+def test_memory_of_the_pruned_activity_network_by_hand():
     stage, context = QuantizeStage(), StageContext(noise_split((6, 128)), Cache())
     int8 = stage.apply(halved("har")[1], stage.defaults() | {"calibration_images": 8}, context)
     steps = [6 * 128 + 16 * 64, 16 * 64 + 24 * 32, 24 * 32 + 32 * 16, 32 * 16 + 32, 32 + 4 * 6]
@@ -302,14 +302,14 @@ def test_latency_is_a_sum_over_the_kernels():
         macs_per_s={"int8": {"conv": 1e6, "fully_connected": 2e6, "default": 1e6}},
         kernel_overhead_us={"default": 100.0},
     )
-    found = roofline(op_graph(quantized("har")), device).latency_ms
-    assert found == pytest.approx((553_344 - 384) / 1e3 + 384 / 2e3 + 5 * 0.1, rel=1e-12)
+    latency_ms = roofline(op_graph(quantized("har")), device).latency_ms
+    assert latency_ms == pytest.approx((553_344 - 384) / 1e3 + 384 / 2e3 + 5 * 0.1, rel=1e-12)
 
 
 @pytest.mark.usefixtures("exact_integer_kernels")
 @pytest.mark.parametrize("name", NETWORKS)
-def test_integer_kernels_give_what_simulated_ones_give(name):
-    """As on networks for images: onnxruntime's integer kernels against the same file run node by node in float32."""
+def test_integer_kernels_agree_with_simulated_quantization(name):
+    """Compares onnxruntime's integer kernels with the same file run node by node in float32."""
     from evaluators.runtime import open_session, run_session
 
     data = quantized(name).onnx_bytes
@@ -319,4 +319,4 @@ def test_integer_kernels_give_what_simulated_ones_give(name):
         for optimize in (True, False)
     )
     noise = np.sqrt(np.mean((fused - simulated) ** 2) / np.mean(simulated**2))
-    assert noise < 2e-2  # a few values fall to the other side of a rounding
+    assert noise < 2e-2  # a few values are rounded to the neighbouring integer

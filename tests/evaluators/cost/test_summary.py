@@ -32,24 +32,24 @@ def test_metrics_follow_from_what_was_measured():
     model, plain = tiny_model(), context()
     costs = CostEvaluator().evaluate(model, plain).measurements
     by_name = {m.name: m.value for m in costs}
-    found = {m.name: m for m in SummaryEvaluator().evaluate(model, context(*costs)).measurements}
+    metrics = {m.name: m for m in SummaryEvaluator().evaluate(model, context(*costs)).measurements}
     # the reference is this very file: nothing is smaller, and 80 of 100 points are kept
-    assert found["compression_rate"].value == pytest.approx(0.8)
-    assert found["samples_per_s"].value == pytest.approx(1e3 / by_name["latency_ms"])
-    assert found["intelligence_per_joule"].value == pytest.approx(0.8 / (by_name["energy_uj"] * 1e-6))
-    assert found["intelligence_per_watt"].value == pytest.approx(0.8 / 0.040)
-    assert found["compute_utilisation"].value == pytest.approx(100)  # all its time is multiply-accumulates
+    assert metrics["compression_rate"].value == pytest.approx(0.8)
+    assert metrics["samples_per_s"].value == pytest.approx(1e3 / by_name["latency_ms"])
+    assert metrics["intelligence_per_joule"].value == pytest.approx(0.8 / (by_name["energy_uj"] * 1e-6))
+    assert metrics["intelligence_per_watt"].value == pytest.approx(0.8 / 0.040)
+    assert metrics["compute_utilisation"].value == pytest.approx(100)  # all its time is multiply-accumulates
     live = 4 * (3 * 64 + 4 * 64)
-    assert 0 < found["memory_utilisation"].value <= 100 * live / 4096
-    assert {m.source for name, m in found.items() if name != "compression_rate"} == {"modelled"}
+    assert 0 < metrics["memory_utilisation"].value <= 100 * live / 4096
+    assert {m.source for name, m in metrics.items() if name != "compression_rate"} == {"modelled"}
 
 
 def test_without_a_latency_there_is_nothing_per_device():
-    found = SummaryEvaluator().evaluate(tiny_model(), context()).measurements
-    assert [m.name for m in found] == ["compression_rate"]
+    metrics = SummaryEvaluator().evaluate(tiny_model(), context()).measurements
+    assert [m.name for m in metrics] == ["compression_rate"]
 
 
-def test_with_nothing_measured_it_says_so():
+def test_without_measurements_the_reason_is_reported():
     evaluation = SummaryEvaluator().evaluate(tiny_model(), tiny_context())
     assert evaluation.measurements == ()
     assert "name evaluator.summary last" in evaluation.details["summary"]["absent_because"]

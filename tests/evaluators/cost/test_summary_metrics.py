@@ -41,13 +41,14 @@ def test_an_uncompressed_model_has_rate_one(size, score):
     assert metrics.compression_rate(size, size, score, score) == pytest.approx(1)
 
 
-def test_compression_is_discounted_by_what_it_costs():
+def test_compression_rate_is_discounted_by_the_loss_in_score():
     # Qwen2.5-32B from 16 to 4 bits is reported with 3.69: four times smaller, at 92.25 % of the scores.
     assert metrics.compression_rate(16, 4, 1.0, 0.9225) == pytest.approx(3.69)
     assert metrics.compression_rate(16, 4, 0.8, 0.0) == 0
 
 
-# ML.ENERGY benchmark, 8 sequences at once: watts, milliseconds a token and sequence, measured joules a token.
+# ML.ENERGY benchmark, batch of 8 sequences: watts, milliseconds per token and sequence, measured joules per
+# token.
 @pytest.mark.parametrize(
     ("power_w", "token_ms", "measured_j"),
     [
@@ -61,7 +62,7 @@ def test_compression_is_discounted_by_what_it_costs():
     ],
 )
 def test_joules_a_token_are_power_over_throughput(power_w, token_ms, measured_j):
-    # The batch is not always full, so a little less than measured.
+    # The batch is not always full, so the modelled energy is a little below the measured one.
     joules = metrics.joules_per_token(power_w, 8 / (token_ms * 1e-3))
     assert 0.93 * measured_j < joules < measured_j
 

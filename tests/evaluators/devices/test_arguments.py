@@ -5,14 +5,14 @@ from evaluators.devices.arguments import number, positive, share, whole
 from spaces.errors import ConfigError, EvaluationError
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_numpy_numbers_are_accepted():
     assert number(np.float32(1.5), "x") == 1.5
     assert whole(np.int64(3), "x") == 3
     assert type(whole(np.int64(3), "x")) is int
 
 
 @pytest.mark.parametrize("value", [True, "1", None, float("inf"), float("nan"), -1, 1j])
-def test_what_is_no_number_is_refused_by_name(value):
+def test_invalid_numbers_raise_with_the_argument_name(value):
     with pytest.raises(EvaluationError, match=r"^speed: "):
         number(value, "speed")
 
@@ -27,6 +27,6 @@ def test_what_is_no_number_is_refused_by_name(value):
         (whole, -1, "must be at least 0, got -1"),
     ],
 )
-def test_messages_say_what_would_be_right(check, value, text):
+def test_messages_state_the_valid_range(check, value, text):
     with pytest.raises(ConfigError, match=text):
         check(value, "x", error=ConfigError)

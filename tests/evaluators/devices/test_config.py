@@ -27,14 +27,14 @@ def test_several_devices_make_one_study():
     assert list(devices) == ["host", "stm32l4r5", "ethos_u55_128"]
 
 
-def test_evaluators_compose_and_can_be_made():
+def test_evaluators_compose_and_can_be_instantiated():
     from hydra.utils import instantiate
 
     config = composed("+evaluator=[accuracy,cost,latency]")["evaluator"]
     assert [instantiate(config[name]).name for name in config] == ["accuracy", "cost", "latency"]
 
 
-def test_a_profile_as_people_write_it():
+def test_a_profile_with_units_and_single_numbers():
     device = read(ram_bytes="640 KiB", flash_bytes=2**21, kernel_overhead_us=3, efficiency=0.5)
     assert (device.ram_bytes, device.flash_bytes) == (640 * 1024, 2**21)
     assert device.overhead_us("conv") == device.overhead_us("pool") == 3.0
@@ -43,7 +43,7 @@ def test_a_profile_as_people_write_it():
     assert device.throughput("float32") is None
 
 
-def test_one_number_stands_for_every_kernel_class():
+def test_one_number_applies_to_every_kernel_class():
     device = read(macs_per_s={"int8": {"conv": 4e9, "default": 1e9}, "float32": 2e9})
     assert (device.throughput("int8", "conv"), device.throughput("int8", "pool")) == (4e9, 1e9)
     assert device.throughput("float32", "conv") == 2e9
@@ -76,7 +76,7 @@ def test_a_source_has_a_tag_and_a_text(tag):
     }
 
 
-def test_parts_of_a_figure_may_have_sources_of_their_own():
+def test_parts_of_a_figure_may_have_their_own_sources():
     parts = {"int8": {"measured": "me"}, "float32": {"estimated": "somebody"}, "int4": {"measured": "me"}}
     sources = read(sources={"macs_per_s": parts}).sources
     assert sources["macs_per_s.int8"] == FigureSource("measured", "me")
@@ -196,7 +196,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_mistakes_name_the_key_the_value_and_what_is_right(change, message):
+def test_error_messages_name_the_key_the_value_and_what_is_expected(change, message):
     with pytest.raises(ConfigError, match=message):
         read(**change)
 
@@ -207,6 +207,6 @@ def test_no_device_is_refused(config):
         devices_from_config(config)
 
 
-def test_a_profile_that_is_none_is_refused():
+def test_a_profile_that_is_no_mapping_is_refused():
     with pytest.raises(ConfigError, match=r"device\.mine: expected the keys .*runtime.*, got 'host'"):
         devices_from_config({"mine": "host"})

@@ -5,13 +5,13 @@ import pytest
 from evaluators.devices.device import DTYPES, Device, FigureSource
 
 
-def test_half_precision_runs_as_float32_where_nothing_else_is_said():
+def test_half_precision_falls_back_to_float32():
     assert Device("d", macs_per_s={"float32": {"default": 7.0}}).throughput("float16") == 7.0
     both = {"float32": {"default": 7.0}, "float16": {"default": 14.0}}
     assert Device("d", macs_per_s=both).throughput("float16") == 14.0
 
 
-def test_four_bit_weights_run_as_int8_where_nothing_else_is_said():
+def test_four_bit_weights_fall_back_to_int8():
     assert Device("d", macs_per_s={"int8": {"default": 7.0}}).throughput("int4") == 7.0
 
 
@@ -28,7 +28,7 @@ def test_throughput_is_that_of_the_kernel_class_else_the_default_else_none():
     assert device.throughput("float32", "depthwise") is None
 
 
-def test_efficiency_is_a_share_of_every_throughput():
+def test_efficiency_scales_every_throughput():
     device = Device("d", macs_per_s={"int8": {"conv": 8.0, "default": 4.0}}, efficiency=0.25)
     assert (device.throughput("int8", "conv"), device.throughput("int8")) == (2.0, 1.0)
 
@@ -39,7 +39,7 @@ def test_overhead_is_that_of_the_kernel_class_else_the_default_else_nothing():
     assert Device("d", kernel_overhead_us={"conv": 5.0}).overhead_us("pool") == 0.0
 
 
-def test_a_device_travels_to_workers():
+def test_a_device_can_be_pickled():
     device = Device(
         "d",
         macs_per_s={"int8": {"default": 1.0}},

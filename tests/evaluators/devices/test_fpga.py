@@ -25,7 +25,7 @@ LAYER = FpgaLayer("fc", mh=64, mw=64, output_pixels=1, weight_bits=4, activation
     ("weight_bits", "activation_bits", "luts"),
     [(2, 2, 4), (4, 4, 24), (8, 4, 36), (4, 8, 36), (8, 8, 80), (16, 16, 352)],
 )
-def test_multipliers_in_the_fabric(weight_bits, activation_bits, luts):
+def test_look_up_tables_of_multipliers(weight_bits, activation_bits, luts):
     assert multiplier_luts(weight_bits, activation_bits) == luts
 
 
@@ -61,12 +61,12 @@ def test_an_engine_by_hand():
     assert engine_cycles(LAYER, 2, 4) == 32 * 16
 
 
-def test_weights_fill_luts_by_64_and_block_rams_in_their_best_shape():
+def test_weights_are_stored_in_luts_of_depth_64_and_in_the_best_block_ram_configuration():
     assert weight_memory_luts(LAYER, 8) == 8 * 4 * (512 // 64)
     assert weight_memory_brams(LAYER, 8) == 1  # 512 deep, 32 wide
     assert weight_memory_brams(LAYER, 16) == 2  # 256 deep, 64 wide
     big = FpgaLayer("big", 256, 2304, 1, 8, 8)
-    assert weight_memory_brams(big, 1) == 288  # as 1024 x 18, 2048 x 9 and 16384 x 1 all need
+    assert weight_memory_brams(big, 1) == 288  # equal for 1024 x 18, 2048 x 9 and 16384 x 1
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 16), st.integers(1, 16))
@@ -78,8 +78,9 @@ def test_memories_hold_all_weights(log_pe, log_simd, weight_bits, activation_bit
     assert weight_memory_brams(layer, products) * 18 * 1024 >= bits
 
 
-# The layers of CNV with one-bit weights on CIFAR-10, and the folding that FINN ships for it: (rows, columns, output
-# pixels, PE, SIMD). Its published figures: 3,000 frames a second at 100 MHz; 1.51 ms for one frame (MLPerf Tiny v0.7).
+# The layers of CNV with one-bit weights on CIFAR-10, and the folding that FINN ships for it: (rows, columns,
+# output pixels, PE, SIMD). Its published figures: 3,000 frames per second at 100 MHz; 1.51 ms for one frame
+# (MLPerf Tiny v0.7).
 CNV = [
     (64, 27, 900, 16, 3),
     (64, 576, 784, 32, 32),

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 def einsum_macs(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
     """Returns the multiply-accumulates of an Einsum whose operands are contracted from left to right.
 
-    Two operands cost the product of their axes, less those that only one has and nobody needs (they are summed
-    away before). Where no axis of both is summed over (transposes, outer and element-wise products) it is none, as
-    for Mul.
+    Contracting two operands takes the product of the sizes of their axes, without those that occur in one
+    operand and in no later term (they are summed out first). A step that sums over no shared axis (transpose,
+    outer or element-wise product) counts as 0, as Mul does.
 
     Args:
-        equation: ONNX's and numpy's `ij,jk->ik`, with or without ellipses and `->`.
+        equation: Equation in the syntax of ONNX and numpy, e.g. `ij,jk->ik`, with or without ellipses and
+            `->`.
         shapes: Shapes of the operands.
     """
     left, arrow, right = equation.replace(" ", "").partition("->")
@@ -26,17 +27,17 @@ def einsum_macs(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
     for term, shape in zip(terms, shapes, strict=True):
         for label, size in zip(term, shape, strict=True):
             sizes[label] = max(sizes.get(label, 1), size)
-    total, found = 0, set(terms[0])
+    total, labels = 0, set(terms[0])
     for position, term in enumerate(terms[1:], start=2):
-        needed, both = kept.union(*terms[position:]), found & set(term)
-        found = (found | set(term)) & needed
-        if both - needed:
-            total += math.prod(sizes[label] for label in both | found)
+        used_later, both = kept.union(*terms[position:]), labels & set(term)
+        labels = (labels | set(term)) & used_later
+        if both - used_later:
+            total += math.prod(sizes[label] for label in both | labels)
     return total
 
 
 def _labels(term: str, rank: int) -> list[str]:
-    """One label for each axis; those of an ellipsis are numbered from the right, as they are broadcast."""
+    """Returns one label per axis; those of an ellipsis are numbered from the right, as they broadcast."""
     before, dots, after = term.partition("...")
     n_dots = rank - len(before) - len(after) if dots else 0
     return [*before, *(f"...{n}" for n in range(n_dots, 0, -1)), *after]

@@ -1,4 +1,4 @@
-"""Shapes that decide a kernel's speed besides its multiply-accumulates."""
+"""Shapes of a kernel that its speed depends on, besides its multiply-accumulates."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from evaluators.devices.kinds import Kind
 
 @dataclass(frozen=True)
 class Geometry:
-    """Shapes of a kernel that multiplies and accumulates, or pools; what its speed depends on besides its MACs.
+    """Shapes of a kernel with multiply-accumulates or of a pool.
 
-    A matrix product has its rows in `out_size`, `(rows, 1)`, its inner size in `in_channels`; a recurrent kernel its
-    steps times examples in `out_size`, `(steps, 1)`. One spatial axis is a width, of more than two all but the last
-    are multiplied into the height.
+    For a matrix product `out_size` is `(rows, 1)` and `in_channels` the inner dimension; for a recurrent
+    kernel `out_size` is `(steps x examples, 1)`. A single spatial axis is the width; of more than two, all
+    but the last are multiplied into the height.
 
     Attributes:
-        in_channels: Channels that it reads.
-        out_channels: Channels that it writes.
-        window: Positions of its window, (height, width).
-        stride: Of the window, (height, width).
-        groups: Groups of channels that do not see each other.
-        in_size: Positions that it reads, (height, width).
-        out_size: Positions that it writes, (height, width).
+        in_channels: Input channels.
+        out_channels: Output channels.
+        window: Window size, (height, width).
+        stride: Stride, (height, width).
+        groups: Groups of a grouped convolution.
+        in_size: Spatial size of the input, (height, width).
+        out_size: Spatial size of the output, (height, width).
     """
 
     in_channels: int
@@ -38,7 +38,7 @@ class Geometry:
 
 
 def geometry_of(node: Node, kind: Kind, tensors: Mapping[str, Tensor]) -> Geometry | None:
-    """Returns the shapes of the kernel that `node` leads; None where its class has none."""
+    """Returns the shapes of the kernel whose first node is `node`; None if its class has none."""
     op = node.op
     if ops.is_convolution(op):
         return _windowed(node, tensors, ops.window_of(node, tensors), node.integer("group", 1))
@@ -50,7 +50,7 @@ def geometry_of(node: Node, kind: Kind, tensors: Mapping[str, Tensor]) -> Geomet
 
 
 def pair(sizes: Sequence[int]) -> tuple[int, int]:
-    """Returns (height, width) for the sizes of any number of spatial axes; 1 where there is none."""
+    """Returns (height, width) for the sizes of any number of spatial axes; an absent axis has size 1."""
     return (math.prod(sizes[:-1]), sizes[-1]) if sizes else (1, 1)
 
 
@@ -88,7 +88,7 @@ def _recurrent(node: Node, tensors: Mapping[str, Tensor]) -> Geometry:
 
 
 def _pool(node: Node, tensors: Mapping[str, Tensor]) -> Geometry | None:
-    """Pools of images by their attributes; reductions as a pool over what they reduce."""
+    """Returns the shapes of a pool; a reduction counts as a pool whose window is all reduced elements."""
     read, written = tensors[node.inputs[0]].shape, tensors[node.outputs[0]].shape
     if "Pool" not in node.op:
         n_kept = math.prod(written)

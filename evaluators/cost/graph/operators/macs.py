@@ -1,4 +1,4 @@
-"""Multiply-accumulates of each ONNX operator that has any."""
+"""Multiply-accumulates of ONNX operators."""
 
 import math
 from collections.abc import Mapping
@@ -10,13 +10,14 @@ from evaluators.cost.graph.operators.tensors import Tensor
 
 
 def macs(node: Node, tensors: Mapping[str, Tensor]) -> int:
-    """Returns the multiply-accumulates; a bias and the arithmetic of other operators count as none.
+    """Returns the multiply-accumulates of a node; biases and other operators count as 0.
 
-    A convolution costs output elements x input channels a group x window positions, a matrix product output
-    elements x inner size (Sze et al. 2017, "Efficient Processing of Deep Neural Networks", section III). A recurrent
-    layer multiplies every element of its two weights once a step and example (Hochreiter, Schmidhuber 1997). An
-    attention layer costs queries x keys x (width of a query head + width of a value head) x heads (Vaswani et al.
-    2017, section 3.2), a causal mask saves nothing, plus its projections where it holds their weights.
+    A convolution takes output elements x input channels per group x window positions, a matrix product output
+    elements x inner size (Sze et al. 2017, "Efficient Processing of Deep Neural Networks", section III). A
+    recurrent layer uses every element of its two weights once per step and example (Hochreiter, Schmidhuber
+    1997). An attention layer takes queries x keys x (width of a query head + width of a value head) x heads
+    (Vaswani et al. 2017, section 3.2), without savings from a causal mask, plus its projections if it
+    includes their weights.
     """
     op = node.op
     if ops.is_transposed(op):
@@ -25,7 +26,9 @@ def macs(node: Node, tensors: Mapping[str, Tensor]) -> int:
     if ops.is_convolution(op):
         written, weight = tensors[node.outputs[0]].shape, tensors[ops.operands(node)[1]]
         n_channels = written[-1 if ops.is_channels_last(node) else 1]
-        return math.prod(written) * weight.n_elements // max(n_channels, 1)  # however the weight is laid out
+        return (
+            math.prod(written) * weight.n_elements // max(n_channels, 1)
+        )  # independent of the weight's layout
     if ops.is_product(op):
         return math.prod(tensors[node.outputs[0]].shape) * ops.inner_size(node, tensors)
     if ops.is_recurrent(op):
@@ -49,7 +52,7 @@ def _standard_attention(node: Node, tensors: Mapping[str, Tensor]) -> int:
 
 
 def _projecting_attention(node: Node, tensors: Mapping[str, Tensor]) -> int:
-    """onnxruntime's `Attention` and `QAttention`, which hold the projections to query, key and value."""
+    """onnxruntime's `Attention` and `QAttention`, which include the projections to query, key and value."""
     *batch, length, width = tensors[node.inputs[0]].shape
     columns = tensors[node.inputs[1]].shape[-1]
     sizes = node.integers("qkv_hidden_sizes") or (columns // 3,) * 3
@@ -59,7 +62,7 @@ def _projecting_attention(node: Node, tensors: Mapping[str, Tensor]) -> int:
 
 
 def _multi_head_attention(node: Node, tensors: Mapping[str, Tensor]) -> int:
-    """onnxruntime's `MultiHeadAttention`: query, key and value apart or packed into one tensor."""
+    """onnxruntime's `MultiHeadAttention`: query, key and value in separate tensors or packed into one."""
     query = tensors[node.inputs[0]].shape
     if len(query) == 5:  # (batch, length, heads, 3, width)
         batch, length, n_heads, _, width = query
@@ -80,7 +83,7 @@ def _grouped_attention(node: Node, tensors: Mapping[str, Tensor]) -> int:
 
 
 def _length(node: Node, tensors: Mapping[str, Tensor], position: int, axis: int) -> int:
-    """Size of one axis of an input that may be absent, 0 then."""
+    """Returns the size of one axis of an optional input; 0 if the input is absent."""
     name = node.inputs[position] if position < len(node.inputs) else ""
     return tensors[name].shape[axis] if name else 0
 

@@ -1,4 +1,4 @@
-"""ONNX nodes as plain Python objects: an analysis asks them thousands of questions, and protobuf answers slowly."""
+"""ONNX nodes as plain Python objects, because the analysis reads them often and protobuf's access is slow."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 Attribute = int | float | str | tuple[int, ...]
 
-# Domains whose operators the analysis knows: ONNX's, and those that onnxruntime adds or rewrites graphs into.
+# Domains whose operators the analysis knows: ONNX's, and those of onnxruntime's contrib and internal
+# operators.
 _DOMAINS = ("", "ai.onnx", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 _INT, _FLOAT, _STRING, _INTS = 2, 1, 3, 7  # onnx.AttributeProto.AttributeType
 
@@ -19,12 +20,13 @@ class Node:
     """One node.
 
     Attributes:
-        name: Its name; its first output where it has none.
-        op: Its operator; with the domain before it where that is a foreign one, so that a foreign Conv is no Conv.
+        name: Its name; its first output if it has none.
+        op: Its operator, prefixed by the domain if the analysis does not know that, so that a foreign Conv is
+            no Conv.
         domain: The operator's domain.
-        inputs: Tensors that it reads, `""` where it leaves one out.
-        outputs: Tensors that it writes, likewise.
-        attributes: Numbers, texts and lists of integers by name.
+        inputs: Names of the tensors that it reads; `""` for an omitted optional input.
+        outputs: Names of the tensors that it writes; `""` for an omitted optional output.
+        attributes: Attributes by name, as far as they are numbers, strings or lists of integers.
     """
 
     name: str
@@ -35,28 +37,28 @@ class Node:
     attributes: Mapping[str, Attribute]
 
     def integer(self, name: str, default: int) -> int:
-        """Returns the integer attribute `name`."""
+        """Returns the integer attribute `name`, or `default` if it is absent."""
         value = self.attributes.get(name, default)
         return value if isinstance(value, int) else default
 
     def integers(self, name: str) -> tuple[int, ...]:
-        """Returns the attribute `name`, a list of integers; empty where it is not given."""
+        """Returns the attribute `name`, a list of integers; empty if it is absent."""
         value = self.attributes.get(name, ())
         return value if isinstance(value, tuple) else ()
 
     def text(self, name: str) -> str:
-        """Returns the attribute `name`, a text; empty where it is not given."""
+        """Returns the string attribute `name`; empty if it is absent."""
         value = self.attributes.get(name, "")
         return value if isinstance(value, str) else ""
 
 
 def nodes_of(protos: Iterable["onnx.NodeProto"]) -> tuple[Node, ...]:
-    """Reads nodes, in their order."""
+    """Converts nodes from protobuf, in their order."""
     return tuple(map(node_of, protos))
 
 
 def node_of(proto: "onnx.NodeProto") -> Node:
-    """Reads one node."""
+    """Converts one node from protobuf."""
     op, domain, outputs = proto.op_type, proto.domain, tuple(proto.output)
     return Node(
         proto.name or next(filter(None, outputs), op),
@@ -82,10 +84,10 @@ def _attributes(proto: "onnx.NodeProto") -> Iterable[tuple[str, Attribute]]:
 
 
 def live_nodes(nodes: tuple[Node, ...], outputs: Iterable[str]) -> tuple[Node, ...]:
-    """Returns the nodes that some output needs, in their order (ONNX's: whoever writes comes before who reads)."""
-    needed, found = set(outputs), []
+    """Returns the nodes that some output depends on, in their order, which must be topological as in ONNX."""
+    required, live = set(outputs), []
     for node in reversed(nodes):
-        if not needed.isdisjoint(filter(None, node.outputs)):
-            needed.update(node.inputs)
-            found.append(node)
-    return tuple(reversed(found))
+        if not required.isdisjoint(filter(None, node.outputs)):
+            required.update(node.inputs)
+            live.append(node)
+    return tuple(reversed(live))

@@ -1,4 +1,4 @@
-"""What each ONNX operator is to a cost model: its kernel class, its operands, how runtimes fuse it."""
+"""Properties of ONNX operators for the cost model: kernel class, operands, and how runtimes fuse them."""
 
 import math
 from collections.abc import Container, Mapping
@@ -13,7 +13,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Operators with multiply-accumulates, to the positions of (activation, weight).
+# Operators with multiply-accumulates -> input positions of (activation, weight).
 _CONVS = {
     "Conv": (0, 1),
     "ConvInteger": (0, 1),
@@ -40,7 +40,8 @@ _PRODUCTS = {
     "QGemm": (0, 3),
 }
 _RECURRENT = {"LSTM": (0, 1), "GRU": (0, 1), "RNN": (0, 1), "DynamicQuantizeLSTM": (0, 1)}
-# Whole attention layers: scores and their product with the values, in onnxruntime's own also the projections.
+# Whole attention layers: scores and their product with the values; onnxruntime's `Attention` and `QAttention`
+# also the projections.
 _ATTENTION = _names("Attention QAttention MultiHeadAttention GroupQueryAttention")
 
 _POOLS = _names(
@@ -48,7 +49,8 @@ _POOLS = _names(
     "QLinearAveragePool QLinearGlobalAveragePool QLinearReduceMean ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp "
     "ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
 )
-# The output has the shape of the largest input, and each element is made from the elements at its place.
+# The output has the broadcast shape of the inputs; each element depends on the input elements at its
+# position.
 _ELEMENTWISE = _names(
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BiasAdd BiasGelu BitShift BitwiseAnd BitwiseNot "
     "BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Cos Cosh Div Elu Equal Erf Exp FastGelu Floor Gelu Greater "
@@ -67,12 +69,12 @@ _MOVEMENT = _names(
     "ReverseSequence ScatterElements ScatterND Slice SpaceToDepth Split TensorScatter Tile Transpose Trilu Upsample"
 )
 _QUANTIZE = _names("DequantizeLinear DynamicQuantizeLinear QuantizeLinear")
-# Their result follows from the shape of what they read alone.
+# The output depends only on the input's shape.
 SHAPES = _names("Shape Size")
-# The same bytes under another shape.
+# The output has the input's bytes under another shape.
 VIEWS = _names("Dropout Flatten Identity Reshape Squeeze Unsqueeze")
 RANDOM = _names("Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike")
-# Operators that look rows up: they read as many of their first input as they write.
+# Gathering operators: they read only as many elements of their first input as they write.
 LOOKUPS = _names("Gather GatherBlockQuantized GatherElements GatherND")
 
 _KIND_OF: dict[str, Kind] = {
@@ -87,27 +89,27 @@ _KIND_OF: dict[str, Kind] = {
 }
 _WITH_WEIGHT = _CONVS | _TRANSPOSED | _PRODUCTS | _RECURRENT
 
-# Quantize their activation themselves, and compute on 8 bits.
+# Quantize their activation dynamically and compute on 8 bits.
 _DYNAMIC = _names("DynamicQuantizeLSTM DynamicQuantizeMatMul")
 
-# What runtimes compute while the kernel before writes its output (a bias is an Add of a constant).
-_MELT_BEHIND_MACS = _names("Add BatchNormalization Clip Relu")
-_MELT_BEHIND_ELEMENTWISE = _names("Clip Relu")
+# Operators that runtimes fuse into the preceding kernel (a bias is an Add of a constant).
+_FUSED_AFTER_MACS = _names("Add BatchNormalization Clip Relu")
+_FUSED_AFTER_ELEMENTWISE = _names("Clip Relu")
 _HEADS_OF_ELEMENTWISE = _names("Add Sub Mul BatchNormalization")
 
 
 def is_known(op: str) -> bool:
-    """Whether the analysis knows what the operator costs."""
+    """Whether the analysis knows the operator's kernel class and arithmetic."""
     return op in _WITH_WEIGHT or op in _KIND_OF or op == "Einsum"
 
 
 def has_macs(op: str) -> bool:
-    """Whether the operator multiplies and accumulates."""
+    """Whether the operator has multiply-accumulates."""
     return op in _WITH_WEIGHT or op in _ATTENTION or op == "Einsum"
 
 
 def quantizes_itself(node: Node) -> bool:
-    """Whether the node takes floating point and computes on 8-bit activations."""
+    """Whether the node reads floating-point activations and quantizes them to 8 bits itself."""
     return node.op in _DYNAMIC or node.integer("accuracy_level", 0) == 4  # MatMulNBits computes on int8 there
 
 
@@ -131,15 +133,15 @@ def is_recurrent(op: str) -> bool:
     return op in _RECURRENT
 
 
-def melts_behind(head: str, op: str) -> bool:
-    """Whether runtimes melt `op` (whose further inputs are constant) into a kernel that `head` leads."""
-    if op in _MELT_BEHIND_MACS and (head in _CONVS or head in _TRANSPOSED or head in _PRODUCTS):
+def is_fused(head: str, op: str) -> bool:
+    """Whether runtimes fuse `op`, whose other inputs are constant, into a kernel that begins with `head`."""
+    if op in _FUSED_AFTER_MACS and (head in _CONVS or head in _TRANSPOSED or head in _PRODUCTS):
         return True
-    return op in _MELT_BEHIND_ELEMENTWISE and head in _HEADS_OF_ELEMENTWISE
+    return op in _FUSED_AFTER_ELEMENTWISE and head in _HEADS_OF_ELEMENTWISE
 
 
 def operands(node: Node) -> list[str]:
-    """The inputs that the arithmetic is about: activation and weight, or all inputs of an operator without one."""
+    """Returns the names of the operands: activation and weight, or all inputs without a weight."""
     if node.op == "QAttention":
         return list(node.inputs[:2])
     if node.op in _WITH_WEIGHT:
@@ -148,7 +150,13 @@ def operands(node: Node) -> list[str]:
 
 
 def kind_of(node: Node, tensors: Mapping[str, Tensor], constants: Container[str]) -> Kind:
-    """Returns the kernel class; `constants` holds the tensors that no input influences."""
+    """Returns the kernel class of a node.
+
+    Args:
+        node: The node.
+        tensors: Every tensor by name.
+        constants: Names of the tensors that do not depend on the graph's inputs.
+    """
     op = node.op
     if op in _CONVS:
         if _is_depthwise(node, tensors):
@@ -170,16 +178,16 @@ def _is_depthwise(node: Node, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def is_channels_last(node: Node) -> bool:
-    """Whether the operator, one of a runtime's own, has its channels in the last axis."""
+    """Whether the node, of an operator internal to a runtime, has its channels in the last axis."""
     return node.op.startswith("Nhwc") or node.domain.endswith("nhwc") or node.integer("channels_last", 0) == 1
 
 
 def window_of(node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """Positions of a convolution's window, one number for each spatial axis."""
+    """Returns the size of a convolution's window, one number per spatial axis."""
     return node.integers("kernel_shape") or tensors[operands(node)[1]].shape[2:]
 
 
 def inner_size(node: Node, tensors: Mapping[str, Tensor]) -> int:
-    """What a matrix product sums over."""
+    """Returns the inner dimension of a matrix product, which it sums over."""
     shape = tensors[operands(node)[0]].shape
     return shape[-2 if node.integer("transA", 0) else -1]

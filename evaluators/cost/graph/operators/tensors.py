@@ -25,7 +25,7 @@ class Tensor:
     Attributes:
         shape: Its shape at batch 1.
         dtype: ONNX's name in lower case: `float`, `float16`, `int8`, `uint4`, ...
-        stored_bytes: Size where that does not follow from shape and dtype.
+        stored_bytes: Size in bytes if it does not follow from shape and dtype (sparse tensors), else None.
     """
 
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Tensor:
 
     @property
     def bits(self) -> int:
-        """Bits an element takes in the file (4 for int4, although numpy keeps a byte)."""
+        """Bits per element in the file (4 for int4, although numpy uses a byte)."""
         return _bits(self.dtype)
 
     @property
@@ -44,12 +44,12 @@ class Tensor:
 
     @property
     def n_elements(self) -> int:
-        """How many elements it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def n_bytes(self) -> int:
-        """Size in bytes, sub-byte elements packed."""
+        """Size in bytes, with sub-byte elements packed."""
         return -(-self.n_elements * self.bits // 8) if self.stored_bytes is None else self.stored_bytes
 
 
@@ -67,37 +67,37 @@ def tensors_of(model: "onnx.ModelProto", nodes: Sequence[Node]) -> dict[str, Ten
         nodes: Its nodes.
 
     Raises:
-        EvaluationError: A shape can be found neither by inference nor by running the model.
+        EvaluationError: A shape follows neither from shape inference nor from running the model.
     """
-    found = {i.name: Tensor(tuple(i.dims), _dtype(i.data_type)) for i in model.graph.initializer}
+    tensors = {i.name: Tensor(tuple(i.dims), _dtype(i.data_type)) for i in model.graph.initializer}
     for sparse in model.graph.sparse_initializer:
-        found[sparse.values.name] = _sparse(sparse)
+        tensors[sparse.values.name] = _sparse(sparse)
     inferred = inferred_shapes(model).graph
     for value in (*inferred.input, *inferred.output, *inferred.value_info):
         tensor = tensor_of(value)
         if tensor is not None:
-            found.setdefault(value.name, tensor)
-    makers = {name: node for node in nodes for name in node.outputs if name}
-    missing = {name: node for name, node in makers.items() if name not in found}
-    # onnx does not know onnxruntime's own operators (QLinearAdd, QGemm, ...), but onnxruntime can tell.
-    return found | _by_running(model, missing) if missing else found
+            tensors.setdefault(value.name, tensor)
+    producers = {name: node for node in nodes for name in node.outputs if name}
+    missing = {name: node for name, node in producers.items() if name not in tensors}
+    # onnx cannot infer shapes of onnxruntime's contrib operators (QLinearAdd, QGemm, ...); running them can.
+    return tensors | _by_running(model, missing) if missing else tensors
 
 
 def inferred_shapes(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Returns the model with the shapes that onnx infers, without its large stored tensors' values.
+    """Returns a copy with the shapes that onnx infers; the values of large stored tensors are missing in it.
 
     Raises:
         EvaluationError: Shapes contradict each other.
     """
     import onnx
 
-    # Only the values of small tensors (shapes, axes) matter; the others would be copied three times on the way.
+    # Only the values of small tensors (shapes, axes) matter; the others would be copied three times.
     large = [(i, i.raw_data) for i in model.graph.initializer if len(i.raw_data) > _LARGE_BYTES]
     for stored, _ in large:
         stored.ClearField("raw_data")
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception as error:  # its InferenceError is no subclass of anything more telling
+    except Exception as error:  # onnx's InferenceError derives from Exception only
         raise EvaluationError(f"the shapes of the ONNX model cannot be inferred: {error}") from error
     finally:
         for stored, values in large:
@@ -105,7 +105,7 @@ def inferred_shapes(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def tensor_of(value: "onnx.ValueInfoProto") -> Tensor | None:
-    """Reads a shape that is known in full; None for any other."""
+    """Returns the tensor if its shape is fully known, else None."""
     tensor = value.type.tensor_type
     dims = tensor.shape.dim
     if not tensor.HasField("shape") or any(not d.HasField("dim_value") for d in dims):
@@ -114,10 +114,10 @@ def tensor_of(value: "onnx.ValueInfoProto") -> Tensor | None:
 
 
 def _sparse(sparse: "onnx.SparseTensorProto") -> Tensor:
-    """A tensor of which the file holds some values, and where they are."""
+    """Returns a sparse tensor; its size is that of its stored values and their indices."""
     values = Tensor(tuple(sparse.values.dims), _dtype(sparse.values.data_type))
-    places = Tensor(tuple(sparse.indices.dims), _dtype(sparse.indices.data_type))
-    return Tensor(tuple(sparse.dims), values.dtype, values.n_bytes + places.n_bytes)
+    indices = Tensor(tuple(sparse.indices.dims), _dtype(sparse.indices.data_type))
+    return Tensor(tuple(sparse.dims), values.dtype, values.n_bytes + indices.n_bytes)
 
 
 @cache
@@ -128,6 +128,7 @@ def _dtype(code: int) -> str:
 
 
 def _by_running(model: "onnx.ModelProto", missing: Mapping[str, Node]) -> dict[str, Tensor]:
+    """Runs the model on zeros in onnxruntime and returns its outputs and the `missing` tensors."""
     import numpy as np
     import onnx
     import onnxruntime as ort

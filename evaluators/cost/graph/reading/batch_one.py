@@ -1,4 +1,4 @@
-"""Makes the input shapes of an ONNX model static: one example of what the artifact says it takes."""
+"""Makes the input shapes of an ONNX model static: batch 1 of the artifact's input shape."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def at_batch_one(artifact: Artifact) -> "onnx.ModelProto":
-    """Parses the model, with its free axes set to one example of `artifact.input`; a fixed batch stays.
+    """Parses the model and sets its dynamic axes to batch 1 of `artifact.input`; a fixed batch stays.
 
-    Of further inputs only the batch axis, the first one, may be free, and axes that share their name with one that
-    is known.
+    In further inputs only the batch axis (the first one) may be dynamic, and axes whose symbolic name has a
+    known size.
 
     Raises:
-        EvaluationError: An axis stays free, or the model's input does not fit `artifact.input`.
+        EvaluationError: An axis stays dynamic, or the model's input does not fit `artifact.input`.
     """
     model = artifact.proto()
     stored = {i.name for i in model.graph.initializer}
@@ -25,7 +25,7 @@ def at_batch_one(artifact: Artifact) -> "onnx.ModelProto":
     sizes = _fit_main_input(inputs, artifact)
     for value in inputs:
         _fit(value, sizes, artifact)
-    # What the exporter noted for the free batch would be merged with what is inferred for batch 1.
+    # The exporter's shapes for the dynamic batch would be merged with those inferred for batch 1.
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -33,25 +33,25 @@ def at_batch_one(artifact: Artifact) -> "onnx.ModelProto":
 
 
 def _fit_main_input(inputs: Iterable["onnx.ValueInfoProto"], artifact: Artifact) -> dict[str, int]:
-    """Sets the shape of the artifact's input; returns the sizes of the axes that have a name."""
+    """Sets the shape of the artifact's input; returns the sizes of its symbolic axes by name."""
     spec = artifact.input
     value = next((v for v in inputs if v.name == spec.name), None)
     if value is None:
         names = ", ".join(repr(v.name) for v in inputs) or "none"
         raise EvaluationError(
-            f"{_place(artifact)} has no input {spec.name!r}, which the artifact is said to take; it has {names}"
+            f"{_place(artifact)} has no input {spec.name!r}, which the artifact names; it has {names}"
         )
     dims = value.type.tensor_type.shape.dim
-    wanted = (1, *spec.shape)
+    expected = (1, *spec.shape)
     if not value.type.tensor_type.HasField("shape"):
-        value.type.tensor_type.shape.CopyFrom(_shape(wanted))
-    elif len(dims) != len(wanted):
+        value.type.tensor_type.shape.CopyFrom(_shape(expected))
+    elif len(dims) != len(expected):
         raise EvaluationError(
             f"{_place(artifact)}: input {spec.name!r} has {len(dims)} axes, batch included, but model.input_shape="
-            f"{list(spec.shape)} gives {len(wanted)}; give the shape of one example, without the batch"
+            f"{list(spec.shape)} gives {len(expected)}; give the shape of one example, without the batch"
         )
     sizes = {}
-    for axis, (dim, size) in enumerate(zip(dims, wanted, strict=True)):
+    for axis, (dim, size) in enumerate(zip(dims, expected, strict=True)):
         if dim.dim_value > 0:
             if axis and dim.dim_value != size:
                 raise EvaluationError(_misfit(artifact, axis, dim.dim_value, [d.dim_value for d in dims[1:]]))
@@ -63,7 +63,7 @@ def _fit_main_input(inputs: Iterable["onnx.ValueInfoProto"], artifact: Artifact)
 
 
 def _fit(value: "onnx.ValueInfoProto", sizes: dict[str, int], artifact: Artifact) -> None:
-    """Sets the free axes of a further input."""
+    """Sets the dynamic axes of a further input."""
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise EvaluationError(f"{_place(artifact)}: input {value.name!r} has no shape; state it in the file")
@@ -82,7 +82,7 @@ def _fit(value: "onnx.ValueInfoProto", sizes: dict[str, int], artifact: Artifact
 
 def _misfit(artifact: Artifact, axis: int, size: int, in_file: list[int]) -> str:
     given = list(artifact.input.shape)
-    right = [file or said for file, said in zip(in_file, given, strict=True)]
+    right = [fixed or declared for fixed, declared in zip(in_file, given, strict=True)]
     return (
         f"{_place(artifact)}: axis {axis} of input {artifact.input.name!r} is {size} in the file, but "
         f"model.input_shape={given} says {given[axis - 1]}; give model.input_shape={right}, or leave it out"
@@ -97,6 +97,6 @@ def _shape(sizes: Iterable[int]) -> "onnx.TensorShapeProto":
 
 
 def _place(artifact: Artifact) -> str:
-    """What the model is, as far as the artifact knows: the stages that made it."""
+    """Returns a description of the model for messages: the stages that made it."""
     stages = " > ".join(step.stage for step in artifact.provenance)
     return f"the ONNX model (after {stages})" if stages else "the ONNX model"

@@ -1,4 +1,4 @@
-"""Which nodes of an ONNX graph cost nothing of their own, because runtimes melt them into a neighbour."""
+"""Operator fusion: which nodes of an ONNX graph runtimes fuse into other nodes or fold away."""
 
 from collections.abc import Iterator
 
@@ -9,16 +9,25 @@ from evaluators.cost.graph.reading.model import Model
 
 
 class Folding:
-    """Answers questions about one graph.
+    """The fusion rules that onnxruntime and TensorFlow Lite share, applied to one graph.
 
-    The rules are those that onnxruntime and TensorFlow Lite share: a node whose operands all come from
-    DequantizeLinear computes on integers (if it has multiply-accumulates, or if its result is quantized again);
-    a QuantizeLinear melts into whoever makes its input, unless somebody needs that input in floating point. At the
-    graph's ends the caller is taken to hand over, and to get, the quantized tensor, in the layout that is wanted: a
-    Transpose of the graph's input is what a converter between frameworks adds, not what a device executes.
+    A node whose operands all come from DequantizeLinear computes on integers (if it has multiply-accumulates,
+    or if its result is quantized again). A QuantizeLinear is fused into the producer of its input, unless
+    another node reads that input in floating point. The graph's inputs and outputs are assumed to be passed
+    as quantized tensors in the device's layout: a Transpose of the graph's input comes from conversion
+    between frameworks and is not executed.
 
     Args:
         model: The graph.
+
+    Attributes:
+        tensors: Every tensor by name.
+        stored: Names of the tensors that the file stores, those of Constant nodes included.
+        outputs: Names of the graph's outputs.
+        producer: The node that writes a tensor, by the tensor's name.
+        readers: The nodes that read a tensor, by the tensor's name.
+        constants: Tensors that do not depend on the graph's inputs, mapped to the stored tensors they are
+            computed from.
     """
 
     def __init__(self, model: Model) -> None:
@@ -35,7 +44,7 @@ class Folding:
         self._is_integer: dict[Node, bool] = {}
 
     def is_free(self, node: Node) -> bool:
-        """Whether the node leads no kernel: it is constant, a view, or melts into a neighbour."""
+        """Whether the node is no kernel of its own: it is constant, a view, or fused into a neighbour."""
         if all(name in self.constants for name in node.outputs if name) or self._is_view(node):
             return True
         if node.op == "QuantizeLinear":
@@ -60,7 +69,7 @@ class Folding:
         )
 
     def chain(self, head: Node) -> list[Node]:
-        """The node, and those behind it that melt into it."""
+        """Returns the node and the nodes after it that are fused into it."""
         chain = [head]
         while True:
             output = chain[-1].outputs[0]
@@ -68,79 +77,81 @@ class Folding:
             if len(readers) != 1 or output in self.outputs:
                 return chain
             added = {name for name in readers[0].inputs if name and name != output}
-            melts = ops.melts_behind(head.op, readers[0].op) and added <= self.constants.keys()
-            if not melts:
+            if not (ops.is_fused(head.op, readers[0].op) and added <= self.constants.keys()):
                 return chain
             chain.append(readers[0])
 
     def quantized(self, name: str) -> Tensor | None:
-        """The tensor of small integers that `name` is, or was dequantized from; None if there is none."""
+        """Returns the quantized tensor that `name` is or was dequantized from; None if there is none."""
         if name in self.constants:
             parts = (self.tensors[part] for part in self.constants[name])
-            # Of equals the first: DequantizeLinear reads the integers before their scales.
+            # On a tie the first, because DequantizeLinear lists the integers before their scales.
             largest = max(parts, key=lambda tensor: tensor.n_elements, default=None)
             return largest if largest is not None and largest.is_integer else None
         tensor = self.tensors[self._integers(self._base(name))]
         return tensor if tensor.is_integer else None
 
     def read(self, name: str, integer: bool) -> str:
-        """The tensor in memory that a kernel reads when its node says `name`.
+        """Returns the tensor in memory that a kernel reads for its node's input `name`.
 
         Args:
             name: An activation tensor.
             integer: Whether the kernel computes on integers.
         """
         base = self._base(name)
-        maker = self.producer.get(base)
-        if maker is None:
+        producer = self.producer.get(base)
+        if producer is None:
             return self.written(base)[0]
-        if maker.op == "DequantizeLinear" and (integer or self.is_free(maker)):
-            return self.read(maker.inputs[0], integer)
-        if maker.op == "QuantizeLinear":
-            earlier = self._repeats(maker)
+        if producer.op == "DequantizeLinear" and (integer or self.is_free(producer)):
+            return self.read(producer.inputs[0], integer)
+        if producer.op == "QuantizeLinear":
+            earlier = self._repeats(producer)
             return base if earlier is None else self.read(earlier, integer)
         return base
 
     def written(self, name: str) -> tuple[str, ...]:
-        """The tensors in memory that hold a kernel's output, or the graph's input, `name`."""
+        """Returns the tensors in memory that hold `name`, a kernel's output or the graph's input.
+
+        If only QuantizeLinear nodes read it, these are their outputs, one per different quantization.
+        """
         if not self._quantized_at_once(name):
             return (name,)
         return tuple(dict.fromkeys(n.outputs[0] for n in self._final_readers(name)))
 
     def _find_constants(self, model: Model) -> dict[str, tuple[str, ...]]:
-        """Maps every tensor that no input influences to the stored tensors that it is made of."""
-        made_of: dict[str, tuple[str, ...]] = {name: (name,) for name in model.stored}
-        made_of |= dict.fromkeys(model.added, ())
+        """Maps tensors that do not depend on the graph's inputs to the stored tensors they derive from."""
+        sources_of: dict[str, tuple[str, ...]] = {name: (name,) for name in model.stored}
+        sources_of |= dict.fromkeys(model.added, ())
         for node in model.nodes:
-            given = [name for name in node.inputs if name]
-            if node.op in ops.SHAPES:  # known before the first run
-                given = []
-            elif node.op in ops.RANDOM or not all(name in made_of for name in given):
+            inputs = [name for name in node.inputs if name]
+            if node.op in ops.SHAPES:  # constant because shapes are static
+                inputs = []
+            elif node.op in ops.RANDOM or not all(name in sources_of for name in inputs):
                 continue
-            elif not given:  # a Constant holds its tensor itself
+            elif not inputs:  # a Constant node stores its tensor itself
                 self.stored.update(node.outputs)
-                made_of.update({name: (name,) for name in node.outputs})
+                sources_of.update({name: (name,) for name in node.outputs})
                 continue
-            sources = tuple(dict.fromkeys(s for name in given for s in made_of[name]))
-            made_of.update({name: sources for name in node.outputs if name})
-        return made_of
+            sources = tuple(dict.fromkeys(s for name in inputs for s in sources_of[name]))
+            sources_of.update({name: sources for name in node.outputs if name})
+        return sources_of
 
     def _is_view(self, node: Node) -> bool:
         at_entry = node.op == "Transpose" and node.inputs[0] in self._inputs
         return node.op in ops.VIEWS or at_entry
 
     def _base(self, name: str) -> str:
-        """Follows views back to the tensor that they show."""
+        """Follows views back to the tensor whose memory they share."""
         while name in self.producer and self._is_view(self.producer[name]):
             name = self.producer[name].inputs[0]
         return name
 
     def _integers(self, name: str) -> str:
-        maker = self.producer.get(name)
-        return maker.inputs[0] if maker is not None and maker.op == "DequantizeLinear" else name
+        producer = self.producer.get(name)
+        return producer.inputs[0] if producer is not None and producer.op == "DequantizeLinear" else name
 
     def _final_readers(self, name: str) -> Iterator[Node]:
-        """Who reads the tensor, itself or a view of it."""
+        """Yields the nodes that read the tensor, directly or through a view."""
         for node in self.readers.get(name, []):
             if self._is_view(node):
                 yield from self._final_readers(node.outputs[0])
@@ -152,18 +163,21 @@ class Folding:
         return name in self.outputs or any(self._leaves_graph(view) for view in views)
 
     def _quantized_at_once(self, name: str) -> bool:
+        """Whether only QuantizeLinear nodes read the tensor, so that it is never stored in floating point."""
         readers = list(self._final_readers(name))
         only_quantized = bool(readers) and all(r.op == "QuantizeLinear" for r in readers)
         dequantized = name in self.producer and self.producer[name].op == "DequantizeLinear"
         return only_quantized and not dequantized and not self._leaves_graph(name)
 
     def _repeats(self, quantize: Node) -> str | None:
-        """The tensor that the node merely reproduces, because its input was dequantized in the same way."""
-        maker = self.producer.get(self._base(quantize.inputs[0]))
+        """Returns the tensor that was dequantized with equal parameters to the node's input, if any."""
+        producer = self.producer.get(self._base(quantize.inputs[0]))
         same = (
-            maker is not None and maker.op == "DequantizeLinear" and maker.inputs[1:] == quantize.inputs[1:]
+            producer is not None
+            and producer.op == "DequantizeLinear"
+            and producer.inputs[1:] == quantize.inputs[1:]
         )
-        return maker.inputs[0] if maker is not None and same else None
+        return producer.inputs[0] if producer is not None and same else None
 
     def _has_float_reader(self, name: str) -> bool:
         readers = self._final_readers(name)
@@ -171,27 +185,27 @@ class Folding:
 
 
 class Unfused(Folding):
-    """The same questions where nothing melts into anything: every node with work runs on its own."""
+    """Eager execution: no fusion, every node with work is a kernel."""
 
     def is_free(self, node: Node) -> bool:
-        """Whether the node has no work: it is constant, or a view."""
+        """Whether the node has no work: it is constant or a view."""
         return all(name in self.constants for name in node.outputs if name) or self._is_view(node)
 
     def is_integer(self, node: Node) -> bool:
-        """Whether the node computes on integers that it reads as such."""
+        """Whether the node has multiply-accumulates, and all its non-constant operands are integers."""
         names = [name for name in ops.operands(node) if name not in self.constants]
         return ops.has_macs(node.op) and bool(names) and all(self.tensors[name].is_integer for name in names)
 
     def chain(self, head: Node) -> list[Node]:
-        """The node alone."""
+        """Returns the node alone."""
         return [head]
 
     def read(self, name: str, integer: bool) -> str:
-        """The tensor in memory that a kernel reads when its node says `name`."""
+        """Returns the tensor in memory that a kernel reads for its node's input `name`."""
         return self._base(name)
 
     def written(self, name: str) -> tuple[str, ...]:
-        """The tensor in memory that holds `name`."""
+        """Returns `name` alone: every tensor is written as the file has it."""
         return (name,)
 
     def _is_view(self, node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""Copies the nodes of an ONNX subgraph into the graph around it."""
+"""Copies the nodes of ONNX subgraphs (If, Loop, Scan) into the enclosing graph."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ _FIRST_WITH_AXES_AS_INPUT = 13  # opset of Unsqueeze
 
 
 class Inlining:
-    """Writes subgraphs out, under names of their own.
+    """Inlines subgraphs, with unique names for their nodes and tensors.
 
     Args:
-        model: The model around them.
+        model: The enclosing model.
 
     Attributes:
-        stored: Tensors that the nodes read, for the model's initializers.
-        added: Names of those that no subgraph holds.
+        stored: Tensors that the inlined nodes read, to be added to the model's initializers.
+        added: Names of those that inlining created, i.e. that are in no subgraph.
     """
 
     def __init__(self, model: "onnx.ModelProto") -> None:
@@ -30,20 +30,20 @@ class Inlining:
         self._constants = _constants(model.graph)
 
     def constant(self, name: str) -> NDArray[np.generic] | None:
-        """Returns the value of a tensor that the file states."""
+        """Returns the value of an initializer or Constant node; None if `name` is neither."""
         from onnx import numpy_helper
 
-        stated = self._constants.get(name)
-        return None if stated is None else numpy_helper.to_array(stated)
+        tensor = self._constants.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
 
     def branch(self, node: "onnx.NodeProto", chosen: str) -> list["onnx.NodeProto"]:
-        """Returns the nodes of one branch of an If."""
+        """Returns the nodes of one branch of an If; `chosen` is `then_branch` or `else_branch`."""
         graph = next(a.g for a in node.attribute if a.name == chosen)
-        nodes, made = self._copy(graph, f"{_name(node)}/", {})
-        return [*nodes, *map(_identity, made, node.output)]
+        nodes, outputs = self._copy(graph, f"{_name(node)}/", {})
+        return [*nodes, *map(_identity, outputs, node.output)]
 
     def n_rounds(self, node: "onnx.NodeProto", shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-        """Returns how often the body of a Loop or Scan runs; None where only a run can tell."""
+        """Returns the number of iterations of a Loop or Scan; None if it depends on the data."""
         if node.op_type == "Scan":
             scanned, axis = node.input[-1], (_ints(node, "scan_input_axes") or [0])[-1]
             return shapes[scanned][axis] if scanned in shapes else None
@@ -55,7 +55,7 @@ class Inlining:
         return int(most.item()) if most is not None and endless else None
 
     def rounds(self, node: "onnx.NodeProto", n_rounds: int) -> list["onnx.NodeProto"]:
-        """Returns the nodes of `n_rounds` rounds of a Loop or Scan, and those that stack what each round yields."""
+        """Returns the nodes of `n_rounds` iterations of a Loop or Scan, and of stacking their outputs."""
         is_loop = node.op_type == "Loop"
         n_scanned = 0 if is_loop else _int(node, "num_scan_inputs")
         states = list(node.input[2 if is_loop else 0 : len(node.input) - n_scanned])
@@ -65,27 +65,27 @@ class Inlining:
         stacks: list[list[str]] = [[] for _ in node.output[n_states:]]
         for n in range(n_rounds):
             prefix = f"{_name(node)}/{n}/"
-            given = self._loop_inputs(prefix, n, node.input[1]) if is_loop else []
+            inputs = self._loop_inputs(prefix, n, node.input[1]) if is_loop else []
             rows = [
                 self._row(x, axis, n, f"{prefix}row_{i}")
                 for i, (x, axis) in enumerate(zip(scanned, axes, strict=True))
             ]
             nodes += rows
-            given += [*states, *(row.output[0] for row in rows)]
+            inputs += [*states, *(row.output[0] for row in rows)]
             body = _body(node)
-            copied, made = self._copy(
-                body, prefix, dict(zip((i.name for i in body.input), given, strict=True))
+            copied, outputs = self._copy(
+                body, prefix, dict(zip((i.name for i in body.input), inputs, strict=True))
             )
             nodes += copied
-            made = made[1:] if is_loop else made
-            states = made[:n_states]
-            for stack, name in zip(stacks, made[n_states:], strict=True):
+            outputs = outputs[1:] if is_loop else outputs
+            states = outputs[:n_states]
+            for stack, name in zip(stacks, outputs[n_states:], strict=True):
                 stack.append(name)
         nodes += map(_identity, states, node.output)
         return [*nodes, *self._stacked(node, stacks, node.output[n_states:])]
 
     def _loop_inputs(self, prefix: str, n: int, condition: str) -> list[str]:
-        """The two that a Loop hands to its body besides the states: the round and the condition."""
+        """Returns the first two inputs of a Loop's body: the iteration number and the condition."""
         number = self._store(f"{prefix}round", np.asarray(n, np.int64))
         return [number, condition or self._store(f"{prefix}condition", np.asarray(True))]
 
@@ -128,12 +128,12 @@ class Inlining:
     def _copy(
         self, graph: "onnx.GraphProto", prefix: str, names: dict[str, str]
     ) -> tuple[list["onnx.NodeProto"], list[str]]:
-        """Copies a subgraph; returns its nodes, and the new names of its outputs.
+        """Copies a subgraph; returns its nodes and the new names of its outputs.
 
         Args:
             graph: The subgraph.
-            prefix: Begins the names of all that it makes.
-            names: New names of its inputs.
+            prefix: Prefix of the names of its nodes and tensors.
+            names: New names of its inputs, by their names in the subgraph.
         """
         import onnx
 
@@ -161,7 +161,7 @@ def _renamed(node: "onnx.NodeProto", prefix: str, names: Mapping[str, str]) -> "
 
 
 def _rename_read(node: "onnx.NodeProto", names: Mapping[str, str]) -> None:
-    """Renames what a node reads, also inside its subgraphs (ONNX lets no inner name hide an outer one)."""
+    """Renames a node's inputs, also inside its subgraphs (in ONNX no inner name may shadow an outer one)."""
     node.input[:] = [names.get(name, name) for name in node.input]
     for attribute in node.attribute:
         for inner in attribute.g.node:
@@ -171,25 +171,27 @@ def _rename_read(node: "onnx.NodeProto", names: Mapping[str, str]) -> None:
 
 
 def _stays_true(body: "onnx.GraphProto") -> bool:
-    """Whether a Loop's body hands its condition on, or states that it holds."""
+    """Whether the output condition of a Loop's body is its input condition, or the constant true."""
     from onnx import numpy_helper
 
-    makers = {name: node for node in body.node for name in node.output}
+    producers = {name: node for node in body.node for name in node.output}
     name = body.output[0].name
-    while name in makers and makers[name].op_type == "Identity":
-        name = makers[name].input[0]
-    stated = _constants(body).get(name)
-    return name == body.input[1].name or (stated is not None and bool(numpy_helper.to_array(stated).all()))
+    while name in producers and producers[name].op_type == "Identity":
+        name = producers[name].input[0]
+    constant = _constants(body).get(name)
+    return name == body.input[1].name or (
+        constant is not None and bool(numpy_helper.to_array(constant).all())
+    )
 
 
 def _constants(graph: "onnx.GraphProto") -> dict[str, "onnx.TensorProto | None"]:
-    stated = {i.name: i for i in graph.initializer}
+    constants = {i.name: i for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            stated |= dict.fromkeys(
+            constants |= dict.fromkeys(
                 node.output, next((a.t for a in node.attribute if a.name == "value"), None)
             )
-    return stated
+    return constants
 
 
 def _identity(read: str, written: str) -> "onnx.NodeProto":

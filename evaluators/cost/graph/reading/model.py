@@ -1,4 +1,4 @@
-"""An ONNX model as a cost model sees it: one flat list of nodes, every tensor with its shape, at batch 1."""
+"""An ONNX model as the cost model's input: a flat list of nodes, and all shapes at batch 1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,13 +15,14 @@ class Model:
     """A graph without subgraphs.
 
     Attributes:
-        nodes: In the file's order.
-        inputs: What the caller hands over.
-        outputs: What the caller gets.
-        stored: Tensors that the file holds outside of Constant nodes.
-        added: Constants that the file does not hold.
+        nodes: Its nodes, in the file's order.
+        inputs: Names of its input tensors.
+        outputs: Names of its output tensors.
+        stored: Names of the file's initializers.
+        added: Names of constants that inlining created and that the file does not have.
         tensors: Every tensor by name.
-        counted_once: Loop and Scan to how many of them have a number of rounds that nobody knows before they run.
+        counted_once: Number of Loop and of Scan nodes whose iterations depend on the data, so that one is
+            counted.
     """
 
     nodes: tuple[Node, ...]
@@ -33,14 +34,14 @@ class Model:
     counted_once: Mapping[str, int]
 
     def without_dead_branches(self) -> "Model":
-        """Returns the model with only the nodes that its outputs need."""
+        """Returns the model with only the nodes that its outputs depend on."""
         return replace(self, nodes=live_nodes(self.nodes, self.outputs))
 
 
 def read_model(artifact: Artifact) -> Model:
     """Reads an ONNX artifact.
 
-    Model-local functions and subgraphs are written out: see `flattened`.
+    Model-local functions and subgraphs are inlined: see `flattened`.
 
     Raises:
         EvaluationError: A shape is dynamic, missing, or does not fit the artifact's input.

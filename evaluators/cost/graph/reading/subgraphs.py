@@ -1,4 +1,4 @@
-"""Writes out what an ONNX graph only refers to: model-local functions, If, Loop and Scan."""
+"""Flattens an ONNX graph: inlines model-local functions, If, Loop and Scan."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx
 
 _CONTROL = ("If", "Loop", "Scan")
-_MOST_NODES = 50_000  # that the rounds of one Loop or Scan may come to
+_MOST_NODES = 50_000  # of one unrolled Loop or Scan
 Cost = tuple[int, int]  # multiply-accumulates, elements written
 Tensors = dict[str, Tensor]
 
@@ -25,8 +25,9 @@ class Flat:
 
     Attributes:
         model: The model.
-        added: Stored tensors that the file does not have: indices and axes that only the written-out form needs.
-        counted_once: Operators of which only one round is there, with how often they occur.
+        added: Names of stored tensors that the file does not have: indices and axes that only inlined nodes
+            read.
+        counted_once: Number of Loop and of Scan nodes of which only one iteration is inlined.
     """
 
     model: "onnx.ModelProto"
@@ -37,12 +38,12 @@ class Flat:
 def flattened(model: "onnx.ModelProto") -> Flat:
     """Returns the model as one flat graph.
 
-    An If becomes the branch that a constant condition chooses, otherwise the dearer one: more multiply-accumulates,
-    then more elements written. A Loop or Scan becomes its body, round after round, if the number of rounds is
-    constant and no condition ends it early; otherwise one round.
+    An If becomes the branch that a constant condition selects, otherwise the more expensive one: more
+    multiply-accumulates, then more elements written. A Loop or Scan is unrolled if the number of iterations
+    is constant and no condition ends it early; otherwise one iteration is inlined.
 
     Args:
-        model: A model whose inputs have static shapes; it is used up.
+        model: A model whose inputs have static shapes; it is modified.
 
     Raises:
         EvaluationError: Shapes contradict each other.
@@ -51,14 +52,14 @@ def flattened(model: "onnx.ModelProto") -> Flat:
 
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-        del model.graph.value_info[:]  # of the functions' bodies, for a free batch
+        del model.graph.value_info[:]  # the functions' shapes, for a dynamic batch
     added: set[str] = set()
     counted_once: Counter[str] = Counter()
-    waited = False
+    is_stuck = False
     while any(node.op_type in _CONTROL for node in model.graph.node):
         shaped = inferred_shapes(model).graph
         inlining = Inlining(model)
-        waited = not _expand(model, shaped, inlining, counted_once, guess=waited)
+        is_stuck = not _expand(model, shaped, inlining, counted_once, force=is_stuck)
         added |= inlining.added
     return Flat(model, frozenset(added), dict(counted_once))
 
@@ -68,17 +69,28 @@ def _expand(
     shaped: "onnx.GraphProto",
     inlining: Inlining,
     counted_once: Counter[str],
-    guess: bool,
+    force: bool,
 ) -> bool:
-    """Replaces every node with subgraphs whose shapes are known, or, to `guess`, the first; says whether it did."""
+    """Inlines every node with subgraphs whose shapes are known.
+
+    Args:
+        model: The model, which is modified.
+        shaped: Its graph with inferred shapes.
+        inlining: Makes the inlined nodes.
+        counted_once: Counts the Loop and Scan nodes of which one iteration is inlined.
+        force: Whether to inline the first node with subgraphs even if its shapes are unknown.
+
+    Returns:
+        Whether any node was inlined.
+    """
     tensors, nodes, done = _tensors(shaped), [], False
     for node, same in zip(model.graph.node, shaped.node, strict=True):
         if node.op_type not in _CONTROL:
             nodes.append(node)
             continue
-        ready = guess or _is_ready(same, tensors)
-        guess = False
-        nodes += _written_out(node, same, tensors, inlining, counted_once) if ready else [node]
+        ready = force or _is_ready(same, tensors)
+        force = False
+        nodes += _inlined(node, same, tensors, inlining, counted_once) if ready else [node]
         done |= ready
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -97,7 +109,7 @@ def _is_shaped(graph: "onnx.GraphProto") -> bool:
     return all(name in known for node in graph.node for name in node.output if name)
 
 
-def _written_out(
+def _inlined(
     node: "onnx.NodeProto",
     shaped: "onnx.NodeProto",
     tensors: Tensors,
@@ -143,5 +155,5 @@ def _cost(graph: "onnx.GraphProto", outer: Tensors) -> Cost:
 
 def _tensors(graph: "onnx.GraphProto") -> Tensors:
     values = {v.name: tensor_of(v) for v in (*graph.input, *graph.output, *graph.value_info)}
-    found = {name: tensor for name, tensor in values.items() if tensor is not None}
-    return found | {i.name: Tensor(tuple(i.dims), "float") for i in graph.initializer}
+    known = {name: tensor for name, tensor in values.items() if tensor is not None}
+    return known | {i.name: Tensor(tuple(i.dims), "float") for i in graph.initializer}

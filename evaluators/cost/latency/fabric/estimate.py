@@ -1,4 +1,4 @@
-"""A network on a field-programmable gate array: one engine a layer, folded to fit."""
+"""Latency and resources of a network on an FPGA: one engine per layer, folded until the network fits."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ _ENGINES = ("conv", "pointwise", "depthwise", "fully_connected")
 
 @dataclass(frozen=True)
 class FabricEstimate:
-    """What a network needs there, or why it cannot be built.
+    """Latency and resources of a network on an FPGA, or the reason why it cannot be built.
 
     Attributes:
-        latency_ms: Of one frame, from first to last engine; None if it cannot be built.
-        luts: Look-up tables.
-        dsps: DSP slices.
-        absent_because: Why it cannot be built; empty if it can.
+        latency_ms: Latency of one frame through all engines; None if the network cannot be built.
+        luts: Look-up tables in use.
+        dsps: DSP slices in use.
+        absent_because: Why the network cannot be built; empty if it can.
     """
 
     latency_ms: float | None = None
@@ -29,7 +29,7 @@ class FabricEstimate:
 
 
 def fabric_estimate(graph: OpGraph, device: Device) -> FabricEstimate | None:
-    """Folds the network's layers until they fit the device; None if it is no gate array."""
+    """Folds the network's layers until they fit the device; None if the device is no FPGA."""
     if device.fabric is None:
         return None
     with_macs = [k for k in graph.kernels if k.macs]
@@ -42,10 +42,10 @@ def fabric_estimate(graph: OpGraph, device: Device) -> FabricEstimate | None:
     if others:
         return FabricEstimate(absent_because=f"there is no engine for {others[0].op} ({others[0].name})")
     try:
-        found = fold_network([_layer(kernel) for kernel in with_macs], device.fabric)
+        folded = fold_network([_layer(kernel) for kernel in with_macs], device.fabric)
     except EvaluationError as error:
         return FabricEstimate(absent_because=str(error))
-    return FabricEstimate(found.latency_ms, found.luts, found.dsps)
+    return FabricEstimate(folded.latency_ms, folded.luts, folded.dsps)
 
 
 def _layer(kernel: Kernel) -> FpgaLayer:

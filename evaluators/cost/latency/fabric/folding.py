@@ -1,9 +1,9 @@
-"""How fast a whole network can run on an FPGA: every layer's share of the fabric, chosen so that none waits long.
+"""Folding of a whole network on an FPGA: the parallelism of each layer's engine in a balanced pipeline.
 
-All engines work on different frames at once, so the slowest decides the frame rate. For a target of cycles a frame
-every layer gets the cheapest engine that reaches it; the fastest target whose engines and weights fit is found by
-bisection. Look-up tables run out first; where they do, weights move to block RAMs and multipliers to DSP slices, in
-the order of look-up tables saved for each block RAM or slice.
+All engines work on different frames at once, so the slowest determines the frame rate. For a target in cycles
+per frame every layer gets the cheapest engine that reaches it; bisection finds the fastest target whose
+engines and weights fit. Look-up tables (LUTs) are the scarcest resource: if they run out, weights move to
+block RAMs and multipliers to DSP slices, in the order of LUTs saved per block RAM or slice.
 """
 
 from bisect import bisect_left
@@ -30,11 +30,11 @@ class Folding:
 
     Attributes:
         layer: The layer's name.
-        pe: Rows a cycle.
-        simd: Columns a cycle.
-        cycles: Cycles a frame.
-        multiplier: What the products are computed in.
-        weights_in_bram: Whether the weights live in block RAMs, not in look-up tables.
+        pe: Rows (output channels) per cycle.
+        simd: Columns (inputs) per cycle.
+        cycles: Cycles per frame.
+        multiplier: Whether LUTs or DSP slices compute the products.
+        weights_in_bram: Whether the weights are stored in block RAMs instead of look-up tables.
         luts: Look-up tables, those of the weights included.
         dsps: DSP slices.
         brams: 18-kilobit block RAMs.
@@ -53,16 +53,17 @@ class Folding:
 
 @dataclass(frozen=True)
 class FpgaEstimate:
-    """A network on an FPGA. Line buffers, FIFOs and the shell come on top of the resources.
+    """Speed and resources of a network on an FPGA; the resources exclude line buffers, FIFOs and the shell.
 
     Attributes:
-        foldings: One engine a layer, in order.
+        foldings: The engine of each layer, in order.
         luts: Look-up tables.
         dsps: DSP slices.
         brams: 18-kilobit block RAMs for weights.
-        fps: Frames a second when frames follow one another.
-        latency_ms: Of one frame, if no layer started before the one before it ended: an upper bound.
-        interval_ms: Time between frames; no latency lies below it.
+        fps: Frames per second of the full pipeline.
+        latency_ms: Latency of one frame if no layer starts before its predecessor ends, which is an upper
+            bound.
+        interval_ms: Time between frames, which is a lower bound of the latency.
     """
 
     foldings: tuple[Folding, ...]
@@ -75,7 +76,10 @@ class FpgaEstimate:
 
 
 class _Option(NamedTuple):
-    """The cheapest engines that compute `products` products a cycle, and what their weights may live in."""
+    """The cheapest engines of a layer with `products` products per cycle, with LUT or DSP multipliers.
+
+    `memory_luts` and `memory_brams` are the two alternatives for storing the weights.
+    """
 
     products: int
     luts: int
@@ -88,12 +92,12 @@ class _Option(NamedTuple):
 
     @property
     def all_luts(self) -> int:
-        """Look-up tables where nothing is moved off them."""
+        """Look-up tables with multipliers and weights in look-up tables."""
         return self.luts + self.memory_luts
 
 
 class _Move(NamedTuple):
-    """What takes load off the look-up tables."""
+    """A move of a layer's weights or multipliers from look-up tables to `units` block RAMs or DSP slices."""
 
     saved_luts: int
     units: int
@@ -104,8 +108,8 @@ def fold_network(layers: Sequence[FpgaLayer], device: FpgaDevice) -> FpgaEstimat
     """Returns the fastest balanced pipeline that fits the usable part of the device.
 
     Raises:
-        EvaluationError: No layers, or the network does not fit even at one product a cycle and layer; the message
-            says which resource is short and by how much.
+        EvaluationError: No layers, or the network does not fit even at one product per cycle and layer; the
+            message lists the resources in use.
     """
     if not layers:
         raise EvaluationError("layers: an FPGA pipeline needs at least one layer")
@@ -130,10 +134,10 @@ def fold_network(layers: Sequence[FpgaLayer], device: FpgaDevice) -> FpgaEstimat
 
 @lru_cache(maxsize=4096)
 def _options(layer: FpgaLayer) -> tuple[_Option, ...]:
-    """Degrees of parallelism that divide the layer evenly, fewest products first.
+    """Returns the degrees of parallelism that divide the layer evenly, fewest products first.
 
-    Those that take as many look-up tables as a faster one are left out, so the first that reaches a target is the
-    cheapest.
+    Options that take at least as many look-up tables as a faster one are omitted, so the first that reaches a
+    target is the cheapest.
     """
     splits: dict[int, list[tuple[int, int]]] = {}
     for pe in _divisors(layer.mh):
@@ -163,7 +167,11 @@ def _divisors(n: int) -> list[int]:
 def _place(
     layers: Sequence[FpgaLayer], options: list[tuple[_Option, ...]], target: int, device: FpgaDevice
 ) -> list[Folding]:
-    """Engines that reach `target` cycles a frame, with as many moves off the look-up tables as are needed and fit."""
+    """Returns the cheapest engines that reach `target` cycles per frame.
+
+    Weights, then multipliers move off the look-up tables until these suffice, as far as block RAMs and DSP
+    slices allow.
+    """
     chosen = [_cheapest(layer, opts, target) for layer, opts in zip(layers, options, strict=True)]
     dsp_moves = [_Move(o.luts - o.luts_with_dsps, o.dsps, i) for i, o in enumerate(chosen)]
     bram_moves = [_Move(o.memory_luts, o.memory_brams, i) for i, o in enumerate(chosen)]
@@ -178,12 +186,21 @@ def _place(
 
 
 def _cheapest(layer: FpgaLayer, options: tuple[_Option, ...], target: int) -> _Option:
-    """The option with the fewest look-up tables that reaches the target."""
+    """Returns the option with the fewest look-up tables that reaches the target."""
     return options[bisect_left(options, layer.macs / target, key=lambda option: option.products)]
 
 
 def _moved(moves: list[_Move], budget: float, excess: float) -> tuple[set[int], float]:
-    """Layers to move, best saving for a unit first, until no look-up tables are short; and how many still are."""
+    """Selects moves, most look-up tables per unit first, until the excess is gone or the budget spent.
+
+    Args:
+        moves: The candidate moves.
+        budget: Available block RAMs or DSP slices.
+        excess: Look-up tables in excess of the usable ones.
+
+    Returns:
+        Positions of the layers to move, and the remaining excess (not above 0 if they fit).
+    """
     layers: set[int] = set()
     for move in sorted(moves, key=lambda m: (-m.saved_luts / m.units, m.layer)):
         if excess > 0 and move.saved_luts > 0 and move.units <= budget:

@@ -1,4 +1,4 @@
-"""Learned corrections of the roofline."""
+"""Learned residuals, which correct the kernel times of the roofline model."""
 
 from evaluators.cost.latency.residual.load import Residual, load_residual
 

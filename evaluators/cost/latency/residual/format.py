@@ -1,4 +1,4 @@
-"""What the file of a residual says of itself."""
+"""Format key and version of residual files."""
 
 FORMAT = "paredown_residual"
 VERSION = 1

@@ -1,8 +1,9 @@
-"""A correction of each kernel's time, learned on one machine: a formula for each operator, and boosted trees upon it.
+"""Learned residual of each kernel's time: a linear formula per operator, then boosted trees.
 
-The profile's own figures are one throughput for each kernel class; here every operator of the runtime (`nchwc.Conv`,
-`QLinearConv.nhwc.u8s8`, ...) has a formula with non-negative coefficients, and trees learn the logarithm of what is
-left, from sizes, channels and windows (as nn-Meter's kernel predictors do: Zhang et al. 2021, MobiSys).
+The profile's own figures are one throughput per kernel class. Here every operator of the runtime
+(`nchwc.Conv`, `QLinearConv.nhwc.u8s8`, ...) has a formula with non-negative coefficients, and trees predict
+the logarithm of measured over formula time from sizes, channels and windows (as nn-Meter's kernel predictors
+do: Zhang et al. 2021, MobiSys).
 """
 
 import json
@@ -23,17 +24,18 @@ Floats = NDArray[np.float64]
 Operator = tuple[str, str]  # a kernel's `op` and class
 
 LEAST_MS = 5e-5
-_MOST_FACTOR = 10.0  # between an operator's formula and the profile's figures
-_MOST_LOG = 1.5  # trees correct by at most this factor's logarithm
+_MOST_FACTOR = 10.0  # limit of the ratio between a formula's time and the profile's
+_MOST_LOG = 1.5  # limit of the trees' correction, as absolute natural logarithm of the factor
 
 
 class KernelResidual:
-    """Implements `evaluators.cost.latency.residual.Residual`. Kernels of operators that it does not know stay as they are.
+    """Implements `Residual` per kernel; times of operators without a formula stay unchanged.
 
     Args:
-        formulas: Operator to the coefficients of `kernel_features.TERMS`, in ms.
-        boosted: Operators that the trees correct, too; their position is what the trees know them by.
-        trees: A model on `kernel_features.FEATURES` and one column an operator; None leaves the formulas alone.
+        formulas: Coefficients of `kernel_features.TERMS` in ms, by operator.
+        boosted: Operators that the trees correct as well, in the order of their one-hot columns.
+        trees: A model on `kernel_features.FEATURES` and one one-hot column per operator of `boosted`; None
+            for formulas only.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class KernelResidual:
             trees.set_param({"nthread": 1})
 
     def corrected_ms(self, kernels: Sequence[Kernel], kernel_ms: Floats) -> Floats:
-        """Returns each kernel's time, `(n_kernels,)`; see `Residual`."""
+        """Returns each kernel's corrected time in ms, `(n_kernels,)`; see `Residual`."""
         by_formula = self.by_formula_ms(kernels, kernel_ms)
         which = np.array([self.boosted.get((k.op, k.kind), -1) for k in kernels], np.int64)
         if self.trees is None or not (which >= 0).any():
@@ -61,29 +63,31 @@ class KernelResidual:
         return corrected
 
     def by_formula_ms(self, kernels: Sequence[Kernel], kernel_ms: Floats) -> Floats:
-        """Returns the times by the operators' formulas alone, `(n_kernels,)`."""
+        """Returns the times by the operators' formulas alone in ms, `(n_kernels,)`."""
         terms = formula_terms(kernels)
-        found = np.array(kernel_ms, np.float64)
+        by_formula = np.array(kernel_ms, np.float64)
         for i, kernel in enumerate(kernels):
             coefficients = self.formulas.get((kernel.op, kernel.kind))
             if coefficients is not None:
-                found[i] = max(float(terms[i] @ coefficients), LEAST_MS)
-        # A formula that saw few kernels can go astray far from them; the profile's own figures cannot.
+                by_formula[i] = max(float(terms[i] @ coefficients), LEAST_MS)
+        # A formula fitted to few kernels can extrapolate badly; the profile's figures bound its error.
         known = kernel_ms > 0
-        found[known] = np.clip(found[known], kernel_ms[known] / _MOST_FACTOR, kernel_ms[known] * _MOST_FACTOR)
-        return found
+        by_formula[known] = np.clip(
+            by_formula[known], kernel_ms[known] / _MOST_FACTOR, kernel_ms[known] * _MOST_FACTOR
+        )
+        return by_formula
 
     def inputs(self, kernels: Sequence[Kernel], by_formula_ms: Floats) -> NDArray[np.float32]:
-        """Returns what the trees see, `(n_kernels, n_features + n_boosted)`."""
+        """Returns the trees' inputs, `(n_kernels, n_features + n_boosted)` float32."""
         operators = np.zeros((len(kernels), len(self.boosted)), np.float32)
         for i, kernel in enumerate(kernels):
-            place = self.boosted.get((kernel.op, kernel.kind))
-            if place is not None:
-                operators[i, place] = 1
+            column = self.boosted.get((kernel.op, kernel.kind))
+            if column is not None:
+                operators[i, column] = 1
         return np.concatenate([kernel_features(kernels, by_formula_ms), operators], axis=1)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of the file."""
+        """Returns the content of the residual's JSON file."""
         return {
             FORMAT: VERSION,
             "kind": "kernel",
@@ -102,10 +106,10 @@ class KernelResidual:
         """Reads what `to_json` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: Something is missing or of another version.
+            KeyError, TypeError, ValueError: An entry is missing or of another version.
         """
         if tuple(data["terms"]) != TERMS or tuple(data["features"]) != FEATURES:
-            raise ValueError("it was written by another version: run paredown-profile again")
+            raise ValueError("the file was written by another version: run paredown-profile again")
         formulas = {(str(f["op"]), str(f["class"])): [float(c) for c in f["ms"]] for f in data["formulas"]}
         if any(len(c) != len(TERMS) for c in formulas.values()):
             raise ValueError(f"a formula needs {len(TERMS)} coefficients")

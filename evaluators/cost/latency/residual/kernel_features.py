@@ -1,4 +1,4 @@
-"""What the speed of a kernel depends on, as numbers that a learned correction reads."""
+"""Features of kernels that the learned residual predicts their times from."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from evaluators.cost.graph import Geometry, Kernel
 
 _NONE = Geometry(1, 1)
-# A network that fits a cache stays there between runs; of what a larger one touches, a growing share does not. Which
-# cache matters how much is left to the fit.
+# A network that fits into a cache stays there between runs; of a larger one a growing share is evicted. The
+# fit decides how much each cache size matters.
 _CACHES_BYTES = (2.0**20, 2.0**22)
-# A matrix kernel computes whole blocks: how much of them is filled decides more than the size does.
+# A matrix kernel computes whole blocks, so the share of them that is filled matters more than the size.
 _OUT_BLOCKS = (8, 16, 32, 48, 64)
 _INNER_BLOCKS = (4, 16, 64)
 _ROW_BLOCKS = (4, 6, 12)
-# Beyond these the company makes no more difference, and trees need not guess.
+# The features of the whole network are clipped to these: beyond them the time no longer depends on it.
 _TOUCHED_BYTES = (2.0**13, 2.0**22)
 _KERNELS = 64
 TERMS = (
@@ -35,7 +35,7 @@ TERMS = (
     "macs_in_blocks_of_16",
     "kernels",
 )
-"""What an operator's formula multiplies with its coefficients (ms each)."""
+"""Terms of an operator's formula; each has a coefficient in ms per unit."""
 FEATURES = (
     "log_macs",
     "log_input_bytes",
@@ -75,7 +75,7 @@ FEATURES = (
     "log_touched_bytes",
     "log_kernels",
 )
-"""What trees see of a kernel besides its operator."""
+"""Inputs of the trees besides the one-hot operator; logarithms are to base 2."""
 _RAW = 18
 
 
@@ -83,7 +83,7 @@ def formula_terms(kernels: Sequence[Kernel]) -> NDArray[np.float64]:
     """Returns the terms of the operators' formulas, `(n_kernels, len(TERMS))`.
 
     Args:
-        kernels: All kernels of one network: what else it holds decides what stays in the caches.
+        kernels: All kernels of one network, because its total size decides what stays in the caches.
     """
     raw = _raw(kernels)
     macs, read, written, weights, elements = raw.T[:5]
@@ -92,7 +92,7 @@ def formula_terms(kernels: Sequence[Kernel]) -> NDArray[np.float64]:
     beyond = _shares_beyond(raw)
     columns = [macs, read, written, weights, *(weights * s for s in beyond), *(written * s for s in beyond)]
     c_out, positions = raw[:, 6], h_out * w_out
-    unfolded = np.where(macs > 0, macs / np.maximum(c_out, 1), 0)  # what im2col writes
+    unfolded = np.where(macs > 0, macs / np.maximum(c_out, 1), 0)  # elements of the im2col matrix
     blocked = unfolded * np.ceil(c_out / 16) * 16
     columns += [elements, window_positions, h_out, positions, unfolded, blocked, np.ones(len(kernels))]
     return np.stack(columns, axis=1)
@@ -103,7 +103,7 @@ def kernel_features(kernels: Sequence[Kernel], by_formula_ms: NDArray[np.float64
 
     Args:
         kernels: All kernels of one network.
-        by_formula_ms: Their times by the formulas, `(n_kernels,)`.
+        by_formula_ms: Their times by the formulas in ms, `(n_kernels,)`.
     """
     raw = _raw(kernels)
     macs, read, written, weights, elements, c_in, c_out, groups, h_in, w_in, h_out, w_out = raw.T[:12]
@@ -130,29 +130,30 @@ def kernel_features(kernels: Sequence[Kernel], by_formula_ms: NDArray[np.float64
     columns += [_filled(c_out, n) for n in _OUT_BLOCKS] + [_filled(inner, n) for n in _INNER_BLOCKS]
     columns += [_filled(positions, n) for n in _ROW_BLOCKS]
     columns += [np.log2(1 + inner), *raw.T[16:18]]
-    # A small kernel takes several times as long in a large network, whose code and buffers are cold by then.
-    company = (
+    # A small kernel takes several times as long in a large network, because its code and buffers are evicted
+    # meanwhile.
+    of_network = (
         *beyond,
         np.log2(np.clip(_touched(raw), *_TOUCHED_BYTES)),
         np.log2(min(len(kernels), _KERNELS)),
     )
-    columns += [np.full(len(kernels), value) for value in company]
+    columns += [np.full(len(kernels), value) for value in of_network]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _filled(counts: NDArray[np.float64], block: int) -> NDArray[np.float64]:
-    """Returns which share of whole blocks is filled, `(n,)`."""
+    """Returns the share of the computed blocks that is filled, `(n,)`."""
     return np.asarray(counts / (np.ceil(np.maximum(counts, 1) / block) * block))
 
 
 def _shares_beyond(raw: NDArray[np.float64]) -> list[float]:
-    """For each cache, the share of what the network touches that does not fit."""
+    """Returns, for each cache size, the share of the bytes that a run touches that does not fit."""
     touched = _touched(raw)
     return [max(0.0, 1 - cache / max(touched, 1)) for cache in _CACHES_BYTES]
 
 
 def _touched(raw: NDArray[np.float64]) -> float:
-    """Bytes that a run touches: the network's weights and its largest step."""
+    """Returns the bytes that a run touches: all weights, plus inputs and outputs of the largest kernel."""
     return float(raw[:, 3].sum() + (raw[:, 1] + raw[:, 2]).max(initial=0))
 
 

@@ -1,4 +1,4 @@
-"""Learned corrections of the roofline, read from the file that a device's profile names."""
+"""Loads learned residuals of the roofline model from the file that a device's profile names."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,22 @@ from spaces.errors import InputError
 
 
 class Residual(Protocol):
-    """Corrects the times that a formula gives the kernels of one network."""
+    """Corrects the modelled times of the kernels of one network."""
 
     def corrected_ms(self, kernels: Sequence[Kernel], kernel_ms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the corrected times.
 
         Args:
             kernels: All kernels of one network, in the order of its graph.
-            kernel_ms: Their times by the formula, `(n_kernels,)`.
+            kernel_ms: Their modelled times in ms, `(n_kernels,)`.
 
         Returns:
-            Their times, `(n_kernels,)`.
+            Their corrected times in ms, `(n_kernels,)`.
         """
 
 
 def load_residual(path: str | Path) -> Residual:
-    """Reads a residual; a file that has not changed since is not read again.
+    """Reads a residual; unchanged files are cached by modification time.
 
     Raises:
         InputError: The file is missing, damaged, or of another format or version.
@@ -40,8 +40,8 @@ def load_residual(path: str | Path) -> Residual:
         changed_ns = file.stat().st_mtime_ns
     except OSError as error:
         raise InputError(
-            f"{file}: there is no such residual (the device's profile names it: write both anew with "
-            "paredown-profile, or correct device.<name>.residual)"
+            f"{file}: there is no such residual, but the device's profile names it; write both again with "
+            "paredown-profile, or correct device.<name>.residual"
         ) from error
     return _read(str(file.resolve()), changed_ns)
 
@@ -51,7 +51,7 @@ def _read(path: str, _changed_ns: int) -> Residual:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no readable JSON: {error}") from error
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(data, Mapping) or data.get(FORMAT) != VERSION:
         raise InputError(f"{path}: expected a JSON object with {FORMAT!r}: {VERSION}")
     try:

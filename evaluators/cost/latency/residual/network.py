@@ -1,4 +1,4 @@
-"""Learned corrections of whole networks: one factor for all kernels of a network, from what it holds."""
+"""Learned residual of a whole network: one factor for the times of all its kernels."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,9 @@ FEATURES: tuple[str, ...] = (
 # Few, shallow trees: there are tens of networks to learn from, not thousands.
 _TREES = {"max_depth": 3, "eta": 0.1, "lambda": 1.0, "min_child_weight": 3, "subsample": 0.8, "nthread": 1}
 _ROUNDS = 80
-_LARGEST_FACTOR = 4.0  # what a correction may change; beyond it the network is unlike all that were measured
+_LARGEST_FACTOR = (
+    4.0  # limit of the correction; a larger one means that the network is unlike all measured ones
+)
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class NetworkResidual:
 
     @classmethod
     def trained(cls, features: Array, log_ratio: Array, seed: int) -> "NetworkResidual":
-        """Learns from networks.
+        """Trains the residual on measured networks.
 
         Args:
-            features: `network_features` of each, `(n, len(FEATURES))`.
+            features: `network_features` of each network, `(n, len(FEATURES))`.
             log_ratio: Natural logarithm of measured over modelled latency, `(n,)`.
-            seed: Of the rows that each tree sees.
+            seed: Seed of the row subsampling for each tree.
         """
         return cls(boosted(features, log_ratio, seed))
 
@@ -65,19 +67,19 @@ class NetworkResidual:
         """Reads what `to_json` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: It is damaged, or made for other features.
+            KeyError, TypeError, ValueError: The data are damaged, or for other features.
         """
         features = tuple(str(name) for name in data["features"])
         if features != FEATURES:
-            raise ValueError("features differ from those of this version; fit the profile anew")
+            raise ValueError("features differ from those of this version; fit the profile again")
         if not isinstance(data["booster"], Mapping):
             raise TypeError("booster must be a JSON object")
         residual = cls(data["booster"], features)
-        residual.factor((), np.zeros(0))  # a damaged model shows now, not in the middle of a search
+        residual.factor((), np.zeros(0))  # a damaged model raises here, not during the search
         return residual
 
     def to_json(self) -> dict[str, Any]:
-        """The content of the file that `Device.residual` names."""
+        """Returns the content of the JSON file that `Device.residual` names."""
         return {
             FORMAT: VERSION,
             "kind": "network",
@@ -86,11 +88,11 @@ class NetworkResidual:
         }
 
     def write(self, path: Path) -> None:
-        """Writes that file."""
+        """Writes the JSON file that `Device.residual` names."""
         path.write_text(json.dumps(self.to_json()), encoding="utf-8")
 
     def factor(self, kernels: Sequence[Kernel], kernel_ms: Array) -> float:
-        """What the modelled latency of one network is multiplied by, 1/4 to 4."""
+        """Returns the factor on the modelled latency of one network, 1/4 to 4."""
         features = network_features(kernels, kernel_ms)[None]
         log_factor = float(self._model.inplace_predict(features)[0])
         return float(np.exp(np.clip(log_factor, -np.log(_LARGEST_FACTOR), np.log(_LARGEST_FACTOR))))
@@ -101,7 +103,12 @@ class NetworkResidual:
 
 
 def network_features(kernels: Sequence[Kernel], kernel_ms: Array) -> Array:
-    """Returns what a network's correction depends on, `(len(FEATURES),)`; see `FEATURES`."""
+    """Returns the features of one network, `(len(FEATURES),)`.
+
+    Args:
+        kernels: Its kernels.
+        kernel_ms: Their modelled times in ms, `(n_kernels,)`.
+    """
     kinds = np.array([KINDS.index(kernel.kind) for kernel in kernels], int)
     macs = np.array([kernel.macs for kernel in kernels], float)
     n_bytes = sum(kernel.input_bytes + kernel.output_bytes + kernel.weight_bytes for kernel in kernels)
@@ -113,7 +120,7 @@ def network_features(kernels: Sequence[Kernel], kernel_ms: Array) -> Array:
 
 
 def boosted(features: Array, log_ratio: Array, seed: int) -> dict[str, Any]:
-    """Trains few shallow trees on `(n, d)` features and `(n,)` log ratios; returns XGBoost's JSON model."""
+    """Trains boosted trees on features `(n, d)` and log ratios `(n,)`; returns XGBoost's JSON model."""
     import xgboost
 
     booster = xgboost.train(
@@ -124,12 +131,16 @@ def boosted(features: Array, log_ratio: Array, seed: int) -> dict[str, Any]:
 
 
 def booster_of(model: Mapping[str, Any]) -> "xgboost.Booster":
-    """Loads what `boosted` returned. Raises ValueError if it is damaged."""
+    """Loads XGBoost's JSON model, as `boosted` returns it.
+
+    Raises:
+        ValueError: XGBoost cannot read the model.
+    """
     import xgboost
 
     booster = xgboost.Booster({"nthread": 1})
     try:
         booster.load_model(bytearray(json.dumps(model).encode()))
     except xgboost.core.XGBoostError as error:
-        raise ValueError("booster is no model of XGBoost") from error
+        raise ValueError("booster is not an XGBoost model") from error
     return booster

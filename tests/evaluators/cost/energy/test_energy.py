@@ -17,13 +17,13 @@ def graph(*kernels):
     return OpGraph(kernels, ("a",), ("b",), {"a": 100, "b": 200}, 50, {})
 
 
-def test_where_power_is_known_energy_is_power_times_latency():
+def test_with_a_known_power_energy_is_power_times_latency():
     board = Device("board", active_power_mw=40.0)
     assert energy_uj(graph(CONV), board, 2.5) == pytest.approx(100.0)
     assert energy_uj(graph(CONV), board, None) is None
 
 
-def test_elsewhere_operations_and_accesses_add_up():
+def test_without_a_power_energies_of_operations_and_accesses_add_up():
     compute = 1000 * mac_pj(8, 8)
     on_chip = 8 * 350 * sram_pj_per_bit(65536)
     assert op_energy_uj([CONV], CHIP) == pytest.approx((compute + on_chip) * 1e-6)

@@ -12,7 +12,7 @@ class TestConformance(EvaluatorConformance):
 
 
 class Counter:
-    """Counts up by what it is told."""
+    """Returns the given readings, one per call."""
 
     def __init__(self, *readings, wraps_at=None):
         self.name, self._readings, self.wraps_at_joules = "test", list(readings), wraps_at
@@ -39,8 +39,8 @@ def test_packages_and_memory_are_counted_and_their_parts_are_not(tmp_path):
     ]
 
 
-def test_a_package_that_is_shown_twice_is_counted_once(tmp_path):
-    """Client processors show a package through registers (`intel-rapl`) and through memory (`intel-rapl-mmio`)."""
+def test_a_package_that_is_listed_twice_is_counted_once(tmp_path):
+    """Client processors list a package as registers (`intel-rapl`) and as MMIO (`intel-rapl-mmio`)."""
     domain(tmp_path, "intel-rapl:0", "package-0", 2_500_000)
     domain(tmp_path, "intel-rapl:0:0", "dram", 500_000)
     domain(tmp_path, "intel-rapl-mmio:0", "package-0", 2_500_001)
@@ -49,7 +49,7 @@ def test_a_package_that_is_shown_twice_is_counted_once(tmp_path):
     assert [c.folder.name for c in counters] == ["intel-rapl:0", "intel-rapl:0:0"]
 
 
-def test_a_package_that_is_shown_through_memory_alone_counts(tmp_path):
+def test_a_package_that_is_listed_as_mmio_only_is_counted(tmp_path):
     domain(tmp_path, "intel-rapl-mmio:0", "package-0", 2_500_000)
     domain(tmp_path, "intel-rapl:1", "psys", 9_000_000)
     counters, _ = rapl_counters(tmp_path)
@@ -64,7 +64,7 @@ def test_each_socket_of_a_server_counts_with_its_memory(tmp_path):
     assert sum(c.joules() for c in counters) == 3.0
 
 
-def test_a_machine_without_counters_says_why(tmp_path):
+def test_a_machine_without_counters_reports_the_reason(tmp_path):
     assert rapl_counters(tmp_path) == (
         [],
         f"{tmp_path} lists no RAPL domain, as in most virtual machines and containers",
@@ -74,7 +74,7 @@ def test_a_machine_without_counters_says_why(tmp_path):
     assert "no RAPL domain" in evaluation.details["power"]["absent_because"]
 
 
-def test_a_meter_adds_its_counters_and_sees_them_wrap():
+def test_a_meter_adds_its_counters_and_handles_overflow():
     with EnergyMeter([Counter(1.0, 4.0), Counter(9.0, 2.0, wraps_at=10.0)]) as meter:
         pass
     assert meter.joules == pytest.approx(3.0 + 3.0)
@@ -86,7 +86,7 @@ def test_a_meter_without_counters_is_refused():
 
 
 class Growing:
-    """Gains a joule whenever it is read."""
+    """Increases by one joule per reading."""
 
     name, wraps_at_joules = "growing", None
 
@@ -102,13 +102,13 @@ def test_energy_per_run_comes_from_the_counter(monkeypatch):
     monkeypatch.setattr("evaluators.cost.energy.power.rapl_counters", lambda _: ([Growing()], ""))
     evaluation = PowerEvaluator(seconds=0.01).evaluate(tiny_model(), tiny_context())
     energy, power = evaluation.measurements
-    told = evaluation.details["power"]
+    details = evaluation.details["power"]
     assert (energy.name, energy.unit, energy.source, energy.device) == ("energy_uj", "uJ", "measured", "host")
-    assert energy.value == pytest.approx(1e6 / told["runs"])
-    assert (power.name, power.value) == ("active_power_mw", pytest.approx(1e3 / told["seconds"]))
+    assert energy.value == pytest.approx(1e6 / details["runs"])
+    assert (power.name, power.value) == ("active_power_mw", pytest.approx(1e3 / details["seconds"]))
 
 
-def test_a_counter_that_stands_still_measures_nothing(tmp_path):
+def test_a_counter_that_stands_still_yields_no_measurement(tmp_path):
     domain(tmp_path, "intel-rapl:0", "package-0", 7_000_000)
     evaluation = PowerEvaluator(seconds=0.01, root=str(tmp_path)).evaluate(tiny_model(), tiny_context())
     assert evaluation.measurements == ()

@@ -1,4 +1,4 @@
-"""Profiles fitted to measured networks."""
+"""Tests of device profiles that are fitted to measured networks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ from evaluators.devices.device import Device
 from spaces.errors import ConfigError
 from spaces.stages.artifact import Artifact, InputSpec
 
-FEW = REFERENCE_BOARDS[:4]  # enough to lend, quick to fit
+FEW = REFERENCE_BOARDS[:4]  # enough for a prior, quick to fit
 TINY = Path(__file__).parents[4].parent / "shared/data/mlperf_tiny"
 BOARD = Device(
     name="board",
@@ -90,15 +90,15 @@ def test_many_networks_recover_the_board_exactly() -> None:
     assert fitted.device.run_overhead_us == pytest.approx(100.0, rel=1e-2)
 
 
-def test_the_error_is_that_of_networks_never_seen() -> None:
+def test_the_error_holds_for_networks_that_were_not_fitted() -> None:
     fitted = fit_profile(measured(40, noise=0.1), "board", "test", boards=FEW)
     fresh = measured(200, noise=0.1, seed=1)
     off = [abs((roofline(row.graph, fitted.device).latency_ms or 0) / row.latency_ms - 1) for row in fresh]
     assert 0.65 < np.mean(np.array(off) <= fitted.device.error["latency_ms"]) < 0.93
 
 
-def test_few_networks_borrow_and_beat_one_scale() -> None:
-    gain = []
+def test_few_networks_with_borrowed_ratios_beat_a_single_scale() -> None:
+    improvements = []
     for seed in range(6):
         rows, fresh = measured(4, seed=seed), measured(30, seed=100 + seed)
         fitted = fit_profile(rows, "board", "test")
@@ -107,17 +107,15 @@ def test_few_networks_borrow_and_beat_one_scale() -> None:
         ours = [
             abs((roofline(row.graph, fitted.device).latency_ms or 0) / row.latency_ms - 1) for row in fresh
         ]
-        gain.append(
+        improvements.append(
             np.mean([abs(scale * row.graph.macs / row.latency_ms - 1) for row in fresh]) - np.mean(ours)
         )
-    assert np.mean(gain) > 0.02
+    assert np.mean(improvements) > 0.02
 
 
 @settings(max_examples=10, deadline=None)
 @given(factor=st.floats(1e-3, 1e3), seed=st.integers(0, 5), n=st.integers(2, 6))
-def test_a_board_that_is_slower_throughout_is_predicted_slower_throughout(
-    factor: float, seed: int, n: int
-) -> None:
+def test_scaling_all_latencies_scales_the_prediction(factor: float, seed: int, n: int) -> None:
     rows, asked = measured(n, seed=seed), random_graph(np.random.default_rng(9))
     slower = [replace(row, latency_ms=row.latency_ms * factor) for row in rows]
     one, other = (fit_profile(some, "board", "test", boards=FEW).device for some in (rows, slower))
@@ -126,7 +124,7 @@ def test_a_board_that_is_slower_throughout_is_predicted_slower_throughout(
     assert b == pytest.approx(a * factor, rel=0.02)
 
 
-# ms of one multiply-accumulate of a class, of one byte, and of one kernel
+# ms per multiply-accumulate of a class, per byte, and per kernel
 COSTS_MS = {
     "conv": 4e-6, "pointwise": 9e-6, "depthwise": 3e-5, "fully_connected": 1.2e-5,
     "activation_byte": 5e-5, "weight_byte": 2e-3, "kernel": 0.04,
@@ -145,7 +143,7 @@ def by_hand_ms(network: OpGraph) -> float:
     )
 
 
-def test_the_profile_of_a_boards_faster_twin_is_the_board_and_faster() -> None:
+def test_a_board_three_times_as_fast_as_its_reference_gets_the_scaled_profile() -> None:
     rng = np.random.default_rng(7)
     networks = [random_graph(rng) for _ in range(3)]
     logs = {name: float(np.log(cost)) for name, cost in COSTS_MS.items()}
@@ -153,9 +151,9 @@ def test_the_profile_of_a_boards_faster_twin_is_the_board_and_faster() -> None:
     slow = ReferenceBoard("slow", "test", "test", {name: log - mean for name, log in logs.items()})
     rows = [MeasuredNetwork(f"net{i}", net, by_hand_ms(net) / 3) for i, net in enumerate(networks)]
     device = fit_profile(rows, "fast", "test", boards=[slow], borrowing=Borrowing(wide=1e-9)).device
-    found = {kind: device.macs_per_s["int8"][kind] for kind in device.macs_per_s["int8"] if kind in COSTS_MS}
+    fitted = {kind: device.macs_per_s["int8"][kind] for kind in device.macs_per_s["int8"] if kind in COSTS_MS}
     occurring = {k.kind for net in networks for k in net.kernels}
-    assert found == pytest.approx({kind: 3e3 / COSTS_MS[kind] for kind in occurring}, rel=5e-3)
+    assert fitted == pytest.approx({kind: 3e3 / COSTS_MS[kind] for kind in occurring}, rel=5e-3)
     assert device.memory_bandwidth_bytes_per_s == pytest.approx(3e3 / COSTS_MS["activation_byte"], rel=5e-3)
     assert device.flash_bandwidth_bytes_per_s == pytest.approx(3e3 / COSTS_MS["weight_byte"], rel=5e-3)
     assert device.kernel_overhead_us["default"] == pytest.approx(1e3 * COSTS_MS["kernel"] / 3, rel=5e-3)
@@ -166,12 +164,10 @@ def test_the_profile_of_a_boards_faster_twin_is_the_board_and_faster() -> None:
 def test_boards_of_the_same_runtime_count_more() -> None:
     rows = measured(2)
     amounts = amounts_of([row.graph for row in rows])
-    found = candidates(
-        amounts, amounts, np.array([r.latency_ms for r in rows]), REFERENCE_BOARDS, Borrowing()
-    )
+    fits = candidates(amounts, amounts, np.array([r.latency_ms for r in rows]), REFERENCE_BOARDS, Borrowing())
     same = np.array([*(board.runtime == "Plumerai" for board in REFERENCE_BOARDS), False, False])
-    known = weights(found, REFERENCE_BOARDS, Borrowing(), "Plumerai", "Plumerai v1.1")
-    unknown = weights(found, REFERENCE_BOARDS, Borrowing(), "", "")
+    known = weights(fits, REFERENCE_BOARDS, Borrowing(), "Plumerai", "Plumerai v1.1")
+    unknown = weights(fits, REFERENCE_BOARDS, Borrowing(), "", "")
     assert known.sum() == pytest.approx(1.0)
     assert known[same].sum() > unknown[same].sum()
 
@@ -385,18 +381,18 @@ def test_the_command_writes_a_profile_that_can_be_read(
         (GOOD[:1], "at least 2 different networks"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_invalid_input_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str], expected: str
 ) -> None:
     path = write_csv(tmp_path, lines)
     assert main([str(path), "--name", "b", "--runtime", "r", "--out", str(tmp_path / "b.yaml")]) == 2
-    told = capsys.readouterr()
-    assert expected in told.err
-    assert told.err.count("\n") == 1
-    assert not told.out
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert captured.err.count("\n") == 1
+    assert not captured.out
     assert not (tmp_path / "b.yaml").exists()
 
 
-def test_a_missing_csv_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_csv_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.csv"), "--name", "b", "--runtime", "r"]) == 2
     assert "none.csv" in capsys.readouterr().err

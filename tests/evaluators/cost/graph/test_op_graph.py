@@ -39,7 +39,7 @@ def test_macs_of_published_networks_are_exact(file, shape, macs):
     assert {k.dtype for k in graph.kernels if k.macs} == {"float32"}
 
 
-def test_relu_and_bias_melt_and_views_are_free():
+def test_relu_and_bias_are_fused_and_views_are_free():
     graph = op_graph(tiny_model())
     assert [(k.op, k.kind, k.dtype) for k in graph.kernels] == [
         ("Conv", "conv", "float32"),
@@ -57,8 +57,8 @@ def test_conv_between_q_and_dq_is_one_integer_kernel(bits, dtype, kernel_bytes):
     graph = op_graph(tiny_model(weight_bits=bits))
     conv, dequantize, pool, dense = graph.kernels
     assert (conv.op, conv.dtype, conv.input_bytes, conv.output_bytes) == ("Conv", dtype, 192, 256)
-    assert conv.weight_bytes == kernel_bytes + 4 * 4  # the integers, packed, and a scale a channel
-    # The pool computes in floating point, so what the conv wrote has to be dequantized for it.
+    assert conv.weight_bytes == kernel_bytes + 4 * 4  # the packed integers, and one scale per channel
+    # The pool computes in floating point, so the conv's output has to be dequantized for it.
     assert (dequantize.op, dequantize.input_bytes, dequantize.output_bytes) == (
         "DequantizeLinear",
         256,
@@ -69,7 +69,7 @@ def test_conv_between_q_and_dq_is_one_integer_kernel(bits, dtype, kernel_bytes):
     assert graph.inputs == ("input_quantized",)
 
 
-def test_weights_quantized_alone_leave_a_float_kernel():
+def test_weight_only_quantization_leaves_a_float_kernel():
     model = model_from_text(
         """g (float[n,8] input) => (float[n,4] output) {
             weight = DequantizeLinear(stored, scale, zero)
@@ -118,7 +118,7 @@ def test_residual_addition_on_integers_reads_two_and_writes_one():
     assert set(graph.tensor_bytes.values()) == {8}
 
 
-def test_quantizing_again_with_the_same_grid_is_free():
+def test_quantizing_again_with_the_same_parameters_is_free():
     model = model_from_text(
         """g (float[n,2,4] input) => (float[n,4] output) {
             q = QuantizeLinear(input, scale, zero)
@@ -186,7 +186,7 @@ def test_qoperator_kernels_and_contrib_operators_are_understood():
     assert graph.unknown == {}
 
 
-def test_unknown_operators_are_counted_and_named():
+def test_unknown_operators_are_counted_and_listed():
     model = model_from_text(
         """g (float[n,8] input) => (float[n,8] output) {
             a = Hardmax(input)
@@ -200,7 +200,7 @@ def test_unknown_operators_are_counted_and_named():
     assert [k.input_bytes for k in graph.kernels] == [32, 32, 32]
 
 
-def test_a_transpose_of_the_input_is_the_callers_business():
+def test_a_transpose_of_the_input_is_not_executed():
     model = model_from_text(
         """g (float[n,4,8] input) => (float[n,8,3] output) {
             swapped = Transpose<perm = [0, 2, 1]>(input)
@@ -217,7 +217,7 @@ def test_a_transpose_of_the_input_is_the_callers_business():
     assert graph.inputs == ("q",)
 
 
-def test_fixed_batch_counts_as_it_is():
+def test_a_fixed_batch_counts_with_all_its_examples():
     assert op_graph(tiny_model(batch=2)).macs == 2 * op_graph(tiny_model()).macs
 
 
@@ -283,7 +283,7 @@ def with_weight(text, shape=(8,)):
     return Artifact.onnx(model, InputSpec(shape, model.graph.input[0].name))
 
 
-def test_if_is_its_dearer_branch():
+def test_if_counts_as_its_more_expensive_branch():
     graph = op_graph(with_weight(BRANCHES.format(flag=", bool c", stored="")))
     assert [k.op for k in graph.kernels] == ["MatMul", "Tanh", "Relu"]
     assert (graph.macs, graph.weight_bytes, graph.unknown) == (64, 256, {})
@@ -291,7 +291,7 @@ def test_if_is_its_dearer_branch():
 
 
 @pytest.mark.parametrize(("value", "ops"), [(1, ["Sigmoid", "Relu"]), (0, ["MatMul", "Tanh", "Relu"])])
-def test_if_with_a_constant_condition_is_the_branch_that_runs(value, ops):
+def test_if_with_a_constant_condition_counts_as_the_branch_that_runs(value, ops):
     graph = op_graph(with_weight(BRANCHES.format(flag="", stored=f", bool c = {{{value}}}")))
     assert [k.op for k in graph.kernels] == ops
 
@@ -308,14 +308,14 @@ g (float[n,8] input{given}) => (float[n,8] output, float[k,m,8] rows) <float[8,8
 }}"""
 
 
-def test_loop_runs_as_often_as_it_says():
+def test_loop_with_a_constant_count_is_unrolled():
     text = LOOP.format(
         given="", stored=", int64 n_rounds = {3}", most="n_rounds", start="", on="on = Identity(go)"
     )
     graph = op_graph(with_weight(text))
     assert [k.op for k in graph.kernels] == ["MatMul", "Tanh", "Sigmoid"] * 3 + ["Concat", "Relu"]
     assert (graph.macs, graph.weight_bytes, graph.unknown) == (3 * 64, 256, {})
-    assert graph.kernels[3].inputs == graph.kernels[1].outputs  # what a round leaves, the next one takes
+    assert graph.kernels[3].inputs == graph.kernels[1].outputs  # the state passes to the next iteration
     assert graph.tensor_bytes["rows"] == 3 * 32
 
 
@@ -327,14 +327,14 @@ def test_loop_runs_as_often_as_it_says():
         (", bool start", "", "", "on = Identity(go)"),
     ],
 )
-def test_loop_whose_end_nobody_knows_counts_once_and_is_named(given, stored, most, on):
+def test_loop_with_a_data_dependent_count_counts_once_and_is_listed(given, stored, most, on):
     start = "start" if "start" in given else ""
     graph = op_graph(with_weight(LOOP.format(given=given, stored=stored, most=most, start=start, on=on)))
     assert graph.macs == 64
     assert graph.unknown == {"Loop": 1}
 
 
-def test_scan_runs_once_a_row_also_inside_of_a_branch():
+def test_scan_runs_once_per_row_also_inside_a_branch():
     graph = op_graph(
         with_weight(
             """<ir_version: 10, opset_import: ["": 21]>
@@ -353,13 +353,13 @@ def test_scan_runs_once_a_row_also_inside_of_a_branch():
             (5, 8),
         )
     )
-    first = ["Gather", "MatMul", "Tanh"]  # what it adds is constant there, so it melts into the product
+    first = ["Gather", "MatMul", "Tanh"]  # the state is constant there, so its Add is fused into the product
     assert [k.op for k in graph.kernels] == first + ["Gather", "MatMul", "Add", "Tanh"] * 4 + ["Concat"]
     assert graph.macs == 5 * 64
     assert graph.tensor_bytes[graph.outputs[0]] == 5 * 32
 
 
-def test_functions_of_the_model_are_written_out():
+def test_functions_of_the_model_are_inlined():
     model = parser.parse_model(
         """<ir_version: 10, opset_import: ["": 21, "mine": 1]>
         g (float[n,8] input) => (float[n,8] output) <float[8,8] w> {
@@ -379,7 +379,7 @@ def test_functions_of_the_model_are_written_out():
     assert (graph.macs, graph.weight_bytes, graph.unknown) == (128, 256, {})
 
 
-def test_a_foreign_operator_is_not_what_its_name_says():
+def test_an_operator_of_an_unknown_domain_is_not_identified_by_its_name():
     model = parser.parse_model(
         """<ir_version: 10, opset_import: ["": 21, "theirs": 1]>
         g (float[1,8] input) => (float[1,8] output) <float[1,8] made> {
@@ -392,7 +392,7 @@ def test_a_foreign_operator_is_not_what_its_name_says():
         op_graph(shaped)
 
 
-def test_weight_narrower_than_its_scales_is_still_the_weight():
+def test_a_weight_with_as_many_elements_as_scales_is_still_the_weight():
     model = model_from_text(
         """g (float[n,4,4,4] input) => (float[n,4,4,4] output) {
             weight = DequantizeLinear<axis = 0>(stored, scales, zeros)
@@ -419,7 +419,7 @@ def test_weight_narrower_than_its_scales_is_still_the_weight():
     assert (kernel.weight_bytes, graph.weight_bytes) == (4 + 16 + 4, 4 + 16 + 4 + 4 + 1)
 
 
-def test_shapes_are_no_work():
+def test_shape_computations_are_no_kernels():
     model = model_from_text(
         """g (float[n,2,4] input) => (float[n,8] output) {
             shape = Shape<end = 1>(input)
@@ -436,7 +436,7 @@ class TestBadInput:
     def text(self, inputs="float[n,3,m] input", output="float[n,3,m] output"):
         return model_from_text(f"g ({inputs}) => ({output}) {{ output = Relu(input) }}", {}).proto()
 
-    def test_axis_that_contradicts_the_file(self):
+    def test_axis_that_differs_from_the_file(self):
         artifact = Artifact.onnx(self.text("float[n,3,32] input"), InputSpec((3, 28)))
         expected = r"axis 2 of input 'input' is 32 .*model\.input_shape=\[3, 28\] says 28; give model\.input_shape=\[3, 32\]"
         with pytest.raises(EvaluationError, match=expected):
@@ -484,7 +484,7 @@ class TestBadInput:
             op_graph(model)
 
 
-def test_shapes_that_cannot_be_found_are_an_evaluation_error():
+def test_shapes_that_cannot_be_inferred_raise():
     model = model_from_text(
         """g (float[n,8] input) => (float[n,8] output) {
             output = com.microsoft.NoSuchOperator(input)

@@ -8,7 +8,7 @@ from spaces.errors import EvaluationError
 from spaces.stages.artifact import Artifact, InputSpec
 
 
-def test_the_float_network_is_what_the_optimizer_leaves():
+def test_the_float_network_has_the_kernels_of_the_optimized_graph():
     graph = runtime_graph(tiny_model())
     assert [k.op.removeprefix("nchwc.") for k in graph.kernels if k.macs] in (
         ["Conv", "Gemm"],
@@ -16,14 +16,14 @@ def test_the_float_network_is_what_the_optimizer_leaves():
     )
     assert all(k.kind in KINDS and k.dtype == "float32" for k in graph.kernels)
     conv = next(k for k in graph.kernels if k.kind == "conv")
-    assert conv.macs >= 64 * 4 * 27  # more, where channels are filled up to a block
+    assert conv.macs >= 64 * 4 * 27  # more if channels are padded to a block
     assert conv.geometry.window == (3, 3)
     assert conv.geometry.out_size == (8, 8)
     assert conv.weight_bytes >= 4 * 27 * 4
     assert "Relu" not in {k.op for k in graph.kernels}
 
 
-def test_kernels_read_what_others_wrote():
+def test_kernels_read_tensors_that_are_written_before():
     graph = runtime_graph(tiny_model(weight_bits=8))
     written = set(graph.inputs)
     for kernel in graph.kernels:
@@ -44,20 +44,20 @@ QDQ_CONV = """a (float[n, 3, 8, 8] input) => (float[n, 4, 8, 8] output) {
 }"""
 
 
-def test_quantized_convolutions_run_in_integers_and_say_so():
+def test_quantized_convolutions_are_integer_kernels():
     stored = {
         "xs": np.array(0.1, np.float32), "xz": np.array(128, np.uint8), "ws": np.array(0.02, np.float32),
         "wz": np.array(0, np.int8), "wq": np.ones((4, 3, 3, 3), np.int8),
     }  # fmt: skip
-    found = {k.kind: k for k in runtime_graph(model_from_text(QDQ_CONV, stored)).kernels}
-    conv = found["conv"]
+    by_kind = {k.kind: k for k in runtime_graph(model_from_text(QDQ_CONV, stored)).kernels}
+    conv = by_kind["conv"]
     assert conv.op.startswith("QLinearConv")
     assert (conv.dtype, conv.weight_bits, conv.activation_bits) == ("int8", 8, 8)
-    assert "quantize" in found
+    assert "quantize" in by_kind
 
 
 @pytest.mark.parametrize("zero", [0, 3])
-def test_a_shifted_weight_is_another_kernel(zero):
+def test_a_nonzero_weight_zero_point_is_another_kernel(zero):
     stored = {
         "xs": np.array(0.1, np.float32), "xz": np.array(128, np.uint8), "ws": np.array(0.02, np.float32),
         "wz": np.array(zero, np.int8), "wq": np.ones((4, 3, 3, 3), np.int8),
@@ -73,7 +73,7 @@ ACTIVATED_CONV = """a (float[n, 16, 8, 8] input) => (float[n, 16, 8, 8] output) 
 
 
 @pytest.mark.parametrize(("activation", "name"), [("Relu (y)", ""), ("Clip (y, low, high)", ".Clip")])
-def test_an_activation_function_with_a_pass_of_its_own_is_another_kernel(activation, name):
+def test_an_activation_function_with_its_own_pass_is_another_kernel(activation, name):
     text = ACTIVATED_CONV.replace("ACTIVATION", activation)
     stored = {
         "w": np.ones((16, 16, 3, 3), np.float32),
@@ -85,13 +85,13 @@ def test_an_activation_function_with_a_pass_of_its_own_is_another_kernel(activat
     assert conv.op.endswith("Conv" + name)
 
 
-def test_views_move_no_bytes_but_are_kernels():
+def test_views_copy_no_bytes_but_are_kernels():
     graph = runtime_graph(tiny_model())
     view = next(k for k in graph.kernels if k.op in ("Flatten", "Reshape"))
     assert (view.kind, view.input_bytes, view.output_bytes) == ("movement", 0, 0)
 
 
-def test_nodes_that_share_a_name_are_kept_apart():
+def test_nodes_with_equal_names_are_distinguished():
     model = tiny_model().proto()
     for node in model.graph.node:
         node.name = "same"
@@ -108,7 +108,7 @@ def test_inlined_functions_have_kernels_too():
     assert len(runtime_graph(artifact).kernels) >= 3
 
 
-def test_a_matrix_product_has_its_rows():
+def test_the_geometry_of_a_matrix_product_has_its_rows():
     import numpy as np
 
     artifact = model_from_text(
@@ -122,7 +122,7 @@ def test_a_matrix_product_has_its_rows():
     assert kernel.geometry.out_size == (7, 1)
 
 
-def test_a_model_that_cannot_be_loaded_is_told():
+def test_a_model_that_cannot_be_loaded_raises():
     with pytest.raises(EvaluationError, match="cannot load"):
         runtime_graph(
             model_from_text("odd (float[n,8] input) => (float[n,8] output) { output = Conv(input) }", {})

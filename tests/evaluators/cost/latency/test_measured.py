@@ -17,7 +17,7 @@ class TestConformance(EvaluatorConformance):
 
 
 class Clock:
-    """Time that only passes when something is run."""
+    """A fake clock that advances only while a task runs."""
 
     def __init__(self, monkeypatch):
         self.now_ns = 0
@@ -32,7 +32,7 @@ class Clock:
         return run
 
     def blocks(self):
-        """Names in the order of turns, after the warm-up."""
+        """Names in the order of the timed blocks, after the warm-up."""
         timed = self.runs[2 * latency._WARM_UP_RUNS :]
         return [name for i, name in enumerate(timed) if i == 0 or timed[i - 1] != name]
 
@@ -42,13 +42,13 @@ def test_medians_of_known_durations(monkeypatch):
     timings = take_turns(clock.task("a", 2.0), clock.task("b", 0.5), rounds=4, max_seconds=0.4)
     assert np.median(timings.first_ms) == pytest.approx(2.0)
     assert np.median(timings.second_ms) == pytest.approx(0.5)
-    assert len(timings.second_ms) == 4 * len(timings.first_ms)  # each gets half the time
+    assert len(timings.second_ms) == 4 * len(timings.first_ms)  # each model gets half the time
 
 
-def test_models_take_turns_in_both_orders(monkeypatch):
+def test_models_alternate_in_both_orders(monkeypatch):
     clock = Clock(monkeypatch)
     take_turns(clock.task("a", 2.0), clock.task("b", 1.0), rounds=4, max_seconds=0.1)
-    assert "".join(clock.blocks()) == "ababa"  # ab ba ab ba, neighbours of one kind joined
+    assert "".join(clock.blocks()) == "ababa"  # ab ba ab ba, with adjacent equal blocks merged
 
 
 def test_linear_drift_cancels(monkeypatch):
@@ -100,20 +100,20 @@ def test_nothing_is_timed_for_other_devices():
     assert LatencyEvaluator().evaluate(tiny_model(), elsewhere).measurements == ()
 
 
-def test_fixed_batch_is_timed_as_it_is():
+def test_a_fixed_batch_is_timed_as_a_whole():
     evaluation = LatencyEvaluator(max_seconds=0.01).evaluate(tiny_model(batch=4), tiny_context())
     assert evaluation.measurements[0].value > 0
     with pytest.raises(EvaluationError, match="too few examples"):
         LatencyEvaluator().evaluate(tiny_model(batch=64), replace(tiny_context(), split=RandomSplit(8)))
 
 
-def test_a_model_that_does_not_run_is_an_evaluation_error():
+def test_a_model_that_does_not_run_raises():
     other = model_from_text("g (float[n,7] input) => (float[n,7] output) { output = Relu(input) }", {})
     with pytest.raises(EvaluationError, match="cannot run the model"):
         LatencyEvaluator().evaluate(other, tiny_context())
 
 
 @pytest.mark.parametrize("arguments", [{"rounds": 1}, {"threads": 0}, {"max_seconds": 0}])
-def test_senseless_arguments_are_refused(arguments):
+def test_arguments_out_of_range_raise(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         LatencyEvaluator(**arguments)

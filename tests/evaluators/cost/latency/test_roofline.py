@@ -36,7 +36,7 @@ def test_each_kernel_takes_the_longer_of_compute_and_memory():
     assert modelled.left_out == ()
 
 
-def test_weights_in_flash_are_a_bound_of_their_own():
+def test_weights_in_flash_are_a_separate_bound():
     flash = replace(BOARD, flash_bandwidth_bytes_per_s=1e5, kernel_overhead_us={})
     modelled = roofline(graph(kernel(3000, weight_bytes=1000, activation_bytes=5000)), flash)
     assert modelled.latency_ms == pytest.approx(10)
@@ -45,20 +45,20 @@ def test_weights_in_flash_are_a_bound_of_their_own():
     assert modelled.latency_ms == pytest.approx(6)
 
 
-def test_missing_figures_are_told_not_invented():
+def test_missing_figures_are_reported_and_their_terms_omitted():
     bare = Device("bare", runtime="r", macs_per_s={"int8": {"default": 1e6}})
     modelled = roofline(graph(kernel(1000, activation_bytes=10**9)), bare)
     assert modelled.latency_ms == pytest.approx(1)
     assert modelled.left_out == ("memory_bandwidth_bytes_per_s", "kernel_overhead_us")
 
 
-def test_kernels_that_the_device_cannot_run_leave_no_latency():
+def test_with_kernels_that_the_device_cannot_run_there_is_no_latency():
     modelled = roofline(graph(kernel(1, "float32"), kernel(1), kernel(0, "float32")), BOARD)
     assert modelled.latency_ms is None
     assert modelled.cannot_run == {"float32": 1}  # without MACs a kernel only moves bytes
 
 
-def test_four_bit_weights_run_as_int8_unless_the_device_has_units_for_them():
+def test_four_bit_weights_run_as_int8_unless_the_device_supports_them():
     four_bit = graph(kernel(1000, "int4"))
     assert roofline(four_bit, BOARD).latency_ms == pytest.approx(1.1)
     fast = replace(BOARD, macs_per_s={"int8": {"default": 1e6}, "int4": {"default": 2e6}})

@@ -6,11 +6,11 @@ from evaluators.cost.memory.greedy import Buffer, place
 
 @st.composite
 def several_buffers(draw):
-    found = []
+    buffers = []
     for i in range(draw(st.integers(1, 12))):
         first, n_bytes = draw(st.integers(0, 9)), draw(st.sampled_from([1, 10, 10, 10, 25, 40]))
-        found.append(Buffer(f"b{i}", n_bytes, first, first + draw(st.integers(0, 4))))
-    return found
+        buffers.append(Buffer(f"b{i}", n_bytes, first, first + draw(st.integers(0, 4))))
+    return buffers
 
 
 def overlap(a, b):
@@ -34,7 +34,7 @@ def test_live_buffers_do_not_overlap(buffers):
 
 @given(several_buffers())
 def test_each_buffer_is_in_the_first_gap(buffers):
-    """Re-enacts the planner from its description: a buffer cannot lie lower among those placed before it."""
+    """No buffer could have a lower offset, given the buffers that are placed before it."""
     arena = place([b] for b in buffers)
     placed = []
     for _, b in sorted(enumerate(buffers), key=lambda item: (-item[1].n_bytes, -item[0])):
@@ -54,7 +54,7 @@ def test_of_equal_buffers_the_last_is_placed_first():
 
 
 def test_a_group_begins_at_one_offset_and_shrinks():
-    """A buffer of 40 is overwritten by one of 10; 30 of it are free again afterwards."""
+    """A buffer of 40 bytes is overwritten by one of 10, so 30 of its bytes are free again afterwards."""
     group = [Buffer("large", 40, 0, 1), Buffer("small", 10, 1, 3)]
     arena = place([group, [Buffer("during", 5, 1, 1)], [Buffer("after", 30, 2, 3)]])
     assert arena.offsets == {"large": 0, "small": 0, "after": 10, "during": 40}

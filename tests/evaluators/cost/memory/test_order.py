@@ -1,4 +1,4 @@
-"""The search for an order against all orders, and the placement against what is computed with it."""
+"""Tests the order search against all orders, and the placement against a simulated memory."""
 
 from itertools import permutations
 
@@ -46,7 +46,7 @@ def rounded(n_bytes, deployment):
 
 
 def first_and_last(graph, order):
-    """Per tensor, the first and the last step that needs it."""
+    """Per tensor, the first and the last step of its lifetime."""
     first, last = dict.fromkeys(graph.inputs, 0), {}
     for step, k in enumerate(order):
         first |= dict.fromkeys(graph.kernels[k].outputs, step)
@@ -56,7 +56,7 @@ def first_and_last(graph, order):
 
 
 def peak_of(graph, deployment, order):
-    """The largest sum of live tensors, from the definition."""
+    """The peak memory of an order by its definition: the largest sum of live tensors."""
     first, last = first_and_last(graph, order)
     peak = 0
     for step, k in enumerate(order):
@@ -74,11 +74,11 @@ def peak_of(graph, deployment, order):
 
 
 def is_valid(graph, order):
-    made = set(graph.inputs)
+    written = set(graph.inputs)
     for k in order:
-        if not made.issuperset(graph.kernels[k].inputs):
+        if not written.issuperset(graph.kernels[k].inputs):
             return False
-        made.update(graph.kernels[k].outputs)
+        written.update(graph.kernels[k].outputs)
     return sorted(order) == list(range(len(graph.kernels)))
 
 
@@ -89,27 +89,27 @@ def test_no_order_is_better(graph, deployment):
     problem = problem_of(graph, deployment)
     for order in orders:
         assert peak_bytes(problem, order) == peak_of(graph, deployment, order)
-    found = best_order(problem, own)
-    assert found.is_best
-    assert is_valid(graph, found.kernels)
-    assert peak_bytes(problem, found.kernels) == min(peak_bytes(problem, order) for order in orders)
+    result = best_order(problem, own)
+    assert result.is_best
+    assert is_valid(graph, result.kernels)
+    assert peak_bytes(problem, result.kernels) == min(peak_bytes(problem, order) for order in orders)
 
 
 @given(graphs(max_kernels=12), deployments, st.integers(0, 60), st.booleans())
-def test_a_search_that_is_cut_short_is_never_worse_than_the_file(graph, deployment, steps, every):
+def test_a_search_with_few_steps_is_never_worse_than_the_file(graph, deployment, steps, every):
     problem = problem_of(graph, deployment)
     own = file_order(problem, graph)
-    found = best_order(problem, own, every, steps)
-    assert is_valid(graph, found.kernels)
+    result = best_order(problem, own, every, steps)
+    assert is_valid(graph, result.kernels)
     best = best_order(problem, own)
-    peaks = [peak_bytes(problem, order) for order in (best.kernels, found.kernels, own)]
+    peaks = [peak_bytes(problem, order) for order in (best.kernels, result.kernels, own)]
     assert peaks == sorted(peaks)
-    if found.is_best and best.is_best:
+    if result.is_best and best.is_best:
         assert peaks[0] == peaks[1]
 
 
 @given(graphs(max_kernels=12), deployments)
-def test_every_segment_is_ordered_well_on_demand(graph, deployment):
+def test_ordering_every_segment_does_not_raise_the_peak(graph, deployment):
     problem = problem_of(graph, deployment)
     own = file_order(problem, graph)
     one, every = best_order(problem, own), best_order(problem, own, every=True)
@@ -118,7 +118,7 @@ def test_every_segment_is_ordered_well_on_demand(graph, deployment):
 
 
 def test_a_large_graph_is_searched_by_a_beam():
-    """Forty independent branches in an unlucky order: all the wide halves first."""
+    """Forty independent branches in an unfavourable order: all the wide tensors are written first."""
     sizes = {"x": 1} | {f"w{i}": 100 + i for i in range(40)} | {f"n{i}": 1 for i in range(40)} | {"y": 1}
 
     def kernel(name, reads, writes):
@@ -131,14 +131,14 @@ def test_a_large_graph_is_searched_by_a_beam():
     problem = problem_of(graph, Deployment())
     own = file_order(problem, graph)
     assert peak_bytes(problem, own) > 4000
-    found = best_order(problem, own)
-    # The widest branch must run once, beside the input and at least its own result.
-    assert 139 + 2 <= peak_bytes(problem, found.kernels) <= 139 + 41
-    assert found == best_order(problem, own)
+    result = best_order(problem, own)
+    # The widest tensor has to be live together with the input and at least the result of its branch.
+    assert 139 + 2 <= peak_bytes(problem, result.kernels) <= 139 + 41
+    assert result == best_order(problem, own)
 
 
 @given(graphs(max_kernels=10), deployments, st.sampled_from(["file", "best"]))
-def test_buffers_in_the_arena_keep_what_is_written(graph, deployment, order):
+def test_buffers_in_the_arena_are_not_overwritten_while_live(graph, deployment, order):
     """Writes names into an arena as the kernels would, and checks that they are there when they are read."""
     deployment = Deployment(
         deployment.weights, order, "greedy", deployment.in_place, deployment.alignment_bytes

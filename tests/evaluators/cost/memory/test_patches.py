@@ -1,4 +1,4 @@
-"""Patch-based execution: tiles against sets of positions, and MobileNetV2 against the paper."""
+"""Tests patch-based inference: tiles against sets of positions, and MobileNetV2 against the paper."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ STAGES = (
 
 
 class Network:
-    """Writes an int8 network layer by layer."""
+    """Builds the kernel graph of an int8 network layer by layer."""
 
     def __init__(self, height, width, channels):
         self.sizes = {"input": (height, width, channels)}
@@ -96,7 +96,8 @@ def test_a_stage_of_two_convolutions(arena):
     t = net.conv("conv", t, 8, 3, 2)
     graph = net.graph(net.conv("fully_connected", t, 2))
     plan = plan_memory(graph, Deployment(patches=2, arena=arena))
-    # A quarter of the 8 x 8 output needs 4 x 4 positions, 9 x 9 before it (8 and a halo of 1), 10 x 10 of the image.
+    # A quarter of the 8 x 8 output has 4 x 4 positions; it reads 9 x 9 of t0 (8 and a halo of 1), 10 x 10 of
+    # the image.
     assert plan.patches.kernels == ("k0", "k1")
     assert plan.patches.work == (pytest.approx((9 + 8) ** 2 / 256), 1.0)
     assert plan.patches.extra_macs == round(16 * 16 * 8 * 27 * (17**2 / 256 - 1))
@@ -115,7 +116,7 @@ def test_patches_that_do_not_help_are_not_used():
     assert plan == plan_memory(graph, Deployment())
 
 
-def test_kernels_that_need_the_whole_image_end_the_stage():
+def test_kernels_that_depend_on_the_whole_image_end_the_stage():
     net = Network(8, 8, 4)
     a = net.conv("conv", "input", 4, 3)
     pooled = net.add("pool", [a], (1, 1, 4), (8, 8), groups=4, op="GlobalAveragePool")
@@ -129,7 +130,7 @@ def test_kernels_that_need_the_whole_image_end_the_stage():
 
 @st.composite
 def stages(draw):
-    """A chain of convolutions, some with a shortcut around them."""
+    """A chain of convolutions, some with a skip connection."""
     net = Network(draw(st.integers(6, 20)), draw(st.integers(1, 20)), 2)
     t = "input"
     for _ in range(draw(st.integers(1, 4))):
@@ -148,7 +149,7 @@ def stages(draw):
 
 
 @given(stages(), st.integers(2, 4))
-def test_tiles_hold_every_position_that_is_needed(stage, patches):
+def test_tiles_cover_every_position_that_a_patch_reads(stage, patches):
     graph, shapes, output = stage
     if not graph.kernels:
         return
@@ -160,15 +161,15 @@ def test_tiles_hold_every_position_that_is_needed(stage, patches):
         length = shapes[output][axis]
         pieces = min(patches, length)
         for i in range(pieces):
-            needed = {output: set(range(i * length // pieces, (i + 1) * length // pieces))}
+            positions = {output: set(range(i * length // pieces, (i + 1) * length // pieces))}
             for k in reversed(graph.kernels):
-                wanted = needed.get(k.outputs[0], set())
+                wanted = positions.get(k.outputs[0], set())
                 for j, t in enumerate(k.inputs):
-                    needed.setdefault(t, set()).update(
+                    positions.setdefault(t, set()).update(
                         wanted if j or k.geometry is None else read(k, wanted, axis)
                     )
             for t in shapes:
-                span = max(needed[t]) - min(needed[t]) + 1 if needed.get(t) else 0
+                span = max(positions[t]) - min(positions[t]) + 1 if positions.get(t) else 0
                 largest[t, axis] = max(largest.get((t, axis), 0), span)
                 computed[t, axis] = computed.get((t, axis), 0) + span
     for t in split.share:
@@ -180,7 +181,7 @@ def test_tiles_hold_every_position_that_is_needed(stage, patches):
 
 
 def read(kernel, wanted, axis):
-    """Positions that a window over the padded input touches."""
+    """Input positions that the windows of the wanted outputs cover, padding excluded."""
     g = kernel.geometry
     missing = max(0, (g.out_size[axis] - 1) * g.stride[axis] + g.window[axis] - g.in_size[axis])
     before = missing - missing // 2

@@ -1,4 +1,4 @@
-"""Plans of whole networks against published figures, and what a deployment changes."""
+"""Tests memory plans of networks against published figures, and the effect of each deployment option."""
 
 import json
 from pathlib import Path
@@ -31,8 +31,9 @@ def graph_of(kernels, sizes, inputs=("x",), outputs=("y",), weights=0):
 @pytest.mark.parametrize(
     ("file", "shape", "live_kib", "arena_kib"),
     [
-        # The arenas are what TensorFlow Lite Micro itself plans ("Arena allocation head") for int8 networks of these
-        # shapes. It places the last of equally large buffers first; the other way round the fourth would be 63 KiB.
+        # The arena sizes are those that TensorFlow Lite Micro reports ("Arena allocation head") for int8
+        # networks of these shapes. It places the last of equally large buffers first; in the reverse order
+        # the fourth would be 63 KiB.
         ("ad01_fp32.onnx", (640,), 0.75, 0.75),
         ("pretrainedResnet.onnx", (32, 32, 3), 48, 48),
         ("kws_ref_model_float32.onnx", (49, 10, 1), 15.625, 15.625),
@@ -79,7 +80,7 @@ def chain(layers, size):
 
 
 def test_tiny_engine_works_in_place():
-    """The first layers of MCUNet's network for 80x80 images: TinyEngine reports 92 kB, its other buffers included."""
+    """MCUNet's first layers for 80x80 images: TinyEngine reports 92 kB, including its other buffers."""
     layers = [
         ("conv", 16, 3, 2), ("depthwise", 16, 3, 1), ("pointwise", 8, 1, 1), ("pointwise", 48, 1, 1),
         ("depthwise", 48, 3, 2), ("pointwise", 16, 1, 1),
@@ -102,7 +103,7 @@ def test_depthwise_needs_one_channel_more():
     assert wider.timeline[1].total_bytes == 20 * 20 * 48  # a channel has two outputs: not in place
 
 
-def test_elementwise_writes_over_an_input_that_dies():
+def test_elementwise_overwrites_an_input_that_is_not_read_later():
     text = """g (float[n,16] input) => (float[n,{width}] output) {{
         a = MatMul(input, weight)
         b = Sigmoid(a)
@@ -110,7 +111,7 @@ def test_elementwise_writes_over_an_input_that_dies():
     }}"""
     weight = {"weight": np.zeros((16, 16), np.float32)}
     dies = op_graph(model_from_text(text.format(width=16, last="output = Tanh(b)"), weight))
-    assert peak_activation_bytes(dies) == 2 * 64  # the product needs both its sides, nothing else more
+    assert peak_activation_bytes(dies) == 2 * 64  # at the product: its input and its output
     assert plan_memory(dies, Deployment(in_place=())).live_bytes == 2 * 64
     lives = op_graph(model_from_text(text.format(width=32, last="output = Concat<axis = 1>(a, b)"), weight))
     assert peak_activation_bytes(lives) == 64 + 64 + 128
@@ -137,7 +138,7 @@ def two_layers():
     ("weights", "sram_bytes", "flash_bytes"),
     [("flash", 790 + 50, 1250), ("ram", 790 + 1250 + 50, 0), ("stream", 1190 + 50, 1250)],
 )
-def test_where_weights_live(weights, sram_bytes, flash_bytes, arena):
+def test_memory_of_the_weights(weights, sram_bytes, flash_bytes, arena):
     plan = plan_memory(two_layers(), Deployment(weights=weights, overhead_bytes=50, arena=arena))
     assert (plan.peak_sram_bytes, plan.flash_bytes) == (sram_bytes, flash_bytes)
     assert plan.peak_activation_bytes == 790
@@ -146,7 +147,7 @@ def test_where_weights_live(weights, sram_bytes, flash_bytes, arena):
         assert plan.peak_live == {"x": 100, "t": 90, "k0 (weights)": 1000}
 
 
-def test_the_runtime_keeps_something_for_kernels_and_channels():
+def test_the_runtimes_own_structures_are_counted_per_kernel_and_channel():
     graph = chain([("conv", 8, 3, 2), ("depthwise", 8, 3, 1)], 16)
     bare = plan_memory(graph)
     deployment = Deployment(overhead_bytes=1000, kernel_overhead_bytes=100, channel_overhead_bytes=7)
@@ -174,13 +175,13 @@ def test_order_of_the_file_can_be_kept():
     assert [step.kernel for step in best.timeline] == ["wide", "shrink", "narrow", "join"]
 
 
-def test_kernels_that_come_before_what_they_read_wait():
+def test_kernels_listed_before_their_producers_run_after_them():
     kernels = [kernel("second", ["a"], ["y"]), kernel("first", ["x"], ["a"])]
     plan = plan_memory(graph_of(kernels, {"x": 1, "a": 2, "y": 3}), Deployment(order="file"))
     assert (plan.order, plan.live_bytes) == ((1, 0), 5)
 
 
-def test_a_cycle_is_told():
+def test_a_cycle_raises():
     kernels = [kernel("left", ["x", "b"], ["a"]), kernel("right", ["a"], ["b"]), kernel("end", ["b"], ["y"])]
     with pytest.raises(EvaluationError, match="'left' waits for its own output"):
         plan_memory(graph_of(kernels, {"x": 1, "a": 1, "b": 1, "y": 1}))
@@ -199,6 +200,6 @@ def test_timeline_adds_up_and_is_json():
     for step in plan.timeline:
         assert sum(step.live.values()) == step.total_bytes
     assert max(step.total_bytes for step in plan.timeline) == plan.live_bytes == sum(plan.peak_live.values())
-    told = json.loads(json.dumps(plan.to_dict()))
-    assert told["peak_kernel"] == plan.peak_kernel
-    assert told["timeline"][1]["live"] == plan.timeline[1].live
+    data = json.loads(json.dumps(plan.to_dict()))
+    assert data["peak_kernel"] == plan.peak_kernel
+    assert data["timeline"][1]["live"] == plan.timeline[1].live

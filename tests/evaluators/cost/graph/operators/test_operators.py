@@ -1,4 +1,4 @@
-"""Kernel class, geometry and multiply-accumulates of single operators."""
+"""Tests of kernel class, geometry and multiply-accumulates of single operators."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def tensors(**shapes):
 
 
 @pytest.mark.parametrize(
-    ("call", "weight", "made", "geometry", "n_macs"),
+    ("call", "weight", "out_shape", "geometry", "n_macs"),
     [
         (
             "Conv<strides = [2, 1], pads = [1, 0, 1, 0], group = 2>",
@@ -64,12 +64,12 @@ def tensors(**shapes):
         ),
     ],
 )
-def test_convolutions(call, weight, made, geometry, n_macs):
+def test_convolutions(call, weight, out_shape, geometry, n_macs):
     kernel = only_kernel(
         f"g (float[n,4,8,5] input) => (float[n,c,h,w] output) {{ output = {call}(input, weight) }}",
         weight=zeros(*weight),
     )
-    assert (kernel.geometry, kernel.macs, kernel.elements) == (geometry, n_macs, np.prod(made))
+    assert (kernel.geometry, kernel.macs, kernel.elements) == (geometry, n_macs, np.prod(out_shape))
     assert (kernel.weight, kernel.weight_bits, kernel.activation_bits) == ("weight", 32, 32)
     assert kernel.constants == ("weight",)
 
@@ -124,11 +124,11 @@ def test_products_of_activations_are_attention():
 @pytest.mark.parametrize(
     ("op", "gates", "hidden", "outputs"), [("LSTM", 4, 5, 3), ("GRU", 3, 5, 2), ("RNN", 1, 5, 2)]
 )
-def test_recurrent_layers_multiply_each_weight_once_a_step(op, gates, hidden, outputs):
-    made = ", ".join(["output", *(f"o{i}" for i in range(outputs - 1))])
+def test_recurrent_layers_use_each_weight_once_per_step(op, gates, hidden, outputs):
+    names = ", ".join(["output", *(f"o{i}" for i in range(outputs - 1))])
     kernel = only_kernel(
         f"""g (float[n,2,6] input) => (float[n,2,2,5] output) {{
-            {made} = {op}<hidden_size = {hidden}, direction = "bidirectional">(input, w, r)
+            {names} = {op}<hidden_size = {hidden}, direction = "bidirectional">(input, w, r)
         }}""",
         w=zeros(2, gates * hidden, 6),
         r=zeros(2, gates * hidden, hidden),
@@ -138,7 +138,7 @@ def test_recurrent_layers_multiply_each_weight_once_a_step(op, gates, hidden, ou
     assert kernel.weight_bytes == 4 * 2 * gates * hidden * (6 + hidden)
 
 
-def test_layers_that_leave_out_their_first_output():
+def test_layers_without_their_first_output():
     first, second, total = kernels_of(
         """g (float[n,1,6] input) => (float[1,n,5] output) {
             none, a = LSTM<hidden_size = 5>(input, w, r)
@@ -171,10 +171,10 @@ EQUATIONS = [
     ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)], 120),
     ("...ij,...jk", [(2, 1, 3, 4), (7, 4, 5)], 2 * 7 * 60),
     ("b...d,d->b...", [(2, 3, 5, 4), (4,)], 2 * 15 * 4),
-    ("ij,ij->ij", [(3, 4), (3, 4)], 0),  # Mul has none either
+    ("ij,ij->ij", [(3, 4), (3, 4)], 0),  # an element-wise product, as Mul
     ("i,j->ij", [(3,), (4,)], 0),
     ("ij->ji", [(3, 4)], 0),
-    ("ijl,jk->ik", [(3, 4, 9), (4, 5)], 60),  # l is summed away before
+    ("ijl,jk->ik", [(3, 4, 9), (4, 5)], 60),  # l is summed out first
     ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)], 24 + 40),  # from left to right
     ("ij,jk", [(3, 4), (4, 5)], 60),
 ]
@@ -234,7 +234,7 @@ class TestAttentionLayers:
             assert is_known(op)
 
 
-def test_four_bit_weights_of_matmulnbits_are_known_by_their_attribute():
+def test_the_bit_width_of_matmulnbits_is_read_from_its_attribute():
     kernel = only_kernel(
         """g (float[n,64] input) => (float[n,8] output) {
             output = com.microsoft.MatMulNBits<K = 64, N = 8, bits = 4, block_size = 32>(input, packed, scales)
@@ -277,7 +277,7 @@ def test_channels_last_and_blocked_convolutions():
     assert {kind_of(n, shapes, ("w",)) for n in (last, nhwc, blocked)} == {"conv"}
 
 
-def test_a_lookup_reads_only_its_rows():
+def test_a_gather_reads_only_its_rows():
     kernel = only_kernel(
         "g (int64[n,3] input) => (float[n,3,16] output) { output = Gather(table, input) }",
         table=zeros(1000, 16),
@@ -286,7 +286,7 @@ def test_a_lookup_reads_only_its_rows():
     assert kernel.weight_bytes == 3 * 16 * 4
 
 
-def test_half_precision_is_told_by_its_floats():
+def test_products_of_float16_are_float16_kernels():
     kernel = only_kernel(
         "g (float16[n,8] input) => (float16[n,4] output) { output = MatMul(input, weight) }",
         weight=zeros(8, 4, dtype=np.float16),

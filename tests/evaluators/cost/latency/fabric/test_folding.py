@@ -50,8 +50,8 @@ def assert_consistent(estimate, layers, device):
     assert estimate.latency_ms == pytest.approx(1e3 * sum(cycles) / device.clock_hz)
 
 
-# Latency that fpgaConvNet's int8 designs reached with this network in MLPerf Tiny v1.1. The engines of that tool are
-# not these, so the measured value only has to lie between the bounds.
+# Latency of fpgaConvNet's int8 designs of this network in MLPerf Tiny v1.1. That tool's engines differ from
+# FINN's, so the measured value only has to lie between the bounds.
 @pytest.mark.parametrize(("device", "measured_ms"), [(ZEDBOARD, 0.41), (ZC706, 0.15), (ZYBO, 3.15)])
 def test_measured_latencies_lie_between_the_bounds(device, measured_ms):
     layers = resnet8()
@@ -77,7 +77,7 @@ def cheapest_luts(layer, products):
     )
 
 
-def test_no_layer_is_faster_than_it_must_be_unless_that_is_cheaper():
+def test_no_layer_is_faster_than_the_target_unless_that_is_cheaper():
     layers = resnet8()
     estimate = fold_network(layers, ZC706)
     target = max(f.cycles for f in estimate.foldings)
@@ -111,7 +111,7 @@ LAYERS = st.lists(
 
 @settings(deadline=None)
 @given(LAYERS, st.integers(1, 60_000), st.integers(0, 200), st.integers(0, 100))
-def test_whatever_is_returned_fits(layers, luts, dsps, brams):
+def test_every_estimate_fits_the_device(layers, luts, dsps, brams):
     device = FpgaDevice(luts, dsps, brams, 1e8)
     try:
         estimate = fold_network(layers, device)
@@ -138,7 +138,7 @@ def test_one_layer_in_look_up_tables_is_solved_exactly(layer, luts):
             fold_network([layer], device)
 
 
-def test_a_network_that_does_not_fit_says_what_is_short():
+def test_a_network_that_does_not_fit_raises_with_the_shortage():
     with pytest.raises(EvaluationError, match=r"needs \d+ look-up tables of 70 usable ones"):
         fold_network(resnet8(), FpgaDevice(100, 10, 10, 1e8))
     with pytest.raises(EvaluationError, match="layers"):

@@ -46,21 +46,21 @@ def graph(*kernels):
 def networks(truth, n=120, seed=0):
     """Networks of 5 kernels each that take `truth(kernel)` us."""
     random = np.random.default_rng(seed)
-    found = []
+    samples = []
     for _ in range(n):
         channels = 16 * random.integers(1, 20, 5) + 8 * random.integers(0, 2, 5)
         drawn = [kernel(macs=int(random.integers(10_000, 1_000_000)), channels=int(c)) for c in channels]
         times = np.array([truth(k) for k in drawn])
-        found.append(Timed(graph(*drawn), times, float(times.sum())))
-    return found
+        samples.append(Timed(graph(*drawn), times, float(times.sum())))
+    return samples
 
 
 def awkward(k):
-    """Channels that do not fill a vector cost half as much again."""
+    """Time in us; channel counts that are no multiple of 16 take 1.5 times as long."""
     return (k.macs / 5e3 + 2) * (1.5 if k.geometry.in_channels % 16 else 1.0)
 
 
-def test_learns_what_the_figures_cannot_say():
+def test_learns_times_that_the_profile_cannot_express():
     residual = fit_residual(networks(awkward), DEVICE, seed=0, rounds=150)
     error = []
     for network in networks(awkward, n=30, seed=1):
@@ -70,7 +70,7 @@ def test_learns_what_the_figures_cannot_say():
     assert np.median(error) < 0.05
 
 
-def test_the_same_seed_gives_the_same_correction_and_the_file_keeps_it():
+def test_the_same_seed_gives_the_same_residual_and_the_file_round_trips():
     samples = networks(awkward, n=40)
     residual = fit_residual(samples, DEVICE, seed=3, rounds=20)
     again = fit_residual(samples, DEVICE, seed=3, rounds=20)
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_correction_and_the_file_keeps_it():
     np.testing.assert_allclose(read.corrected_ms(kernels, np.ones(5)), wanted, rtol=1e-4)
 
 
-def test_operators_that_were_never_timed_keep_the_figures():
+def test_times_of_operators_without_a_formula_are_unchanged():
     residual = fit_residual(networks(awkward, n=40), DEVICE, seed=0, rounds=10)
     strange = kernel("Strange", kind="other")
     assert residual.corrected_ms([strange, kernel()], np.array([3.0, 1.0]))[0] == 3.0
@@ -92,7 +92,7 @@ def test_operators_that_were_never_timed_keep_the_figures():
         st.tuples(st.integers(0, 10**9), st.integers(1, 4096), st.integers(0, 10**8)), min_size=1, max_size=20
     )
 )
-def test_features_are_finite_and_of_one_row_a_kernel(drawn):
+def test_features_are_finite_and_have_one_row_per_kernel(drawn):
     kernels = [kernel(macs=m, channels=c, n_bytes=b) for m, c, b in drawn]
     features, terms = kernel_features(kernels, np.zeros(len(kernels))), formula_terms(kernels)
     assert features.shape == (len(kernels), len(FEATURES))
@@ -101,15 +101,15 @@ def test_features_are_finite_and_of_one_row_a_kernel(drawn):
     assert (terms >= 0).all()
 
 
-def test_the_company_decides_what_is_cold():
+def test_bytes_beyond_the_cache_depend_on_the_whole_network():
     column = TERMS.index("weight_bytes_beyond_1_mib")
-    alone = formula_terms([kernel(n_bytes=1000)])[0, column]
-    crowded = formula_terms([kernel(n_bytes=1000), kernel(n_bytes=10**7)])[0, column]
-    assert alone == 0
-    assert 800 < crowded <= 1000
+    in_small_network = formula_terms([kernel(n_bytes=1000)])[0, column]
+    in_large_network = formula_terms([kernel(n_bytes=1000), kernel(n_bytes=10**7)])[0, column]
+    assert in_small_network == 0
+    assert 800 < in_large_network <= 1000
 
 
-def test_outliers_hardly_move_the_formula():
+def test_the_formula_is_robust_against_outliers():
     random = np.random.default_rng(0)
     terms = random.uniform(1, 100, (200, 2))
     times = terms @ [2.0, 0.5]
@@ -127,10 +127,10 @@ def test_is_fast_enough_for_every_trial():
         start = perf_counter()
         residual.corrected_ms(kernels, np.ones(100))
         times.append(perf_counter() - start)
-    assert min(times) < 0.1  # 3 ms where it was written; the bound only rules out accidents
+    assert min(times) < 0.1  # about 3 ms on the development machine; the bound only catches gross regressions
 
 
 @pytest.mark.parametrize(("channels", "filled"), [(16, 1.0), (17, 17 / 32), (32, 1.0), (3, 3 / 16)])
-def test_features_tell_how_much_of_a_block_is_filled(channels, filled):
+def test_features_contain_the_filled_share_of_blocks(channels, filled):
     columns = kernel_features([kernel(channels=channels)], np.ones(1))[0]
     assert columns[FEATURES.index("out_channels_filled_to_16")] == pytest.approx(filled)

@@ -42,7 +42,7 @@ def test_reads_a_file_again_only_when_it_changed(file):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "JSON"),
         ("[]", "paredown_residual"),
@@ -51,15 +51,15 @@ def test_reads_a_file_again_only_when_it_changed(file):
         ('{"paredown_residual": 1, "kind": "kernel"}', "damaged"),
     ],
 )
-def test_a_damaged_file_is_told(tmp_path, content, told):
+def test_a_damaged_file_raises(tmp_path, content, message):
     path = tmp_path / "r.json"
     path.write_text(content)
-    with pytest.raises(InputError, match=told) as error:
+    with pytest.raises(InputError, match=message) as error:
         load_residual(path)
     assert str(path) in str(error.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_raises(tmp_path):
     with pytest.raises(InputError, match="no such residual"):
         load_residual(tmp_path / "none.json")
 
@@ -74,7 +74,7 @@ def test_a_missing_file_is_told(tmp_path):
         lambda d: d.update(trees=3),
     ],
 )
-def test_a_file_of_another_shape_is_told(file, change):
+def test_a_file_with_other_content_raises(file, change):
     data = json.loads(file.read_text())
     change(data)
     file.write_text(json.dumps(data))

@@ -1,4 +1,4 @@
-"""Learned corrections of whole networks, and models of latency from counts."""
+"""Tests of learned residuals of whole networks, and of latency models on counts."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def kernels(n: int, kind: Any = "conv", macs: int = 1000) -> list[Kernel]:
 
 
 def trained(factor: float = 2.0) -> NetworkResidual:
-    """Networks of more than 10 kernels take `factor` times what the formula says."""
+    """A residual trained so that networks of more than 10 kernels take `factor` times the modelled time."""
     nets = [kernels(n) for n in range(1, 21)] * 3
     features = np.array([network_features(net, np.ones(len(net))) for net in nets])
     return NetworkResidual.trained(
@@ -43,7 +43,7 @@ def test_a_correction_stays_within_bounds() -> None:
     assert trained(0.001).factor(kernels(20), np.ones(20)) == pytest.approx(0.25)
 
 
-def test_the_file_is_read_back_the_same(tmp_path: Path) -> None:
+def test_the_file_round_trips(tmp_path: Path) -> None:
     residual, path = trained(), tmp_path / "r.json"
     residual.write(path)
     read = load_residual(path)
@@ -55,7 +55,7 @@ def test_the_file_is_read_back_the_same(tmp_path: Path) -> None:
     "change",
     [{"features": ["a"]}, {"booster": 3}, {"booster": {"x": 1}}, {"features": None}, {"kind": "galaxy"}],
 )
-def test_a_damaged_file_is_told(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_damaged_file_raises(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "r.json"
     path.write_text(json.dumps({**trained().to_json(), **change}))
     with pytest.raises(InputError, match=r"r\.json"):
@@ -63,14 +63,14 @@ def test_a_damaged_file_is_told(tmp_path: Path, change: dict[str, Any]) -> None:
 
 
 def test_features_are_finite_and_named() -> None:
-    found = network_features(kernels(3, "depthwise"), np.array([1.0, 2.0, 3.0]))
-    assert found.shape == (len(FEATURES),)
-    assert np.isfinite(found).all()
-    assert found[FEATURES.index("share_of_time.depthwise")] == pytest.approx(1.0)
+    features = network_features(kernels(3, "depthwise"), np.array([1.0, 2.0, 3.0]))
+    assert features.shape == (len(FEATURES),)
+    assert np.isfinite(features).all()
+    assert features[FEATURES.index("share_of_time.depthwise")] == pytest.approx(1.0)
     assert np.isfinite(network_features([], np.zeros(0))).all()
 
 
-def test_non_negative_finds_costs_of_any_size() -> None:
+def test_non_negative_recovers_costs_of_any_magnitude() -> None:
     rng = np.random.default_rng(0)
     counts = np.column_stack([rng.uniform(1e6, 1e8, 50), rng.integers(1, 50, 50)])
     costs = non_negative(counts, counts @ [3e-8, 0.02] + 0.5)
@@ -84,7 +84,7 @@ def _counts(rng: np.random.Generator, n: int = 100) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("truth", ["eager", "live"])
-def test_what_the_runtime_executes_is_found(truth: str) -> None:
+def test_the_true_feature_set_is_selected(truth: str) -> None:
     rng = np.random.default_rng(1)
     features = _counts(rng)
     latency = features[truth] @ [1.0, 2.0, 0.5, 0.1] + 1.0
@@ -94,7 +94,7 @@ def test_what_the_runtime_executes_is_found(truth: str) -> None:
     assert np.abs(fit.predict(features) / latency - 1).mean() < 0.02
 
 
-def test_a_correction_is_kept_where_costs_do_not_add_up() -> None:
+def test_a_correction_is_kept_if_latency_is_not_linear_in_the_counts() -> None:
     rng = np.random.default_rng(2)
     features, fresh = _counts(rng, 80), _counts(rng, 300)
 
