@@ -1,4 +1,4 @@
-"""The command line: composes the config, runs the study, and says what came of it by words and exit status."""
+"""The command line: composes the config, runs the study, and reports its result as text and exit status."""
 
 import logging
 import os
@@ -26,14 +26,14 @@ from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError, ParedownError, StudyError
 
 OK, USAGE, INFEASIBLE, INTERRUPTED = 0, 2, 3, 130
-_PART_LENGTH = 60  # of a folder's name, which file systems limit to 255 bytes
+_PART_LENGTH = 60  # characters per override in a folder's name, which file systems limit to 255 bytes
 
 
 def main() -> None:
     """Runs `paredown` and exits with its status."""
     sys.path.append(
         str(Path.cwd())
-    )  # `model.cls` may be a module beside the user; last, so that it shadows nothing
+    )  # `model.cls` may name a module in the current folder; appended last, so that it shadows no other
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -53,10 +53,10 @@ def run_command(arguments: list[str]) -> int:
     register_schema()
     sys.argv[1:] = arguments
     try:
-        with _hydra_errors_reach_us():
+        with _hydra_raises_errors():
             job()
     except (HydraException, OmegaConfBaseException) as error:
-        return _say_error(errors, hydra_text(error))
+        return _print_error(errors, hydra_text(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     return max(statuses, default=OK)
@@ -66,7 +66,7 @@ def run_config(config: Config, console: Console) -> int:
     """Runs one study and returns the exit status.
 
     Raises:
-        ParedownError: Something in the config or the files is wrong.
+        ParedownError: The config or an input file is wrong.
     """
     from search.planning.session import prepare
     from search.study.progress import LiveProgress
@@ -85,16 +85,16 @@ def run_config(config: Config, console: Console) -> int:
 
 
 def _guarded(composed: DictConfig, errors: Console) -> int:
-    """Runs one job of a sweep so that its mistakes do not end the others."""
+    """Runs one job of a sweep, prints its errors so that other jobs still run, and returns its status."""
     logging.getLogger("search").setLevel(logging.WARNING)
     try:
         return run_config(_config_of(composed), _console())
     except (ConfigError, InputError, StudyError) as error:
-        return _say_error(errors, str(error))
+        return _print_error(errors, str(error))
     except OmegaConfBaseException as error:
-        return _say_error(errors, hydra_text(error))
+        return _print_error(errors, hydra_text(error))
     except ParedownError as error:
-        return _say_error(errors, f"{type(error).__name__}: {error}")
+        return _print_error(errors, f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         errors.print("interrupted before the study began")
         return INTERRUPTED
@@ -102,7 +102,7 @@ def _guarded(composed: DictConfig, errors: Console) -> int:
 
 def _console() -> Console:
     console = Console(highlight=False)
-    # a file or pipe has no width; 80 columns would wrap the closing table
+    # a file or pipe has no width; the default of 80 columns would wrap the final table
     return console if console.is_terminal else Console(highlight=False, width=140)
 
 
@@ -116,26 +116,26 @@ def _config_of(composed: DictConfig) -> Config:
     config = read_config(composed, choices, command_text(overrides, options), suffix, folders)
     if not in_sweep:
         return config
-    # on its own, the study has no suffix: it is told its name
+    # the command that reproduces this study alone has no sweep suffix: it gets name and folder explicitly
     named = [f"study.{key}={value_text(config.data['study'][key])}" for key in ("name", "dir")]
     return replace(config, command=command_text([*overrides, *named], options))
 
 
 def _suffix(overrides: str) -> str:
-    """Returns what tells the studies of a sweep apart in their folders' names, each value (e.g. a path) cut to some length."""
+    """Returns the suffix of a study's folder name in a sweep: its overrides, each cut to `_PART_LENGTH`."""
     parts = overrides.replace("/", "_").replace(" ", "").split(",")
     short = (p if len(p) <= _PART_LENGTH else f"{p[:_PART_LENGTH]}-{digest_of(p)}" for p in parts)
     return ",".join(short)
 
 
-def _say_error(errors: Console, text: str) -> int:
+def _print_error(errors: Console, text: str) -> int:
     errors.print(f"paredown: {text}", markup=False)
     return USAGE
 
 
 @contextmanager
-def _hydra_errors_reach_us() -> Iterator[None]:
-    """Hydra prints errors itself and exits with status 1, unless this variable of its own says otherwise."""
+def _hydra_raises_errors() -> Iterator[None]:
+    """Makes Hydra raise errors within the context; by default it prints them and exits with status 1."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -18,11 +18,11 @@ _NOT_GIVEN = "-"
 
 
 def listing(found: Catalogue, names: Sequence[str]) -> RenderableType:
-    """Returns the profiles with their limits, one a row."""
+    """Returns a table of the profiles with their limits, one per row."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, expand=True)
     table.add_column("device", overflow="fold", max_width=32)
     for heading in ("hardware", "runtime"):
-        table.add_column(heading, ratio=1, overflow="fold")  # these two wrap, the others do not
+        table.add_column(heading, ratio=1, overflow="fold")  # only these two columns wrap
     table.add_column("MAC/s", no_wrap=True)
     for heading in ("RAM", "flash", "power", "error"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -30,7 +30,7 @@ def listing(found: Catalogue, names: Sequence[str]) -> RenderableType:
     for name in names:
         table.add_row(*map(escape, _row(found.devices[name])))
     lines = [f"{len(names)} profiles. RAM is for activations, and for weights too where no flash is given."]
-    lines += ["error: what 8 of 10 latencies stayed within when predicted; none where nothing was compared."]
+    lines += ["error: 8 of 10 predicted latencies had at most this relative error; - if none was compared."]
     if found.groups:
         lines.append(f"groups: {', '.join(sorted(found.groups))}")
     return Group(table, *map(escape, lines))
@@ -52,7 +52,7 @@ def _row(device: Device) -> tuple[str, ...]:
 
 
 def _speed(device: Device) -> str:
-    """Throughput of each dtype, one a line: of the slowest and the fastest kernel class."""
+    """Returns the throughput of each dtype, one per line: the range over the kernel classes."""
     if device.measured:
         return "timed"
     if device.fabric is not None and not device.macs_per_s:
@@ -65,17 +65,17 @@ def _speed(device: Device) -> str:
 
 
 def _tag(device: Device) -> str:
-    """What the weakest figure that speed rests on is."""
+    """Returns the least reliable tag among the figures that determine the speed."""
     if device.measured:
         return "measured"
     tags = [
         device.sources[key].tag for key in ("macs_per_s", "efficiency", "fabric") if key in device.sources
     ]
-    return max(tags, key=TAGS.index) if tags else "not said"
+    return max(tags, key=TAGS.index) if tags else "no source"
 
 
 def sheet(found: Catalogue, name: str) -> RenderableType:
-    """Returns one profile with every figure, its tag and its source."""
+    """Returns a table of one profile with every figure, its tag and its source."""
     device = found.devices[name]
     groups = [group for group, members in found.groups.items() if name in members]
     head = [
@@ -103,37 +103,35 @@ def _figures(device: Device) -> list[tuple[str, str, str, str]]:
     for figure in given_figures(device):
         value = getattr(device, figure)
         parts = _given_parts(value)
-        for part, shown in parts.items() if isinstance(parts, Mapping) else [("", parts)]:
+        for part, part_value in parts.items() if isinstance(parts, Mapping) else [("", parts)]:
             source = device.sources.get(f"{figure}.{part}") or device.sources.get(figure)
             label = f"{figure}.{part}" if part else figure
             rows.append(
                 (
                     label,
-                    _value(figure, part, shown),
+                    _value(figure, part, part_value),
                     source.tag if source else "",
-                    source.text if source else "not said",
+                    source.text if source else "no source",
                 )
             )
     return _without_repeats([r for r in rows if r[1] != ""])
 
 
 def _given_parts(value: Any) -> Any:
-    """A section's parts that are not the default; other values as they are."""
+    """Returns the fields of a section that differ from their defaults, by name; any other value unchanged."""
     if not is_dataclass(value):
         return value
-    shown = {f.name: getattr(value, f.name) for f in fields(value)}
-    return {f.name: shown[f.name] for f in fields(value) if shown[f.name] != f.default}
+    parts = {f.name: getattr(value, f.name) for f in fields(value)}
+    return {f.name: parts[f.name] for f in fields(value) if parts[f.name] != f.default}
 
 
 def _without_repeats(rows: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
-    """A source that stands in the row above is not repeated."""
-    shown = []
-    for before, row in zip([None, *rows], rows, strict=False):
-        same = (
-            before is not None and before[2:] == row[2:] and before[0].split(".")[0] == row[0].split(".")[0]
-        )
-        shown.append((row[0], row[1], "", "") if same else row)
-    return shown
+    """Returns the rows, with tag and source empty where they repeat those of the same figure above."""
+    printed = []
+    for above, row in zip([None, *rows], rows, strict=False):
+        same = above is not None and above[2:] == row[2:] and above[0].split(".")[0] == row[0].split(".")[0]
+        printed.append((row[0], row[1], "", "") if same else row)
+    return printed
 
 
 def _value(figure: str, part: str, value: Any) -> str:
@@ -154,7 +152,7 @@ def _value(figure: str, part: str, value: Any) -> str:
 
 
 def _bytes(value: int | None) -> str:
-    """The shortest way to write a size down to six digits, in powers of 1024 or of 1000."""
+    """Returns a size with up to six digits, in the unit (powers of 1024 or 1000) with the shortest text."""
     if value is None:
         return _NOT_GIVEN
     units = ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("GB", 10**9), ("MB", 10**6), ("B", 1)

@@ -1,4 +1,4 @@
-"""The `paredown-devices` command: lists the device profiles that a study can choose, or shows one with its sources."""
+"""The `paredown-devices` command: lists the device profiles, or shows one with its sources."""
 
 import json
 import sys
@@ -29,20 +29,21 @@ def run_command(arguments: Sequence[str]) -> int:
     """Runs the command line and returns its exit status.
 
     Returns:
-        0, or 2 where an argument or a profile is wrong.
+        0, or 2 if an argument or a profile is wrong.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         options = _options(arguments)
-    except SystemExit as stop:  # argparse has said why
+    except SystemExit as stop:  # argparse has printed the error
         return int(stop.code or OK)
     try:
-        found = catalogue(_folders(options.config_dir))
-        for path in found.hidden:
+        profiles = catalogue(_folders(options.config_dir))
+        for path in profiles.hidden:
             errors.print(
-                f"paredown-devices: {path} is never used: a file of this name comes first", markup=False
+                f"paredown-devices: {path} is never used: an earlier folder has a file of the same name",
+                markup=False,
             )
-        _show(found, options)
+        _show(profiles, options)
     except ConfigError as error:
         errors.print(f"paredown-devices: {error}", markup=False)
         return USAGE
@@ -55,7 +56,9 @@ def _options(arguments: Sequence[str]) -> Namespace:
         description="Lists the device profiles for `paredown device=NAME`, or shows one with the source of every figure.",
     )
     parser.add_argument("name", nargs="?", help="show this profile: every figure, its tag and its source")
-    parser.add_argument("--match", metavar="TEXT", help="list what has TEXT in its name, hardware or runtime")
+    parser.add_argument(
+        "--match", metavar="TEXT", help="list the profiles with TEXT in their name, hardware or runtime"
+    )
     parser.add_argument("--group", metavar="GROUP", help="list the profiles of `device=GROUP`")
     parser.add_argument(
         "--config-dir",
@@ -73,7 +76,7 @@ def _folders(config_dirs: Sequence[str]) -> list[Path]:
     for folder in folders:
         if not (folder / GROUP).is_dir():
             raise ConfigError(
-                f"--config-dir {folder}: there is no folder {folder / GROUP} with profiles in it"
+                f"--config-dir {folder}: there is no folder {folder / GROUP} with device profiles"
             )
     return [shipped(), *folders]
 
@@ -103,7 +106,7 @@ def _chosen(found: Catalogue, match: str | None, group: str | None) -> list[str]
         wanted = match.lower()
         names = [n for n in names if any(wanted in text.lower() for text in _texts(found, n))]
         if not names:
-            raise ConfigError(f"--match {match}: no device has this in its name, hardware or runtime")
+            raise ConfigError(f"--match {match}: no device has this text in its name, hardware or runtime")
     return names
 
 
@@ -116,7 +119,7 @@ def _known(kind: str, name: str, known: Mapping[str, object]) -> None:
     if name in known:
         return
     near = get_close_matches(name, known, n=4, cutoff=0.4) or [k for k in sorted(known) if name.lower() in k]
-    hint = f"near names: {', '.join(near)}" if near else f"known: {', '.join(sorted(known)[:6])}, ..."
+    hint = f"similar names: {', '.join(near)}" if near else f"known: {', '.join(sorted(known)[:6])}, ..."
     raise ConfigError(f"there is no {kind} {name!r}; {hint}")
 
 

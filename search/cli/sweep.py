@@ -1,7 +1,8 @@
-"""Turns a sweep into one table with means and intervals over seeds.
+"""Summarises a sweep in one table with means and intervals over seeds.
 
-Of studies on a table (`experiment=tabular`): the trials that each sampler needed on each task. Of all others: what their
-`summary.json` says of the outcome (see `Outcome`), by sampler and by what else the sweep varied.
+For studies on a table (`experiment=tabular`): the number of trials that each sampler needed on each task. For
+all others: the results in their `summary.json` (see `Outcome`), by sampler and by the other settings that the
+sweep varied.
 
 Usage::
 
@@ -28,13 +29,13 @@ from spaces.errors import InputError, ParedownError
 
 OVER_TASKS = ("mean over tasks", "geometric mean over tasks")
 _VALUES = ("hypervolume", "n_trials", "n_complete", "wall_s")  # of summary.json
-_ENDS = ("_low", "_high")  # of intervals within one study
-_FILE_WIDTH = 160  # of the printed table where the output is no terminal
+_ENDS = ("_low", "_high")  # suffixes of the ends of intervals within one study
+_FILE_WIDTH = 160  # columns of the printed table if the output is not a terminal
 
 
 @dataclass(frozen=True)
 class Run:
-    """One study of a sweep: per target the trials that it needed, None if it was not reached."""
+    """One study over a table: per target the number of trials that it needed, None if it was not reached."""
 
     sampler: str
     task: str
@@ -49,7 +50,8 @@ class Outcome:
     Attributes:
         sampler: Name of the sampler.
         task: `study.name` without the sampler and the seed: equal for studies that differ in these only.
-        values: Hypervolume, numbers of trials, seconds, and the metrics of the best model; None where there is none.
+        values: Hypervolume, numbers of trials, seconds, and the metrics of the best model, by name; None if
+            absent.
     """
 
     sampler: str
@@ -64,11 +66,12 @@ class Row:
     Attributes:
         sampler: Name of the sampler.
         task: Name of the task, or one of `OVER_TASKS`.
-        target: `trials_to_best`, `trials_to_0.1` or `trials_to_0.5`; of an `Outcome` the name of a value.
+        target: `trials_to_best`, `trials_to_0.1` or `trials_to_0.5`; for an `Outcome` the name of a value.
         n_runs: Number of studies (seeds).
-        n_unreached: Those that ended before the target; each enters the mean with the trials that it ran, so that
-            the mean is a lower bound. Of an `Outcome` those without the value; the mean is over the others.
-        mean: Of the trials, or of the value.
+        n_unreached: Number of studies that ended before the target; each enters the mean with the trials that
+            it ran, so that the mean is a lower bound. For an `Outcome` the number of studies without the
+            value; the mean is over the others.
+        mean: Mean of the numbers of trials, or of the value.
         low: Lower end of the 95 % interval over seeds; NaN for a single run.
         high: Upper end.
     """
@@ -83,7 +86,7 @@ class Row:
     high: float
 
     def text(self) -> str:
-        """What a person reads."""
+        """Returns mean, interval and number of unreached targets as text for the printed table."""
         counted = self.target in TARGETS
         bound = "≥ " if counted and self.n_unreached else ""
         mean, low, high = (f"{v:.1f}" if counted else f"{v:.4g}" for v in (self.mean, self.low, self.high))
@@ -93,7 +96,7 @@ class Row:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run | Outcome]:
-    """Reads every `summary.json` below the folders; those that say nothing of an outcome are left out.
+    """Reads every `summary.json` below the folders; those without results are left out.
 
     Raises:
         InputError: A folder is missing, a file is damaged, or there is no finished study.
@@ -107,8 +110,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run | Outcome]:
     if not runs:
         where = ", ".join(map(str, folders))
         raise InputError(
-            f"{where} holds no finished study: none of {len(paths)} files summary.json tells of an outcome; give "
-            "the folder that the sweep wrote its studies to (default: outputs)"
+            f"{where} holds no finished study: none of {len(paths)} files summary.json contains results; "
+            "give the folder that the sweep wrote its studies to (default: outputs)"
         )
     return runs
 
@@ -135,7 +138,7 @@ def _run(summary: Mapping[str, Any]) -> Run:
 
 def _outcome(summary: Mapping[str, Any]) -> Outcome | None:
     best: Mapping[str, Any] = summary.get("best") or {}
-    found = {
+    results = {
         **{key: summary[key] for key in _VALUES if key in summary},
         **{
             f"best {name}": value
@@ -143,14 +146,17 @@ def _outcome(summary: Mapping[str, Any]) -> Outcome | None:
             if not name.endswith(_ENDS)
         },
     }
-    if not found:
+    if not results:
         return None
-    values = {key: None if value is None else float(value) for key, value in found.items()}
+    values = {key: None if value is None else float(value) for key, value in results.items()}
     return Outcome(str(summary["sampler"]), _setting(str(summary["study"])), values)
 
 
 def _setting(study: str) -> str:
-    """Returns `digits-space=prune` for `digits-sampler=tpe,seed=3,space=prune`: how a sweep names its studies."""
+    """Returns a study's name in a sweep without sampler and seed.
+
+    `digits-sampler=tpe,seed=3,space=prune` becomes `digits-space=prune`.
+    """
     name, dash, suffix = study.partition("-")
     while dash and "=" not in suffix.partition("-")[0]:  # a dash of the name itself
         more, dash, suffix = suffix.partition("-")
@@ -167,19 +173,25 @@ def summarise_outcomes(outcomes: Sequence[Outcome]) -> list[Row]:
     rows = []
     for (sampler, task), group in groups.items():
         for name in dict.fromkeys(name for outcome in group for name in outcome.values):
-            found = [v for outcome in group if (v := outcome.values.get(name)) is not None]
-            if found:
-                ends = interval(found)
+            present = [v for outcome in group if (v := outcome.values.get(name)) is not None]
+            if present:
+                ends = interval(present)
                 rows.append(
                     Row(
-                        sampler, task, name, len(group), len(group) - len(found), float(np.mean(found)), *ends
+                        sampler,
+                        task,
+                        name,
+                        len(group),
+                        len(group) - len(present),
+                        float(np.mean(present)),
+                        *ends,
                     )
                 )
     return rows
 
 
 def summarise(runs: Sequence[Run]) -> list[Row]:
-    """Returns the rows: per sampler and target each task, then (if there are several) over the tasks."""
+    """Returns one row per sampler, target and task, and the means over tasks if there are several."""
     tasks = dict.fromkeys(run.task for run in runs)
     rows: list[Row] = []
     for sampler in dict.fromkeys(run.sampler for run in runs):
@@ -211,7 +223,7 @@ def _row(
 def _overall(
     sampler: str, target: str, runs: Sequence[Run], counts: Sequence[Sequence[int]]
 ) -> Iterator[Row]:
-    """Yields the means over tasks. Their intervals are over seeds: the tasks are given, not drawn."""
+    """Yields the means over tasks. Their intervals are over seeds only, since the tasks are not sampled."""
     own = [run for run in runs if run.sampler == sampler]
     means = np.array([np.mean(numbers) for numbers in counts])
     mean, geometric = float(means.mean()), geometric_mean(means)
@@ -247,7 +259,7 @@ def geometric_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
-    """Prints one line per sampler and task, one column per target; studies on a table and others apart."""
+    """Prints one line per sampler and task, one column per target; studies on a table apart from others."""
     counted = [row for row in rows if row.target in TARGETS]
     for part in (counted, [row for row in rows if row.target not in TARGETS]):
         if part:
@@ -285,13 +297,16 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 2 for a mistake of the user."""
+    """Runs the command; returns its exit status: 0, or 2 if an argument or a file is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m search.sweep",
-        description="Means and 95 % intervals, over seeds, of what each sampler reached: the trials that it needed on "
-        "each task of a table; of other studies hypervolume, trials, seconds and the best model's metrics.",
+        description="Means and 95 % intervals, over seeds, of each sampler's results: the number of trials "
+        "that it needed on each task of a table; for other studies hypervolume, trials, seconds and the best model's "
+        "metrics.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="holds studies, at any depth")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="folder that contains studies, at any depth"
+    )
     parser.add_argument("--output", type=Path, help="the CSV file (default: sweep.csv in the first FOLDER)")
     given = parser.parse_args(arguments)
     console = Console()

@@ -1,4 +1,4 @@
-"""What an executor is: where trials run.
+"""The interface of executors, which run trials.
 
 ::
 
@@ -16,19 +16,19 @@ from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 
 
 class Executor(ABC):
-    """Runs trials and returns their results in any order. Only the study writes; workers return values.
+    """Runs trials and returns their results in any order. Workers return values; only the study writes files.
 
-    `start` is called once, before the first `submit`; `close` ends it, also after an interruption.
+    `start` is called once, before the first `submit`; `close` is called last, also after an interruption.
     """
 
     @property
     @abstractmethod
     def slots(self) -> int:
-        """How many trials may be submitted and not yet returned."""
+        """Most trials that may be submitted and not yet returned."""
 
     @abstractmethod
     def start(self, runner: TrialRunner) -> None:
-        """Makes the workers ready.
+        """Starts the workers.
 
         Raises:
             ConfigError: The executor cannot work as configured (e.g. no cluster at that address).
@@ -43,47 +43,47 @@ class Executor(ABC):
         """Returns the next finished trial.
 
         Args:
-            timeout_s: Give up after so many seconds; None waits.
+            timeout_s: Most seconds to wait; None waits without limit.
 
         Returns:
-            A result, or None if none came in time. With nothing submitted it returns None at once.
+            A result, or None if no trial finished in time. Returns None at once if no trial is submitted.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Stops the workers; what is running is abandoned."""
+        """Stops the workers; running trials are abandoned."""
 
 
 @dataclass
 class Running:
-    """A trial that was given to a worker; its time limit counts from when the worker says that it runs.
+    """A trial that was given to a worker; its time limit counts from when the worker reports that it runs.
 
     Attributes:
-        request: What was given.
-        began: `time.monotonic()` when the worker said so; None while the trial is queued, or its worker starts.
+        request: The trial's request.
+        began: `time.monotonic()` of that report; None while the trial is queued or its worker starts.
     """
 
     request: TrialRequest
     began: float | None = None
 
     def expires(self) -> float | None:
-        """Returns when its time is up, by `time.monotonic()`; None if it has no limit, or does not run yet."""
+        """Returns the `time.monotonic()` at which its limit ends; None without a limit or before it runs."""
         if self.request.time_limit_s is None or self.began is None:
             return None
         return self.began + self.request.time_limit_s
 
     def is_late(self) -> bool:
-        """Whether its time is up."""
+        """Returns whether it has exceeded its time limit."""
         expires = self.expires()
         return expires is not None and expires <= time.monotonic()
 
     def ran_s(self) -> float:
-        """Returns for how many seconds it has run."""
+        """Returns the seconds that it has run."""
         return 0.0 if self.began is None else time.monotonic() - self.began
 
 
 def pause_s(until: float | None, running: Iterable[Running]) -> float | None:
-    """Returns for how many seconds to wait for workers: until that time, or the end of the first time limit; None for ever."""
+    """Returns the seconds to wait for workers: to `until` or the first time limit; None without either."""
     limits = [t for t in (until, *(r.expires() for r in running)) if t is not None]
     return max(0.0, min(limits) - time.monotonic()) if limits else None
 

@@ -26,8 +26,9 @@ class _Worker:
 class ProcessesExecutor(Executor):
     """Runs trials in worker processes, which each load the runner once.
 
-    A worker that dies or exceeds its trial's time limit is replaced; its trial fails with the reason. The limit counts
-    from when the worker says that the trial runs: neither the start of its process nor loading the runner counts.
+    A worker that dies or exceeds its trial's time limit is replaced; its trial fails with the reason. The
+    limit counts from when the worker reports that the trial runs: neither the start of its process nor
+    loading the runner counts.
 
     Args:
         workers: Number of processes; None takes the number of usable cores.
@@ -86,29 +87,29 @@ class ProcessesExecutor(Executor):
         for worker in self._workers:
             if worker.running is None and self._waiting:
                 worker.running = Running(self._waiting.popleft())
-                # a worker that died meanwhile is noticed when its result is waited for
+                # a worker that has died is detected in `next_result`
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     worker.pipe.send(worker.running.request)
 
     def _collect(self, worker: _Worker) -> TrialResult | None:
-        """Reads what a worker says: that its trial runs now (returns None), or the trial's result."""
+        """Receives a worker's message: that its trial runs now (returns None), or the trial's result."""
         try:
-            said = worker.pipe.recv()
+            message = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
             reason = f"WorkerError: the worker process died ({_exit_text(worker.process.exitcode)})"
             return failure(self._replace(worker), reason)
-        if said is None:
+        if message is None:
             assert worker.running is not None
             worker.running.began = time.monotonic()
             return None
         worker.running = None
         self._hand_out()
-        assert isinstance(said, TrialResult)
-        return said
+        assert isinstance(message, TrialResult)
+        return message
 
     def _replace(self, worker: _Worker) -> Running:
-        """Puts a new worker in the place of one; returns what that one was at."""
+        """Replaces a worker by a new one; returns the trial that it was running."""
         assert worker.running is not None
         worker.process.kill()
         worker.process.join()

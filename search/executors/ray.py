@@ -36,14 +36,14 @@ class RayExecutor(Executor):
             raise ConfigError(f"executor.workers must be at least 1, not {workers}")
         self._address, self._workers = address, workers
         self._cpus, self._max_retries, self._auth_mode = cpus_per_trial, max_retries, auth_mode
-        self._running: dict[Any, Running] = {}  # by the generator of what the task yields
+        self._running: dict[Any, Running] = {}  # by the generator of the task's messages
         self._runner: Any = None
         self._task: Any = None
         self._ours = False
 
     @property
     def slots(self) -> int:
-        """As many trials as the cluster has CPUs for, or `workers`."""
+        """`workers`, or as many trials as the cluster has CPUs for."""
         return self._workers or 1
 
     def start(self, runner: TrialRunner) -> None:
@@ -86,7 +86,7 @@ class RayExecutor(Executor):
         return None
 
     def close(self) -> None:
-        """Cancels what runs; a local Ray that was started here is stopped."""
+        """Cancels running tasks; a local Ray that was started here is stopped."""
         import ray
 
         for task in self._running:
@@ -99,7 +99,7 @@ class RayExecutor(Executor):
     def _connect(self) -> Any:
         # Ray reads this when it is imported
         os.environ.setdefault("RAY_AUTH_MODE", self._auth_mode)
-        # without it Ray announces a future change of its handling of GPUs on machines that have none
+        # without it Ray warns of a future change of its handling of GPUs on machines that have none
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             import ray
@@ -125,20 +125,20 @@ class RayExecutor(Executor):
         return ray
 
     def _collect(self, task: Any) -> TrialResult | None:
-        """Takes what a task yielded: that its trial runs now (returns None), or the trial's result."""
+        """Takes a task's next message: that its trial runs now (returns None), or the trial's result."""
         import ray
 
         try:
-            said = ray.get(next(task))
+            message = ray.get(next(task))
         except ray.exceptions.RayError as error:
             first_line = str(error).strip().splitlines()[0]
             return failure(self._running.pop(task), f"WorkerError: {first_line}")
-        if said is None:
+        if message is None:
             self._running[task].began = time.monotonic()
             return None
         del self._running[task]
-        assert isinstance(said, TrialResult)
-        return said
+        assert isinstance(message, TrialResult)
+        return message
 
     def _stop(self, task: Any) -> TrialResult:
         import ray

@@ -33,5 +33,5 @@ class SerialExecutor(Executor):
         return self._runner.run(self._waiting.popleft())
 
     def close(self) -> None:
-        """Forgets what is queued."""
+        """Drops the queued trials."""
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""What a source of knowledge is: it yields the studies that came before, or says why one cannot be used."""
+"""The interface of knowledge sources, which yield earlier studies, or the reasons why some cannot be used."""
 
 import time
 from abc import ABC, abstractmethod
@@ -17,9 +17,9 @@ class PastTrial:
     """One measured candidate of another study.
 
     Attributes:
-        knobs: Knob path to its value, or to the text of it (`value_text`). Inactive knobs are left out.
+        knobs: Knob path to its value, or to the value's text (`value_text`). Inactive knobs are left out.
         values: Column (`metric.top1`, `cost.host.latency_ms`) to finite value.
-        baseline: Column to the uncompressed model's value, where it is known row by row (a table).
+        baseline: Column to the uncompressed model's value, where the source has it for each row (a table).
     """
 
     knobs: Mapping[str, Value]
@@ -29,12 +29,12 @@ class PastTrial:
 
 @dataclass(frozen=True)
 class PastStudy:
-    """A study that came before, finished or not.
+    """An earlier study, finished or not.
 
     Attributes:
-        name: What people call it.
+        name: Its name, for messages.
         metadata: What it recorded about its model, task and baseline.
-        trials: What it measured.
+        trials: Its measured trials.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Refused:
     """A study, or a whole source, that cannot be used.
 
     Attributes:
-        name: What people call it.
+        name: Its name, for messages.
         why: What differs or is damaged.
     """
 
@@ -57,12 +57,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Own:
-    """The study that asks, so that a source leaves it out.
+    """The current study, which a source leaves out.
 
     Attributes:
         name: `study.name`.
         folder: `study.dir`.
-        sweep: The name that the studies of its sweep have in common; empty for a study on its own.
+        sweep: Common prefix of the names of its sweep's studies; empty for a single study.
     """
 
     name: str
@@ -70,31 +70,31 @@ class Own:
     sweep: str = ""
 
     def is_sibling(self, name: str, folder: Path | None = None) -> bool:
-        """Whether another study is of the same sweep, this time or an earlier one.
+        """Returns whether another study belongs to the same sweep, in this run of it or an earlier one.
 
-        Siblings would teach each other in the order in which they run, so that a sweep could compare nothing.
+        Studies of a sweep that learned from each other would depend on their order, so that they could not be
+        compared.
 
         Args:
-            name: Its `study.name`, or its folder's.
-            folder: Where it is, if that is known.
+            name: The other study's `study.name`, or the name of its folder.
+            folder: The other study's folder, if it is known.
         """
         if not self.sweep:
             return False
         beside = folder is not None and folder.parent == self.folder.resolve().parent
-        own_place = not self.folder.name.startswith(
-            f"{self.sweep}-"
-        )  # study.dir/SUFFIX holds the sweep alone
-        return name.startswith(f"{self.sweep}-") or (beside and own_place)
+        # study.dir/SUFFIX: the parent folder contains the studies of this sweep only
+        only_sweep = not self.folder.name.startswith(f"{self.sweep}-")
+        return name.startswith(f"{self.sweep}-") or (beside and only_sweep)
 
 
 def siblings_left_out(n: int) -> Refused:
-    """Returns that so many studies of the same sweep were left out."""
+    """Returns the entry that reports `n` studies of the same sweep as left out."""
     names = "1 study of this sweep" if n == 1 else f"{n} studies of this sweep"
     return Refused(names, "siblings start with the same knowledge, so that they can be compared")
 
 
 class Deadline:
-    """When reading has to end.
+    """The time at which reading has to end.
 
     Args:
         seconds: Seconds from now.
@@ -105,34 +105,34 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left, at least 0."""
+        """Remaining seconds, at least 0."""
         return max(0.0, self._end - time.monotonic())
 
     @property
     def passed(self) -> bool:
-        """Whether no time is left."""
+        """Whether the deadline has passed."""
         return self.left_s == 0
 
 
 class KnowledgeSource(ABC):
-    """Where earlier studies are found.
+    """A source of earlier studies.
 
     Attributes:
-        seconds: How long reading may take in all.
+        seconds: Most seconds that reading may take in all.
     """
 
     seconds: float = 5.0
 
     @abstractmethod
     def studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
-        """Yields what there is, the newest first, without the study that asks; ends soon after the deadline.
+        """Yields earlier studies, the newest first, without the current one; ends soon after the deadline.
 
-        Whatever is damaged is yielded as `Refused`, never raised. Nothing is written anywhere.
+        A damaged study is yielded as `Refused`; no error is raised and nothing is written.
         """
 
 
 class NoKnowledge(KnowledgeSource):
-    """Knows nothing (`knowledge=none`)."""
+    """A source without studies (`knowledge=none`)."""
 
     def studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
         """Yields nothing."""

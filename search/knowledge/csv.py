@@ -1,4 +1,4 @@
-"""Knowledge from a CSV table: `task`, `task.*`, `knob.*`, `metric.*`, `cost.<device>.*`, and what the float model has."""
+"""Knowledge from a CSV table: `task`, `task.*`, `knob.*`, `metric.*`, `cost.<device>.*`, float values."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from search.record.metadata import StudyMetadata
 from spaces.errors import ConfigError, InputError
 
 _MOST_BYTES = 200 * 2**20
-_FLOAT_ENDINGS = ("_float", "_fp32")  # of a metric's column that holds the float model's value
+_FLOAT_ENDINGS = ("_float", "_fp32")  # suffixes of metric columns with the float model's value
 
 
 class CsvKnowledge(KnowledgeSource):
@@ -21,7 +21,7 @@ class CsvKnowledge(KnowledgeSource):
 
     Args:
         path: The file, `.csv` or `.csv.gz`.
-        seconds: How long reading may take in all.
+        seconds: Most seconds that reading may take in all.
 
     Raises:
         ConfigError: `seconds` is not above 0.
@@ -58,18 +58,18 @@ def _study(table: Table, task: str) -> PastStudy:
 
 
 def trial_of(row: TableRow) -> PastTrial:
-    """Returns a row as a trial, with what its table says of the float model."""
+    """Returns a row as a trial, with the float model's values as far as the table has them."""
     values = {**{str(Column.of(name)): value for name, value in row.metrics.items()}, **row.costs}
     knobs = {name: value for name, value in row.knobs.items() if value is not None}
     return PastTrial(knobs, values, {**_float_values(values), **row.baseline})
 
 
 def _float_values(values: Mapping[str, float]) -> dict[str, float]:
-    found = {}
+    float_values = {}
     for column, value in values.items():
         for ending in _FLOAT_ENDINGS:
             if column.endswith(ending) and column.removesuffix(ending) in values:
-                found[column.removesuffix(ending)] = value
+                float_values[column.removesuffix(ending)] = value
         if column.endswith("_drop") and column.removesuffix("_drop") in values:
-            found[column.removesuffix("_drop")] = values[column.removesuffix("_drop")] + value
-    return found
+            float_values[column.removesuffix("_drop")] = values[column.removesuffix("_drop")] + value
+    return float_values

@@ -1,4 +1,4 @@
-"""A model and its task as a few numbers, so that a sampler can tell which earlier study is alike."""
+"""Numeric descriptors of a model and its task, by which a sampler compares studies."""
 
 import math
 from collections import Counter
@@ -19,12 +19,12 @@ _ACTIVATIONS = {
     "Gelu": "gelu", "Erf": "gelu", "Tanh": "tanh", "LeakyRelu": "leaky_relu", "PRelu": "leaky_relu", "Elu": "elu",
     "Softplus": "softplus", "Mish": "mish", "Swish": "swish",
 }  # fmt: skip
-_MOST_BITS = 8.0  # a channel that is further below the largest is all zero in 8 bits
+_MOST_BITS = 8.0  # a channel whose range is smaller by more bits is all zero in 8 bits
 _NORMALISATIONS = ("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization")
 
 
 def descriptors_of(artifact: Artifact, task: Task, splits: Splits) -> dict[str, float]:
-    """Returns the numbers; what cannot be told of this network is left out.
+    """Returns the descriptors by name; those that cannot be computed for this network are left out.
 
     Sizes are logarithms to base 2, so that a difference of 1 is a factor of two.
 
@@ -50,7 +50,7 @@ def _of_model(artifact: Artifact) -> dict[str, float]:
         return {**_layers(proto), **_weights(proto), **_macs(artifact)}
     except (
         Exception
-    ):  # an odd graph is no reason to stop its study: other parts say what they cannot do with it
+    ):  # an unusual graph must not stop the study here: the stages report what they do not support
         return {}
 
 
@@ -88,10 +88,10 @@ def _convolution(node: "onnx.NodeProto", stored: dict[str, tuple[int, ...]]) -> 
 
 
 def _weights(proto: "onnx.ModelProto") -> dict[str, float]:
-    """Number of parameters, and how far apart the ranges of a layer's channels are.
+    """Returns the number of parameters, and the spread of the ranges of a layer's channels.
 
     `channel_spread`: mean over the layers of log2(largest range / median range) of a weight's output channels: the
-    bits that one scale for the whole tensor takes from the median channel.
+    bits that the median channel loses if the whole tensor has one scale.
     """
     from onnx import numpy_helper
 
@@ -104,8 +104,8 @@ def _weights(proto: "onnx.ModelProto") -> dict[str, float]:
         for layer in layers(proto)
         if (spread := _spread(numpy_helper.to_array(arrays[layer.name]), layer.weight_axis_out)) is not None
     ]
-    found = {"log2_parameters": _log2(parameters)}
-    return {**found, "channel_spread": float(np.mean(spreads))} if spreads else found
+    sizes = {"log2_parameters": _log2(parameters)}
+    return {**sizes, "channel_spread": float(np.mean(spreads))} if spreads else sizes
 
 
 def _spread(weight: NDArray[np.generic], axis: int) -> float | None:

@@ -8,16 +8,16 @@ from search.knowledge.base import Deadline, KnowledgeSource, Own, PastStudy, Ref
 from search.knowledge.study_files import read_study
 from spaces.errors import ConfigError
 
-_DEPTH = 2  # studies of a sweep lie one folder deeper than others
+_DEPTH = 2  # levels of folders that are searched: studies of a sweep are one level deeper than others
 
 
 class FolderKnowledge(KnowledgeSource):
-    """Reads the studies below folders, the last changed first.
+    """Reads the studies below folders, the most recently changed first.
 
     Args:
-        path: A study folder, a folder that holds study folders, or a list of these; None takes the folder that the
-            study's own folder lies in.
-        seconds: How long reading may take in all.
+        path: A study folder, a folder of study folders, or a list of these; None takes the parent of the
+            current study's folder.
+        seconds: Most seconds that reading may take in all.
 
     Raises:
         ConfigError: `seconds` is not above 0.
@@ -33,7 +33,7 @@ class FolderKnowledge(KnowledgeSource):
         self.seconds = seconds
 
     def studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
-        """Yields the studies, without the one that asks."""
+        """Yields the studies, without the current one."""
         roots = [Path(p).expanduser() for p in self._paths] if self._given else [own.folder.parent]
         found: dict[Path, float] = {}
         for root in roots:
@@ -56,7 +56,7 @@ class FolderKnowledge(KnowledgeSource):
 
 
 def _studies_below(folder: Path, depth: int, deadline: Deadline) -> Iterator[tuple[Path, float]]:
-    """Yields the folders that look like a study, with the time of their last change."""
+    """Yields the folders with a config.yaml or trials.csv, and their last change (Unix time, s)."""
     times = [_time(folder / name) for name in ("config.yaml", "trials.csv")]
     if any(times):
         yield folder, max(times)
@@ -67,7 +67,7 @@ def _studies_below(folder: Path, depth: int, deadline: Deadline) -> Iterator[tup
         with os.scandir(folder) as entries:
             below = [e.path for e in entries if not e.name.startswith(".") and e.is_dir()]
     except OSError:
-        return  # one that we may not look into
+        return  # this process may not read the folder
     for path in below:
         if deadline.passed:
             return

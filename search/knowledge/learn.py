@@ -1,4 +1,4 @@
-"""Judges one earlier study: which of its trials say something about this study's candidates, or what differs."""
+"""Converts an earlier study's trials into rows for the sampler, or says why the study cannot be used."""
 
 import math
 from collections import Counter
@@ -15,16 +15,16 @@ from search.record.suggest import params_of
 from search.samplers.candidates.context import KnowledgeRow, key_of
 from spaces.space import Space
 
-_MOST_SHARE = 1.0  # a score that never exceeds it is a share, not per cent
+_MOST_SHARE = 1.0  # scores that never exceed it are taken as fractions, not per cent
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What one study teaches.
+    """The rows learned from one study.
 
     Attributes:
-        label: Its model and task in words.
-        rows: At least one.
+        label: The study's model and task, as text.
+        rows: The rows, at least one.
     """
 
     label: str
@@ -32,13 +32,13 @@ class Learned:
 
 
 class Learner:
-    """Turns earlier studies into rows for this one.
+    """Converts earlier studies into rows for the current one.
 
     Args:
-        metadata: What is known of this study.
-        space: Its space.
-        objectives: Its axes; an earlier study must have measured the first one.
-        most_rows: Trials to take in all.
+        metadata: The current study's metadata.
+        space: The current study's space.
+        objectives: The current study's objectives; an earlier study must have measured the first one.
+        most_rows: Most rows to take from all studies together.
     """
 
     def __init__(
@@ -48,10 +48,12 @@ class Learner:
         self._matcher = Matcher(space, metadata.defaults)
         self._left = most_rows
         self._tasks: dict[tuple[str, str], str] = {}  # model and data to the task's name
-        self._seen: set[tuple[str, frozenset[object], float]] = set()
+        self._known: set[tuple[str, frozenset[object], float]] = (
+            set()
+        )  # task, candidate and value of each row
 
     def learn(self, study: PastStudy) -> Learned | Refused:
-        """Returns the study's rows, or what differs."""
+        """Returns the study's rows, or why it cannot be used."""
         why = self._difference(study)
         if why:
             return Refused(study.name, why)
@@ -74,7 +76,7 @@ class Learner:
     # -- the study as a whole ----------------------------------------------------------------------------------
 
     def _difference(self, study: PastStudy) -> str:
-        """Returns what makes the whole study useless here, or an empty text."""
+        """Returns why the study as a whole cannot be used, or an empty text."""
         knobs = dict.fromkeys(name for trial in study.trials for name in trial.knobs)
         if not self._matcher.shares_knobs(list(knobs)):
             theirs = ", ".join(dict.fromkeys(map(base_of, knobs))) or "none"
@@ -88,8 +90,8 @@ class Learner:
         column, metadata = objective.column, study.metadata
         values = [trial.values[column] for trial in study.trials if column in trial.values]
         if not values:
-            told = dict.fromkeys(c for t in study.trials for c in t.values if not Column.parse(c).is_cost)
-            return f"it did not measure {column}, but {', '.join(list(told)[:4]) or 'no metric'}"
+            metrics = dict.fromkeys(c for t in study.trials for c in t.values if not Column.parse(c).is_cost)
+            return f"it did not measure {column}, but {', '.join(list(metrics)[:4]) or 'no metric'}"
         direction = self._direction(metadata.directions, column)
         if direction not in ("", objective.direction):
             return (
@@ -103,7 +105,10 @@ class Learner:
         return ""
 
     def _direction(self, directions: Mapping[str, str], column: str) -> str:
-        """Their direction; a study that recorded no facts has it by bare name, or by `metric` for the task's own."""
+        """Returns an earlier study's direction of a column; empty if unknown.
+
+        A study that recorded no metadata has it by the bare name, or by `metric` for the task's own metric.
+        """
         of = Column.parse(column)
         names = [column, of.name, *([] if of.is_cost or _amount(of.name) else ["metric"])]
         return next((directions[name] for name in names if name in directions), "")
@@ -114,10 +119,10 @@ class Learner:
     # -- its trials --------------------------------------------------------------------------------------------
 
     def _row(self, study: PastStudy, trial: PastTrial, comparable: Sequence[bool]) -> KnowledgeRow | None:
-        """Returns the row; None if the trial lacks the first objective or is known already.
+        """Returns the trial's row; None if the trial lacks the first objective or repeats a row.
 
         Raises:
-            MisfitError: The trial's candidate is none of this space.
+            MisfitError: The trial's candidate is not in this space.
         """
         first, metadata = self._objectives[0].column, study.metadata
         if first not in trial.values:
@@ -125,9 +130,9 @@ class Learner:
         params = params_of(self._space, self._matcher.candidate(trial.knobs, metadata.defaults))
         task = self._task(study)
         key = (task, key_of(params), trial.values[first])
-        if key in self._seen:
+        if key in self._known:
             return None
-        self._seen.add(key)
+        self._known.add(key)
         baseline = {**metadata.baseline, **trial.baseline}
         return KnowledgeRow(
             task,
@@ -156,7 +161,7 @@ class Learner:
         return all(ours) and ours == (metadata.model_digest, metadata.task_digest)
 
     def _task(self, study: PastStudy) -> str:
-        """Names a model with its data: one name for all studies of it, another for each other one."""
+        """Returns a name of the study's model and data: equal for studies of the same, else different."""
         metadata = study.metadata
         known = bool(metadata.model_digest and metadata.task_digest)
         identity = (metadata.model_digest, metadata.task_digest) if known else (study.name, metadata.label)

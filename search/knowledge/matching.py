@@ -1,4 +1,4 @@
-"""Reads another study's candidates as candidates of this space, where they are such."""
+"""Converts another study's candidates into candidates of this space, where possible."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ from spaces.space import Space
 
 
 class MisfitError(Exception):
-    """Why a candidate of another study is none of this space."""
+    """A candidate of another study is not in this space; the message says why."""
 
 
 class Matcher:
-    """Turns knobs of other studies into candidates of a space.
+    """Converts knobs of other studies into candidates of a space.
 
-    A knob that only this space has takes the other study's default of that time; a knob that only the other study has
-    must be at this study's default. A value outside the space's domain makes no candidate.
+    A knob that only this space has takes the default that the other study recorded; a knob that only the
+    other study has must have this study's default. A value outside the knob's domain is a misfit.
 
     Args:
         space: The space.
@@ -30,7 +30,7 @@ class Matcher:
         self._paths = {safe_name(knob.path): knob.path for knob in space.knobs}  # as MLflow spells them
 
     def shares_knobs(self, knobs: Sequence[str]) -> bool:
-        """Whether any of another study's knobs is one of this space's."""
+        """Returns whether any of another study's knobs is in this space."""
         return not self.bases.isdisjoint(map(base_of, knobs))
 
     def candidate(self, knobs: Mapping[str, Value], defaults: Mapping[str, Value]) -> Candidate:
@@ -41,7 +41,7 @@ class Matcher:
             defaults: The other study's defaults, as far as they are known.
 
         Raises:
-            MisfitError: It is no candidate of this space.
+            MisfitError: The knobs are not a candidate of this space.
         """
         knobs = {self._paths.get(safe_name(name), name): value for name, value in knobs.items()}
         values: dict[str, Value] = {}
@@ -72,18 +72,18 @@ class Matcher:
         return defaults[knob.base]
 
     def _check_rest(self, knobs: Mapping[str, Value], defaults: Mapping[str, Value]) -> None:
-        """A knob that this space lacks must have been where this study's stages leave it."""
+        """Raises MisfitError if a knob that this space lacks is not at its default (ours, or else theirs)."""
         for name, value in knobs.items():
             base = base_of(name)
             if base in self.bases:
                 continue
-            left_at = self._defaults.get(base, defaults.get(base, _NOWHERE))
-            if not equal(left_at, value):
-                here = "nothing here knows it" if left_at == _NOWHERE else f"{text_of(left_at)} here"
+            default = self._defaults.get(base, defaults.get(base, _UNKNOWN))
+            if not equal(default, value):
+                here = "nothing here has this knob" if default == _UNKNOWN else f"{text_of(default)} here"
                 raise MisfitError(f"{name} is {text_of(value)} there, {here}")
 
 
-_NOWHERE = "\0"  # no knob has this value
+_UNKNOWN = "\0"  # no knob has this value
 
 
 def base_of(path: str) -> str:

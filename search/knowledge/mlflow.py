@@ -33,13 +33,13 @@ _MEASURED = ("complete", "infeasible")
 
 
 class MlflowKnowledge(KnowledgeSource):
-    """Reads studies that `tracker=mlflow` has logged, the latest first.
+    """Reads studies that were logged by `tracker=mlflow`, the latest first.
 
     Args:
         uri: Any MLflow tracking URI.
         experiment: Name of the experiment.
-        seconds: How long reading may take in all, with the import of MLflow.
-        telemetry: Whether MLflow's client may send usage figures of its own.
+        seconds: Most seconds that reading may take in all, with the import of MLflow.
+        telemetry: Whether MLflow's client may send usage statistics.
 
     Raises:
         ConfigError: `seconds` is not above 0.
@@ -60,7 +60,7 @@ class MlflowKnowledge(KnowledgeSource):
         self.seconds = seconds
 
     def studies(self, own: Own, deadline: Deadline) -> Iterator[PastStudy | Refused]:
-        """Yields the studies, without the one that asks."""
+        """Yields the studies, without the current one."""
         name = f"MLflow at {redact_text(self._uri)}"
         try:
             if not self._is_there(deadline):
@@ -69,11 +69,14 @@ class MlflowKnowledge(KnowledgeSource):
         except ParedownError as error:
             yield Refused(name, str(error))
         except Exception as error:  # MLflow and its stores have exceptions of their own
-            told = redact_text(str(error)).partition("\n")[0][:200]
-            yield Refused(name, f"{type(error).__name__}: {told}")
+            first_line = redact_text(str(error)).partition("\n")[0][:200]
+            yield Refused(name, f"{type(error).__name__}: {first_line}")
 
     def _is_there(self, deadline: Deadline) -> bool:
-        """Looks before MLflow does, which would create a missing database and try a dead server for minutes."""
+        """Returns whether the store exists.
+
+        MLflow itself would create a missing database, and retry a dead server for minutes.
+        """
         check_uri(self._uri)
         scheme = self._uri.lower().partition(":")[0]
         if scheme.startswith("sqlite"):
@@ -94,9 +97,9 @@ class MlflowKnowledge(KnowledgeSource):
 
             client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
             try:
-                found = client.get_experiment_by_name(self._experiment)
-                if found is not None:
-                    yield from _of_experiment(client, str(found.experiment_id), own, deadline)
+                experiment = client.get_experiment_by_name(self._experiment)
+                if experiment is not None:
+                    yield from _of_experiment(client, str(experiment.experiment_id), own, deadline)
             finally:
                 release(client)
 
@@ -162,12 +165,12 @@ def _class_name(params: Mapping[str, str], group: str) -> str:
 
 def _directions(params: Mapping[str, str]) -> dict[str, str]:
     """Returns the direction of each measurement, by its bare name, from a param such as `['metric', 'latency_ms']`."""
-    found: dict[str, str] = {}
+    directions: dict[str, str] = {}
     for direction in ("maximize", "minimize"):
         text = params.get(f"config.objective.{direction}", "")
         names = (part.strip(" '\"") for part in text.strip("[]").split(","))
-        found |= dict.fromkeys((name for name in names if name), direction)
-    return found
+        directions |= dict.fromkeys((name for name in names if name), direction)
+    return directions
 
 
 def _trial(run: "Run") -> PastTrial:
@@ -176,7 +179,7 @@ def _trial(run: "Run") -> PastTrial:
 
 
 def _path(name: str) -> str:
-    """Returns the knob that a param stands for: MLflow has no brackets, so that groups come after a slash."""
+    """Returns the knob path of a param's name: MLflow allows no brackets, so that a group follows a slash."""
     base, slash, group = name.partition("/")
     return f"{base}[{group}]" if slash else base
 
@@ -184,7 +187,7 @@ def _path(name: str) -> str:
 def _runs(
     client: "MlflowClient", experiment: str, condition: str, most: int, deadline: Deadline
 ) -> "Iterator[Run]":
-    """Yields the newest runs, page by page, at most so many, until the deadline."""
+    """Yields the newest runs, page by page, at most `most` of them, until the deadline."""
     token: Any = None
     left = most
     while left > 0 and not deadline.passed:

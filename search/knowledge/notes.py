@@ -1,4 +1,4 @@
-"""What was learned from earlier studies and what was not, in sentences for people."""
+"""Sentences for the user that say which earlier studies were learned from, and why others were not."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,29 +10,29 @@ _MOST_NAMES = 3
 
 
 def learned_note(learned: Sequence[Learned]) -> str:
-    """Returns what was learned from, in a sentence; nothing if nothing was."""
+    """Returns a sentence that names the studies that were learned from; empty if there are none."""
     if not learned:
         return ""
     rows = sum(len(each.rows) for each in learned)
     counts = Counter(each.label for each in learned)
     names = [f"{label}{f', {n} times' if n > 1 else ''}" for label, n in counts.most_common()]
     more = len(names) - 2 * _MOST_NAMES
-    told = ", ".join(names[: 2 * _MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    listed = ", ".join(names[: 2 * _MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
     same = sum(len(each.rows) for each in learned if each.rows[0].same_model)
     own = f"; {same} of the trials are of this very model" if same else ""
-    return f"learned from {_count(rows, 'trial')} of {_count(len(learned), 'earlier study')}: {told}{own}"
+    return f"learned from {_count(rows, 'trial')} of {_count(len(learned), 'earlier study')}: {listed}{own}"
 
 
 def refused_note(refused: Sequence[Refused]) -> tuple[str, ...]:
-    """Returns a sentence a reason, with the names of the first studies that it holds for."""
+    """Returns one sentence per reason, with the names of the first studies to which it applies."""
     by_reason: dict[str, list[str]] = {}
     for each in refused:
         by_reason.setdefault(each.why, []).append(each.name)
     notes = []
     for why, names in by_reason.items():
         more = len(names) - _MOST_NAMES
-        told = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-        notes.append(f"not learned from {told}: {why}")
+        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        notes.append(f"not learned from {listed}: {why}")
     if len(notes) > 2 * _MOST_NAMES:
         left = len(notes) - 2 * _MOST_NAMES
         notes = [*notes[: 2 * _MOST_NAMES], f"not learned from others either, for {left} further reasons"]
@@ -40,7 +40,7 @@ def refused_note(refused: Sequence[Refused]) -> tuple[str, ...]:
 
 
 def unread_note(seconds: float, n_read: int) -> str:
-    """Returns that there was no time for more."""
+    """Returns the sentence that reports that the time limit ended the reading."""
     return f"reading earlier studies was stopped after {seconds:g} s (knowledge.seconds), with {_count(n_read, 'study')} read"
 
 

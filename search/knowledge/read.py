@@ -1,4 +1,4 @@
-"""Reads a source within a time limit, whatever it waits for: a server, a disk."""
+"""Reads a source within a time limit, even if it blocks on a server or a disk."""
 
 import queue
 import threading
@@ -10,11 +10,11 @@ from search.knowledge.base import Deadline, PastStudy, Refused
 
 @dataclass(frozen=True)
 class Found:
-    """What was read in time.
+    """The studies that were read within the time limit.
 
     Attributes:
         studies: The studies, and those that cannot be used.
-        complete: Whether there was nothing left to read.
+        complete: Whether everything was read.
     """
 
     studies: tuple[PastStudy | Refused, ...]
@@ -22,29 +22,29 @@ class Found:
 
 
 def read_within(studies: Iterator[PastStudy | Refused], deadline: Deadline) -> Found:
-    """Returns what the source yields until the deadline. A source that hangs is left behind in its own thread."""
-    handed: queue.SimpleQueue[PastStudy | Refused | None] = queue.SimpleQueue()
+    """Returns the studies that the source yields until the deadline, from a thread that may hang."""
+    results: queue.SimpleQueue[PastStudy | Refused | None] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             for study in studies:
-                handed.put(study)
+                results.put(study)
                 if deadline.passed:
                     return
-        except Exception as error:  # nothing that a source meets may stop the study
-            handed.put(Refused("earlier studies", f"{type(error).__name__}: {error}".partition("\n")[0]))
+        except Exception as error:  # no error of a source may stop the study
+            results.put(Refused("earlier studies", f"{type(error).__name__}: {error}".partition("\n")[0]))
         if not deadline.passed:
-            handed.put(None)
+            results.put(None)
 
     threading.Thread(target=work, name="knowledge", daemon=True).start()
-    found: list[PastStudy | Refused] = []
+    received: list[PastStudy | Refused] = []
     while True:
         try:
-            study = handed.get(block=not deadline.passed, timeout=deadline.left_s)
+            study = results.get(block=not deadline.passed, timeout=deadline.left_s)
         except queue.Empty:
-            return Found(tuple(found), False)
+            return Found(tuple(received), False)
         if study is None:
-            return Found(tuple(found), True)
-        found.append(study)
-        if deadline.passed and handed.empty():
-            return Found(tuple(found), False)
+            return Found(tuple(received), True)
+        received.append(study)
+        if deadline.passed and results.empty():
+            return Found(tuple(received), False)

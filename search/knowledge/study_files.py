@@ -1,4 +1,4 @@
-"""Reads one study's folder, whatever state it is in: finished, running, killed, or damaged."""
+"""Reads the folder of one study, which may be finished, running, killed, or damaged."""
 
 import csv
 import io
@@ -24,17 +24,17 @@ _MEASURED = ("complete", "infeasible")
 
 
 def read_study(folder: Path) -> PastStudy | Refused | None:
-    """Returns a folder's study, why it cannot be used, or None if it is no study's folder."""
+    """Returns the study in a folder, the reason why it cannot be used, or None if there is no study."""
     try:
         return _read_study(folder)
     except _UnusableError as error:
         return Refused(folder.name, str(error))
-    except Exception as error:  # a file of any content must not stop the study that would learn from it
+    except Exception as error:  # no content of a file may stop the current study
         return Refused(folder.name, f"cannot be read: {type(error).__name__}: {error}".partition("\n")[0])
 
 
 class _UnusableError(Exception):
-    """Why a folder's study cannot be used."""
+    """The study of a folder cannot be used; the message says why."""
 
 
 def _read_study(folder: Path) -> PastStudy | Refused | None:
@@ -45,14 +45,14 @@ def _read_study(folder: Path) -> PastStudy | Refused | None:
     if not isinstance(record, Mapping) or not isinstance(record.get("config"), Mapping):
         if (folder / "trials.csv").exists():
             raise _UnusableError("its config.yaml is no study's (it has no `config`)")
-        return None  # somebody else's config.yaml
+        return None  # a config.yaml of another program
     if record["config"].get("tabular") is not None:
         return None  # a search in a table: knowledge=csv reads the table itself
-    cells = _text(folder, "trials.csv")
-    if cells is None:
+    table = _text(folder, "trials.csv")
+    if table is None:
         raise _UnusableError("has no trials.csv: no trial has ended")
     metadata = _metadata(record, folder)
-    by_number = trials_of(cells)
+    by_number = trials_of(table)
     trials = (*by_number.values(), *_aliases(_text(folder, "aliases.csv"), by_number))
     if not trials:
         raise _UnusableError("has no measured trial")
@@ -60,7 +60,7 @@ def _read_study(folder: Path) -> PastStudy | Refused | None:
 
 
 def _metadata(record: Mapping[str, Any], folder: Path) -> StudyMetadata:
-    """Returns what the study recorded; of a study that recorded no facts, what its other files tell."""
+    """Returns the metadata that the study recorded; if there are none, those in its other files."""
     if isinstance(record.get("knowledge"), Mapping):
         return metadata_from_json(record["knowledge"])
     config, digests = record["config"], record.get("digests")
@@ -83,12 +83,12 @@ def _class_name(section: Any) -> str:
 
 def _directions(objective: Any) -> dict[str, str]:
     """Returns the direction of every measurement that the config names, by its bare name (`metric` included)."""
-    found: dict[str, str] = {}
+    directions: dict[str, str] = {}
     for direction in ("maximize", "minimize") if isinstance(objective, Mapping) else ():
         names = objective.get(direction)
         for name in [names] if isinstance(names, str) else names or []:
-            found[str(name)] = direction
-    return found
+            directions[str(name)] = direction
+    return directions
 
 
 def _baseline(folder: Path) -> dict[str, float]:
@@ -97,17 +97,17 @@ def _baseline(folder: Path) -> dict[str, float]:
         summary = json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:
         raise _UnusableError(f"its summary.json is half-written or damaged: {error}") from error
-    told = summary.get("baseline") if isinstance(summary, Mapping) else None
-    told = told if isinstance(told, Mapping) else {}
-    found = {str(Column.of(name)): value for name, value in numbers(told.get("metrics")).items()}
-    costs = told.get("costs")
-    for device, named in costs.items() if isinstance(costs, Mapping) else ():
-        found |= {str(Column.of(name, device)): value for name, value in numbers(named).items()}
-    return first_values(found)
+    baseline = summary.get("baseline") if isinstance(summary, Mapping) else None
+    baseline = baseline if isinstance(baseline, Mapping) else {}
+    values = {str(Column.of(name)): value for name, value in numbers(baseline.get("metrics")).items()}
+    costs = baseline.get("costs")
+    for device, device_costs in costs.items() if isinstance(costs, Mapping) else ():
+        values |= {str(Column.of(name, device)): value for name, value in numbers(device_costs).items()}
+    return first_values(values)
 
 
 def trials_of(text: str) -> dict[str, PastTrial]:
-    """Returns the measured rows of a trials.csv by number; rows that are cut off or hold no number are left out."""
+    """Returns the measured rows of a trials.csv by trial number; incomplete rows are left out."""
     header, rows = _table(text)
     if not {"number", "state"} <= set(header):
         raise _UnusableError("its trials.csv has no columns `number` and `state`")
@@ -115,7 +115,7 @@ def trials_of(text: str) -> dict[str, PastTrial]:
 
 
 def _aliases(text: str | None, trials: Mapping[str, PastTrial]) -> Iterator[PastTrial]:
-    """Yields candidates that came to the file of a trial, with what that measured."""
+    """Yields the candidates that have the same file as a trial, with that trial's values."""
     header, rows = _table(text or "")
     for row in rows if "same_as" in header else ():
         if row["same_as"] in trials:
@@ -128,13 +128,13 @@ def _table(text: str) -> tuple[list[str], list[dict[str, str]]]:
     return header, [dict(zip(header, row, strict=True)) for row in reader if len(row) == len(header)]
 
 
-def _knobs(cells: Mapping[str, str]) -> dict[str, str]:
-    return {name[5:]: cell for name, cell in cells.items() if name.startswith("knob.") and cell != ""}
+def _knobs(row: Mapping[str, str]) -> dict[str, str]:
+    return {name[5:]: cell for name, cell in row.items() if name.startswith("knob.") and cell != ""}
 
 
-def _trial(cells: Mapping[str, str]) -> PastTrial:
-    found = {name: number(cell) for name, cell in cells.items() if Column.find(name) is not None and cell}
-    return PastTrial(_knobs(cells), first_values({name: v for name, v in found.items() if v is not None}))
+def _trial(row: Mapping[str, str]) -> PastTrial:
+    values = {name: number(cell) for name, cell in row.items() if Column.find(name) is not None and cell}
+    return PastTrial(_knobs(row), first_values({name: v for name, v in values.items() if v is not None}))
 
 
 def _text(folder: Path, name: str) -> str | None:
@@ -150,9 +150,9 @@ def _text(folder: Path, name: str) -> str | None:
 
 
 def _yaml(text: str) -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where libyaml is there
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where libyaml is installed
     try:
-        return yaml.load(text, Loader=loader)  # both are the safe one
+        return yaml.load(text, Loader=loader)  # both loaders are safe
     except (yaml.YAMLError, RecursionError) as error:
-        told = str(error).partition("\n")[0]
-        raise _UnusableError(f"its config.yaml is half-written or damaged: {told}") from error
+        first_line = str(error).partition("\n")[0]
+        raise _UnusableError(f"its config.yaml is half-written or damaged: {first_line}") from error

@@ -1,4 +1,4 @@
-"""Reads a table of measurements, one row a candidate: `task`, `task.*` (descriptors), `knob.*`, `metric.*` and more."""
+"""Reads a table of measurements, one row per candidate: `task`, `task.*`, `knob.*`, `metric.*` and more."""
 
 import csv
 import gzip
@@ -12,7 +12,7 @@ from evaluators.column import Column
 from spaces.candidate import Value
 from spaces.errors import ConfigError, InputError, unknown_name
 
-_BASELINE = "baseline."  # before the column of what the uncompressed model has
+_BASELINE = "baseline."  # prefix of the columns with the uncompressed model's values
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class TableRow:
 
     Attributes:
         index: Position among the rows of the table, from 0.
-        line: Line of the file, from 1 (the header's).
+        line: Line number in the file, from 1 (the header).
         task: Name of the task.
         knobs: Knob to value; None where the cell is empty: the knob is inactive.
         metrics: Metric to finite value, without those whose cell is empty.
-        costs: The same for costs, by column (`cost.host.latency_ms`).
-        baseline: The same for what the uncompressed model has, by column (`metric.top1`).
+        costs: Column (`cost.host.latency_ms`) to finite value, likewise.
+        baseline: Column (`metric.top1`) to the uncompressed model's finite value, likewise.
     """
 
     index: int
@@ -40,14 +40,15 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, checked.
+    """A validated table.
 
     Attributes:
         path: The file.
         knobs: Names of the knobs, in column order, without the prefix `knob.`.
         metrics: Names of the metrics, in column order, without the prefix `metric.`.
         rows: All rows, in file order.
-        descriptors: Task to its descriptors. One that is no number in some task is `{"name=value": 1.0}`.
+        descriptors: Task to its descriptors. A column with text in some task becomes indicators:
+            `{"name=value": 1.0}`.
     """
 
     path: Path
@@ -65,7 +66,7 @@ class Table:
         """Returns the task's rows.
 
         Raises:
-            ConfigError: There is no such task.
+            ConfigError: The table has no such task.
         """
         rows = tuple(row for row in self.rows if row.task == task)
         if not rows:
@@ -77,14 +78,14 @@ def read_table(path: str | Path) -> Table:
     """Reads a CSV file (also compressed: `.csv.gz`).
 
     Args:
-        path: The file. Columns other than `task`, `task.*`, `knob.*`, `metric.*`, `cost.<device>.*` and `baseline.*`
-            (`baseline.metric.top1`: the uncompressed model's) are ignored. A knob column whose cells are all whole
-            numbers, numbers or true/false holds such values, else text. Rows may have empty knob cells (the knob is
-            inactive there) and empty number cells (not measured).
+        path: The file. Columns other than `task`, `task.*`, `knob.*`, `metric.*`, `cost.<device>.*` and
+            `baseline.*` (`baseline.metric.top1`: the uncompressed model's) are ignored. A knob column whose
+            cells are all integers, numbers or true/false has values of that type, else text. Rows may have
+            empty knob cells (the knob is inactive there) and empty number cells (not measured).
 
     Raises:
-        InputError: The file is missing, no table, lacks columns or rows, repeats a candidate, or a cell is wrong; the
-            message names file, column and line.
+        InputError: The file is missing or not a CSV table, lacks columns or rows, repeats a candidate, or a
+            cell is wrong; the message names file, column and line.
     """
     path = Path(path)
     header, lines, cells = _cells(path)
@@ -129,7 +130,7 @@ def read_table(path: str | Path) -> Table:
 
 
 def _cells(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
-    """Returns the header, and of each row that is not blank its line number and its cells as text."""
+    """Returns the header, and the line numbers and the cells, as text, of the rows that are not blank."""
     header: list[str] | None = None
     lines: list[int] = []
     rows: list[list[str]] = []
@@ -149,16 +150,19 @@ def _cells(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
 
 
 def _records(path: Path) -> list[tuple[int, list[str]]]:
-    """Returns every record with the line that it begins on. (pandas would rename columns and drop line numbers.)"""
+    """Returns every record with the number of its first line.
+
+    pandas would rename columns and drop line numbers.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            found, before = [], 0
+            records, previous = [], 0
             for cells in reader:
-                found.append((before + 1, [cell.strip() for cell in cells]))
-                before = reader.line_num
-            return found
+                records.append((previous + 1, [cell.strip() for cell in cells]))
+                previous = reader.line_num
+            return records
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; give the path of a CSV file") from error
     except (
@@ -179,16 +183,16 @@ def _header(path: Path, names: list[str]) -> list[str]:
 
 
 def _parsed(texts: Sequence[str]) -> list[Value]:
-    """Returns the column's values: all whole numbers, all numbers, all true/false, or all text; empty is None."""
-    given = [text for text in texts if text]
-    for kind in (_whole, _number, _truth):
-        values = {text: kind(text) for text in set(given)}
+    """Returns the values: all integers, all numbers, all true/false, or all text; an empty cell is None."""
+    filled = [text for text in texts if text]
+    for convert in (_integer, _number, _boolean):
+        values = {text: convert(text) for text in set(filled)}
         if None not in values.values():
             return [values[text] if text else None for text in texts]
     return [text or None for text in texts]
 
 
-def _whole(text: str) -> int | None:
+def _integer(text: str) -> int | None:
     try:
         return int(text) if "_" not in text else None  # int("1_000") is 1000
     except ValueError:
@@ -203,14 +207,14 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _truth(text: str) -> bool | None:
+def _boolean(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text.lower())
 
 
 def _numbers(path: Path, line: int, names: Mapping[str, str], cells: Mapping[str, str]) -> dict[str, float]:
-    """Returns the numbers of some columns, each by the name that `names` has for it."""
-    found = {name: _metric(path, line, column, cells[column]) for column, name in names.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    """Returns a row's numbers by name; `names` maps columns to names. Empty cells are left out."""
+    values = {name: _metric(path, line, column, cells[column]) for column, name in names.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _metric(path: Path, line: int, column: str, text: str) -> float | None:
@@ -223,9 +227,9 @@ def _metric(path: Path, line: int, column: str, text: str) -> float | None:
 
 
 def _check_once(path: Path, rows: Sequence[TableRow]) -> None:
-    seen: dict[tuple[object, ...], TableRow] = {}
+    first_rows: dict[tuple[object, ...], TableRow] = {}
     for row in rows:
-        first = seen.setdefault((row.task, *row.knobs.values()), row)
+        first = first_rows.setdefault((row.task, *row.knobs.values()), row)
         if first is not row:
             raise InputError(
                 f"{path}, line {row.line} repeats line {first.line}: task {row.task!r} with the same value in every "
@@ -236,7 +240,7 @@ def _check_once(path: Path, rows: Sequence[TableRow]) -> None:
 def _descriptors(
     path: Path, tasks: Sequence[str], lines: Sequence[int], texts: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {task: {} for task in tasks}
+    descriptors: dict[str, dict[str, float]] = {task: {} for task in tasks}
     for column, cells in texts.items():
         by_task: dict[str, str] = {}
         for task, line, text in zip(tasks, lines, cells, strict=True):
@@ -249,7 +253,7 @@ def _descriptors(
         for task, text in by_task.items():
             number = numbers.get(text)
             if text and None not in numbers.values() and number is not None:
-                found[task][column[5:]] = number
+                descriptors[task][column[5:]] = number
             elif text:
-                found[task][f"{column[5:]}={text}"] = 1.0
-    return found
+                descriptors[task][f"{column[5:]}={text}"] = 1.0
+    return descriptors

@@ -1,10 +1,10 @@
-"""The metric after each epoch of a trial's trainings, as the trial's details keep it."""
+"""The training curve of a trial, stored in its details."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-DETAIL = "curve"  # of a trial's details
+DETAIL = "curve"  # key in a trial's details
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,9 @@ class Curve:
     """The metric after each epoch of one trial's trainings, on the first examples of the validation split.
 
     Attributes:
-        metric: The task's metric, e.g. `top1`.
-        values: After epochs 1, 2, ..., higher is better; before export and quantization.
+        metric: Name of the task's metric, e.g. `top1`.
+        values: The metric after epochs 1, 2, ..., higher is better; of the network before export and
+            quantization.
         macs: Multiply-accumulates of the network that was trained.
     """
 
@@ -22,13 +23,13 @@ class Curve:
     macs: int
 
     def to_detail(self) -> dict[str, Any]:
-        """Returns it as a trial's detail, JSON-able."""
+        """Returns the curve as a JSON-able dict for a trial's details."""
         return {"metric": self.metric, "values": list(self.values), "macs": self.macs}
 
 
 def curve_of(details: Mapping[str, Any]) -> Curve | None:
-    """Returns the curve in a trial's details, or None: nothing was trained, or it had been trained before."""
-    found = details.get(DETAIL)
-    if not found:
+    """Returns the curve in a trial's details; None if nothing was trained, or the network was cached."""
+    detail = details.get(DETAIL)
+    if not detail:
         return None
-    return Curve(str(found["metric"]), tuple(found["values"]), int(found["macs"]))
+    return Curve(str(detail["metric"]), tuple(detail["values"]), int(detail["macs"]))

@@ -1,4 +1,4 @@
-"""What a study ran with: package versions and the machine."""
+"""The environment of a study: package versions and the machine."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, str]:
-    """Returns names and values, for the record."""
+    """Returns package versions, CPU and number of usable cores by name, for the study's record."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def environment() -> dict[str, str]:
 
 
 def usable_cores() -> int:
-    """Returns how many cores this process may use; all cores of the machine where the system does not say.
+    """Returns the number of cores that this process may use, or of all cores where it is not reported.
 
     Python's own `os.process_cpu_count` exists from 3.13 on only; macOS and Windows have no `os.sched_getaffinity`.
     """

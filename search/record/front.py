@@ -1,4 +1,4 @@
-"""The Pareto front, and which model to ship."""
+"""The Pareto front, and the choice of the model to ship."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,20 +9,20 @@ from evaluators.column import Column
 from search.record.nondomination import non_dominated
 from search.record.results import Constraint, DevicePick, Objective, TrialRecord
 
-_TIE = 0.03  # two costs that are this near, relatively, are equal
+_TIE = 0.03  # relative difference below which two costs count as equal
 
 
 def losses(record: TrialRecord, objectives: Sequence[Objective]) -> NDArray[np.float64] | None:
     """Returns the objectives as numbers to minimise `(n_objectives,)`, or None if one is absent or not finite."""
     values = record.values()
-    found = [values.get(o.column, np.nan) * (-1.0 if o.direction == "maximize" else 1.0) for o in objectives]
-    return np.array(found) if np.isfinite(found).all() else None
+    signed = [values.get(o.column, np.nan) * (-1.0 if o.direction == "maximize" else 1.0) for o in objectives]
+    return np.array(signed) if np.isfinite(signed).all() else None
 
 
 def pareto_front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> tuple[int, ...]:
-    """Returns the numbers of the feasible trials that no other one dominates, best first objective first.
+    """Returns the numbers of the feasible, non-dominated trials, the best by the first objective first.
 
-    Of trials with the same values the earliest stays.
+    Of trials with equal values only the earliest is kept.
     """
     feasible = [
         (tuple(loss), t.number)
@@ -43,17 +43,17 @@ def picks(
 ) -> tuple[DevicePick, ...]:
     """Returns, per device with a cost among the objectives, the model to ship there.
 
-    Where a constraint bounds the main objective (or its drop), it is the cheapest feasible model. Elsewhere it is the
-    cheapest one that cannot be told from the best by its paired interval.
+    If a constraint bounds the main objective (or its drop), it is the cheapest feasible model. Otherwise it
+    is the cheapest one whose main objective lies within the best model's paired confidence interval.
 
     Args:
         records: The trials on the front.
         objectives: The axes; the first one is the main objective.
-        constraints: What must hold.
+        constraints: Limits that a feasible trial keeps.
         devices: Names of the devices.
         baseline: The uncompressed model's values by column.
     """
-    found = []
+    device_picks = []
     for device in devices:
         axis = next(
             (o for o in objectives if Column.parse(o.column).device == device and o.direction == "minimize"),
@@ -65,15 +65,17 @@ def picks(
         chosen = _cheapest(pool, axis.column, objectives[0])
         cost = Column.parse(axis.column).name
         caveat = _caveat(chosen, axis.column, baseline)
-        found.append(DevicePick(device, chosen.number, f"lowest {cost} among the models {why}", caveat))
-    return tuple(found)
+        device_picks.append(
+            DevicePick(device, chosen.number, f"lowest {cost} among the models {why}", caveat)
+        )
+    return tuple(device_picks)
 
 
 def _caveat(chosen: TrialRecord, column: str, baseline: Mapping[str, float]) -> str:
-    """Says so if the uncompressed model costs no more than the pick."""
+    """Returns a sentence if the uncompressed model costs no more (within 3 %), else an empty text."""
     values, cost, before = chosen.values(), Column.parse(column), baseline.get(column)
     if cost.name == "latency_ms":
-        # a timed one is compared with the float model's that was timed in turns with it
+        # a measured latency is compared with the float model's that was timed alternately with it
         before = values.get(str(cost.named("latency_float_ms")), before)
     if before is None or values[column] < before * (1 - _TIE):
         return ""
@@ -81,7 +83,7 @@ def _caveat(chosen: TrialRecord, column: str, baseline: Mapping[str, float]) -> 
 
 
 def _cheapest(pool: Sequence[TrialRecord], column: str, main: Objective) -> TrialRecord:
-    """Returns the record of the lowest cost; within 3 % of it, which is timing noise, the one that is best otherwise."""
+    """Returns, of the records within 3 % (timing noise) of the lowest cost, the one best in `main`."""
     lowest = min(r.values()[column] for r in pool)
     near = [r for r in pool if r.values()[column] <= lowest + _TIE * abs(lowest)]
     return min(near, key=lambda r: (_main_loss(r, main), r.values()[column]))
@@ -91,7 +93,7 @@ def overall_best(
     records: Sequence[TrialRecord], objectives: Sequence[Objective], constraints: Sequence[Constraint],
     device_picks: Sequence[DevicePick],
 ) -> tuple[int | None, str]:  # fmt: skip
-    """Returns the trial to ship where one must be named, and one sentence why."""
+    """Returns the number of the one trial to ship (None if there is none), and the reason as text."""
     if not records:
         return None, "no trial met the constraints"
     if device_picks:
@@ -118,6 +120,7 @@ def _main_loss(record: TrialRecord, main: Objective) -> float:
 def _good_enough(
     records: Sequence[TrialRecord], main: Objective, constraints: Sequence[Constraint]
 ) -> tuple[list[TrialRecord], str]:
+    """Returns the records with an acceptable main objective (see `picks`), and a clause describing them."""
     if any(c.column in (main.column, f"{main.column}_drop") for c in constraints):
         return list(records), "that meet every constraint"
     best = min(records, key=lambda r: _main_loss(r, main))

@@ -1,4 +1,4 @@
-"""How much a front wins over the uncompressed model, as one number."""
+"""The hypervolume of a front, relative to the uncompressed model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from search.record.results import Constraint, Objective, TrialRecord
 
 
 class Volume:
-    """Hypervolume of fronts on axes scaled by the baseline: 1 is a free model without any loss.
+    """Hypervolume of fronts on axes scaled by the baseline: 1 is a model without costs and without loss.
 
     The reference point is the baseline's cost on every axis to minimise; on an axis to maximise it is the
-    value that a constraint still allows, or 90 % of the baseline where none says so. With several devices it is the
-    mean of what each of them sees (its own costs and all axes that are no device's), so that it means the same for one
-    device and for twenty. Axes that the baseline lacks, e.g. its latency where a device has no floating-point
-    arithmetic, are left out.
+    bound of the first constraint on that axis or on its drop, or 90 % of the baseline where there is none.
+    With several devices it is the mean over the devices, each with its own costs and all axes that belong to
+    no device, so that values are comparable between one device and many. Axes that the baseline lacks, e.g.
+    its latency where a device has no floating-point arithmetic, are left out.
 
     Args:
         objectives: The axes.
-        constraints: What must hold.
+        constraints: Limits that a feasible trial keeps.
         baseline: The uncompressed model's values by column.
     """
 
@@ -36,30 +36,31 @@ class Volume:
         self._objectives = objectives
         usable = [a for o in objectives if (a := _axis(o, constraints, baseline)) is not None]
         devices = dict.fromkeys(d for axis in usable if (d := axis.device) is not None)
-        views = [[a for a in usable if a.device in (None, device)] for device in devices or [None]]
-        self._views = [view for view in views if len(view) > 1]
+        axes = [[a for a in usable if a.device in (None, device)] for device in devices or [None]]
+        self._axes_by_device = [of_device for of_device in axes if len(of_device) > 1]
 
     @property
     def defined(self) -> bool:
         """Whether there are at least two axes on which the baseline has a usable value."""
-        return bool(self._views)
+        return bool(self._axes_by_device)
 
     def of(self, records: Sequence[TrialRecord]) -> float:
-        """Returns the hypervolume of the records (feasible ones with all objectives)."""
-        counted = [r.values() for r in records if losses(r, self._objectives) is not None]
-        if not counted:
+        """Returns the hypervolume of feasible records; those that lack an objective are left out."""
+        complete = [r.values() for r in records if losses(r, self._objectives) is not None]
+        if not complete:
             return 0.0
-        seen = [
-            np.array([[axis.scaled(values) for axis in view] for values in counted]) for view in self._views
+        fronts = [
+            np.array([[axis.scaled(values) for axis in axes] for values in complete])
+            for axes in self._axes_by_device
         ]
-        return float(np.mean([hypervolume(points, np.ones(points.shape[1])) for points in seen]))
+        return float(np.mean([hypervolume(points, np.ones(points.shape[1])) for points in fronts]))
 
 
 @dataclass(frozen=True)
 class _Axis:
     column: str
-    at_zero: float  # what a free or lossless model has
-    at_one: float  # what the reference point has
+    at_zero: float  # value that scales to 0: no cost, or the baseline's score
+    at_one: float  # value that scales to 1: the reference point's
 
     @property
     def device(self) -> str | None:
@@ -91,14 +92,14 @@ def _allowed(objective: Objective, constraints: Sequence[Constraint], base: floa
 
 
 def hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Returns the volume that points dominate up to a reference point, exactly.
+    """Returns the exact volume that is dominated by the points and bounded by the reference point.
 
     Slices along the last axis (Zitzler's hypervolume by slicing objectives); meant for fronts of up to a few
     hundred points in up to about five dimensions.
 
     Args:
         points: `(n, d)`, to be minimised.
-        reference: `(d,)`; points that are not better in every axis count for nothing.
+        reference: `(d,)`; points that are not better on every axis are ignored.
     """
     points = points[(points < reference).all(axis=1)]
     if len(points) == 0:

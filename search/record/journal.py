@@ -1,4 +1,4 @@
-"""Where the record of a study is kept: an Optuna storage, by default a journal file that is written by one process."""
+"""The storage of a study: an Optuna storage, by default a journal file with a single writing process."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def lock_folder(folder: Path) -> FileLock:
-    """Locks a study's folder for this process, and returns the lock; a process that is killed lets go of it.
+    """Locks a study's folder for this process, and returns the lock; the system releases it with the process.
 
     Raises:
         StudyError: Another process writes the study, or the folder cannot be written.
@@ -38,13 +38,13 @@ def lock_folder(folder: Path) -> FileLock:
 
 
 def open_study(name: str, folder: Path, storage: str | None, objectives: Sequence[Objective]) -> optuna.Study:
-    """Opens the Optuna study of a folder, or makes it.
+    """Opens the Optuna study of a folder, or creates it.
 
     Args:
         name: `study.name`.
         folder: `study.dir`.
         storage: An Optuna storage URL, `memory`, or None for the journal file in `folder`.
-        objectives: For the directions.
+        objectives: Objectives whose directions a new study gets.
 
     Raises:
         StudyError: The storage cannot be opened.
@@ -55,7 +55,7 @@ def open_study(name: str, folder: Path, storage: str | None, objectives: Sequenc
             return optuna.create_study(
                 study_name=name, storage=_storage(folder, storage), directions=directions, load_if_exists=True
             )
-    except Exception as error:  # each kind of storage has exceptions of its own, SQLAlchemy's among them
+    except Exception as error:  # each storage backend raises its own exceptions, e.g. SQLAlchemy's
         where = folder / "study.journal" if storage is None else f"study.storage={storage!r}"
         raise StudyError(f"cannot open the study in {where}: {error}") from error
 
@@ -71,7 +71,7 @@ def _storage(folder: Path, storage: str | None) -> BaseStorage | str:
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cuts off a last line that a killed process did not finish."""
+    """Truncates the file after its last newline: a killed process may have left an unfinished line."""
     with contextlib.suppress(FileNotFoundError):
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
@@ -82,7 +82,7 @@ def _drop_torn_line(path: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Any:
-    """Silences what Optuna tells of a study that it makes."""
+    """Returns a context in which Optuna logs warnings only, e.g. no message for each new study."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -92,7 +92,10 @@ def quiet() -> Any:
 
 
 class _NoLock(JournalFileOpenLock):
-    """The study folder's own lock, which the system frees when a process is killed, guards the journal."""
+    """A lock without effect, since the study folder's lock protects the journal too.
+
+    The system releases that one when the process is killed.
+    """
 
     def acquire(self) -> bool:
         return True
@@ -102,9 +105,9 @@ class _NoLock(JournalFileOpenLock):
 
 
 class _Journal(JournalFileBackend):
-    """Waits for the disk only when a trial's record is written: what goes before it is worth no such wait.
+    """Syncs the file to disk only when a trial's record is written; a sync for every log would be too slow.
 
-    A killed process loses nothing either way; a power cut may lose what came after the last record.
+    A killed process loses nothing either way; a power failure may lose the logs after the last record.
     """
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:

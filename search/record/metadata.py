@@ -1,4 +1,4 @@
-"""What a study records about itself so that later ones can learn from its trials."""
+"""The metadata that a study records so that later studies can learn from its trials."""
 
 import json
 import math
@@ -14,24 +14,24 @@ from evaluators.column import Column
 from spaces.candidate import Value, freeze
 
 _MOST_TAG_CHARS = 7500  # MLflow cuts a tag at 8,000
-_FIRST = "first_"  # a front member is timed again; all trials have the first timing
+_FIRST = "first_"  # prefix of a first timing: models on the front are timed again, all others only once
 
 
 @dataclass(frozen=True)
 class StudyMetadata:
-    """What does not follow from a study's trials.
+    """A study's model, task, baseline and settings, which its trials do not contain.
 
     Attributes:
-        model: What people call the model.
+        model: Name of the model, for messages.
         model_digest: Digest of the float ONNX file; empty if unknown.
-        task: What people call the task.
-        task_digest: Digest of the data that candidates are calibrated and judged on; empty if unknown.
+        task: Name of the task, for messages.
+        task_digest: Digest of the data that candidates are calibrated and evaluated on; empty if unknown.
         baseline: Column to the uncompressed model's value.
-        units: Column to the unit of its values; a column that is not here has an unknown one.
+        units: Column to the unit of its values; the unit of a column without an entry is unknown.
         measured: Columns that were measured on a machine rather than computed.
-        directions: Objective's column to `maximize` or `minimize`.
+        directions: Column of an objective to `maximize` or `minimize`.
         defaults: Knob (`quantize.scheme`) to the value that its stage takes where the space does not mention it.
-        descriptors: What is known of the model and the task as numbers.
+        descriptors: Numeric descriptors of the model and the task, by name.
         machine: CPU that the study ran on; empty if unknown.
     """
 
@@ -49,11 +49,11 @@ class StudyMetadata:
 
     @property
     def label(self) -> str:
-        """Model and task in words."""
+        """Model and task as text."""
         return f"{self.model or 'a model'} ({self.task})" if self.task else self.model or "a model"
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `from_json` reads: plain dicts, lists and scalars."""
+        """Returns the metadata as dicts, lists and scalars, which `metadata_from_json` reads."""
         return {
             "model": self.model,
             "model_digest": self.model_digest,
@@ -69,7 +69,7 @@ class StudyMetadata:
         }
 
     def to_tag(self) -> str:
-        """Returns the facts as one line of JSON that fits an MLflow tag: without costs if there are too many."""
+        """Returns the metadata as one line of JSON that fits an MLflow tag: without costs if too long."""
         whole = self.to_json()
         text = json.dumps(whole, separators=(",", ":"))
         if len(text) <= _MOST_TAG_CHARS:
@@ -81,7 +81,7 @@ class StudyMetadata:
 
 
 def metadata_from_json(data: Any) -> StudyMetadata:
-    """Reads what `StudyFacts.to_json` wrote; parts that are missing or of a wrong kind are unknown."""
+    """Reads the output of `StudyMetadata.to_json`; missing parts and wrong types become unknown."""
     if not isinstance(data, Mapping):
         return StudyMetadata()
     return StudyMetadata(
@@ -96,7 +96,7 @@ def metadata_from_json(data: Any) -> StudyMetadata:
 
 
 def metadata_from_tag(text: str) -> StudyMetadata:
-    """Reads what `StudyFacts.to_tag` wrote; of a text that is damaged, nothing."""
+    """Reads the output of `StudyMetadata.to_tag`; a damaged text gives empty metadata."""
     try:
         return metadata_from_json(json.loads(text))
     except (ValueError, RecursionError):
@@ -104,21 +104,21 @@ def metadata_from_tag(text: str) -> StudyMetadata:
 
 
 def metadata_in(folder: Path) -> StudyMetadata | None:
-    """Returns the facts that a study's config.yaml holds; None if there are none."""
+    """Returns the metadata in the config.yaml of a study folder; None if there are none."""
     try:
         record = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return None
-    found = record.get("knowledge") if isinstance(record, Mapping) else None
-    return metadata_from_json(found) if found else None
+    section = record.get("knowledge") if isinstance(record, Mapping) else None
+    return metadata_from_json(section) if section else None
 
 
 def baseline_metadata(measurements: Iterable[Measurement]) -> dict[str, Any]:
     """Returns the attributes `baseline`, `units` and `measured` for an uncompressed model's measurements.
 
-    Ends of intervals and what the test split says are left out.
+    Ends of intervals, first timings and measurements on the test split are left out.
     """
-    kept = [m for m in measurements if math.isfinite(m.value) and not _is_beside(m.name)]
+    kept = [m for m in measurements if math.isfinite(m.value) and not _is_auxiliary(m.name)]
     return {
         "baseline": {m.column: float(m.value) for m in kept},
         "units": {m.column: m.unit for m in kept},
@@ -127,16 +127,16 @@ def baseline_metadata(measurements: Iterable[Measurement]) -> dict[str, Any]:
 
 
 def first_values(values: Mapping[str, float]) -> dict[str, float]:
-    """Puts the first timings in the place of later ones, which only models on the front have."""
-    found = dict(values)
+    """Returns the values, with later timings (of models on the front only) replaced by the first ones."""
+    replaced = dict(values)
     for text, value in values.items():
         column = Column.parse(text)
         if column.name.startswith(_FIRST):
-            found[str(column.named(column.name.removeprefix(_FIRST)))] = value
-    return found
+            replaced[str(column.named(column.name.removeprefix(_FIRST)))] = value
+    return replaced
 
 
-def _is_beside(name: str) -> bool:
+def _is_auxiliary(name: str) -> bool:
     return name.startswith(("test_", _FIRST)) or name.endswith(("_low", "_high", "_iqr_ms"))
 
 
@@ -153,25 +153,25 @@ def _list(value: Any) -> list[Any]:
 
 
 def _texts(value: Any) -> dict[str, str]:
-    found = value if isinstance(value, Mapping) else {}
-    return {str(k): v for k, v in found.items() if isinstance(v, str)}
+    mapping = value if isinstance(value, Mapping) else {}
+    return {str(k): v for k, v in mapping.items() if isinstance(v, str)}
 
 
 def numbers(value: Any) -> dict[str, float]:
-    """Returns the finite numbers of a mapping; nothing for what is no mapping."""
-    found = value if isinstance(value, Mapping) else {}
+    """Returns the finite numbers of a mapping; an empty dict if `value` is not a mapping."""
+    mapping = value if isinstance(value, Mapping) else {}
     return {
         str(k): float(v)
-        for k, v in found.items()
+        for k, v in mapping.items()
         if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
     }
 
 
 def _values(value: Any) -> dict[str, Value]:
-    found: dict[str, Value] = {}
+    knob_values: dict[str, Value] = {}
     for key, each in value.items() if isinstance(value, Mapping) else ():
         try:
-            found[str(key)] = freeze(each)
+            knob_values[str(key)] = freeze(each)
         except TypeError:
-            continue  # no value that a knob can have
-    return found
+            continue  # not a type that a knob's value can have
+    return knob_values

@@ -1,27 +1,27 @@
-"""Which points no other one dominates."""
+"""Finds the non-dominated points of a set."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Returns which points no other one dominates `(n,)`; of equal points the first.
+    """Returns a mask of the non-dominated points `(n,)`; of equal points only the first is kept.
 
     Args:
-        values: `(n, d)`, to be maximised; a point with NaN is dominated.
+        values: `(n, d)`, to be maximised; a point with a value that is not finite counts as dominated.
     """
     kept = np.zeros(len(values), dtype=np.bool_)
-    left = np.flatnonzero(np.isfinite(values).all(axis=1))
-    order = np.argsort(-_ranks(values[left]).sum(axis=1), kind="stable")
-    left = left[order]  # none is dominated by a later one
-    while len(left):
-        best, left = left[0], left[1:]
+    remaining = np.flatnonzero(np.isfinite(values).all(axis=1))
+    order = np.argsort(-_ranks(values[remaining]).sum(axis=1), kind="stable")
+    remaining = remaining[order]  # no point is dominated by a later one
+    while len(remaining):
+        best, remaining = remaining[0], remaining[1:]
         kept[best] = True
-        left = left[(values[left] > values[best]).any(axis=1)]
+        remaining = remaining[(values[remaining] > values[best]).any(axis=1)]
     return kept
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Returns each value's rank on its axis `(n, d)`: a sum of ranks knows no units and no rounding."""
+    """Returns each value's rank on its axis `(n, d)`; sums of ranks do not depend on units or rounding."""
     ranks = [np.unique(column, return_inverse=True)[1] for column in values.T]
     return np.stack(ranks, axis=1) if ranks else np.zeros(values.shape, dtype=np.intp)

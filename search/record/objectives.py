@@ -1,4 +1,4 @@
-"""What to maximise or minimise, and what must hold, read from the config against what is really measured."""
+"""Reads objectives and constraints from the config, and checks them against the columns that are measured."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,8 +12,8 @@ from spaces.units import parse_bytes, parse_seconds
 _CONSTRAINT_KEYS = ("measure", "device", "max", "min", "margin")
 _BARE = re.compile(r"[\d.\s]+")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-_OF_DEVICE = "device"  # `max: device` stands for the device's own memory size
-_OF_ERROR = "error"  # `margin: error` stands for the cost's own error bar
+_OF_DEVICE = "device"  # `max: device` takes the memory size in the device's profile
+_OF_ERROR = "error"  # `margin: error` takes the cost's error bar
 
 
 def read_objectives(
@@ -25,18 +25,18 @@ def read_objectives(
 ) -> tuple[tuple[Objective, ...], tuple[Constraint, ...]]:
     """Reads the `objective` section.
 
-    A name is that of a measurement (`top1`, `file_bytes`, `latency_ms`), `metric` standing for the task's own
-    metric (and `metric_drop` for its drop). A cost becomes one axis per device.
+    Names are those of measurements (`top1`, `file_bytes`, `latency_ms`); `metric` is the task's own metric,
+    and `metric_drop` its drop. A cost becomes one axis per device.
 
     Args:
         config: The section, with `maximize`, `minimize` and `constraints`.
         metric: Name of the task's metric.
         devices: Names of the devices.
-        columns: The columns that the baseline has, i.e. what can be an objective at all.
-        sizes: Column to what the device's profile allows there, for limits that say `device`.
+        columns: The columns of the baseline: only these can be objectives.
+        sizes: Column to the limit in the device's profile, for the limit `device`.
 
     Raises:
-        ConfigError: A name is not measured, a limit is missing or no number, or there is no objective.
+        ConfigError: A name is not measured, a limit is missing or not a number, or there is no objective.
     """
     unknown = [key for key in config if key not in ("maximize", "minimize", "constraints")]
     if unknown:
@@ -48,14 +48,14 @@ def read_objectives(
     directions: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")
     for direction in directions:
         for name in _names(config.get(direction), f"objective.{direction}"):
-            found = reader.columns_of(name, None, f"objective.{direction}")
-            objectives += [Objective(column, direction) for column in found]
+            named = reader.columns_of(name, None, f"objective.{direction}")
+            objectives += [Objective(column, direction) for column in named]
     if not objectives:
         raise ConfigError("objective: `maximize` or `minimize` must name at least one measurement")
     constraints = [
         constraint
         for name, rule in (config.get("constraints") or {}).items()
-        if rule is not None  # `objective.constraints.drop=null` takes one away
+        if rule is not None  # `objective.constraints.drop=null` removes a constraint
         for constraint in reader.constraints(str(name), rule)
     ]
     return tuple(objectives), tuple(constraints)
@@ -76,20 +76,21 @@ class _Reader:
         self._metric, self._devices, self._columns, self._sizes = metric, devices, columns, sizes
 
     def columns_of(self, name: str, device: str | None, where: str) -> list[str]:
-        real = name.replace("metric", self._metric, 1) if name.partition("_")[0] == "metric" else name
+        resolved = name.replace("metric", self._metric, 1) if name.partition("_")[0] == "metric" else name
         if device is not None and device not in self._devices:
             raise ConfigError(unknown_name("device", device, self._devices, where))
         wanted = [device] if device is not None else list(self._devices)
-        plain = [str(Column.of(real))] if device is None else []
-        found = [c for c in (*plain, *(str(Column.of(real, d)) for d in wanted)) if c in self._columns]
-        if not found:
+        metrics = [str(Column.of(resolved))] if device is None else []
+        costs = [str(Column.of(resolved, d)) for d in wanted]
+        columns = [c for c in (*metrics, *costs) if c in self._columns]
+        if not columns:
             known = sorted({Column.parse(c).name for c in self._columns})
             place = f" for device {device}" if device else ""
             raise ConfigError(
                 unknown_name("measurement", name, known, where)
-                + (f" ({real} is absent{place})" if place else "")
+                + (f" ({resolved} is absent{place})" if place else "")
             )
-        return found
+        return columns
 
     def constraints(self, name: str, rule: Any) -> list[Constraint]:
         where = f"objective.constraints.{name}"
@@ -115,16 +116,16 @@ class _Reader:
         ]
 
     def _with_limit(self, columns: list[str], limit: Any, where: str) -> list[str]:
-        """The columns that a rule is about: where it leaves the limit to the device, those that have one."""
+        """Returns the columns to which a rule applies: for the limit `device` those with a limit."""
         if limit != _OF_DEVICE:
             return columns
-        found = [column for column in columns if column in self._sizes]
-        if not found:
+        limited = [column for column in columns if column in self._sizes]
+        if not limited:
             raise ConfigError(
                 f"{where}: no device of the study states its limit for {Column.parse(columns[0]).name}; write the limit "
                 "itself, or give the profile ram_bytes or flash_bytes"
             )
-        return found
+        return limited
 
     def _constraint(
         self,
@@ -143,7 +144,7 @@ class _Reader:
         return Constraint(name, column, kind, limit, _margin(margin, limit, measure, f"{where}.margin"))
 
     def _error_bar(self, column: str, kind: str, where: str) -> str:
-        """The end of the column's error bar that is on the limit's side."""
+        """Returns the column of the error bar's end that is nearer to the limit."""
         end = f"{column}_{'high' if kind == 'max' else 'low'}"
         if end not in self._columns:
             raise ConfigError(f'{where}: {column} has no error bar; write the margin itself, e.g. "10 %"')
@@ -151,7 +152,7 @@ class _Reader:
 
 
 def _constraint_name(name: str, kind: str, kinds: Sequence[str], column: str, columns: Sequence[str]) -> str:
-    """A constraint on several devices, or with both limits, becomes several: each needs its own name."""
+    """Returns a unique name: a rule for several devices, or with both limits, becomes several constraints."""
     parts = [name]
     if len(columns) > 1:
         of = Column.parse(column)
@@ -162,7 +163,7 @@ def _constraint_name(name: str, kind: str, kinds: Sequence[str], column: str, co
 
 
 def _margin(given: Any, limit: float, measure: str, where: str) -> float:
-    """Returns the margin in the limit's unit; text only, because a bare 10 could be per cent or bytes."""
+    """Returns the margin in the limit's unit. It must have a unit, because 10 could be per cent or bytes."""
     if given is None:
         return 0.0
     unit = "KiB" if measure.endswith("_bytes") else "ms" if measure.endswith("_ms") else ""

@@ -1,4 +1,4 @@
-"""Keeps secrets out of pages and run records that are handed around."""
+"""Removes secrets from reports and run records, which users share."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def redact_text(text: str) -> str:
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """Redacts every string of a nested config, and whatever stands under a key that names a secret."""
+    """Returns a nested config with strings redacted; one under a key that names a secret becomes `***`."""
     if isinstance(value, Mapping):
         return {str(k): redact(v, str(k)) for k, v in value.items()}
     if isinstance(value, list | tuple):

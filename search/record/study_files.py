@@ -1,4 +1,4 @@
-"""The files of a study folder. Each is rewritten atomically: a reader sees the old one or the new one, whole."""
+"""The files of a study folder, each rewritten atomically: a reader gets the old or the new file, complete."""
 
 import csv
 import io
@@ -16,10 +16,10 @@ from spaces.stages.cache import write_atomic
 
 
 def make_folder(folder: Path) -> None:
-    """Makes the study folder and sees that it can be written.
+    """Creates the study folder and checks that it can be written.
 
     Raises:
-        StudyError: It cannot.
+        StudyError: The folder cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +64,9 @@ def drop_models_off_front(results: Results) -> None:
 
 
 def write_trials(results: Results) -> None:
-    """Writes trials.csv, and aliases.csv if a proposal was answered from the study."""
+    """Writes trials.csv, and aliases.csv if any proposal was answered with an earlier trial."""
     columns, table = rows(results.trials, results.knobs)
-    # the journal, not this file, has to survive a power cut; after every trial, waiting for the disk adds up
+    # only the journal has to survive a power failure; a sync to disk after every trial would take too long
     write_atomic(results.folder / "trials.csv", _csv(columns, table), durable=False)
     if results.aliases:
         records = [TrialRecord(a.same_as, "complete", "", a.candidate) for a in results.aliases]

@@ -1,4 +1,4 @@
-"""Between Optuna's parameters and candidates."""
+"""Conversion between Optuna's parameters and candidates."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,7 +14,7 @@ MAX_POOL = 100_000
 
 
 def suggest(trial: optuna.trial.Trial, space: Space) -> Candidate:
-    """Asks the sampler for every active knob in turn. The candidate may break the space's constraints."""
+    """Returns the candidate that the sampler proposes, which may break the space's constraints."""
     values: dict[str, Value] = {}
     for knob in space.knobs:
         if space.active(knob, values):
@@ -37,12 +37,12 @@ def _suggest(trial: optuna.trial.Trial, knob: Knob) -> Value:
 
 
 def distribution_of(domain: Domain) -> BaseDistribution:
-    """Returns the Optuna distribution that stands for a domain."""
+    """Returns the Optuna distribution of a domain."""
     if isinstance(domain, Choices):
         if domain.ordered:
             return IntDistribution(0, len(domain.values) - 1)
         return CategoricalDistribution([param_of(domain, v) for v in domain.values])
-    # Optuna wants `high` to be a whole number of steps away from `low`
+    # Optuna requires `high - low` to be a multiple of the step
     high = (
         domain.high
         if domain.size is None or domain.log
@@ -64,7 +64,7 @@ def value_of(domain: Domain, param: Param) -> Value:
 
 
 def param_of(domain: Domain, value: Value) -> Param:
-    """Returns the Optuna parameter that stands for a value: the value itself, a list as JSON, a position if ordered."""
+    """Returns a value as Optuna's parameter: an ordered choice's position, a list as JSON, else itself."""
     if isinstance(domain, Choices) and domain.ordered:
         return next(i for i, v in enumerate(domain.values) if same(v, value))
     return value_text(value) if isinstance(value, tuple) else value
@@ -76,12 +76,12 @@ def params_of(space: Space, candidate: Mapping[str, Value]) -> dict[str, Param]:
 
 
 def pool(space: Space) -> list[dict[str, Param]] | None:
-    """Returns every candidate as Optuna parameters, if there are at most 100,000; else None."""
+    """Returns every candidate as Optuna's parameters if there are at most 100,000, else None."""
     listed = candidates(space)
     return None if listed is None else [params_of(space, candidate) for candidate in listed]
 
 
 def candidates(space: Space) -> Iterator[Candidate] | None:
-    """Yields every candidate, if there are at most 100,000; else None."""
+    """Returns an iterator over every candidate if there are at most 100,000, else None."""
     size = space.size
     return space.enumerate() if size.count is not None and size.count <= MAX_POOL else None

@@ -13,7 +13,7 @@ from spaces.candidate import Candidate
 
 
 def measurement_to_json(m: Measurement) -> list[Any]:
-    """Returns a measurement as a list; not-finite values become null, which JSON can hold."""
+    """Returns a measurement as a list; a value that is not finite, which JSON lacks, becomes null."""
     return [m.name, m.value if math.isfinite(m.value) else None, m.unit, m.source, m.device]
 
 
@@ -57,8 +57,8 @@ def rows(trials: Iterable[TrialRecord], knobs: Iterable[str]) -> tuple[list[str]
     """Returns the columns of trials.csv and a row per trial.
 
     Args:
-        trials: The trials, by number.
-        knobs: Every knob path of the space, so that a knob that was never active has its column too.
+        trials: The trials, ordered by number.
+        knobs: Every knob path of the space, so that a knob that was never active has a column too.
     """
     trials = list(trials)
     measured = dict.fromkeys(chain.from_iterable(t.values() for t in trials))
@@ -74,7 +74,7 @@ def rows(trials: Iterable[TrialRecord], knobs: Iterable[str]) -> tuple[list[str]
 
 
 def split_values(measurements: Iterable[Measurement]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Returns metrics by name, and costs by device and name (the shape that summary.json has)."""
+    """Returns metrics by name, and costs by device and name, as in summary.json."""
     metrics: dict[str, float] = {}
     costs: dict[str, dict[str, float]] = {}
     for m in measurements:
@@ -84,7 +84,7 @@ def split_values(measurements: Iterable[Measurement]) -> tuple[dict[str, float],
 
 
 def finite(data: Any) -> Any:
-    """Replaces numbers that JSON cannot hold by null, recursively."""
+    """Replaces numbers that are not finite, which JSON does not have, by null, recursively."""
     if isinstance(data, float) and not math.isfinite(data):
         return None
     if isinstance(data, Mapping):

@@ -1,4 +1,4 @@
-"""Values as other files write them: text in CSV cells and MLflow params."""
+"""Reads knob values from text: CSV cells and MLflow params."""
 
 import json
 import math
@@ -8,36 +8,39 @@ from spaces.knobs import Choices, Domain, same
 
 
 def number(text: object) -> float | None:
-    """Returns the finite number that a cell holds, or None."""
+    """Returns the finite number in a cell, or None if it contains anything else."""
     try:
-        found = float(str(text)) if "_" not in str(text) else math.nan  # float("1_000") is 1000
+        value = float(str(text)) if "_" not in str(text) else math.nan  # float("1_000") is 1000
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return value if math.isfinite(value) else None
 
 
 def value_in(domain: Domain, given: Value) -> tuple[Value] | None:
-    """Returns the domain's value that a cell (or a value) stands for, as a tuple of one; None if it has none such."""
+    """Returns the domain's value that equals a cell (or a value), as a tuple of one; None if there is none.
+
+    The tuple distinguishes the value None from its absence.
+    """
     if isinstance(domain, Choices):
-        for test in (same, _same_text, _same_number, _same_truth):
-            hits = [v for v in domain.values if test(v, given)]
-            if hits:
-                return (hits[0],)
+        for test in (same, _same_text, _same_number, _same_boolean):
+            equal_values = [v for v in domain.values if test(v, given)]
+            if equal_values:
+                return (equal_values[0],)
         return None
-    found = number(given)
-    if found is None or isinstance(given, bool):
+    parsed = number(given)
+    if parsed is None or isinstance(given, bool):
         return None
-    value = (round(found) if found == round(found) else found) if domain.integer else found
+    value = (round(parsed) if parsed == round(parsed) else parsed) if domain.integer else parsed
     return (value,) if value in domain else None
 
 
 def equal(value: Value, given: Value) -> bool:
-    """Whether a cell (or a value) stands for `value`."""
+    """Returns whether a cell (or a value) equals `value`."""
     return value_in(Choices((value,)), given) is not None
 
 
 def text_of(value: Value) -> str:
-    """Returns a cell for people."""
+    """Returns a value as text, for messages."""
     return value_text(value)
 
 
@@ -57,9 +60,9 @@ def _same_text(value: Value, given: Value) -> bool:
 def _same_number(value: Value, given: Value) -> bool:
     if isinstance(value, bool) or isinstance(given, bool) or not isinstance(value, int | float):
         return False
-    found = number(given)
-    return found is not None and math.isclose(found, value, rel_tol=1e-12, abs_tol=0.0)
+    parsed = number(given)
+    return parsed is not None and math.isclose(parsed, value, rel_tol=1e-12, abs_tol=0.0)
 
 
-def _same_truth(value: Value, given: Value) -> bool:
+def _same_boolean(value: Value, given: Value) -> bool:
     return isinstance(value, bool) and isinstance(given, str) and given.lower() == str(value).lower()

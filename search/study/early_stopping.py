@@ -1,4 +1,4 @@
-"""How good a candidate's metric has to be for its trial to matter, as far as that is certain before the trial."""
+"""The metric value that a candidate has to exceed for its trial to matter, computed before the trial."""
 
 import math
 from collections.abc import Sequence
@@ -12,20 +12,21 @@ from search.samplers.brute_force import BruteForceSampler
 from search.samplers.candidates.context import Params
 from search.study.plan import StudyPlan
 
-# they are chosen to know every value, not to find the best one soon
+# samplers that enumerate the space: they are chosen to get every value, so that no trial is stopped early
 _EXHAUSTIVE = (BruteForceSampler, optuna.samplers.BruteForceSampler, optuna.samplers.GridSampler)
 
 
 class EarlyStoppingThresholds:
-    """Knows what a candidate has to exceed to be of use.
+    """Computes the metric value below which a candidate's trial can be stopped early.
 
-    A candidate is of no use if a trial has a better metric and is at least as good in everything else, or if it breaks a
-    constraint on the metric or on its drop. The former can be said beforehand only where everything else is certain (modelled
-    costs); where something has yet to be measured, the constraints alone count.
+    A candidate cannot join the front if a trial has a better metric and is at least as good in all other
+    objectives, or if the candidate breaks a constraint on the metric or on its drop. The first can be decided
+    before the trial only if all other objectives are known exactly (modelled costs); if one of them has to be
+    measured, only the constraints count.
 
     Args:
         plan: The study's plan.
-        sampler: What proposes; a sampler that enumerates the space gets every candidate judged to the end.
+        sampler: The study's sampler. With one that enumerates the space no trial is stopped early.
     """
 
     def __init__(self, plan: StudyPlan, sampler: optuna.samplers.BaseSampler) -> None:
@@ -41,21 +42,21 @@ class EarlyStoppingThresholds:
         self._has_axis = len(self._others) < len(plan.objectives)
 
     def of(self, params: Params, records: Sequence[TrialRecord]) -> EarlyStoppingThreshold | None:
-        """Returns what the candidate has to exceed; None if nothing is known to ask for anything.
+        """Returns the highest threshold that a trial or a constraint sets for a candidate; None if none does.
 
         Args:
-            params: The candidate, as Optuna holds it.
-            records: All trials.
+            params: The candidate, as Optuna's parameters.
+            records: All trials so far.
         """
         if not self._enabled:
             return None
-        asked = [n for n in (self._floor, self._from_trials(params, records)) if n is not None]
-        return max(asked, key=lambda threshold: threshold.least, default=None)
+        thresholds = [t for t in (self._floor, self._from_trials(params, records)) if t is not None]
+        return max(thresholds, key=lambda threshold: threshold.least, default=None)
 
     def _from_constraints(self) -> EarlyStoppingThreshold | None:
         base = next((m.value for m in self._plan.baseline if m.column == self._metric), math.nan)
         floors = [
-            EarlyStoppingThreshold(floor, f"the constraint {constraint.name} asks for that much")
+            EarlyStoppingThreshold(floor, f"the constraint {constraint.name} requires it")
             for constraint in self._plan.constraints
             for column, kind, floor in (
                 (self._metric, "min", constraint.bound),
@@ -73,23 +74,22 @@ class EarlyStoppingThresholds:
     def _from_trials(self, params: Params, records: Sequence[TrialRecord]) -> EarlyStoppingThreshold | None:
         if not self._has_axis:
             return None
-        certain = self._certain(params)
-        if certain is None:
+        others = self._other_objectives(params)
+        if others is None:
             return None
         rivals = [
             (value, record.number)
             for record in records
-            if record.state == "complete" and (value := self._if_as_good(record, certain)) is not None
+            if record.state == "complete" and (value := self._metric_if_as_good(record, others)) is not None
         ]
         if not rivals:
             return None
         value, number = max(rivals, key=lambda rival: (rival[0], -rival[1]))
-        return EarlyStoppingThreshold(
-            value, f"trial {number} is {'as good in everything else' if certain else 'that good'}"
-        )
+        also = " and is at least as good in all other objectives" if others else ""
+        return EarlyStoppingThreshold(value, f"trial {number} reaches it{also}")
 
-    def _certain(self, params: Params) -> dict[Objective, float] | None:
-        """Returns the candidate's values on all other axes; None if one has yet to be measured."""
+    def _other_objectives(self, params: Params) -> dict[Objective, float] | None:
+        """Returns the exact values of all objectives but the metric; None if one has to be measured."""
         if not self._others:
             return {}
         if self._plan.low_fidelity is None:
@@ -98,12 +98,12 @@ class EarlyStoppingThresholds:
         values = {objective: float(known[position]) for position, objective in self._others}
         return values if all(map(math.isfinite, values.values())) else None
 
-    def _if_as_good(self, record: TrialRecord, certain: dict[Objective, float]) -> float | None:
-        """Returns the trial's metric if it is at least as good as the candidate everywhere else."""
+    def _metric_if_as_good(self, record: TrialRecord, others: dict[Objective, float]) -> float | None:
+        """Returns the trial's metric if the trial is at least as good in all other objectives, else None."""
         values = record.values()
         as_good = all(
             _no_worse(values.get(objective.column, math.nan), value, objective)
-            for objective, value in certain.items()
+            for objective, value in others.items()
         )
         metric = values.get(self._metric, math.nan)
         return metric if as_good and math.isfinite(metric) else None

@@ -1,4 +1,4 @@
-"""Ctrl-C, remembered: the exception that it raises can get lost, in a destructor or in a callback from C."""
+"""Records Ctrl-C (SIGINT): its KeyboardInterrupt can be lost in a destructor or in a callback from C."""
 
 import signal
 import threading
@@ -8,22 +8,22 @@ from types import FrameType
 
 
 class Interrupts:
-    """Knows whether there was a SIGINT."""
+    """Records whether a SIGINT has arrived."""
 
     def __init__(self) -> None:
-        self._seen = False
+        self._received = False
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Notes every SIGINT beside what it does anyway; elsewhere than in the main thread it notes nothing."""
+        """Records every SIGINT, then runs the previous handler; does nothing outside the main thread."""
         before = signal.getsignal(signal.SIGINT)
-        # what is ignored (a job in the background), or not Python's, stays as it is
+        # an ignored signal (a job in the background) and a handler that is not Python's are left unchanged
         if not callable(before) or threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def note(number: int, frame: FrameType | None) -> None:
-            self._seen = True
+            self._received = True
             before(number, frame)
 
         signal.signal(signal.SIGINT, note)
@@ -33,10 +33,10 @@ class Interrupts:
             signal.signal(signal.SIGINT, before)
 
     def check(self) -> None:
-        """Raises what may have got lost.
+        """Raises the exception again that may have been lost.
 
         Raises:
-            KeyboardInterrupt: There was a SIGINT.
+            KeyboardInterrupt: A SIGINT has arrived.
         """
-        if self._seen:
+        if self._received:
             raise KeyboardInterrupt

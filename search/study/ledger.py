@@ -22,25 +22,27 @@ from search.samplers.acquisition.gain import Forecast, Forecasts
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 
-_RE_EVALUATED, _EXPLAINED = "confirmed:", "explained:"  # notes on trials, by number
+_RE_EVALUATED, _EXPLAINED = "confirmed:", "explained:"  # keys of study attributes; the trial's number follows
 
 
 class Ledger:
     """Opens or resumes the Optuna study of a folder. Use it as a context manager.
 
-    A trial's record is written as one attribute before Optuna is told its values, so that at any instant a trial
-    either has its whole record or none. What was running when the process died is proposed again first.
+    A trial's record is written as one attribute before its values are passed to Optuna (`Study.tell`), so
+    that at any instant a trial has either its whole record or none. Trials that were running when the process
+    died are proposed again first.
 
     Args:
         name: `study.name`.
         folder: `study.dir`.
         storage: An Optuna storage URL, `memory`, or None for the journal file in `folder`.
-        objectives: Axes, for the directions and the values that the sampler is told.
-        constraints: What the sampler is told besides.
-        identity: What must be equal to resume: section name to a JSON-able description.
+        objectives: Axes of the front: Optuna's directions and values.
+        constraints: Passed to Optuna with each trial, as its excess over the bound.
+        identity: Section name to a JSON-able description; a study is resumed only if these are equal.
 
     Raises:
-        StudyError: Another process writes the study, the folder cannot be written, or it holds a study of something else.
+        StudyError: Another process writes the study, the folder cannot be written, or its study has another
+            identity.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Ledger:
             self._study = open_study(name, folder, storage, objectives)
             self._notes: dict[str, str] = dict(
                 self._study.user_attrs
-            )  # one writer: no need to read them again
+            )  # this is the only writer, so that they are read once
             self._check(identity)
             self.records: list[TrialRecord] = []
             self.aliases: list[Alias] = []
@@ -81,7 +83,7 @@ class Ledger:
 
     @property
     def n_proposed(self) -> int:
-        """How many proposals there were, in all sessions."""
+        """Number of proposals in all sessions."""
         return len(self._study.get_trials(deepcopy=False))
 
     def use(self, sampler: optuna.samplers.BaseSampler) -> None:
@@ -93,31 +95,31 @@ class Ledger:
         return self._study.ask()
 
     def forecast(self, k: int) -> Forecast | None:
-        """Returns what the sampler expects of another `k` trials; None if it cannot tell."""
+        """Returns the sampler's forecast of the gain of another `k` trials; None if it has none."""
         sampler = self._study.sampler
         return sampler.forecast(self._study, k) if isinstance(sampler, Forecasts) else None
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Makes this the next proposal."""
+        """Makes these parameters the next proposal."""
         self._study.enqueue_trial(dict(params))
 
-    # -- what came of them -----------------------------------------------------------------------------------
+    # -- results of proposals --------------------------------------------------------------------------------
 
     def add(self, trial: Trial, record: TrialRecord) -> None:
-        """Records a finished trial and tells the sampler."""
+        """Records a finished trial and passes it to the sampler."""
         trial.set_user_attr("record", record_to_json(record))
         self.records.append(record)
         self._tell(trial, record)
 
     def alias(self, trial: Trial, alias: Alias) -> None:
-        """Answers a proposal from the trial that it is the same as."""
+        """Answers a proposal with the values of the trial that has the same file."""
         text = json.dumps({"candidate": dict(alias.candidate), "same_as": alias.same_as})
         trial.set_user_attr("alias", text)
         self._note_alias(alias)
         self._tell(trial, self.records[alias.same_as])
 
     def reject(self, trial: Trial) -> None:
-        """Drops a proposal that cannot be built; it is no trial."""
+        """Drops a proposal that cannot be built; it does not count as a trial."""
         self._study.tell(trial, state=TrialState.FAIL)
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
@@ -125,9 +127,9 @@ class Ledger:
             self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
         for constraint in self._constraints:
-            found = record.estimate(constraint.column)
-            if found is not None:
-                trial.set_constraint(constraint.name, constraint.excess(found[0]))
+            estimate = record.estimate(constraint.column)
+            if estimate is not None:
+                trial.set_constraint(constraint.name, constraint.excess(estimate[0]))
         if record.state == "pruned":
             self._tell_pruned(trial, record)
             return
@@ -137,20 +139,21 @@ class Ledger:
         self._study.tell(trial, [values[o.column] for o in self._objectives], skip_if_finished=True)
 
     def _report_curve(self, trial: Trial, record: TrialRecord) -> None:
-        """Reports how the training went as Optuna's intermediate values, which it knows with one objective only."""
+        """Reports the training curve as Optuna's intermediate values (with a single objective only)."""
         curve = curve_of(record.details)
         reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for epoch, value in enumerate(curve.values if curve else (), 1):
-            if epoch not in reported:  # a killed process may have come that far
+            if epoch not in reported:  # a process that was killed may have reported some epochs
                 trial.report(value, epoch)
 
     def _tell_pruned(self, trial: Trial, record: TrialRecord) -> None:
-        """Tells what was estimated, as the attribute `partial`, and as Optuna's own intermediate value where it allows one.
+        """Passes a pruned trial's estimates to Optuna: as attribute `partial` and as an intermediate value.
 
-        Optuna knows no pruning with several objectives: to its samplers such a trial has failed.
+        With several objectives Optuna supports neither pruning nor intermediate values: the trial is marked
+        as failed.
         """
-        found = [record.estimate(o.column) or (None, None) for o in self._objectives]
-        values, errors = [value for value, _ in found], [error for _, error in found]
+        estimates = [record.estimate(o.column) or (None, None) for o in self._objectives]
+        values, errors = [value for value, _ in estimates], [error for _, error in estimates]
         partial = {"n": record.n_partial, "values": values, "errors": errors}
         trial.set_user_attr("partial", json.dumps(partial))
         if len(values) > 1:
@@ -167,41 +170,41 @@ class Ledger:
         if not repeated and alias not in self.aliases:
             self.aliases.append(alias)
 
-    # -- what is known besides trials ------------------------------------------------------------------------
+    # -- study attributes ------------------------------------------------------------------------------------
 
     @property
     def told_more(self) -> bool:
-        """Whether anything was found out about a trial after it had ended."""
+        """Whether any trial was re-evaluated or explained after it had ended."""
         return any(key.startswith((_RE_EVALUATED, _EXPLAINED)) for key in self._notes)
 
     def note(self, key: str, value: Any) -> None:
-        """Keeps a JSON-able value with the study."""
+        """Stores a JSON-able value with the study."""
         text = json.dumps(value, default=float)
         self._study.set_user_attr(key, text)
         self._notes[key] = text
 
     def noted(self, key: str) -> Any:
-        """Returns what `note` kept, or None."""
+        """Returns the value that `note` stored, or None."""
         text = self._notes.get(key)
         return None if text is None else json.loads(text)
 
     def note_re_evaluated(self, number: int, measurements: Sequence[Measurement]) -> None:
-        """Keeps what was measured again for a model on the front."""
+        """Stores the measurements of a trial's re-evaluation."""
         self.note(f"{_RE_EVALUATED}{number}", [measurement_to_json(m) for m in measurements])
 
     def re_evaluated(self, number: int) -> tuple[Measurement, ...] | None:
-        """Returns what `note_re_evaluated` kept, or None."""
-        found = self.noted(f"{_RE_EVALUATED}{number}")
-        return None if found is None else tuple(map(measurement_from_json, found))
+        """Returns the measurements that `note_re_evaluated` stored, or None."""
+        stored = self.noted(f"{_RE_EVALUATED}{number}")
+        return None if stored is None else tuple(map(measurement_from_json, stored))
 
     def note_explained(self, number: int, details: Mapping[str, Any]) -> None:
-        """Keeps what explains a trial."""
+        """Stores details that explain a trial, e.g. of its layers."""
         self.note(f"{_EXPLAINED}{number}", details)
 
     def explained(self, number: int) -> dict[str, Any] | None:
-        """Returns what `note_explained` kept, or None."""
-        found = self.noted(f"{_EXPLAINED}{number}")
-        return None if found is None else dict(found)
+        """Returns the details that `note_explained` stored, or None."""
+        stored = self.noted(f"{_EXPLAINED}{number}")
+        return None if stored is None else dict(stored)
 
     # -- opening and resuming --------------------------------------------------------------------------------
 
@@ -214,8 +217,8 @@ class Ledger:
         different = [f"{path}: was {old}, is {new}" for path, old, new in _differences(kept, wanted, "")]
         if different:
             raise StudyError(
-                f"{self._folder} holds a study of something else:\n  " + "\n  ".join(different[:12])
-                + "\nIts numbers and new ones could not be compared. Give this one another study.name, or restore what differs."
+                f"{self._folder} holds a study with other settings:\n  " + "\n  ".join(different[:12])
+                + "\nOld and new results could not be compared. Use another study.name, or restore the settings listed above."
             )  # fmt: skip
 
     def _recover(self) -> None:
@@ -235,7 +238,7 @@ class Ledger:
                 self.enqueue(frozen.params)
 
     def _finish(self, frozen: FrozenTrial) -> None:
-        """Tells what the killed process could not tell any more."""
+        """Passes a result to Optuna that a killed process recorded but did not pass on; collects aliases."""
         if "alias" in frozen.user_attrs:
             data = json.loads(frozen.user_attrs["alias"])
             alias = Alias(Candidate(data["candidate"]), data["same_as"])
@@ -252,9 +255,9 @@ class Ledger:
 def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys((*old, *new))
-        found = (
+        differences = (
             _differences(old.get(k, "absent"), new.get(k, "absent"), f"{path}.{k}" if path else k)
             for k in keys
         )
-        return [difference for part in found for difference in part]
+        return [difference for part in differences for difference in part]
     return [] if old == new else [(path, old, new)]

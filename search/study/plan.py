@@ -1,4 +1,4 @@
-"""Everything that a study needs, and what may watch or confirm it."""
+"""The plan of a study, and the interfaces of its observer and its re-evaluator."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,32 +21,32 @@ class Observer(Protocol):
     """Watches a study, e.g. to draw a progress bar."""
 
     def begin(self, results: Results, plan: "StudyPlan") -> None:
-        """The study starts, or goes on."""
+        """Called when the study starts or resumes."""
 
     def trial(self, record: TrialRecord, results: Results) -> None:
-        """A trial ended."""
+        """Called after each trial."""
 
     def message(self, text: str) -> None:
-        """Something worth telling a person."""
+        """Called with a message for the user."""
 
     def end(self) -> None:
-        """The last trial ended."""
+        """Called after the last trial."""
 
 
 class ReEvaluator(Protocol):
-    """Judges the models on the front once more: on the test split, and timed again.
+    """Evaluates the models on the front again: on the test split, and with new timings.
 
-    A measurement that is named as one of the trial's replaces it.
+    A new measurement replaces the trial's measurement of the same name.
     """
 
     def baseline(self) -> tuple[Measurement, ...]:
         """Returns the measurements of the uncompressed model."""
 
     def re_evaluate(self, model: bytes) -> tuple[Measurement, ...]:
-        """Returns the measurements of a file of the front."""
+        """Returns the measurements of an ONNX file of the front."""
 
     def rebuild(self, candidate: Candidate) -> bytes:
-        """Returns a candidate's file afresh, where the one on disk is missing."""
+        """Builds a candidate's ONNX file again, where the one on disk is missing."""
 
 
 @dataclass(frozen=True)
@@ -57,40 +57,44 @@ class StudyPlan:
         name: `study.name`.
         folder: `study.dir`.
         n_trials: Trials in all, over all sessions.
-        space: What may vary.
+        space: The search space.
         objectives: Axes of the front.
-        constraints: What must hold.
+        constraints: Limits that a feasible trial keeps.
         devices: Names of the devices, in config order.
-        sampler_name: For the record.
+        sampler_name: Name of the sampler, for the record.
         sampler: Makes the sampler from the number of earlier proposals, so that a resumed study does not repeat itself.
         runner: Runs one trial.
         executor: Where trials run.
-        tracker: Keeps the record for others.
-        identity: What must be equal to resume.
+        tracker: Logs the study, e.g. to MLflow.
+        identity: Section name to a JSON-able description; a study is resumed only if these are equal.
         baseline: The uncompressed model's measurements.
         config: The resolved config.
-        command: What reproduces the study.
+        command: The command line that reproduces the study.
         seed: Seed of the study's own random proposals.
         storage: Optuna storage URL, `memory` or None.
         time_limit_s: Stop proposing after so many seconds, over all sessions.
         trial_time_limit_s: Stop a trial after so many seconds.
         patience: Stop after so many trials without progress.
-        re_evaluator: Judges the front once more; None skips that.
-        notes: Remarks for people.
-        learned: What was learned from earlier studies, and what was not and why: a sentence each.
+        re_evaluator: Re-evaluates the front after the search; None skips that.
+        notes: Remarks for the user.
+        learned: A sentence for each group of earlier studies: what was learned from them, or why they were
+            not used.
         environment: Versions and machine.
         stop_when: Called after each trial; true stops the study (e.g. the best row of a table was found).
         extra_summary: Adds keys to summary.json.
         write_report: Writes report.html; None skips it.
-        record: What config.yaml holds.
-        first: The candidate to begin with, whatever the sampler; None leaves the beginning to it.
-        pool: The only candidates that there are, where the space's grid holds others too; None takes the space.
-        snap: Returns the nearest candidate that can be measured, for one that cannot and the keys already measured.
-        low_fidelity: What can be told of a candidate before its trial; None where nothing can.
-        early_metric: Name of the metric (`top1`) by which a trial may stop early, once it is confidently of no use; None
-            judges every candidate to the end.
-        explain: Explains a file of the front, for the report; None explains nothing.
-        pruner: Stops trainings that earlier ones outdo; None lets all train to the end.
+        record: The content of config.yaml.
+        first: The candidate of the first trial, whatever the sampler; None lets the sampler choose.
+        pool: The only valid candidates, where the space's grid contains others too; None allows the whole
+            space.
+        snap: Returns the nearest candidate that can be measured, given one that cannot and the keys already
+            measured.
+        low_fidelity: Low-fidelity evaluations of candidates before their trials; None where there are none.
+        early_metric: Name of the metric (`top1`) whose confidence bound may stop a trial early; None
+            evaluates every candidate to the end.
+        explain: Returns details that explain an ONNX file of the front, for the report; None explains
+            nothing.
+        pruner: Stops trainings that are worse than earlier ones; None trains all to the end.
     """
 
     name: str

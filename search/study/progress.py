@@ -16,7 +16,7 @@ from evaluators.column import Column
 from search.record.results import Results, TrialRecord
 from search.study.plan import StudyPlan
 
-_LINE_EVERY_S = 10.0  # without a terminal
+_LINE_EVERY_S = 10.0  # seconds between two lines where there is no terminal
 
 
 class LiveProgress:
@@ -33,7 +33,7 @@ class LiveProgress:
         self._n_trials = 0
 
     def begin(self, results: Results, plan: StudyPlan) -> None:
-        """Says how the float model does, and starts the bar."""
+        """Prints the study's notes, and starts the bar."""
         self._n_trials = plan.n_trials
         for note in (*plan.notes, *plan.learned):
             self._console.print(f"note: {note}", markup=False)
@@ -53,7 +53,7 @@ class LiveProgress:
         self._bar.start()
 
     def trial(self, record: TrialRecord, results: Results) -> None:
-        """Moves the bar, or prints a line now and then."""
+        """Moves the bar, or prints a line every 10 seconds."""
         text = best_text(results)
         if record.state == "failed":
             self._console.print(f"trial {record.number} failed: {record.reason}", markup=False)
@@ -70,16 +70,16 @@ class LiveProgress:
         self._console.print(text, markup=False)
 
     def end(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 def best_text(results: Results) -> str:
-    """Returns the best so far in a few words."""
+    """Returns the best trial so far, as text with its first two objectives."""
     if results.best is None:
         return "nothing feasible yet"
     values = results.trial(results.best).values()
-    shown = [f"{Column.parse(o.column).short} {values[o.column]:.4g}" for o in results.objectives[:2]]
-    return f"best so far: trial {results.best}, {', '.join(shown)}"
+    figures = [f"{Column.parse(o.column).short} {values[o.column]:.4g}" for o in results.objectives[:2]]
+    return f"best so far: trial {results.best}, {', '.join(figures)}"

@@ -1,4 +1,4 @@
-"""Turns what the sampler says into trials that are worth their time."""
+"""Turns the sampler's proposals into trials, without duplicates and candidates that cannot be built."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from search.trials.trial import TrialRequest
 from spaces.candidate import Candidate
 from spaces.errors import StageError
 
-_MISSES_IN_A_ROW = 32  # proposals that are no new trial, before one is drawn at random
+_MISSES_IN_A_ROW = 32  # proposals without a new trial, after which a candidate is drawn at random
 _RANDOM_DRAWS = 1000
 
 
@@ -28,7 +28,8 @@ class Proposal:
     Attributes:
         trial: Optuna's trial.
         key: The candidate's canonical key.
-        seconds: What the proposal took: `propose`, and the looks that it asked for.
+        seconds: Seconds that the proposal took: `propose`, and the low-fidelity evaluations that the sampler
+            requested.
     """
 
     trial: Trial
@@ -37,35 +38,36 @@ class Proposal:
 
 
 class Proposer:
-    """Asks the sampler until it proposes what was not measured before.
+    """Asks the sampler until it proposes a candidate that has not been measured.
 
-    A proposal that is known to come to the same file as a trial is answered from the study; one that equals a running
-    trial waits for it; one that breaks a constraint or cannot be built is dropped.
+    A proposal that is known to yield the same file as a trial is answered with that trial's values; one that
+    equals a running trial waits for it; one that breaks a constraint of the space or cannot be built is
+    dropped.
 
     Args:
         plan: The study's plan.
-        ledger: Its record.
+        ledger: The study's record.
         keys: Canonical key to trial number, of every trial; the study adds to it.
-        needs: What a candidate has to exceed.
+        thresholds: Early-stopping thresholds of candidates.
     """
 
     def __init__(
-        self, plan: StudyPlan, ledger: Ledger, keys: Mapping[str, int], needs: EarlyStoppingThresholds
+        self, plan: StudyPlan, ledger: Ledger, keys: Mapping[str, int], thresholds: EarlyStoppingThresholds
     ) -> None:
-        self._plan, self._ledger, self._keys, self._thresholds = plan, ledger, keys, needs
+        self._plan, self._ledger, self._keys, self._thresholds = plan, ledger, keys, thresholds
         self._rng = np.random.default_rng([plan.seed, ledger.n_proposed])
         self._running: dict[int, Proposal] = {}
         self._followers: dict[str, list[tuple[Trial, Candidate]]] = {}
-        self._unseen: Iterator[Candidate] | None = None
+        self._shuffled: Iterator[Candidate] | None = None
         self.rejections: dict[str, int] = {}
 
     @property
     def n_running(self) -> int:
-        """How many trials were proposed and not yet finished."""
+        """Number of trials that were proposed and are not finished."""
         return len(self._running)
 
     def propose(self, known: Mapping[str, int]) -> TrialRequest | None:
-        """Returns the next candidate that is worth a trial, or None if there is none (now).
+        """Returns a request for the next trial, or None if there is no new candidate (at present).
 
         Args:
             known: Digests of files that were measured, with their trial numbers.
@@ -74,10 +76,10 @@ class Proposer:
         misses = 0
         while True:
             if misses and misses % _MISSES_IN_A_ROW == 0:
-                fresh = self._random_unseen()
-                if fresh is None:
+                drawn = self._random_new_candidate()
+                if drawn is None:
                     return None
-                self._ledger.enqueue(params_of(self._plan.space, fresh))
+                self._ledger.enqueue(params_of(self._plan.space, drawn))
             trial = self._ledger.ask()
             candidate = suggest(trial, self._plan.space)
             key = self._key_of(trial, candidate)
@@ -99,15 +101,15 @@ class Proposer:
         return pruning_of(plan.pruner, plan.name, self._ledger.records, len(plan.objectives))
 
     def finished(self, request_id: int) -> Proposal:
-        """Returns what became a running trial; it is running no more."""
+        """Removes a trial from the running ones, and returns its proposal."""
         return self._running.pop(request_id)
 
     def followers(self, key: str) -> list[tuple[Trial, Candidate]]:
-        """Returns the proposals that waited for the trial of that key."""
+        """Removes the proposals that waited for the trial of a key, and returns them."""
         return self._followers.pop(key, [])
 
     def _key_of(self, trial: Trial, candidate: Candidate) -> str | None:
-        """Returns the candidate's key if it needs a trial; answers or drops the proposal otherwise."""
+        """Returns the key of a candidate that needs a trial; otherwise ends the proposal and returns None."""
         if self._plan.space.broken(candidate) is not None:
             self._ledger.reject(trial)
             return None
@@ -136,14 +138,14 @@ class Proposer:
     def _running_keys(self) -> set[str]:
         return {proposal.key for proposal in self._running.values()}
 
-    def _random_unseen(self) -> Candidate | None:
-        seen = self._keys.keys() | self._running_keys()
+    def _random_new_candidate(self) -> Candidate | None:
+        taken = self._keys.keys() | self._running_keys()
         for candidate in self._random_candidates():
             try:
                 key = self._plan.runner.key(candidate)
             except StageError:
                 continue
-            if key not in seen:
+            if key not in taken:
                 return candidate
         return None
 
@@ -152,19 +154,20 @@ class Proposer:
         listed = self._plan.pool or candidates(space)
         if listed is None:
             return (space.sample(self._rng) for _ in range(_RANDOM_DRAWS))
-        if self._unseen is None:
-            # one shuffled pass serves the whole session: what it has gone over stays seen
+        if self._shuffled is None:
+            # one shuffled pass per session: a candidate that it has yielded is not drawn again
             order = list(listed)
             positions = self._rng.permutation(len(order))
-            self._unseen = (order[int(position)] for position in positions)
-        return self._unseen
+            self._shuffled = (order[int(position)] for position in positions)
+        return self._shuffled
 
 
 class _Stopwatch:
-    """Divides the time of a proposal into the sampler's own and that of the looks that it asked for.
+    """Divides the time of a proposal into the sampler's own and that of low-fidelity evaluations.
 
     Args:
-        low_fidelity: Seconds of all looks so far, by name; the mapping that goes on counting.
+        low_fidelity: Seconds of all low-fidelity evaluations so far, by name; the mapping itself, which is
+            updated by them.
     """
 
     def __init__(self, low_fidelity: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""What is found out about a model after its trial: the front is judged once more, and what the report shows is explained."""
+"""Work on finished trials: re-evaluates the front, and explains the models that the report compares."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,32 +10,32 @@ from search.study.ledger import Ledger
 from search.study.plan import Observer, ReEvaluator, StudyPlan
 from spaces.errors import ParedownError
 
-_BASELINE = -1  # stands for the uncompressed model among the confirmed ones
+_BASELINE = -1  # the uncompressed model's number among the re-evaluated trials
 
 
 class ReEvaluation:
-    """Looks again at finished trials, and adds what it sees to their records.
+    """Re-evaluates and explains finished trials, and adds the results to their records.
 
     Args:
         plan: The study's plan.
-        ledger: Its record, which keeps what is seen.
-        observer: Who is told what takes the time.
+        ledger: The study's record, which stores the results.
+        observer: Receives a message before each long step and for each error.
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, observer: Observer) -> None:
         self._plan, self._ledger, self._observer = plan, ledger, observer
 
     def records(self) -> list[TrialRecord]:
-        """Returns all trials, with what was found out later."""
+        """Returns all trials, with the results of re-evaluation and explanation."""
         records = self._ledger.records
         return [self._complemented(r) for r in records] if self._ledger.told_more else list(records)
 
     def baseline(self) -> tuple[Measurement, ...]:
-        """Returns the uncompressed model's measurements, with what was found out later."""
+        """Returns the uncompressed model's measurements, with those of its re-evaluation."""
         return _overridden(self._plan.baseline, self._ledger.re_evaluated(_BASELINE) or ())
 
     def re_evaluate(self, results: Callable[[], Results]) -> None:
-        """Judges the front once more, until every model on it has been: a second timing may change who is on it."""
+        """Re-evaluates the front until all of its models have been: new timings may change the front."""
         re_evaluator = self._plan.re_evaluator
         while re_evaluator is not None:
             waiting = [n for n in results().front if self._ledger.re_evaluated(n) is None]
@@ -50,18 +50,18 @@ class ReEvaluation:
                 self._re_evaluate(re_evaluator, number)
 
     def explain(self, results: Results) -> None:
-        """Has the models explained that the report compares; explaining each in its trial would cost more than the trial."""
+        """Explains the models that the report compares; explaining all would take longer than the trials."""
         waiting = [n for n in _compared(results) if self._ledger.explained(n) is None]
         if self._plan.explain is None or not waiting:
             return
         self._observer.message(f"comparing the layers of {len(waiting)} models with the float model's")
         for number in waiting:
-            found: Mapping[str, object] = {}
+            details: Mapping[str, object] = {}
             try:
-                found = self._plan.explain(self._model(number))
+                details = self._plan.explain(self._model(number))
             except (ParedownError, OSError) as error:
                 self._observer.message(f"trial {number} could not be explained: {error}")
-            self._ledger.note_explained(number, found)
+            self._ledger.note_explained(number, details)
 
     def _re_evaluate(self, re_evaluator: ReEvaluator, number: int) -> None:
         record = self._ledger.records[number]
@@ -72,11 +72,11 @@ class ReEvaluation:
             again = re_evaluator.re_evaluate(path.read_bytes())
         except ParedownError as error:
             again = ()
-            self._observer.message(f"trial {number} could not be judged again: {error}")
+            self._observer.message(f"trial {number} could not be re-evaluated: {error}")
         self._ledger.note_re_evaluated(number, again)
 
     def _model(self, number: int) -> bytes:
-        """Returns a trial's file, built again if it is not kept."""
+        """Returns a trial's ONNX file, built again if it is not on disk."""
         path = model_path(self._plan.folder, number)
         if path.exists() or self._plan.re_evaluator is None:
             return path.read_bytes()
@@ -103,7 +103,7 @@ def _compared(results: Results) -> list[int]:
 
 
 def _overridden(first: Sequence[Measurement], again: Sequence[Measurement]) -> tuple[Measurement, ...]:
-    """Returns the later measurements in the place of the first ones, which stay as `first_*`."""
+    """Returns all measurements; a first one whose column was measured again is renamed to `first_*`."""
     later = {m.column for m in again}
     kept = (replace(m, name=f"first_{m.name}") if m.column in later else m for m in first)
     return (*kept, *again)

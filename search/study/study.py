@@ -1,4 +1,4 @@
-"""The study: asks the sampler, hands candidates to the executor, keeps the record, and knows when to stop."""
+"""The study: asks the sampler, submits candidates to the executor, keeps the record, decides when to stop."""
 
 import math
 import time
@@ -32,7 +32,7 @@ class Outcome:
     """How a study ended.
 
     Attributes:
-        results: What it knows.
+        results: The study's results.
         interrupted: Whether Ctrl-C ended it.
         why: Why no more trials were run.
     """
@@ -46,7 +46,7 @@ def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
     """Runs, or resumes, a study until its budget is spent.
 
     Raises:
-        StudyError: The folder cannot be used, or holds a study of something else.
+        StudyError: The folder cannot be used, or its study has another identity.
     """
     with Ledger(
         plan.name, plan.folder, plan.storage, plan.objectives, plan.constraints, plan.identity
@@ -55,7 +55,7 @@ def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
 
 
 def results_before(plan: StudyPlan) -> Results:
-    """Returns what is known of a study before its first trial."""
+    """Returns the results of a study before its first trial."""
     return Results(
         name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
         objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=plan.notes,
@@ -79,7 +79,7 @@ class _Study:
         self._proposer = Proposer(plan, ledger, self._keys, EarlyStoppingThresholds(plan, sampler))
         self._volume = Volume(plan.objectives, plan.constraints, {m.column: m.value for m in plan.baseline})
         self._volumes: list[float] = []
-        self._front: list[TrialRecord] = []  # by first measurements
+        self._front: list[TrialRecord] = []  # by the measurements of the trials, before any re-evaluation
         for record in ledger.records:
             self._remember(record)
         ledger.use(sampler)
@@ -149,9 +149,11 @@ class _Study:
         return ""
 
     def _last_progress(self) -> int:
-        """Number of trials up to the last one that improved the front."""
-        gains = self._volumes if self._volume.defined else self._best_so_far()
-        return next((i + 1 for i in range(len(gains) - 1, -1, -1) if i == 0 or gains[i] > gains[i - 1]), 0)
+        """Returns the number of trials up to the last one that improved the front."""
+        progress = self._volumes if self._volume.defined else self._best_so_far()
+        return next(
+            (i + 1 for i in range(len(progress) - 1, -1, -1) if i == 0 or progress[i] > progress[i - 1]), 0
+        )
 
     def _best_so_far(self) -> list[float]:
         main = self._plan.objectives[0]
@@ -206,11 +208,11 @@ class _Study:
             self._volumes.append(self._volume.of(self._front))
 
     def _front_with(self, record: TrialRecord) -> list[TrialRecord]:
-        """Returns the front with one more trial: what was dominated before stays dominated."""
+        """Returns the front with one more trial; trials that were dominated stay dominated."""
         known = {r.number: r for r in (*self._front, record)}
         return [known[n] for n in sorted(pareto_front(list(known.values()), self._plan.objectives))]
 
-    # -- what the study knows ----------------------------------------------------------------------------------
+    # -- results and files -----------------------------------------------------------------------------------
 
     def _wall_s(self) -> float:
         return self._earlier_s + time.monotonic() - self._began
@@ -218,7 +220,7 @@ class _Study:
     def _results(self) -> Results:
         plan = self._plan
         records = self._re_evaluation.records()
-        # a second timing may bring a trial to the front that was dominated before
+        # a re-evaluated timing may bring a trial to the front that was dominated before
         pool = records if self._ledger.told_more else self._front
         front = pareto_front(pool, plan.objectives)
         on_front = [records[number] for number in front]
@@ -254,15 +256,16 @@ class _Study:
 
 
 def _with_seconds(result: TrialResult, before: Mapping[str, float]) -> TrialResult:
-    """Adds what the trial took before a worker got it."""
+    """Adds the seconds that passed before a worker received the trial."""
     wall_s = result.wall_s + sum(before.values())
     return replace(result, seconds={**before, **result.seconds}, wall_s=wall_s)
 
 
 def _knob_values(space: Space) -> dict[str, tuple[Value, ...]]:
-    found: dict[str, tuple[Value, ...]] = {}
+    """Returns knob path to the knob's values; empty where there are more than 1,000 or infinitely many."""
+    values: dict[str, tuple[Value, ...]] = {}
     for knob in space.knobs:
-        found[knob.path] = (
+        values[knob.path] = (
             tuple(knob.domain) if knob.domain.size is not None and knob.domain.size <= 1000 else ()
         )
-    return found
+    return values

@@ -37,12 +37,12 @@ from spaces.space_config import read_space
 class AnalyticRunner:
     """Trials of a problem with a known answer: quality = x + y, size = x + 2 y^2, over whole numbers.
 
-    Where y is 0 the front is every x; candidates with `z` differ in name only, and come to the same file. A trial whose
-    quality is below what is needed is pruned.
+    Where y is 0 the front is every x; candidates with `z` differ in name only, and have the same file. A
+    trial whose quality is below its early-stopping threshold is pruned.
 
     Attributes:
         log: Appends a line `<pid> <candidate digest>` for each trial that is really run; None keeps none.
-        seconds: How long a trial takes.
+        seconds: Seconds that a trial takes.
         fail_at: x at which a trial fails.
         die_at: x at which the whole process dies.
         refuse_at: x that cannot be built.
@@ -57,7 +57,7 @@ class AnalyticRunner:
     loads_when: Path | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Is loaded from a pickle, in a worker."""
+        """Restores the runner from a pickle, in a worker; waits for `loads_when`."""
         self.__dict__.update(state)
         if self.loads_when is not None:
             _wait_for(self.loads_when)
@@ -154,7 +154,7 @@ def analytic_plan(folder: Path, **changes: Any) -> StudyPlan:
 
 
 class SilentObserver:
-    """An observer that remembers what it was told."""
+    """An observer that records messages and trial numbers."""
 
     def __init__(self, on_trial: Callable[[TrialRecord], None] | None = None) -> None:
         self.messages: list[str] = []
@@ -162,20 +162,20 @@ class SilentObserver:
         self._on_trial = on_trial
 
     def begin(self, results: Results, plan: StudyPlan) -> None:
-        """Remembers nothing."""
+        """Does nothing."""
 
     def trial(self, record: TrialRecord, results: Results) -> None:
-        """Remembers the trial's number."""
+        """Records the trial's number."""
         self.numbers.append(record.number)
         if self._on_trial is not None:
             self._on_trial(record)
 
     def message(self, text: str) -> None:
-        """Remembers the text."""
+        """Records the text."""
         self.messages.append(text)
 
     def end(self) -> None:
-        """Remembers nothing."""
+        """Does nothing."""
 
 
 class ExecutorConformance:
@@ -224,13 +224,15 @@ class ExecutorConformance:
         assert result.outcome == "failed"
         assert "this x fails" in result.reason
 
-    def test_what_is_needed_travels_with_the_trial(self, started: Callable[..., Executor]) -> None:
-        """A trial that is known to be of no use is pruned wherever it runs."""
+    def test_the_early_stopping_threshold_reaches_the_worker(self, started: Callable[..., Executor]) -> None:
+        """A trial below its threshold is pruned wherever it runs."""
         executor = started()
-        executor.submit(replace(_request(0, x=3), threshold=EarlyStoppingThreshold(4.5, "somebody has it")))
+        executor.submit(
+            replace(_request(0, x=3), threshold=EarlyStoppingThreshold(4.5, "trial 7 reaches it"))
+        )
         (result,) = _drain(executor)
         assert result.outcome == "pruned"
-        assert "somebody has it" in result.reason
+        assert "trial 7 reaches it" in result.reason
 
     def test_survives_the_death_of_a_worker(self, started: Callable[..., Executor]) -> None:
         """The trial fails with a reason; later ones run."""
@@ -279,7 +281,7 @@ class ExecutorConformance:
         executor = started(seconds=600.0, log=tmp_path / "runs")
         executor.submit(_request(0, x=1, time_limit_s=1000.0))
         _wait_for(tmp_path / "runs")
-        assert executor.next_result(timeout_s=0.5) is None  # it hears that the trial runs
+        assert executor.next_result(timeout_s=0.5) is None  # the executor learns that the trial runs
         _pass_time(monkeypatch, 900.0)
         assert executor.next_result(timeout_s=0) is None
         _pass_time(monkeypatch, 101.0)
@@ -298,7 +300,7 @@ class ExecutorConformance:
 
 
 def _pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Sets this process's clock forward; what waits meanwhile does so by the real one."""
+    """Sets `time.monotonic` of this process forward; operating-system waits still use the real clock."""
     now = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: now() + seconds)
 

@@ -1,4 +1,4 @@
-"""From what a worker returned to a trial record: was it measured, and does it meet the constraints?"""
+"""Turns a worker's result into a trial record: decides its state from the objectives and constraints."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ def verdict(
     Args:
         result: What the worker returned.
         number: The trial's number.
-        objectives: Each must be measured and finite, or the trial failed.
-        constraints: Each must hold (and be measured), or the trial is infeasible.
+        objectives: Each must be measured and finite; otherwise the trial failed.
+        constraints: Each must be measured (otherwise the trial failed) and hold (otherwise it is infeasible).
     """
     record = TrialRecord(
         number=number,
@@ -49,8 +49,8 @@ def _missing(record: TrialRecord, wanted: Sequence[str]) -> str:
     for column in wanted:
         if not math.isfinite(values.get(column, math.nan)):
             why = record.details.get("because", {}).get(column)
-            told = f": {why}" if why else ""
-            return f"{column} is {values.get(column, 'absent')}, but the study needs it{told}"
+            reason = f": {why}" if why else ""
+            return f"{column} is {values.get(column, 'absent')}, but the study needs it{reason}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""How trainings went, epoch by epoch, and whether one is worth going on in view of the earlier ones."""
+"""Training curves, and pruning of a training by comparison with the curves of earlier trials."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from spaces.errors import StopTrialError
 if TYPE_CHECKING:
     import torch
 
-MOST_EXAMPLES = 1000  # of the validation split, that every epoch is judged on
+MOST_EXAMPLES = 1000  # of the validation split, on which the metric is computed after every epoch
 
 _STATES = {"complete": TrialState.COMPLETE, "infeasible": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 
 
 @dataclass(frozen=True)
 class Rival:
-    """An earlier trial, as far as a pruner looks at it."""
+    """What a pruner uses of an earlier trial: its state and its curve (None if it trained nothing)."""
 
     state: str
     curve: Curve | None
@@ -33,14 +33,15 @@ class Rival:
 
 @dataclass(frozen=True)
 class Pruning:
-    """Decides by the curves of earlier trials, as known when a trial was proposed.
+    """Prunes a training by the curves of the trials that had ended when it was proposed.
 
     Attributes:
         pruner: Any of Optuna's.
-        name: Of the study; a pruner may divide trials by it.
+        name: Name of the study; a pruner may group trials by it.
         rivals: The earlier trials, by number.
-        like_with_like: Whether only networks that are as small count: with costs among the objectives, a larger network that
-            is better says nothing against a smaller one.
+        like_with_like: Whether a network is compared only with networks of at most as many
+            multiply-accumulates. With costs among the objectives, a larger network with a better metric does
+            not dominate a smaller one.
     """
 
     pruner: optuna.pruners.BasePruner
@@ -49,14 +50,15 @@ class Pruning:
     like_with_like: bool
 
     def race(self, macs: int) -> "Race":
-        """Returns the race of a network of so many multiply-accumulates against the earlier trials."""
+        """Returns the comparison of a network of `macs` multiply-accumulates with the earlier trials."""
         return Race(self, macs)
 
 
 class Race:
-    """One training against the earlier ones, in an Optuna study of its own, which knows one objective only.
+    """Compares one training with the earlier ones, in a single-objective Optuna study, as pruners require.
 
-    The earlier trials run once more, epoch by epoch, since a pruner may note things on trials as they go.
+    The earlier trials are replayed in it, epoch by epoch, since a pruner may store attributes on trials as
+    they run.
 
     Args:
         pruning: The pruner and the earlier trials.
@@ -74,13 +76,13 @@ class Race:
         self._n_epochs = 0
 
     def stops(self, value: float) -> bool:
-        """Whether the pruner ends the training, given the metric after one more epoch."""
+        """Returns whether the pruner ends the training, given the metric after one more epoch."""
         self._n_epochs += 1
         self._trial.report(value, self._n_epochs)
         return self._trial.should_prune()
 
     def _replayed(self, rival: Rival) -> bool:
-        """Runs an earlier trial once more; whether it counts. One that does not keeps its number, and says nothing."""
+        """Replays an earlier trial and returns whether it is compared; otherwise it is replayed as failed."""
         trial = self._study.ask()
         values = rival.curve.values if rival.curve is not None and self._counts(rival.curve) else ()
         if not values or rival.state not in _STATES:
@@ -98,12 +100,12 @@ class Race:
 
 
 class CurveWatch:
-    """Judges a network after every epoch; implements `spaces.stages.stage.Watch`.
+    """Computes the metric of a network after every epoch; implements `spaces.stages.stage.Watch`.
 
     Args:
-        context: What trials are judged on.
-        pruning: Whether the trial is worth going on; None notes the curve only.
-        check: Is called after every epoch with what was done, and may raise.
+        context: Validation split, metric and float model.
+        pruning: Decides whether the training goes on; None only records the curve.
+        check: Called after every epoch with a text that names the epoch; may raise.
     """
 
     def __init__(
@@ -120,16 +122,16 @@ class CurveWatch:
 
     @property
     def curve(self) -> Curve | None:
-        """What was seen so far; None if nothing was trained."""
+        """The curve so far; None if nothing was trained."""
         if not self._values:
             return None
         return Curve(self._context.metric.name, tuple(self._values), self._macs)
 
     def epoch(self, stage: str, epoch: int, n_epochs: int, module: "torch.nn.Module") -> None:
-        """Notes the metric.
+        """Computes and records the metric after an epoch.
 
         Raises:
-            StopTrialError: The pruner would stop here.
+            StopTrialError: The pruner stops the training.
             TimeLimitError: The trial's time is up.
         """
         self._check(f"after epoch {epoch} of {n_epochs} of {stage}")
@@ -141,7 +143,7 @@ class CurveWatch:
             ).macs
             self._race = self._pruning.race(self._macs) if self._pruning is not None else None
         metric = self._context.metric
-        self._scores = self._judged(module)
+        self._scores = self._scores_of(module)
         self._values.append(metric.scale * float(np.mean(self._scores)))
         stops = self._race is not None and self._race.stops(self._values[-1])
         if not stops or epoch == n_epochs or self._pruning is None or self._race is None:
@@ -153,7 +155,7 @@ class CurveWatch:
         )
 
     def estimates(self) -> tuple[Measurement, ...]:
-        """Returns what the last epoch says of the metric, under the names that estimates have."""
+        """Returns the metric after the last epoch as an estimate, with drop, error and number of examples."""
         if not self._values:
             return ()
         metric, n = self._context.metric, len(self._scores)
@@ -164,10 +166,10 @@ class CurveWatch:
             f"{metric.name}_drop_partial": float(dense) - self._values[-1],
             f"{metric.name}_partial_error": error,
         }
-        found = [Measurement(name, value, metric.unit, "measured") for name, value in values.items()]
-        return (*found, Measurement(f"{metric.name}_partial_images", n, "images", "measured"))
+        estimates = [Measurement(name, value, metric.unit, "measured") for name, value in values.items()]
+        return (*estimates, Measurement(f"{metric.name}_partial_images", n, "images", "measured"))
 
-    def _judged(self, module: "torch.nn.Module") -> list[float]:
+    def _scores_of(self, module: "torch.nn.Module") -> list[float]:
         import torch
 
         with torch.inference_mode():
@@ -186,7 +188,7 @@ class CurveWatch:
 def pruning_of(
     pruner: optuna.pruners.BasePruner | None, name: str, records: Sequence[TrialRecord], n_objectives: int
 ) -> Pruning | None:
-    """Returns how a new trial is judged while it trains; None if trials always train to the end."""
+    """Returns the pruning of a new trial's training; None if trials always train to the end."""
     if pruner is None:
         return None
     rivals = tuple(Rival(record.state, curve_of(record.details)) for record in records)

@@ -1,4 +1,4 @@
-"""What is noted while one artifact is judged: what the evaluators say, and the seconds of each step."""
+"""The evaluation of one artifact: collects measurements, details, and the seconds of each step."""
 
 import time
 from dataclasses import replace
@@ -10,7 +10,7 @@ from spaces.stages.artifact import Artifact
 
 
 class Clock:
-    """Notes the seconds of each step, and stops a trial between two steps once its time is up."""
+    """Records the seconds of each step, and stops a trial between steps once its time limit has passed."""
 
     def __init__(self, limit_s: float | None) -> None:
         self._began = time.perf_counter()
@@ -25,19 +25,19 @@ class Clock:
         """Adds to the seconds of a step.
 
         Raises:
-            TimeLimitError: The trial's time is up.
+            TimeLimitError: The trial has exceeded its time limit.
         """
         self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         self.check(f"after step {step!r}")
 
     def check(self, where: str) -> None:
-        """Stops the trial if its time is up.
+        """Stops the trial if it has exceeded its time limit.
 
         Args:
-            where: What was done last, in words.
+            where: The point that the trial has reached, for the message: `after step 'quantize'`.
 
         Raises:
-            TimeLimitError: The trial's time is up.
+            TimeLimitError: The trial has exceeded its time limit.
         """
         if self._limit_s is not None and self.elapsed_s() > self._limit_s:
             raise TimeLimitError(
@@ -47,7 +47,7 @@ class Clock:
 
 
 class Judging:
-    """What evaluators have said of one artifact so far."""
+    """Runs evaluators on one artifact; collects measurements, details, and why it was pruned, if it was."""
 
     def __init__(self, artifact: Artifact, context: EvaluationContext, clock: Clock | None = None) -> None:
         self.artifact, self.context = artifact, context
@@ -57,15 +57,16 @@ class Judging:
         self.pruned = ""
 
     def run(self, evaluator: Evaluator, known: Evaluation | None) -> Evaluation:
-        """Asks one evaluator, or takes what it is known to say."""
+        """Runs one evaluator, or takes its result from `known`; returns the result."""
         began = time.perf_counter()
-        if known is None:
+        evaluation = known
+        if evaluation is None:
             so_far = (*self.context.measured, *self.measurements)
-            known = evaluator.evaluate(self.artifact, replace(self.context, measured=so_far))
-        self.measurements += known.measurements
-        because = {**self.details.get("because", {}), **known.details.get("because", {})}
-        self.details |= {**known.details, **({"because": because} if because else {})}
-        self.pruned = self.pruned or known.pruned
+            evaluation = evaluator.evaluate(self.artifact, replace(self.context, measured=so_far))
+        self.measurements += evaluation.measurements
+        because = {**self.details.get("because", {}), **evaluation.details.get("because", {})}
+        self.details |= {**evaluation.details, **({"because": because} if because else {})}
+        self.pruned = self.pruned or evaluation.pruned
         if self._clock is not None:
             self._clock.note(evaluator.name, time.perf_counter() - began)
-        return known
+        return evaluation

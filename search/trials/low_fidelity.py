@@ -1,4 +1,4 @@
-"""What can be told of a compression candidate before its trial: modelled costs, statistics, and short runs."""
+"""Low-fidelity evaluations of candidates: modelled costs, statistics, and runs on part of the split."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,32 +13,32 @@ from evaluators.task.paired_estimate import PairedEstimate, PairedReference
 from evaluators.widened import widened
 from search.record.results import Constraint, Objective
 from search.samplers.candidates.context import Known, Params, PartialResult, key_of
-from search.trials.partial_runs import ShortRuns
+from search.trials.partial_runs import PartialRuns
 from search.trials.structures import Key, Structures
 from search.trials.trial import CompressionRunner
 from spaces.errors import ParedownError
 
-# The smallest look is so much of the split, between these numbers of examples: fewer tell too little of the noise in the
-# outputs, and more take longer than the model takes to build.
+# The smallest subset is this share of the split, clipped to these numbers of examples: with fewer the noise
+# in the outputs is not measured precisely enough, and with more the run takes longer than building the model.
 SMALLEST_SHARE = 1 / 32
 SMALLEST_SUBSET = (8, 64)
 
 
 class CompressionLowFidelity:
-    """Looks at candidates of a compression study, in the study's own process; implements `context.Looks`.
+    """Low-fidelity evaluations of a compression study's candidates, in the study's own process.
 
-    Whatever is found is kept, by what it depends on: modelled costs by structure, statistics by tensor and grid, runs by
-    canonical candidate, of which a longer one goes on where a shorter one ended.
+    Implements `context.LowFidelityEvaluations`. All results are cached: modelled costs by structure,
+    statistics by candidate, runs by canonical candidate; a run on more examples continues the run on fewer.
 
     Args:
-        runner: Builds and judges candidates.
+        runner: Builds and evaluates candidates.
         objectives: Axes of the front.
-        constraints: What must hold.
+        constraints: Limits that a feasible trial keeps.
 
     Attributes:
-        sizes: How many examples a short look can have: see `subset_sizes`.
+        sizes: Numbers of examples that a run can have, ascending: see `subset_sizes`.
         n_full: Examples in the validation split.
-        seconds: What looks took so far: `known`, `statistics` and `low_fidelity`.
+        seconds: Seconds spent so far on `known`, `statistics` and `low_fidelity` (the runs).
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class CompressionLowFidelity:
         self._structures = Structures(runner)
         self._estimates: dict[Key, dict[str, float]] = {}
         self._reference: PairedReference | None = None
-        self._runs: ShortRuns | None = None
+        self._runs: PartialRuns | None = None
         self._low_fidelity: dict[tuple[str, int], PairedEstimate | None] = {}
 
-    # -- what is certain ---------------------------------------------------------------------------------------
+    # -- exact values ----------------------------------------------------------------------------------------
 
     def known(self, candidates: Sequence[Params]) -> Known:
-        """Returns what is certain: what follows from a candidate's structure.
+        """Returns the exact values: those that follow from a candidate's structure.
 
         A candidate that lacks a cost which others have (its device cannot run it) counts as one that cannot be built.
         """
@@ -66,8 +66,8 @@ class CompressionLowFidelity:
             rows = [self._structures.columns(params) for params in candidates]
             columns = {column for row in rows for column in row}
             wanted = [o.column for o in self._objectives if o.column in columns]
-            good = [bool(row) and all(column in row for column in wanted) for row in rows]
-            keys = [self._structures.key(p) if ok else "" for p, ok in zip(candidates, good, strict=True)]
+            valid = [bool(row) and all(column in row for column in wanted) for row in rows]
+            keys = [self._structures.key(p) if ok else "" for p, ok in zip(candidates, valid, strict=True)]
             values = np.array([[row.get(o.column, np.nan) for o in self._objectives] for row in rows])
             excesses = {
                 c.name: np.array([c.excess(row.get(c.column, np.nan)) for row in rows], np.float64)
@@ -77,22 +77,22 @@ class CompressionLowFidelity:
             values.reshape(len(rows), len(self._objectives)).astype(np.float64, copy=False), excesses, keys
         )
 
-    # -- what needs no run -------------------------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------------------------------------
 
     def statistics(self, candidates: Sequence[Params]) -> Mapping[str, NDArray[np.float64]]:
-        """Returns what the first stage reckons (propagated signal-to-noise ratios, in decibels), `(n,)` each.
+        """Returns the first stage's estimates by name (propagated signal-to-noise ratios, dB), `(n,)` each.
 
         NaN stands for a candidate that cannot be built.
         """
         with self._clock("statistics"):
-            fresh = {key_of(p): p for p in candidates if key_of(p) not in self._estimates}
-            self._estimates |= self._estimated({k: p for k, p in fresh.items() if self._structures.key(p)})
+            new = {key_of(p): p for p in candidates if key_of(p) not in self._estimates}
+            self._estimates |= self._estimated({k: p for k, p in new.items() if self._structures.key(p)})
             rows = [self._estimates.get(key_of(params), {}) for params in candidates]
         names = list(dict.fromkeys(name for row in rows for name in row))
         return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
     def _estimated(self, candidates: Mapping[Key, Params]) -> dict[Key, dict[str, float]]:
-        """Asks the first stage, whose input is known; what cannot be reckoned is left out."""
+        """Returns the first stage's estimates, since its input is known; empty if they cannot be computed."""
         runner = self._runner
         if not candidates or not runner.pipeline.stages:
             return {}
@@ -102,15 +102,15 @@ class CompressionLowFidelity:
             for params in candidates.values()
         ]
         try:
-            found = stage.estimates(start, [v[stage.name] for v in values], context)
+            estimates = stage.estimates(start, [v[stage.name] for v in values], context)
         except ParedownError:
-            found = {}
+            estimates = {}
         return {
-            key: {name: float(figures[i]) for name, figures in found.items()}
+            key: {name: float(figures[i]) for name, figures in estimates.items()}
             for i, key in enumerate(candidates)
         }
 
-    # -- what a short run says -----------------------------------------------------------------------------------
+    # -- runs on part of the split ---------------------------------------------------------------------------
 
     def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
         """Runs a candidate on the first examples of the validation split.
@@ -120,7 +120,7 @@ class CompressionLowFidelity:
             n_examples: Rounded up to one of `sizes`.
 
         Returns:
-            What it says; None if the candidate cannot be built or run.
+            Estimates of objectives and constraints; None if the candidate cannot be built or run.
         """
         key = self._structures.key(candidate)
         if not key:
@@ -128,16 +128,16 @@ class CompressionLowFidelity:
         n = next((size for size in self.sizes if size >= n_examples), self.sizes[-1])
         if (key, n) not in self._low_fidelity:
             with self._clock("low_fidelity"):
-                self._low_fidelity[key, n] = self._look(key, candidate, n)
-        look = self._low_fidelity[key, n]
-        return None if look is None else self._read(look, self._structures.columns(candidate))
+                self._low_fidelity[key, n] = self._estimate(key, candidate, n)
+        estimate = self._low_fidelity[key, n]
+        return None if estimate is None else self._result(estimate, self._structures.columns(candidate))
 
-    def _look(self, key: str, params: Params, n_examples: int) -> PairedEstimate | None:
+    def _estimate(self, key: str, params: Params, n_examples: int) -> PairedEstimate | None:
         context = self._runner.context
         if self._reference is None or self._runs is None:
             labels = Batches(0).labels(context.split)
             self._reference = PairedReference(context.metric, context.reference.outputs, labels)
-            self._runs = ShortRuns(context.split, self.sizes)
+            self._runs = PartialRuns(context.split, self.sizes)
         try:
             with self._runner.lock.shared():
                 outputs = self._runs.outputs(key, n_examples, lambda: widened(self._structures.built(params)))
@@ -145,23 +145,23 @@ class CompressionLowFidelity:
         except ParedownError:
             return None
 
-    def _read(self, look: PairedEstimate, known: Mapping[str, float]) -> PartialResult:
-        """Puts a look into objectives and constraints."""
+    def _result(self, paired: PairedEstimate, known: Mapping[str, float]) -> PartialResult:
+        """Returns a paired estimate of the metric's drop as estimates of all objectives and constraints."""
         metric = self._runner.context.metric
         assert self._reference is not None
-        whole = metric.scale * float(self._reference.scores.mean())
+        baseline = metric.scale * float(self._reference.scores.mean())
         estimates = {column: (value, 0.0) for column, value in known.items()} | {
-            str(Column.of(metric.name)): (whole - look.drop, look.drop_error),
-            str(Column.of(f"{metric.name}_drop")): (look.drop, look.drop_error),
+            str(Column.of(metric.name)): (baseline - paired.drop, paired.drop_error),
+            str(Column.of(f"{metric.name}_drop")): (paired.drop, paired.drop_error),
         }
-        nothing = (np.nan, np.nan)
-        found = np.array([estimates.get(o.column, nothing) for o in self._objectives], np.float64)
+        unknown = (np.nan, np.nan)
+        values = np.array([estimates.get(o.column, unknown) for o in self._objectives], np.float64)
         excesses = {
             c.name: (c.excess(estimates[c.column][0]), estimates[c.column][1])
             for c in self._constraints
             if c.column in estimates
         }
-        return PartialResult(look.n_examples, found[:, 0], found[:, 1], excesses, look.features)
+        return PartialResult(paired.n_examples, values[:, 0], values[:, 1], excesses, paired.features)
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:
@@ -173,9 +173,10 @@ class CompressionLowFidelity:
 
 
 def subset_sizes(n_full: int) -> tuple[int, ...]:
-    """Returns the numbers of examples that short looks have.
+    """Returns the numbers of examples of low-fidelity runs, ascending.
 
-    A 32nd of all (at least 8, at most 64), then four times as many each time, up to half of all, and that half.
+    They begin with 1/32 of the split (at least 8, at most 64), grow by a factor of 4, and end with half of
+    the split.
     """
     half = max(n_full // 2, 1)
     sizes = []

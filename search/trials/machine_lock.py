@@ -1,7 +1,8 @@
-"""Keeps timed work alone on its machine.
+"""Keeps computations from running during a timing on the same machine.
 
 Trials that only compute hold the lock shared, a timing holds it exclusively, across all worker processes of
-all studies of one user on one machine. It is made of file locks, which the system takes from a process that is killed.
+all studies of one user on one machine. It consists of file locks, which the system releases when a process is
+killed.
 """
 
 import os
@@ -21,7 +22,7 @@ class MachineLock:
     File locks are exclusive: every computation has a file of its own, and a timing waits for all of them.
 
     Args:
-        folder: Where the lock files are; None takes a folder of this user's among the system's temporary files.
+        folder: Folder of the lock files; None takes a folder of this user in the system's temporary folder.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -41,9 +42,9 @@ class MachineLock:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Held while timing."""
-        with self._turnstile():  # no computation begins
+        with self._turnstile():  # keeps further computations from beginning
             for path in self._made_folder().glob(_COMPUTING.format("*")):
-                with FileLock(path):  # it has ended
+                with FileLock(path):  # waits for this computation to end
                     pass
             yield
 
@@ -69,5 +70,5 @@ class MachineLock:
 
 
 def _user() -> str:
-    """Returns what tells users apart whose temporary files share a folder; on Windows each user has one."""
+    """Returns the user's id as text: users may share the temporary folder; on Windows each has one."""
     return str(os.getuid()) if hasattr(os, "getuid") else "locks"

@@ -1,4 +1,4 @@
-"""Runs models on the first examples of a split; a longer run goes on where a shorter one ended."""
+"""Runs models on the first examples of a split; a run on more examples continues the run on fewer."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,11 @@ from evaluators.runtime import Batch, Batches, run_batches
 from spaces.errors import EvaluationError
 from spaces.stages.artifact import Artifact, Split
 
-BLOCK = 64  # examples that are run at a time
-N_OPEN = 4  # models that are kept loaded
-MOST_OUTPUT_BYTES = 128 * 2**20  # that are kept; a model whose outputs went is run from the beginning
+BLOCK = 64  # examples per batch
+N_OPEN = 4  # models that stay loaded
+MOST_OUTPUT_BYTES = (
+    128 * 2**20
+)  # of cached outputs; a model whose outputs were evicted is run from the beginning
 
 
 class Prefix:
@@ -35,16 +37,16 @@ class Prefix:
         return f"{self._split.digest}-{self._n_examples}"
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[Batch]:
-        """Yields what the split does, up to the end of the prefix."""
+        """Yields the split's batches up to the end of the prefix."""
         return self._split.batches(batch_size, min(self._n_examples, limit or self._n_examples))
 
 
-class ShortRuns:
-    """The outputs of models on the first examples of a split.
+class PartialRuns:
+    """The outputs of models on the first examples of a split, cached.
 
     Args:
         split: The split.
-        sizes: How many examples will be asked for, ascending.
+        sizes: Numbers of examples that will be requested, ascending.
         threads: onnxruntime's threads within an operator.
     """
 
@@ -59,13 +61,13 @@ class ShortRuns:
         """Returns a model's outputs on the first examples, `(n_examples, n_outputs)`.
 
         Args:
-            key: Of the model.
+            key: Key of the model.
             n_examples: One of `sizes`.
-            build: Returns the model, if it is not loaded.
+            build: Returns the model; called if it is not loaded.
 
         Raises:
             StageError: The model cannot be built.
-            EvaluationError: It cannot be run, or its outputs are not finite.
+            EvaluationError: The model cannot be run, or its outputs are not finite.
         """
         done = self._done.setdefault(key, [])
         self._done.move_to_end(key)
@@ -73,17 +75,18 @@ class ShortRuns:
         if n_done < n_examples:
             running = self._open.pop(key, None) or self._begin(build(), n_done)
             while n_done < n_examples:
-                found, _ = next(running)
-                if not np.isfinite(found).all():
+                outputs, _ = next(running)
+                if not np.isfinite(outputs).all():
                     raise EvaluationError("the model's outputs are not finite")
-                done.append(found)
-                n_done += len(found)
+                done.append(outputs)
+                n_done += len(outputs)
             if n_done < len(self._prefix):
                 self._open[key] = running
-            self._forget()
+            self._evict()
         return np.concatenate(done)[:n_examples]
 
-    def _forget(self) -> None:
+    def _evict(self) -> None:
+        """Drops the least recently used models and outputs, down to the limits above."""
         while len(self._open) > N_OPEN:
             self._open.popitem(last=False)
         n_bytes = [sum(part.nbytes for part in parts) for parts in self._done.values()]
@@ -96,7 +99,7 @@ class ShortRuns:
         return run_batches(artifact, lambda size: self._after(n_done, size), BLOCK, self._threads)
 
     def _after(self, n_done: int, batch_size: int) -> Iterator[Batch]:
-        """Yields what comes after the examples that are done; a batch ends at each of the sizes."""
+        """Yields the batches after the first `n_done` examples; a batch ends at each of the sizes."""
         position = 0
         for inputs, labels in self._batches.of(self._prefix, batch_size):
             cuts = [c - position for c in (n_done, *self._sizes) if 0 < c - position < len(inputs)]

@@ -1,4 +1,4 @@
-"""The second judgement of the models on the front: on data that the search never saw, and timed again."""
+"""Re-evaluation of the models on the front: on the test split, and with new timings."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ from spaces.stages.artifact import Artifact
 
 
 class FrontReEvaluator:
-    """Judges a model of the front once more: on the test split, which the search never saw, and timed again.
+    """Evaluates a model of the front again: on the test split, unused by the search, and with new timings.
 
-    What is scored on the test split is called `test_*`; what is timed again replaces the first timing.
+    Measurements on the test split are named `test_*`; a new timing replaces the first one.
 
     Args:
         runner: The trials' runner.
@@ -39,7 +39,7 @@ class FrontReEvaluator:
         return (*self._on_test(artifact), *again)
 
     def rebuild(self, candidate: Candidate) -> bytes:
-        """Returns a candidate's file."""
+        """Returns a candidate's ONNX file."""
         return self._runner.build(candidate).onnx_bytes
 
     def _on_test(self, artifact: Artifact) -> tuple[Measurement, ...]:
@@ -49,6 +49,6 @@ class FrontReEvaluator:
                     self._runner.dense, reference_outputs(self._runner.dense, self._splits.test)
                 )
                 self._context = replace(self._runner.context, split=self._splits.test, reference=reference)
-            judges = [e for e in self._runner.evaluators if e.scores_split]
-            measurements, _ = self._runner.judge(artifact, self._context, judges)
+            scoring = [e for e in self._runner.evaluators if e.scores_split]
+            measurements, _ = self._runner.judge(artifact, self._context, scoring)
         return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")

@@ -1,4 +1,4 @@
-"""What follows from a candidate's structure, found once for all candidates of equal structure."""
+"""Columns of trials.csv that follow from a candidate's structure, computed once per structure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +17,10 @@ Key = frozenset[tuple[str, Any]]
 
 
 class Structures:
-    """Keys of candidates, and the columns of trials.csv that their structures decide.
+    """Keys of candidates, and the columns of trials.csv that follow from their structures, cached.
 
     Args:
-        runner: Builds and judges candidates.
+        runner: Builds and evaluates candidates.
     """
 
     def __init__(self, runner: CompressionRunner) -> None:
@@ -29,43 +29,43 @@ class Structures:
         self._columns: dict[str, Mapping[str, float]] = {}
 
     def candidate(self, params: Params) -> Candidate:
-        """Returns the candidate that Optuna's parameters stand for."""
+        """Returns the candidate of Optuna's parameters."""
         space = self._runner.space
         return Candidate({path: value_of(space[path].domain, param) for path, param in params.items()})
 
     def built(self, params: Params) -> Artifact:
-        """Returns the candidate's file.
+        """Returns the candidate's artifact.
 
         Raises:
-            StageError: It cannot be built.
+            StageError: The candidate cannot be built.
         """
         return self._runner.build(self.candidate(params))
 
     def key(self, params: Params) -> str:
-        """Returns a text that is equal for candidates which come to the same file; empty if it cannot be built."""
-        return self._both(params)[0]
+        """Returns a text that is equal for candidates with the same file; empty if there is no file."""
+        return self._keys_of(params)[0]
 
     def columns(self, params: Params) -> Mapping[str, float]:
-        """Returns what follows from the structure, by column; nothing if the file cannot be built or judged."""
-        key = self._both(params)[1]
+        """Returns the values that follow from the structure, by column; empty if they cannot be computed."""
+        key = self._keys_of(params)[1]
         if key and key not in self._columns:
             candidate = self.candidate(params)
             try:
-                found = {m.column: m.value for m in self._runner.structural(candidate)}
-                found[FILE_BYTES] = float(len(self._runner.build(candidate).onnx_bytes))
+                values = {m.column: m.value for m in self._runner.structural(candidate)}
+                values[FILE_BYTES] = float(len(self._runner.build(candidate).onnx_bytes))
             except ParedownError:
-                found = {}
-            self._columns[key] = found
+                values = {}
+            self._columns[key] = values
         return self._columns.get(key, {})
 
-    def _both(self, params: Params) -> tuple[str, str]:
-        """Returns the keys of the file and of its structure."""
-        found = self._keys.get(of := key_of(params))
-        if found is None:
+    def _keys_of(self, params: Params) -> tuple[str, str]:
+        """Returns the keys of the file and of its structure; empty texts if the candidate cannot be built."""
+        keys = self._keys.get(of := key_of(params))
+        if keys is None:
             try:
                 candidate = self.candidate(params)
-                found = (self._runner.key(candidate), self._runner.structure_key(candidate))
+                keys = (self._runner.key(candidate), self._runner.structure_key(candidate))
             except StageError:
-                found = ("", "")
-            self._keys[of] = found
-        return found
+                keys = ("", "")
+            self._keys[of] = keys
+        return keys

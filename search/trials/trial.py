@@ -1,4 +1,4 @@
-"""One trial: build a candidate for real and measure it. A pure function of (candidate, seed, inputs)."""
+"""One trial: builds a candidate and measures it. A pure function of (candidate, seed, inputs)."""
 
 import time
 import traceback
@@ -22,15 +22,15 @@ from spaces.stages.stage import StageContext, Watch
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """What a worker needs besides the runner.
+    """One trial to run: what an executor hands to a worker.
 
     Attributes:
         id: The study's own number of the proposal.
-        candidate: What to build.
+        candidate: The candidate to build.
         known: Digests of files that trials have measured already, with their trial numbers.
-        time_limit_s: The most seconds it may take; None for no limit.
-        needed: How good its metric has to be for the trial to matter; None judges it to the end.
-        pruning: By which earlier trials its training may be stopped; None trains to the end.
+        time_limit_s: Most seconds that the trial may take; None for no limit.
+        threshold: The metric value below which the trial may stop early; None evaluates it to the end.
+        pruning: Compares its training with earlier trials and may stop it; None trains to the end.
     """
 
     id: int
@@ -43,17 +43,18 @@ class TrialRequest:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a worker returns.
+    """The result of a trial, as a worker returns it.
 
     Attributes:
         id: The request's.
         candidate: The request's.
-        outcome: `measured`, `failed`, `duplicate` (the file equals one that was measured), or `pruned` (it was confidently
-            of no use before it was trained or judged to the end).
+        outcome: `measured`, `failed`, `duplicate` (the file equals one that was measured), or `pruned`
+            (stopped before the end of its training or evaluation, because with high confidence it is below a
+            threshold or earlier trials).
         reason: Why it failed or was pruned.
-        same_as: For a duplicate, the trial number.
-        measurements: What the evaluators said.
-        details: What explains it.
+        same_as: For a duplicate, the number of the trial with the same file.
+        measurements: The evaluators' measurements.
+        details: The evaluators' details, JSON-able, by evaluator or topic.
         seconds: Seconds by step.
         wall_s: Seconds in all.
         artifact_digest: Digest of the built file.
@@ -77,28 +78,28 @@ class TrialRunner(Protocol):
     """Runs trials. Picklable: executors ship it to workers once."""
 
     def key(self, candidate: Candidate) -> str:
-        """Returns a key that is equal for candidates known to be the same; cheap.
+        """Returns a key that is equal for candidates known to yield the same file; cheap.
 
         Raises:
             StageError: The candidate cannot be built, whatever the data.
         """
 
     def run(self, request: TrialRequest) -> TrialResult:
-        """Runs one trial; never raises for what goes wrong inside it."""
+        """Runs one trial; an error inside the trial is returned as outcome `failed`, not raised."""
 
 
 @dataclass
 class CompressionRunner:
-    """Builds candidates through a pipeline and judges them with evaluators.
+    """Builds candidates through a pipeline and evaluates them.
 
     Attributes:
-        space: The space, to read candidates with.
+        space: The search space, to decode candidates with.
         start: The artifact that the first stage gets: the torch network, if that stage takes one, or the float ONNX model.
         pipeline: The stages that have knobs, and those after them.
         stage_context: Calibration data, cache and seed.
         context: Validation data, metric, reference and devices.
         evaluators: In the order in which they are run.
-        lock: Keeps timed evaluators alone on the machine.
+        lock: Keeps computations from running during timed evaluations.
     """
 
     space: Space
@@ -112,7 +113,7 @@ class CompressionRunner:
 
     @property
     def dense(self) -> Artifact:
-        """The float ONNX model that candidates are judged against."""
+        """The float ONNX model that candidates are compared with."""
         return self.context.reference.artifact
 
     def key(self, candidate: Candidate) -> str:
@@ -120,7 +121,7 @@ class CompressionRunner:
         return canonical_key(self._canonical(candidate))
 
     def structure_key(self, candidate: Candidate) -> str:
-        """Returns the digest of what decides the file's structure: equal keys come to files that differ in numbers only.
+        """Returns a digest of the file's structure: files with equal ones differ in tensor values only.
 
         Raises:
             StageError: The candidate cannot be built.
@@ -138,7 +139,7 @@ class CompressionRunner:
             result = replace(result, outcome="pruned", reason=str(error), measurements=watch.estimates())
         except ParedownError as error:
             result = replace(result, reason=f"{type(error).__name__}: {error}")
-        except Exception as error:  # a stage's bug must not stop the study; the trace says where it is
+        except Exception as error:  # a bug in a stage must not stop the study; the traceback locates it
             trace = traceback.format_exc(limit=-4)
             result = replace(result, reason=f"{type(error).__name__}: {error}", details={"traceback": trace})
         details = {**result.details, DETAIL: watch.curve.to_detail()} if watch.curve else result.details
@@ -156,10 +157,10 @@ class CompressionRunner:
             judging = Judging(artifact, replace(self.context, threshold=request.threshold), clock)
             key = self._structure_key(values)
             self._judge(judging, [e for e in self.evaluators if not e.exclusive], key)
-        late = [e for e in self.evaluators if e.exclusive]
-        if late and not judging.pruned:
+        timed = [e for e in self.evaluators if e.exclusive]
+        if timed and not judging.pruned:
             with self.lock.exclusive():
-                self._judge(judging, late, key)
+                self._judge(judging, timed, key)
         return replace(
             result,
             outcome="pruned" if judging.pruned else "measured",
@@ -173,9 +174,9 @@ class CompressionRunner:
         """Returns the candidate's artifact.
 
         Args:
-            candidate: What to build.
-            clock: Notes the seconds of each stage.
-            watch: Is told of every epoch of training.
+            candidate: The candidate.
+            clock: Records the seconds of each stage.
+            watch: Called after every epoch of training.
         """
         return self._build(self._canonical(candidate), clock, watch)
 
@@ -188,11 +189,11 @@ class CompressionRunner:
         return tuple(judging.measurements), judging.details
 
     def structural(self, candidate: Candidate) -> tuple[Measurement, ...]:
-        """Returns what follows from the candidate's structure alone; only the first of a structure is built.
+        """Returns the measurements that follow from the structure; one candidate per structure is built.
 
         Raises:
             StageError: The candidate cannot be built.
-            EvaluationError: It cannot be judged.
+            EvaluationError: The candidate cannot be evaluated.
         """
         values = self._canonical(candidate)
         key = self._structure_key(values)
@@ -202,19 +203,21 @@ class CompressionRunner:
         return tuple(m for e in wanted for m in self._memo[key, e.name].measurements)
 
     def explain(self, model: bytes) -> dict[str, Any]:
-        """Returns details of a file that are too dear for every trial, e.g. of its layers."""
-        if self.start.kind == "torch":  # against what training changed, quantization error cannot be told
+        """Returns details of an ONNX file that are too expensive for every trial, e.g. of its layers."""
+        if (
+            self.start.kind == "torch"
+        ):  # training changes the outputs too, so that quantization error is not separable
             because = (
                 "the networks were cut or trained, so that their layers are not the float model's any more"
             )
             return {"layers": [], "layers_absent_because": because}
         artifact = Artifact.onnx(model, self.dense.input)
         with self.lock.shared():
-            found = [evaluator.explain(artifact, self.context) for evaluator in self.evaluators]
-        return {key: value for details in found for key, value in details.items()}
+            explained = [evaluator.explain(artifact, self.context) for evaluator in self.evaluators]
+        return {key: value for details in explained for key, value in details.items()}
 
     def alone(self) -> AbstractContextManager[None]:
-        """Holds the machine for something that is timed."""
+        """Returns a context in which no trial of this machine computes, for a timing."""
         return self.lock.exclusive()
 
     def _build(
@@ -227,11 +230,11 @@ class CompressionRunner:
         return self.pipeline.run(self.start, values, replace(self.stage_context, watch=watch), after_step)
 
     def _judge(self, judging: Judging, evaluators: Sequence[Evaluator], key: str | None = None) -> None:
-        """Runs evaluators; what follows from the structure, whose key is given, is found once for all files of it."""
+        """Runs evaluators; results that follow from the structure are computed once per structure key."""
         for evaluator in evaluators:
             memo = (key, evaluator.name) if key and evaluator.follows_structure(judging.context) else None
             if judging.pruned and memo is None:
-                continue  # what is modelled is told of a pruned candidate too
+                continue  # modelled costs are reported for a pruned candidate too
             evaluation = judging.run(evaluator, self._memo.get(memo) if memo else None)
             if memo is not None:
                 self._memo[memo] = evaluation

@@ -1,4 +1,4 @@
-"""Tiny real studies: a network of a few hundred weights, quantized and judged within a second."""
+"""Tiny real studies: a network of a few hundred weights, quantized and evaluated within a second."""
 
 import numpy as np
 import onnx
@@ -68,7 +68,7 @@ class Lab:
         self._models = {}
 
     def model(self, name):
-        """A network's file; each name is a network of its own."""
+        """Returns the path of a network's ONNX file; each name has a network of its own."""
         if name not in self._models:
             path = self.folder / f"{name}.onnx"
             onnx.save(network(seed=len(self._models), channels=4 + 2 * len(self._models)), path)
@@ -76,7 +76,7 @@ class Lab:
         return self._models[name]
 
     def planned(self, name, model="one", *overrides, space=SPACE):
-        """The plan of a study, with its knowledge."""
+        """Returns the plan of a study and its knowledge."""
         config = compose(
             [
                 "model=onnx", f"model.checkpoint={self.model(model)}", "evaluator=[accuracy,cost]",
@@ -99,7 +99,7 @@ class Lab:
         return plan, known[0]
 
     def run(self, name, model="one", *overrides, space=SPACE):
-        """Runs a study; returns its results and what it knew."""
+        """Runs a study; returns its results and its knowledge."""
         plan, known = self.planned(name, model, *overrides, space=space)
         return run_study(plan, SilentObserver()).results, known
 

@@ -28,18 +28,20 @@ my_board:
 
 @pytest.fixture
 def mine(tmp_path):
-    """A config folder with a profile of the user's own."""
+    """A config folder with one profile, as a user would add it."""
     (tmp_path / "device").mkdir()
     (tmp_path / "device" / "my_board.yaml").write_text(GOOD)
     return tmp_path
 
 
 @pytest.fixture
-def said(capsys):
+def devices(capsys):
+    """Runs the command; returns its exit status, output and errors."""
+
     def run(*arguments):
         status = run_command([str(a) for a in arguments])
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
 
     return run
 
@@ -48,8 +50,8 @@ def listed(out):
     return [line.split()[0] for line in out.splitlines() if line.startswith(" ") and line[1:2].strip()][2:]
 
 
-def test_lists_every_profile_within_120_columns(said):
-    status, out, err = said()
+def test_lists_every_profile_within_120_columns(devices):
+    status, out, err = devices()
     assert (status, err) == (OK, "")
     assert max(map(len, out.splitlines())) <= 120
     names = listed(out)
@@ -60,27 +62,27 @@ def test_lists_every_profile_within_120_columns(said):
     assert "groups: accelerators" in out
 
 
-def test_a_row_tells_limits_speed_power_error_and_tag(said):
-    _, out, _ = said("--match", "stm32u575")
+def test_a_row_contains_limits_speed_power_error_and_tag(devices):
+    _, out, _ = devices("--match", "stm32u575")
     row = next(line for line in out.splitlines() if "stm32u575 " in line)
     for text in ("NUCLEO-U575ZI-Q", "X-CUBE-AI 9.0", "768 KiB", "2 MiB", "23.2 mW", "modelled"):
         assert text in row
     assert re.search(r"i8 \d+-\d+ M .* \d+ %", row)
 
 
-def test_matches_hardware_and_runtime_whatever_the_case(said):
-    assert listed(said("--match", "plumerai")[1]) == listed(said("--match", "PLUMERAI")[1])
-    assert "stm32f746_plumerai" in listed(said("--match", "DISCO-F746")[1])
+def test_match_compares_hardware_and_runtime_case_insensitively(devices):
+    assert listed(devices("--match", "plumerai")[1]) == listed(devices("--match", "PLUMERAI")[1])
+    assert "stm32f746_plumerai" in listed(devices("--match", "DISCO-F746")[1])
 
 
-def test_lists_a_group_in_its_order(said):
-    names = listed(said("--group", "fpgas")[1])
+def test_lists_a_group_in_its_order(devices):
+    names = listed(devices("--group", "fpgas")[1])
     assert names == ["xc7z020", "zu3eg", "zu7ev", "zu9eg", "kv260"]
-    assert listed(said("--group", "fpgas", "--match", "kria")[1]) == ["kv260"]
+    assert listed(devices("--group", "fpgas", "--match", "kria")[1]) == ["kv260"]
 
 
-def test_shows_one_profile_with_every_figure_its_tag_and_its_source(said, mine):
-    status, out, err = said("my_board", "--config-dir", mine)
+def test_shows_one_profile_with_every_figure_its_tag_and_its_source(devices, mine):
+    status, out, err = devices("my_board", "--config-dir", mine)
     assert (status, err) == (OK, "")
     text = " ".join(out.split())
     assert "hardware a board of mine" in text
@@ -91,33 +93,33 @@ def test_shows_one_profile_with_every_figure_its_tag_and_its_source(said, mine):
     assert "ram_bytes 64 KiB stated on the box" in text
 
 
-def test_a_source_that_is_not_given_is_told(said, mine):
+def test_a_missing_source_is_reported(devices, mine):
     path = mine / "device" / "my_board.yaml"
     path.write_text(path.read_text().split("  sources:")[0])
-    text = " ".join(said("my_board", "--config-dir", mine)[1].split())
-    assert "ram_bytes 64 KiB not said" in text
-    assert "not said" in said("--match", "my_board", "--config-dir", mine)[1]
+    text = " ".join(devices("my_board", "--config-dir", mine)[1].split())
+    assert "ram_bytes 64 KiB no source" in text
+    assert "no source" in devices("--match", "my_board", "--config-dir", mine)[1]
 
 
-def test_shows_parts_of_a_figure_that_are_given(said):
-    text = " ".join(said("zu3eg")[1].split())
+def test_shows_parts_of_a_figure_that_are_given(devices):
+    text = " ".join(devices("zu3eg")[1].split())
     assert "fabric.dsps 360" in text
     assert "fabric.clock_hz 200 M estimated" in text
-    text = " ".join(said("stm32l4r5_tflm")[1].split())
+    text = " ".join(devices("stm32l4r5_tflm")[1].split())
     assert "deployment.arena greedy" in text
     assert "deployment.in_place none" in text
     assert "deployment.patches" not in text
 
 
-def test_json_holds_everything(said, mine):
-    status, out, _ = said("my_board", "--config-dir", mine, "--json")
+def test_json_holds_everything(devices, mine):
+    status, out, _ = devices("my_board", "--config-dir", mine, "--json")
     found = json.loads(out)
     assert status == OK
     assert found["macs_per_s"]["float32"] == {"conv": 2e8, "default": 1e8}
     assert found["sources"]["macs_per_s.int8"] == {"tag": "measured", "text": "with a stopwatch"}
     assert found["sources"]["macs_per_s"]["tag"] == "stated"
     assert found["file"] == str(mine / "device" / "my_board.yaml")
-    everything = json.loads(said("--json")[1])
+    everything = json.loads(devices("--json")[1])
     assert len(everything) >= 30
     assert {"name", "groups", "ram_bytes", "error"} <= set(everything[0])
     assert "microcontrollers" in next(d for d in everything if d["name"] == "stm32l4r5")["groups"]
@@ -126,15 +128,15 @@ def test_json_holds_everything(said, mine):
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
-        (["stm32l5"], ["no device 'stm32l5'", "near names: stm32l4r5"]),
-        (["--group", "microcontroler"], ["no group 'microcontroler'", "near names: microcontrollers"]),
+        (["stm32l5"], ["no device 'stm32l5'", "similar names: stm32l4r5"]),
+        (["--group", "microcontroler"], ["no group 'microcontroler'", "similar names: microcontrollers"]),
         (["--group", "qqq"], ["no group 'qqq'", "known: accelerators"]),
         (["--match", "quantum"], ["--match quantum", "no device has this"]),
         (["--config-dir", "/nowhere"], ["--config-dir /nowhere", "/nowhere/device"]),
     ],
 )
-def test_mistakes_are_one_line_with_near_names(said, arguments, texts):
-    status, out, err = said(*arguments)
+def test_an_invalid_argument_is_reported_in_one_line_with_similar_names(devices, arguments, texts):
+    status, out, err = devices(*arguments)
     assert status == USAGE
     assert out == ""
     assert len(err.strip().splitlines()) == 1
@@ -142,23 +144,23 @@ def test_mistakes_are_one_line_with_near_names(said, arguments, texts):
         assert text in err
 
 
-def test_an_unknown_option_is_refused(said):
-    status, _, err = said("--nonsense")
+def test_an_unknown_option_is_refused(devices):
+    status, _, err = devices("--nonsense")
     assert status == USAGE
     assert "--nonsense" in err
 
 
-def test_a_wrong_profile_is_told_with_file_and_key(said, mine):
+def test_an_invalid_profile_is_reported_with_file_and_key(devices, mine):
     path = mine / "device" / "my_board.yaml"
     path.write_text(path.read_text().replace("1.0e+9", "-1"))
-    status, out, err = said("--config-dir", mine)
+    status, out, err = devices("--config-dir", mine)
     assert (status, out) == (USAGE, "")
     assert f"device.my_board.macs_per_s.int8 ({path}): must not be negative, got -1" in err
 
 
-def test_a_file_that_hydra_would_never_use_is_told(said, mine):
+def test_a_file_that_hydra_would_never_use_is_reported(devices, mine):
     (mine / "device" / "stm32l4r5.yaml").write_text(GOOD.replace("my_board", "stm32l4r5"))
-    status, out, err = said("--config-dir", mine, "stm32l4r5")
+    status, out, err = devices("--config-dir", mine, "stm32l4r5")
     assert status == OK
     assert "X-CUBE-AI" in out
     assert f"{mine / 'device' / 'stm32l4r5.yaml'} is never used" in err

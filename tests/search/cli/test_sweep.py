@@ -1,4 +1,4 @@
-"""A sweep becomes one table."""
+"""The summary of a sweep as one table."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_table(folder, capsys):
+def test_the_table_has_means_and_intervals_over_seeds(folder, capsys):
     assert main([str(folder)]) == 0
     rows = pd.read_csv(folder / "sweep.csv").set_index(["sampler", "task", "target"])
     assert rows.loc[("tpe", "a", "trials_to_best"), "mean"] == 4
@@ -57,14 +57,14 @@ def test_several_folders_are_not_counted_twice(folder, tmp_path):
     assert rows[(rows.sampler == "tpe") & (rows.task == "a")].n_runs.tolist() == [3, 3, 3]
 
 
-def test_studies_without_a_table_are_left_out(folder):
+def test_summaries_without_results_are_left_out(folder):
     (folder / "other").mkdir()
     (folder / "other" / "summary.json").write_text('{"study": "x", "sampler": "gp"}')
     assert main([str(folder)]) == 0
     assert "gp" not in pd.read_csv(folder / "sweep.csv").sampler.tolist()
 
 
-def test_mistakes_are_one_message(tmp_path, capsys):
+def test_invalid_folders_and_files_are_reported_in_one_message(tmp_path, capsys):
     def message(*arguments):
         assert main([str(a) for a in arguments]) == 2
         return capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_mistakes_are_one_message(tmp_path, capsys):
     assert "lacks what a study on a table writes" in message(tmp_path)
 
 
-def test_an_output_that_cannot_be_written(folder, capsys):
+def test_an_output_that_cannot_be_written_is_reported(folder, capsys):
     assert main([str(folder), "--output", str(folder / "no" / "such.csv")]) == 2
     assert "cannot be written" in capsys.readouterr().err
 
@@ -98,7 +98,7 @@ def test_means():
     assert all(map(math.isnan, interval([1])))
 
 
-def test_the_interval_over_tasks_covers_as_often_as_it_says():
+def test_the_interval_over_tasks_has_its_nominal_coverage():
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(400):

@@ -14,7 +14,7 @@ class TestProcessesExecutor(ExecutorConformance):
         return ProcessesExecutor(workers=2)
 
 
-def test_no_workers_is_a_mistake():
+def test_zero_workers_is_an_error():
     with pytest.raises(ConfigError, match="at least 1"):
         ProcessesExecutor(workers=0)
 
@@ -30,7 +30,7 @@ def test_a_trial_expires_when_it_has_run_for_its_limit():
 
 
 def test_a_late_trial_is_stopped_when_its_limit_is_over():
-    """The trial is ended long before its own end."""
+    """The trial is stopped long before it would end."""
     executor = ProcessesExecutor(workers=1)
     executor.start(AnalyticRunner(seconds=60.0))
     try:

@@ -6,7 +6,7 @@ from spaces.errors import ConfigError
 
 pytestmark = [
     pytest.mark.slow,
-    # Ray leaves sockets and files to the garbage collector, and speaks of its own future changes
+    # Ray leaves sockets and files to the garbage collector, and warns of its own future changes
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
@@ -20,7 +20,7 @@ class TestRayExecutor(ExecutorConformance):
         return RayExecutor(workers=2, max_retries=0)
 
 
-def test_more_cpus_than_the_cluster_has_is_told_at_once():
+def test_more_cpus_than_the_cluster_has_is_an_error():
     executor = RayExecutor(cpus_per_trial=10_000)
     try:
         with pytest.raises(ConfigError, match="no trial could ever start"):

@@ -1,4 +1,4 @@
-"""A table of any origin teaches what fits, and is refused whole where it is damaged."""
+"""Tables as a knowledge source: usable tasks are read; a damaged table is refused as a whole."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def read(tmp_path, text):
     return list(CsvKnowledge(str(path)).studies(Own("x", tmp_path / "x"), Deadline(5)))
 
 
-def test_a_study_a_task(tmp_path):
+def test_every_task_is_a_study(tmp_path):
     a, b = read(tmp_path, GOOD)
     assert (a.name, a.metadata.label, a.metadata.descriptors) == ("a of table.csv", "a", {"conv": 3.0})
     assert a.trials[0].values == {"metric.top1": 70.0, "cost.mcu.latency_ms": 2.5}
@@ -30,7 +30,7 @@ def test_a_study_a_task(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["metric.top1_float", "metric.top1_fp32", "metric.top1_drop"])
-def test_the_float_model_has_many_names(tmp_path, column):
+def test_the_float_models_value_is_read_from_several_columns(tmp_path, column):
     value = "2" if column.endswith("drop") else "72"
     (study,) = read(tmp_path, f"task,knob.q,metric.top1,{column}\na,1,70,{value}\n")
     assert study.trials[0].baseline["metric.top1"] == 72.0
@@ -48,13 +48,13 @@ def test_the_float_model_has_many_names(tmp_path, column):
         ("task,knob.q,metric.top1\na,1\n", "has 2 cells"),
     ],
 )
-def test_damaged_tables(tmp_path, text, why):
+def test_damaged_tables_are_refused(tmp_path, text, why):
     (refused,) = read(tmp_path, text)
     assert isinstance(refused, Refused)
     assert why in refused.why
 
 
-def test_a_table_that_is_not_there(tmp_path):
+def test_a_missing_table_is_refused(tmp_path):
     for path in (tmp_path / "nope.csv", tmp_path):
         (refused,) = CsvKnowledge(str(path)).studies(Own("x", tmp_path), Deadline(5))
         assert str(path) in refused.why
@@ -62,7 +62,7 @@ def test_a_table_that_is_not_there(tmp_path):
         CsvKnowledge("x.csv", seconds=-1)
 
 
-def test_a_real_study_learns_from_it(lab, tmp_path):
+def test_a_real_study_learns_from_a_table(lab, tmp_path):
     path = tmp_path / "table.csv"
     rest = "knob.quantize.granularity,knob.quantize.weight_bits"
     lines = GOOD.splitlines()

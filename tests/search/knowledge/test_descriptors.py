@@ -1,4 +1,4 @@
-"""The numbers that describe a model are those of its graph."""
+"""Descriptors of a model agree with its graph."""
 
 import math
 
@@ -22,8 +22,8 @@ def described(model):
     return descriptors_of(Artifact.onnx(model, InputSpec((1, 8, 8))), task, task.splits())
 
 
-def test_layers_sizes_and_task(model):
-    told = described(model)
+def test_descriptors_of_layers_sizes_and_task(model):
+    descriptors = described(model)
     counts = {
         "conv": 1,
         "depthwise": 1,
@@ -32,16 +32,16 @@ def test_layers_sizes_and_task(model):
         "skips": 1,
         "activation_relu": 1,
     }
-    assert {name: told[name] for name in counts} == counts
-    assert told["log2_macs"] == pytest.approx(math.log2(64 * 9 * 4 + 64 * 9 * 4 + 64 * 16 + 40))
-    assert told["log2_parameters"] == pytest.approx(math.log2(36 + 36 + 16 + 40 + 10))
-    assert told["log2_classes"] == math.log2(10)
-    assert told["log2_examples"] == 7
-    assert told["log2_input"] == 6
-    assert all(math.isfinite(v) for v in told.values())
+    assert {name: descriptors[name] for name in counts} == counts
+    assert descriptors["log2_macs"] == pytest.approx(math.log2(64 * 9 * 4 + 64 * 9 * 4 + 64 * 16 + 40))
+    assert descriptors["log2_parameters"] == pytest.approx(math.log2(36 + 36 + 16 + 40 + 10))
+    assert descriptors["log2_classes"] == math.log2(10)
+    assert descriptors["log2_examples"] == 7
+    assert descriptors["log2_input"] == 6
+    assert all(math.isfinite(v) for v in descriptors.values())
 
 
-def test_channel_spread_is_what_one_scale_costs(model):
+def test_channel_spread_is_the_mean_ratio_of_ranges_in_bits(model):
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     for stored in changed.graph.initializer:
@@ -52,10 +52,12 @@ def test_channel_spread_is_what_one_scale_costs(model):
     assert described(changed)["channel_spread"] == pytest.approx(3 / 4)  # 3 bits in one of four layers
 
 
-def test_what_cannot_be_told_is_left_out(model):
-    told = descriptors_of(Artifact.onnx(b"no model", InputSpec((1,))), DigitsTask(), DigitsTask().splits())
-    assert set(told) == {"log2_classes", "log2_examples", "log2_input"}
-    odd = onnx.ModelProto()
-    odd.CopyFrom(model)
-    odd.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
-    assert "conv" in described(odd)
+def test_descriptors_that_cannot_be_computed_are_left_out(model):
+    descriptors = descriptors_of(
+        Artifact.onnx(b"no model", InputSpec((1,))), DigitsTask(), DigitsTask().splits()
+    )
+    assert set(descriptors) == {"log2_classes", "log2_examples", "log2_input"}
+    dynamic = onnx.ModelProto()
+    dynamic.CopyFrom(model)
+    dynamic.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    assert "conv" in described(dynamic)

@@ -1,4 +1,4 @@
-"""A candidate that is written as text and read back is the same; what is no candidate here says why."""
+"""A candidate that is written as text and read back is unchanged; a misfit says why it is one."""
 
 import contextlib
 
@@ -32,7 +32,7 @@ SPACE = read_space(
 
 
 @given(st.integers(0, 2**31))
-def test_text_comes_back_as_the_candidate(seed):
+def test_the_text_of_a_candidate_is_read_back_as_the_candidate(seed):
     import numpy as np
 
     candidate = SPACE.sample(np.random.default_rng(seed))
@@ -79,13 +79,13 @@ def test_groups_of_layers():
         matcher.candidate({"q.bits[a]": "4", "q.bits[b]": "8"}, {})
 
 
-def test_a_knob_that_only_they_have():
+def test_a_knob_that_only_the_other_study_has_must_be_at_its_default():
     matcher = Matcher(read_space({"q": {"a": [1, 2]}}), {"q.keep": ()})
     assert matcher.candidate({"q.a": "1", "q.keep": "[]"}, {})
     with pytest.raises(MisfitError, match=r"q.keep is \[\"fc\*\"\] there, \[\] here"):
         matcher.candidate({"q.a": "1", "q.keep": '["fc*"]'}, {})
-    assert matcher.candidate({"q.a": "1", "p.ratio": "0.0"}, {"p.ratio": 0.0})  # it did nothing there
-    with pytest.raises(MisfitError, match="nothing here knows it"):
+    assert matcher.candidate({"q.a": "1", "p.ratio": "0.0"}, {"p.ratio": 0.0})  # the other study's default
+    with pytest.raises(MisfitError, match="nothing here has this knob"):
         matcher.candidate({"q.a": "1", "p.ratio": "0.5"}, {"p.ratio": 0.0} if False else {})
 
 
@@ -118,7 +118,7 @@ def test_constraints_and_inactive_knobs():
         (Range(0.0, 1.0), "1_0", None), (Range(0.0, 1.0), "2", None), (Range(0.0, 1.0), None, None),
     ],
 )  # fmt: skip
-def test_a_cell_stands_for_a_value(domain, given_value, found):
+def test_a_cell_is_read_as_a_value_of_the_domain(domain, given_value, found):
     value = value_in(domain, given_value)
     if found is None and given_value != "null":
         assert value is None

@@ -1,4 +1,4 @@
-"""Studies that were logged to MLflow teach what their folders would; a server in any state stops nothing."""
+"""Studies logged to MLflow give the same knowledge as their folders; no state of the server stops a study."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def uri(lab, tmp_path_factory):
-    """A database with the studies `first` (finished) and `logged` (without facts)."""
+    """A database with the studies `first` and `second`, the latter without its metadata tag."""
     before = os.environ.get("MLFLOW_DISABLE_TELEMETRY")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # tests stay offline
     uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
@@ -57,7 +57,7 @@ def own(lab):
     return Own("third", lab.folder / "outputs/third")
 
 
-def test_it_says_what_the_folder_says(lab, uri, own):
+def test_logged_studies_equal_those_of_the_folder(lab, uri, own):
     logged = read(uri, own)
     assert logged.keys() == {"first", "second"}
     folders = {s.name: s for s in FolderKnowledge(str(lab.folder / "outputs")).studies(own, Deadline(60))}
@@ -73,11 +73,11 @@ def test_it_says_what_the_folder_says(lab, uri, own):
     assert second.machine == folders["second"].metadata.machine
 
 
-def test_the_study_that_asks_is_left_out(lab, uri):
+def test_the_current_study_is_left_out(lab, uri):
     assert read(uri, Own("first", lab.folder / "outputs/first")).keys() == {"second"}
 
 
-def test_a_real_study_learns_from_it(lab, uri):
+def test_a_real_study_learns_from_mlflow(lab, uri):
     _, known = lab.planned(
         "by_mlflow", "mlflow", "knowledge=mlflow", f"knowledge.uri={uri}", "knowledge.seconds=120"
     )
@@ -86,20 +86,20 @@ def test_a_real_study_learns_from_it(lab, uri):
     assert all(row.values[0] == pytest.approx(row.value - row.baseline) for row in known.rows)
 
 
-def test_what_is_not_there_is_quiet_and_stays_away(tmp_path, uri, own):
+def test_a_missing_database_is_no_error_and_is_not_created(tmp_path, uri, own):
     assert read(f"sqlite:///{tmp_path}/nope.db", own) == {}
     assert list(tmp_path.iterdir()) == []
     assert read(uri, own, experiment="nope") == {}
 
 
-def test_a_database_that_is_none(tmp_path, own):
+def test_a_file_that_is_no_database_is_refused(tmp_path, own):
     (tmp_path / "bad.db").write_bytes(b"no database" * 1000)
     (refused,) = read(f"sqlite:///{tmp_path}/bad.db", own).values()
     assert isinstance(refused, Refused)
     assert "\n" not in refused.why
 
 
-def test_a_server_that_is_down(own):
+def test_a_server_that_is_down_is_refused_without_its_password(own):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         uri = f"http://user:hunter2@127.0.0.1:{free.getsockname()[1]}"
@@ -111,12 +111,12 @@ def test_a_server_that_is_down(own):
 
 
 @pytest.mark.parametrize("uri", ["ftp://x", "", "sqlite:nope", "some/folder"])
-def test_a_uri_that_cannot_be(uri, own):
+def test_an_invalid_uri_is_refused(uri, own):
     (refused,) = MlflowKnowledge(uri).studies(own, Deadline(2))
     assert "uri" in refused.why
 
 
-def test_no_time_reads_nothing(uri, own):
+def test_nothing_is_read_after_the_deadline(uri, own):
     assert list(MlflowKnowledge(uri).studies(own, Deadline(0))) == []
     with pytest.raises(ConfigError, match=r"knowledge\.seconds"):
         MlflowKnowledge(uri, seconds=0)

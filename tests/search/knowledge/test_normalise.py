@@ -1,4 +1,4 @@
-"""Results of different models come onto one scale, and their order is kept."""
+"""Results relative to the float model's."""
 
 import numpy as np
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""A table is read as it was written, and refused with file, column and line where it is wrong."""
+"""A table is read with its types; an error names file, column and line."""
 
 import gzip
 
@@ -26,7 +26,7 @@ def write(tmp_path):
     return write
 
 
-def test_reads_types(write):
+def test_columns_are_read_with_their_types(write):
     table = read_table(write(GOOD))
     assert table.knobs == ("bits", "scheme", "clip", "fused")
     assert table.metrics == ("top1", "latency_ms")
@@ -41,7 +41,7 @@ def test_reads_types(write):
     assert [row.index for row in table.of_task("b")] == [2]
 
 
-def test_other_shapes(write, tmp_path):
+def test_byte_order_mark_blank_lines_quotes_and_gzip(write, tmp_path):
     bom_blank_and_quotes = '\ufefftask,knob.a,metric.m\n\n"x, y",1,2\n'
     table = read_table(write(bom_blank_and_quotes))
     assert (table.tasks, table.rows[0].line) == (("x, y",), 3)
@@ -54,7 +54,7 @@ def test_descriptors_that_are_no_numbers_become_indicators(write):
     assert table.descriptors == {"x": {"kind=cnn": 1.0, "n": 1.0}, "y": {"kind=vit": 1.0}}
 
 
-def test_an_unknown_task_is_named_with_the_known(write):
+def test_an_unknown_task_is_an_error_that_lists_the_known_ones(write):
     with pytest.raises(ConfigError, match=r"'aa'.*Did you mean 'a'.*Known: a, b"):
         read_table(write(GOOD)).of_task("aa")
 
@@ -81,14 +81,14 @@ def test_an_unknown_task_is_named_with_the_known(write):
         ("task,task.n,knob.a,metric.m\nx,1,1,2\nx,2,2,2\n", r"line 3: column `task.n` is '2', but '1'"),
     ],
 )
-def test_what_is_refused(write, text, message):
+def test_invalid_tables_raise(write, text, message):
     path = write(text)
     with pytest.raises(InputError, match=message) as error:
         read_table(path)
     assert str(path) in str(error.value)
 
 
-def test_a_missing_file_a_folder_and_bytes(tmp_path):
+def test_a_missing_file_a_folder_and_binary_files_raise(tmp_path):
     with pytest.raises(InputError, match=r"none.csv does not exist"):
         read_table(tmp_path / "none.csv")
     with pytest.raises(InputError, match="cannot be read"):
@@ -102,7 +102,7 @@ def test_a_missing_file_a_folder_and_bytes(tmp_path):
 
 
 @given(st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=8, unique=True))
-def test_whole_numbers_come_back(tmp_path_factory, numbers):
+def test_integers_are_read_back_exactly(tmp_path_factory, numbers):
     path = tmp_path_factory.mktemp("t") / "t.csv"
     path.write_text("task,knob.n,metric.m\n" + "".join(f"x,{n},{n}\n" for n in numbers))
     table = read_table(path)

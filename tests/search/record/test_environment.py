@@ -6,14 +6,14 @@ from search.executors.processes import ProcessesExecutor
 from search.record.environment import environment, usable_cores
 
 
-def test_only_the_cores_that_this_process_may_use_count(monkeypatch):
+def test_only_cores_that_this_process_may_use_are_counted(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
     assert usable_cores() == 3
 
 
 @pytest.mark.parametrize(("counted", "expected"), [(6, 6), (None, 1)])
-def test_a_system_without_affinities_runs_studies_too(monkeypatch, counted, expected):
-    """macOS and Windows: `os` has no `sched_getaffinity` there."""
+def test_all_cores_are_counted_on_a_system_without_affinities(monkeypatch, counted, expected):
+    """On macOS and Windows `os` has no `sched_getaffinity`."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: counted)
     assert usable_cores() == expected

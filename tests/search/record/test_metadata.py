@@ -1,4 +1,4 @@
-"""What a study records comes back, whole or in part, from any text."""
+"""A study's metadata are read back completely, and as far as possible from any other text."""
 
 import json
 
@@ -22,7 +22,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3).map(tuple),
     max_leaves=4,
 )
-FACTS = st.builds(
+METADATA = st.builds(
     StudyMetadata,
     model=NAMES, model_digest=NAMES, task=NAMES, task_digest=NAMES, baseline=NUMBERS,
     units=st.dictionaries(NAMES, NAMES, max_size=4), measured=st.frozensets(NAMES, max_size=4),
@@ -35,21 +35,21 @@ JSON = st.recursive(
 )
 
 
-@given(FACTS)
+@given(METADATA)
 def test_round_trip(metadata):
     assert metadata_from_json(json.loads(json.dumps(metadata.to_json()))) == metadata
     assert metadata_from_tag(metadata.to_tag()) == metadata
 
 
 @given(JSON, st.dictionaries(st.sampled_from(list(StudyMetadata().to_json())), JSON))
-def test_anything_is_read(anything, parts):
+def test_any_json_is_read_without_an_error(anything, parts):
     for data in (anything, parts):
         metadata = metadata_from_json(data)
         assert metadata_from_json(metadata.to_json()) == metadata
 
 
 @given(st.text())
-def test_any_tag_is_read(text):
+def test_any_tag_is_read_without_an_error(text):
     assert isinstance(metadata_from_tag(text), StudyMetadata)
 
 
@@ -68,9 +68,9 @@ def test_a_long_tag_loses_costs_only():
     assert read.model == "m"
 
 
-def test_the_baseline_without_what_stands_beside_it():
+def test_the_baseline_leaves_out_intervals_first_timings_and_the_test_split():
     names = ["top1", "top1_low", "top1_high", "test_top1", "first_top1"]
-    told = baseline_metadata(
+    attributes = baseline_metadata(
         [
             *(Measurement(name, 1.0, "%", "measured") for name in names),
             Measurement("latency_ms", 2.0, "ms", "measured", "host"),
@@ -78,12 +78,16 @@ def test_the_baseline_without_what_stands_beside_it():
             Measurement("broken", float("nan"), "", "measured"),
         ]
     )
-    assert told["baseline"] == {"metric.top1": 1.0, "cost.host.latency_ms": 2.0, "cost.mcu.latency_ms": 3.0}
-    assert told["measured"] == {"cost.host.latency_ms"}
-    assert told["units"]["cost.mcu.latency_ms"] == "ms"
+    assert attributes["baseline"] == {
+        "metric.top1": 1.0,
+        "cost.host.latency_ms": 2.0,
+        "cost.mcu.latency_ms": 3.0,
+    }
+    assert attributes["measured"] == {"cost.host.latency_ms"}
+    assert attributes["units"]["cost.mcu.latency_ms"] == "ms"
 
 
-def test_first_timings_are_what_all_trials_have():
+def test_first_timings_replace_later_ones():
     values = {"cost.a.b.latency_ms": 2.0, "cost.a.b.first_latency_ms": 3.0, "metric.top1": 1.0}
     assert first_values(values)["cost.a.b.latency_ms"] == 3.0
     assert first_values({"metric.top1": 1.0}) == {"metric.top1": 1.0}

@@ -13,7 +13,7 @@ def read(config):
     return read_objectives(config, "top1", ["a", "b"], COLUMNS)
 
 
-def test_a_cost_is_one_axis_per_device_and_metric_stands_for_the_tasks():
+def test_a_cost_is_one_axis_per_device_and_metric_is_the_tasks_own():
     objectives, _ = read({"maximize": ["metric"], "minimize": ["latency_ms", "file_bytes"]})
     assert objectives == (
         Objective("metric.top1", "maximize"),
@@ -60,7 +60,7 @@ def test_constraints_with_units_devices_and_both_limits():
         ({"maximize": ["metric"], "constraints": {"c": {"maxx": 3}}}, "Unknown key 'maxx'"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told(config, text):
+def test_an_invalid_section_raises(config, text):
     with pytest.raises(ConfigError, match=text):
         read(config)
 
@@ -110,6 +110,6 @@ def test_the_limit_can_be_the_devices_own():
         ({"max": "device"}, "no device of the study states its limit for peak_sram_bytes"),
     ],
 )
-def test_mistakes_about_margins_are_told(rule, text):
+def test_an_invalid_margin_raises(rule, text):
     with pytest.raises(ConfigError, match=text):
         constraints(rule)

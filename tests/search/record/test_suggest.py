@@ -20,7 +20,7 @@ SPACE = read_space(
 
 
 @given(st.integers(0, 10_000))
-def test_what_a_sampler_proposes_is_a_candidate_and_can_be_enqueued(seed):
+def test_a_samplers_proposal_is_a_candidate_and_can_be_enqueued(seed):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     trial = study.ask()
     candidate = suggest(trial, SPACE)
@@ -41,6 +41,6 @@ def test_every_value_has_a_parameter_of_its_own(knob):
     )
 
 
-def test_pool_lists_finite_spaces_only():
+def test_there_is_a_pool_for_finite_spaces_only():
     assert pool(SPACE) is None
     assert pool(read_space({"a": [1, 2], "b": ["x"]})) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}]

@@ -50,5 +50,5 @@ def test_rows_have_a_column_for_every_knob_and_read_back_exactly():
     assert table[1]["reason"] == "two lines"
 
 
-def test_what_json_cannot_hold_becomes_null():
+def test_numbers_that_are_not_finite_become_null():
     assert finite({"a": [math.nan, 1.0], "b": math.inf}) == {"a": [None, 1.0], "b": None}

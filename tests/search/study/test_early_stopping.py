@@ -22,8 +22,8 @@ QUALITY, SIZE = OBJECTIVES
 NO_SAMPLER = optuna.samplers.RandomSampler(seed=0)
 
 
-class SizeIsCertain:
-    """Looks that know the analytic problem's size, and nothing of its quality."""
+class KnownSize:
+    """Low-fidelity evaluations that know the analytic problem's size, and nothing of its quality."""
 
     sizes = ()
     n_full = 100
@@ -33,7 +33,7 @@ class SizeIsCertain:
         self.seconds = {}
 
     def known(self, candidates):
-        self.seconds["look"] = self.seconds.get("look", 0.0) + 0.001
+        self.seconds["known"] = self.seconds.get("known", 0.0) + 0.001
         sizes = [p["x"] + 2.0 * p["y"] ** 2 if self.knows else math.nan for p in candidates]
         return Known(np.array([[math.nan, size] for size in sizes]), {}, [str(p) for p in candidates])
 
@@ -46,31 +46,31 @@ def trial(number, quality, size, state="complete"):
     return TrialRecord(number, state, "", Candidate({"x": 0}), measurements)
 
 
-def needs(tmp_path, sampler=NO_SAMPLER, **changes):
-    plan = analytic_plan(tmp_path, **{"early_metric": "quality", "low_fidelity": SizeIsCertain(), **changes})
+def thresholds(tmp_path, sampler=NO_SAMPLER, **changes):
+    plan = analytic_plan(tmp_path, **{"early_metric": "quality", "low_fidelity": KnownSize(), **changes})
     return EarlyStoppingThresholds(plan, sampler)
 
 
 X3Y0 = {"x": 3, "y": 0, "z": "a"}  # size 3
 
 
-def test_the_best_of_what_is_as_small_is_needed(tmp_path):
+def test_the_threshold_is_the_best_metric_among_trials_that_are_as_small(tmp_path):
     records = [trial(0, 2.0, 2.0), trial(1, 2.5, 3.0), trial(2, 9.0, 4.0), trial(3, 8.0, 1.0, "infeasible")]
-    found = needs(tmp_path).of(X3Y0, records)
+    found = thresholds(tmp_path).of(X3Y0, records)
     assert found.least == 2.5
-    assert found.why == "trial 1 is as good in everything else"
+    assert found.why == "trial 1 reaches it and is at least as good in all other objectives"
 
 
-def test_nothing_is_needed_where_no_trial_is_as_good(tmp_path):
-    assert needs(tmp_path).of(X3Y0, [trial(0, 9.0, 4.0)]) is None
-    assert needs(tmp_path).of(X3Y0, []) is None
+def test_there_is_no_threshold_where_no_trial_is_as_small(tmp_path):
+    assert thresholds(tmp_path).of(X3Y0, [trial(0, 9.0, 4.0)]) is None
+    assert thresholds(tmp_path).of(X3Y0, []) is None
 
 
-def test_with_one_objective_the_best_trial_is_needed(tmp_path):
-    found = needs(tmp_path, objectives=(QUALITY,), low_fidelity=None).of(
+def test_with_one_objective_the_threshold_is_the_best_trial(tmp_path):
+    found = thresholds(tmp_path, objectives=(QUALITY,), low_fidelity=None).of(
         X3Y0, [trial(0, 2.0, 2.0), trial(1, 5.0, 9.0)]
     )
-    assert (found.least, found.why) == (5.0, "trial 1 is that good")
+    assert (found.least, found.why) == (5.0, "trial 1 reaches it")
 
 
 def test_constraints_on_the_metric_and_on_its_drop(tmp_path):
@@ -78,33 +78,36 @@ def test_constraints_on_the_metric_and_on_its_drop(tmp_path):
         Constraint("good", "metric.quality", "min", 2.0, margin=0.25),
         Constraint("small", "cost.board.size", "max", 9.0),
     )
-    found = needs(tmp_path, constraints=rules).of(X3Y0, [trial(0, 1.0, 1.0)])
+    found = thresholds(tmp_path, constraints=rules).of(X3Y0, [trial(0, 1.0, 1.0)])
     assert found.least == pytest.approx(2.25)
-    assert found.least < 2.25  # just enough is enough
-    assert found.why == "the constraint good asks for that much"
+    assert found.least < 2.25  # a metric equal to the bound is feasible
+    assert found.why == "the constraint good requires it"
     drop = (Constraint("drop", "metric.quality_drop", "max", 1.0),)  # the baseline has 5
-    found = needs(tmp_path, constraints=drop).of(X3Y0, [trial(0, 4.5, 1.0)])
-    assert (found.least, found.why) == (4.5, "trial 0 is as good in everything else")
-    assert needs(tmp_path, constraints=drop).of(X3Y0, [trial(0, 3.0, 1.0)]).least == pytest.approx(4.0)
+    found = thresholds(tmp_path, constraints=drop).of(X3Y0, [trial(0, 4.5, 1.0)])
+    assert (found.least, found.why) == (
+        4.5,
+        "trial 0 reaches it and is at least as good in all other objectives",
+    )
+    assert thresholds(tmp_path, constraints=drop).of(X3Y0, [trial(0, 3.0, 1.0)]).least == pytest.approx(4.0)
 
 
-def test_a_cost_that_is_still_to_be_measured_leaves_the_constraints_alone(tmp_path):
+def test_with_a_cost_that_has_to_be_measured_only_constraints_count(tmp_path):
     records = [trial(0, 9.0, 0.0)]
-    for low_fidelity in (None, SizeIsCertain(knows=False)):
-        assert needs(tmp_path, low_fidelity=low_fidelity).of(X3Y0, records) is None
+    for low_fidelity in (None, KnownSize(knows=False)):
+        assert thresholds(tmp_path, low_fidelity=low_fidelity).of(X3Y0, records) is None
         rules = (Constraint("good", "metric.quality", "min", 2.0),)
-        assert needs(tmp_path, low_fidelity=low_fidelity, constraints=rules).of(
+        assert thresholds(tmp_path, low_fidelity=low_fidelity, constraints=rules).of(
             X3Y0, records
         ).least == pytest.approx(2.0)
 
 
-def test_where_the_metric_is_no_axis_only_constraints_count(tmp_path):
-    assert needs(tmp_path, objectives=(SIZE,)).of(X3Y0, [trial(0, 9.0, 0.0)]) is None
+def test_where_the_metric_is_no_objective_only_constraints_count(tmp_path):
+    assert thresholds(tmp_path, objectives=(SIZE,)).of(X3Y0, [trial(0, 9.0, 0.0)]) is None
 
 
-def test_the_drop_is_the_same_axis(tmp_path):
+def test_an_objective_on_the_drop_counts_as_the_metric(tmp_path):
     objectives = (Objective("metric.quality_drop", "minimize"), SIZE)
-    assert needs(tmp_path, objectives=objectives).of(X3Y0, [trial(0, 2.5, 3.0)]).least == 2.5
+    assert thresholds(tmp_path, objectives=objectives).of(X3Y0, [trial(0, 2.5, 3.0)]).least == 2.5
 
 
 @pytest.mark.parametrize(
@@ -112,9 +115,9 @@ def test_the_drop_is_the_same_axis(tmp_path):
     [BruteForceSampler, optuna.samplers.BruteForceSampler, lambda: optuna.samplers.GridSampler({"x": [1]})],
 )
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_a_sampler_that_enumerates_gets_every_number(tmp_path, make):
-    assert needs(tmp_path, make()).of(X3Y0, [trial(0, 9.0, 0.0)]) is None
-    assert needs(tmp_path, early_metric=None).of(X3Y0, [trial(0, 9.0, 0.0)]) is None
+def test_there_is_no_threshold_with_a_sampler_that_enumerates(tmp_path, make):
+    assert thresholds(tmp_path, make()).of(X3Y0, [trial(0, 9.0, 0.0)]) is None
+    assert thresholds(tmp_path, early_metric=None).of(X3Y0, [trial(0, 9.0, 0.0)]) is None
 
 
 @settings(max_examples=50, deadline=None)
@@ -123,9 +126,9 @@ def test_a_sampler_that_enumerates_gets_every_number(tmp_path, make):
     st.integers(0, 8),
     st.integers(0, 2),
 )
-def test_whoever_is_below_what_is_needed_is_dominated(tmp_path_factory, measured, x, y):
+def test_a_candidate_below_its_threshold_is_dominated(tmp_path_factory, measured, x, y):
     records = [trial(i, float(a + b), float(a + 2 * b * b)) for i, (a, b) in enumerate(measured)]
-    found = needs(tmp_path_factory.mktemp("s")).of({"x": x, "y": y}, records)
+    found = thresholds(tmp_path_factory.mktemp("s")).of({"x": x, "y": y}, records)
     better = [r for r in records if r.values()["cost.board.size"] <= x + 2 * y * y]
     if found is None:
         assert not better
@@ -145,10 +148,10 @@ def front(results):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_stopping_early_leaves_the_front_as_it_is(tmp_path, workers):
+def test_early_stopping_does_not_change_the_front(tmp_path, workers):
     executor = {"executor": ProcessesExecutor(workers)} if workers else {}
     whole = run(tmp_path / "whole")
-    early = run(tmp_path / "early", early_metric="quality", low_fidelity=SizeIsCertain(), **executor)
+    early = run(tmp_path / "early", early_metric="quality", low_fidelity=KnownSize(), **executor)
     assert front(early) == front(whole)
     assert early.states()["pruned"] > 0
     assert len(early.trials) == len(whole.trials) == 27
@@ -157,24 +160,24 @@ def test_stopping_early_leaves_the_front_as_it_is(tmp_path, workers):
         assert (record.n_partial > 0) == (record.state == "pruned")
 
 
-def test_pruned_trials_are_told_with_their_estimate_and_survive_a_resume(tmp_path):
-    plan = analytic_plan(tmp_path, n_trials=12, early_metric="quality", low_fidelity=SizeIsCertain())
+def test_pruned_trials_are_stored_with_their_estimates_and_survive_a_resume(tmp_path):
+    plan = analytic_plan(tmp_path, n_trials=12, early_metric="quality", low_fidelity=KnownSize())
     first = run_study(plan, SilentObserver()).results
     assert first.states()["pruned"] > 0
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
     )
-    told = [
+    partial_trials = [
         t for t in optuna.load_study(study_name=None, storage=storage).trials if "partial" in t.user_attrs
     ]
-    assert {t.state for t in told} == {TrialState.FAIL}  # Optuna prunes for one objective only
-    for frozen in told:
+    assert {t.state for t in partial_trials} == {TrialState.FAIL}  # Optuna prunes for one objective only
+    for frozen in partial_trials:
         partial = json.loads(frozen.user_attrs["partial"])
         x, y = frozen.params["x"], frozen.params["y"]
         assert partial == {"n": 10, "values": [x + y, x + 2 * y * y], "errors": [0.5, 0.0]}
         assert frozen.constraints["small"] == x + 2 * y * y - 10
     again = run_study(
-        analytic_plan(tmp_path, n_trials=27, early_metric="quality", low_fidelity=SizeIsCertain()),
+        analytic_plan(tmp_path, n_trials=27, early_metric="quality", low_fidelity=KnownSize()),
         SilentObserver(),
     )
     assert again.results.trials[:12] == first.trials
@@ -184,7 +187,7 @@ def test_pruned_trials_are_told_with_their_estimate_and_survive_a_resume(tmp_pat
 @pytest.mark.parametrize("sampler", ["TPESampler", "NSGAIISampler", "RandomSampler"])
 @pytest.mark.parametrize("objectives", [(QUALITY,), OBJECTIVES])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_optunas_samplers_live_with_pruned_trials(tmp_path, sampler, objectives):
+def test_optunas_samplers_work_with_pruned_trials(tmp_path, sampler, objectives):
     def make(n):
         return getattr(optuna.samplers, sampler)(seed=n)
 
@@ -194,7 +197,7 @@ def test_optunas_samplers_live_with_pruned_trials(tmp_path, sampler, objectives)
     )
     plan = analytic_plan(
         tmp_path, n_trials=16, sampler=make, objectives=objectives, constraints=rules, early_metric="quality",
-        low_fidelity=SizeIsCertain() if len(objectives) > 1 else None,
+        low_fidelity=KnownSize() if len(objectives) > 1 else None,
     )  # fmt: skip
     results = run_study(plan, SilentObserver()).results
     assert len(results.trials) == 16
@@ -211,11 +214,11 @@ def test_optunas_samplers_live_with_pruned_trials(tmp_path, sampler, objectives)
         assert pruned
 
 
-def test_the_seconds_of_a_proposal_are_told_apart_and_add_up(tmp_path):
+def test_the_seconds_of_a_proposal_are_listed_by_step_and_add_up(tmp_path):
     results = run(
-        tmp_path, early_metric="quality", low_fidelity=SizeIsCertain(), runner=AnalyticRunner(seconds=0.01)
+        tmp_path, early_metric="quality", low_fidelity=KnownSize(), runner=AnalyticRunner(seconds=0.01)
     )
     for record in results.trials:
-        assert {"propose", "look"} <= set(record.seconds)
-        assert record.seconds["look"] == pytest.approx(0.001, rel=0.01)
+        assert {"propose", "known"} <= set(record.seconds)
+        assert record.seconds["known"] == pytest.approx(0.001, rel=0.01)
         assert sum(record.seconds.values()) >= 0.9 * record.wall_s - 0.002

@@ -19,7 +19,7 @@ def test_without_patience_nothing_stops():
 
 
 @pytest.mark.parametrize("expected", [None, forecast(9.0)])
-def test_too_long_without_progress_stops_whatever_is_forecast(expected):
+def test_a_study_without_progress_stops_whatever_the_forecast(expected):
     assert why_stop(20, 20, expected, 0.1) == ""
     assert why_stop(20, 21, expected, 0.1) == "no progress in 20 trials (study.patience)"
 
@@ -32,14 +32,14 @@ def test_a_forecast_stops_earlier():
     )
 
 
-def test_a_front_has_its_own_measure():
+def test_a_forecast_of_the_hypervolume_has_a_tolerance_of_its_own():
     assert why_stop(5, 0, forecast(0.02, None, 5), 1e9) == ""
     assert why_stop(5, 0, forecast(0.0042, None, 5)).startswith(
         "another 5 trials would gain at most 0.42 % of the front's hypervolume (95 % sure)"
     )
 
 
-def test_words():
+def test_a_forecast_as_text():
     assert (
         in_words(forecast(0.051234), "top1", "%")
         == "another 20 trials would gain at most 0.052 points of top1 (95 % sure)"
@@ -50,12 +50,12 @@ def test_words():
     )
     assert in_words(forecast(0.0)) == "another 20 trials would gain at most 0 (95 % sure)"
     assert in_words(forecast(120000.0), "file_bytes", "bytes").count("120,000 bytes") == 1
-    assert "nobody can tell" in in_words(forecast(np.inf))
+    assert "cannot be predicted" in in_words(forecast(np.inf))
 
 
-def test_what_counts_is_what_can_be_told_apart():
+def test_the_tolerance_is_at_least_the_standard_error():
     values = [70.0, 60.0, 50.0, -np.inf]
-    assert tolerance(values) == pytest.approx(0.1)  # 1 % of the way from the middling one to the best
+    assert tolerance(values) == pytest.approx(0.1)  # 1 % of the distance from the median to the best
     assert tolerance(values, 0.3) == 0.3
     assert tolerance([]) == 0.0
     assert tolerance([], 0.2) == 0.2
@@ -78,7 +78,7 @@ def record(number, top1, state="complete", drop_high=None):
 RECORDS = [record(0, 70.0), record(1, 50.0), record(2, 60.0), record(3, 99.0, "infeasible")]
 
 
-def test_what_counts_is_read_from_the_trials():
+def test_the_tolerance_is_computed_from_the_trials():
     assert what_counts(RECORDS, TOP1) == (pytest.approx(0.1), "top1", "%")
     counts, name, unit = what_counts(RECORDS, BYTES)
     assert (counts, name, unit) == (pytest.approx(0.01), "file_bytes", "bytes")
@@ -86,24 +86,24 @@ def test_what_counts_is_read_from_the_trials():
     assert what_counts(RECORDS[3:], TOP1) == (0.0, "top1", "")
 
 
-def test_a_study_stops_once_little_is_to_be_gained():
-    asked = []
+def test_a_study_stops_once_the_predicted_gain_is_small():
+    requested = []
 
-    def ask(k):
-        asked.append(k)
-        return forecast(0.05 if len(asked) > 1 else 5.0, k=k)
+    def predicted(k):
+        requested.append(k)
+        return forecast(0.05 if len(requested) > 1 else 5.0, k=k)
 
     rule = Patience(7, TOP1)
-    assert rule.why_stop([], 0, ask) == ""
-    assert rule.why_stop(RECORDS[:3], 3, ask) == ""
-    assert rule.why_stop(RECORDS[:3], 3, ask) == ""  # nothing new since
-    assert asked == [7]
-    assert rule.why_stop(RECORDS, 3, ask).startswith(
+    assert rule.why_stop([], 0, predicted) == ""
+    assert rule.why_stop(RECORDS[:3], 3, predicted) == ""
+    assert rule.why_stop(RECORDS[:3], 3, predicted) == ""  # no new trial: no new forecast
+    assert requested == [7]
+    assert rule.why_stop(RECORDS, 3, predicted).startswith(
         "another 7 trials would gain at most 0.05 points of top1"
     )
 
 
-def test_other_samplers_stop_without_progress():
+def test_samplers_without_a_forecast_stop_without_progress():
     assert Patience(2, TOP1).why_stop(RECORDS, 2, lambda k: None) == ""
     assert (
         Patience(2, TOP1).why_stop(RECORDS, 1, lambda k: None) == "no progress in 2 trials (study.patience)"
@@ -111,9 +111,9 @@ def test_other_samplers_stop_without_progress():
     assert Patience(None, TOP1).why_stop(RECORDS, 0, lambda k: forecast(0.0)) == ""
 
 
-def test_the_report_says_what_more_trials_would_gain():
-    words = Patience(None, TOP1).prediction(RECORDS, lambda k: forecast(0.05, k=k))
-    assert words == "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
+def test_the_prediction_says_what_more_trials_would_gain():
+    text = Patience(None, TOP1).prediction(RECORDS, lambda k: forecast(0.05, k=k))
+    assert text == "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
     assert Patience(3, TOP1).prediction(RECORDS, lambda k: forecast(0.05, k=k)).startswith("another 3 trials")
     assert Patience(3, TOP1).prediction(RECORDS, lambda k: None) == ""
     assert Patience(3, TOP1).prediction([], lambda k: forecast(0.05, k=k)) == ""

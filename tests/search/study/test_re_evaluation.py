@@ -6,7 +6,7 @@ from spaces.errors import EvaluationError
 
 
 class Rebuilds:
-    """Judges nothing anew; a model's bytes are its x."""
+    """A re-evaluator without measurements; a model's bytes are its x."""
 
     def baseline(self):
         return ()
@@ -18,9 +18,9 @@ class Rebuilds:
         return str(candidate["x"]).encode()
 
 
-def run(folder, asked, n_trials=27, fail=False):
+def run(folder, explained_models, n_trials=27, fail=False):
     def explain(model):
-        asked.append(int(model))
+        explained_models.append(int(model))
         if fail:
             raise EvaluationError("no idea")
         return {"layers": [{"layer": "a", "output_sqnr_db": float(model)}]}
@@ -30,24 +30,24 @@ def run(folder, asked, n_trials=27, fail=False):
     return run_study(plan, observer).results, observer
 
 
-def test_what_the_report_compares_is_explained_and_nothing_else(tmp_path, monkeypatch):
-    # the files of this problem are no ONNX files
+def test_only_the_models_that_the_report_compares_are_explained(tmp_path, monkeypatch):
+    # the files of this problem are not ONNX files
     monkeypatch.setattr("search.record.study_files.write_model", write_bytes)
-    asked = []
-    results, _ = run(tmp_path, asked)
+    explained_models = []
+    results, _ = run(tmp_path, explained_models)
     explained = {t.number for t in results.trials if "layers" in t.details}
     worst = min((t for t in results.trials), key=lambda t: (t.values()["metric.quality"], t.number)).number
     assert {results.best, results.picks[0].number, *results.front[:2], worst} == explained
-    assert len(asked) == len(explained) <= 5
+    assert len(explained_models) == len(explained) <= 5
     for number in explained:
         x = results.trial(number).candidate["x"]
         assert results.trial(number).details["layers"][0]["output_sqnr_db"] == x
-    again, _ = run(tmp_path, asked)
+    again, _ = run(tmp_path, explained_models)
     assert again.trials == results.trials
-    assert len(asked) == len(explained)  # it is kept with the study
+    assert len(explained_models) == len(explained)  # explanations are stored with the study
 
 
-def test_what_cannot_be_explained_stops_nothing(tmp_path, monkeypatch):
+def test_an_error_in_an_explanation_does_not_stop_the_study(tmp_path, monkeypatch):
     monkeypatch.setattr("search.record.study_files.write_model", write_bytes)
     results, observer = run(tmp_path, [], n_trials=5, fail=True)
     assert results.best is not None

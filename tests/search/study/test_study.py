@@ -68,7 +68,7 @@ def test_the_whole_space_gives_the_known_front(tmp_path):
     assert {t.candidate["y"] for t in results.trials if t.state == "infeasible"} == {2}
 
 
-def test_what_comes_to_the_same_file_is_answered_from_the_study(tmp_path):
+def test_a_candidate_with_the_same_file_as_a_trial_is_answered_from_the_study(tmp_path):
     log = tmp_path / "log"
     outcome = run(tmp_path, n_trials=1000, runner=AnalyticRunner(log=log))
     assert len(log.read_text().splitlines()) == 27
@@ -82,15 +82,15 @@ def test_what_comes_to_the_same_file_is_answered_from_the_study(tmp_path):
 
 
 class Builder(AnalyticRunner):
-    """Knows only once it is built that `z` makes no difference; keeps what it was told is known already."""
+    """Finds out only by building that `z` makes no difference; records the known files of each request."""
 
-    told: ClassVar[list] = []
+    known_files: ClassVar[list] = []
 
     def key(self, candidate):
         return candidate.digest
 
     def run(self, request):
-        self.told.append(dict(request.known))
+        self.known_files.append(dict(request.known))
         return super().run(request)
 
 
@@ -125,18 +125,18 @@ def test_two_failures_are_two_trials_even_of_the_same_file(tmp_path):
     assert [t.state for t in results.trials] == ["failed", "failed"]
 
 
-def test_workers_are_told_the_files_of_all_trials_before_theirs(tmp_path):
-    """Of this session's trials, and after a resume of those before."""
+def test_requests_carry_the_files_of_all_earlier_trials(tmp_path):
+    """Those of this session's trials, and after a resume those of the trials before it."""
     runner = Builder()
-    runner.told.clear()
+    runner.known_files.clear()
     first = run(tmp_path, n_trials=3, runner=runner).results
     digests = [trial.artifact_digest for trial in first.trials]
-    known = [told for told in runner.told if len(told) == 2]
+    known = [files for files in runner.known_files if len(files) == 2]
     assert known
-    assert all(told == {digests[0]: 0, digests[1]: 1} for told in known)
-    runner.told.clear()
+    assert all(files == {digests[0]: 0, digests[1]: 1} for files in known)
+    runner.known_files.clear()
     run(tmp_path, n_trials=4, runner=runner)
-    assert runner.told[0] == {digest: number for number, digest in enumerate(digests)}
+    assert runner.known_files[0] == {digest: number for number, digest in enumerate(digests)}
 
 
 def test_same_seed_same_study(tmp_path):
@@ -181,13 +181,13 @@ def test_failures_are_kept_with_their_reason_and_stop_nothing(tmp_path):
     assert len(run(tmp_path, n_trials=40, runner=AnalyticRunner()).results.trials) == 27
 
 
-def test_what_cannot_be_built_costs_no_trial(tmp_path):
+def test_a_candidate_that_cannot_be_built_is_no_trial(tmp_path):
     results = run(tmp_path, n_trials=1000, runner=AnalyticRunner(refuse_at=3)).results
     assert len(results.trials) == 24
     assert any("this x cannot be built" in note for note in results.notes)
 
 
-def test_constraints_are_told_with_their_excess(tmp_path):
+def test_a_broken_constraint_is_reported_with_its_excess(tmp_path):
     results = run(tmp_path, n_trials=27).results
     worst = max(
         (t for t in results.trials if t.state == "infeasible"), key=lambda t: t.values()["cost.board.size"]
@@ -273,7 +273,7 @@ def test_two_writers_are_refused(tmp_path):
         run(tmp_path)
 
 
-def test_a_writer_that_was_killed_or_closed_is_none(tmp_path):
+def test_a_killed_or_closed_writer_releases_its_lock(tmp_path):
     script = (
         "import sys, pathlib; from search.record.journal import lock_folder\n"
         "kept = lock_folder(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
@@ -323,7 +323,7 @@ run_study(analytic_plan(folder, n_trials=24, runner=AnalyticRunner(log=folder / 
 """
 
 
-def test_killed_at_random_moments_it_loses_at_most_the_running_trial(tmp_path):
+def test_a_study_killed_at_random_moments_loses_at_most_the_running_trial(tmp_path):
     rng = random.Random(0)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     kills = 0

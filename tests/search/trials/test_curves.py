@@ -26,9 +26,9 @@ def pruning(*rivals, pruner=MEDIAN, like_with_like=False):
     return Pruning(pruner, "study", tuple(Rival("complete", r) for r in rivals), like_with_like)
 
 
-def stops(judge, *values, macs=100):
-    """Whether a training ends with the last of its values."""
-    race = judge.race(macs)
+def stops(rule, *values, macs=100):
+    """Whether a training is pruned after the last of its values."""
+    race = rule.race(macs)
     return [race.stops(value) for value in values][-1]
 
 
@@ -38,7 +38,7 @@ def record(number, *values, state="complete"):
 
 
 class Constant(nn.Sequential):
-    """Says the same class of every example."""
+    """A classifier that predicts the same class for every example."""
 
     def __init__(self, label):
         super().__init__(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
@@ -57,43 +57,43 @@ def test_a_curve_survives_json():
     assert curve_of({}) is None
 
 
-def test_stops_what_is_below_the_median_at_the_same_epoch():
-    judge = pruning(curve(10.0, 50.0), curve(20.0, 60.0), curve(30.0, 70.0))
-    assert stops(judge, 19.0)
-    assert not stops(judge, 20.0)
-    assert stops(judge, 25.0, 59.0)
-    assert not stops(judge, 25.0, 61.0)
+def test_a_training_below_the_median_at_the_same_epoch_is_stopped():
+    rule = pruning(curve(10.0, 50.0), curve(20.0, 60.0), curve(30.0, 70.0))
+    assert stops(rule, 19.0)
+    assert not stops(rule, 20.0)
+    assert stops(rule, 25.0, 59.0)
+    assert not stops(rule, 25.0, 61.0)
 
 
-def test_nothing_stops_before_there_is_enough_to_compare_with():
+def test_no_training_is_stopped_during_the_pruners_startup_trials():
     assert not stops(pruning(curve(90.0)), 1.0)
     assert not stops(pruning(curve(90.0), None, None), 1.0)
 
 
-def test_larger_networks_say_nothing_against_a_smaller_one():
+def test_a_smaller_network_is_not_compared_with_larger_ones():
     large, small = (
         [curve(v, macs=200) for v in (80.0, 81.0, 82.0)],
         [curve(v, macs=50) for v in (40.0, 41.0, 42.0)],
     )
-    judge = pruning(*large, *small, like_with_like=True)
-    assert not stops(judge, 45.0, macs=100)
-    assert stops(judge, 30.0, macs=100)
-    assert stops(judge, 45.0, macs=200)
-    assert judge.race(100).n_rivals == 3
+    rule = pruning(*large, *small, like_with_like=True)
+    assert not stops(rule, 45.0, macs=100)
+    assert stops(rule, 30.0, macs=100)
+    assert stops(rule, 45.0, macs=200)
+    assert rule.race(100).n_rivals == 3
     assert stops(pruning(*large, *small), 45.0, macs=100)
 
 
 def test_trials_without_a_curve_keep_their_numbers():
-    """Hyperband divides trials by number: one that trained nothing must not shift the others."""
-    seen = []
+    """Hyperband groups trials by number: a trial without training must not shift the others."""
+    numbers = []
 
     class Numbers(optuna.pruners.NopPruner):
         def prune(self, study, trial):
-            seen.append((trial.number, len(study.trials)))
+            numbers.append((trial.number, len(study.trials)))
             return False
 
     assert not stops(pruning(curve(1.0), None, curve(2.0), pruner=Numbers()), 1.0)
-    assert seen[-1] == (3, 4)
+    assert numbers[-1] == (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_trials_without_a_curve_keep_their_numbers():
 )
 def test_successive_halving_keeps_the_best(pruner):
     rivals = [curve(*np.linspace(v, v + 5, 6)) for v in range(0, 80, 10)]
-    judge = pruning(*rivals, pruner=pruner)
-    assert not stops(judge, 90.0)
-    assert any(stops(judge, *[1.0] * n) for n in range(1, 7))
+    rule = pruning(*rivals, pruner=pruner)
+    assert not stops(rule, 90.0)
+    assert any(stops(rule, *[1.0] * n) for n in range(1, 7))
 
 
-def test_is_made_of_the_studys_records():
+def test_pruning_is_made_of_the_studys_records():
     made = pruning_of(
         MEDIAN, "study", [record(0, 1.0), record(1, state="failed"), record(2, 3.0, state="pruned")], 2
     )
@@ -117,7 +117,7 @@ def test_is_made_of_the_studys_records():
     assert pruning_of(None, "study", [], 1) is None
 
 
-def test_the_watch_notes_the_metric_on_the_first_examples(context):
+def test_the_watch_records_the_metric_on_the_first_examples(context):
     watch = CurveWatch(context, None)
     assert watch.curve is None
     assert watch.estimates() == ()
@@ -128,7 +128,7 @@ def test_the_watch_notes_the_metric_on_the_first_examples(context):
     assert watch.curve.macs == 5 * 3 * 8 * 8
 
 
-def test_the_watch_stops_a_training_and_says_what_it_had_come_to(context):
+def test_the_watch_stops_a_training_and_returns_its_estimates(context):
     best = [curve(99.0), curve(99.0)]
     watch = CurveWatch(context, pruning(*best))
     with pytest.raises(
@@ -151,14 +151,14 @@ def test_the_last_epoch_is_not_stopped(context):
     CurveWatch(context, pruning(curve(99.0), curve(99.0))).epoch("recover", 1, 1, Constant(0).eval())
 
 
-def test_epochs_of_several_stages_count_on(context):
+def test_epochs_of_several_stages_form_one_curve(context):
     watch = CurveWatch(context, None)
     watch.epoch("sparsify", 1, 1, Constant(0).eval())
     watch.epoch("recover", 1, 1, Constant(0).eval())
     assert len(watch.curve.values) == 2
 
 
-def test_the_watch_looks_at_the_clock(context):
+def test_the_watch_checks_the_time_limit(context):
     def late(where):
         raise TimeLimitError(where)
 

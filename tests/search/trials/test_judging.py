@@ -3,8 +3,8 @@ from evaluators.testing import tiny_context, tiny_model
 from search.trials.judging import Judging
 
 
-class Telling(Evaluator):
-    """Says one number, and what decided it."""
+class Counting(Evaluator):
+    """Measures how many measurements precede its own, and says what decided the value."""
 
     def __init__(self, name, because):
         self.name, self._because = name, because
@@ -14,24 +14,24 @@ class Telling(Evaluator):
         return Evaluation((Measurement(self.name, len(context.measured), "", "measured"),), details)
 
 
-def judged(*tellers):
+def judged(*evaluators):
     judging = Judging(tiny_model(), tiny_context())
-    for teller in tellers:
-        judging.run(teller, None)
+    for evaluator in evaluators:
+        judging.run(evaluator, None)
     return judging
 
 
-def test_every_evaluator_may_say_what_decided_its_columns():
+def test_the_reasons_of_all_evaluators_are_merged():
     judging = judged(
-        Telling("a", {"metric.a": "first"}), Telling("b", {}), Telling("c", {"metric.c": "third"})
+        Counting("a", {"metric.a": "first"}), Counting("b", {}), Counting("c", {"metric.c": "third"})
     )
     assert judging.details["because"] == {"metric.a": "first", "metric.c": "third"}
     assert {"a", "b", "c"} <= set(judging.details)
 
 
-def test_nothing_is_said_where_nobody_says_anything():
-    assert "because" not in judged(Telling("a", {}), Telling("b", {})).details
+def test_there_are_no_reasons_where_no_evaluator_gives_one():
+    assert "because" not in judged(Counting("a", {}), Counting("b", {})).details
 
 
-def test_an_evaluator_hears_what_those_before_it_said():
-    assert [m.value for m in judged(Telling("a", {}), Telling("b", {})).measurements] == [0, 1]
+def test_an_evaluator_receives_the_measurements_of_those_before_it():
+    assert [m.value for m in judged(Counting("a", {}), Counting("b", {})).measurements] == [0, 1]

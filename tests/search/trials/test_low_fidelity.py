@@ -1,11 +1,11 @@
-"""Looks at candidates before their trials."""
+"""Low-fidelity evaluations of candidates before their trials."""
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
-import search.trials.partial_runs as short_runs
+import search.trials.partial_runs as partial_runs
 from evaluators.cost.cost import CostEvaluator
 from evaluators.runtime import run_split
 from evaluators.task.accuracy import AccuracyEvaluator
@@ -13,7 +13,7 @@ from evaluators.testing import tiny_context, tiny_model
 from search.record.results import Constraint, Objective
 from search.trials.low_fidelity import CompressionLowFidelity, subset_sizes
 from search.trials.machine_lock import MachineLock
-from search.trials.partial_runs import Prefix, ShortRuns
+from search.trials.partial_runs import PartialRuns, Prefix
 from search.trials.trial import CompressionRunner, TrialRequest
 from spaces.candidate import Candidate
 from spaces.errors import StageError
@@ -99,7 +99,7 @@ def trial(runner, bits, shift):
     return {m.column: m.value for m in result.measurements}
 
 
-def test_known_is_what_trials_measure_and_builds_one_model_a_structure(low_fidelity, runner):
+def test_known_values_equal_those_of_trials_and_need_one_model_per_structure(low_fidelity, runner):
     candidates = [params(b, s) for b in (4, 8) for s in (0.0, 0.1, 5.0, 9.0)]
     known = low_fidelity.known(candidates)
     assert runner.pipeline.stages[0].n_built == 2
@@ -116,12 +116,12 @@ def test_known_is_what_trials_measure_and_builds_one_model_a_structure(low_fidel
         assert flash == measured["cost.board.weight_bytes"] - 100
 
 
-def test_a_look_at_nothing_is_empty(low_fidelity):
+def test_no_candidates_give_empty_results(low_fidelity):
     assert low_fidelity.known([]).values.shape == (0, 3)
     assert not low_fidelity.statistics([])
 
 
-def test_statistics_come_from_the_stage_and_are_absent_for_what_cannot_be_built(low_fidelity):
+def test_statistics_come_from_the_stage_and_are_nan_where_a_candidate_cannot_be_built(low_fidelity):
     found = low_fidelity.statistics([params(8, 9.0), params(8, 5.0), params(4, 0.1)])
     np.testing.assert_array_equal(found["minus_shift"], [-9.0, np.nan, -0.1])
     assert low_fidelity.statistics([params(4, 0.1)])["minus_shift"].tolist() == [-0.1]
@@ -129,23 +129,23 @@ def test_statistics_come_from_the_stage_and_are_absent_for_what_cannot_be_built(
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1, 9.0])
-def test_a_short_look_agrees_with_the_trial(low_fidelity, runner, shift):
-    look = low_fidelity.short(params(4, shift), 150)
+def test_a_low_fidelity_evaluation_agrees_with_the_trial(low_fidelity, runner, shift):
+    result = low_fidelity.short(params(4, shift), 150)
     measured = trial(runner, 4, shift)
-    assert look.n_examples == 150
-    assert look.values[1:].tolist() == [measured[o.column] for o in OBJECTIVES[1:]]
-    assert look.errors[1:].tolist() == [0, 0]
-    assert abs(look.values[0] - measured["metric.top1"]) < 4 * look.errors[0]
-    estimate, error = look.excesses["drop"]
+    assert result.n_examples == 150
+    assert result.values[1:].tolist() == [measured[o.column] for o in OBJECTIVES[1:]]
+    assert result.errors[1:].tolist() == [0, 0]
+    assert abs(result.values[0] - measured["metric.top1"]) < 4 * result.errors[0]
+    estimate, error = result.excesses["drop"]
     assert abs(estimate - (measured["metric.top1_drop"] - 1)) < 4 * error
-    assert look.excesses["flash"] == (measured["cost.board.weight_bytes"] - 100, 0)
+    assert result.excesses["flash"] == (measured["cost.board.weight_bytes"] - 100, 0)
 
 
-def test_what_cannot_be_built_has_no_look(low_fidelity):
+def test_a_candidate_that_cannot_be_built_has_no_result(low_fidelity):
     assert low_fidelity.short(params(8, 5.0), 64) is None
 
 
-def test_looks_are_kept_and_rounded_up(low_fidelity, runner):
+def test_results_are_cached_and_numbers_of_examples_rounded_up(low_fidelity, runner):
     first = low_fidelity.short(params(8, 9.0), 1)
     assert first.n_examples == low_fidelity.sizes[0]
     spent = low_fidelity.seconds["low_fidelity"]
@@ -170,7 +170,7 @@ def test_sizes_end_with_half_of_the_split(n, sizes):
     assert subset_sizes(n) == sizes
 
 
-# -- short runs ------------------------------------------------------------------------------------------------
+# -- runs on the first examples ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def split():
 
 @pytest.mark.parametrize("fixed", [None, 7])
 @pytest.mark.parametrize("sizes", [(10, 70, 100), (64, 100)])
-def test_a_longer_run_goes_on_where_the_shorter_one_ended(split, sizes, fixed):
+def test_a_run_on_more_examples_continues_the_run_on_fewer(split, sizes, fixed):
     artifact = tiny_model()
     if fixed is not None:
         proto = artifact.proto()
@@ -192,7 +192,7 @@ def test_a_longer_run_goes_on_where_the_shorter_one_ended(split, sizes, fixed):
         artifact = Artifact.onnx(proto, artifact.input)
     wanted, _ = run_split(artifact, Prefix(split, 100), 256, 1)
     built = []
-    runs = ShortRuns(split, sizes)
+    runs = PartialRuns(split, sizes)
     for size in sizes:
         found = runs.outputs("a", size, lambda: built.append(1) or artifact)
         np.testing.assert_allclose(found, wanted[:size], rtol=1e-5, atol=1e-6)
@@ -203,23 +203,23 @@ def tiny_output():
     return tiny_model().proto().graph.output[0].name
 
 
-def test_a_model_that_was_closed_is_built_again_but_not_run_again(split):
+def test_an_unloaded_model_is_built_again_but_only_run_on_further_examples(split):
     artifact = tiny_model()
     built = []
-    runs = ShortRuns(split, (64, 128))
+    runs = PartialRuns(split, (64, 128))
     for key in "abcdef":
         runs.outputs(key, 64, lambda: artifact)
     found = runs.outputs("a", 128, lambda: built.append(1) or artifact)
     assert built
     wanted, _ = run_split(artifact, Prefix(split, 128), 256, 1)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
-    assert runs.outputs("a", 64, lambda: pytest.fail("it is known")) is not None
+    assert runs.outputs("a", 64, lambda: pytest.fail("the outputs are cached")) is not None
 
 
-def test_outputs_are_kept_within_bounds(split, monkeypatch):
-    monkeypatch.setattr(short_runs, "MOST_OUTPUT_BYTES", 1)
+def test_outputs_beyond_the_limit_are_evicted(split, monkeypatch):
+    monkeypatch.setattr(partial_runs, "MOST_OUTPUT_BYTES", 1)
     artifact, built = tiny_model(), []
-    runs = ShortRuns(split, (64, 128))
+    runs = PartialRuns(split, (64, 128))
     for key in ("a", "b", "a"):
         runs.outputs(key, 64, lambda: built.append(1) or artifact)
     assert len(built) == 3

@@ -10,7 +10,7 @@ from search.trials import machine_lock
 from search.trials.machine_lock import MachineLock
 
 
-def test_timing_waits_for_computing_and_keeps_others_out(tmp_path):
+def test_a_timing_waits_for_computations_and_excludes_later_ones(tmp_path):
     lock, events = MachineLock(tmp_path), []
     inside = threading.Event()
 
@@ -46,7 +46,7 @@ def test_computing_is_shared(tmp_path):
         pass
 
 
-def test_it_survives_pickling(tmp_path):
+def test_a_lock_survives_pickling(tmp_path):
     import pickle
 
     with pickle.loads(pickle.dumps(MachineLock(tmp_path))).exclusive():
@@ -72,7 +72,7 @@ with getattr(MachineLock(Path(sys.argv[1])), sys.argv[2])():
         ("exclusive", "exclusive", True),
     ],
 )
-def test_who_waits_for_a_process_until_it_is_killed(tmp_path, monkeypatch, held, wanted, waits):
+def test_a_lock_waits_for_another_process_until_that_is_killed(tmp_path, monkeypatch, held, wanted, waits):
     class Impatient(machine_lock.FileLock):
         def acquire(self, timeout=None, **options):
             return super().acquire(timeout=0 if self.impatient else 60, **options)
@@ -98,7 +98,7 @@ def test_who_waits_for_a_process_until_it_is_killed(tmp_path, monkeypatch, held,
         pass
 
 
-def test_a_system_without_user_ids_locks_too(tmp_path, monkeypatch):
+def test_locks_work_on_a_system_without_user_ids(tmp_path, monkeypatch):
     """Windows: there is neither `fcntl` nor `os.getuid`."""
     monkeypatch.setattr(machine_lock.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.delattr(machine_lock.os, "getuid", raising=False)

@@ -23,7 +23,7 @@ from spaces.stages.stage import Stage, StageContext
 
 
 class Rounding(Stage):
-    """Builds the tiny model with so many bits; `shift` changes a number of the file and nothing of its structure."""
+    """Builds the tiny model with `bits` bits; `shift` changes a value in the file but not its structure."""
 
     name = "rounding"
     consumes = ("onnx",)
@@ -88,14 +88,14 @@ def columns(result):
     return {m.column for m in result.measurements}
 
 
-def test_structure_keys_tell_structures_apart_and_nothing_else(tmp_path):
+def test_structure_keys_depend_on_the_structure_alone(tmp_path):
     r = runner(tmp_path, [])
     assert r.structure_key(candidate(8, 0.0)) == r.structure_key(candidate(8, 1.0))
     assert r.structure_key(candidate(8)) != r.structure_key(candidate(4))
     assert r.key(candidate(8, 0.0)) != r.key(candidate(8, 1.0))
 
 
-def test_what_follows_from_the_structure_is_found_once_for_all_of_it(tmp_path):
+def test_costs_are_computed_once_per_structure(tmp_path):
     cost = Counted()
     r = runner(tmp_path, [AccuracyEvaluator(), cost])
     results = [
@@ -111,7 +111,7 @@ def test_what_follows_from_the_structure_is_found_once_for_all_of_it(tmp_path):
     assert results[1].details["cost"] == results[0].details["cost"]
 
 
-def test_dead_channels_are_in_the_weights_not_in_the_structure(tmp_path):
+def test_costs_are_computed_for_every_file_where_a_device_removes_dead_channels(tmp_path):
     cost = Counted()
     r = runner(tmp_path, [cost])
     board = Device("board", runtime="some", macs_per_s={"float32": {"default": 1e9}, "int8": {"default": 4e9}},
@@ -134,19 +134,19 @@ def test_structural_measurements_without_a_trial(tmp_path):
     assert cost.calls == 1
 
 
-def test_a_useless_candidate_is_pruned_with_its_costs_and_without_a_timing(tmp_path):
+def test_a_candidate_below_its_threshold_is_pruned_with_its_costs_and_without_a_timing(tmp_path):
     evaluators = [AccuracyEvaluator(batch_size=4), CostEvaluator(), Timed()]
     r = runner(tmp_path, evaluators, n=200)
     result = r.run(
         TrialRequest(
             0,
             candidate(4, 9.0),
-            threshold=EarlyStoppingThreshold(99.0, "trial 3 is as good in everything else"),
+            threshold=EarlyStoppingThreshold(99.0, "trial 3 reaches it"),
         )
     )
     assert result.outcome == "pruned"
     assert result.reason.startswith("top1 is below 99 %")
-    assert result.reason.endswith("of 200 images; trial 3 is as good in everything else")
+    assert result.reason.endswith("of 200 images; trial 3 reaches it")
     assert "metric.top1_partial" in columns(result)
     assert "metric.top1" not in columns(result)
     assert "cost.board.weight_bytes" in columns(result)
@@ -158,8 +158,8 @@ def test_a_useless_candidate_is_pruned_with_its_costs_and_without_a_timing(tmp_p
     assert {"metric.top1", "cost.host.latency_ms"} <= columns(full)
 
 
-def test_what_is_timed_has_the_machine_alone(tmp_path, monkeypatch):
-    held, seen = [], {}
+def test_timed_evaluators_hold_the_lock_exclusively(tmp_path, monkeypatch):
+    held, held_during = [], {}
 
     class Watched(MachineLock):
         @contextmanager
@@ -179,7 +179,7 @@ def test_what_is_timed_has_the_machine_alone(tmp_path, monkeypatch):
     for kind in (AccuracyEvaluator, CostEvaluator, LatencyEvaluator, PowerEvaluator):
 
         def noted(self, artifact, context, evaluate=kind.evaluate):
-            seen[self.name] = list(held)
+            held_during[self.name] = list(held)
             return evaluate(self, artifact, context)
 
         monkeypatch.setattr(kind, "evaluate", noted)
@@ -187,7 +187,7 @@ def test_what_is_timed_has_the_machine_alone(tmp_path, monkeypatch):
     r = runner(tmp_path, [LatencyEvaluator(max_seconds=0.01), AccuracyEvaluator(), power, CostEvaluator()])
     result = replace(r, lock=Watched(tmp_path)).run(TrialRequest(0, candidate(8)))
     assert "cost.host.latency_ms" in columns(result)
-    assert seen == {
+    assert held_during == {
         "accuracy": ["shared"], "cost": ["shared"], "latency": ["exclusive"], "power": ["exclusive"],
     }  # fmt: skip
 
@@ -200,7 +200,7 @@ def test_seconds_add_up_to_the_wall_time(tmp_path):
     assert sum(result.seconds.values()) <= result.wall_s
 
 
-def test_a_second_study_builds_nothing_again(tmp_path):
+def test_a_second_study_takes_artifacts_from_the_cache(tmp_path):
     first = runner(tmp_path, [], folder=tmp_path / "stages")
     second = runner(tmp_path, [], folder=tmp_path / "stages")
     built = first.build(candidate(4, 1.0))
@@ -208,7 +208,7 @@ def test_a_second_study_builds_nothing_again(tmp_path):
     assert second.pipeline.stages[0].applied == []
 
 
-def test_a_runner_travels(tmp_path):
+def test_a_runner_survives_pickling(tmp_path):
     r = pickle.loads(pickle.dumps(runner(tmp_path, [AccuracyEvaluator(), CostEvaluator()])))
     assert r.run(TrialRequest(0, candidate(8))).outcome == "measured"
 
