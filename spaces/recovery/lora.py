@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): low-rank changes of linear layers are trained, then merged into the weights."""
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): trains low-rank updates of linear layers, then merges them."""
 
 import copy
 from math import sqrt
@@ -10,11 +10,11 @@ from torch.nn.utils import parametrize
 
 from spaces.errors import StageError
 
-SCALE = 2.0  # alpha / rank: a rate that suits one rank suits the others, too
+SCALE = 2.0  # alpha / rank; fixed, so that one learning rate suits all ranks
 
 
 class LowRank(nn.Module):
-    """Maps a weight `W` to `W + SCALE * B A`; B starts at zero, so that nothing changes at first (section 4.1).
+    """Maps a weight `W` to `W + SCALE * B A`; B is initially zero (section 4.1).
 
     Args:
         weight: `(n_out, n_in)`, or `(n_out, n_in, 1, 1)` of a 1x1 convolution.
@@ -29,20 +29,21 @@ class LowRank(nn.Module):
         self.b = nn.Parameter(torch.zeros(n_out, rank))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Returns the changed weight, of the same shape."""
+        """Returns the updated weight, of the same shape."""
         return weight + SCALE * (self.b @ self.a).view(weight.shape)
 
 
 def with_low_rank(module: nn.Module, rank: int, seed: int) -> nn.Module:
-    """Returns a copy in which only low-rank changes of linear layers and 1x1 convolutions can be trained.
+    """Returns a copy in which only low-rank updates of linear layers and 1x1 convolutions can be trained.
 
     Args:
         module: The network; left as it is.
-        rank: Of the changes, at least 1; a layer with fewer inputs or outputs gets as many as it has.
-        seed: Draws the factors.
+        rank: Rank of the updates, at least 1; in a layer with fewer inputs or outputs, their number is the
+            rank.
+        seed: Seed of the initial factors.
 
     Raises:
-        StageError: There is no such layer, or none that is as large as the rank.
+        StageError: There is no such layer, or none with `rank` inputs and outputs.
     """
     check_rank(module, rank)
     changed = copy.deepcopy(module).requires_grad_(False)
@@ -54,26 +55,26 @@ def with_low_rank(module: nn.Module, rank: int, seed: int) -> nn.Module:
 
 
 def check_rank(module: nn.Module, rank: int) -> None:
-    """Checks that a layer is as large as the rank; rank 0, no LoRA, always fits.
+    """Checks that some layer has at least `rank` inputs and outputs; rank 0 (no LoRA) always passes.
 
     Raises:
-        StageError: None is.
+        StageError: No layer has.
     """
     sizes = [min(layer.weight.shape[:2]) for layer in _layers(module)]
     if rank > max(sizes, default=0):
-        found = f"the largest has {max(sizes)}" if sizes else f"{type(module).__name__} has none"
+        largest = f"the largest has {max(sizes)}" if sizes else f"{type(module).__name__} has none"
         raise StageError(
             f"recover.lora_rank={rank} needs a linear layer or 1x1 convolution of at least {rank} inputs and outputs, but "
-            f"{found}; lora_rank=0 trains all weights"
+            f"{largest}; lora_rank=0 trains all weights"
         )
 
 
 def merged(module: nn.Module, original: nn.Module) -> nn.Module:
-    """Returns a network of the original's structure, with the trained changes merged into its weights.
+    """Returns a network of the original's structure, with the trained updates merged into its weights.
 
     Args:
-        module: What `with_low_rank` made of `original`, trained; left as it is.
-        original: The network before.
+        module: The result of `with_low_rank` for `original`, after training; left as it is.
+        original: The network without LoRA.
     """
     result = copy.deepcopy(original)
     state = {name: value for name, value in module.state_dict().items() if name in result.state_dict()}

@@ -1,4 +1,4 @@
-"""The recover stage: trains what a cut left, by labels, by the uncompressed network, or both."""
+"""The recover stage: trains a cut network on labels, by distillation from the uncompressed one, or both."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ class RecoverStage(TrainingStage):
         """Returns the trained network, of the same structure; the network as it is if `epochs` is 0.
 
         Raises:
-            StageError: Something that the values need is missing, or the training diverges.
+            StageError: Examples, labels, a teacher or a suitable layer are missing, or the training diverges.
             StopTrialError: The watch ends the trial.
         """
         from spaces.recovery.session import recover
@@ -46,24 +46,25 @@ class RecoverStage(TrainingStage):
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:
-        """Maps knobs that have no effect beside the others to their defaults."""
+        """Returns the values, with the default for knobs that have no effect at these values."""
         whole = self.defaults() | dict(values)
         return canonical(whole, whole["epochs"] == 0 or self._features(artifact))
 
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> dict[str, str]:
-        """Returns the knobs that have no effect beside any value of the others, each with the reason."""
+        """Returns the knobs that have no effect at any values of the others, each with the reason."""
         return empty_knobs(domains, self._features(artifact))
 
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:
-        """Checks that all is there that any value of the space needs.
+        """Checks that recovery is possible with any values of the space.
 
         Raises:
-            StageError: Something is missing: examples, labels, a teacher, a layer that fits; the message names the knob.
-            ConfigError: The accelerator is not there.
+            StageError: Examples, labels, a teacher or a suitable layer are missing; the message names the
+                knob.
+            ConfigError: The accelerator is not available.
         """
         from spaces.recovery.requirements import check_needs
 
@@ -73,7 +74,7 @@ class RecoverStage(TrainingStage):
 
     @cached_property
     def _has_features(self) -> dict[str, bool]:
-        """By digest of the artifact."""
+        """Cache of `_features` by digest of the artifact."""
         return {}
 
     def _features(self, artifact: Artifact) -> bool:

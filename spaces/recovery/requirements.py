@@ -1,4 +1,4 @@
-"""What recovery needs to be there: examples, labels, a teacher, layers that fit. Asked before the search, and again before training."""
+"""The requirements of recovery: examples, labels, a teacher, suitable layers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,9 +15,9 @@ from spaces.recovery.training.augmentation import check_augmentation
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.stage import StageContext
 
-FIRST = 256  # examples whose labels are looked at
+FIRST = 256  # examples whose labels are checked
 
-# By knob, whether a value needs the uncompressed network.
+# By knob: maps a value to whether it requires the uncompressed network.
 NEEDS_TEACHER: dict[str, Callable[[Any], bool]] = {
     "distillation_weight": lambda v: v > 0,
     "cwd_weight": lambda v: v > 0,
@@ -26,16 +26,16 @@ NEEDS_TEACHER: dict[str, Callable[[Any], bool]] = {
 
 
 def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context: StageContext) -> None:
-    """Checks that a training with any of the values could begin.
+    """Checks that a training is possible with any of the values.
 
     Args:
         artifact: The network.
-        values: By knob, the values that it can take; epochs among them is more than 0.
-        context: What there is.
+        values: By knob, the values that it can take; `epochs` can be more than 0.
+        context: Train split, teacher and accelerator.
 
     Raises:
-        StageError: Something is missing; the message names the knob.
-        ConfigError: The accelerator is not there.
+        StageError: Examples, labels, a teacher or a suitable layer are missing; the message names the knob.
+        ConfigError: The accelerator is not available.
     """
     module, split = torch_module(artifact), train_split(context)
     device_of(context.accelerator)
@@ -52,7 +52,7 @@ def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context
 
 
 def torch_module(artifact: Artifact) -> nn.Module:
-    """Returns the artifact's network. Raises StageError if it is none of torch."""
+    """Returns the artifact's network. Raises StageError if it is not a torch network."""
     if not isinstance(artifact.model, nn.Module):
         raise StageError(f"recover trains torch networks, but got an {artifact.kind} model")
     return artifact.model
@@ -66,12 +66,13 @@ def train_split(context: StageContext) -> Split:
 
 
 def teacher(context: StageContext, knob: str) -> nn.Module:
-    """Returns the uncompressed network. Raises StageError, which names the knob that needs it, if there is none."""
+    """Returns the uncompressed network. Raises StageError, with the knob's name, if there is none."""
     if context.teacher is None or not isinstance(context.teacher.model, nn.Module):
         default = next(k.default for k in KNOBS if k.name == knob)
         off = 0.0 if isinstance(default, float) else default
         raise StageError(
-            f"recover.{knob} needs the uncompressed network in torch to go by, but there is none; {knob}={off} does without"
+            f"recover.{knob} needs the uncompressed torch network as teacher, but there is none; "
+            f"{knob}={off} needs no teacher"
         )
     return context.teacher.model
 
@@ -83,7 +84,7 @@ def first_inputs(split: Split, n: int) -> Tensor:
 
 
 def has_features(artifact: Artifact) -> bool:
-    """Returns whether some module yields channels of several places, which can be compared before and after a cut."""
+    """Returns whether a module outputs channels with several positions, for channel-wise distillation."""
     module = torch_module(artifact)
     return bool(matching_modules(module, module, torch.zeros(2, *artifact.input.shape)))
 
@@ -93,5 +94,5 @@ def _check_labels(split: Split) -> None:
     if (labels < 0).any():
         raise StageError(
             "recover.distillation_weight is less than 1, which needs labels, but the train split has none; "
-            "distillation_weight=1 does without"
+            "distillation_weight=1 does not need them"
         )

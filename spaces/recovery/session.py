@@ -1,4 +1,4 @@
-"""One recovery: from a cut network and values to a trained network."""
+"""One training of the recover stage: student, teacher, loss and recipe from the values of knobs."""
 
 import copy
 from collections.abc import Mapping
@@ -32,17 +32,17 @@ from spaces.stages.stage import StageContext
 def recover(
     artifact: Artifact, values: Mapping[str, Any], context: StageContext, threads: int, key: str
 ) -> tuple[nn.Module, Curve]:
-    """Returns the trained network, of the artifact's structure, and how the training went.
+    """Returns the trained network, of the artifact's structure, and the training curve.
 
     Args:
         artifact: The network; left as it is.
         values: Canonical values of the recover stage; `epochs` is more than 0.
         context: Split, teacher, seed, accelerator, cache, watch.
-        threads: Threads that torch computes with.
-        key: Digest of everything that decides the result.
+        threads: Number of torch's threads.
+        key: Digest of everything that the result depends on.
 
     Raises:
-        StageError: Something that the values need is missing, or the training diverges.
+        StageError: Examples, labels, a teacher or a suitable layer are missing, or the training diverges.
     """
     check_needs(artifact, {name: (value,) for name, value in values.items()}, context)
     module, rank = torch_module(artifact), values["lora_rank"]
@@ -67,8 +67,8 @@ def recover(
 
 
 def _recipe(values: Mapping[str, Any], threads: int) -> Recipe:
-    own = ("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule", "augmentation")
-    return Recipe(**{name: values[name] for name in own}, threads=threads)
+    names = ("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule", "augmentation")
+    return Recipe(**{name: values[name] for name in names}, threads=threads)
 
 
 def _objective(module: nn.Module, values: Mapping[str, Any], context: StageContext) -> Objective:
@@ -77,8 +77,8 @@ def _objective(module: nn.Module, values: Mapping[str, Any], context: StageConte
         channel_wise = _channel_wise(module, values, context)
     origin = None
     if values["distillation_weight"] > 0 or channel_wise is not None:
-        hooks = channel_wise.names if channel_wise is not None else ()
-        origin = Teacher(teacher(context, "distillation_weight"), device_of(context.accelerator), hooks)
+        names = channel_wise.names if channel_wise is not None else ()
+        origin = Teacher(teacher(context, "distillation_weight"), device_of(context.accelerator), names)
     return Objective(
         CrossEntropy(values["label_smoothing"]),
         origin,
@@ -91,10 +91,10 @@ def _objective(module: nn.Module, values: Mapping[str, Any], context: StageConte
 
 def _channel_wise(module: nn.Module, values: Mapping[str, Any], context: StageContext) -> ChannelWise | None:
     inputs = first_inputs(train_split(context), 2)
-    places = matching_modules(module, teacher(context, "cwd_weight"), inputs)
-    if not places:
+    channels = matching_modules(module, teacher(context, "cwd_weight"), inputs)
+    if not channels:
         return None
-    return ChannelWise(places, values["cwd_temperature"], seed_of("projections", context.seed))
+    return ChannelWise(channels, values["cwd_temperature"], seed_of("projections", context.seed))
 
 
 def _factors(module: nn.Module, values: Mapping[str, Any], context: StageContext) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""What stages that train have in common."""
+"""The base class of stages that train a network."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -12,12 +12,11 @@ from spaces.stages.stage import Stage, StageContext
 class TrainingStage(Stage):
     """Trains a torch network, whose structure stays as it is.
 
-    Interrupted, it goes on at its last full epoch. On the CPU, results are the same to the bit; on an accelerator they are
-    not promised to be.
+    An interrupted training is resumed after its last full epoch. Results are bit-identical on the CPU, but
+    not necessarily on an accelerator.
 
     Args:
-        threads: Threads that torch trains with. Part of what decides the result: another number adds up sums in
-            another order.
+        threads: Number of torch's threads. Results depend on it, since it determines the order of summation.
 
     Raises:
         ConfigError: `threads` is no positive whole number.
@@ -34,5 +33,5 @@ class TrainingStage(Stage):
     def structure(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:
-        """Returns nothing: training changes numbers only."""
+        """Returns an empty dict: training does not change the structure."""
         return {}

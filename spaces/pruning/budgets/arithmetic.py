@@ -1,4 +1,4 @@
-"""What a cut network costs, reckoned from the channels that each group keeps, without building it."""
+"""Cost of a cut network, computed from the number of channels that each group keeps, without building it."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -15,7 +15,7 @@ NKept: TypeAlias = NDArray[np.int64]
 
 
 class CutArithmetic:
-    """Exact: what is cut of an axis is what its groups lose, and a parameter's size is the product of its axes.
+    """Exact MACs, parameters and bytes: the axes of parameters shrink with the groups.
 
     Args:
         module: The network before the cut.
@@ -33,42 +33,42 @@ class CutArithmetic:
 
     def macs(self, n_kept: NKept) -> NDArray[np.int64]:
         """Returns multiply-accumulates for one example, `(...,)`."""
-        found: NDArray[np.int64] = self._sizes(n_kept) @ self._macs
-        return found
+        macs: NDArray[np.int64] = self._sizes(n_kept) @ self._macs
+        return macs
 
     def weight_bytes(self, n_kept: NKept) -> NDArray[np.int64]:
         """Returns the parameters' bytes, `(...,)`."""
-        found: NDArray[np.int64] = self._sizes(n_kept) @ self._bytes
-        return found
+        n_bytes: NDArray[np.int64] = self._sizes(n_kept) @ self._bytes
+        return n_bytes
 
     def parameters(self, n_kept: NKept) -> NDArray[np.int64]:
-        """Returns how many parameters there are, `(...,)`."""
-        found: NDArray[np.int64] = self._sizes(n_kept).sum(axis=-1)
-        return found
+        """Returns the number of parameters, `(...,)`."""
+        n_parameters: NDArray[np.int64] = self._sizes(n_kept).sum(axis=-1)
+        return n_parameters
 
     def counts(self, n_kept: NKept) -> Counts:
-        """Returns all of them for one cut `(n_groups,)`."""
+        """Returns MACs, parameters and bytes for one cut `(n_groups,)`."""
         return Counts(int(self.macs(n_kept)), int(self.parameters(n_kept)), int(self.weight_bytes(n_kept)))
 
 
 class _Sizes:
-    """Sizes of all parameters: constants times at most a few axes whose widths are affine in the kept channels."""
+    """Sizes of parameters: constants times the lengths of cut axes, which are affine in kept channels."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[Group]) -> None:
-        most = max((len(shape) for shape in shapes.values()), default=0)
-        self._full = np.ones((most, len(shapes)), np.int64)
-        self._per_channel = np.zeros((most, len(shapes), len(groups)), np.int64)
+        n_axes = max((len(shape) for shape in shapes.values()), default=0)
+        self._full = np.ones((n_axes, len(shapes)), np.int64)
+        self._per_channel = np.zeros((n_axes, len(shapes), len(groups)), np.int64)
         self._n_channels = np.array([group.n_channels for group in groups], np.int64)
-        places = {name: at for at, name in enumerate(shapes)}
+        positions = {name: at for at, name in enumerate(shapes)}
         for name, shape in shapes.items():
-            self._full[: len(shape), places[name]] = shape
+            self._full[: len(shape), positions[name]] = shape
         for at, group in enumerate(groups):
-            for part in (s for s in group.slices if s.name in places):
-                self._per_channel[part.axis, places[part.name], at] += part.rows.shape[1]
-        # Axes that nothing cuts are constants, so that a call has less to do.
+            for part in (s for s in group.slices if s.name in positions):
+                self._per_channel[part.axis, positions[part.name], at] += part.rows.shape[1]
+        # Axes that no group cuts are folded into the constant, which makes calls faster.
         cut: NDArray[np.bool_] = self._per_channel.sum(axis=2) > 0
         self._constant = np.where(cut, 1, self._full).prod(axis=0)
-        self._axes = [axis for axis in range(most) if cut[axis].any()]
+        self._axes = [axis for axis in range(n_axes) if cut[axis].any()]
         self._full = np.where(cut, self._full, 1)
 
     def __call__(self, n_kept: NKept) -> NDArray[np.int64]:

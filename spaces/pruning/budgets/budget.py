@@ -14,12 +14,12 @@ from spaces.pruning.budgets.budget_steps import Steps
 from spaces.pruning.budgets.target import Budget
 from spaces.pruning.groups.group import Group
 
-MOST_COMBINATIONS = 50_000  # that are all looked at where nothing cheaper meets a coarse budget
+MOST_COMBINATIONS = 50_000  # limit of the exhaustive search, which is done if local search misses the budget
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How small a layer may get.
+    """How few channels a cut may leave.
 
     Attributes:
         min_channels: Least output channels of a layer that is cut.
@@ -32,7 +32,7 @@ class Limits:
     protected: frozenset[str] = frozenset()
 
     def allowed(self, group: Group) -> NDArray[np.int64]:
-        """Returns the numbers of channels that a group may keep, ascending; the last is all of them."""
+        """Returns the numbers of channels that a group may keep, ascending, up to all of them."""
         n, k = group.n_channels, group.outputs_per_channel
         step = self.round_to // gcd(self.round_to, k)
         least = min(max(1, ceil(self.min_channels / k)), n)
@@ -49,37 +49,41 @@ class Ranking:
 
     Attributes:
         groups: The groups.
-        scores: Of each group's channels, `(n_channels,)`, higher is more important; comparable between groups.
+        scores: Importance of each group's channels, `(n_channels,)`; higher is more important; comparable
+            between groups.
     """
 
     groups: tuple[Group, ...]
     scores: tuple[NDArray[np.float64], ...]
 
     def kept(self, n_kept: NKept) -> dict[str, NDArray[np.int64]]:
-        """Returns the most important channels of each group, ascending."""
+        """Returns the indices of the `n_kept` most important channels of each group, ascending."""
         rows = zip(self.groups, self.scores, n_kept.tolist(), strict=True)
         return {group.name: np.sort(np.argsort(-s, kind="stable")[:n]) for group, s, n in rows}
 
     @cached_property
     def least_first(self) -> NDArray[np.int64]:
-        """The group of each channel, from the least important channel on; equal ones in turn from all groups."""
+        """`(n_channels of all groups,)`: index of each channel's group, least important channel first.
+
+        Ties are spread evenly over the groups.
+        """
         owner = np.repeat(np.arange(len(self.groups)), [len(s) for s in self.scores])
-        turn = [np.argsort(np.argsort(s, kind="stable")) / len(s) for s in self.scores]
-        return owner[np.lexsort((np.concatenate(turn), np.concatenate(self.scores)))]
+        quantiles = [np.argsort(np.argsort(s, kind="stable")) / len(s) for s in self.scores]
+        return owner[np.lexsort((np.concatenate(quantiles), np.concatenate(self.scores)))]
 
 
 def by_ratio(groups: Sequence[Group], ratios: Mapping[str, float], limits: Limits) -> NKept:
-    """Returns how many channels are left where each group loses a share of its own.
+    """Returns how many channels each group keeps, `(n_groups,)`, if it loses its own ratio of them.
 
     Args:
         groups: The groups.
-        ratios: By name of the group, the share that goes, from 0 to below 1.
-        limits: The number that is left is the nearest one that they allow, the larger of two.
+        ratios: By name of the group, the share of channels to remove, from 0 to below 1; 0 if not named.
+        limits: The result is the nearest number that they allow; of two equally near ones, the larger.
 
     Raises:
         StageError: A ratio leaves less than half a channel of a layer.
     """
-    found = []
+    n_kept = []
     for group in groups:
         ratio, allowed = ratios.get(group.name, 0.0), limits.allowed(group)
         wanted = group.n_channels * (1 - ratio)
@@ -88,22 +92,23 @@ def by_ratio(groups: Sequence[Group], ratios: Mapping[str, float], limits: Limit
                 f"prune.ratio={ratio:g} would empty {group.layers[0]}, which has {group.n_channels} channels: "
                 f"it must be below {1 - 0.5 / group.n_channels:.3g} there"
             )
-        found.append(allowed[::-1][np.abs(allowed[::-1] - wanted).argmin()])
-    return np.array(found, np.int64)
+        n_kept.append(allowed[::-1][np.abs(allowed[::-1] - wanted).argmin()])
+    return np.array(n_kept, np.int64)
 
 
 def within(budget: Budget, ranking: Ranking, most: NKept, limits: Limits) -> NKept:
-    """Returns how many channels each group keeps: the least important ones go, over all groups, until the budget is met.
+    """Returns how many channels each group keeps, `(n_groups,)`, to meet a budget.
 
-    What is left is as near below `keep` as single channels allow; where rounding is too coarse for that, other numbers near
-    these are tried, and what is left may then also be a little more than `keep`. It is never off by more than the tolerance, unless
-    `most` is below the budget as it is.
+    Channels are removed over all groups, least important first. The remaining cost is as close below
+    `budget.keep` as single channels allow. Where rounding is too coarse for that, similar cuts are tried,
+    which may also cost slightly more than `keep`. The cost of a strict budget is never off by more than the
+    tolerance, unless `most` already costs less.
 
     Args:
-        budget: What may be left.
+        budget: The share of the cost that may remain.
         ranking: The channels by importance.
-        most: `(n_groups,)`: keep no more than these (what `by_ratio` left).
-        limits: What may be left of a layer.
+        most: `(n_groups,)`: upper bounds on the kept channels (the result of `by_ratio`).
+        limits: How few channels a layer may keep.
 
     Raises:
         StageError: No cut that was found meets the budget.
@@ -121,22 +126,22 @@ def within(budget: Budget, ranking: Ranking, most: NKept, limits: Limits) -> NKe
 
 
 def nearest_below(budget: Budget, ranking: Ranking, most: NKept, limits: Limits) -> NKept:
-    """Returns how many channels each group keeps once the least important ones are cut until the budget is met.
+    """Returns how many channels each group keeps, `(n_groups,)`, after cuts by importance to the budget.
 
     Args:
-        budget: What may be left.
+        budget: The share of the cost that may remain.
         ranking: The channels by importance.
-        most: `(n_groups,)`: keep no more than these.
-        limits: What may be left of a layer; if that is more than the budget, it is the result.
+        most: `(n_groups,)`: upper bounds on the kept channels.
+        limits: How few channels a layer may keep; if these cost more than the budget, they are the result.
     """
     allowed = _allowed_below(ranking, most, limits)
-    found = _threshold(budget, ranking, allowed)
-    return Steps(budget, allowed).filled(found) if budget.shares(found) <= budget.keep else found
+    n_kept = _threshold(budget, ranking, allowed)
+    return Steps(budget, allowed).filled(n_kept) if budget.shares(n_kept) <= budget.keep else n_kept
 
 
 def _allowed_below(ranking: Ranking, most: NKept, limits: Limits) -> list[NDArray[np.int64]]:
-    found = zip((limits.allowed(group) for group in ranking.groups), most, strict=True)
-    return [allowed[allowed <= n] for allowed, n in found]
+    pairs = zip((limits.allowed(group) for group in ranking.groups), most, strict=True)
+    return [allowed[allowed <= n] for allowed, n in pairs]
 
 
 def _is_near(budget: Budget, n_kept: NKept) -> bool:
@@ -155,14 +160,14 @@ def _checked(budget: Budget, limits: Limits, below: NKept, above: NKept) -> NKep
 
 
 def _threshold(budget: Budget, ranking: Ranking, allowed: Sequence[NDArray[np.int64]]) -> NKept:
-    """Cuts channels in the order of their importance until the cost is within the budget; bisects, as it only falls."""
+    """Cuts channels by importance until the budget is met; bisects, as the cost is monotonic."""
     n_channels = np.array([group.n_channels for group in ranking.groups])
 
     def after(n_cut: int) -> NKept:
         cut = np.bincount(ranking.least_first[:n_cut], minlength=len(n_channels))
         left = n_channels - cut
-        places = [min(np.searchsorted(some, n), len(some) - 1) for some, n in zip(allowed, left, strict=True)]
-        return np.array([some[at] for some, at in zip(allowed, places, strict=True)], np.int64)
+        indices = [min(np.searchsorted(ns, n), len(ns) - 1) for ns, n in zip(allowed, left, strict=True)]
+        return np.array([ns[at] for ns, at in zip(allowed, indices, strict=True)], np.int64)
 
     low, high = 0, len(ranking.least_first)
     while low < high:

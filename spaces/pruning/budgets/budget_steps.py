@@ -1,4 +1,4 @@
-"""Cuts that differ by a step of one or two groups: how a budget is met more closely than by the ranking alone."""
+"""Local search over cuts, to meet a budget more closely than the ranking alone does."""
 
 from collections.abc import Sequence
 from math import prod
@@ -12,14 +12,14 @@ from spaces.pruning.budgets.arithmetic import NKept
 if TYPE_CHECKING:
     from spaces.pruning.budgets.target import Budget
 
-MOST_EXCHANGES = 50
+MOST_EXCHANGES = 50  # iterations of a local search
 
 
 class Steps:
-    """Moves from one cut to another.
+    """Local search over cuts. A step changes one group to the next allowed number of channels.
 
     Args:
-        budget: What may be left.
+        budget: The share of the cost that may remain.
         allowed: For each group, how many channels it may keep, ascending.
     """
 
@@ -28,11 +28,11 @@ class Steps:
 
     @property
     def n_combinations(self) -> int:
-        """How many cuts there are."""
-        return prod(len(some) for some in self._allowed)
+        """Number of possible cuts."""
+        return prod(len(numbers) for numbers in self._allowed)
 
     def filled(self, n_kept: NKept) -> NKept:
-        """Gives channels back as long as the budget allows, the dearest step that fits first."""
+        """Restores channels while the budget allows it, always by the most expensive step that fits."""
         while True:
             better = self._best(self._ups(n_kept))
             if better is None:
@@ -40,7 +40,7 @@ class Steps:
             n_kept = better
 
     def exchanged(self, n_kept: NKept) -> NKept:
-        """Gives one group a step and takes one from another as long as that brings the cost nearer to the budget."""
+        """Steps one group up, and another down if needed, while that raises the cost within the budget."""
         for _ in range(MOST_EXCHANGES):
             downs = [n_kept, *self._moved(n_kept, -1)]
             better = self._best(np.concatenate([self._ups(d) for d in downs]))
@@ -50,7 +50,7 @@ class Steps:
         return n_kept
 
     def nearer(self, n_kept: NKept) -> NKept:
-        """Moves up to two groups by a step, up or down, as long as that brings the cost nearer to the budget."""
+        """Steps up to two groups up or down, as long as that brings the cost nearer to the budget."""
         for _ in range(MOST_EXCHANGES):
             starts = [n_kept, *self._moved(n_kept, -1), *self._moved(n_kept, 1)]
             options = np.stack(
@@ -63,7 +63,7 @@ class Steps:
         return n_kept
 
     def nearest_of_all(self) -> tuple[NKept, NKept]:
-        """Looks at every combination; returns the nearest ones below (or at) and above the budget."""
+        """Evaluates every cut; returns the nearest ones below (or at) and above the budget."""
         every = np.stack(np.meshgrid(*self._allowed, indexing="ij"), axis=-1).reshape(-1, len(self._allowed))
         gaps = self._budget.shares(every) - self._budget.keep
         below = np.where(gaps <= 0, gaps, -np.inf).argmax()
@@ -75,20 +75,20 @@ class Steps:
         return np.array(moved, np.int64).reshape(-1, len(n_kept))
 
     def _moved(self, n_kept: NKept, by: int) -> list[NKept]:
-        found = []
-        for at, some in enumerate(self._allowed):
-            place = int(np.searchsorted(some, n_kept[at])) + by
-            if 0 <= place < len(some):
+        neighbours = []
+        for group, numbers in enumerate(self._allowed):
+            at = int(np.searchsorted(numbers, n_kept[group])) + by
+            if 0 <= at < len(numbers):
                 changed = n_kept.copy()
-                changed[at] = some[place]
-                found.append(changed)
-        return found
+                changed[group] = numbers[at]
+                neighbours.append(changed)
+        return neighbours
 
     def _best(self, options: NKept) -> NKept | None:
-        """Returns the dearest that the budget allows."""
+        """Returns the most expensive option within the budget; None if there is none."""
         shares = self._budget.shares(options)
-        within_it = np.flatnonzero(shares <= self._budget.keep)
-        if not len(within_it):
+        feasible = np.flatnonzero(shares <= self._budget.keep)
+        if not len(feasible):
             return None
-        best: NKept = options[within_it[shares[within_it].argmax()]]
+        best: NKept = options[feasible[shares[feasible].argmax()]]
         return best

@@ -10,10 +10,10 @@ from spaces.stages.torch_artifact import torch_artifact
 
 
 class Latency:
-    """Exports networks and asks the study's latency model; networks of equal content are asked for once.
+    """Exports networks and predicts their latency with the study's latency model; caches results by content.
 
     Args:
-        device: Name of the device; None if there is none.
+        device: Name of the device; None if the stage has none.
     """
 
     def __init__(self, device: str | None) -> None:
@@ -21,15 +21,16 @@ class Latency:
         self._known: dict[tuple[str, str], float] = {}
 
     def check(self, artifact: Artifact, context: StageContext) -> None:
-        """Raises StageError if there is no such device, or nothing is modelled on it."""
+        """Raises StageError if there is no such device, or its latency model does not cover the network."""
         assert isinstance(artifact.model, nn.Module)
         self(artifact.model, artifact.input, context)
 
     def __call__(self, module: nn.Module, spec: InputSpec, context: StageContext) -> float:
-        """Returns what a network takes, in milliseconds, once it is exported.
+        """Returns the modelled latency of the exported network, in milliseconds.
 
         Raises:
-            StageError: There is no device or no such device, the model cannot judge the network, or torch cannot export it.
+            StageError: No device is set, the device is unknown, its latency model does not cover the network,
+                or torch cannot export it.
         """
         if self.device is None:
             raise StageError(

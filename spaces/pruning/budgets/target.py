@@ -1,4 +1,4 @@
-"""A budget: what a cut network may cost."""
+"""A budget: the share of the dense network's cost that a cut network may have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ Costs: TypeAlias = Callable[[NKept], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be left of a network's cost.
+    """The share of a network's cost that may remain after a cut.
 
     Attributes:
         keep: Share of the dense network's cost.
         dense: The dense network's cost.
-        costs: What cuts cost, in the same unit.
-        of: What the cost is, e.g. `macs`.
+        costs: Maps kept channels to costs, in the unit of `dense`.
+        of: Name of the cost, e.g. `macs`.
         tolerance: How far from `keep` a cut may be.
-        strict: Whether no cut will do if none is that near; otherwise the nearest one does.
+        strict: Whether it is an error if no cut is within the tolerance; otherwise the nearest cut is taken.
     """
 
     keep: float
@@ -36,6 +36,6 @@ class Budget:
     strict: bool = True
 
     def shares(self, n_kept: NKept) -> NDArray[np.float64]:
-        """Returns which share of the dense network's cost is left, `(...,)`."""
-        found: NDArray[np.float64] = self.costs(n_kept) / self.dense
-        return found
+        """Returns the share of the dense network's cost that remains, `(...,)`."""
+        shares: NDArray[np.float64] = self.costs(n_kept) / self.dense
+        return shares

@@ -1,7 +1,7 @@
-"""Channels that a BatchNorm scales down.
+"""Criterion: the scale of a channel in its BatchNorm.
 
 Liu, Li, Shen, Huang, Yan and Zhang, "Learning Efficient Convolutional Networks through Network Slimming" (arXiv
-1708.06519): a channel scores `|gamma|`, its factor in the BatchNorm behind the convolution.
+1708.06519): a channel scores `|gamma|`, its factor in the BatchNorm after the convolution.
 """
 
 from typing import TYPE_CHECKING, ClassVar
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class BnGamma(Criterion):
     """Mean of `|gamma|` over the BatchNorms that a channel passes.
 
-    The means of groups are made equal, as for the other criteria: what a gamma comes to depends on the layer behind it.
+    Scores are normalised to equal means over groups, as for the other criteria: the effect of a gamma depends
+    on the layer that follows.
     """
 
     name: ClassVar[str] = "bn_gamma"
 
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns the mean absolute factors, `(n_channels,)` float64 a group, relative to the group's mean.
+        """Returns the mean absolute factors, `(n_channels,)` float64 per group, relative to the group's mean.
 
         Raises:
             StageError: No BatchNorm with factors follows the layers of a group.
@@ -37,14 +38,14 @@ class BnGamma(Criterion):
 def _gammas(group: Group, tensors: "dict[str, torch.Tensor]") -> "torch.Tensor":
     import torch
 
-    found = [
+    gammas = [
         channel_values(tensors[s.name], s).abs().mean(dim=1)
         for s in group.slices
         if s.role == "norm" and s.name.rpartition(".")[2] == "weight"
     ]
-    if not found:
+    if not gammas:
         raise StageError(
             "prune.criterion=bn_gamma needs a BatchNorm behind every layer that is cut, but there is none behind "
             f"{group.layers[0]}: choose another criterion, or protect the layer"
         )
-    return torch.stack(found).mean(dim=0)
+    return torch.stack(gammas).mean(dim=0)

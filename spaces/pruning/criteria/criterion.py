@@ -1,4 +1,4 @@
-"""What a criterion is: it says how much each channel matters, so that the least important ones can be cut."""
+"""The interface of criteria: a criterion scores channels, and the least important ones are cut."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a criterion may look at. It leaves all of it as it was.
+    """The data that a criterion may use. It must not modify them.
 
     Attributes:
         module: The network, in eval mode, on the CPU; gradients of its parameters are None before and after.
-        groups: The channels in question.
+        groups: The channels to score.
         inputs: Examples `(n, *input.shape)` float32; empty if there are none.
         labels: `(n,)` int64; None if the examples have none.
-        generator: For whatever is random.
+        generator: Source of all random numbers.
     """
 
     module: "torch.nn.Module"
@@ -45,12 +45,13 @@ class Criterion(ABC):
 
     @abstractmethod
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns, by name of the group, how important each of its channels is: `(n_channels,)` float64, higher is more.
+        """Returns the importance of channels by group, `(n_channels,)` float64; higher is more important.
 
-        The mean of each group's scores is 1, since one ranking goes over the channels of all groups.
+        The mean of each group\'s scores is 1, since one ranking goes over the channels of all groups.
 
         Raises:
-            StageError: The criterion makes no sense for a group, e.g. there is no BatchNorm; the message names the layer.
+            StageError: The criterion does not apply to a group, e.g. there is no BatchNorm; the message names
+                the layer.
         """
 
     def config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Channels whose removal changes the outputs least, to first order, without labels.
+"""Criterion: first-order change of the outputs when a channel is removed; needs no labels.
 
 Chen, Fang, Ma and Wang, "SlimSAM: 0.1% Data Makes Segment Anything Slim" (arXiv 2312.05284): the loss is the mean
 squared error between the network's outputs and its own outputs plus normal noise. Without the noise every gradient would
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class DisturbedTaylor(Criterion):
     """First-order change of the distance to the disturbed outputs if the parameters of a channel went to 0.
 
-    Absolute values are taken batch by batch and then averaged: the sign of a batch's noise means nothing, so a sum over
-    batches would cancel what they have in common.
+    Absolute values are taken per batch and then averaged: the sign of the noise is random, so signed changes
+    would cancel over batches.
 
     Args:
-        sigma: Standard deviation of the noise, relative to that of the outputs of a batch. All gradients are proportional to it,
-            so that the ranking hardly depends on it; relative, because noise that is lost in the rounding of
-            large outputs would disturb nothing. With 0 all scores are 0.
-        batch_size: Examples that share one backward pass.
+        sigma: Standard deviation of the noise, relative to that of the outputs of a batch. All gradients are
+            proportional to it, so that the ranking hardly depends on it. It is relative because noise below
+            the rounding error of large outputs would have no effect. With 0 all scores are 0.
+        batch_size: Examples per backward pass.
     """
 
     name: ClassVar[str] = "disturbed_taylor"
@@ -43,7 +43,7 @@ class DisturbedTaylor(Criterion):
         self.sigma, self.batch_size = sigma, batch_size
 
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns the mean absolute changes, `(n_channels,)` float64 a group.
+        """Returns the mean absolute changes, `(n_channels,)` float64 per group.
 
         Raises:
             StageError: There are no examples.
@@ -76,7 +76,7 @@ def _disturbed_error(outputs: "Tensor", sigma: float, generator: "torch.Generato
 
 
 def _change(group: "Group", effects: "dict[str, Tensor]") -> "Tensor":
-    """Returns the absolute first-order changes for each channel, averaged over the tensors, `(n_channels,)`."""
+    """Returns the absolute first-order change for each channel, mean over tensors, `(n_channels,)`."""
     import torch
 
     parts = [channel_values(effects[s.name].abs(), s).sum(dim=1) for s in group.slices if s.name in effects]

@@ -1,4 +1,4 @@
-"""Channels whose filters could best be replaced by the others: those nearest the geometric median.
+"""Criterion: distance of a channel's filter from the others; filters near the geometric median are redundant.
 
 He, Liu, Wang, Hu and Yang, "Filter Pruning via Geometric Median for Deep Convolutional Neural Networks Acceleration"
 (arXiv 1811.00250): a filter scores the sum of its Euclidean distances to all filters of its layer.
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Fpgm(Criterion):
-    """Sum of distances to the other filters; the filters of coupled layers count as one long filter."""
+    """Sum of distances to the other filters; the filters of dependent layers are concatenated."""
 
     name: ClassVar[str] = "fpgm"
 
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns the sums of distances, `(n_channels,)` float64 a group.
+        """Returns the sums of distances, `(n_channels,)` float64 per group.
 
         Raises:
             StageError: No weight yields the channels of a group.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def weight_norms(evidence: Evidence, order: int, criterion: str) -> "dict[str, torch.Tensor]":
     """Returns the mean norm of each channel's filters over the layers that yield it, relative to the group's mean.
 
-    Biases do not count. A layer's norms are divided by their mean before they are averaged, so that no layer of a
-    residual stream drowns the others; and so is the result, so that one ranking can go over all groups: what counts is how a
-    channel compares with those beside it, since a layer's scale says nothing where a BatchNorm follows.
+    Biases are ignored. A layer's norms are divided by their mean before they are averaged, so that no layer
+    of a residual stream dominates. The result is normalised likewise, so that one ranking covers all groups:
+    the absolute scale of a layer is meaningless where a BatchNorm follows.
 
     Args:
         evidence: The network and its groups.

@@ -1,4 +1,4 @@
-"""Channels with small filters, by the sum of absolute weights.
+"""Criterion: L1 norm of a channel's filters.
 
 Li, Kadav, Durdanovic, Samet and Graf, "Pruning Filters for Efficient ConvNets" (arXiv 1608.08710).
 """
@@ -18,7 +18,7 @@ class MagnitudeL1(Criterion):
     name: ClassVar[str] = "magnitude_l1"
 
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns the scores of `weight_norms`, `(n_channels,)` float64 a group.
+        """Returns the scores of `weight_norms`, `(n_channels,)` float64 per group.
 
         Raises:
             StageError: No weight yields the channels of a group, or a weight is not finite.

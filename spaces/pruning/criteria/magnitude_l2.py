@@ -1,4 +1,4 @@
-"""Channels with small filters, by the Euclidean norm of the weights.
+"""Criterion: L2 norm of a channel's filters.
 
 As in He, Kang, Dong, Fu and Yang, "Soft Filter Pruning for Accelerating Deep Convolutional Neural Networks" (arXiv 1808.06866).
 """
@@ -18,7 +18,7 @@ class MagnitudeL2(Criterion):
     name: ClassVar[str] = "magnitude_l2"
 
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns the scores of `weight_norms`, `(n_channels,)` float64 a group.
+        """Returns the scores of `weight_norms`, `(n_channels,)` float64 per group.
 
         Raises:
             StageError: No weight yields the channels of a group, or a weight is not finite.

@@ -1,4 +1,4 @@
-"""Random scores: the control that every other criterion has to beat."""
+"""Criterion: random scores, the baseline for every other criterion."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 class RandomScores(Criterion):
-    """Scores are drawn evenly from [0, 1)."""
+    """Scores are drawn uniformly from [0, 1)."""
 
     name: ClassVar[str] = "random"
 
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns draws of the evidence's generator, `(n_channels,)` float64 a group, relative to the group's mean."""
+        """Returns random numbers, `(n_channels,)` float64 per group, relative to the group's mean."""
         import torch
 
-        drawn = {
+        scores = {
             g.name: torch.rand(g.n_channels, generator=evidence.generator, dtype=torch.float64)
             for g in evidence.groups
         }
-        return normalise(drawn, self.name)
+        return normalise(scores, self.name)

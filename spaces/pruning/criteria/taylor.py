@@ -1,7 +1,8 @@
-"""Channels whose removal changes the loss least, to first order.
+"""Criterion: first-order change of the loss when a channel is removed.
 
 Molchanov, Mallya, Tyree, Frosio and Kautz, "Importance Estimation for Neural Network Pruning" (arXiv
-1906.10771): a set of parameters that go together scores `(sum of w * dL/dw)^2`, averaged over batches.
+1906.10771): a set of parameters that are removed together scores `(sum of w * dL/dw)^2`, averaged over
+batches.
 """
 
 from typing import TYPE_CHECKING, ClassVar
@@ -35,10 +36,11 @@ class Taylor(Criterion):
         self.batch_size = batch_size
 
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":
-        """Returns the mean squares, `(n_channels,)` float64 a group.
+        """Returns the mean squares, `(n_channels,)` float64 per group.
 
         Raises:
-            StageError: There are no examples, an example has no label, or the outputs are no logits for the labels.
+            StageError: There are no examples, an example has no label, or the outputs are not logits for all
+                labels.
         """
         from torch.nn import functional
 
@@ -73,8 +75,8 @@ def _labels(evidence: Evidence) -> "Tensor":
         raise StageError("prune.criterion=taylor needs examples, but there are none")
     if evidence.labels is None or bool((evidence.labels < 0).any()):
         raise StageError(
-            "prune.criterion=taylor needs a label for every example, but the task gives none; "
-            "disturbed_taylor does without labels"
+            "prune.criterion=taylor needs a label for every example, but the task does not provide them; "
+            "disturbed_taylor needs no labels"
         )
     return evidence.labels
 

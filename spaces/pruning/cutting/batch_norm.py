@@ -1,7 +1,7 @@
-"""BatchNorm statistics of a network that was cut: re-estimated by forward passes, without labels or gradients.
+"""Re-estimates the BatchNorm statistics of a cut network by forward passes, without labels or gradients.
 
-What FedTiny's adaptive selection does before it ranks pruned networks: a cut shifts what goes into every later layer, and its
-old mean and variance hide what the network can do.
+As in FedTiny's adaptive BatchNorm selection: a cut shifts the inputs of every later layer, so that with the
+old means and variances the network would be underrated.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,30 +13,32 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from spaces.pruning.groups.hooks import hooked
 
-MOST_BYTES = 2**28  # of what one module yields for a batch
+MOST_BYTES = 2**28  # of the largest output of a module for a batch
 
 
 def reestimate_batch_norm(module: nn.Module, inputs: Tensor, batch_size: int | None = None) -> bool:
-    """Sets, in place, each BatchNorm's mean and variance to those of what goes into it, over all examples.
+    """Sets, in place, each BatchNorm's mean and variance to those of its inputs over all examples.
 
-    Every BatchNorm normalises by the statistics of its batch meanwhile, so that later ones see what they will see. With all
-    examples in one batch the result is exact; otherwise the batches' statistics are pooled: exactly, too, but a later
-    BatchNorm then sees each batch normalised by itself.
+    Meanwhile every BatchNorm normalises by the statistics of the batch, so that later ones get the inputs
+    that they will get afterwards. With all examples in one batch the result is exact. Otherwise the
+    statistics of batches are pooled, which is exact for given inputs, but a later BatchNorm then gets inputs
+    that were normalised batch by batch.
 
     Args:
-        module: The network; weights and modes stay as they are.
+        module: The network; its weights and modes are unchanged.
         inputs: Examples `(n, *input.shape)`.
-        batch_size: Most examples a batch; None takes as many as memory allows.
+        batch_size: Examples per batch at most; None for as many as `MOST_BYTES` allows.
 
     Returns:
-        Whether anything was set: not without a BatchNorm that keeps statistics, nor with less than two examples.
+        Whether statistics were set: False without a BatchNorm that keeps statistics, or with fewer than two
+        examples.
     """
     norms = batch_norms(module)
     if not norms or len(inputs) < 2:
         return False
     pooled = {name: _Pooled() for name in norms}
-    with _at_work(module, norms), torch.no_grad():
-        size = batch_size or _fitting(module, inputs)
+    with _normalising_by_batch(module, norms), torch.no_grad():
+        size = batch_size or _batch_size_in_memory(module, inputs)
         with hooked(norms, before=lambda name, x: pooled[name].add(x)):
             for batch in _batches(inputs, max(size, 2)):
                 module(batch)
@@ -52,16 +54,16 @@ def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
     return {name: p for name, p in parts if isinstance(p, _BatchNorm) and p.running_mean is not None}
 
 
-def _store(part: _BatchNorm, found: "_Pooled") -> None:
+def _store(part: _BatchNorm, pooled: "_Pooled") -> None:
     assert part.running_mean is not None
     assert part.running_var is not None
-    part.running_mean.copy_(found.mean)
-    part.running_var.copy_(found.variance)
+    part.running_mean.copy_(pooled.mean)
+    part.running_var.copy_(pooled.variance)
 
 
 @contextmanager
-def _at_work(module: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[None]:
-    """BatchNorms normalise by their batch, and store nothing; all else is in eval mode."""
+def _normalising_by_batch(module: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[None]:
+    """Makes BatchNorms normalise by the batch and keep their statistics; other modules are in eval mode."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     for norm in norms.values():
@@ -76,21 +78,21 @@ def _at_work(module: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[Non
             norm.track_running_stats = True
 
 
-def _fitting(module: nn.Module, inputs: Tensor) -> int:
-    """Returns how many examples go through the network at once within `MOST_BYTES`."""
-    largest = [inputs[0].nbytes]
+def _batch_size_in_memory(module: nn.Module, inputs: Tensor) -> int:
+    """Returns the largest batch size for which no module's output exceeds `MOST_BYTES`, at least 2."""
+    example_bytes = [inputs[0].nbytes]
 
-    def note(_: str, y: Tensor) -> None:
+    def record(_: str, y: Tensor) -> None:
         if isinstance(y, Tensor):
-            largest.append(y.nbytes // 2)
+            example_bytes.append(y.nbytes // 2)
 
-    with hooked(dict(module.named_modules()), after=note):
+    with hooked(dict(module.named_modules()), after=record):
         module(inputs[:2])
-    return max(2, MOST_BYTES // max(largest))
+    return max(2, MOST_BYTES // max(example_bytes))
 
 
 def _batches(inputs: Tensor, batch_size: int) -> list[Tensor]:
-    """Returns the examples in batches; a single one that is left over goes with those before it."""
+    """Returns the examples in batches; a last batch of one example is merged with the one before."""
     batches = list(torch.split(inputs, batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -115,5 +117,5 @@ class _Pooled:
 
     @property
     def variance(self) -> Tensor:
-        """The unbiased one, as torch keeps it."""
+        """The unbiased variance, as in torch's `running_var`."""
         return self._squares / (self.n - 1)

@@ -1,4 +1,4 @@
-"""Finds the blocks of a network that could be left out: what comes out of them looks like what goes in."""
+"""Finds the blocks of a network that an identity can replace: input and output have the same shape."""
 
 import copy
 from collections.abc import Iterator
@@ -15,29 +15,30 @@ from spaces.recovery.training.determinism import fixed_threads
 
 
 @dataclass
-class _Runs:
-    """What was seen of a module while the network ran once. The tensors are kept, so that no two have one identity."""
+class _Calls:
+    """The calls of a module in one forward pass. Tensors are kept alive, so that ids stay unique."""
 
     n_calls: int = 0
-    plain: bool = True
-    taken: Any = None
-    given: Any = None
+    has_one_argument: bool = True
+    input: Any = None
+    output: Any = None
 
     @property
-    def fits(self) -> bool:
-        """Whether the module could be left out."""
-        x, y = self.taken, self.given
+    def is_removable(self) -> bool:
+        """Whether an identity could replace the module."""
+        x, y = self.input, self.output
         if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
             return False
-        return self.n_calls == 1 and self.plain and x.shape == y.shape and x.dtype == y.dtype
+        return self.n_calls == 1 and self.has_one_argument and x.shape == y.shape and x.dtype == y.dtype
 
 
 def removable_blocks(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Returns the names of the blocks that could be left out, in the order in which they run.
+    """Returns the names of the blocks that can be removed, in execution order.
 
-    A block is a module with layers inside, at least one of them with weights, that takes one tensor and returns another of its
-    shape and type. Blocks do not lie within each other: the outermost one is meant, unless it is an `nn.Sequential` with
-    blocks in it, or hands a tensor from one block in it to another (a stack of blocks).
+    A block is a module that contains layers, at least one of them with weights, and that takes one tensor and
+    returns one of the same shape and type. Blocks are not nested: the outermost one counts, unless it is a
+    stack of blocks, that is an `nn.Sequential` that contains blocks, or a module that passes the output of
+    one inner block to another.
 
     Args:
         module: The network; stays as it is.
@@ -47,22 +48,23 @@ def removable_blocks(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[s
         StageError: The network does not run on such an example.
     """
     module = copy.deepcopy(module).eval()
-    seen = _observe(module, input_shape)
-    order = list(seen)
-    return tuple(sorted(_blocks(module, "", seen), key=order.index))
+    calls = _record_calls(module, input_shape)
+    order = list(calls)
+    return tuple(sorted(_blocks(module, "", calls), key=order.index))
 
 
-def _observe(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, _Runs]:
-    seen: dict[str, _Runs] = {}
+def _record_calls(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, _Calls]:
+    """Returns the calls of each module that runs, by name, in execution order."""
+    calls: dict[str, _Calls] = {}
 
     def enter(name: str, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        runs = seen.setdefault(name, _Runs())
-        runs.n_calls += 1
-        runs.plain = len(arguments) == 1 and not named
-        runs.taken = arguments[0] if arguments else None
+        own = calls.setdefault(name, _Calls())
+        own.n_calls += 1
+        own.has_one_argument = len(arguments) == 1 and not named
+        own.input = arguments[0] if arguments else None
 
     def leave(name: str, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        seen[name].given = output
+        calls[name].output = output
 
     with ExitStack() as stack, torch.no_grad(), fixed_threads(1):
         for name, part in module.named_modules():
@@ -71,15 +73,15 @@ def _observe(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, _Runs
             stack.callback(before.remove)
             stack.callback(after.remove)
         run_on_zeros(module, input_shape)
-    return seen
+    return calls
 
 
-def _blocks(part: nn.Module, name: str, seen: dict[str, _Runs]) -> list[str]:
+def _blocks(part: nn.Module, name: str, calls: dict[str, _Calls]) -> list[str]:
     prefix = f"{name}." if name else ""
-    inner = [b for child, sub in part.named_children() for b in _blocks(sub, f"{prefix}{child}", seen)]
-    if not name or name not in seen or not seen[name].fits or not _has_layers(part):
+    inner = [b for child, sub in part.named_children() for b in _blocks(sub, f"{prefix}{child}", calls)]
+    if not name or name not in calls or not calls[name].is_removable or not _has_layers(part):
         return inner
-    is_stack = bool(inner) if isinstance(part, nn.Sequential) else any(_handed_on(inner, seen))
+    is_stack = bool(inner) if isinstance(part, nn.Sequential) else any(_is_chained(inner, calls))
     return inner if is_stack else [name]
 
 
@@ -88,6 +90,7 @@ def _has_layers(part: nn.Module) -> bool:
     return any(p.ndim > 1 for sub in inside for p in sub.parameters(recurse=False))
 
 
-def _handed_on(names: list[str], seen: dict[str, _Runs]) -> Iterator[bool]:
+def _is_chained(names: list[str], calls: dict[str, _Calls]) -> Iterator[bool]:
+    """Yields, for each block, whether its output is the input of another one."""
     for first in names:
-        yield any(seen[first].given is seen[second].taken for second in names if second != first)
+        yield any(calls[first].output is calls[second].input for second in names if second != first)

@@ -1,9 +1,11 @@
-"""Whole blocks: which ones a network can do without, in form, and which ones it can best do without.
+"""Removal of whole blocks: how important each block is, and which ones to remove.
 
-HierarchicalPrune's choice by position and sensitivity. With blocks numbered i = 1 ... B from the input on and `dP(i)` how much
-the outputs change without block i, `eligibility(i) = exp((i - B) / B) / (dP(i) + eps)`; the most eligible blocks go.
-(The paper's score, read literally, would prefer early blocks; this keeps to its intent: late blocks go first where they matter as
-little.) The alternative measure is the usual one of layer pruning, `1 - cos(x_in, x_out)`, in one run for all blocks.
+The choice by position and sensitivity follows HierarchicalPrune. With blocks numbered i = 1 ... B from the
+input on and `dP(i)` the change of the outputs without block i,
+`eligibility(i) = exp((i - B) / B) / (dP(i) + eps)`; the most eligible blocks are removed. (The paper's score,
+read literally, would prefer early blocks. This follows its intent: of equally important blocks, late ones are
+removed first.) The alternative measure is the usual one of layer pruning, `1 - cos(x_in, x_out)`, computed
+for all blocks in one run.
 """
 
 import copy
@@ -23,11 +25,11 @@ EPSILON = 1e-6
 BATCH_SIZE = 64
 
 Changes = dict[str, float]
-"""How much each block matters, at least 0, by its name, in the network's order."""
+"""Importance of each block, at least 0, by name, in the network's order."""
 
 
 def drop_blocks(module: nn.Module, names: Sequence[str]) -> nn.Module:
-    """Returns a copy of a network in which the named blocks pass on what they get.
+    """Returns a copy of a network in which identities replace the named blocks.
 
     Args:
         module: The network; stays as it is.
@@ -40,11 +42,11 @@ def drop_blocks(module: nn.Module, names: Sequence[str]) -> nn.Module:
 
 
 def most_eligible(changes: Mapping[str, float], n_blocks: int) -> list[str]:
-    """Returns the blocks that should go, in the network's order.
+    """Returns the blocks to remove, in the network's order.
 
     Args:
-        changes: Of all blocks, in the network's order.
-        n_blocks: How many should go.
+        changes: The importance of every block, in the network's order.
+        n_blocks: How many to remove.
     """
     total = len(changes)
     scores = {
@@ -56,21 +58,21 @@ def most_eligible(changes: Mapping[str, float], n_blocks: int) -> list[str]:
 
 
 def output_changes(module: nn.Module, names: Sequence[str], inputs: Tensor) -> Changes:
-    """Returns the mean squared change of the outputs without each block, relative to their mean square: no labels.
+    """Returns the mean squared change of the outputs without each block, relative to their mean square.
 
     Args:
         module: The network, in eval mode; stays as it is.
         names: Its blocks.
         inputs: Examples `(n, *input.shape)`.
     """
-    wanted = _outputs(module, inputs)
-    power = float(wanted.square().mean())
-    found = {}
+    reference = _outputs(module, inputs)
+    power = float(reference.square().mean())
+    changes = {}
     for name in names:
         with _without(module, name):
-            change = float((_outputs(module, inputs) - wanted).square().mean())
-        found[name] = change / power if power > 0 else change
-    return found
+            change = float((_outputs(module, inputs) - reference).square().mean())
+        changes[name] = change / power if power > 0 else change
+    return changes
 
 
 def cosine_distances(module: nn.Module, names: Sequence[str], inputs: Tensor) -> Changes:
@@ -82,13 +84,13 @@ def cosine_distances(module: nn.Module, names: Sequence[str], inputs: Tensor) ->
         inputs: Examples `(n, *input.shape)`.
     """
     sums = dict.fromkeys(names, 0.0)
-    seen: dict[str, Tensor] = {}
+    block_inputs: dict[str, Tensor] = {}
 
     def enter(name: str, x: Tensor) -> None:
-        seen[name] = x.detach().double().flatten(1).clone()  # the block may work in place
+        block_inputs[name] = x.detach().double().flatten(1).clone()  # the block may work in place
 
     def leave(name: str, y: Tensor) -> None:
-        cosines = nn.functional.cosine_similarity(seen.pop(name), y.detach().double().flatten(1))
+        cosines = nn.functional.cosine_similarity(block_inputs.pop(name), y.detach().double().flatten(1))
         sums[name] += float((1 - cosines).clamp(min=0).sum())
 
     with hooked({name: module.get_submodule(name) for name in names}, enter, leave):

@@ -1,4 +1,4 @@
-"""The examples that a cut goes by."""
+"""The examples for criteria, block measures, mask tuning and BatchNorm re-estimation."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Examples:
     Attributes:
         inputs: `(n, *input.shape)` float32.
         labels: `(n,)` int64; None if they have none, or are not from the train split.
-        digest: Of what they are.
+        digest: Digest of the split, the number of examples, and whether they have labels.
     """
 
     inputs: Tensor
@@ -33,11 +33,11 @@ def examples_of(context: StageContext, n: int, knob: str) -> Examples:
 
     Args:
         context: The splits.
-        n: How many.
-        knob: What needs them, for the message.
+        n: How many examples; fewer if the split has fewer.
+        knob: The knob that needs them, for the error message.
 
     Raises:
-        StageError: There are none.
+        StageError: Neither split has examples.
     """
     split = source(context)
     if split is None:
@@ -50,7 +50,7 @@ def examples_of(context: StageContext, n: int, knob: str) -> Examples:
 
 
 def source(context: StageContext) -> Split | None:
-    """Returns the split that examples are taken from; None if there is none with any."""
+    """Returns the split that examples are taken from; None if neither split has any."""
     splits = (context.train, context.calibration)
     return next((split for split in splits if split is not None and len(split)), None)
 

@@ -1,13 +1,15 @@
-"""Scales what the cut left of a layer's inputs so that its output comes nearest to what it was: closed form, no training.
+"""Scales a layer's remaining inputs after a cut to approximate its dense output, by ridge regression.
 
-In the spirit of COMP's mask tuning. For a layer `Y = W X` of the dense network, `W_S` and `X_S` being what the cut left of
-weights and inputs, the scales minimise `||Y - W_S diag(m) X_S||^2 + ridge * ||m - 1||^2`. With `y_i` the part of the output
-that comes from input channel i, `G_ij = <y_i, y_j>` and `b_i = <y_i, Y>`, that is `(G + ridge) (m - 1) = b - G 1`. For a
-linear layer `G = (W_S^T W_S) * (X_S X_S^T)`, element by element; for a convolution the same, summed over pairs of taps. The
-problem is convex and `m = 1` is one of its points: no layer's error on the examples rises.
+In the spirit of COMP's mask tuning. For a layer `Y = W X` of the dense network, with `W_S` and `X_S` the
+weights and inputs that remain after the cut, the scales m minimise
+`||Y - W_S diag(m) X_S||^2 + ridge * ||m - 1||^2`. With `y_i` the part of the output that comes from input
+channel i, `G_ij = <y_i, y_j>` and `b_i = <y_i, Y>`, the solution is given by `(G + ridge) (m - 1) = b - G 1`.
+For a linear layer `G = (W_S^T W_S) * (X_S X_S^T)`, element by element; for a convolution the same, summed
+over pairs of kernel elements. The problem is convex and `m = 1` is feasible, so no layer's error on the
+examples rises.
 
-Outputs are drawn to the dense network's, and it is to those that its BatchNorm statistics belong: re-estimated afterwards, they
-scale up again what the tuning has taken back.
+The tuned outputs approximate those of the dense network, which its BatchNorm statistics describe. If the
+statistics are re-estimated afterwards, they scale shrunken outputs up again, which undoes part of the tuning.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,9 +23,9 @@ from spaces.errors import StageError
 from spaces.pruning.groups.columns import Layer, columns, is_dense, rows, weight_matrix
 from spaces.pruning.groups.hooks import hooked
 
-MOST_BYTES = 2**28  # of the dense network's outputs at a time
-MOST_COLUMN_BYTES = 2**26
-BATCH_SIZE = 32  # of the dense network
+MOST_BYTES = 2**28  # of the dense layers' outputs that are held at a time
+MOST_COLUMN_BYTES = 2**26  # of a layer's columns that are held at a time
+BATCH_SIZE = 32  # of the dense network's forward passes
 
 
 class Tuned(NamedTuple):
@@ -42,19 +44,20 @@ def tune_masks(
 ) -> dict[str, Tuned]:
     """Scales, in place, the weights of every layer of `cut` that takes fewer channels than it does in `dense`.
 
-    Layer by layer in the order in which they run, so that each sees what those before it yield once they are tuned.
-    Depthwise and other grouped convolutions are left alone, and so is a layer that runs more than once.
+    Layers are tuned in execution order, so that each gets the outputs of the tuned layers before it.
+    Depthwise and other grouped convolutions are not tuned, nor is a layer that runs more than once.
 
     Args:
         dense: The network before the cut, in eval mode.
         cut: The network after it, in eval mode, with the same names.
-        kept_outputs: For each layer with fewer outputs than before, by name of its weight: which of them are left,
-            `(n_out,)` whole numbers in the order that they have now. What it says of other layers is ignored.
-        inputs: `(n, *input.shape)` float32. They go through `cut` all at once.
-        ridge: How strongly scales are drawn to 1, in units of the mean of G's diagonal; above 0.
+        kept_outputs: For each layer with fewer outputs than before, by name of its weight: the indices of the
+            remaining outputs, `(n_out,)` integers in their present order. Entries for other layers are
+            ignored.
+        inputs: `(n, *input.shape)` float32. They go through `cut` in one batch.
+        ridge: Penalty on the distance of scales from 1, in units of the mean of G's diagonal; above 0.
 
     Returns:
-        The errors, by name of the layer's weight, in the order in which they run.
+        The errors, by name of the layer's weight, in execution order.
 
     Raises:
         StageError: `ridge` is not above 0, a layer's outputs do not fit `kept_outputs`, or a value is not finite.
@@ -62,13 +65,13 @@ def tune_masks(
     if not 0 < ridge < float("inf"):
         raise StageError(f"the ridge of mask tuning must be above 0, not {ridge}")
     pairs = _consumers(dense, cut)
-    found: dict[str, Tuned] = {}
+    errors: dict[str, Tuned] = {}
     with torch.no_grad():
         for names in _portions(_output_bytes(dense, pairs, inputs)):
-            wanted = {name: pairs[name] for name in names}
-            targets = _targets(dense, wanted, kept_outputs, inputs)
-            found |= _tune(cut, wanted, targets, inputs, ridge)
-    return found
+            portion = {name: pairs[name] for name in names}
+            targets = _targets(dense, portion, kept_outputs, inputs)
+            errors |= _tune(cut, portion, targets, inputs, ridge)
+    return errors
 
 
 def fit_mask(layer: Layer, x: Tensor, target: Tensor, ridge: float) -> tuple[Tensor, Tuned]:
@@ -76,9 +79,9 @@ def fit_mask(layer: Layer, x: Tensor, target: Tensor, ridge: float) -> tuple[Ten
 
     Args:
         layer: A layer for which `columns.is_dense` holds.
-        x: Its input, as it is now.
-        target: The output that it should have.
-        ridge: As `tune_masks` has it.
+        x: Its input in the cut network.
+        target: The output to approximate.
+        ridge: As in `tune_masks`.
     """
     gram, projections, power = _normal_equations(layer, x, target)
     ones = torch.ones_like(projections)
@@ -88,7 +91,7 @@ def fit_mask(layer: Layer, x: Tensor, target: Tensor, ridge: float) -> tuple[Ten
         mask += torch.linalg.solve(system, projections - gram @ ones)
     errors = [float(power - 2 * m @ projections + m @ gram @ m) / target.numel() for m in (ones, mask)]
     before, after = (max(error, 0.0) for error in errors)
-    # Rounding may have the last word where there is nothing to gain.
+    # Where scaling does not help, rounding may make the error slightly larger.
     return (mask, Tuned(before, after)) if after < before else (ones, Tuned(before, before))
 
 
@@ -100,13 +103,13 @@ def _normal_equations(layer: Layer, x: Tensor, target: Tensor) -> tuple[Tensor, 
     bias = 0.0 if layer.bias is None else layer.bias.detach().double()[:, None]
     n_positions = target[0].numel() // len(weight)
     n_at_once = max(1, MOST_COLUMN_BYTES // (8 * n_positions * weight.shape[1]))
-    for some, wanted in zip(torch.split(x, n_at_once), torch.split(target, n_at_once), strict=True):
-        seen, left = columns(layer, some).double(), rows(layer, wanted).double() - bias
-        gram += seen @ seen.T
-        cross += left @ seen.T
-        power += left.square().sum()
-    by_hook = (weight.T @ weight * gram).reshape(n_in, -1, n_in, weight.shape[1] // n_in)
-    return by_hook.sum(dim=(1, 3)), (weight * cross).sum(dim=0).reshape(n_in, -1).sum(dim=1), power
+    for x_part, target_part in zip(torch.split(x, n_at_once), torch.split(target, n_at_once), strict=True):
+        inputs, outputs = columns(layer, x_part).double(), rows(layer, target_part).double() - bias
+        gram += inputs @ inputs.T
+        cross += outputs @ inputs.T
+        power += outputs.square().sum()
+    by_kernel = (weight.T @ weight * gram).reshape(n_in, -1, n_in, weight.shape[1] // n_in)
+    return by_kernel.sum(dim=(1, 3)), (weight * cross).sum(dim=0).reshape(n_in, -1).sum(dim=1), power
 
 
 def _tune(
@@ -117,43 +120,43 @@ def _tune(
     ridge: float,
 ) -> dict[str, Tuned]:
     """Runs the cut network once; each layer is tuned just before it runs."""
-    found = {}
+    errors = {}
 
     def tune(name: str, x: Tensor) -> None:
         layer = pairs[name][1]
-        mask, found[name] = fit_mask(layer, x, targets[name], ridge)
-        if not (torch.isfinite(mask).all() and torch.isfinite(torch.tensor(found[name])).all()):
-            raise StageError(f"mask tuning: inputs, weights or wanted outputs of {name} are not finite")
+        mask, errors[name] = fit_mask(layer, x, targets[name], ridge)
+        if not (torch.isfinite(mask).all() and torch.isfinite(torch.tensor(errors[name])).all()):
+            raise StageError(f"mask tuning: inputs, weights or target outputs of {name} are not finite")
         layer.weight.mul_(mask.to(layer.weight.dtype).reshape(1, -1, *[1] * (layer.weight.ndim - 2)))
 
     with hooked({name: pair[1] for name, pair in pairs.items()}, before=tune):
         cut(inputs)
-    return found
+    return errors
 
 
 def _consumers(dense: nn.Module, cut: nn.Module) -> dict[str, tuple[Layer, Layer]]:
-    """Returns, by name of the weight, the layers that take fewer channels than before, with what they were."""
-    before, found = dict(dense.named_modules()), {}
+    """Returns `(dense layer, cut layer)`, by name of the weight, of layers that lost input channels."""
+    before, pairs = dict(dense.named_modules()), {}
     for name, module in cut.named_modules():
         if is_dense(module) and name in before:
             old, new = cast(Layer, before[name]), cast(Layer, module)
             if new.weight.shape[1] < old.weight.shape[1]:
-                found[f"{name}.weight"] = (old, new)
-    return found
+                pairs[f"{name}.weight"] = (old, new)
+    return pairs
 
 
 def _output_bytes(
     dense: nn.Module, pairs: Mapping[str, tuple[Layer, Layer]], inputs: Tensor
 ) -> dict[str, int]:
-    """Returns the size of the outputs for all inputs, in the order of the run; of what runs exactly once."""
+    """Returns the bytes of each layer's outputs for all inputs, in execution order, if it runs once."""
     sizes: dict[str, list[int]] = {}
 
-    def note(name: str, y: Tensor) -> None:
+    def record(name: str, y: Tensor) -> None:
         sizes.setdefault(name, []).append(y.numel() * y.element_size() * len(inputs))
 
-    with hooked({name: pair[0] for name, pair in pairs.items()}, after=note):
+    with hooked({name: pair[0] for name, pair in pairs.items()}, after=record):
         dense(inputs[:1])
-    return {name: found[0] for name, found in sizes.items() if len(found) == 1}
+    return {name: n_bytes[0] for name, n_bytes in sizes.items() if len(n_bytes) == 1}
 
 
 def _portions(sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -174,18 +177,18 @@ def _targets(
     kept_outputs: Mapping[str, NDArray[Any]],
     inputs: Tensor,
 ) -> dict[str, Tensor]:
-    """Returns what each layer's output was, as far as it is left."""
-    found: dict[str, list[Tensor]] = {name: [] for name in pairs}
+    """Returns the outputs of each dense layer, reduced to those that remain after the cut."""
+    outputs: dict[str, list[Tensor]] = {name: [] for name in pairs}
     kept = {name: _kept(name, *pair, kept_outputs) for name, pair in pairs.items()}
 
     def keep(name: str, y: Tensor) -> None:
         axis = -1 if isinstance(pairs[name][0], nn.Linear) else 1
-        found[name].append(y.index_select(axis, kept[name]))
+        outputs[name].append(y.index_select(axis, kept[name]))
 
     with hooked({name: pair[0] for name, pair in pairs.items()}, after=keep):
         for batch in torch.split(inputs, BATCH_SIZE):
             dense(batch)
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    return {name: torch.cat(parts) for name, parts in outputs.items()}
 
 
 def _kept(name: str, old: Layer, new: Layer, kept_outputs: Mapping[str, NDArray[Any]]) -> Tensor:
@@ -196,6 +199,6 @@ def _kept(name: str, old: Layer, new: Layer, kept_outputs: Mapping[str, NDArray[
     if kept is None or len(kept) != n_new:
         raise StageError(
             f"mask tuning: {name} has {n_new} of {n_old} outputs left, but "
-            f"{'none' if kept is None else len(kept)} are said to be kept"
+            f"kept_outputs lists {'none' if kept is None else len(kept)} for it"
         )
     return torch.as_tensor(kept, dtype=torch.int64)

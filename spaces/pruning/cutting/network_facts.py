@@ -1,4 +1,4 @@
-"""What the prune stage has to know of a network; it follows from the network's structure alone, and is found once."""
+"""Structural properties of a network (groups, costs, blocks), computed once per structure."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -22,12 +22,12 @@ from spaces.pruning.groups.group import Analysis, Group
 from spaces.stages.artifact import Artifact
 from spaces.stages.module_identity import identity
 
-MOST_TOLD = 3
-MOST_KEPT = 16
+MOST_REASONS = 3  # in an error message
+MOST_KEPT = 16  # networks whose properties are kept
 
 
-class Facts:
-    """The facts about one network.
+class NetworkFacts:
+    """The structural properties of one network, each computed on first use.
 
     Args:
         module: The network; stays as it is.
@@ -45,12 +45,14 @@ class Facts:
 
     @cached_property
     def analysis(self) -> Analysis:
-        """Which channels can be cut. Raises StageError if the network cannot be traced, or nothing can be cut."""
-        found = analyse(self._module, self._input_shape)
-        if not found.groups:
-            reasons = "; ".join(str(left) for left in found.left_alone[:MOST_TOLD]) or "it has no layers"
+        """The groups that can be cut. Raises StageError if there are none, or tracing fails."""
+        analysis = analyse(self._module, self._input_shape)
+        if not analysis.groups:
+            reasons = (
+                "; ".join(str(left) for left in analysis.left_alone[:MOST_REASONS]) or "it has no layers"
+            )
             raise StageError(f"prune: no channels of {type(self._module).__name__} can be cut: {reasons}")
-        return found
+        return analysis
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -59,23 +61,23 @@ class Facts:
 
     @cached_property
     def arithmetic(self) -> CutArithmetic:
-        """What cuts of these groups cost."""
+        """The cost of cuts of these groups."""
         return CutArithmetic(self._module, self.groups, self._input_shape)
 
     @cached_property
     def counts(self) -> Counts:
-        """What the network costs."""
+        """MACs, parameters and bytes of the network."""
         return total(layer_counts(self._module, self._input_shape).values())
 
     @cached_property
     def blocks(self) -> dict[str, tuple[str, ...]]:
-        """The blocks that could be left out, with the layers in each."""
+        """The blocks that can be removed, by name, with the layers in each."""
         names = removable_blocks(self._module, self._input_shape)
         return {name: tuple(n for n in self.layers if n.startswith(f"{name}.")) for name in names}
 
     @cached_property
     def has_batch_norm(self) -> bool:
-        """Whether there are statistics to re-estimate."""
+        """Whether the network has BatchNorm statistics to re-estimate."""
         return bool(batch_norms(self._module))
 
     def matching(self, globs: Iterable[str]) -> tuple[str, ...]:
@@ -95,34 +97,34 @@ class Facts:
         return tuple(name for name in self.layers if any(_matches(name, glob) for glob in globs))
 
     def limits(self, values: Mapping[str, StageValue], min_channels: int) -> Limits:
-        """Returns what a cut with these values may leave of a layer; a protected one may have gone with its block."""
+        """Returns the limits for a cut. Protected layers may be missing: removed with their block."""
         protected = set(self._named(cast(tuple[str, ...], values["protect"])))
         whole = frozenset(g.name for g in self.groups if protected & set(g.layers))
         return Limits(min_channels, cast(int, values["round_to"]), whole)
 
     def ratios(self, ratio: StageValue) -> dict[str, float]:
-        """Returns the share that each group loses: the smallest of its layers' shares, so that none loses more than its own."""
+        """Returns the share of channels that each group loses: the smallest ratio among its layers."""
         if not isinstance(ratio, dict):
             return {group.name: float(cast(float, ratio)) for group in self.groups}
         shares = {name: float(cast(float, value)) for name, value in ratio.items()}
         return {g.name: min(shares.get(layer, 0.0) for layer in g.layers) for g in self.groups}
 
     def check_layers(self, ratio: StageValue) -> None:
-        """Raises StageError if a ratio is for a layer that is not there."""
+        """Raises StageError if a ratio names a layer that the network does not have."""
         for name in ratio if isinstance(ratio, dict) else ():
             if name not in self.layers:
                 raise StageError(unknown_name("layer", name, self.layers, "prune.ratio"))
 
     def free_blocks(self, protected: Iterable[str]) -> list[str]:
-        """Returns the blocks without a protected layer in them, in the order in which they run."""
-        whole = set(protected)
-        return [name for name, layers in self.blocks.items() if not whole & set(layers)]
+        """Returns the removable blocks that contain no protected layer, in execution order."""
+        kept = set(protected)
+        return [name for name, layers in self.blocks.items() if not kept & set(layers)]
 
     def check_blocks(self, n_blocks: int, protected: Iterable[str]) -> None:
-        """Checks that so many blocks could go.
+        """Checks that `n_blocks` blocks can be removed.
 
         Raises:
-            StageError: There are fewer.
+            StageError: The network has fewer removable blocks.
         """
         free = self.free_blocks(protected)
         if n_blocks > len(free):
@@ -133,29 +135,29 @@ class Facts:
 
 
 class FactsOf:
-    """The facts about the networks that were asked for last; networks of one structure share theirs."""
+    """Cache of `Facts` for the most recently used networks; networks of the same structure share an entry."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[str, Facts] = OrderedDict()
-        self._asked: tuple[str, tuple[int, ...]] | None = None
+        self._cache: OrderedDict[str, NetworkFacts] = OrderedDict()
+        self._last: tuple[str, tuple[int, ...]] | None = None
         self._key = ""
 
-    def __call__(self, artifact: Artifact) -> Facts:
-        """Returns the facts. Raises StageError if this is no torch network."""
+    def __call__(self, artifact: Artifact) -> NetworkFacts:
+        """Returns the network's properties. Raises StageError if the artifact is not a torch network."""
         module = artifact.model
         if not isinstance(module, nn.Module):
             raise StageError(f"prune takes a torch network, not an {artifact.kind} model")
-        asked = (artifact.digest, artifact.input.shape)
-        if asked != self._asked:  # proposals ask for the same network again and again
-            self._asked, self._key = (
-                asked,
+        network = (artifact.digest, artifact.input.shape)
+        if network != self._last:  # a search asks for the same network repeatedly
+            self._last, self._key = (
+                network,
                 digest_of(identity(module, with_values=False), artifact.input.shape),
             )
-        found = self._found.pop(self._key, None) or Facts(module, artifact.input.shape)
-        self._found[self._key] = found
-        if len(self._found) > MOST_KEPT:  # each holds a network
-            self._found.popitem(last=False)
-        return found
+        facts = self._cache.pop(self._key, None) or NetworkFacts(module, artifact.input.shape)
+        self._cache[self._key] = facts
+        if len(self._cache) > MOST_KEPT:  # each holds a network
+            self._cache.popitem(last=False)
+        return facts
 
 
 def _matches(name: str, glob: str) -> bool:

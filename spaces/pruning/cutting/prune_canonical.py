@@ -12,7 +12,7 @@ from spaces.pruning.budgets.budget import by_ratio
 from spaces.pruning.budgets.target import TOLERANCE, Budget
 from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.examples import has_labels, source
-from spaces.pruning.cutting.network_facts import Facts
+from spaces.pruning.cutting.network_facts import NetworkFacts
 from spaces.pruning.cutting.prune_knobs import (
     DEFAULTS,
     LATENCY_MS,
@@ -28,7 +28,7 @@ Values = dict[str, StageValue]
 
 
 def canonical(
-    facts: Facts,
+    facts: NetworkFacts,
     values: Mapping[str, StageValue],
     context: StageContext,
     min_channels: int,
@@ -66,7 +66,7 @@ def canonical(
     return chosen
 
 
-def _of_channels(facts: Facts, chosen: Values, min_channels: int) -> Values:
+def _of_channels(facts: NetworkFacts, chosen: Values, min_channels: int) -> Values:
     """Returns the values of the knobs that say which channels go, without those that have no effect."""
     limits, found = facts.limits(chosen, min_channels), Values()
     n_kept = by_ratio(facts.groups, facts.ratios(chosen["ratio"]), limits)
@@ -85,7 +85,7 @@ def _of_channels(facts: Facts, chosen: Values, min_channels: int) -> Values:
     return found
 
 
-def budget_of(facts: Facts, values: Mapping[str, StageValue], dense: int | None = None) -> Budget:
+def budget_of(facts: NetworkFacts, values: Mapping[str, StageValue], dense: int | None = None) -> Budget:
     """Returns the budget of MACs (also for one of latency, which is searched for among these) or of bytes.
 
     Args:
@@ -100,7 +100,7 @@ def budget_of(facts: Facts, values: Mapping[str, StageValue], dense: int | None 
 
 
 def check_reachable(
-    facts: Facts, budget: Budget, values: Mapping[str, StageValue], min_channels: int
+    facts: NetworkFacts, budget: Budget, values: Mapping[str, StageValue], min_channels: int
 ) -> None:
     """Checks that a budget is not below what is left at least.
 
@@ -117,7 +117,7 @@ def check_reachable(
         )
 
 
-def n_kept_by_ratio(facts: Facts, values: Mapping[str, StageValue], min_channels: int) -> NKept:
+def n_kept_by_ratio(facts: NetworkFacts, values: Mapping[str, StageValue], min_channels: int) -> NKept:
     """Returns how many channels of each group the knob `ratio` leaves, `(n_groups,)`."""
     return by_ratio(facts.groups, facts.ratios(values["ratio"]), facts.limits(values, min_channels))
 
@@ -152,7 +152,7 @@ def check_data(
         )
 
 
-def empty_knobs(facts: Facts, domains: Mapping[str, tuple[Value, ...]]) -> dict[str, str]:
+def empty_knobs(facts: NetworkFacts, domains: Mapping[str, tuple[Value, ...]]) -> dict[str, str]:
     """Returns the knobs of a space that cannot change the network, each with the reason.
 
     Args:
@@ -176,11 +176,11 @@ def empty_knobs(facts: Facts, domains: Mapping[str, tuple[Value, ...]]) -> dict[
     return {knob: reason for knob, reason in found.items() if len(domains.get(knob, ("",))) != 1}
 
 
-def _n_channels(facts: Facts) -> NKept:
+def _n_channels(facts: NetworkFacts) -> NKept:
     return np.array([group.n_channels for group in facts.groups])
 
 
-def _plain_ratio(facts: Facts, ratio: StageValue) -> StageValue:
+def _plain_ratio(facts: NetworkFacts, ratio: StageValue) -> StageValue:
     """Keeps the shares of the layers that can be cut; one number if they all have the same."""
     if not isinstance(ratio, dict):
         return float(cast(float, ratio))
@@ -189,7 +189,7 @@ def _plain_ratio(facts: Facts, ratio: StageValue) -> StageValue:
     return cast(StageValue, shares) if len(set(shares.values())) > 1 else next(iter(shares.values()))
 
 
-def _effective(facts: Facts, chosen: Values, protected: Iterable[str]) -> tuple[str, ...]:
+def _effective(facts: NetworkFacts, chosen: Values, protected: Iterable[str]) -> tuple[str, ...]:
     """Keeps the protected layers that could otherwise be cut, or lie in a block that could go."""
     at_stake: set[str] = set()
     if cuts_channels(chosen):

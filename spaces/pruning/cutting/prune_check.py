@@ -12,7 +12,7 @@ from spaces.pruning.budgets.budget import Ranking, by_ratio, within
 from spaces.pruning.budgets.latency import Latency
 from spaces.pruning.criteria.criterion import Criterion, Evidence
 from spaces.pruning.criteria.registry import Criteria
-from spaces.pruning.cutting.network_facts import Facts
+from spaces.pruning.cutting.network_facts import NetworkFacts
 from spaces.pruning.cutting.prune_canonical import budget_of, check_data, check_reachable
 from spaces.pruning.cutting.prune_knobs import DEFAULTS, LATENCY_MS, cuts_channels
 from spaces.recovery.training.determinism import fixed_threads
@@ -25,7 +25,7 @@ Domains = Mapping[str, tuple[Value, ...]]
 
 
 def check(
-    facts: Facts,
+    facts: NetworkFacts,
     artifact: Artifact,
     domains: Domains,
     context: StageContext,
@@ -73,7 +73,7 @@ def check(
 
 
 def _check_cuts(
-    facts: Facts,
+    facts: NetworkFacts,
     artifact: Artifact,
     options: Domains,
     hardest: Mapping[str, StageValue],
@@ -91,7 +91,7 @@ def _check_cuts(
 
 
 def _check_all_data(
-    facts: Facts,
+    facts: NetworkFacts,
     options: Domains,
     hardest: Mapping[str, StageValue],
     context: StageContext,
@@ -104,7 +104,7 @@ def _check_all_data(
         check_data(values, context, facts.has_batch_norm, criteria)
 
 
-def _check_criteria(facts: Facts, artifact: Artifact, criteria: Sequence[Criterion]) -> None:
+def _check_criteria(facts: NetworkFacts, artifact: Artifact, criteria: Sequence[Criterion]) -> None:
     """Tries criteria that need no examples: it takes no time, and one may not suit the network."""
     module = artifact.model
     assert isinstance(module, torch.nn.Module)
@@ -125,7 +125,7 @@ def _budgets(options: Domains, hardest: Mapping[str, StageValue]) -> Iterator[di
         yield {**hardest, "ratio": 0.0, "keep": keep, "budget_of": kind, "round_to": round_to}
 
 
-def _check_budget(facts: Facts, values: Mapping[str, StageValue], min_channels: int) -> None:
+def _check_budget(facts: NetworkFacts, values: Mapping[str, StageValue], min_channels: int) -> None:
     budget = budget_of(facts, values)
     check_reachable(facts, budget, values, min_channels)
     scores = tuple(np.ones(group.n_channels) for group in facts.groups)
@@ -134,7 +134,7 @@ def _check_budget(facts: Facts, values: Mapping[str, StageValue], min_channels: 
     )
 
 
-def _always_protected(facts: Facts, options: Domains) -> tuple[str, ...]:
+def _always_protected(facts: NetworkFacts, options: Domains) -> tuple[str, ...]:
     """Returns the layers that all values of `protect` protect."""
     if not options["protect"]:
         return ()

@@ -1,4 +1,4 @@
-"""One cut of a network: blocks, channels, and what is tuned and re-estimated after it."""
+"""One cut of a network: removes blocks and channels, tunes masks, re-estimates BatchNorm statistics."""
 
 import copy
 from typing import Any, cast
@@ -13,7 +13,7 @@ from spaces.pruning.cutting.batch_norm import reestimate_batch_norm
 from spaces.pruning.cutting.blocks import MEASURES, drop_blocks, most_eligible
 from spaces.pruning.cutting.examples import examples_of
 from spaces.pruning.cutting.mask_tuning import tune_masks
-from spaces.pruning.cutting.network_facts import Facts, FactsOf
+from spaces.pruning.cutting.network_facts import FactsOf, NetworkFacts
 from spaces.pruning.cutting.prune_knobs import cuts_channels
 from spaces.pruning.cutting.selection import Aim, Selection, Settings
 from spaces.pruning.groups.counts import Counts, layer_counts, total
@@ -30,9 +30,9 @@ class Pruning:
     """Cuts networks.
 
     Args:
-        settings: What the stage's constructor says.
-        facts_of: What is known of networks.
-        latency: What is known of the device.
+        settings: The stage's constructor arguments.
+        facts_of: Returns the structural properties of a network.
+        latency: Predicts latency on the stage's device.
     """
 
     def __init__(self, settings: Settings, facts_of: FactsOf, latency: Latency) -> None:
@@ -42,19 +42,19 @@ class Pruning:
     def __call__(
         self, artifact: Artifact, aim: Aim, context: StageContext, n_blocks: int
     ) -> tuple[nn.Module, Notes]:
-        """Returns the cut network, in eval mode, and what to note of it.
+        """Returns the cut network, in eval mode, and notes on the cut for the artifact, JSON-able.
 
         Args:
-            artifact: The network: the dense one, or what is left of it; stays as it is.
-            aim: What the cut is to come to.
+            artifact: The network: the dense one, or one that was cut before; stays as it is.
+            aim: The target of the cut.
             context: Data, cache, seed, latency model.
-            n_blocks: How many blocks go now.
+            n_blocks: How many blocks to remove in this cut.
 
         Raises:
             StageError: The values cannot be applied to the network.
         """
         with fixed_threads(self._settings.threads):
-            notes: Notes = {**_told("before", self._facts_of(aim.dense).counts), "blocks": []}
+            notes: Notes = {**_count_notes("before", self._facts_of(aim.dense).counts), "blocks": []}
             if n_blocks:
                 artifact, notes["blocks"] = self._without_blocks(artifact, aim, context, n_blocks)
             facts = self._facts_of(artifact)
@@ -64,7 +64,7 @@ class Pruning:
             if aim.values["reestimate_batch_norm"] and facts.has_batch_norm:
                 module = copy.deepcopy(module)
                 reestimate_batch_norm(module, self._inputs(context, "reestimate_batch_norm"))
-        notes |= _told("after", total(layer_counts(module, artifact.input.shape).values()))
+        notes |= _count_notes("after", total(layer_counts(module, artifact.input.shape).values()))
         dense = widths(cast(nn.Module, aim.dense.model))
         notes["widths"] = {name: [dense[name], n] for name, n in widths(module).items()}
         return module.eval(), notes
@@ -79,18 +79,18 @@ class Pruning:
         facts.check_blocks(n_blocks, protected)
         free = facts.free_blocks(protected)
         changes = self._changes(artifact, facts, context)
-        # Blocks that have to stay count for the others' positions.
+        # Protected blocks count for the positions of the others, but are never chosen.
         chosen = most_eligible({n: c if n in free else float("inf") for n, c in changes.items()}, n_blocks)
         return torch_artifact(drop_blocks(cast(nn.Module, artifact.model), chosen), artifact.input), chosen
 
-    def _changes(self, artifact: Artifact, facts: Facts, context: StageContext) -> dict[str, float]:
-        """Returns how much each block matters, which does not depend on how many go."""
+    def _changes(self, artifact: Artifact, facts: NetworkFacts, context: StageContext) -> dict[str, float]:
+        """Returns the importance of each block, which does not depend on how many are removed."""
         examples = examples_of(context, self._settings.n_examples, "prune.drop_blocks")
         measure, names = self._settings.block_measure, list(facts.blocks)
 
         def build() -> dict[str, NDArray[Any]]:
-            found = MEASURES[measure](cast(nn.Module, artifact.model), names, examples.inputs)
-            return {"changes": np.array([found[name] for name in names])}
+            changes = MEASURES[measure](cast(nn.Module, artifact.model), names, examples.inputs)
+            return {"changes": np.array([changes[name] for name in names])}
 
         key = digest_of(artifact.digest, measure, examples.digest, self._settings.threads)
         values = context.cache.arrays(f"prune-blocks-{key}", build)["changes"]
@@ -112,7 +112,7 @@ class Pruning:
         return smaller
 
 
-def _told(when: str, counts: Counts) -> Notes:
+def _count_notes(when: str, counts: Counts) -> Notes:
     return {
         f"macs_{when}": counts.macs,
         f"parameters_{when}": counts.parameters,

@@ -19,7 +19,7 @@ from spaces.pruning.budgets.target import TOLERANCE, Budget
 from spaces.pruning.criteria.criterion import Evidence
 from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.examples import examples_of
-from spaces.pruning.cutting.network_facts import Facts, FactsOf
+from spaces.pruning.cutting.network_facts import FactsOf, NetworkFacts
 from spaces.pruning.cutting.prune_canonical import budget_of
 from spaces.pruning.cutting.prune_knobs import LATENCY_MS, MACS
 from spaces.pruning.groups.cut import Kept, cut
@@ -101,10 +101,10 @@ class Selection:
         facts = self._facts_of(artifact)
         return ranking.kept(within(self._budget(facts, aim), ranking, most, self._limits(facts, aim))), {}
 
-    def _limits(self, facts: Facts, aim: Aim) -> Limits:
+    def _limits(self, facts: NetworkFacts, aim: Aim) -> Limits:
         return facts.limits(aim.values, self._settings.min_channels)
 
-    def _left_by_ratios(self, facts: Facts, aim: Aim) -> NKept:
+    def _left_by_ratios(self, facts: NetworkFacts, aim: Aim) -> NKept:
         """Counts from the dense network's channels, so that rounds do not add up roundings."""
         dense = self._facts_of(aim.dense)
         ratios = {name: 1 - (1 - r) ** aim.progress for name, r in dense.ratios(aim.values["ratio"]).items()}
@@ -112,7 +112,7 @@ class Selection:
         wanted = {group.name: n for group, n in zip(dense.groups, left, strict=True)}
         return np.array([min(g.n_channels, wanted.get(g.name, g.n_channels)) for g in facts.groups], np.int64)
 
-    def _budget(self, facts: Facts, aim: Aim) -> Budget:
+    def _budget(self, facts: NetworkFacts, aim: Aim) -> Budget:
         counts = self._facts_of(aim.dense).counts
         of_macs = aim.values["budget_of"] in (MACS, LATENCY_MS)
         budget = budget_of(facts, aim.values, counts.macs if of_macs else counts.weight_bytes)

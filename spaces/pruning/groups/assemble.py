@@ -1,4 +1,4 @@
-"""From coupled channels to groups: what shrinks in which parameter."""
+"""Builds groups from dependent channels: which axes of which parameters shrink with them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -19,7 +19,11 @@ Indices = NDArray[np.int64]
 
 
 class _Axis(NamedTuple):
-    """What an end's channels are in a parameter; `modulo` where they are counted within a convolution's group."""
+    """The axis of a parameter that an end's channels lie on.
+
+    `modulo` is the number of channels per group, where a grouped convolution numbers them within each group;
+    else None.
+    """
 
     name: str
     axis: int
@@ -27,22 +31,24 @@ class _Axis(NamedTuple):
     modulo: int | None = None
 
 
-def assemble(module: nn.Module, found: Dependencies) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
-    """Returns the groups, in the order of the state dict, and the layers of which some channels are in no group.
+def assemble(
+    module: nn.Module, dependencies: Dependencies
+) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
+    """Returns the groups, in the order of the state dict, and the layers with channels that are in no group.
 
     Args:
         module: The network.
-        found: Its couplings.
+        dependencies: Its dependencies.
     """
-    builder = _Builder(module, found)
-    alike: dict[object, list[Dependent]] = {}
-    for dependent in found.dependent:
+    builder = _Builder(module, dependencies)
+    by_pattern: dict[object, list[Dependent]] = {}
+    for dependent in dependencies.dependent:
         if layers := builder.layers(dependent):
-            pattern = tuple(sorted((end, len(some)) for end, some in dependent.members.items()))
-            alike.setdefault((layers, pattern, builder.obstacle(dependent)), []).append(dependent)
+            pattern = tuple(sorted((end, len(indices)) for end, indices in dependent.members.items()))
+            by_pattern.setdefault((layers, pattern, builder.obstacle(dependent)), []).append(dependent)
     groups: list[Group] = []
     left: list[LeftAlone] = []
-    for channels in sorted(alike.values(), key=lambda some: builder.place(some[0])):
+    for channels in sorted(by_pattern.values(), key=lambda channels: builder.sort_key(channels[0])):
         obstacle = builder.obstacle(channels[0])
         if obstacle is None and len(channels) == 1:
             obstacle = SINGLE
@@ -54,14 +60,14 @@ def assemble(module: nn.Module, found: Dependencies) -> tuple[tuple[Group, ...],
 
 
 class _Builder:
-    def __init__(self, module: nn.Module, found: Dependencies) -> None:
-        self._modules, self._found = dict(module.named_modules()), found
+    def __init__(self, module: nn.Module, dependencies: Dependencies) -> None:
+        self._modules, self._dependencies = dict(module.named_modules()), dependencies
         self._order = {name: at for at, name in enumerate(self._modules)}
         self._shared = set(_shared(module))
         self._known = {name for name, _ in module.named_parameters(remove_duplicate=False)}
 
     def layers(self, dependent: Dependent) -> tuple[str, ...]:
-        """Returns the weights of the convolutions and linear layers that yield the channels, in order."""
+        """Returns the weights of the layers that output the channels, in the network's order."""
         yielding = [
             end.name
             for end in dependent.members
@@ -69,13 +75,13 @@ class _Builder:
         ]
         return tuple(f"{name}.weight" for name in sorted(yielding, key=self._order.__getitem__))
 
-    def place(self, dependent: Dependent) -> tuple[int, int]:
-        """Returns what groups are sorted by: the first layer, and the first of its channels."""
+    def sort_key(self, dependent: Dependent) -> tuple[int, int]:
+        """Returns the positions of the first layer in the network and of the first channel in that layer."""
         first = self.layers(dependent)[0].removesuffix(".weight")
         return self._order[first], dependent.members[End(first, "out")][0]
 
     def obstacle(self, dependent: Dependent) -> str | None:
-        """Returns why the channels cannot be cut; None if nothing is known to be in the way."""
+        """Returns why the channels cannot be cut; None if no reason is known."""
         if dependent.is_output:
             return OUTPUT
         for end, indices in dependent.members.items():
@@ -83,7 +89,8 @@ class _Builder:
             if part is not None and indices[-1] >= _width(part, end.side, indices[-1] + 1):
                 return f"torch-pruning counts the channels of {end.name} wrongly"
             if part is not None and not _is_known(part) and _has_state(part):
-                return f"they go through {end.name}, and no rule says how to cut a {type(part).__name__}"
+                kind = type(part).__name__
+                return f"the channels pass through {end.name}, and there is no rule to cut a {kind}"
             for axis in self._axes(end):
                 if axis.name not in self._known and axis.role != "norm":
                     return f"{axis.name} is no plain parameter of its module"
@@ -92,11 +99,11 @@ class _Builder:
         return None
 
     def group(self, channels: list[Dependent], before: list[Group]) -> Group:
-        """Returns the group of channels that are coupled in the same way."""
+        """Returns the group of channels with equal dependencies; `before` are the groups so far."""
         layers = self.layers(channels[0])
-        n_alike = sum(group.layers[0] == layers[0] for group in before)
-        name = layers[0] + (f"#{n_alike + 1}" if n_alike else "")
-        channels = sorted(channels, key=self.place)
+        n_same_layer = sum(group.layers[0] == layers[0] for group in before)
+        name = layers[0] + (f"#{n_same_layer + 1}" if n_same_layer else "")
+        channels = sorted(channels, key=self.sort_key)
         slices = tuple(self._slices(channels))
         return Group(name, layers, len(channels), slices, tuple(self._pass_throughs(channels)))
 
@@ -107,7 +114,7 @@ class _Builder:
                 yield Slice(axis.name, axis.axis, rows, axis.role)
 
     def _pass_throughs(self, channels: list[Dependent]) -> Iterator[PassThrough]:
-        for name, widths in self._found.pass_throughs.items():
+        for name, widths in self._dependencies.pass_throughs.items():
             rows = [_rows([c.members.get(End(name, side), ()) for c in channels]) for side in ("in", "out")]
             if rows[0].size or rows[1].size:
                 yield PassThrough(name, rows[0], rows[1], *widths)
@@ -115,7 +122,7 @@ class _Builder:
     def _axes(self, end: End) -> list[_Axis]:
         part = self._modules.get(end.name)
         if part is None:
-            axis = self._found.parameter_axes[end.name]
+            axis = self._dependencies.parameter_axes[end.name]
             return [_Axis(end.name, axis, "other")] if end.side == "out" else []
         axes = _axes(part, end.side)
         tensors = dict.fromkeys((*part._parameters, *part._buffers))
@@ -131,8 +138,8 @@ def _axes(part: nn.Module, side: str) -> list[_Axis]:
     if isinstance(part, _ConvNd):
         return _conv_axes(part, side)
     if isinstance(part, nn.Linear):
-        return [_Axis("weight", 1, "in")] if side == "in" else _yielding(0)
-    if side == "in":  # the same channels as at its output
+        return [_Axis("weight", 1, "in")] if side == "in" else _output_axes(0)
+    if side == "in":  # the slices are listed once, at the output
         return []
     if isinstance(part, _BatchNorm | _InstanceNorm):
         return [_Axis(n, 0, "norm") for n in ("weight", "bias", "running_mean", "running_var")]
@@ -140,26 +147,26 @@ def _axes(part: nn.Module, side: str) -> list[_Axis]:
 
 
 def _conv_axes(part: _ConvNd, side: str) -> list[_Axis]:
-    """A convolution's weight is (out, in / groups, ...), a transposed one's (in, out / groups, ...)."""
+    """Weights are (out, in / groups, ...), those of transposed convolutions (in, out / groups, ...)."""
     transposed = isinstance(part, _ConvTransposeNd)
-    if part.groups > 1 and part.groups == part.in_channels:  # inputs and outputs go together, along axis 0
+    if part.groups > 1 and part.groups == part.in_channels:  # depthwise: axis 0 holds inputs and outputs
         if transposed:
             return [_Axis("weight", 0, "out")] if side == "in" else [_Axis("bias", 0, "out")]
-        return [] if side == "in" else _yielding(0)
+        return [] if side == "in" else _output_axes(0)
     modulo = part.in_channels // part.groups if part.groups > 1 and not transposed else None
     if side == "in":
         return [_Axis("weight", 0 if transposed else 1, "in", modulo)]
     if transposed and part.groups > 1:
         return [_Axis("weight", 1, "out", part.out_channels // part.groups), _Axis("bias", 0, "out")]
-    return _yielding(1 if transposed else 0)
+    return _output_axes(1 if transposed else 0)
 
 
-def _yielding(axis: int) -> list[_Axis]:
+def _output_axes(axis: int) -> list[_Axis]:
     return [_Axis("weight", axis, "out"), _Axis("bias", 0, "out")]
 
 
 def _width(part: nn.Module, side: str, otherwise: int) -> int:
-    """Returns how many channels a module has on a side, or `otherwise` if it does not tell."""
+    """Returns how many channels a module has on a side, or `otherwise` if that is unknown."""
     if isinstance(part, _ConvNd):
         return part.in_channels if side == "in" else part.out_channels
     if isinstance(part, nn.Linear):
@@ -184,9 +191,10 @@ def _rows(channels: list[list[int]] | list[tuple[int, ...]]) -> Indices:
 
 
 def _shared(module: nn.Module) -> Iterator[str]:
-    seen: dict[int, str] = {}
+    """Yields the names of parameters that several modules share."""
+    first_names: dict[int, str] = {}
     tensors: Mapping[str, nn.Parameter] = dict(module.named_parameters(remove_duplicate=False))
     for name, tensor in tensors.items():
-        first = seen.setdefault(id(tensor), name)
+        first = first_names.setdefault(id(tensor), name)
         if first != name:
             yield from (first, name)

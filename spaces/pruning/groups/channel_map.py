@@ -1,4 +1,4 @@
-"""How a module tells what it does with channels, where torch-pruning cannot see it."""
+"""The protocol of modules that declare how they map channels, where torch-pruning cannot trace it."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -6,9 +6,10 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class ChannelMap(Protocol):
-    """A module without weights that passes each channel on under another number, and may add channels of its own.
+    """A module without weights that maps input channels to output channels, and may add some of its own.
 
-    A network's own modules may have these two methods. An example is a shortcut that pads with channels of zeros::
+    User-defined modules may implement these two methods. An example is a shortcut that pads with channels of
+    zeros::
 
         def channel_map(self, n_inputs):
             return range(self.before, self.before + n_inputs)
@@ -19,16 +20,17 @@ class ChannelMap(Protocol):
     """
 
     def channel_map(self, n_inputs: int) -> Sequence[int]:
-        """Returns, for each input channel, the number of the output channel that it becomes.
+        """Returns, for each input channel, the index of its output channel.
 
         Args:
-            n_inputs: How many channels come in: the size of axis 1.
+            n_inputs: Number of input channels: the size of axis 1.
         """
 
     def keep_channels(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        """Changes the module so that it does the same with what is left.
+        """Adapts the module to a cut, in place: it does the same as before with the remaining channels.
 
         Args:
-            inputs: The input channels that are left, by their old numbers, ascending.
-            outputs: The output channels that are to be left: what the inputs become, and some of its own.
+            inputs: Indices, before the cut, of the input channels that remain, ascending.
+            outputs: Indices, before the cut, of the output channels that remain, ascending: those of the
+                inputs, and some of the channels that the module adds.
         """

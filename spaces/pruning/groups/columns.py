@@ -1,4 +1,7 @@
-"""Convolutions as matrix products: `weight_matrix(layer) @ columns(layer, x)` is the output without the bias."""
+"""Convolutions as matrix products: `weight_matrix(layer) @ columns(layer, x)` is the output without the bias.
+
+`n_kernel` is the number of kernel elements per input channel: 9 for a 3x3 convolution, 1 for a linear layer.
+"""
 
 from itertools import chain
 from typing import TypeAlias
@@ -10,19 +13,19 @@ Layer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Whether every output of the layer sees every input channel: a linear layer, or a convolution without groups."""
+    """Whether every output depends on every input channel: in linear layers and ungrouped convolutions."""
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return module.groups == 1
     return isinstance(module, nn.Linear)
 
 
 def weight_matrix(layer: Layer) -> Tensor:
-    """Returns the weight as `(n_out, n_in * n_taps)` float64; the taps of an input channel lie side by side."""
+    """Returns the weight as `(n_out, n_in * n_kernel)` float64, kernel elements innermost."""
     return layer.weight.detach().flatten(1).double()
 
 
 def columns(layer: Layer, x: Tensor) -> Tensor:
-    """Returns what each output position sees, as `(n_in * n_taps, n_positions)`.
+    """Returns the inputs of each output position (im2col), `(n_in * n_kernel, n_positions)`.
 
     Args:
         layer: A layer for which `is_dense` holds.
@@ -35,9 +38,9 @@ def columns(layer: Layer, x: Tensor) -> Tensor:
         zip(layer.kernel_size, layer.stride, layer.dilation, strict=True), start=2
     ):
         x = x.unfold(axis, (size - 1) * step + 1, stride)[..., ::step]
-    n_axes = len(layer.kernel_size)  # now (n, n_in, *positions, *taps)
-    hooks = range(2 + n_axes, 2 + 2 * n_axes)
-    return x.permute(1, *hooks, 0, *range(2, 2 + n_axes)).flatten(0, n_axes).flatten(1)
+    n_axes = len(layer.kernel_size)  # x is now (n, n_in, *positions, *kernel)
+    kernel = range(2 + n_axes, 2 + 2 * n_axes)
+    return x.permute(1, *kernel, 0, *range(2, 2 + n_axes)).flatten(0, n_axes).flatten(1)
 
 
 def rows(layer: Layer, y: Tensor) -> Tensor:
@@ -46,7 +49,10 @@ def rows(layer: Layer, y: Tensor) -> Tensor:
 
 
 def column_powers(layer: Layer, x: Tensor) -> Tensor:
-    """Returns the sum of squares of each row of `columns(layer, x)`, `(n_in * n_taps,)` float64, in little memory."""
+    """Returns the sum of squares of each row of `columns(layer, x)`, `(n_in * n_kernel,)` float64.
+
+    Squares are summed over examples first, which needs far less memory than the columns.
+    """
     axes = tuple(range(x.ndim - 1)) if isinstance(layer, nn.Linear) else (0,)
     return columns(layer, x.double().square().sum(dim=axes, keepdim=True)).sum(dim=1)
 

@@ -1,4 +1,4 @@
-"""Counts what a network costs: multiply-accumulates, parameters, bytes."""
+"""Counts the multiply-accumulates, parameters and bytes of a network."""
 
 import copy
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ from spaces.recovery.training.determinism import fixed_threads
 
 @dataclass(frozen=True)
 class Counts:
-    """What a layer or a network costs.
+    """The cost of a layer or a network.
 
     Attributes:
         macs: Multiply-accumulates for one example, of convolutions and linear layers.
-        parameters: Numbers that are learnt; a BatchNorm's statistics are not.
-        weight_bytes: Their bytes.
+        parameters: Number of learned values; a BatchNorm's statistics do not count.
+        weight_bytes: Bytes of the parameters.
     """
 
     macs: int = 0
@@ -44,7 +44,7 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 
 def layer_counts(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Counts]:
-    """Returns what each module with parameters of its own costs, by name of its first parameter.
+    """Returns the cost of each module with parameters of its own, by name of its first parameter.
 
     Args:
         module: The network; stays as it is.
@@ -54,7 +54,7 @@ def layer_counts(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, C
         StageError: The network does not run on such an example.
     """
     uses = weight_uses(module, input_shape)
-    found = {}
+    counts = {}
     for name, part in module.named_modules():
         own = {k: p for k, p in part._parameters.items() if p is not None}
         if not own:
@@ -64,14 +64,14 @@ def layer_counts(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, C
         weight = f"{prefix}weight"
         macs = uses.get(weight, 0) * sizes.get("weight", 0)
         n_bytes = sum(p.numel() * p.element_size() for p in own.values())
-        found[prefix + next(iter(own))] = Counts(macs, sum(sizes.values()), n_bytes)
-    return found
+        counts[prefix + next(iter(own))] = Counts(macs, sum(sizes.values()), n_bytes)
+    return counts
 
 
 def weight_uses(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Returns how often one example uses each number of a weight: at every output position, at every token.
+    """Returns how often one example uses each element of a weight: once per output position or token.
 
-    A convolution's multiply-accumulates are the size of its weight times that.
+    A layer's multiply-accumulates are the size of its weight times that number.
 
     Args:
         module: The network; stays as it is.
@@ -86,27 +86,27 @@ def weight_uses(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, in
     module = copy.deepcopy(module).eval()
     uses: dict[str, int] = {}
 
-    def note(name: str, part: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(name: str, part: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         uses[f"{name}.weight"] += _positions(part, arguments[0], output)
 
     with ExitStack() as stack, torch.no_grad(), fixed_threads(1):
         for name, part in module.named_modules():
             if isinstance(part, _ConvNd | nn.Linear):
                 uses[f"{name}.weight"] = 0
-                stack.callback(part.register_forward_hook(_hook(partial(note, name))).remove)
+                stack.callback(part.register_forward_hook(_hook(partial(count, name))).remove)
         run_on_zeros(module, input_shape)
     return uses
 
 
 def run_on_zeros(module: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Runs a network on one example of zeros, for what its hooks see.
+    """Runs a network on one example of zeros, so that its hooks are called.
 
     Raises:
         StageError: The network does not run on such an example.
     """
     try:
         module(torch.zeros(1, *input_shape))
-    except Exception as error:  # whatever a foreign network raises
+    except Exception as error:  # user-defined networks raise anything
         raise StageError(
             f"{type(module).__name__} does not run on inputs {(1, *input_shape)}: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Builds the smaller network: channels are taken out of every parameter that they are in."""
+"""Builds the cut network: removes channels from every parameter that contains them."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ Kept: TypeAlias = Mapping[str, Indices]
 
 
 def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
-    """Returns a smaller copy of a network, in which nothing is left of the other channels.
+    """Returns a smaller copy of a network, without the channels that are not kept.
 
-    Its outputs are those of the network in which no layer takes these channels (`silenced`), but for rounding.
+    Up to rounding, its outputs are those of `silenced`, in which the weights on the removed channels are 0.
 
     Args:
         module: The network; stays as it is.
@@ -31,7 +31,7 @@ def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
         kept: The channels to keep, at least one a group.
 
     Raises:
-        StageError: No channel of a group is kept, or there is no such channel.
+        StageError: No channel of a group is kept, or an index is out of range.
     """
     smaller = copy.deepcopy(module)
     removed = _removed(groups, kept)
@@ -41,12 +41,12 @@ def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
             axes.setdefault((part.name, part.axis), []).append(part.rows[removed[group.name]].reshape(-1))
     touched = set()
     for (name, axis), rows in axes.items():
-        if gone := np.unique(np.concatenate(rows)).tolist():
-            _shrink(smaller, name, axis, set(gone))
+        if lost := np.unique(np.concatenate(rows)).tolist():
+            _shrink(smaller, name, axis, set(lost))
             touched.add(name.rpartition(".")[0])
     for name in touched:
-        _renumber(smaller.get_submodule(name))
-    _tell_pass_throughs(smaller, groups, removed)
+        _update_sizes(smaller.get_submodule(name))
+    _update_pass_throughs(smaller, groups, removed)
     return smaller
 
 
@@ -64,7 +64,7 @@ def silenced(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Modul
 
 
 def kept_outputs(module: nn.Module, groups: Sequence[Group], kept: Kept) -> dict[str, Indices]:
-    """Returns, by name of each layer's weight that loses outputs, which of them are left, ascending.
+    """Returns the remaining outputs of each layer that loses some, ascending, by name of its weight.
 
     Args:
         module: The network before the cut.
@@ -72,14 +72,14 @@ def kept_outputs(module: nn.Module, groups: Sequence[Group], kept: Kept) -> dict
         kept: The channels to keep.
     """
     removed, state = _removed(groups, kept), module.state_dict()
-    gone: dict[str, list[Indices]] = {}
+    parts: dict[str, list[Indices]] = {}
     sizes: dict[str, int] = {}
     for group in groups:
         for part in (s for s in group.slices if s.role == "out" and s.name in group.layers):
-            gone.setdefault(part.name, []).append(part.rows[removed[group.name]].reshape(-1))
+            parts.setdefault(part.name, []).append(part.rows[removed[group.name]].reshape(-1))
             sizes[part.name] = state[part.name].shape[part.axis]
-    found = {name: np.concatenate(rows) for name, rows in gone.items()}
-    return {n: np.setdiff1d(np.arange(sizes[n]), rows) for n, rows in found.items() if rows.size}
+    lost = {name: np.concatenate(rows) for name, rows in parts.items()}
+    return {n: np.setdiff1d(np.arange(sizes[n]), rows) for n, rows in lost.items() if rows.size}
 
 
 def widths(module: nn.Module) -> dict[str, int]:
@@ -92,7 +92,7 @@ def widths(module: nn.Module) -> dict[str, int]:
 
 
 def _removed(groups: Sequence[Group], kept: Kept) -> dict[str, Indices]:
-    found = {}
+    removed = {}
     for group in groups:
         everything = np.arange(group.n_channels)
         chosen = np.asarray(kept.get(group.name, everything), np.int64)
@@ -102,15 +102,15 @@ def _removed(groups: Sequence[Group], kept: Kept) -> dict[str, Indices]:
             raise StageError(
                 f"{group.name} has the channels 0 to {group.n_channels - 1}, not {chosen.tolist()}"
             )
-        found[group.name] = np.setdiff1d(everything, chosen)
-    return found
+        removed[group.name] = np.setdiff1d(everything, chosen)
+    return removed
 
 
-def _shrink(module: nn.Module, name: str, axis: int, gone: set[int]) -> None:
+def _shrink(module: nn.Module, name: str, axis: int, lost: set[int]) -> None:
     owner, _, leaf = name.rpartition(".")
     part = module.get_submodule(owner)
     old = cast(torch.Tensor, getattr(part, leaf))
-    left = torch.tensor([i for i in range(old.shape[axis]) if i not in gone])
+    left = torch.tensor([i for i in range(old.shape[axis]) if i not in lost])
     new = old.detach().index_select(axis, left)
     if leaf in part._buffers:
         part._buffers[leaf] = new
@@ -118,10 +118,10 @@ def _shrink(module: nn.Module, name: str, axis: int, gone: set[int]) -> None:
         part._parameters[leaf] = nn.Parameter(new, requires_grad=old.requires_grad)
 
 
-def _renumber(part: nn.Module) -> None:
-    """Sets what a module says of its own size."""
+def _update_sizes(part: nn.Module) -> None:
+    """Updates a module's attributes, e.g. `out_features`, to the shapes of its parameters."""
     if isinstance(part, _ConvNd):
-        _renumber_convolution(part)
+        _update_convolution(part)
     elif isinstance(part, nn.Linear):
         part.out_features, part.in_features = part.weight.shape
     elif isinstance(part, _NormBase):
@@ -131,7 +131,7 @@ def _renumber(part: nn.Module) -> None:
         part.num_parameters = len(part.weight)
 
 
-def _renumber_convolution(part: _ConvNd) -> None:
+def _update_convolution(part: _ConvNd) -> None:
     first, second = part.weight.shape[:2]
     depthwise = part.groups > 1 and part.groups == part.in_channels
     if isinstance(part, _ConvTransposeNd):
@@ -143,16 +143,16 @@ def _renumber_convolution(part: _ConvNd) -> None:
         part.in_channels, part.out_channels = second * part.groups, first
 
 
-def _tell_pass_throughs(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Indices]) -> None:
-    gone: dict[str, tuple[set[int], set[int]]] = {}
+def _update_pass_throughs(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Indices]) -> None:
+    lost: dict[str, tuple[set[int], set[int]]] = {}
     widths: dict[str, tuple[int, int]] = {}
     for group in groups:
         for pass_through in group.pass_throughs:
-            inputs, outputs = gone.setdefault(pass_through.name, (set(), set()))
+            inputs, outputs = lost.setdefault(pass_through.name, (set(), set()))
             inputs.update(pass_through.inputs[removed[group.name]].reshape(-1).tolist())
             outputs.update(pass_through.outputs[removed[group.name]].reshape(-1).tolist())
             widths[pass_through.name] = (pass_through.n_inputs, pass_through.n_outputs)
-    for name, sides in gone.items():
-        kept = [[i for i in range(n) if i not in some] for n, some in zip(widths[name], sides, strict=True)]
+    for name, sides in lost.items():
+        kept = [[i for i in range(n) if i not in side] for n, side in zip(widths[name], sides, strict=True)]
         if any(sides):
             cast(ChannelMap, module.get_submodule(name)).keep_channels(kept[0], kept[1])

@@ -1,7 +1,7 @@
 """Which channels of which layers can only be cut together.
 
-Channels are coupled along the edges of torch-pruning's graph (mended where it miscounts), and by rules of our own where it has
-none: grouped convolutions, and modules that are a `ChannelMap`.
+Dependencies follow the edges of torch-pruning's graph (after the fix-ups of `fix_ups`), and rules of our own
+where it has none: grouped convolutions, and modules that are a `ChannelMap`.
 """
 
 import copy
@@ -37,8 +37,8 @@ class Dependent:
     """Channels that can only be cut together.
 
     Attributes:
-        members: By end, which of its channels, ascending.
-        is_output: Whether the network's outputs are among them.
+        members: Indices of the channels at each end, ascending.
+        is_output: Whether outputs of the network are among them.
     """
 
     members: dict[End, tuple[int, ...]]
@@ -47,12 +47,12 @@ class Dependent:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """All couplings of a network.
+    """All dependencies between channels of a network.
 
     Attributes:
-        dependent: Each set of coupled channels.
-        pass_throughs: By name, how many channels go into a `ChannelMap`, and how many come out.
-        parameter_axes: By name of a parameter that belongs to no known module, the axis that its channels lie on.
+        dependent: The sets of channels that can only be cut together.
+        pass_throughs: Numbers of input and output channels of each `ChannelMap`, by name.
+        parameter_axes: The axis that channels lie on, by name of a parameter that belongs to no known module.
     """
 
     dependent: tuple[Dependent, ...]
@@ -61,10 +61,10 @@ class Dependencies:
 
 
 def dependencies(module: nn.Module, input_shape: tuple[int, ...]) -> Dependencies:
-    """Returns what is coupled in a network, which stays as it is.
+    """Returns the dependencies between channels of a network, which is not modified.
 
     Raises:
-        StageError: torch-pruning cannot trace it.
+        StageError: torch-pruning cannot trace the network.
     """
     module = copy.deepcopy(module)
     traced = trace(module, input_shape)
@@ -81,14 +81,14 @@ def dependencies(module: nn.Module, input_shape: tuple[int, ...]) -> Dependencie
 
 
 class _Index(NamedTuple):
-    """What torch-pruning's index mappings take and return."""
+    """The element type of the lists that torch-pruning's index mappings take and return."""
 
     idx: int
     root_idx: int
 
 
 class _Walk:
-    """Numbers every channel at either side of every node, and notes which pairs are coupled."""
+    """Numbers every channel at either side of every node, and records which pairs depend on each other."""
 
     def __init__(self, traced: Trace, names: dict[Any, str]) -> None:
         self._traced, self._names = traced, names
@@ -102,7 +102,7 @@ class _Walk:
             self._expand(*self._waiting.pop())
 
     def components(self) -> Iterator[Dependent]:
-        """Yields the sets of coupled channels that have a layer or a parameter among them."""
+        """Yields the connected components (dependent channels) that contain a layer or a parameter."""
         ends = np.array(self._pairs or [(0, 0)]).T
         graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(self._ids),) * 2)
         labels = connected_components(graph, directed=False)[1] if self._ids else []
@@ -114,8 +114,8 @@ class _Walk:
             name = self._names.get(node.module)
             if name is not None:
                 members.setdefault(label, {}).setdefault(End(name, side), []).append(index)
-        for label, found in members.items():
-            yield Dependent({end: tuple(sorted(some)) for end, some in found.items()}, label in outputs)
+        for label, ends_of in members.items():
+            yield Dependent({end: tuple(sorted(i)) for end, i in ends_of.items()}, label in outputs)
 
     def _reach(self, node: Node, side: Side, indices: Iterable[int]) -> None:
         new = [i for i in dict.fromkeys(indices) if (node, side, i) not in self._ids]
@@ -125,7 +125,7 @@ class _Walk:
             self._waiting.append((node, side, new))
 
     def _expand(self, node: Node, side: Side, indices: Sequence[int]) -> None:
-        """Follows channels to the neighbours on their side, and through the node to the other side."""
+        """Follows channels to neighbouring nodes on their side, and through the node to its other side."""
         # torch-pruning lists a node's edges to its inputs first, then those to its outputs.
         n_inputs = len(node.inputs)
         edges = node.dependencies[:n_inputs] if side == "in" else node.dependencies[n_inputs:]
@@ -133,7 +133,7 @@ class _Walk:
             self._depend(node, side, edge.target, "out" if side == "in" else "in", _mapped(edge, indices))
         other: Side = "out" if side == "in" else "in"
         self._depend(node, side, node, other, self._through(node, side, indices))
-        self._depend(node, side, node, side, _beside(node.module, side, indices))
+        self._depend(node, side, node, side, _across_groups(node.module, side, indices))
 
     def _depend(
         self, node: Node, side: Side, target: Node, other: Side, pairs: Sequence[tuple[int, int]]
@@ -143,18 +143,18 @@ class _Walk:
         self._pairs += [(ids[node, side, here], ids[target, other, there]) for here, there in pairs]
 
     def _through(self, node: Node, side: Side, indices: Sequence[int]) -> Sequence[tuple[int, int]]:
-        """Returns the channels on a node's other side that are coupled with these."""
+        """Returns pairs of these channels and the ones on the node's other side that depend on them."""
         module = node.module
         if isinstance(module, _ConvNd):
             return _depthwise(module, side, indices)
         if module in self._traced.pass_throughs:
-            ways = list(
+            pairs = list(
                 enumerate(cast(ChannelMap, module).channel_map(self._traced.pass_throughs[module][0]))
             )
             wanted, at = set(indices), 0 if side == "in" else 1
-            return [(way[at], way[1 - at]) for way in ways if way[at] in wanted]
+            return [(pair[at], pair[1 - at]) for pair in pairs if pair[at] in wanted]
         pruner = self._traced.graph.get_pruner_of_module(module)
-        # torch-pruning's own sign that a module's outputs are its inputs' channels
+        # torch-pruning prunes both sides by one function where output channels are the input channels
         passes = pruner.prune_out_channels == pruner.prune_in_channels
         return [(i, i) for i in indices] if passes else ()
 
@@ -164,7 +164,7 @@ def _n_outputs(layer: _ConvNd | nn.Linear) -> int:
 
 
 def _mapped(edge: Any, indices: Sequence[int]) -> list[tuple[int, int]]:
-    """Returns what the channels are called at the other end of an edge."""
+    """Returns pairs of a channel's index at this end of an edge and at the other end."""
     mapped: list[Any] = [_Index(i, i) for i in indices]
     for mapping in edge.index_mapping:
         if mapping is not None:
@@ -173,7 +173,7 @@ def _mapped(edge: Any, indices: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _depthwise(layer: _ConvNd, side: Side, indices: Sequence[int]) -> list[tuple[int, int]]:
-    """Where each input channel has outputs of its own, these go with it."""
+    """Returns pairs of channels on this and the other side of a convolution; none unless depthwise."""
     if layer.groups == 1 or layer.groups != layer.in_channels:
         return []
     k = layer.out_channels // layer.groups
@@ -182,8 +182,11 @@ def _depthwise(layer: _ConvNd, side: Side, indices: Sequence[int]) -> list[tuple
     return [(i, i // k) for i in indices]
 
 
-def _beside(module: Any, side: Side, indices: Sequence[int]) -> list[tuple[int, int]]:
-    """In a grouped convolution, each group of channels loses its share: the channels at the same place in all of them."""
+def _across_groups(module: Any, side: Side, indices: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns pairs of channels at the same position in different groups of a grouped convolution.
+
+    They depend on each other, so that all groups keep the same width.
+    """
     if not isinstance(module, _ConvNd) or module.groups in (1, module.in_channels):
         return []
     width = (module.in_channels if side == "in" else module.out_channels) // module.groups

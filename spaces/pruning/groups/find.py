@@ -1,4 +1,4 @@
-"""Which channels can be cut, and what goes with them: the dependency analysis is torch-pruning's."""
+"""Finds the groups of channels that can be cut, from torch-pruning's dependency graph."""
 
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,11 @@ def channel_groups(module: "nn.Module", input_shape: tuple[int, ...]) -> tuple[G
 
 
 def analyse(module: "nn.Module", input_shape: tuple[int, ...]) -> Analysis:
-    """Finds out which channels can be cut. Channels that the network's outputs consist of cannot.
+    """Finds the groups of channels that can be cut. The channels of the network's outputs cannot.
 
-    Every group is tried: on a copy with random weights some of its channels are cut, and the outputs must be those of
-    the whole network once nothing takes these channels any more. A group that fails is left alone.
+    Every group is verified by trial cuts: on a copy with random weights some of its channels are cut, and the
+    outputs must equal those of the whole network with the weights on these channels set to 0. A group that
+    fails is left alone.
 
     Args:
         module: The network; stays as it is.
@@ -31,7 +32,7 @@ def analyse(module: "nn.Module", input_shape: tuple[int, ...]) -> Analysis:
     from spaces.pruning.groups.trial_cuts import tried
     from spaces.recovery.training.determinism import fixed_threads
 
-    with fixed_threads(1):  # for two examples, threads that wait for each other cost more than they give
+    with fixed_threads(1):  # for two examples, synchronising threads costs more than they save
         candidates, left_alone = assemble(module, dependencies(module, input_shape))
         groups, failed = tried(module, input_shape, candidates)
     return Analysis(groups, (*left_alone, *failed))

@@ -1,4 +1,4 @@
-"""Mends torch-pruning's graph where it counts channels wrongly: at a flatten, and at a concatenation before one."""
+"""Graph fix-ups where torch-pruning miscounts channels: at a flatten, and a concatenation before one."""
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -25,7 +25,7 @@ def fix_up(nodes: Iterable[Node]) -> None:
 
 
 class _Flattening:
-    """Each channel becomes `stride` features."""
+    """Index mapping of a flatten: each channel becomes `stride` features."""
 
     def __init__(self, stride: int, reverse: bool) -> None:
         self._stride, self._reverse = stride, reverse
@@ -36,8 +36,8 @@ class _Flattening:
         return [i._replace(idx=i.idx * self._stride + j) for i in indices for j in range(self._stride)]
 
 
-class _Placing:
-    """Channels of one input of a concatenation come after those of the inputs before it."""
+class _Offset:
+    """Index mapping of one input of a concatenation: its channels follow those of the inputs before it."""
 
     def __init__(self, first: int, n: int, reverse: bool) -> None:
         self._first, self._n, self._reverse = first, n, reverse
@@ -50,7 +50,7 @@ class _Placing:
 
 
 def _fix_up_flatten(node: Node) -> None:
-    """torch-pruning does not do this with one or three axes, and goes by inferred sizes with two."""
+    """Sets the mappings of a flatten. torch-pruning only has one for two spatial axes, by inferred sizes."""
     sizes: tuple[int, ...] = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
     if len(sizes) not in (3, 4, 5) or _features_behind(node) != prod(sizes[1:]):
         return
@@ -62,27 +62,31 @@ def _fix_up_flatten(node: Node) -> None:
 
 
 def _fix_up_concatenation(node: Node) -> None:
-    """torch-pruning compares its size with the number of features behind a flatten, and then gives up."""
+    """Sets the mappings of a concatenation before a flatten.
+
+    torch-pruning compares its size with the number of features after the flatten, and sets none because they
+    differ.
+    """
     widths = node.module.concat_sizes
     if getattr(node.grad_fn, "_saved_dim", None) != 1 or not widths or None in widths:
         return
     starts = [0, *accumulate(widths)]
-    seen: dict[int, int] = {}
+    n_uses: dict[int, int] = {}
     for at, source in enumerate(node.inputs):
-        node.dependencies[at].index_mapping[1] = _Placing(starts[at], widths[at], True)
-        turn = seen.setdefault(id(source), 0)  # the same input may be there twice
-        _edges(source, node)[turn].index_mapping[1] = _Placing(starts[at], widths[at], False)
-        seen[id(source)] += 1
+        node.dependencies[at].index_mapping[1] = _Offset(starts[at], widths[at], True)
+        use = n_uses.setdefault(id(source), 0)  # the same input may occur twice
+        _edges(source, node)[use].index_mapping[1] = _Offset(starts[at], widths[at], False)
+        n_uses[id(source)] += 1
 
 
 def _edges(source: Node, target: Node) -> list[Any]:
     """Returns the edges from a node to one that takes its output."""
-    forward = source.dependencies[len(source.inputs) :]  # those to its inputs come first
+    forward = source.dependencies[len(source.inputs) :]  # edges to the node's inputs come first
     return [edge for edge in forward if edge.target is target]
 
 
 def _features_behind(node: Node) -> int | None:
-    """Returns how many features the next linear layer takes, if only element-wise operations come before it."""
+    """Returns the inputs of the next linear layer; None unless only element-wise operations precede it."""
     while len(node.outputs) == 1:
         node = node.outputs[0]
         if isinstance(node.module, nn.Linear):

@@ -1,4 +1,4 @@
-"""A group: channels that can only be cut together, and all that shrinks with them."""
+"""A group: channels of dependent layers, and every parameter axis that shrinks with them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,9 +17,10 @@ class Slice:
         name: Its name in the state dict, e.g. `layer1.0.conv1.weight`.
         axis: The axis that shrinks.
         rows: `(n_channels, k)` int64: the indices along the axis that belong to each channel (k > 1 where a channel
-            becomes several features, e.g. in a linear layer behind a flatten).
-        role: `out` (what yields the channels: weight and bias), `in` (what takes them), `norm` (a BatchNorm's vectors),
-            `other` (what else goes along with them, e.g. a PReLU's slopes).
+            becomes several features, e.g. in a linear layer after a flatten).
+        role: `out` (weight and bias of a layer that outputs the channels), `in` (weight of a layer that takes
+            them as input), `norm` (a BatchNorm's vectors), `other` (anything else that shrinks with them,
+            e.g. a PReLU's slopes).
     """
 
     name: str
@@ -30,14 +31,15 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class PassThrough:
-    """A module that passes channels on under other numbers: it has the methods of `channel_map.ChannelMap`.
+    """A module that passes channels on under other indices: a `channel_map.ChannelMap`.
 
     Attributes:
         name: The module's name.
-        inputs: `(n_channels, k)` int64: its inputs that belong to each channel; k may be 0.
-        outputs: `(n_channels, k)` int64: its outputs likewise.
-        n_inputs: How many inputs it has in all.
-        n_outputs: How many outputs it has in all.
+        inputs: `(n_channels, k)` int64: indices of its input channels that belong to each channel; k may be
+            0.
+        outputs: `(n_channels, k)` int64: indices of its output channels likewise.
+        n_inputs: Number of its input channels.
+        n_outputs: Number of its output channels.
     """
 
     name: str
@@ -49,18 +51,19 @@ class PassThrough:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Channels that are cut one by one, each with all that depends on it.
+    """Channels that can each be cut, together with every parameter slice that depends on them.
 
-    The channels need not be all that a layer has: where a residual stream is widened, some of them came in with it, and the
-    others form a group of their own.
+    A group need not contain all channels of a layer: where a residual stream is widened, the channels of the
+    narrower stream and the added ones form separate groups.
 
     Attributes:
-        name: Weight of the first layer that yields these channels, e.g. `layer1.0.conv1.weight`; where it yields the
-            channels of another group too, `#2` follows, and so on.
-        layers: Weights of all layers whose output channels are coupled in this group, in the network's order.
+        name: Weight of the first layer that outputs these channels, e.g. `layer1.0.conv1.weight`; `#2` and so
+            on is appended where that layer also outputs the channels of other groups.
+        layers: Weights of all layers whose output channels depend on each other in this group, in the
+            network's order.
         n_channels: How many channels there are.
         slices: Every parameter and buffer axis that shrinks with them.
-        pass_throughs: Modules without weights that have to be told.
+        pass_throughs: Modules without weights that a cut has to adapt.
     """
 
     name: str
@@ -71,7 +74,7 @@ class Group:
 
     @property
     def outputs_per_channel(self) -> int:
-        """Most output channels of a layer that go with one channel; more than 1 in a grouped convolution."""
+        """Most output channels of a layer per channel of the group; more than 1 in grouped convolutions."""
         return max(int(part.rows.shape[1]) for part in self.slices if part.role == "out")
 
 
@@ -81,7 +84,7 @@ class LeftAlone:
 
     Attributes:
         layers: Their weights.
-        reason: Why, for people.
+        reason: Explanation for the report.
     """
 
     layers: tuple[str, ...]
@@ -93,11 +96,12 @@ class LeftAlone:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What can be cut in a network, and what cannot.
+    """The channels of a network that can be cut, and the layers with others.
 
     Attributes:
-        groups: The channels that can be cut, in the order of the network's state dict; each was tried on a copy.
-        left_alone: The layers of which this is not so.
+        groups: The channels that can be cut, in the order of the network's state dict; verified by trial
+            cuts.
+        left_alone: The layers with channels that cannot be cut.
     """
 
     groups: tuple[Group, ...]

@@ -1,4 +1,4 @@
-"""Looks at what goes into and comes out of layers while a network runs, and leaves nothing behind."""
+"""Hooks on the inputs and outputs of layers, which are removed at the end of a block."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Seen = Callable[[str, Tensor], None]
-"""Gets a layer's name and its input or output."""
+Hook = Callable[[str, Tensor], None]
+"""Called with a layer's name and its input or output."""
 
 
 @contextmanager
 def hooked(
-    layers: Mapping[str, nn.Module], before: Seen | None = None, after: Seen | None = None
+    layers: Mapping[str, nn.Module], before: Hook | None = None, after: Hook | None = None
 ) -> Iterator[None]:
-    """Calls `before` with each layer's input before it runs, `after` with its output; ends with the block."""
+    """Calls `before` with each layer's first input, `after` with its output, until the block ends."""
 
     def enter(name: str, _: nn.Module, arguments: tuple[Any, ...]) -> None:
         if before is not None:

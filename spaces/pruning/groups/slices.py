@@ -1,4 +1,4 @@
-"""Reads what belongs to each channel out of a parameter."""
+"""Extracts the values of each channel from a parameter."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ def channel_values(tensor: "torch.Tensor", part: Slice) -> "torch.Tensor":
 
     Args:
         tensor: The parameter or buffer that `part` names, or anything of its shape.
-        part: Which rows along which axis belong to which channel.
+        part: The indices along an axis that belong to each channel.
     """
     import torch
 

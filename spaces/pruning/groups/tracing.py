@@ -1,4 +1,4 @@
-"""torch-pruning's dependency graph of a network, quietly, and with errors that people can use."""
+"""Builds torch-pruning's dependency graph of a network, without its warnings and with readable errors."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from spaces.pruning.groups.channel_map import ChannelMap
 
 @dataclass(frozen=True)
 class Trace:
-    """What a traced network looks like.
+    """The trace of a network.
 
     Attributes:
         graph: torch-pruning's graph.
-        pass_throughs: For each module that is a `ChannelMap`: how many channels go in, how many come out.
-        outputs: The graph's nodes that yield the network's outputs.
+        pass_throughs: Numbers of input and output channels of each module that is a `ChannelMap`.
+        outputs: The graph's nodes that produce the network's outputs.
     """
 
     graph: tp.DependencyGraph
@@ -31,7 +31,7 @@ class Trace:
 
 
 def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
-    """Traces a network, in place: its parameters come to need gradients, its mode becomes eval.
+    """Traces a network. Modifies it: its parameters require gradients, and it is in eval mode.
 
     Args:
         module: A copy that may be changed.
@@ -47,8 +47,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
     pass_throughs, outputs = _run(module, example)
     kind = type(module).__name__
-    lost = [o for o in outputs if o.grad_fn is None]
-    if lost or not outputs:
+    detached = [o for o in outputs if o.grad_fn is None]
+    if detached or not outputs:
         raise StageError(
             f"torch-pruning cannot trace {kind}: no gradient leads from its outputs to its layers; "
             "is there a no_grad() or detach() in its forward()?"
@@ -60,7 +60,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
         kept.append(out)
         return out
 
-    pruners = {type(m): _Passing(pass_throughs) for m in pass_throughs}
+    pruners = {type(m): _PassThroughPruner(pass_throughs) for m in pass_throughs}
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -71,17 +71,19 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
                 customized_pruners=pruners,
                 verbose=False,
             )
-        except Exception as error:  # whatever a foreign network makes it stumble over
-            raise StageError(f"torch-pruning cannot trace {kind}: {_told(error)}") from error
-    ends = {id(o.grad_fn) for o in _tensors(kept[-1])}
+        except Exception as error:  # torch-pruning raises anything on networks that it does not support
+            raise StageError(f"torch-pruning cannot trace {kind}: {_summary(error)}") from error
+    output_ids = {id(o.grad_fn) for o in _tensors(kept[-1])}
     return Trace(
-        graph, pass_throughs, frozenset(n for n in graph.module2node.values() if id(n.grad_fn) in ends)
+        graph,
+        pass_throughs,
+        frozenset(n for n in graph.module2node.values() if id(n.grad_fn) in output_ids),
     )
 
 
 def _run(module: nn.Module, example: Tensor) -> tuple[dict[nn.Module, tuple[int, int]], list[Tensor]]:
-    """Runs the network once; returns the passages with their widths, and the outputs."""
-    found: dict[nn.Module, tuple[int, int]] = {}
+    """Runs the network once; returns input and output channels of pass-throughs, and the outputs."""
+    widths: dict[nn.Module, tuple[int, int]] = {}
     running: list[str] = []
 
     def enter(name: str) -> Any:
@@ -90,17 +92,18 @@ def _run(module: nn.Module, example: Tensor) -> tuple[dict[nn.Module, tuple[int,
     def leave(part: nn.Module, arguments: Any, output: Any) -> None:
         running.pop()
         if isinstance(part, ChannelMap):
-            found[part] = (arguments[0].shape[1], output.shape[1])
+            widths[part] = (arguments[0].shape[1], output.shape[1])
 
     with _hooks(module, enter, leave), torch.enable_grad():
         try:
             outputs = _tensors(module(example))
-        except Exception as error:  # whatever a foreign network raises
+        except Exception as error:  # user-defined networks raise anything
             place = f" in its module {running[-1]!r}" if running and running[-1] else ""
             raise StageError(
-                f"{type(module).__name__} does not run on inputs {tuple(example.shape)}{place}: {_told(error)}"
+                f"{type(module).__name__} does not run on inputs {tuple(example.shape)}{place}: "
+                f"{_summary(error)}"
             ) from error
-    return found, outputs
+    return widths, outputs
 
 
 @contextmanager
@@ -122,13 +125,14 @@ def _tensors(outputs: Any) -> list[Tensor]:
     return [t for part in parts for t in _tensors(part)] if isinstance(outputs, dict | list | tuple) else []
 
 
-def _told(error: Exception) -> str:
+def _summary(error: Exception) -> str:
+    """Returns the first two lines of the error message, at most 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] or type(error).__name__
 
 
-class _Passing(BasePruningFunc):  # type: ignore[misc] # torch-pruning is untyped
-    """Keeps the inputs and the outputs of a `ChannelMap` apart in torch-pruning's graph."""
+class _PassThroughPruner(BasePruningFunc):  # type: ignore[misc] # torch-pruning is untyped
+    """Pruning function of a `ChannelMap`: keeps its inputs and outputs apart in torch-pruning's graph."""
 
     def __init__(self, widths: dict[nn.Module, tuple[int, int]]) -> None:
         super().__init__()
@@ -143,9 +147,9 @@ class _Passing(BasePruningFunc):  # type: ignore[misc] # torch-pruning is untype
         return layer
 
     def get_out_channels(self, layer: nn.Module) -> int:
-        """Returns how many channels come out."""
+        """Returns the number of output channels."""
         return self._widths[layer][1]
 
     def get_in_channels(self, layer: nn.Module) -> int:
-        """Returns how many channels go in."""
+        """Returns the number of input channels."""
         return self._widths[layer][0]

@@ -1,4 +1,4 @@
-"""Tries groups on a copy of the network: torch-pruning's graph can be wrong, and a wrong cut may still run."""
+"""Verifies groups by trial cuts: torch-pruning's graph can be wrong, and a wrong cut may still run."""
 
 import copy
 from collections.abc import Sequence
@@ -13,44 +13,51 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from spaces.pruning.groups.cut import Kept, cut, silenced
 from spaces.pruning.groups.group import Group, LeftAlone
 
-TOLERANCE = 1e-9  # relative to the largest output, in double precision; a wrong coupling is off by far more
+TOLERANCE = (
+    1e-9  # relative to the largest output, in double precision; a wrong dependency causes far larger errors
+)
 SINGLE_TOLERANCE = 1e-4
 CRASHES = "the network does not run without some of its channels"
-DIFFERS = "without some of its channels the network yields something else than it should"
+DIFFERS = "without some of its channels the network's outputs are wrong"
 
 
 def tried(
     module: nn.Module, input_shape: tuple[int, ...], groups: Sequence[Group]
 ) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
-    """Tells groups that can be cut from those that cannot.
+    """Splits groups into those that can be cut and those that cannot.
 
-    Weights are drawn at random, so that no channel is without effect: a wrong coupling of silent channels would pass.
+    Weights are random, so that every channel has an effect: otherwise a wrong dependency could remain
+    undetected.
 
     Args:
         module: The network; stays as it is.
         input_shape: Shape of one example.
-        groups: What to try.
+        groups: The groups to verify.
     """
     trial = _Trial(module, input_shape)
-    good, failed = _sifted(trial, list(groups))
+    good, failed = _bisected(trial, list(groups))
     if failed and trial.problem(good) is not None:  # each passes alone, but not with the others
         good, failed = _one_by_one(trial, list(groups))
     return tuple(good), tuple(failed)
 
 
-def _sifted(trial: "_Trial", groups: list[Group]) -> tuple[list[Group], list[LeftAlone]]:
-    """Halves what fails, until it is single groups: most networks pass at once."""
+def _bisected(trial: "_Trial", groups: list[Group]) -> tuple[list[Group], list[LeftAlone]]:
+    """Bisects groups that fail together down to single ones; in most networks all pass at once."""
     problem = trial.problem(groups)
     if problem is None:
         return groups, []
     if len(groups) == 1:
         return [], [LeftAlone(groups[0].layers, problem)]
     middle = len(groups) // 2
-    (first, lost), (second, lost_too) = _sifted(trial, groups[:middle]), _sifted(trial, groups[middle:])
-    return first + second, lost + lost_too
+    (first, failed_first), (second, failed_second) = (
+        _bisected(trial, groups[:middle]),
+        _bisected(trial, groups[middle:]),
+    )
+    return first + second, failed_first + failed_second
 
 
 def _one_by_one(trial: "_Trial", groups: list[Group]) -> tuple[list[Group], list[LeftAlone]]:
+    """Adds one group at a time to those that can be cut together."""
     good: list[Group] = []
     failed: list[LeftAlone] = []
     for group in groups:
@@ -72,11 +79,11 @@ class _Trial:
             self._module.double()
             self._run(self._module, self._inputs.double())
             self._inputs, self._tolerance = self._inputs.double(), TOLERANCE
-        except Exception:  # it insists on single precision
+        except Exception:  # the network only runs in single precision
             self._module.float()
 
     def problem(self, groups: Sequence[Group]) -> str | None:
-        """Returns what is wrong once one channel of each group is cut, once half of them are, and once the others are."""
+        """Cuts one channel of each group, then each half; returns the reason of a failure, or None."""
         rng = np.random.default_rng(0)
         orders = {group.name: rng.permutation(group.n_channels) for group in groups}
         halves = {name: np.array_split(order, 2) for name, order in orders.items()}
@@ -91,12 +98,12 @@ class _Trial:
     def _difference(self, groups: Sequence[Group], kept: Kept) -> str | None:
         try:
             got = self._run(cut(self._module, groups, kept), self._inputs)
-        except Exception:  # whatever a network raises whose parts do not fit
+        except Exception:  # networks whose shapes do not match raise anything
             return CRASHES
-        wanted = self._run(silenced(self._module, groups, kept), self._inputs)
+        expected = self._run(silenced(self._module, groups, kept), self._inputs)
         same = all(
             a.shape == b.shape and float((a - b).abs().max()) <= self._tolerance * float(b.abs().max())
-            for a, b in zip(got, wanted, strict=True)
+            for a, b in zip(got, expected, strict=True)
         )
         return None if same else DIFFERS
 
@@ -114,7 +121,7 @@ def _tensors(outputs: Any) -> list[Tensor]:
 
 
 def _randomize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draws weights that keep a signal's size from layer to layer (He et al. 2015, arXiv 1502.01852)."""
+    """Draws weights that preserve a signal's variance (He et al. 2015, arXiv 1502.01852)."""
 
     def draw(tensor: Tensor | None, mean: float, spread: float) -> None:
         if tensor is not None:

@@ -1,4 +1,4 @@
-"""L1 on BatchNorm's scales (network slimming, Liu et al. 2017, arXiv 1708.06519): channels that matter little fade."""
+"""L1 penalty on BatchNorm's scales (network slimming, Liu et al. 2017, arXiv 1708.06519)."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,14 @@ from spaces.pruning.groups.group import Group, Slice
 from spaces.pruning.groups.slices import channel_values
 from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
 
-NEARLY_ZERO = 0.01  # a scale below it counts as zero
+NEARLY_ZERO = 0.01  # smaller scales count as zero
 
 
 class BatchNormSparsity(Sparsifier):
     """Adds `strength * sum |gamma|` to the loss, by its subgradient, over the scales of all channels that can be cut.
 
-    Scales come close to zero, not to it: a subgradient steps across. Channels that no BatchNorm follows are left alone.
+    Scales get close to zero, but not exactly zero: subgradient steps oscillate around it. Channels that no
+    BatchNorm follows are not affected.
     """
 
     name = "bn_gamma"
@@ -47,7 +48,7 @@ class BatchNormSparsity(Sparsifier):
                 gamma.grad.add_(gamma.detach().sign(), alpha=strength)
 
     def finish(self) -> dict[str, Tensor]:
-        """Leaves the network as it was trained; a channel is on if any of its scales is at least `NEARLY_ZERO`."""
+        """Does not change the network; a channel is on if any of its scales is at least `NEARLY_ZERO`."""
         return {group.name: self._on(group) for group in self._groups}
 
     def _on(self, group: Group) -> Tensor:

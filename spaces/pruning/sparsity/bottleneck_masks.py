@@ -1,4 +1,4 @@
-"""Random masks on channels, trained to a budget of MACs (VTrans, arXiv 2406.05276): what bears noise is not needed."""
+"""Random masks on channels, trained to a budget of MACs (VTrans, arXiv 2406.05276)."""
 
 from contextlib import ExitStack
 
@@ -14,23 +14,24 @@ from spaces.pruning.sparsity.masks import Masks
 from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
 from spaces.recovery.training.batch import Loss
 
-DECIDED = 0.6  # share of the training after which channels are on or off
+DECIDED = 0.6  # share of the training after which it is fixed which channels are on
 
 
 class BottleneckMasks(Sparsifier):
-    """A normal mask on every channel: its mean is learned, and how much noise the channel bears.
+    """A Gaussian mask on every channel, whose mean and variance are learned.
 
-    The paper keeps a channel while its signal outweighs its noise. Here the channels with the most signal to noise are
-    kept that fit the budget: the two come to the same as the training goes on, but the budget is met after a short one,
-    too. It is decided part of the way, so that the network can adapt to it. At the end the means are folded into
-    parameters; channels that are off are exactly zero.
+    The paper keeps a channel while its signal outweighs its noise. Here the channels with the highest
+    signal-to-noise ratio that fit the budget are kept: both agree after a long training, but this meets the
+    budget after a short one, too. Which channels are on is fixed before the end of the training, so that the
+    network can adapt. At the end the means are folded into parameters; channels that are off are exactly
+    zero.
     """
 
     name = "bottleneck"
     has_level = True
 
     def __init__(self, subject: Subject, aim: Aim) -> None:
-        """Puts masks into the network, until `finish`.
+        """Adds masks to the network, until `finish`.
 
         Raises:
             StageError: The budget cannot be met, or no channel can be masked.
@@ -51,28 +52,28 @@ class BottleneckMasks(Sparsifier):
 
     @property
     def loss(self) -> Loss:
-        """The task's loss; carries the masks."""
+        """The task's loss, as a module that contains the masks."""
         return self._budget
 
     def after_backward(self, step: int, n_steps: int) -> None:
-        """Steps the masks; part of the way, decides."""
+        """Updates the masks; after `DECIDED` of the steps, fixes which channels are on."""
         if self._budget.masks.decided:
-            self._budget.pass_by()
+            self._budget.skip_step()
             return
-        self._budget.press(step, n_steps)
+        self._budget.step_masks(step, n_steps)
         if step + 1 >= DECIDED * n_steps:
             scores = self._budget.scores()
             self._budget.masks.decide(kept_within(self._subject.shares, scores, self._aim.level))
 
     def finish(self) -> dict[str, Tensor]:
-        """Takes the masks out of the network and folds them into its parameters."""
+        """Removes the masks from the network and folds them into its parameters."""
         self._acting.close()
         masks, parameters = self._budget.masks, dict(self._subject.module.named_parameters())
         means, on = masks.by_group(masks.means.detach()), masks.by_group(masks.on)
         for group in self._masked:
             places = tuple(place.module for place in self._places if group.name in place.rows)
             scale_channels(group, parameters, means[group.name], places)
-            # filters before a BatchNorm, too: nothing is left of a channel that is off
+            # also zeroes the filters before a BatchNorm of channels that are off
             scale_channels(group, parameters, on[group.name])
         whole = {group.name: torch.ones(group.n_channels, dtype=torch.bool) for group in self._subject.groups}
         return whole | {name: values > 0 for name, values in on.items()}

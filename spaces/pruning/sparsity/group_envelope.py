@@ -9,11 +9,11 @@ from spaces.pruning.budgets.mac_budget import best_only, check_level, kept_withi
 from spaces.pruning.sparsity.channel_weights import channel_norms, scale_channels
 from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
 
-RAMP = 0.5  # share of the training over which the budget comes down
-REFIT = 0.3  # share of the training, at its end, in which channels are on or off
+RAMP = 0.5  # share of the training over which the budget is lowered to its level
+REFIT = 0.3  # share of the training, at its end, in which it is fixed which channels are on
 
-_HALVINGS = 100  # at most: they exhaust the bracket
-_CLOSE = 1e-9  # relative error of the cost that is good enough
+_HALVINGS = 100  # most bisection steps: these exhaust double precision
+_CLOSE = 1e-9  # relative tolerance of the cost
 _TINY = 1e-30
 
 
@@ -32,18 +32,18 @@ def envelope_shares(
     - `w_j = t_j * u_j / (u_j + strength)`
     - `u_j = clip(theta * ||t_j|| / sqrt(d_j) - strength, 0, 1)`
 
-    where theta is found by bisection so that the budget is used up (of its logarithm: norms differ by orders). The
-    formulas are derived here from the definition of the envelope.
+    where theta is chosen so that the budget is used up, by bisection of its logarithm (norms differ by orders
+    of magnitude). The formulas are derived here from the definition of the envelope.
 
     Args:
         norms: `||t_j||`, `(n,)` float64.
         costs: `d_j`, `(n,)` float64, above 0.
         strength: Weight of the envelope, above 0.
-        budget: What all groups together may cost.
-        cost_of: What shares `(n,)` cost, increasing in each; None for `sum_j d_j u_j`.
+        budget: The most that all groups together may cost.
+        cost_of: Maps shares `(n,)` to their cost, increasing in each share; None for `sum_j d_j u_j`.
 
     Returns:
-        `(n,)` float64 in [0, 1]; all 1 if the budget is large enough for that. Groups of norm 0 get 0 otherwise.
+        `(n,)` float64 in [0, 1]: all 1 if the budget allows it, otherwise with 0 for groups of norm 0.
     """
     cost_of = cost_of or (lambda shares: float(costs @ shares))
     if cost_of(torch.ones_like(norms)) <= budget:
@@ -56,14 +56,14 @@ def envelope_shares(
     def at(log_theta: Tensor) -> Tensor:
         return (log_theta.exp() * ratios - strength).clamp(0, 1)
 
-    # from where all are 0 to where all are 1
+    # at low all shares are 0, at high all are 1
     low, high = torch.log(strength / positive.max()), torch.log((1 + strength) / positive.min())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        spent = cost_of(at(middle))
-        if abs(spent - budget) <= _CLOSE * budget or not low < middle < high:
+        cost = cost_of(at(middle))
+        if abs(cost - budget) <= _CLOSE * budget or not low < middle < high:
             return at(middle)
-        low, high = (middle, high) if spent < budget else (low, middle)
+        low, high = (middle, high) if cost < budget else (low, middle)
     return at(low)
 
 
@@ -73,26 +73,27 @@ def shrink(shares: Tensor, strength: float) -> Tensor:
 
 
 class GroupEnvelope(Sparsifier):
-    """After every step a proximal step of the envelope; the channels are the groups, and MACs are their weights.
+    """A proximal step of the envelope after every step; its groups are channels, weighted by MACs.
 
-    A channel's vector is all parameters that make it (the filters that yield it, and BatchNorm's scale and shift); its
-    weight `d_j` is the MACs that go with it alone. What differs from the plain proximal step:
+    A channel's vector consists of all parameters that produce it (its filters, and BatchNorm's scale and
+    shift); its weight `d_j` is the MACs that removing it alone saves. Differences from the plain proximal
+    step:
 
-    - Layers have weights of different sizes for reasons of their own, and BatchNorm takes any size out again. So vectors
-      are measured in a metric of their group, in which the mean of `||t|| / sqrt(d)` is 1.
-    - Cutting a channel makes its neighbours cheaper. So the budget is that of the cut network's MACs: the `sum_j d_j u_j`
-      that comes to it is found together with theta.
-    - The budget is ramped in, the strongest channel of every group is spared, so that no layer empties, and the
-      shrinking by `1 / (1 + strength)` of channels that stay whole is undone.
-    - In the last part of the training channels are on or off: those that fit the budget are trained on, unshrunk; the
-      others are exactly zero.
+    - The scale of weights differs between layers, and has no effect before a BatchNorm. So vectors are
+      measured in a metric of their group, in which the mean of `||t|| / sqrt(d)` is 1.
+    - Cutting a channel lowers the MACs of its neighbours. So the budget is on the cut network's MACs; the
+      corresponding `sum_j d_j u_j` is found together with theta.
+    - The budget is ramped in. The strongest channel of every group is exempt, so that no layer becomes empty.
+      The shrinking of whole channels by `1 / (1 + strength)` is undone.
+    - In the last part of the training the channels that fit the budget are trained further, without
+      shrinking; the others are exactly zero.
     """
 
     name = "group_envelope"
     has_level = True
 
     def __init__(self, subject: Subject, aim: Aim) -> None:
-        """Finds what every channel costs.
+        """Computes the MACs of every channel.
 
         Raises:
             StageError: The budget cannot be met.
@@ -105,37 +106,38 @@ class GroupEnvelope(Sparsifier):
         self._on: dict[str, Tensor] | None = None
 
     def after_backward(self, step: int, n_steps: int) -> None:
-        """Notes, once it is decided, which channels are on: those that are not zero."""
+        """Records, after the last proximal step, which channels are on: those that are not zero."""
         if step > _last_proximal(n_steps) and self._on is None:
             self._on = {name: ratios > 0 for name, ratios in self._ratios().items()}
 
     def after_step(self, step: int, n_steps: int) -> None:
-        """Does the proximal step; later, keeps off what is off."""
+        """Applies the proximal step; after the last one, keeps the channels that are off at zero."""
         if self._on is not None:
             self._scale(self._on)
             return
         level = self._aim.level_at((step + 1) / n_steps, RAMP)
         self._shrink(self._ratios(), self._aim.strength_at(step, n_steps), level)
         if step == _last_proximal(n_steps):
-            # logarithms: none of minus infinity is kept, so that none that is zero comes back
+            # the logarithm of zero is minus infinity, so that `kept_within` keeps no channel that is zero
             scores = {name: torch.log(ratios) for name, ratios in self._ratios().items()}
             self._scale(kept_within(self._shares, scores, self._aim.level))
 
     def finish(self) -> dict[str, Tensor]:
-        """Leaves the network as it is: channels that do not fit the budget are zero."""
+        """Does not change the network: channels that do not fit the budget are zero already."""
         return {name: ratios > 0 for name, ratios in self._ratios().items()}
 
     def _shrink(self, ratios: dict[str, Tensor], strength: float, level: float) -> None:
-        spared = torch.cat([best_only(values) for values in ratios.values()])
-        costs = self._costs[~spared]
+        exempt = torch.cat([best_only(values) for values in ratios.values()])
+        costs = self._costs[~exempt]
 
-        def whole(values: Tensor) -> dict[str, Tensor]:
-            every = torch.ones(len(spared), dtype=torch.float64).masked_scatter(~spared, values)
+        def by_group(values: Tensor) -> dict[str, Tensor]:
+            """Returns `values` with 1 for the exempt channels, by name of the group."""
+            every = torch.ones(len(exempt), dtype=torch.float64).masked_scatter(~exempt, values)
             return dict(zip(ratios, torch.split(every, self._sizes), strict=True))
 
-        norms = torch.cat(list(ratios.values()))[~spared] * costs.sqrt()
-        found = envelope_shares(norms, costs, strength, level, lambda u: float(self._shares.of(whole(u))))
-        self._scale(whole(shrink(found, strength) / shrink(torch.ones_like(found), strength)))
+        norms = torch.cat(list(ratios.values()))[~exempt] * costs.sqrt()
+        shares = envelope_shares(norms, costs, strength, level, lambda u: float(self._shares.of(by_group(u))))
+        self._scale(by_group(shrink(shares, strength) / shrink(torch.ones_like(shares), strength)))
 
     def _ratios(self) -> dict[str, Tensor]:
         """Returns `||t|| / sqrt(d)` of each channel, in its group's metric."""

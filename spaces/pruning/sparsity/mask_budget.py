@@ -1,4 +1,4 @@
-"""Presses masks to a budget of MACs while a network trains: the loss that they ride along with, and their own steps."""
+"""Trains masks to a budget of MACs along with the network: a loss that contains them, and their updates."""
 
 import torch
 from torch import Tensor, nn
@@ -9,29 +9,28 @@ from spaces.pruning.sparsity.sparsifier import Aim
 from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.training.batch import Batch
 
-RAMP = 0.3  # share of the training over which the budget comes down
-MEAN_RATE = 0.05  # of Adam, for means (VTrans: 0.01 to 0.1)
-REACH = 10.0  # how far log-variances get over a training at least, whatever its number of steps
-HARD, SOFT = (
-    10.0,
-    1.0,
-)  # slopes of the count: VTrans' 10 counts well, but has no gradient where channels are clearly on
-MULTIPLIER_RATE = 0.2  # of gradient ascent
+RAMP = 0.3  # share of the training over which the budget is lowered to its level
+MEAN_RATE = 0.05  # learning rate of Adam for means (VTrans: 0.01 to 0.1)
+REACH = 10.0  # distance that log-variances can move in a training, however few steps it has
+# Slopes of the smooth count: VTrans' 10 counts accurately, but has no gradient where channels are clearly on.
+HARD, SOFT = 10.0, 1.0
+MULTIPLIER_RATE = 0.2  # learning rate of gradient ascent
 _BETAS, _EPSILON = (0.9, 0.999), 1e-12
 
 
 class MaskBudget(nn.Module):
-    """As a loss, the task's alone; `press` adds the gradients of the masks' own terms and steps the masks.
+    """The task's loss; `step_masks` adds the gradients of the masks' own terms and updates the masks.
 
-    The terms are `strength * divergence + m1 * e + m2 * e^2`, where `e` is the expected share of MACs, by a smooth count of
-    the channels that are on, less the level so far. The multipliers `m1`, `m2` ascend (VTrans, arXiv 2406.05276).
+    The terms are `strength * divergence + m1 * e + m2 * e^2`, where `e` is the expected share of MACs, by a
+    smooth count of the channels that are on, minus the present level. The multipliers `m1`, `m2` follow
+    gradient ascent (VTrans, arXiv 2406.05276).
 
-    All its state is in buffers and parameters, so that it is kept with a training's checkpoint.
+    All state is in buffers and parameters, so that a training's checkpoint includes it.
 
     Attributes:
         masks: The masks.
         multipliers: `(2,)` float64.
-        moments: Adam's, `(2 parameters, 2, n)`.
+        moments: Adam's first and second moments of means and log-variances, `(2, 2, n)`.
     """
 
     multipliers: Tensor
@@ -52,30 +51,31 @@ class MaskBudget(nn.Module):
         """Returns the expected share of MACs, by the smooth count `sigmoid(-slope * log_alpha)`."""
         return self._shares.of(self._everywhere(torch.sigmoid(-slope * self.masks.log_alphas).cpu()))
 
-    def press(self, step: int, n_steps: int) -> None:
-        """Steps the masks, on the task's gradients and those of their own terms; the optimizer then leaves them alone."""
+    def step_masks(self, step: int, n_steps: int) -> None:
+        """Updates masks and multipliers by the gradients of the task and of the masks' own terms."""
         masks = self.masks
         excess = self.expected(SOFT) - self._aim.level_at((step + 1) / n_steps, RAMP)
-        price = (self.multipliers.cpu() * torch.stack([excess, excess.square()])).sum()
-        price = price + self._aim.strength_at(step, n_steps) * masks.divergence().cpu()
+        penalty = (self.multipliers.cpu() * torch.stack([excess, excess.square()])).sum()
+        penalty = penalty + self._aim.strength_at(step, n_steps) * masks.divergence().cpu()
         parameters = (masks.means, masks.log_variances)
-        own = torch.autograd.grad(price, parameters)
+        gradients = torch.autograd.grad(penalty, parameters)
         rates = (MEAN_RATE, max(MEAN_RATE, REACH / n_steps))
         with torch.no_grad():
-            for parameter, gradient, moments, rate in zip(parameters, own, self.moments, rates, strict=True):
-                whole = gradient if parameter.grad is None else parameter.grad + gradient
-                parameter.sub_(rate * _adam_direction(whole, moments, int(masks.step) + 1))
+            rows = zip(parameters, gradients, self.moments, rates, strict=True)
+            for parameter, gradient, moments, rate in rows:
+                total = gradient if parameter.grad is None else parameter.grad + gradient
+                parameter.sub_(rate * _adam_direction(total, moments, int(masks.step) + 1))
             hard = float(self.expected(HARD)) - self._aim.level_at((step + 1) / n_steps, RAMP)
             self.multipliers.add_(MULTIPLIER_RATE * self.multipliers.new_tensor([hard, hard**2]))
-        self.pass_by()
+        self.skip_step()
 
-    def pass_by(self) -> None:
-        """Counts a step, and keeps the optimizer from the masks."""
+    def skip_step(self) -> None:
+        """Counts a step, and removes the masks' gradients, so that the optimizer does not update them."""
         self.masks.step.add_(1)
         self.masks.means.grad = self.masks.log_variances.grad = None
 
     def scores(self) -> Kept:
-        """Returns how much each channel is needed, by name of the group; infinitely where there is no mask."""
+        """Returns the importance of channels by group; infinity for those without a mask."""
         return self._everywhere(-self.masks.log_alphas.detach().cpu().double(), torch.inf)
 
     def _everywhere(self, values: Tensor, otherwise: float = 1.0) -> Kept:
@@ -87,12 +87,12 @@ class MaskBudget(nn.Module):
 
 
 def _adam_direction(gradient: Tensor, moments: Tensor, step: int) -> Tensor:
-    """Returns the step for a rate of 1 (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1).
+    """Returns Adam's step at a learning rate of 1 (Kingma & Ba 2014, arXiv 1412.6980, algorithm 1).
 
     Args:
         gradient: `(n,)`.
         moments: First and second moments `(2, n)`, updated in place.
-        step: From 1 on.
+        step: Number of the step, from 1.
     """
     for power, (moment, beta) in enumerate(zip(moments, _BETAS, strict=True), 1):
         moment.lerp_(gradient**power, 1 - beta)

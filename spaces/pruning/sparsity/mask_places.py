@@ -1,4 +1,4 @@
-"""Where in a network a mask on channels can act so that it can be folded into parameters afterwards."""
+"""Finds the module outputs at which masks on channels can be applied and later folded into parameters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class MaskPlace:
     """The output of a module, of which some channels are masked.
 
     Attributes:
-        module: Its name.
+        module: The module's name.
         axis: Axis of the output that channels lie on.
         n_channels: Size of that axis.
-        rows: By name of the group, which indices along the axis are each channel's, `(n_channels, k)`.
+        rows: By name of the group, the indices along the axis that belong to each channel, `(n_channels, k)`.
     """
 
     module: str
@@ -34,11 +34,11 @@ class MaskPlace:
 
 
 def mask_places(module: nn.Module, groups: Sequence[Group], inputs: Tensor) -> list[MaskPlace]:
-    """Returns the places where masks make channels zero, whatever the layers do.
+    """Returns the module outputs where a mask of 0 makes a channel zero.
 
-    That is behind every BatchNorm, which would take a mask before it for a change of statistics and undo it, and behind
-    every layer whose output goes anywhere but into a BatchNorm. Groups that cannot be masked completely, because
-    something that yields their channels is no layer or has no parameter to fold a mask into, have no place.
+    These are the outputs of every BatchNorm (which would normalise away a mask on its input), and of every
+    layer whose output goes anywhere but into a BatchNorm. A group has no place if some module that outputs
+    its channels is not a layer or a BatchNorm, or has no weight to fold a mask into.
 
     Args:
         module: The network, in eval mode.
@@ -49,12 +49,12 @@ def mask_places(module: nn.Module, groups: Sequence[Group], inputs: Tensor) -> l
     usable = [group for group in groups if _foldable(group, modules)]
     makers = {_owner(part): part.role for group in usable for part in group.slices if part.role != "in"}
     normed = _straight_into_norms(module, {name: modules[name] for name in makers}, makers, inputs)
-    found: dict[str, dict[str, NDArray[np.int64]]] = {}
+    rows: dict[str, dict[str, NDArray[np.int64]]] = {}
     for group in usable:
         for part in group.slices:
             if part.role != "in" and part.name.endswith(".weight") and _owner(part) not in normed:
-                found.setdefault(_owner(part), {})[group.name] = part.rows
-    return [_place(name, modules[name], rows) for name, rows in found.items()]
+                rows.setdefault(_owner(part), {})[group.name] = part.rows
+    return [_place(name, modules[name], by_group) for name, by_group in rows.items()]
 
 
 def _place(name: str, module: nn.Module, rows: Mapping[str, NDArray[np.int64]]) -> MaskPlace:
@@ -65,7 +65,7 @@ def _place(name: str, module: nn.Module, rows: Mapping[str, NDArray[np.int64]]) 
 
 
 def _foldable(group: Group, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether every module that makes the group's channels is a layer or a norm with a weight."""
+    """Whether every module that outputs the group's channels is a layer or BatchNorm with a weight."""
     owners = {_owner(part) for part in group.slices if part.role != "in"}
     weighted = {_owner(part) for part in group.slices if part.name.endswith(".weight")}
     kinds = _ConvNd | nn.Linear | nn.modules.batchnorm._BatchNorm
@@ -75,13 +75,13 @@ def _foldable(group: Group, modules: Mapping[str, nn.Module]) -> bool:
 def _straight_into_norms(
     module: nn.Module, makers: Mapping[str, nn.Module], roles: Mapping[str, str], inputs: Tensor
 ) -> set[str]:
-    """Returns the layers whose output goes into a norm, and nowhere else."""
+    """Returns the layers whose output goes into a BatchNorm, and nowhere else."""
     outputs: list[tuple[str, Tensor]] = []
-    taken: list[Tensor] = []
+    norm_inputs: list[Tensor] = []
 
     def before(name: str, x: Tensor) -> None:
         if roles[name] == "norm":
-            taken.append(x)
+            norm_inputs.append(x)
 
     def after(name: str, y: Tensor) -> None:
         if roles[name] == "out":
@@ -92,27 +92,27 @@ def _straight_into_norms(
     normed: set[str] = set()
     elsewhere: set[str] = set()
     for name, y in outputs:
-        straight = any(y is x for x in taken) and uses.count(y) == 1
+        straight = any(y is x for x in norm_inputs) and uses.count(y) == 1
         (normed if straight else elsewhere).add(name)
     return normed - elsewhere
 
 
 class _Uses(TorchFunctionMode):
-    """Notes which tensors go into operations that yield tensors."""
+    """Records the tensor arguments of operations that return tensors."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._seen: list[Tensor] = []  # kept, so that no two have the same address
+        self._arguments: list[Tensor] = []  # kept alive, so that identities stay unique
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        if any(isinstance(part, Tensor) for part in tree_leaves(found)):
-            self._seen += [part for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)]
-        return found
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(part, Tensor) for part in tree_leaves(result)):
+            self._arguments += [part for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)]
+        return result
 
     def count(self, tensor: Tensor) -> int:
-        """Returns how often a tensor was used."""
-        return sum(part is tensor for part in self._seen)
+        """Returns how often a tensor was an argument."""
+        return sum(part is tensor for part in self._arguments)
 
 
 def _owner(part: Slice) -> str:

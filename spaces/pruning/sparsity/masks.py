@@ -12,22 +12,22 @@ from spaces.pruning.groups.group import Group
 from spaces.pruning.sparsity.mask_places import MaskPlace
 from spaces.recovery.training.determinism import seed_of
 
-LOG_VARIANCE = -4.6  # to begin with: sigma is a tenth of mu. VTrans' -9 takes thousands of steps to leave
-SPREAD = 0.01  # of the means to begin with
+LOG_VARIANCE = -4.6  # initial: sigma is a tenth of mu. From VTrans' -9 it takes thousands of steps to grow
+SPREAD = 0.01  # initial standard deviation of the means
 _TINY = 1e-12
 
 
 class Masks(nn.Module):
-    """Normal masks `z = mu + eps * sigma`, one per channel, drawn anew for every training step; `mu` in eval mode.
+    """Gaussian masks `z = mu + eps * sigma`, one per channel, redrawn every training step; `mu` in eval mode.
 
-    Once it is decided which channels are on, their masks are `mu`, those of the others 0.
+    After `decide`, the masks are `mu` for channels that are on, and 0 for the others.
 
     Attributes:
-        means: `mu` of all groups' channels, one after the other, `(n,)`.
+        means: `mu` of all groups' channels, concatenated, `(n,)`.
         log_variances: `log sigma^2`, `(n,)`.
-        on: Which channels are on `(n,)`, 0 or 1; all of them until it is decided.
-        decided: Whether it is.
-        step: Training steps so far.
+        on: Which channels are on, `(n,)` of 0 or 1; all of them before `decide`.
+        decided: Whether `decide` was called.
+        step: Number of training steps so far.
     """
 
     on: Tensor
@@ -51,24 +51,25 @@ class Masks(nn.Module):
 
     @property
     def log_alphas(self) -> Tensor:
-        """`log(sigma^2 / mu^2)` `(n,)`: above 0, where a channel's noise outweighs its signal, it is not needed."""
+        """`log(sigma^2 / mu^2)` `(n,)`: above 0 a channel is unimportant: noise outweighs its signal."""
         return self.log_variances - torch.log(self.means.square() + _TINY)
 
     def divergence(self) -> Tensor:
-        """Returns what masks let through, `1/2 log(1 + mu^2 / sigma^2)` nats (Dai et al. 2018, arXiv 1802.10399), in the mean.
+        """Returns the mean information that masks transmit, `1/2 log(1 + mu^2 / sigma^2)` nats per channel.
 
-        The mean, not the sum, so that a strength means the same for networks of any width.
+        The formula is that of Dai et al. 2018, arXiv 1802.10399. The mean, not the sum, makes strengths
+        comparable between networks of different widths.
         """
         return 0.5 * nn.functional.softplus(-self.log_alphas).mean()
 
     def decide(self, on: dict[str, Tensor]) -> None:
-        """Switches channels on or off, for good."""
+        """Fixes which channels are on, by name of the group."""
         self.on.copy_(torch.cat([on[name] for name in self._names]))
         self.decided.fill_(True)
 
     @contextmanager
     def acting(self, module: nn.Module, places: Sequence[MaskPlace]) -> Iterator[None]:
-        """Masks a network's channels until the block ends."""
+        """Masks a network's channels at `places` until the block ends."""
         modules = dict(module.named_modules())
         with ExitStack() as stack:
             stack.callback(module.register_forward_pre_hook(self._draw).remove)
@@ -78,7 +79,7 @@ class Masks(nn.Module):
             yield
 
     def _draw(self, module: nn.Module, _: Any) -> None:
-        """Draws the masks that all places of one pass share."""
+        """Draws the masks that all places of one forward pass share."""
         values = self.means.detach() * self.on
         if module.training and not self.decided:
             generator = torch.Generator().manual_seed(seed_of("masks", self._seed, int(self.step)))

@@ -1,4 +1,4 @@
-"""What makes channels of a network sparse while it trains."""
+"""The interface of methods that make a network's channels sparse during a training."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from spaces.recovery.training.batch import Loss
 
 @dataclass(frozen=True)
 class Subject:
-    """A network that is to become sparse.
+    """A network to be made sparse.
 
     Attributes:
         module: The network, which is trained in place.
         groups: The channels that can be cut.
-        shares: What they cost.
+        shares: The MACs as a function of these channels.
         inputs: A few examples, `(n, *input.shape)`.
     """
 
@@ -32,13 +32,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Aim:
-    """How sparse it is to become, and how hard it is pressed.
+    """The target sparsity and the strength of the regularizer.
 
     Attributes:
         strength: Weight of the regularizer.
-        schedule: How it goes over the training, see `strength_schedules.py`.
-        level: Share of MACs that may stay.
-        seed: Of everything random.
+        schedule: Schedule of the strength over the training, see `strength_schedules.py`.
+        level: Share of MACs that may remain.
+        seed: Seed of all random numbers.
     """
 
     strength: float
@@ -47,11 +47,11 @@ class Aim:
     seed: int = 0
 
     def strength_at(self, step: int, n_steps: int) -> float:
-        """Returns the strength at a step, from 0 on, of `n_steps`."""
+        """Returns the strength at a step, counted from 0, of `n_steps`."""
         return strength_at(self.schedule, self.strength, step, n_steps)
 
     def level_at(self, progress: float, ramp: float) -> float:
-        """Returns the share of MACs that may stay so far: from 1 down to `level` along a line.
+        """Returns the share of MACs that may remain at present: it falls linearly from 1 to `level`.
 
         Args:
             progress: Share of the training that is done.
@@ -67,12 +67,11 @@ class Sparsifier(ABC):
 
         __init__ ──> [after_backward, after_step] for every step ──> finish
 
-    What it has to remember from step to step is in the network or in the loss, so that a training that was interrupted
-    can go on.
+    All state between steps is in the network or in the loss, so that an interrupted training can be resumed.
 
     Attributes:
         name: The value of the knob `sparsify.method`.
-        has_level: Whether a budget of MACs is kept to, so that the knob `level` matters.
+        has_level: Whether the method meets a budget of MACs, so that the knob `level` has an effect.
     """
 
     name: ClassVar[str]
@@ -83,8 +82,8 @@ class Sparsifier(ABC):
         """Prepares the network.
 
         Raises:
-            StageError: The method does not suit the network, or its aim cannot be reached; the message names the layer or
-                the knob.
+            StageError: The method is not applicable to the network, or the aim cannot be reached; the message
+                names the layer or the knob.
         """
 
     @property
@@ -100,7 +99,7 @@ class Sparsifier(ABC):
 
     @abstractmethod
     def finish(self) -> dict[str, Tensor]:
-        """Gives the network its original structure back, after the training; it is on the CPU, in eval mode.
+        """Restores the network's structure after the training; the network is on the CPU, in eval mode.
 
         Returns:
             By name of the group, which channels are on, `(n_channels,)` bool; the others are zero, or nearly so.

@@ -1,4 +1,4 @@
-"""The knobs of the sparsify stage, and which of them have no effect beside which values."""
+"""The knobs of the sparsify stage, and which of them have no effect at which values of the others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +14,13 @@ SCHEDULES = ("constant", "linear_decay")
 KNOBS = (
     KnobSpec("method", "none", "how channels are made sparse; none leaves the network as it is", METHODS),
     KnobSpec("strength", 0.01, "weight of the regularizer", low=1e-6, high=10.0),
-    KnobSpec("strength_schedule", "constant", "linear_decay goes down to a tenth", SCHEDULES),
-    KnobSpec("level", 0.5, "share of MACs that may stay; bn_gamma keeps to none", low=0.01, high=1.0),
+    KnobSpec(
+        "strength_schedule", "constant", "schedule of the strength; linear_decay ends at a tenth", SCHEDULES
+    ),
+    KnobSpec("level", 0.5, "share of MACs that may remain; bn_gamma ignores it", low=0.01, high=1.0),
     KnobSpec("epochs", 2, "passes over the train split; 0 leaves the network as it is", low=0, high=1000),
-    KnobSpec("learning_rate", 0.02, "its peak, on one cycle", low=1e-6, high=1.0),
-    KnobSpec("batch_size", 128, "examples a step", low=2, high=4096),
+    KnobSpec("learning_rate", 0.02, "peak learning rate of the one-cycle schedule", low=1e-6, high=1.0),
+    KnobSpec("batch_size", 128, "examples per step", low=2, high=4096),
     KnobSpec("augmentation", "none", "random changes of the inputs, as in recover", AUGMENTATIONS),
 )
 
@@ -29,7 +31,7 @@ def is_off(values: Mapping[str, StageValue]) -> bool:
 
 
 def canonical(values: Mapping[str, StageValue]) -> dict[str, StageValue]:
-    """Maps knobs that have no effect beside the others to their defaults.
+    """Returns the values, with the default for knobs that have no effect at these values.
 
     Args:
         values: A value for every knob.
@@ -37,12 +39,12 @@ def canonical(values: Mapping[str, StageValue]) -> dict[str, StageValue]:
     defaults: dict[str, StageValue] = {knob.name: knob.default for knob in KNOBS}
     if is_off(values):
         return defaults
-    silent = {} if values["method"] in WITH_LEVEL else {"level": defaults["level"]}
-    return dict(values) | silent
+    ignored = {} if values["method"] in WITH_LEVEL else {"level": defaults["level"]}
+    return dict(values) | ignored
 
 
 def empty_knobs(domains: Mapping[str, tuple[Value, ...]]) -> dict[str, str]:
-    """Returns the knobs of a space that have no effect beside any value of the others, each with the reason."""
+    """Returns the knobs of a space that have no effect at any values of the others, each with the reason."""
     methods = possible(domains, "method")
     for name, nothing in (("method", "none"), ("epochs", 0)):
         if possible(domains, name) == (nothing,):
@@ -53,7 +55,7 @@ def empty_knobs(domains: Mapping[str, tuple[Value, ...]]) -> dict[str, str]:
 
 
 def possible(domains: Mapping[str, tuple[Value, ...]], name: str) -> tuple[Any, ...]:
-    """Returns the values that a knob can take: its default if the space does not name it, its ends if it is a range."""
+    """Returns the values that a knob can take: its default if not in the space, its bounds if a range."""
     knob = next(knob for knob in KNOBS if knob.name == name)
     values = domains.get(name, (knob.default,))
     return values or (knob.low, knob.high)

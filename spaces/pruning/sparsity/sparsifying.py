@@ -1,4 +1,4 @@
-"""One sparsity-aware training: from a network and values to a network with channels that are zero, or nearly so."""
+"""One sparsity-aware training: returns a network some of whose channels are zero, or nearly so."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -29,18 +29,18 @@ from spaces.stages.stage import StageContext
 METHODS: dict[str, type[Sparsifier]] = {
     method.name: method for method in (BatchNormSparsity, GroupEnvelope, BottleneckMasks)
 }
-FIRST = 256  # examples whose labels are looked at
+FIRST = 256  # examples whose labels are checked
 
 
 @dataclass(frozen=True)
 class Sparsified:
-    """What came of a training.
+    """The result of a sparsity-aware training.
 
     Attributes:
-        module: The network, of the structure that it had.
-        curve: How the training went.
+        module: The trained network, of unchanged structure.
+        curve: The training curve.
         zero_share: Share of the channels that can be cut which are zero, or nearly so.
-        kept_macs_share: Share of the MACs that stays if just these are cut.
+        kept_macs_share: Share of the MACs that remains if just these are cut.
     """
 
     module: nn.Module
@@ -49,7 +49,7 @@ class Sparsified:
     kept_macs_share: float
 
     def notes(self) -> dict[str, Any]:
-        """Returns what is worth telling, JSON-able."""
+        """Returns the notes for the artifact, JSON-able."""
         return {
             "curve": self.curve.as_json(),
             "zero_share": self.zero_share,
@@ -64,13 +64,14 @@ def sparsified(
 
     Args:
         artifact: The network; left as it is.
-        values: Canonical values of the sparsify stage, with something to train.
+        values: Canonical values of the sparsify stage; training is not off.
         context: Split, seed, accelerator, cache, watch.
-        threads: Threads that torch computes with.
-        key: Digest of everything that decides the result.
+        threads: Number of torch's threads.
+        key: Digest of everything that the result depends on.
 
     Raises:
-        StageError: Something is missing, the method does not suit the network, or the training diverges.
+        StageError: The split or labels are missing, the method is not applicable to the network, or the
+            training diverges.
     """
     split = _split(context)
     aim = Aim(values["strength"], values["strength_schedule"], values["level"], context.seed)
@@ -97,10 +98,10 @@ def sparsified(
 
 
 def subject_of(artifact: Artifact, split: Split) -> Subject:
-    """Returns a copy of the artifact's network, with what can be cut in it.
+    """Returns a copy of the artifact's network, with the channels that can be cut and their MACs.
 
     Raises:
-        StageError: It is none of torch, or cannot be traced.
+        StageError: The network is not a torch module, or cannot be traced.
     """
     if not isinstance(artifact.model, nn.Module):
         raise StageError(f"sparsify trains torch networks, but got an {artifact.kind} model")
@@ -114,16 +115,17 @@ def subject_of(artifact: Artifact, split: Split) -> Subject:
 
 
 def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context: StageContext) -> None:
-    """Checks that a training with any of the values could begin.
+    """Checks that a training is possible with any of the values.
 
     Args:
         artifact: The network.
         values: By knob, the values that it can take.
-        context: What there is.
+        context: Train split and accelerator.
 
     Raises:
-        StageError: Something is missing, or a method does not suit the network; the message names the knob or the layer.
-        ConfigError: The accelerator is not there.
+        StageError: The split or labels are missing, or a method is not applicable to the network; the message
+            names the knob or the layer.
+        ConfigError: The accelerator is not available.
     """
     split = _split(context)
     device_of(context.accelerator)
@@ -143,6 +145,6 @@ def _split(context: StageContext) -> Split:
     _, labels = next(iter(context.train.batches(FIRST, limit=FIRST)))
     if (labels < 0).any():
         raise StageError(
-            "sparsify.method needs labels, but the train split has none; method=none does without"
+            "sparsify.method needs labels, but the train split has none; method=none does not need them"
         )
     return context.train

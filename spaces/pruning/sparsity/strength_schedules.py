@@ -1,18 +1,19 @@
-"""How strongly a sparsity-aware training presses, as a factor on the strength. Nothing is kept, so any step can be resumed."""
+"""Schedules of the regularization strength, as a factor on it; stateless, so any step can be resumed."""
 
 from collections.abc import Callable
 
-LAST = 0.1  # factor that the linear decay ends at (Liu et al. 2017, arXiv 1708.06519, as implemented for YOLO detectors)
+# Last factor of the linear decay (Liu et al. 2017, arXiv 1708.06519, as implemented for YOLO detectors).
+LAST = 0.1
 
 
 def constant(progress: float) -> float:
-    """The whole strength all along."""
+    """Returns 1: the full strength throughout."""
     del progress
     return 1.0
 
 
 def linear_decay(progress: float) -> float:
-    """Down to a tenth along a line, so that what stays recovers at the end."""
+    """Returns a factor that falls linearly to a tenth, so that the remaining channels recover."""
     return 1.0 - (1.0 - LAST) * progress
 
 
@@ -23,5 +24,5 @@ STRENGTH_SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def strength_at(schedule: str, strength: float, step: int, n_steps: int) -> float:
-    """Returns the strength at a step, from 0 on, of `n_steps`: the schedule's factor at `step / n_steps` times it."""
+    """Returns `strength` times the schedule's factor at a step, counted from 0, of `n_steps`."""
     return strength * STRENGTH_SCHEDULES[schedule](step / n_steps)

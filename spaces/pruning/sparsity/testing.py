@@ -1,4 +1,4 @@
-"""A small network that is to become sparse, to try methods on."""
+"""A small network to be made sparse, for tests of methods."""
 
 from collections.abc import Sequence
 from math import prod
@@ -17,12 +17,12 @@ SHAPE = (3, 6, 6)
 
 
 def small_shares() -> MacShares:
-    """Returns what the channels of `SmallNetwork` cost."""
+    """Returns the MACs as a function of the channels of `SmallNetwork`."""
     return _shares(small_network(), small_groups())
 
 
 def small_subject(groups: Sequence[Group] | None = None, module: nn.Module | None = None) -> Subject:
-    """Returns a network of inputs `SHAPE` as a method gets it.
+    """Returns a network for inputs of `SHAPE` in the form that methods take.
 
     Args:
         groups: The channels that can be cut; None for all.

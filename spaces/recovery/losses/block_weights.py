@@ -1,8 +1,9 @@
-"""Learning rates by block: what matters most is changed least, after HierarchicalPrune.
+"""Learning-rate factors by block, after HierarchicalPrune: sensitive blocks are changed least.
 
-Its sensitivity-guided distillation scales each block's update by `1 / dP`, dP being the loss of quality without the block; its
-position-wise preservation leaves the blocks before the first one that was cut alone. How dP is measured here, without labels
-and without removing anything, and the bounds are our own choice.
+Its sensitivity-guided distillation scales each block's update by `1 / dP`, where dP is the loss of quality
+without the block; its position-wise preservation freezes the blocks before the first one that was cut. Our
+own choices are the bounds, and how dP is measured: without labels, and by disturbing blocks instead of
+removing them.
 """
 
 import copy
@@ -13,54 +14,54 @@ import torch
 from torch import Tensor, nn
 
 BOUND = 4.0  # factors lie in [1 / BOUND, BOUND]
-DISTURBANCE = 0.1  # of weights, in standard deviations of their tensor
-EXAMPLES = 128  # that sensitivity is measured on
+DISTURBANCE = 0.1  # standard deviation of the noise on weights, relative to that of their tensor
+EXAMPLES = 128  # for measuring sensitivities
 
 
 def blocks(module: nn.Module) -> dict[str, list[str]]:
-    """Returns the parameters of every block, in order.
+    """Returns the names of the parameters of every block, in order.
 
     A block is named by a parameter's name up to its first number (`layer1.0`, `features.3`, `encoder.layers.2`), else up to
     its first dot (`conv1`, `linear`).
     """
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name, _ in module.named_parameters():
         parts = name.split(".")
         end = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
-        found.setdefault(".".join(parts[: end + 1]), []).append(name)
-    return found
+        names.setdefault(".".join(parts[: end + 1]), []).append(name)
+    return names
 
 
 def sensitivities(module: nn.Module, inputs: Tensor, seed: int) -> dict[str, float]:
-    """Returns how much the outputs change, mean square, when a block's weights are disturbed.
+    """Returns, by block, the mean squared change of the outputs when noise is added to the block's weights.
 
     Args:
         module: The network, in eval mode; left as it is.
         inputs: Examples `(n, *input.shape)`.
-        seed: Draws the disturbances.
+        seed: Seed of the noise.
     """
     changed = copy.deepcopy(module)
     parameters = dict(changed.named_parameters())
     generator = torch.Generator().manual_seed(seed)
-    found = {}
+    changes = {}
     with torch.no_grad():
-        wanted = module(inputs)
+        reference = module(inputs)
         for block, names in blocks(module).items():
             before = {name: parameters[name].clone() for name in names}
             for name in names:
                 _disturb(parameters[name], generator)
-            found[block] = float((changed(inputs) - wanted).square().mean())
+            changes[block] = float((changed(inputs) - reference).square().mean())
             for name, value in before.items():
                 parameters[name].copy_(value)
-    return found
+    return changes
 
 
 def inverse_sensitivity(module: nn.Module, teacher: nn.Module, inputs: Tensor, seed: int) -> dict[str, float]:
-    """Returns `1 / dP` for every parameter's block: of geometric mean 1 over blocks, then bounded."""
+    """Returns `1 / dP` by parameter, scaled to a geometric mean of 1 over blocks, clipped to `BOUND`."""
     del teacher
-    found = {block: max(value, 1e-12) for block, value in sensitivities(module, inputs, seed).items()}
-    mean = exp(sum(log(value) for value in found.values()) / len(found))
-    factors = {block: min(max(mean / value, 1 / BOUND), BOUND) for block, value in found.items()}
+    losses = {block: max(value, 1e-12) for block, value in sensitivities(module, inputs, seed).items()}
+    mean = exp(sum(log(value) for value in losses.values()) / len(losses))
+    factors = {block: min(max(mean / value, 1 / BOUND), BOUND) for block, value in losses.items()}
     return {name: factors[block] for block, names in blocks(module).items() for name in names}
 
 
@@ -74,7 +75,7 @@ def frozen_prefix(module: nn.Module, teacher: nn.Module, inputs: Tensor, seed: i
     return {name: float(block not in before) for block, names in blocks(module).items() for name in names}
 
 
-# By the knob's value: factors on the learning rate by parameter, from the network, its teacher, examples and a seed.
+# By value of the knob: maps network, teacher, examples and seed to learning-rate factors by parameter.
 BLOCK_WEIGHTS: dict[str, Callable[[nn.Module, nn.Module, Tensor, int], dict[str, float]]] = {
     "inverse_sensitivity": inverse_sensitivity,
     "frozen_prefix": frozen_prefix,

@@ -1,4 +1,4 @@
-"""Channel-wise distillation of features (CWD; Shu et al. 2021, arXiv 2011.13256): where each channel looks."""
+"""Channel-wise distillation of features (CWD; Shu et al. 2021, arXiv 2011.13256)."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,11 @@ from torch.nn import functional
 def channel_wise_loss(features: Tensor, teacher_features: Tensor, temperature: float) -> Tensor:
     """Returns `T^2 / C * sum_c KL(phi(teacher_c) || phi(student_c))`, mean over examples; a scalar (equations 5 and 6).
 
-    `phi` is the softmax of a channel over its places, at temperature T.
+    `phi` is the softmax of a channel over its positions, at temperature T.
 
     Args:
-        features: Of the student `(b, c, ...)`, with one or more axes of places.
-        teacher_features: Of the teacher, of the same shape; no gradient goes there.
+        features: Features of the student `(b, c, ...)`, with one or more axes of positions.
+        teacher_features: Features of the teacher, of the same shape; no gradient flows to them.
         temperature: T, above 0.
     """
     b, c = features.shape[:2]
@@ -25,15 +25,15 @@ def channel_wise_loss(features: Tensor, teacher_features: Tensor, temperature: f
 
 
 class ChannelWise(nn.Module):
-    """The mean of the loss over several places of a network.
+    """The mean of the loss over several modules of a network.
 
-    Where the student has other channels than the teacher, a 1x1 convolution, which is trained along and then dropped,
-    maps its features.
+    Where student and teacher differ in the number of channels, a 1x1 convolution maps the student's features;
+    it is trained with the student and then dropped.
 
     Args:
-        channels: By name of the place, channels of the student and of the teacher.
+        channels: By name of the module, numbers of channels of the student and of the teacher.
         temperature: T, above 0.
-        seed: Draws the convolutions' weights.
+        seed: Seed of the convolutions' initial weights.
     """
 
     def __init__(self, channels: Mapping[str, tuple[int, int]], temperature: float, seed: int) -> None:
@@ -48,7 +48,7 @@ class ChannelWise(nn.Module):
             )
 
     def forward(self, features: Mapping[str, Tensor], teacher_features: Mapping[str, Tensor]) -> Tensor:
-        """Returns a scalar, from features `(b, c, ...)` by name."""
+        """Returns a scalar, from features `(b, c, ...)` by name of the module."""
         losses = [
             channel_wise_loss(
                 project(features[name].flatten(2)), teacher_features[name].flatten(2), self._temperature

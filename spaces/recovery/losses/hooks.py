@@ -1,4 +1,4 @@
-"""Features of a network: which modules' outputs student and teacher are compared at, and how they are got hold of."""
+"""Features of a network: hooks to record them, and the modules to compare student and teacher at."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,37 +10,37 @@ from torch import Tensor, nn
 
 
 class Hooks:
-    """Remembers, while it is open, what modules yielded last.
+    """Records the last outputs of modules until it is closed.
 
     Args:
         module: The network.
-        names: Names of the modules to listen to, as in `named_modules`.
+        names: Names of the modules to record, as in `named_modules`.
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         self.features: dict[str, Tensor] = {}
         self._handles = [
-            module.get_submodule(name).register_forward_hook(self._remembering(name)) for name in names
+            module.get_submodule(name).register_forward_hook(self._recorder(name)) for name in names
         ]
 
     def close(self) -> None:
-        """Takes the hooks off."""
+        """Removes the hooks."""
         for handle in self._handles:
             handle.remove()
 
-    def _remembering(self, name: str) -> Any:
-        def remember(module: nn.Module, arguments: Any, output: Any) -> None:
+    def _recorder(self, name: str) -> Any:
+        def record(module: nn.Module, arguments: Any, output: Any) -> None:
             del module, arguments
-            self.features.pop(name, None)  # so that the order is that of the last time
+            self.features.pop(name, None)  # so that the order is that of the last forward pass
             if isinstance(output, Tensor):
                 self.features[name] = output
 
-        return remember
+        return record
 
 
 @contextmanager
 def hooked(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Yields a dict that holds, after a forward pass, what the named modules yielded, in the order of finishing."""
+    """Yields a dict of the last outputs of the named modules, in the order of their completion."""
     hooks = Hooks(module, names)
     try:
         yield hooks.features
@@ -49,28 +49,28 @@ def hooked(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
 
 
 def matching_modules(student: nn.Module, teacher: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int]]:
-    """Returns where features can be compared: for every resolution, the last module that yields it in both networks.
+    """Returns the modules whose features can be compared: the last one of every resolution.
 
-    So a ResNet is tapped behind every group of blocks. Modules match by name, and by the places of their outputs; the last
-    with equally many channels in both is taken, if there is any.
+    In a ResNet these are the last blocks of each group of blocks. Modules match if their names and the
+    resolutions of their outputs are equal; modules with equally many channels in both networks are preferred.
 
     Args:
         student: The smaller network, in eval mode.
-        teacher: The network it comes from, in eval mode.
+        teacher: The network before the cut, in eval mode.
         inputs: A few examples `(b, *input.shape)`.
 
     Returns:
-        By name, in the order of running: channels of the student and of the teacher.
+        By name, in execution order: numbers of channels of the student and of the teacher.
     """
     ours, theirs = _shapes(student, inputs), _shapes(teacher, inputs)
-    found: dict[tuple[int, ...], str] = {}
-    for name, (_, channels, *places) in ours.items():
-        if places != list(theirs.get(name, ())[2:]) or prod(places) == 1:
+    chosen: dict[tuple[int, ...], str] = {}
+    for name, (_, channels, *resolution) in ours.items():
+        if resolution != list(theirs.get(name, ())[2:]) or prod(resolution) == 1:
             continue
-        last = found.get(tuple(places))
+        last = chosen.get(tuple(resolution))
         if last is None or channels == theirs[name][1] or ours[last][1] != theirs[last][1]:
-            found[tuple(places)] = name
-    return {name: (ours[name][1], theirs[name][1]) for name in ours if name in found.values()}
+            chosen[tuple(resolution)] = name
+    return {name: (ours[name][1], theirs[name][1]) for name in ours if name in chosen.values()}
 
 
 def _shapes(module: nn.Module, inputs: Tensor) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""What recovery minimises: cross-entropy with the labels, distillation of logits, and of features."""
+"""The loss of recovery: cross-entropy with labels, distillation of logits, distillation of features."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -19,29 +19,29 @@ class Teacher:
 
     Args:
         module: The network.
-        device: Where it is wanted.
-        hooks: Names of the modules whose outputs are wanted.
+        device: Device of the copy.
+        names: Names of the modules whose outputs are the features.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device, hooks: tuple[str, ...] = ()) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, names: tuple[str, ...] = ()) -> None:
         self._module = copy.deepcopy(module).eval().requires_grad_(False).to(device)
-        self._hooks = hooks
+        self._names = names
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns logits `(b, n_classes)`, and features by name of the module."""
-        with torch.no_grad(), hooked(self._module, self._hooks) as features:
+        with torch.no_grad(), hooked(self._module, self._names) as features:
             return self._module(inputs), features
 
 
 class Objective(nn.Module):
-    """`(1 - d) * cross-entropy + d * distillation + c * CWD`, with the parameters that CWD trains along.
+    """`(1 - d) * cross-entropy + d * distillation + c * CWD`; its parameters are those of CWD's projections.
 
     Args:
-        hard: Loss by labels.
-        teacher: Whom to distil from; None if nobody, then both weights are 0.
-        distillation_weight: d, in [0, 1]; at 1, labels are not looked at.
-        temperature: Of distillation.
-        channel_wise: Loss by features; None without it.
+        hard: The loss on labels.
+        teacher: The teacher network, or None to train without distillation; then both weights are 0.
+        distillation_weight: d, in [0, 1]; at 1, labels are not used.
+        temperature: Temperature of the distillation of logits.
+        channel_wise: The loss on features; None for none.
         channel_wise_weight: c, at least 0.
     """
 
@@ -62,7 +62,7 @@ class Objective(nn.Module):
 
     @contextmanager
     def watching(self, student: nn.Module) -> Iterator[None]:
-        """Sees the student's features while open, if the loss needs any."""
+        """Records the student's features until the block ends, if the loss uses any."""
         names = self._channel_wise.names if self._channel_wise is not None else ()
         with hooked(student, names) as self._features:
             yield

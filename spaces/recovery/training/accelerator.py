@@ -1,4 +1,4 @@
-"""What torch trains on."""
+"""The device that torch trains on."""
 
 import torch
 
@@ -10,21 +10,21 @@ ACCELERATORS = ("auto", "cpu", "cuda")
 def device_of(accelerator: str) -> torch.device:
     """Returns the device to train on.
 
-    Only the CPU is promised to give the same bits again: on an accelerator, sums may come out in any order.
+    Only the CPU guarantees bit-identical results: on an accelerator the order of summation is not fixed.
 
     Args:
         accelerator: `auto` (an NVIDIA GPU if there is one, else the CPU), `cpu` or `cuda`.
 
     Raises:
-        ConfigError: There is no such accelerator, or none here; the message says what there is.
+        ConfigError: The accelerator is unknown or not available; the message lists what is.
     """
     if accelerator not in ACCELERATORS:
         raise ConfigError(unknown_name("accelerator", accelerator, ACCELERATORS))
-    found = torch.cuda.is_available()
-    if accelerator == "cuda" and not found:
+    has_cuda = torch.cuda.is_available()
+    if accelerator == "cuda" and not has_cuda:
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU only"
         raise ConfigError(
             f"accelerator=cuda, but torch finds no GPU here: only the CPU (torch {torch.__version__} is {built}). "
             "Use accelerator=auto or accelerator=cpu"
         )
-    return torch.device("cuda" if found and accelerator != "cpu" else "cpu")
+    return torch.device("cuda" if has_cuda and accelerator != "cpu" else "cpu")

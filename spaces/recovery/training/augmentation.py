@@ -1,4 +1,4 @@
-"""Random changes of a batch's examples that leave their meaning alone: seeded, vectorised, on normalised inputs."""
+"""Random, seeded changes of a batch's normalised inputs that keep the labels valid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,28 +10,28 @@ from torch.nn import functional
 from spaces.errors import StageError, unknown_name
 from spaces.recovery.training.batch import Batch
 
-SHIFT_SHARE = (
-    8  # images move by up to an eighth of their size: 4 of 32 pixels (He et al. 2015, arXiv 1512.03385, 4.2)
-)
-NOISE = 0.1  # of jitter, in standard deviations of the channel; Um et al. 2017, arXiv 1706.00527, for all of signals
-SCALE_SPREAD = 0.1  # standard deviation of scale's factors
+# Images are shifted by up to an eighth of their size: 4 of 32 pixels (He et al. 2015, arXiv 1512.03385, 4.2).
+SHIFT_SHARE = 8
+# The augmentations of signals follow Um et al. 2017, arXiv 1706.00527.
+NOISE = 0.1  # standard deviation of jitter, relative to that of the channel
+SCALE_SPREAD = 0.1  # standard deviation of the factors of scale
 
 Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def _is_signal(shape: tuple[int, ...]) -> bool:
-    """`(channels, time)`, or the same with one axis of size 1 beside time."""
+    """Whether a shape is `(channels, time)`, possibly with another axis of size 1 before or after time."""
     return len(shape) == 2 or (len(shape) == 3 and 1 in shape[1:])
 
 
 def flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirrors about half of the images `(b, c, h, w)` left to right."""
+    """Flips each image `(b, c, h, w)` horizontally with probability 1/2."""
     flipped = torch.rand(len(inputs), generator=generator).to(inputs.device) < 0.5
     return torch.where(flipped[:, None, None, None], inputs.flip(-1), inputs)
 
 
 def crop(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Moves every image `(b, c, h, w)` by up to an eighth of its size, zeros coming in."""
+    """Shifts every image `(b, c, h, w)` by up to an eighth of its size, padding with zeros."""
     b, _, h, w = inputs.shape
     pads = max(1, h // SHIFT_SHARE), max(1, w // SHIFT_SHARE)
     padded = functional.pad(inputs, (pads[1], pads[1], pads[0], pads[0]))
@@ -43,7 +43,7 @@ def crop(inputs: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def jitter(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Adds normal noise to every value, in proportion to the spread of its channel `(b, c, ...)` in the batch."""
+    """Adds Gaussian noise to inputs `(b, c, ...)`, in proportion to a channel's spread in the batch."""
     axes = [axis for axis in range(inputs.ndim) if axis != 1]
     spread = inputs.std(axes, correction=0, keepdim=True)
     return inputs + NOISE * spread * torch.randn(inputs.shape, generator=generator).to(inputs.device)
@@ -57,23 +57,23 @@ def scale(inputs: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def time_shift(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Moves every signal by up to an eighth of its length; the value at the end is repeated."""
+    """Shifts every signal by up to an eighth of its length; the value at the end is repeated."""
     axis = inputs.ndim - 1 if inputs.shape[-1] > 1 else inputs.ndim - 2
     n = inputs.shape[axis]
     most = max(1, n // SHIFT_SHARE)
     starts = _starts(most, len(inputs), generator, inputs) - most
-    places = (starts[:, None] + torch.arange(n, device=inputs.device)).clamp(0, n - 1)  # (b, n)
-    index = places.view(len(inputs), *(n if a == axis else 1 for a in range(1, inputs.ndim)))
+    times = (starts[:, None] + torch.arange(n, device=inputs.device)).clamp(0, n - 1)  # (b, n)
+    index = times.view(len(inputs), *(n if a == axis else 1 for a in range(1, inputs.ndim)))
     return inputs.gather(axis, index.expand_as(inputs))
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What kind of inputs a change fits.
+    """The inputs that an augmentation is applicable to.
 
     Attributes:
-        fit: Whether an input of a shape does.
-        wanted: Shape that is wanted, for people.
+        fit: Whether inputs of a shape (without the batch axis) are.
+        wanted: The required shape, for error messages.
     """
 
     fit: Callable[[tuple[int, ...]], bool]
@@ -87,14 +87,14 @@ SIGNALS = Inputs(_is_signal, "(channels, time)")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One way to change examples.
+    """One augmentation.
 
     Attributes:
         name: The knob's value.
-        inputs: What it fits.
-        changes: What is done, in order.
+        inputs: The inputs that it is applicable to.
+        changes: The changes of inputs, in order.
         mixes: Whether every example is then mixed with another: mixup (Zhang et al. 2017, arXiv 1710.09412) with
-            shares drawn evenly from [0, 1], as suits distillation (Beyer et al. 2021, arXiv 2106.05237).
+            uniform shares in [0, 1], as suits distillation (Beyer et al. 2021, arXiv 2106.05237).
     """
 
     name: str
@@ -120,10 +120,10 @@ AUGMENTATIONS = {row.name: row for row in _ROWS}
 
 
 def check_augmentation(name: str, shape: tuple[int, ...]) -> None:
-    """Checks that inputs of a shape (without the batch axis) can be augmented so.
+    """Checks that an augmentation is applicable to inputs of a shape (without the batch axis).
 
     Raises:
-        StageError: They cannot, or there is no such augmentation.
+        StageError: It is not, or there is no such augmentation.
     """
     if name not in AUGMENTATIONS:
         raise StageError(unknown_name("augmentation", name, AUGMENTATIONS))
@@ -131,7 +131,8 @@ def check_augmentation(name: str, shape: tuple[int, ...]) -> None:
     if not inputs.fit(shape):
         possible = ", ".join(row.name for row in _ROWS if row.inputs.fit(shape))
         raise StageError(
-            f"augmentation={name} wants inputs {inputs.wanted}, but they have the shape {shape}; these fit: {possible}"
+            f"augmentation={name} needs inputs of shape {inputs.wanted}, but the inputs have the shape "
+            f"{shape}; applicable augmentations: {possible}"
         )
 
 
@@ -139,9 +140,9 @@ def augment(name: str, batch: Batch, generator: torch.Generator) -> Batch:
     """Returns the batch with its inputs changed.
 
     Args:
-        name: One of `AUGMENTATIONS`, which `check_augmentation` let pass.
+        name: One of `AUGMENTATIONS`; `check_augmentation` must accept it.
         batch: Examples as the split yields them.
-        generator: On the CPU; draws the changes.
+        generator: Source of the random changes, on the CPU.
     """
     row = AUGMENTATIONS[name]
     inputs = batch.inputs

@@ -1,4 +1,4 @@
-"""What a training step gets, and what says how good the outputs are."""
+"""The batch of a training step, and the interface of training losses."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,13 +8,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of one step, as augmented, on the device that trains.
+    """The augmented examples of one step, on the training device.
 
     Attributes:
         inputs: `(b, *input.shape)` float32.
         labels: `(b,)` int64; below 0 where there are none.
-        partners: `(b,)` int64, labels of the examples that were mixed in; None if none were.
-        shares: `(b,)` float32 in [0, 1], how much of every input is the labelled example; the rest is the partner.
+        partners: `(b,)` int64, labels of the examples that were mixed in; None without mixup.
+        shares: `(b,)` float32 in [0, 1], weight of the example with `labels` in every input; the rest is the
+            partner's.
     """
 
     inputs: Tensor
@@ -24,12 +25,12 @@ class Batch:
 
 
 class Loss(Protocol):
-    """A training loss. One that is a `torch.nn.Module` has its own parameters trained along."""
+    """A training loss. If it is a `torch.nn.Module`, its parameters are trained with the network's."""
 
     def __call__(self, outputs: Tensor, batch: Batch, /) -> Tensor:
         """Returns a scalar.
 
         Args:
-            outputs: `(b, n_outputs)` float32, of the network in train mode on `batch.inputs`.
+            outputs: `(b, n_outputs)` float32, outputs of the network in train mode on `batch.inputs`.
             batch: The batch.
         """

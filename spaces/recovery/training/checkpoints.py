@@ -1,4 +1,4 @@
-"""The state of a training after its last full epoch, kept in the cache so that a killed run can go on."""
+"""The state of a training after its last full epoch, cached so that a killed run can be resumed."""
 
 import copy
 import io
@@ -19,8 +19,8 @@ class Checkpoints:
     """One training's checkpoint.
 
     Attributes:
-        cache: Where it is kept.
-        key: Digest of everything that decides the training's result; None keeps nothing.
+        cache: Where the checkpoint is kept.
+        key: Digest of everything that the training's result depends on; None keeps nothing.
     """
 
     cache: Cache
@@ -30,9 +30,9 @@ class Checkpoints:
         """Keeps the state after an epoch.
 
         Args:
-            module: All that is trained.
+            module: The network, with the loss if that is a module.
             optimizer: Its optimizer.
-            curve: Of the epochs so far; tells how many there were.
+            curve: The curve of the epochs so far; its length is their number.
         """
         if self.key is None:
             return
@@ -58,12 +58,14 @@ class Checkpoints:
             optimizer.load_state_dict(state["optimizer"])
             return Curve(tuple(state["losses"]), tuple(state["learning_rates"]))
         except Exception as error:  # torch raises many kinds, e.g. for the state of another version
-            _LOG.warning("%s: a checkpoint that does not fit, trained again: %s", self._name, error)
+            _LOG.warning(
+                "%s: the checkpoint does not fit and is ignored, training starts again: %s", self._name, error
+            )
             module.load_state_dict(before)
             return Curve()
 
     def drop(self) -> None:
-        """Forgets the state: the training is done."""
+        """Deletes the state after the training."""
         if self.key is not None:
             self.cache.drop(self._name)
 

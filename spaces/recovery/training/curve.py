@@ -1,4 +1,4 @@
-"""How a training went, epoch by epoch."""
+"""The curve of a training: loss and learning rate of each epoch."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Curve:
     learning_rates: tuple[float, ...] = ()
 
     def with_epoch(self, loss: float, learning_rate: float) -> "Curve":
-        """Returns the curve with one epoch more."""
+        """Returns the curve with another epoch appended."""
         return Curve((*self.losses, loss), (*self.learning_rates, learning_rate))
 
     def as_json(self) -> list[dict[str, float]]:

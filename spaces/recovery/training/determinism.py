@@ -1,4 +1,4 @@
-"""What would otherwise make a training depend on its surroundings: the number of threads, and global random numbers."""
+"""Makes a training reproducible: fixes the number of threads, and seeds global random numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from spaces.digest import digest_of
 
 @contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Computes with this many threads inside: another number adds up sums in another order."""
+    """Sets torch's number of threads until the block ends; it determines the order of summation."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -21,10 +21,10 @@ def fixed_threads(threads: int) -> Iterator[None]:
 
 @contextmanager
 def seeded(*parts: object) -> Iterator[torch.Generator]:
-    """Yields a generator; torch's global one, which dropout draws from, is seeded inside, and put back after.
+    """Yields a seeded generator; until the block ends, torch's global one (for dropout) is seeded, too.
 
     Args:
-        *parts: What the seed is made of.
+        *parts: The values that the seed is computed from.
     """
     seed = seed_of(*parts)
     devices = list(range(torch.cuda.device_count()))
@@ -34,5 +34,5 @@ def seeded(*parts: object) -> Iterator[torch.Generator]:
 
 
 def seed_of(*parts: object) -> int:
-    """Returns a seed in [0, 2**63) made of `parts`."""
+    """Returns a seed in [0, 2**63), computed from a digest of `parts`."""
     return int(digest_of(*parts), 16) >> 1

@@ -18,20 +18,20 @@ Part = tuple[Tensor, Tensor]
 
 
 class Examples(Protocol):
-    """What a training draws its batches from."""
+    """The source of a training's batches."""
 
     def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Part]:
         """Yields inputs `(b, *input.shape)` and labels `(b,)` of every example once, `n_batches` times.
 
         Args:
-            batch_size: Examples a batch; the last may have fewer. A last batch of one is left out: BatchNorm has no
-                variance to go by.
-            generator: Draws the order.
+            batch_size: Examples per batch; the last may have fewer. A last batch of one example is omitted,
+                since BatchNorm has no variance then.
+            generator: Source of the random order.
         """
 
 
 def n_batches(n_examples: int, batch_size: int) -> int:
-    """Returns how many batches an epoch has."""
+    """Returns the number of batches in an epoch."""
     return n_examples // batch_size + (n_examples % batch_size > 1)
 
 
@@ -39,9 +39,9 @@ def examples_of(split: Split, device: torch.device, most_bytes: int = IN_MEMORY_
     """Returns the split's examples: on the device if they fit, else streamed.
 
     Args:
-        split: What to learn from.
-        device: Where batches go.
-        most_bytes: Of inputs, as float32, that are held at a time.
+        split: The train split.
+        device: Device of the batches.
+        most_bytes: Bytes of float32 inputs to hold in memory at most.
 
     Raises:
         StageError: There are fewer than two examples.
@@ -68,7 +68,7 @@ class _Held:
 
 @dataclass(frozen=True)
 class _Streamed:
-    """Half of a full buffer, drawn at random, goes out before more is read."""
+    """Shuffle buffer: a random half of the full buffer is yielded before more examples are read."""
 
     split: Split
     device: torch.device
@@ -84,7 +84,7 @@ class _Streamed:
                 yield part[0].to(self.device), part[1].to(self.device)
 
     def _shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Part]:
-        """Yields stretches of examples; all but the last are whole batches."""
+        """Yields chunks of shuffled examples; all but the last consist of whole batches."""
         held: list[Part] = []
         n_held = 0
         for part in _parts(self.split):

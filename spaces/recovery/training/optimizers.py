@@ -1,4 +1,4 @@
-"""The optimizers that a recipe can name, and which parameter gets what."""
+"""The optimizers that a recipe can name, with the learning rate and weight decay of each parameter."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,22 +35,23 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Returns an optimizer over the parameters that require gradients.
 
-    Every group has `peak`, its peak learning rate. Biases and BatchNorm's vectors get no weight decay.
+    Every parameter group has `peak`, its peak learning rate. Biases and BatchNorm's vectors get no weight
+    decay.
 
     Args:
-        recipe: Which optimizer, with what.
-        trained: The network, under `network`, and what is trained along.
-        factors: Factor on the learning rate by the network's parameter, 1 where one is not named.
+        recipe: The optimizer, its learning rate, momentum and weight decay.
+        trained: The network, as `network`, and the loss if that is a module.
+        factors: Factor on the learning rate by name of the network's parameter; 1 for the others.
     """
-    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    by_rate: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.named_parameters():
         if parameter.requires_grad:
             peak = recipe.learning_rate * (factors or {}).get(name.removeprefix("network."), 1.0)
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-            found.setdefault((peak, decay), []).append(parameter)
+            by_rate.setdefault((peak, decay), []).append(parameter)
     groups = [
         {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay}
-        for (peak, decay), parameters in found.items()
+        for (peak, decay), parameters in by_rate.items()
     ]
     return OPTIMIZERS[recipe.optimizer](groups, recipe.momentum)
 

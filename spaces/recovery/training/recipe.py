@@ -1,24 +1,24 @@
-"""How to train."""
+"""The hyperparameters of a training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Together with the network, the loss, the split and the seed it decides the result.
+    """The hyperparameters. With the network, loss, split and seed they determine the result.
 
     Attributes:
         epochs: Passes over the split, at least 1.
-        batch_size: Examples a step, at least 2.
-        optimizer: See `optimizers.py`: `sgd` (with Nesterov's momentum), `adam`, `adamw`.
-        learning_rate: Its peak.
-        momentum: Of `sgd`; the first beta of the others.
-        weight_decay: On parameters with two axes or more; never on biases and BatchNorm.
+        batch_size: Examples per step, at least 2.
+        optimizer: See `optimizers.py`: `sgd` (with Nesterov momentum), `adam`, `adamw`.
+        learning_rate: Peak learning rate.
+        momentum: Momentum of `sgd`; the first beta of the others.
+        weight_decay: Applies to parameters with two axes or more; never to biases and BatchNorm.
         schedule: See `schedules.py`: `one_cycle`, `cosine`, `linear`, `constant`.
         augmentation: See `augmentation.py`; `none` leaves inputs as they are.
-        settles_batch_norm: Whether BatchNorm gets, at the end of every epoch, the statistics of the weights as they are
-            then: see `settling.py`.
-        threads: Threads that torch computes with; another number adds up sums in another order.
+        settles_batch_norm: Whether BatchNorm statistics are recomputed with the final weights of every epoch:
+            see `settling.py`.
+        threads: Number of torch's threads, which determines the order of summation.
     """
 
     epochs: int

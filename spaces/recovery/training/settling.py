@@ -1,7 +1,7 @@
-"""BatchNorm statistics of the weights as they are at the end of an epoch, not as they were on the way there.
+"""Recomputes BatchNorm statistics with the weights at the end of an epoch.
 
-"Precise BatchNorm" (Wu & Johnson 2021, arXiv 2105.07576, section 3): running averages remember about the last ten steps, which
-after a few steps at a high learning rate are of other weights.
+"Precise BatchNorm" (Wu & Johnson 2021, arXiv 2105.07576, section 3): running averages cover about the last
+ten steps, whose weights may differ a lot from the final ones at a high learning rate.
 """
 
 from collections.abc import Iterable
@@ -18,9 +18,10 @@ def settle_batch_norm(module: nn.Module, batches: Iterable[Tensor], batch_size: 
     """Sets, in place, the statistics of every BatchNorm in train mode to their mean over some batches.
 
     Args:
-        module: The network, as it is trained.
-        batches: Inputs `(b, *input.shape)`, augmented as in training; about the first 1,024 examples are taken.
-        batch_size: Examples a batch.
+        module: The network, in the modes of the training.
+        batches: Inputs `(b, *input.shape)`, augmented as in training; about the first 1,024 examples are
+            used.
+        batch_size: Examples per batch.
     """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.training]
     momenta = [norm.momentum for norm in norms]

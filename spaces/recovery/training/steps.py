@@ -17,22 +17,22 @@ from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.schedules import factor_at
 from spaces.recovery.training.settling import settle_batch_norm
 
-# Called with the step, from 0 on, and the number of steps in all.
+# Called with the index of the step, from 0, and the number of steps of the whole training.
 StepHook = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Everything that a step needs.
+    """Runs the steps of a training.
 
     Attributes:
-        trained: The network, under `network`, and what is trained along.
-        examples: Where batches come from.
-        n_steps: Steps of an epoch.
-        recipe: How to train.
-        loss: What is minimised.
-        optimizer: Over all that is trained.
-        stage: The stage that trains, for errors.
+        trained: The network, as `network`, and the loss if that is a module.
+        examples: Source of the batches.
+        n_steps: Steps per epoch.
+        recipe: The hyperparameters.
+        loss: The loss to minimise.
+        optimizer: The optimizer of all parameters in `trained`.
+        stage: Name of the training stage, for error messages.
         after_backward: Called between the backward pass and the step.
         after_step: Called after the step.
     """
@@ -51,8 +51,8 @@ class Steps:
         """Trains for one epoch; returns its mean loss, and its last learning rate.
 
         Args:
-            epoch: From 0 on.
-            generator: Draws the order of examples, and their changes.
+            epoch: Index of the epoch, from 0.
+            generator: Source of the order of examples and of their augmentation.
 
         Raises:
             StageError: The loss or a weight is not finite.
@@ -87,7 +87,7 @@ class Steps:
         return float(loss.detach())
 
     def _check_weights(self, epoch: int) -> None:
-        """The last step's weights have not been through the network yet."""
+        """Checks the weights after the last step, which no loss was computed with yet."""
         for name, parameter in self.trained["network"].named_parameters():
             if not parameter.isfinite().all():
                 raise StageError(self._diverged(f"weights {name} are", epoch))
@@ -104,7 +104,7 @@ def _channels_last(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _set_train_mode(module: nn.Module) -> None:
-    """Sets train mode, but for BatchNorms all of whose parameters are frozen: their statistics stay, too."""
+    """Sets train mode, except for BatchNorms whose parameters are all frozen: these keep statistics."""
     module.train()
     for part in module.modules():
         own = list(part.parameters(recurse=False))

@@ -1,4 +1,4 @@
-"""The training loop that all training stages share: deterministic on the CPU, resumable, watched."""
+"""The training loop of all training stages: deterministic on the CPU, resumable, observable."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,29 +32,30 @@ def train(
     after_backward: StepHook | None = None,
     after_step: StepHook | None = None,
 ) -> Curve:
-    """Trains `module` in place; leaves it in eval mode, on the CPU, in the usual memory format.
+    """Trains `module` in place; leaves it in eval mode, on the CPU, in the contiguous memory format.
 
-    On the CPU, the same module, split, recipe, loss and seed give the same bits, whether the run was interrupted or not,
-    and whether somebody watches or not. On an accelerator, sums may come out in any order.
+    On the CPU, the same module, split, recipe, loss and seed give bit-identical results, also after an
+    interruption, and with or without a watch. On an accelerator the order of summation is not fixed.
 
     Args:
-        module: The network. Parameters that require no gradient stay as they are, as do the statistics of a BatchNorm
-            all of whose parameters do.
-        split: What to learn from; labels below 0 say that there are none.
-        recipe: How to train.
-        loss: Maps outputs and the batch to a number. If it is a module, it is moved to the device, and its own
-            parameters are trained along.
-        context: Seed, accelerator, cache for checkpoints, and the watch, which is told of every epoch.
-        stage: The stage that trains, for the watch and for errors.
-        key: Digest of everything that decides the result, under which an interrupted training goes on; None for no
-            checkpoints.
-        factors: Factor on the learning rate by parameter, 1 where one is not named; 0 freezes it.
+        module: The network. Parameters that require no gradient are frozen, as are the statistics of a
+            BatchNorm whose parameters are all frozen.
+        split: The train split; labels below 0 mean that there are none.
+        recipe: The hyperparameters.
+        loss: Maps outputs and the batch to a scalar. If it is a module, it is moved to the device, and its
+            parameters are trained, too.
+        context: Seed, accelerator, cache for checkpoints, and the watch, which is called after every epoch.
+        stage: Name of the training stage, for the watch and for error messages.
+        key: Digest of everything that the result depends on, to find the checkpoint of an interrupted
+            training; None for no checkpoints.
+        factors: Factor on the learning rate by name of the parameter; 1 for the others; 0 freezes a
+            parameter.
         after_backward: Called between the backward pass and the step, e.g. to add a subgradient to gradients.
         after_step: Called after the step, e.g. for a proximal step on weights.
 
     Raises:
-        StageError: There are fewer than two examples, the recipe does not fit the inputs, or the loss is not finite.
-        ConfigError: There is no such accelerator.
+        StageError: There are fewer than two examples, or the loss or a weight is not finite.
+        ConfigError: The accelerator is unknown or not available.
         StopTrialError: The watch ends the trial.
     """
     device = device_of(context.accelerator)
@@ -62,7 +63,7 @@ def train(
     checkpoints = Checkpoints(context.cache, key)
     trained = nn.ModuleDict({"network": module, **({"loss": loss} if isinstance(loss, nn.Module) else {})})
     hooks = (after_backward or _nothing, after_step or _nothing)
-    with _frozen(module, factors or {}), _at_work(trained, device):
+    with _frozen(module, factors or {}), _on_device(trained, device):
         optimizer = make_optimizer(recipe, trained, factors)
         curve = checkpoints.restore(trained, optimizer)
         n_steps = n_batches(len(split), recipe.batch_size)
@@ -71,7 +72,7 @@ def train(
             with fixed_threads(recipe.threads), seeded(stage, context.seed, epoch) as generator:
                 curve = curve.with_epoch(*steps.epoch(epoch, generator))
             checkpoints.keep(trained, optimizer, curve)
-            _tell(context, stage, epoch + 1, recipe.epochs, module, device)
+            _report_epoch(context, stage, epoch + 1, recipe.epochs, module, device)
     checkpoints.drop()
     return curve
 
@@ -80,7 +81,7 @@ def _nothing(step: int, n_steps: int) -> None:
     del step, n_steps
 
 
-def _tell(
+def _report_epoch(
     context: StageContext, stage: str, epoch: int, n_epochs: int, module: nn.Module, device: torch.device
 ) -> None:
     if context.watch is None:
@@ -92,7 +93,7 @@ def _tell(
 
 @contextmanager
 def _frozen(module: nn.Module, factors: Mapping[str, float]) -> Iterator[None]:
-    """Takes parameters whose factor is 0 out of the training."""
+    """Freezes parameters whose factor is 0 until the block ends."""
     frozen = [p for name, p in module.named_parameters() if p.requires_grad and factors.get(name) == 0]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -104,8 +105,8 @@ def _frozen(module: nn.Module, factors: Mapping[str, float]) -> Iterator[None]:
 
 
 @contextmanager
-def _at_work(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Puts the module where it is trained, channels last, which convolutions are faster with; and back."""
+def _on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Moves the module to the device until the block ends, with channels-last weights for speed."""
     _order_weights(module.to(device), torch.channels_last)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the tests of pruning share."""
+"""Fixtures of the tests of pruning."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from spaces.recovery.training.determinism import fixed_threads
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Networks this small only wait for a second thread, the longer the busier the machine is."""
+    """For networks this small, synchronising threads costs more than they save."""
     with fixed_threads(1):
         yield

@@ -32,7 +32,7 @@ class Tiny(nn.Module):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """For networks this small, threads that wait for each other cost more than they give."""
+    """For networks this small, synchronising threads costs more than they save."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

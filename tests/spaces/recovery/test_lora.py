@@ -27,7 +27,7 @@ def inputs():
 
 
 def nudge(module):
-    """Changes what can be trained."""
+    """Changes the parameters that can be trained."""
     for parameter in module.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1
@@ -87,10 +87,10 @@ def test_a_seed_draws_the_factors():
 
 
 @pytest.mark.parametrize(
-    ("net", "rank", "told"), [(Mixed(), 7, "largest has 6"), (nn.Conv2d(3, 3, 3), 1, "has none")]
+    ("net", "rank", "message"), [(Mixed(), 7, "largest has 6"), (nn.Conv2d(3, 3, 3), 1, "has none")]
 )
-def test_a_network_without_a_layer_that_fits_is_told(net, rank, told):
-    with pytest.raises(StageError, match=rf"lora_rank={rank} .*{told}"):
+def test_a_network_without_a_layer_of_the_rank_raises(net, rank, message):
+    with pytest.raises(StageError, match=rf"lora_rank={rank} .*{message}"):
         with_low_rank(net, rank, seed=0)
 
 

@@ -99,7 +99,7 @@ def test_it_trains_towards_labels_and_teacher(recover, student, split):
     assert curve[-1]["loss"] < curve[0]["loss"]
 
 
-def test_notes_tell_the_curve_and_keep_what_others_noted(recover, student):
+def test_notes_have_the_curve_and_keep_those_of_other_stages(recover, student):
     result = recover(artifact=replace(student, notes={"prune": {"macs": 7}}))
     assert result.notes["prune"] == {"macs": 7}
     assert result.notes["recover"]["epochs"] == 2
@@ -115,7 +115,7 @@ def test_notes_tell_the_curve_and_keep_what_others_noted(recover, student):
         {"block_weights": "inverse_sensitivity"},
     ],
 )
-def test_stopped_and_resumed_it_comes_to_the_same_bits(recover, context, tmp_path, values):
+def test_a_stopped_and_resumed_training_is_bit_identical(recover, context, tmp_path, values):
     with pytest.raises(StopTrialError):
         recover(replace(context, cache=Cache(tmp_path), watch=Stop()), **values)
     assert len(list(tmp_path.iterdir())) == 1
@@ -157,7 +157,7 @@ def test_labels_are_not_needed_by_distillation_alone(recover, context, split):
         recover(unlabelled, distillation_weight=0.5)
 
 
-def test_a_label_that_is_missing_later_on_is_told(recover, context, split):
+def test_a_label_that_is_missing_later_on_raises(recover, context, split):
     labels = np.concatenate([np.zeros(300, np.int64), split.labels[:1], [-1]])
     inputs = np.zeros((302, 1, 8, 8), np.float32)
     with pytest.raises(StageError, match="some examples of the train split have none"):
@@ -184,7 +184,7 @@ SPACE = {"epochs": (0, 2), "distillation_weight": (0.0, 0.5)}
 
 
 def problem(context, artifact, **domains):
-    """Returns what `check` says of a space."""
+    """Returns the message of the error that `check` raises for a space."""
     with pytest.raises((StageError, ConfigError)) as caught:
         RecoverStage().check(artifact, {**SPACE, **domains}, context)
     return str(caught.value)
@@ -197,7 +197,7 @@ def test_a_space_that_can_be_built_passes(student, context):
     RecoverStage().check(student, {}, replace(context, train=None, teacher=None))
 
 
-def test_what_is_missing_is_told_before_the_search(student, context, split):
+def test_a_missing_requirement_is_reported_before_the_search(student, context, split):
     unlabelled = replace(context, train=ArraySplit(split.inputs, np.full_like(split.labels, -1)))
     assert "recover.epochs is more than 0" in problem(replace(context, train=None), student)
     assert "needs labels" in problem(unlabelled, student)
@@ -208,9 +208,9 @@ def test_what_is_missing_is_told_before_the_search(student, context, split):
     alone, no_distillation = replace(context, teacher=None), {"distillation_weight": (0.0,)}
     assert "recover.cwd_weight needs" in problem(alone, student, **no_distillation)
     frozen = {"cwd_weight": (0.0,), "block_weights": ("none", "frozen_prefix")}
-    assert "block_weights=none does without" in problem(alone, student, **no_distillation, **frozen)
+    assert "block_weights=none needs no teacher" in problem(alone, student, **no_distillation, **frozen)
     assert "recover.lora_rank=5 needs" in problem(context, student, lora_rank=(2, 5))
-    assert "augmentation=signal wants" in problem(context, student, augmentation=("none", "signal"))
+    assert "augmentation=signal needs" in problem(context, student, augmentation=("none", "signal"))
 
 
 def test_without_features_the_rest_is_trained(context, split):
@@ -227,7 +227,7 @@ def test_without_features_the_rest_is_trained(context, split):
     assert stage.apply(flat, {"epochs": 1, "distillation_weight": 0.0}, alone).digest != flat.digest
 
 
-def test_an_accelerator_that_is_not_there_is_told_before_the_search(student, context, monkeypatch):
+def test_an_unavailable_accelerator_is_reported_before_the_search(student, context, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "finds no GPU" in problem(replace(context, accelerator="cuda"), student)
 
@@ -238,7 +238,7 @@ def test_an_onnx_model_is_refused(context):
         RecoverStage().apply(onnx, {"epochs": 1}, context)
 
 
-def test_a_training_that_diverges_is_told(recover, context, split):
+def test_a_training_that_diverges_raises(recover, context, split):
     broken = replace(context, train=ArraySplit(np.full_like(split.inputs, np.nan), split.labels))
     with pytest.raises(
         StageError, match=r"recover: the training loss is not finite in epoch 1 .*learning_rate=0\.03"
@@ -260,5 +260,5 @@ def test_a_training_that_diverges_is_told(recover, context, split):
         ({"epochs": (1,), "block_weights": ("none",), "lora_rank": (2, 4)}, {"block_weights"}),
     ],
 )
-def test_knobs_without_effect_are_told(student, context, domains, empty):
+def test_knobs_without_effect_are_reported(student, context, domains, empty):
     assert set(RecoverStage().empty_knobs(student, domains, context)) == empty

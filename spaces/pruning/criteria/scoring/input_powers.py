@@ -1,4 +1,4 @@
-"""How strong each input of a layer is, over examples."""
+"""Sums of squares of a layer's inputs over examples."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -13,16 +13,16 @@ from spaces.pruning.groups.hooks import hooked
 def input_powers(
     module: nn.Module, names: Sequence[str], inputs: Tensor, batch_size: int
 ) -> dict[str, Tensor]:
-    """Returns, by name of the weight, the sum of squares that each of its columns meets, `(n_in * n_taps,)` float64.
+    """Returns, by name of the weight, the sum of squared inputs of each column of `columns.weight_matrix`.
 
     Args:
         module: The network, in eval mode.
         names: Weights of layers for which `columns.is_dense` holds.
         inputs: `(n, *input.shape)`.
-        batch_size: Examples that go through the network at once.
+        batch_size: Examples per forward pass.
 
     Returns:
-        Zeros for a layer that the network does not run.
+        `(n_in * n_kernel,)` float64 per weight; zeros for a layer that the network does not run.
     """
     modules = dict(module.named_modules())
     layers = {name: cast(Layer, modules[name.removesuffix(".weight")]) for name in names}

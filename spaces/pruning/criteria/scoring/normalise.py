@@ -1,4 +1,4 @@
-"""Makes the scores of different groups comparable, so that one ranking can go over all of them."""
+"""Makes the scores of different groups comparable, so that one ranking can cover all of them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ def normalise(scores: "Mapping[str, torch.Tensor]", criterion: str) -> "dict[str
     """
     import torch
 
-    found = {}
+    normalised = {}
     for group, values in scores.items():
         if not torch.isfinite(values).all():
             raise StageError(
@@ -29,5 +29,7 @@ def normalise(scores: "Mapping[str, torch.Tensor]", criterion: str) -> "dict[str
                 "its outputs on the calibration examples are not finite"
             )
         mean = values.double().mean()
-        found[group] = values.double() / mean if mean > 0 else torch.zeros_like(values, dtype=torch.float64)
-    return found
+        normalised[group] = (
+            values.double() / mean if mean > 0 else torch.zeros_like(values, dtype=torch.float64)
+        )
+    return normalised

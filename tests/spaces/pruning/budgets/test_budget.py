@@ -1,4 +1,4 @@
-"""Ratios, rounding, rankings; that budgets are met over random networks is tested with the cuts."""
+"""Ratios, rounding, rankings. `test_cut.py` tests budgets over random networks."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def linear(weights, keep=0.5):
         (Limits(protected=frozenset({"x"})), 4, 1, [4]),
     ],
 )
-def test_what_a_group_may_keep(limits, n, k, allowed):
+def test_allowed_numbers_of_channels(limits, n, k, allowed):
     assert limits.allowed(group("x", n, k)).tolist() == allowed
 
 
@@ -61,7 +61,7 @@ def test_every_group_has_its_own_ratio():
     assert by_ratio(GROUPS, {"a": 0.25, "c": 0.5}, Limits()).tolist() == [12, 32, 32]
 
 
-def test_a_ratio_that_empties_a_layer_names_it():
+def test_a_ratio_that_empties_a_layer_raises_and_names_it():
     with pytest.raises(
         StageError, match=r"prune\.ratio=0\.98 would empty a, which has 16 channels: it must be below 0\.969"
     ):
@@ -80,20 +80,20 @@ def test_the_best_channels_are_kept_and_equal_ones_in_order():
     assert {name: rows.tolist() for name, rows in kept.items()} == {"a": [1, 2], "b": [0, 1, 2]}
 
 
-def test_the_least_important_channels_go_first_wherever_they_are():
+def test_the_least_important_channels_of_all_groups_are_cut_first():
     scores = (np.linspace(1, 2, 16), np.linspace(0, 1, 32), np.linspace(3, 4, 64))
     n_kept = within(linear([1, 1, 1], 0.8), Ranking(GROUPS, scores), np.array([16, 32, 64]), Limits())
     assert n_kept.tolist() == [16, 9, 64]  # 112 * 0.8 = 89.6
 
 
-def test_equally_important_channels_go_evenly():
+def test_equally_important_channels_are_cut_evenly():
     ranking = Ranking(GROUPS, tuple(np.zeros(g.n_channels) for g in GROUPS))
     n_kept = within(linear([1, 1, 1], 0.5), ranking, np.array([16, 32, 64]), Limits())
     assert n_kept.tolist() == [8, 16, 32]
 
 
-def test_what_is_left_of_a_budget_is_used():
-    """The last channel to go frees more than was needed; a cheap one that went before comes back."""
+def test_the_rest_of_a_budget_is_used():
+    """The last cut channel saves more than was needed; a cheap one that was cut before is restored."""
     scores = (np.full(16, 1.0), np.full(32, 2.0), np.full(64, 3.0))
     budget = linear([1, 100, 1], 0.9)
     n_kept = nearest_below(budget, Ranking(GROUPS, scores), np.array([16, 32, 64]), Limits())
@@ -126,13 +126,13 @@ def test_ratios_bound_what_a_budget_keeps():
         (Limits(protected=frozenset("c")), 0.3, r"leave 0\.589 .*protected stay whole"),
     ],
 )
-def test_a_budget_that_cannot_be_met_says_what_can(limits, keep, message):
+def test_a_budget_that_cannot_be_met_raises_with_the_nearest_cuts(limits, keep, message):
     ranking = Ranking(GROUPS, tuple(np.ones(g.n_channels) for g in GROUPS))
     with pytest.raises(StageError, match=message):
         within(linear([1, 1, 1], keep), ranking, np.array([16, 32, 64]), limits)
 
 
-def test_rounding_may_leave_a_little_more():
+def test_with_rounding_slightly_more_may_remain():
     ranking = Ranking(GROUPS, tuple(np.ones(g.n_channels) for g in GROUPS))
     budget = linear([1, 1, 1], 0.56)
     n_kept = within(budget, ranking, np.array([16, 32, 64]), Limits(round_to=16))

@@ -1,4 +1,4 @@
-"""Latency budgets are met, with few calls, whatever the latency looks like as a function of MACs."""
+"""Latency budgets are met with few calls, for any dependence of the latency on MACs."""
 
 import numpy as np
 import pytest
@@ -29,10 +29,10 @@ MACS = Budget(1.0, int(products(MOST)), products, "macs")
 
 class Model:
     def __init__(self, curve):
-        self.curve, self.asked = curve, []
+        self.curve, self.calls = curve, []
 
     def __call__(self, n_kept):
-        self.asked.append(n_kept.tolist())
+        self.calls.append(n_kept.tolist())
         return self.curve(float(MACS.shares(n_kept)))
 
 
@@ -55,36 +55,36 @@ def test_is_met_with_few_calls(curve, keep):
     try:
         n_kept = search(keep, model)
     except StageError:
-        assert curve == "steps"  # where there is nothing between
+        assert curve == "steps"  # where no cut lies between two steps
         assert (
             abs(keep - np.ceil(keep * 20) / 20) > TOLERANCE
             or abs(keep - np.floor(keep * 20) / 20) > TOLERANCE
         )
     else:
         assert abs(model.curve(float(MACS.shares(n_kept))) - keep) <= TOLERANCE
-    assert len(model.asked) <= MOST_CALLS
-    assert len({tuple(n) for n in model.asked}) == len(model.asked)
+    assert len(model.calls) <= MOST_CALLS
+    assert len({tuple(n) for n in model.calls}) == len(model.calls)
 
 
-def test_a_straight_line_takes_two_calls():
+def test_a_linear_dependence_takes_two_calls():
     model = Model(CURVES["overhead"])
     search(0.6, model)
-    assert len(model.asked) <= 2
+    assert len(model.calls) <= 2
 
 
-def test_is_met_from_what_ratios_left():
+def test_a_budget_is_met_after_cuts_by_ratio():
     model, most = Model(CURVES["overhead"]), np.array([16, 64, 96])
     n_kept = search(0.5, model, most)
     assert np.all(n_kept <= most)
     assert abs(model.curve(float(MACS.shares(n_kept))) - 0.5) <= TOLERANCE
 
 
-def test_ratios_that_leave_less_are_enough():
+def test_ratios_that_leave_less_than_the_budget_are_the_result():
     most = np.array([8, 16, 24])
     assert search(0.9, Model(CURVES["proportional"]), most) is most
 
 
-def test_one_that_cannot_be_met_says_what_was_tried():
+def test_a_budget_that_cannot_be_met_raises_with_the_shares_tried():
     with pytest.raises(
         StageError, match=r"prune\.keep=0\.3 cannot be met within 0\.02: .* leave 0\.8.*latency_ms"
     ):

@@ -41,7 +41,7 @@ def test_no_channel_fits_any_more_unless_the_budget_is_nearly_used_up(values, le
 
 
 @pytest.mark.parametrize("best_last", [True, False])
-def test_within_a_group_the_best_stay(best_last):
+def test_the_best_channels_of_a_group_are_kept(best_last):
     values = {g.name: torch.arange(g.n_channels).double() * (1 if best_last else -1) for g in GROUPS}
     kept = kept_within(small_shares(), values, 0.5)
     assert sum(int(mask.sum()) for mask in kept.values()) < sum(g.n_channels for g in GROUPS)
@@ -51,12 +51,12 @@ def test_within_a_group_the_best_stay(best_last):
         assert mask == (best[::-1] if best_last else best)
 
 
-def test_channels_of_minus_infinity_are_left_out_but_for_one():
+def test_of_the_channels_with_minus_infinity_only_the_best_is_kept():
     values = {g.name: torch.full((g.n_channels,), -torch.inf).double() for g in GROUPS}
     assert [int(mask.sum()) for mask in kept_within(small_shares(), values, 1.0).values()] == [1, 1, 1]
 
 
-def test_a_level_below_the_least():
+def test_a_level_below_the_least_possible_share_raises():
     check_level(small_shares(), small_shares().least(), "sparsify")
     with pytest.raises(
         StageError, match=r"sparsify.level=0.01 cannot be met: with one channel left in each of the 3"
@@ -64,6 +64,6 @@ def test_a_level_below_the_least():
         check_level(small_shares(), 0.01, "sparsify")
 
 
-def test_a_network_in_which_nothing_can_be_cut():
+def test_a_network_in_which_no_channel_can_be_cut_raises():
     with pytest.raises(StageError, match="no channel of this network can be cut"):
         check_level(MacShares((), {"a.weight": 8}, {"a.weight": (2, 4)}), 0.5, "sparsify")

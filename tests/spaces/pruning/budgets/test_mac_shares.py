@@ -28,7 +28,7 @@ def test_equals_the_arithmetic_of_the_cut(kept):
     assert float(found) == pytest.approx(float(arithmetic.macs(counts) / dense), abs=1e-12)
 
 
-def test_equals_what_a_cut_network_has():
+def test_equals_the_counts_of_the_cut_network():
     module = small_network()
     kept = {g.name: np.arange(0, g.n_channels, 2) for g in GROUPS}
     masks = {g.name: mask(np.arange(g.n_channels) % 2 == 0) for g in GROUPS}

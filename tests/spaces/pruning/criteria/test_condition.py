@@ -33,7 +33,7 @@ def test_ratios_where_eigenvalues_or_eigenvectors_coincide(values):
     np.testing.assert_allclose(condition_ratios(torch.from_numpy(values)), wanted, rtol=1e-6)
 
 
-def test_a_row_that_says_what_others_say_has_a_bounded_ratio():
+def test_a_linearly_dependent_row_has_a_bounded_ratio():
     values = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.5]], dtype=torch.float64)[:, :2]
     ratios = condition_ratios(torch.cat([values, values[:1]]).repeat(1, 3))
     assert bool(torch.isfinite(ratios).all())
@@ -43,7 +43,7 @@ def test_one_row_has_no_others():
     assert condition_ratios(torch.ones(1, 3, dtype=torch.float64)).tolist() == [1.0]
 
 
-def test_a_silent_channel_scores_0_and_changes_nothing_for_the_others():
+def test_a_zero_channel_scores_0_and_does_not_affect_the_others():
     values = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 9)))
     with_silent = torch.cat([values[:2], torch.zeros(1, 9, dtype=torch.float64), values[2:]])
     scores = importance(with_silent)
@@ -56,8 +56,8 @@ def test_scores_are_norms_times_ratios():
     module = evidence.module
     with torch.no_grad():
         x = functional.relu(module.bn1(module.conv1(evidence.inputs)))
-        seen = columns(module.conv2, x).double()  # (6 channels * 9 taps, n_positions)
-    scaled = module.conv2.weight.detach().double().flatten(1) * seen.norm(dim=1)
+        inputs = columns(module.conv2, x).double()  # (6 channels * 9 kernel elements, n_positions)
+    scaled = module.conv2.weight.detach().double().flatten(1) * inputs.norm(dim=1)
     by_channel = scaled.reshape(5, 6, 9).transpose(0, 1).flatten(1).numpy()
     whole = np.linalg.cond(by_channel)
     ratios = np.array([whole / np.linalg.cond(np.delete(by_channel, j, axis=0)) for j in range(6)])
@@ -69,22 +69,22 @@ def test_scores_are_norms_times_ratios():
 
 def test_the_features_of_a_channel_behind_a_flatten_count_together():
     evidence = small_evidence()
-    evidence.module.fc1.weight.data[:, 9:18] = 0.0  # all that is taken of conv2's second channel
+    evidence.module.fc1.weight.data[:, 9:18] = 0.0  # all weights on conv2's second channel
     scores = Condition().scores(evidence)["conv2.weight"]
     assert scores[1] == 0.0
     assert float(np.sort(scores)[1]) > 0.0
 
 
-def test_several_takers_are_averaged():
+def test_several_consumers_are_averaged():
     evidence, group = small_evidence(), small_groups()[0]
-    taker = next(s for s in group.slices if s.role == "in")
-    twice = replace(group, slices=(*group.slices, taker))
+    consumer = next(s for s in group.slices if s.role == "in")
+    twice = replace(group, slices=(*group.slices, consumer))
     one, two = (Condition().scores(replace(evidence, groups=(g,)))["conv1.weight"] for g in (group, twice))
     assert torch.allclose(one, two)
 
 
 class Watched(nn.Module):
-    """Notes whether gradients were on while it ran, and how many examples came at once."""
+    """Records whether gradients were enabled in each forward pass, and the number of examples."""
 
     def __init__(self, network):
         super().__init__()
@@ -111,10 +111,10 @@ def test_no_gradient_is_ever_computed():
         assert torch.allclose(scores[name], wanted)
 
 
-def test_channels_that_nothing_takes_are_an_error():
+def test_channels_without_consumers_raise():
     evidence, group = small_evidence(), small_groups()[0]
     bare = replace(group, slices=tuple(s for s in group.slices if s.role != "in"))
-    with pytest.raises(StageError, match=r"criterion=condition.*takes those of conv1\.weight"):
+    with pytest.raises(StageError, match=r"criterion=condition.*takes the channels of conv1\.weight"):
         Condition().scores(replace(evidence, groups=(bare,)))
 
 

@@ -31,7 +31,7 @@ def test_without_noise_all_gradients_are_exactly_0(evidence):
         assert scores.tolist() == [0.0] * len(scores)
 
 
-def test_with_noise_every_channel_that_does_anything_has_a_score(evidence):
+def test_with_noise_every_channel_with_an_effect_has_a_score(evidence):
     dead = (torch.relu(_fc1(evidence)) == 0).all(dim=0)
     for name, scores in DisturbedTaylor(sigma=0.01).scores(evidence).items():
         silent = dead if name == "fc1.weight" else torch.zeros(len(scores), dtype=torch.bool)
@@ -82,7 +82,7 @@ def test_the_noise_comes_from_the_generator(evidence):
     assert not torch.equal(one["conv1.weight"], other["conv1.weight"])
 
 
-def test_any_shape_of_outputs_will_do(evidence):
+def test_outputs_may_have_any_shape(evidence):
     evidence.module.fc2 = torch.nn.Sequential(evidence.module.fc2, torch.nn.Unflatten(1, (2, 2)))
     groups = small_groups()[:2]
     scores = DisturbedTaylor().scores(replace(evidence, groups=groups, labels=None))

@@ -1,4 +1,4 @@
-"""Filters near the geometric median go first."""
+"""Filters near the geometric median are cut first."""
 
 from dataclasses import replace
 
@@ -27,24 +27,24 @@ def test_scores_are_sums_of_distances_over_their_mean(evidence):
     np.testing.assert_allclose(conv1_scores(evidence), sums / sums.mean(), rtol=1e-10)
 
 
-def test_the_filter_in_the_middle_of_the_others_goes_first(evidence):
+def test_the_filter_in_the_middle_of_the_others_is_cut_first(evidence):
     weight = evidence.module.conv1.weight.data
     weight[1], weight[4] = -weight[0], -weight[3]
     weight[2], weight[5] = 0.0, 2 * weight[0]
     assert int(conv1_scores(evidence).argmin()) == 2
 
 
-def test_a_norm_is_nothing_to_it(evidence):
+def test_norms_do_not_matter(evidence):
     """The same filters far from 0 have the same scores."""
     plain = conv1_scores(evidence)
     evidence.module.conv1.weight.data += 10.0
     assert torch.allclose(conv1_scores(evidence), plain, rtol=1e-4)
 
 
-def test_coupled_layers_count_as_one_long_filter(evidence):
+def test_filters_of_dependent_layers_are_concatenated(evidence):
     first = small_groups()[0]
-    taker = next(s for s in first.slices if s.role == "in")
-    dependent = replace(first, slices=(*first.slices, replace(taker, role="out")))
+    consumer = next(s for s in first.slices if s.role == "in")
+    dependent = replace(first, slices=(*first.slices, replace(consumer, role="out")))
     weights = [
         evidence.module.conv1.weight.flatten(1),
         evidence.module.conv2.weight.transpose(0, 1).flatten(1),

@@ -17,7 +17,7 @@ def evidence():
 
 
 def by_backward(evidence, batch_size):
-    """The same from the network's own gradients, channel by channel."""
+    """Returns the same scores from the network's own gradients, channel by channel."""
     module, named = evidence.module, dict(evidence.module.named_parameters())
     total = {g.name: torch.zeros(g.n_channels, dtype=torch.float64) for g in evidence.groups}
     for x, y in zip(evidence.inputs.split(batch_size), evidence.labels.split(batch_size), strict=True):
@@ -55,16 +55,16 @@ def test_frozen_parameters_are_scored_too(evidence):
     assert not any(p.requires_grad for p in evidence.module.parameters())
 
 
-def test_it_says_what_removing_a_weak_channel_does_to_the_loss(evidence):
-    """To first order exactly: of channels that hardly do anything the one with the larger score changes the loss more."""
+def test_scores_predict_the_change_of_the_loss_when_a_weak_channel_is_removed(evidence):
+    """To first order: of channels with little effect, the one with the larger score changes the loss more."""
     module = evidence.module
     for channel in range(5):
         module.fc1.weight.data[:, 9 * channel : 9 * channel + 9] *= 1e-3
-    takers = tuple(
+    consumers = tuple(
         replace(g, slices=tuple(s for s in g.slices if s.role == "in")) for g in small_groups()[1:2]
     )
     one_batch = Taylor(len(evidence.inputs))
-    scores = one_batch.scores(replace(evidence, groups=takers))["conv2.weight"]
+    scores = one_batch.scores(replace(evidence, groups=consumers))["conv2.weight"]
     with torch.no_grad():
         loss = functional.cross_entropy(module.double()(evidence.inputs.double()), evidence.labels)
         changes = []

@@ -1,4 +1,4 @@
-"""Statistics after re-estimation are those of what goes into each BatchNorm."""
+"""Statistics after re-estimation are those of each BatchNorm's inputs."""
 
 import copy
 
@@ -16,19 +16,19 @@ def inputs(n=50, seed=0):
     return torch.randn(n, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 2 + 1
 
 
-def seen(module, x):
-    """What goes into each BatchNorm in eval mode: mean and unbiased variance."""
-    found = {}
+def input_statistics(module, x):
+    """Returns mean and unbiased variance of the inputs of each BatchNorm in eval mode."""
+    statistics = {}
 
-    def note(name):
+    def record(name):
         def hook(_, arguments):
             values = arguments[0].double().transpose(0, 1).flatten(1)
-            found[name] = (values.mean(1), values.var(1))
+            statistics[name] = (values.mean(1), values.var(1))
 
         return hook
 
     hooks = [
-        part.register_forward_pre_hook(note(name))
+        part.register_forward_pre_hook(record(name))
         for name, part in module.named_modules()
         if isinstance(part, nn.modules.batchnorm._BatchNorm)
     ]
@@ -36,19 +36,19 @@ def seen(module, x):
         module(x)
     for hook in hooks:
         hook.remove()
-    return found
+    return statistics
 
 
-def test_each_sees_what_it_says():
+def test_statistics_are_those_of_the_inputs():
     module, x = small_network(), inputs(400)
     assert reestimate_batch_norm(module, x)
-    for name, (mean, variance) in seen(module, x).items():
+    for name, (mean, variance) in input_statistics(module, x).items():
         part = module.get_submodule(name)
         assert torch.allclose(part.running_mean.double(), mean, atol=1e-3)
         assert torch.allclose(part.running_var.double(), variance, rtol=5e-3)
 
 
-def test_the_first_does_not_depend_on_the_size_of_batches_and_the_others_hardly():
+def test_the_first_does_not_depend_on_the_batch_size_and_the_others_hardly():
     results = []
     for size in (None, 50, 17, 7):
         module = small_network()
@@ -70,7 +70,7 @@ def test_batches_are_pooled_exactly():
     assert np.allclose(module[0].running_var, values.var(1), rtol=1e-6)
 
 
-def test_twice_is_once():
+def test_re_estimation_is_idempotent():
     module, x = small_network(), inputs()
     reestimate_batch_norm(module, x)
     before = copy.deepcopy(module.state_dict())
@@ -112,14 +112,14 @@ def test_one_example_has_no_variance():
     assert not reestimate_batch_norm(module, inputs(1))
 
 
-def test_a_single_example_is_not_left_over():
+def test_no_batch_has_a_single_example():
     module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(108)).eval()
     x = inputs(9)
     reestimate_batch_norm(module, x, 4)  # a batch of one would have no variance
     assert np.allclose(module[1].running_mean, x.flatten(1).mean(0), atol=1e-6)
 
 
-def test_dropout_stays_silent():
+def test_dropout_is_off():
     module, x = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(3)).train(), inputs()
     reestimate_batch_norm(module, x)
     assert np.allclose(module[1].running_mean, x.mean((0, 2, 3)), atol=1e-5)

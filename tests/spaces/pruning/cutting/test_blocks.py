@@ -1,4 +1,4 @@
-"""Which blocks are found, how much they matter, which ones go."""
+"""Which blocks can be removed, how important they are, which ones are removed."""
 
 import math
 
@@ -23,7 +23,7 @@ class Residual(nn.Module):
 
 
 class Layer(nn.Module):
-    """As in a transformer: two branches of which each has its input's shape, but neither may be an identity by itself."""
+    """As in a transformer: both branches keep their input's shape, but neither is a block by itself."""
 
     def __init__(self):
         super().__init__()
@@ -82,12 +82,12 @@ def test_inverted_residuals_with_a_shortcut():
 @pytest.mark.parametrize(
     ("module", "prefix"), [(Stack(), ""), (Wrapped(), "stack."), (nn.Sequential(Stack()), "0.")]
 )
-def test_a_stack_is_its_blocks_and_a_block_is_not_its_branches(module, prefix):
+def test_stacks_are_split_into_blocks_but_blocks_not_into_branches(module, prefix):
     found = removable_blocks(module, (5, 6))
     assert list(found) == [f"{prefix}layers.{i}" for i in range(3)]
 
 
-def test_what_is_no_block():
+def test_modules_that_are_no_blocks():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 1),
         nn.Conv2d(4, 4, 1),  # a bare layer
@@ -98,7 +98,7 @@ def test_what_is_no_block():
     assert removable_blocks(network, (3, 8, 8)) == ("4",)
 
 
-def test_what_runs_twice_or_takes_more_is_no_block():
+def test_a_module_that_runs_twice_or_takes_two_arguments_is_no_block():
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -122,7 +122,7 @@ def test_a_network_that_does_not_run():
         removable_blocks(CifarResNet(8), (1, 32, 32))
 
 
-def test_dropped_blocks_pass_on_what_they_get():
+def test_dropped_blocks_are_identities():
     torch.manual_seed(0)
     network = nn.Sequential(Residual(), Residual(), nn.Conv2d(4, 2, 1)).eval()
     x = torch.randn(3, 4, 5, 5)
@@ -157,16 +157,16 @@ def test_measures_leave_the_network_as_it_was():
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
 
 
-def test_where_they_matter_as_little_later_blocks_go_first():
+def test_of_equally_important_blocks_later_ones_are_removed_first():
     assert most_eligible(dict.fromkeys("abcd", 0.1), 2) == ["c", "d"]
 
 
-def test_what_matters_less_goes_first():
+def test_less_important_blocks_are_removed_first():
     assert most_eligible({"a": 0.01, "b": 1.0, "c": 1.0, "d": 1.0}, 1) == ["a"]
-    ratio = math.exp(3 / 4)  # how much more the last of four may matter than the first
+    ratio = math.exp(3 / 4)  # how much more important the last of four may be than the first
     assert most_eligible({"a": 1.0, "b": 9.0, "c": 9.0, "d": ratio * 0.99}, 1) == ["d"]
     assert most_eligible({"a": 1.0, "b": 9.0, "c": 9.0, "d": ratio * 1.01}, 1) == ["a"]
 
 
-def test_a_block_that_has_to_stay_never_goes():
+def test_a_protected_block_is_never_removed():
     assert most_eligible({"a": 1.0, "b": math.inf, "c": 1.0}, 2) == ["a", "c"]

@@ -1,4 +1,4 @@
-"""Scales of what is left after a cut."""
+"""Scales of the channels that remain after a cut."""
 
 import copy
 
@@ -55,7 +55,7 @@ def outputs_of(module, inputs):
 
 
 def errors(dense, small, outputs, inputs):
-    """Of every layer's output, by plain runs."""
+    """Returns the mean squared error of every layer's output, from plain forward passes."""
     wanted, found = outputs_of(dense, inputs), outputs_of(small, inputs)
     kept = {name: torch.from_numpy(outputs.get(name, np.arange(4))) for name in CONSUMERS}
     return {n: float((wanted[n][:, kept[n]] - found[n]).double().square().mean()) for n in CONSUMERS}
@@ -70,7 +70,7 @@ def test_errors_are_those_of_the_network_and_never_rise(dense, small, outputs, i
         assert after_mse == pytest.approx(after[name], rel=1e-4)
 
 
-def test_a_layer_sees_what_those_before_it_yield_once_they_are_tuned(dense, small, outputs, inputs):
+def test_a_layer_is_tuned_on_the_outputs_of_the_tuned_layers_before_it(dense, small, outputs, inputs):
     untuned = errors(dense, small, outputs, inputs)
     first = copy.deepcopy(small)
     tuned = tune_masks(dense, small, outputs, inputs)
@@ -88,7 +88,7 @@ def test_only_input_channels_are_scaled(dense, small, outputs, inputs):
         if name not in CONSUMERS:
             assert torch.equal(tensor, before[name])
             continue
-        scales = (tensor / before[name]).transpose(0, 1).flatten(1)  # (n_in, all that is on it)
+        scales = (tensor / before[name]).transpose(0, 1).flatten(1)  # (n_in, weights on it)
         assert torch.allclose(scales, scales[:, :1].expand_as(scales), rtol=1e-4)
         assert float((scales[:, 0] - 1).abs().max()) > 0.01
 
@@ -132,7 +132,7 @@ def test_a_large_ridge_leaves_the_weights_as_they_are(dense, small, outputs, inp
         assert after_mse == pytest.approx(before_mse)
 
 
-def test_channels_that_said_the_same_are_made_up_for():
+def test_a_removed_duplicate_channel_is_compensated():
     """Of two equal channels one is cut; the other is scaled to their sum."""
     torch.manual_seed(0)
     dense = nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(3, 4, 3)).eval()
@@ -178,12 +178,12 @@ def test_depthwise_and_grouped_convolutions_and_shared_layers_are_left_alone():
 
 
 def test_no_gradient_is_ever_computed(dense, small, outputs, inputs):
-    seen = []
+    enabled = []
     for module in (dense, small):
-        module.conv2.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+        module.conv2.register_forward_hook(lambda *_: enabled.append(torch.is_grad_enabled()))
     tune_masks(dense, small, outputs, inputs)
-    assert seen
-    assert not any(seen)
+    assert enabled
+    assert not any(enabled)
     for module in (dense, small):
         assert all(p.grad is None and p.requires_grad for p in module.parameters())
         assert not any(m._forward_pre_hooks for m in module.modules())
@@ -206,21 +206,23 @@ def test_little_memory_makes_no_difference(dense, small, outputs, inputs, limit,
         assert torch.allclose(tensor, other.state_dict()[name], rtol=1e-5, atol=1e-7)
 
 
-def test_a_layer_that_gets_nothing_is_left_alone():
+def test_a_layer_with_zero_inputs_is_not_tuned():
     layer = nn.Linear(3, 2)
     mask, (before_mse, after_mse) = fit_mask(layer, torch.zeros(4, 3), torch.ones(4, 2), 1e-3)
     assert mask.tolist() == [1.0] * 3
     assert before_mse == after_mse > 0
 
 
-def test_nothing_cut_is_nothing_tuned(dense, inputs):
+def test_without_a_cut_no_layer_is_tuned(dense, inputs):
     assert tune_masks(dense, small_network(), {}, inputs) == {}
 
 
 def test_outputs_that_do_not_fit_are_an_error(dense, small, outputs, inputs):
-    with pytest.raises(StageError, match=r"conv2\.weight has 3 of 5 outputs left, but none are said"):
+    with pytest.raises(
+        StageError, match=r"conv2\.weight has 3 of 5 outputs left, but kept_outputs lists none"
+    ):
         tune_masks(dense, small, {"fc1.weight": outputs["fc1.weight"]}, inputs)
-    with pytest.raises(StageError, match=r"conv2\.weight has 3 of 5 outputs left, but 2 are said"):
+    with pytest.raises(StageError, match=r"conv2\.weight has 3 of 5 outputs left, but kept_outputs lists 2"):
         tune_masks(dense, small, outputs | {"conv2.weight": np.array([0, 1])}, inputs)
 
 

@@ -52,7 +52,7 @@ def test_powers_add_up_over_batches(case):
     assert torch.allclose(found["0.weight"], column_powers(layer, x))
 
 
-def test_what_does_not_run_has_no_power():
+def test_a_layer_that_does_not_run_has_no_power():
     network = nn.Sequential(nn.Linear(3, 2))
     network.add_module("idle", nn.Identity())
     network.idle.layer = nn.Linear(4, 1)

@@ -1,4 +1,4 @@
-"""What is built is what was asked for: over random networks and random cuts."""
+"""Cut networks equal masked ones and have the computed cost, over random networks and random cuts."""
 
 import copy
 
@@ -112,7 +112,7 @@ def outputs(module, n=3):
 
 @settings(max_examples=40)
 @given(networks, st.integers(0, 2**16))
-def test_a_cut_network_is_the_masked_one_and_costs_what_was_reckoned(network, seed):
+def test_a_cut_network_equals_the_masked_one_and_has_the_computed_cost(network, seed):
     groups = channel_groups(network, SHAPE)
     assert {layer for g in groups for layer in g.layers} == widths(network).keys() - {"head.2.weight"}
     kept, before = random_cut(groups, seed), copy.deepcopy(network.state_dict())
@@ -162,16 +162,16 @@ def test_a_budget_is_met_or_refused(network, seed, keep, of, round_to, min_chann
 
 
 def any_cut_meets(budget, allowed, most=50_000):
-    """Tries every cut, or as many random ones as can be tried where there are too many."""
-    if np.prod([len(some) for some in allowed], dtype=float) <= most:
+    """Tries every cut, or `most` random ones if there are more."""
+    if np.prod([len(numbers) for numbers in allowed], dtype=float) <= most:
         every = np.stack(np.meshgrid(*allowed, indexing="ij"), axis=-1).reshape(-1, len(allowed))
     else:
         rng = np.random.default_rng(0)
-        every = np.stack([rng.choice(some, most) for some in allowed], axis=-1)
+        every = np.stack([rng.choice(numbers, most) for numbers in allowed], axis=-1)
     return bool((np.abs(budget.shares(every) - budget.keep) <= TOLERANCE).any())
 
 
-def test_option_a_is_cut_with_its_stream():
+def test_an_option_a_shortcut_is_cut_with_its_residual_stream():
     torch.manual_seed(0)
     network = CifarResNet(8).eval()
     groups = {g.name: g for g in channel_groups(network, (3, 32, 32))}
@@ -217,7 +217,7 @@ def test_a_cut_network_can_be_stored():
     assert unpacked(data, dense).digest == made.digest
 
 
-def test_modules_tell_their_new_sizes():
+def test_modules_have_their_new_sizes_as_attributes():
     network = RandomNetwork(0, ["depthwise", "grouped", "transposed"], flatten=True)
     groups = channel_groups(network, SHAPE)
     smaller = cut(network, groups, {g.name: np.arange(1, g.n_channels) for g in groups if g.n_channels > 1})
@@ -242,14 +242,14 @@ def test_frozen_parameters_stay_frozen():
         ([-1], "channels 0 to 3"),
     ],
 )
-def test_what_cannot_be_kept(kept, message):
+def test_kept_channels_that_are_none_or_out_of_range_raise(kept, message):
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
     with pytest.raises(StageError, match=message):
         cut(network, channel_groups(network, SHAPE), {"0.weight": np.array(kept, np.int64)})
 
 
-def test_a_cut_that_is_wrong_would_show():
-    """The comparison with the masked network is sharp enough to see one wrong channel."""
+def test_a_wrong_cut_would_be_detected():
+    """The comparison with the masked network detects a single wrong channel."""
     network = RandomNetwork(1, ["plain"], flatten=False)
     groups = channel_groups(network, SHAPE)
     n = groups[0].n_channels

@@ -1,4 +1,4 @@
-"""Which channels are found to be cuttable, and what is left alone."""
+"""Which channels can be cut, and which layers are left alone."""
 
 import copy
 import warnings
@@ -73,7 +73,7 @@ def test_an_input_channel_after_a_flatten_is_many_features():
     assert np.array_equal(rows["0.bias"], np.arange(4)[:, None])
 
 
-def test_so_it_is_with_one_spatial_axis():
+def test_an_input_channel_after_a_flatten_of_one_spatial_axis():
     network = nn.Sequential(nn.Conv1d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(84, 5))
     (group,) = channel_groups(network, (4, 16))
     assert np.array_equal(group.slices[-1].rows, np.arange(84).reshape(6, 14))
@@ -151,7 +151,7 @@ def test_a_depthwise_convolution_with_several_outputs_per_channel():
         nn.Sequential(nn.AvgPool2d(2), nn.Upsample(scale_factor=2)),
     ],
 )
-def test_layers_that_go_along(middle):
+def test_layers_that_shrink_with_a_group(middle):
     assert "first.weight" in names(Body(middle))
 
 
@@ -170,7 +170,7 @@ def test_channels_that_gate_others():
     assert groups["middle.squeeze.weight"].n_channels == 4
 
 
-def test_parameters_of_no_known_module_go_along():
+def test_parameters_of_unknown_modules_shrink_with_a_group():
     class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
@@ -187,17 +187,17 @@ def test_parameters_of_no_known_module_go_along():
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x: x + x.flip(1),  # runs when it is cut, but yields something else
+        lambda x: x + x.flip(1),  # runs after the cut, but with wrong outputs
         lambda x: functional.softmax(x, dim=1),
         lambda x: functional.group_norm(x, 2),
         lambda x: x - x.mean(1, keepdim=True),
         lambda x: x.cumsum(1),
     ],
 )
-def test_a_silently_wrong_coupling_is_found(function):
+def test_a_wrong_dependency_that_does_not_crash_is_found(function):
     reasons = only_left(Body(Function(function)))
     assert names(Body(Function(function))) == {}
-    assert "something else" in reasons["first.weight"] or "does not run" in reasons["first.weight"]
+    assert "outputs are wrong" in reasons["first.weight"] or "does not run" in reasons["first.weight"]
 
 
 def test_only_the_wrong_group_is_left_alone():
@@ -205,7 +205,7 @@ def test_only_the_wrong_group_is_left_alone():
         nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 8, 1), Function(lambda x: x + x.flip(1))
     )
     assert names(Body(middle)) == {"first.weight": 8, "middle.0.weight": 6}
-    assert "something else" in only_left(Body(middle))["middle.2.weight"]
+    assert "outputs are wrong" in only_left(Body(middle))["middle.2.weight"]
 
 
 def test_fixed_sizes_in_forward_are_found():
@@ -271,7 +271,7 @@ def test_the_network_stays_as_it_is(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_silent_weights_do_not_hide_a_wrong_coupling():
+def test_zero_weights_do_not_hide_a_wrong_dependency():
     module = Body(Function(lambda x: x + x.flip(1)))
     with torch.no_grad():
         for parameter in module.parameters():
@@ -293,7 +293,7 @@ def test_a_network_that_cannot_be_traced():
         analyse(Hidden(), (3, 8, 8))
 
 
-def test_a_network_that_torch_pruning_stumbles_over(monkeypatch):
+def test_an_error_in_torch_pruning_is_a_stage_error(monkeypatch):
     import torch_pruning
 
     def build_dependency(*_, **__):
@@ -311,7 +311,7 @@ def test_a_network_that_does_not_run_names_the_module():
         analyse(DigitsCNN(), (3, 8, 8))
 
 
-def test_a_module_may_tell_what_it_does_with_channels():
+def test_a_module_may_declare_how_it_maps_channels():
     class Reversed(nn.Module):
         def channel_map(self, n_inputs):
             return range(n_inputs)[::-1]

@@ -1,4 +1,4 @@
-"""Looks at layers while a network runs."""
+"""Hooks on the inputs and outputs of layers."""
 
 import pytest
 import torch
@@ -12,19 +12,24 @@ def network():
     return nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 1))
 
 
-def test_inputs_before_outputs_after_in_the_order_of_the_run(network):
-    seen, x = [], torch.ones(4, 3)
+def test_hooks_are_called_with_inputs_and_outputs_in_execution_order(network):
+    calls, x = [], torch.ones(4, 3)
     layers = {"last": network[2], "first": network[0]}
     with hooked(
-        layers, lambda name, x: seen.append(("in", name, x)), lambda name, y: seen.append(("out", name, y))
+        layers, lambda name, x: calls.append(("in", name, x)), lambda name, y: calls.append(("out", name, y))
     ):
         y = network(x)
-    assert [s[:2] for s in seen] == [("in", "first"), ("out", "first"), ("in", "last"), ("out", "last")]
-    assert seen[0][2] is x
-    assert seen[3][2] is y
+    assert [call[:2] for call in calls] == [
+        ("in", "first"),
+        ("out", "first"),
+        ("in", "last"),
+        ("out", "last"),
+    ]
+    assert calls[0][2] is x
+    assert calls[3][2] is y
 
 
-def test_nothing_is_left_behind_even_after_an_error(network):
+def test_hooks_are_removed_even_after_an_error(network):
     def fail(name, x):
         raise KeyError(name)
 

@@ -1,4 +1,4 @@
-"""What belongs to each channel of a parameter."""
+"""The values of each channel of a parameter."""
 
 import numpy as np
 import pytest

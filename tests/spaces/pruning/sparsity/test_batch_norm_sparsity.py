@@ -23,7 +23,7 @@ def backward(module):
 
 
 @pytest.mark.parametrize(("schedule", "factor"), [("constant", 1.0), ("linear_decay", 1 - 0.9 * 0.3)])
-def test_adds_the_subgradient_to_scales_and_to_nothing_else(subject, schedule, factor):
+def test_the_subgradient_is_added_to_scales_only(subject, schedule, factor):
     sparsifier = BatchNormSparsity(subject, Aim(0.5, schedule))
     subject.module.bn1.weight.data[2] = 0.0
     before = backward(subject.module)

@@ -67,7 +67,7 @@ def with_statistics(module):
 
 
 def trained(subject, level=0.3, n_steps=10, strength=0.1):
-    """Trains only the masks, and moves the weights a little as an optimizer would."""
+    """Trains only the masks, and changes the weights slightly, as an optimizer would."""
     sparsifier = BottleneckMasks(subject, Aim(strength, level=level))
     for step in range(n_steps):
         subject.module.train().zero_grad()
@@ -107,7 +107,7 @@ def test_the_folded_network_equals_the_masked_one(any_subject):
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in any_subject.module.modules())
 
 
-def test_cutting_what_is_off_changes_nothing(any_subject):
+def test_cutting_channels_that_are_off_changes_no_output(any_subject):
     on = trained(any_subject).finish()
     kept = {name: np.flatnonzero(mask.numpy()) for name, mask in on.items()}
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_cutting_what_is_off_changes_nothing(any_subject):
     assert difference <= 1e-5 * max(1.0, float(whole.abs().max()))
 
 
-def test_everything_of_a_channel_that_is_off_is_exactly_zero(subject):
+def test_all_parameters_of_a_channel_that_is_off_are_exactly_zero(subject):
     on = trained(subject).finish()
     parameters = dict(subject.module.named_parameters())
     for group in subject.groups:
@@ -136,12 +136,12 @@ def test_the_budget_is_met_within_two_percent(level):
     assert 0.98 * level <= float(subject.shares.of(on)) <= level
 
 
-def test_the_expected_share_comes_down_to_the_level(subject):
+def test_the_expected_share_falls_to_the_level(subject):
     sparsifier = BottleneckMasks(subject, Aim(0.01, level=0.3))
     budget, found = sparsifier.loss, []
     for step in range(60):
         found.append(float(budget.expected(1.0).detach()))
-        budget.press(step, 100)
+        budget.step_masks(step, 100)
         assert step >= 5 or float(budget.multipliers[0]) > 0.0
     assert found[0] > 0.95
     assert found[-1] < 0.6
@@ -187,7 +187,7 @@ def test_groups_that_cannot_be_masked_stay_whole(subject):
     assert not bool(on["conv2.weight"].all())
 
 
-def test_an_error_where_nothing_can_be_masked(subject):
+def test_a_network_that_cannot_be_masked_raises(subject):
     subject.module.bn1 = nn.BatchNorm2d(6, affine=False).eval()
     group = subject.groups[0]
     slices = tuple(s for s in group.slices if s.name not in ("bn1.weight", "bn1.bias"))
@@ -198,7 +198,7 @@ def test_an_error_where_nothing_can_be_masked(subject):
         BottleneckMasks(small_subject(alone, subject.module), Aim(0.1, level=0.9))
 
 
-def test_a_level_that_cannot_be_met(subject):
+def test_a_level_that_cannot_be_met_raises(subject):
     with pytest.raises(StageError, match=r"sparsify.level=0.001 cannot be met"):
         BottleneckMasks(subject, Aim(0.1, level=0.001))
 

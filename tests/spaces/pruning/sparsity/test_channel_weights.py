@@ -32,7 +32,7 @@ def test_scaling_scales_the_norms_and_nothing_else(group):
     assert {name for name in before if not torch.equal(before[name], after[name])} == made
 
 
-def test_scaling_can_be_kept_to_some_modules():
+def test_scaling_can_be_restricted_to_some_modules():
     module = small_network()
     before = deepcopy(module.state_dict())
     scale_channels(GROUPS[1], dict(module.named_parameters()), torch.zeros(5), ("bn2",))

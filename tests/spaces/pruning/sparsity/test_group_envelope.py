@@ -119,12 +119,12 @@ def test_the_budget_is_met_within_two_percent(level, strength):
     assert 0.98 * level <= kept <= level
 
 
-def test_what_is_off_is_exactly_zero_and_stays_so(subject):
+def test_channels_that_are_off_are_exactly_zero_and_stay_zero(subject):
     sparsifier = GroupEnvelope(subject, Aim(0.1, level=0.25))
     steps(sparsifier, 10)
     on = sparsifier.finish()
     parameters = dict(subject.module.named_parameters())
-    with torch.no_grad():  # what momentum would do
+    with torch.no_grad():  # as momentum would
         for p in subject.module.parameters():
             p.add_(0.01)
     sparsifier.after_step(9, 10)
@@ -135,7 +135,7 @@ def test_what_is_off_is_exactly_zero_and_stays_so(subject):
     assert not all(bool(mask.all()) for mask in on.values())
 
 
-def test_a_training_that_goes_on_keeps_off_what_was_off(subject):
+def test_a_resumed_training_keeps_channels_off(subject):
     steps(GroupEnvelope(subject, Aim(0.1, level=0.25)), 10)
     again = GroupEnvelope(subject, Aim(0.1, level=0.25))  # as after a restart
     before = again.finish()
@@ -147,7 +147,7 @@ def test_a_training_that_goes_on_keeps_off_what_was_off(subject):
     assert {k: v.tolist() for k, v in again.finish().items()} == {k: v.tolist() for k, v in before.items()}
 
 
-def test_the_strongest_channels_are_spared(subject):
+def test_the_strongest_channels_are_exempt(subject):
     parameters = dict(subject.module.named_parameters())
     before = {group.name: channel_norms(group, parameters) for group in subject.groups}
     GroupEnvelope(subject, Aim(1.0, level=0.2)).after_step(0, 100)
@@ -159,7 +159,7 @@ def test_the_strongest_channels_are_spared(subject):
     assert any(bool((channel_norms(g, parameters) < before[g.name]).any()) for g in subject.groups)
 
 
-def test_a_level_that_cannot_be_met(subject):
+def test_a_level_that_cannot_be_met_raises(subject):
     with pytest.raises(
         StageError, match=r"sparsify.level=0.001 cannot be met: .* level must be at least that"
     ):

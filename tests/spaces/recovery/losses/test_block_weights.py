@@ -28,7 +28,7 @@ def test_blocks_are_named_up_to_their_number():
     ]
 
 
-def test_every_block_counts_and_the_network_stays(tiny, inputs):
+def test_every_block_has_a_sensitivity_and_the_network_is_unchanged(tiny, inputs):
     module = tiny()
     before = module_digest(module)
     found = sensitivities(module, inputs, seed=0)
@@ -39,7 +39,7 @@ def test_every_block_counts_and_the_network_stays(tiny, inputs):
     assert module_digest(module) == before
 
 
-def test_a_block_that_nothing_hangs_on_is_trained_most(inputs):
+def test_a_block_without_effect_on_the_outputs_is_trained_most(inputs):
     """Two branches, one of which hardly reaches the output."""
 
     class Branches(nn.Module):
@@ -68,7 +68,7 @@ def test_factors_are_inverse_and_bounded(tiny, inputs):
     assert ordered == sorted(ordered, reverse=True)
 
 
-def test_what_comes_before_the_first_cut_is_frozen(tiny, inputs):
+def test_blocks_before_the_first_cut_are_frozen(tiny, inputs):
     factors = frozen_prefix(tiny(width=4), tiny(width=6), inputs, seed=0)
     assert {name for name, factor in factors.items() if factor == 0} == {
         "conv1.weight", "bn1.weight", "bn1.bias",
@@ -76,7 +76,7 @@ def test_what_comes_before_the_first_cut_is_frozen(tiny, inputs):
     assert set(factors.values()) == {0.0, 1.0}
 
 
-def test_a_block_that_is_gone_is_a_cut(inputs):
+def test_a_removed_block_counts_as_a_cut(inputs):
     dense = CifarResNet(14)
     cut = copy.deepcopy(dense)
     cut.layer2[1] = nn.Identity()

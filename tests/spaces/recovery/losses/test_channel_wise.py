@@ -21,13 +21,13 @@ def test_it_is_the_formula():
     torch.testing.assert_close(channel_wise_loss(student, teacher, temperature), temperature**2 / 3 * total)
 
 
-def test_only_where_a_channel_looks_counts():
+def test_only_the_distribution_over_positions_counts():
     student = features(0, 2, 3, 6)
     shifted = student + torch.tensor([5.0, -1.0, 0.0])[:, None]
     assert channel_wise_loss(student, shifted, 1.0).item() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_other_channels_are_projected_by_what_is_trained_along():
+def test_other_numbers_of_channels_are_projected_by_trained_convolutions():
     loss = ChannelWise({"a": (3, 3), "b": (2, 4)}, 1.0, seed=0)
     assert [tuple(p.shape) for p in loss.parameters()] == [(4, 2, 1), (4,)]
     ours = {"a": features(0, 2, 3, 5, 5).float(), "b": features(1, 2, 2, 3, 3).float().requires_grad_()}
@@ -71,19 +71,19 @@ def test_the_last_of_every_resolution_is_matched_with_equal_channels_if_there_ar
     assert matching_modules(student.eval(), Groups().eval(), inputs) == wanted
 
 
-def test_nothing_matches_where_there_is_one_place_only():
+def test_nothing_matches_where_there_is_only_one_position():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     assert matching_modules(net, net, torch.zeros(2, 4)) == {}
 
 
-def test_taps_see_features_while_open_and_then_are_gone():
+def test_hooks_record_features_until_the_block_ends():
     net = Groups()
     inputs = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    with hooked(net, ("second", "first.1")) as seen:
+    with hooked(net, ("second", "first.1")) as recorded:
         net(inputs)
-        assert list(seen) == ["first.1", "second"]
-        torch.testing.assert_close(seen["first.1"], net.first(inputs))
-        seen.clear()
+        assert list(recorded) == ["first.1", "second"]
+        torch.testing.assert_close(recorded["first.1"], net.first(inputs))
+        recorded.clear()
     net(inputs)
-    assert not seen
+    assert not recorded
     assert not any(m._forward_hooks for m in net.modules())

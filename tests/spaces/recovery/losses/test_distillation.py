@@ -19,7 +19,7 @@ def test_it_is_the_formula(temperature):
     torch.testing.assert_close(distillation_loss(student, teacher, temperature), wanted)
 
 
-def test_it_is_least_where_the_student_is_the_teacher_but_for_a_constant():
+def test_the_loss_is_least_where_student_and_teacher_differ_by_a_constant():
     student = (logits(0) + 3.0).requires_grad_()
     loss = distillation_loss(student, logits(0), 4.0)
     torch.autograd.backward(loss)
@@ -34,7 +34,7 @@ def test_no_gradient_reaches_the_teacher():
     assert student.grad.any()
 
 
-def test_hot_gradients_are_those_of_matched_logits():
+def test_gradients_at_a_high_temperature_are_those_of_matched_logits():
     """For a high temperature, the gradient is `(z - v) / (n N)` of centred logits (section 2.1)."""
     student, teacher = logits(0).requires_grad_(), logits(1)
     torch.autograd.backward(distillation_loss(student, teacher, 1e4))

@@ -26,7 +26,7 @@ def step(module, optimizer):
     optimizer.step()
 
 
-def test_a_state_comes_back_as_it_was(make, tmp_path):
+def test_a_state_is_restored(make, tmp_path):
     (module, optimizer), (other, others) = make(), make()
     step(module, optimizer)
     Checkpoints(Cache(tmp_path), "key").keep(module, optimizer, Curve((0.5,), (0.1,)))
@@ -43,7 +43,7 @@ def test_nothing_kept_leaves_things_alone(make):
     assert torch.equal(module.weight, before)
 
 
-def test_dropped_it_is_gone(make, tmp_path):
+def test_drop_deletes_the_state(make, tmp_path):
     checkpoints = Checkpoints(Cache(tmp_path), "key")
     checkpoints.keep(*make(), Curve((0.5,), (0.1,)))
     assert len(list(tmp_path.iterdir())) == 1
@@ -57,7 +57,7 @@ class Code:
         return print, ("this must not run",)
 
 
-def test_one_that_does_not_fit_is_told_and_left_out(make, caplog, capsys):
+def test_a_checkpoint_that_does_not_fit_is_reported_and_ignored(make, caplog, capsys):
     cache = Cache()
     module, optimizer = make()
     before = module.weight.detach().clone()

@@ -33,11 +33,11 @@ def test_every_example_comes_once_with_its_label(n, batch_size, most_bytes):
     assert all(x == y for x, y in batches)
     sizes = [len(y) for _, y in batches]
     assert all(size == min(batch_size, n) for size in sizes[:-1])
-    seen = [label for _, y in batches for label in y]
-    assert len(set(seen)) == len(seen) == n - (n > batch_size and n % batch_size == 1)
+    labels = [label for _, y in batches for label in y]
+    assert len(set(labels)) == len(labels) == n - (n > batch_size and n % batch_size == 1)
 
 
-def test_without_room_they_are_streamed_through_a_buffer():
+def test_examples_that_do_not_fit_in_memory_are_streamed_through_a_buffer():
     split = numbered(4096)
     (streamed,) = [examples_of(split, CPU, 4 * 1500)]
     order = [label for _, y in drawn(streamed, 64) for label in y]
@@ -54,6 +54,6 @@ def test_order_is_the_generators(most_bytes):
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_too_few_are_told(n):
+def test_too_few_examples_raise(n):
     with pytest.raises(StageError, match=f"{n} examples"):
         examples_of(numbered(n), CPU)

@@ -13,7 +13,7 @@ def test_factors_lie_above_zero_and_up_to_one(schedule, n_steps, data):
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
-def test_they_go_down_evenly_around_a_half(schedule):
+def test_decay_is_symmetric_around_a_half(schedule):
     factors = [factor_at(schedule, step, 10) for step in range(10)]
     assert factors == sorted(factors, reverse=True)
     assert [a + b for a, b in zip(factors, factors[::-1], strict=True)] == pytest.approx([1.0] * 10)

@@ -38,15 +38,15 @@ def run(tiny, split, context):
 
 
 class Watch:
-    """Looks at the network as an evaluator would, disturbs what it can, and stops after some epochs."""
+    """Runs the network and draws random numbers, as a watch may do; stops the trial after some epochs."""
 
     def __init__(self, stop_after=None):
-        self.told, self.stop_after = [], stop_after
+        self.epochs, self.stop_after = [], stop_after
 
     def epoch(self, stage, epoch, n_epochs, module):
         assert not module.training
         assert {p.device.type for p in module.parameters()} == {"cpu"}
-        self.told.append((stage, epoch, n_epochs))
+        self.epochs.append((stage, epoch, n_epochs))
         with torch.no_grad():
             module(torch.randn(2, 1, 8, 8))  # draws from the global generator
         if epoch == self.stop_after:
@@ -74,7 +74,7 @@ def test_the_same_bits_again_whatever_happened_to_the_global_generator(run, thre
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_decides_the_result_does(run, context):
+def test_everything_that_the_result_depends_on_changes_it(run, context):
     digests = {module_digest(run()[0])}
     digests.add(module_digest(run(context=replace(context, seed=4))[0]))
     digests.add(module_digest(run(replace(RECIPE, batch_size=9))[0]))
@@ -85,27 +85,27 @@ def test_what_decides_the_result_does(run, context):
     assert len(digests) == 7
 
 
-def test_a_watch_is_told_and_changes_nothing(run, context):
+def test_a_watch_is_called_every_epoch_and_changes_nothing(run, context):
     watch = Watch()
     watched, curve = run(context=replace(context, watch=watch))
     alone, same = run()
-    assert watch.told == [("test", 1, 3), ("test", 2, 3), ("test", 3, 3)]
+    assert watch.epochs == [("test", 1, 3), ("test", 2, 3), ("test", 3, 3)]
     assert module_digest(watched) == module_digest(alone)
     assert curve == same
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("stop_after", [1, 2])
-def test_an_interrupted_training_goes_on_to_the_same_bits(run, context, tmp_path, optimizer, stop_after):
+def test_an_interrupted_training_is_resumed_bit_identically(run, context, tmp_path, optimizer, stop_after):
     recipe = replace(RECIPE, optimizer=optimizer)
     with pytest.raises(StopTrialError):
         run(recipe, replace(context, cache=Cache(tmp_path), watch=Watch(stop_after)))
     watch = Watch()
     resumed, curve = run(
         recipe, replace(context, cache=Cache(tmp_path), watch=watch)
-    )  # another process, as it were
+    )  # a new cache object, as in another process
     whole, same = run(recipe)
-    assert [epoch for _, epoch, _ in watch.told] == list(range(stop_after + 1, 4))
+    assert [epoch for _, epoch, _ in watch.epochs] == list(range(stop_after + 1, 4))
     assert module_digest(resumed) == module_digest(whole)
     assert curve == same
     assert list(tmp_path.iterdir()) == []
@@ -148,13 +148,15 @@ def test_factors_scale_the_first_step(run, tiny, split):
 
 
 def test_hooks_see_every_step(run):
-    seen = []
-    after = {name: partial(lambda name, *at: seen.append((name, *at)), name) for name in ("backward", "step")}
+    calls = []
+    after = {
+        name: partial(lambda name, *at: calls.append((name, *at)), name) for name in ("backward", "step")
+    }
     run(replace(RECIPE, epochs=2, batch_size=15), after_backward=after["backward"], after_step=after["step"])
-    assert seen == [(name, step, 6) for step in range(6) for name in ("backward", "step")]
+    assert calls == [(name, step, 6) for step in range(6) for name in ("backward", "step")]
 
 
-def test_what_hooks_do_counts(run, tiny):
+def test_changes_made_by_hooks_are_kept(run, tiny):
     module = tiny()
 
     def pull(step, n_steps):
@@ -181,7 +183,7 @@ class Shifted(nn.Module):
         return nn.functional.cross_entropy(outputs + self.shift, batch.labels)
 
 
-def test_a_loss_is_trained_along_and_resumed(run, context, tmp_path):
+def test_the_parameters_of_a_loss_are_trained_and_resumed(run, context, tmp_path):
     whole, resumed = Shifted(), Shifted()
     module, _ = run(loss=whole)
     with pytest.raises(StopTrialError):
@@ -194,23 +196,23 @@ def test_a_loss_is_trained_along_and_resumed(run, context, tmp_path):
 
 @pytest.mark.parametrize(("n", "batch_size", "steps"), [(17, 8, 2), (18, 8, 3), (3, 64, 1), (2, 2, 1)])
 def test_a_last_batch_of_one_is_left_out(run, split, n, batch_size, steps):
-    seen = []
+    steps_run = []
     few = ArraySplit(split.inputs[:n], split.labels[:n])
-    run(Recipe(1, batch_size, threads=1), split=few, after_step=lambda *at: seen.append(at))
-    assert seen == [(step, steps) for step in range(steps)]
+    run(Recipe(1, batch_size, threads=1), split=few, after_step=lambda *at: steps_run.append(at))
+    assert steps_run == [(step, steps) for step in range(steps)]
 
 
-def test_too_few_examples_are_told(run, split):
+def test_too_few_examples_raise(run, split):
     with pytest.raises(StageError, match=r"1 example.*task\.train"):
         run(split=ArraySplit(split.inputs[:1], split.labels[:1]))
 
 
-def test_a_loss_that_is_not_finite_is_told_with_rate_and_epoch(run):
+def test_a_loss_that_is_not_finite_raises_with_rate_and_epoch(run):
     with pytest.raises(StageError, match=r"not finite in epoch \d of 3, with learning_rate=1e\+20"):
         run(replace(RECIPE, learning_rate=1e20))
 
 
-def test_weights_that_are_not_finite_are_told(run):
+def test_weights_that_are_not_finite_raise(run):
     def spoil(step, n_steps):
         if step == n_steps - 1:
             raise_module.linear.bias.data.fill_(np.nan)
@@ -220,7 +222,7 @@ def test_weights_that_are_not_finite_are_told(run):
         run(module=raise_module, after_step=spoil, key="other")
 
 
-def test_an_accelerator_that_is_not_there_is_told(run, context):
+def test_an_unavailable_accelerator_raises(run, context):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="finds no GPU"):

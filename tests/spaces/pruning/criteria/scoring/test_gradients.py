@@ -1,4 +1,4 @@
-"""First-order effects, without a trace."""
+"""First-order effects, without side effects on the network."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from spaces.pruning.criteria.scoring.gradients import first_order
 from spaces.pruning.criteria.testing import small_evidence, small_groups
 
 
-def test_only_what_shrinks_with_the_groups_is_asked_for():
+def test_only_parameters_that_shrink_with_the_groups_have_effects():
     evidence = small_evidence()
     effects = next(
         first_order(evidence.module, small_groups()[2:], evidence.inputs, 8, lambda y, part: y.sum())
@@ -39,7 +39,7 @@ def test_effects_are_weights_times_gradients_batch_by_batch():
                 assert torch.allclose(effects[name], parameter.detach() * parameter.grad, atol=1e-7)
 
 
-def test_what_a_loss_does_not_see_has_no_effect():
+def test_parameters_that_the_loss_does_not_depend_on_have_no_effect():
     evidence = small_evidence()
     evidence.module.fc1 = nn.Linear(45, 8)
     effects = next(

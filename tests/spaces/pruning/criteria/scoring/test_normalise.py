@@ -16,11 +16,11 @@ def test_the_mean_becomes_1():
     assert {values.dtype for values in found.values()} == {torch.float64}
 
 
-def test_zeros_stay():
+def test_zeros_are_unchanged():
     assert normalise({"a": torch.zeros(3)}, "any")["a"].tolist() == [0.0] * 3
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_what_is_not_finite_is_an_error(value):
+def test_scores_that_are_not_finite_raise(value):
     with pytest.raises(StageError, match=r"criterion=mine .*not finite for layer\.weight"):
         normalise({"fine": torch.ones(2), "layer.weight": torch.tensor([1.0, value])}, "mine")
