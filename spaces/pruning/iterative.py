@@ -1,4 +1,4 @@
-"""The iterative loop: cut a little, recover, and cut again, so that each cut goes by a network that works."""
+"""Iterative pruning: cut a little, recover, cut again, so that each cut is decided on a trained network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -58,14 +58,14 @@ class IterativePruneStage(PruningStage):
         n_rounds, n_blocks = cast(int, chosen["rounds"]), cast(int, chosen["drop_blocks"])
         made, rounds = replace(artifact, notes={}), list[dict[str, Any]]()
         for at in range(1, n_rounds + 1):
-            inner, told = _context_of(context, self.name, at, n_rounds), dict[str, Any]()
+            inner, cut_notes = _context_of(context, self.name, at, n_rounds), dict[str, Any]()
             if prune != DEFAULTS:
                 now = round(n_blocks * at / n_rounds) - sum(len(r["blocks"]) for r in rounds)
                 aim = Aim(prune, artifact, at / n_rounds)
-                module, told = self._prune.pruning(made, aim, inner, now)
+                module, cut_notes = self._prune.pruning(made, aim, inner, now)
                 made = torch_artifact(module, artifact.input)
             made = self._recover.apply(made, recover, inner)
-            rounds.append({**told, **made.notes.get(RecoverStage.name, {})})
+            rounds.append({**cut_notes, **made.notes.get(RecoverStage.name, {})})
         step = Step.of(self.name, chosen)
         own = {self.name: _summary(rounds)} if any(rounds) else {}
         return replace(made, provenance=(*artifact.provenance, step), notes={**artifact.notes, **own})
@@ -89,7 +89,7 @@ class IterativePruneStage(PruningStage):
     def structure(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> Mapping[str, StageValue]:
-        """Returns how many channels each group keeps where ratios say so; otherwise training has a say in all of it."""
+        """Returns how many channels each group keeps, if ratios alone decide it; else all values."""
         prune, _ = self._split(values)
         found = self._prune.structure(artifact, prune, context)
         return found if "n_kept" in found or values["rounds"] == 1 else dict(values)
@@ -118,7 +118,7 @@ class IterativePruneStage(PruningStage):
         self._recover.check(artifact, recover, context)
 
     def _split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Returns what of the values is for `prune`, and what for `recover`."""
+        """Returns the values of the knobs of `prune`, and those of `recover`."""
         own = {knob.name for knob in self._recover.knobs}
         prune = {k: v for k, v in values.items() if k not in own and k != ROUNDS.name}
         return prune, {k: v for k, v in values.items() if k in own}
@@ -126,7 +126,7 @@ class IterativePruneStage(PruningStage):
 
 @dataclass(frozen=True)
 class _RoundWatch:
-    """Counts the epochs of all rounds as one training."""
+    """Reports the epochs of all rounds as those of one training."""
 
     watch: Watch
     stage: str
@@ -140,7 +140,7 @@ class _RoundWatch:
 
 
 def _context_of(context: StageContext, stage: str, at: int, n_rounds: int) -> StageContext:
-    """Returns what a round may use; rounds after the first have seeds of their own."""
+    """Returns the context of a round; rounds after the first have seeds of their own."""
     seed = context.seed if at == 1 else int(digest_of(context.seed, at), 16) >> 1
     watch = None if context.watch is None else _RoundWatch(context.watch, stage, at, n_rounds)
     return replace(context, seed=seed, watch=watch)
@@ -149,8 +149,8 @@ def _context_of(context: StageContext, stage: str, at: int, n_rounds: int) -> St
 def _summary(notes: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns the last round's notes, and those of all rounds in short."""
     short = ("macs_after", "parameters_after", "weight_bytes_after", "blocks", "curve")
-    blocks = [block for told in notes for block in told.get("blocks", ())]
-    rounds = [{key: told[key] for key in short if key in told} for told in notes]
+    blocks = [block for each in notes for block in each.get("blocks", ())]
+    rounds = [{key: each[key] for key in short if key in each} for each in notes]
     found = {key: value for key, value in notes[-1].items() if key not in ("curve", "epochs")}
-    epochs = sum(told.get("epochs", 0) for told in notes)
+    epochs = sum(each.get("epochs", 0) for each in notes)
     return {**found, "blocks": blocks, "epochs": epochs, "rounds": rounds}

@@ -23,19 +23,19 @@ BLOCK_MEASURES = ("output_change", "cosine")
 
 
 class PruningStage(Stage):
-    """What stages that cut a torch network have in common: their settings.
+    """Base of the stages that cut a torch network: their settings.
 
     Args:
         device: The device whose modelled latency `budget_of=latency_ms` is about; one of the study's devices.
         min_channels: A layer keeps at least so many output channels.
-        n_examples: How many examples criteria, blocks, mask tuning and BatchNorm are judged by.
-        block_measure: How much a block matters: `output_change`, or `cosine` of its input and output (one run for all).
+        n_examples: Number of examples for criteria, block measures, mask tuning and BatchNorm re-estimation.
+        block_measure: Importance of a block: `output_change`, or `cosine` of its input and output (one run for all).
         threads: Threads that torch computes with. Part of what decides the result: another number adds up sums in
             another order.
         criteria: Criteria besides the built-in ones, by the name that the knob `criterion` calls them.
 
     Raises:
-        ConfigError: A value makes no sense, or a criterion has a built-in one's name.
+        ConfigError: A value is out of range, or a criterion has a built-in one's name.
     """
 
     consumes: ClassVar[tuple[Kind, ...]] = ("torch",)
@@ -102,7 +102,7 @@ class PruneStage(PruningStage):
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:
-        """Maps settings that come to the same network onto one of them, as far as no criterion has to be asked.
+        """Maps settings that yield the same network onto one of them, as far as that is known without scoring channels.
 
         Raises:
             StageError: A value is wrong, or the combination cannot be built.
@@ -116,7 +116,7 @@ class PruneStage(PruningStage):
     def structure(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> Mapping[str, StageValue]:
-        """Returns how many channels each group keeps where ratios say so; all but what changes numbers only otherwise."""
+        """Returns how many channels each group keeps, if ratios alone decide it; else the values that can change shapes."""
         from spaces.pruning.cutting.prune_canonical import n_kept_by_ratio
 
         left = {k: v for k, v in values.items() if k not in ("mask_tuning", "reestimate_batch_norm")}
@@ -137,7 +137,7 @@ class PruneStage(PruningStage):
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:
-        """Checks that the network can be cut, and that every value of the space makes sense for it.
+        """Checks that the network can be cut, and that every value of the space is valid for it.
 
         Raises:
             StageError: A value empties a layer or cannot be met, a pattern matches no layer, data or a device is missing, or
@@ -150,21 +150,21 @@ class PruneStage(PruningStage):
 
     @cached_property
     def facts_of(self) -> "FactsOf":
-        """What is known of networks."""
+        """Returns the structural properties of a network; kept for networks that were asked for before."""
         from spaces.pruning.cutting.network_facts import FactsOf
 
         return FactsOf()
 
     @cached_property
     def latency(self) -> "Latency":
-        """What is known of the device."""
+        """The latency model of the stage's device."""
         from spaces.pruning.budgets.latency import Latency
 
         return Latency(self.device)
 
     @cached_property
     def pruning(self) -> "Pruning":
-        """What cuts a network by canonical values."""
+        """The function that cuts a network according to canonical values."""
         from spaces.pruning.cutting.pruning import Pruning
         from spaces.pruning.cutting.selection import Settings
 

@@ -1,4 +1,4 @@
-"""Which values of the prune stage come to the same network, and which cannot be built: decided without building any."""
+"""Canonical values of the prune stage, and whether they can be built: decided without building a network."""
 
 from collections.abc import Iterable, Mapping
 from typing import cast
@@ -34,14 +34,14 @@ def canonical(
     min_channels: int,
     criteria: Criteria,
 ) -> Values:
-    """Maps values onto those that stand for the same network.
+    """Maps values that yield the same network onto the same canonical values.
 
     Args:
-        facts: About the network.
+        facts: Structural properties of the network.
         values: A value for every knob.
         context: The data.
         min_channels: Least channels of a layer that is cut.
-        criteria: What `criterion` may name.
+        criteria: The criteria that the knob `criterion` may name.
 
     Raises:
         StageError: A value is wrong, or the combination cannot be built.
@@ -89,7 +89,7 @@ def budget_of(facts: NetworkFacts, values: Mapping[str, StageValue], dense: int 
     """Returns the budget of MACs (also for one of latency, which is searched for among these) or of bytes.
 
     Args:
-        facts: About the network that is cut.
+        facts: Structural properties of the network that is cut.
         values: A value for every knob.
         dense: The cost that `keep` is a share of; None for this network's own.
     """
@@ -102,7 +102,7 @@ def budget_of(facts: NetworkFacts, values: Mapping[str, StageValue], dense: int 
 def check_reachable(
     facts: NetworkFacts, budget: Budget, values: Mapping[str, StageValue], min_channels: int
 ) -> None:
-    """Checks that a budget is not below what is left at least.
+    """Checks that the smallest network that can be cut to is within a budget.
 
     Raises:
         StageError: It is.
@@ -156,7 +156,7 @@ def empty_knobs(facts: NetworkFacts, domains: Mapping[str, tuple[Value, ...]]) -
     """Returns the knobs of a space that cannot change the network, each with the reason.
 
     Args:
-        facts: About the network.
+        facts: Structural properties of the network.
         domains: For each knob of the space the values it can take; empty if not finite.
     """
 

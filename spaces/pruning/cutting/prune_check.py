@@ -1,4 +1,4 @@
-"""Whether every value of a space makes sense for a network: asked before the search."""
+"""Checks, before the search, that every value of a space is valid for a network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
@@ -38,13 +38,13 @@ def check(
     Of a knob whose values cannot be listed, nothing is known here; its values are checked as they are proposed.
 
     Args:
-        facts: About the network.
+        facts: Structural properties of the network.
         artifact: The network.
         domains: For each knob of the space the values it can take; empty if not finite.
         context: Data and latency model.
         min_channels: Least channels of a layer that is cut.
-        latency: What is known of the device of the stage.
-        criteria: What `criterion` may name.
+        latency: The latency model of the stage's device.
+        criteria: The criteria that the knob `criterion` may name.
 
     Raises:
         StageError: One of them cannot work; the message names the knob or the layer.

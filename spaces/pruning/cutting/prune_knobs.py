@@ -67,14 +67,14 @@ def knobs_with(criteria: Iterable[str], knobs: Sequence[KnobSpec] = KNOBS) -> tu
 
 
 def check_values(values: Mapping[str, StageValue], knobs: Sequence[KnobSpec] = KNOBS) -> None:
-    """Checks that every value makes sense by itself.
+    """Checks that every value is in its knob's domain.
 
     Args:
         values: A value for every knob.
         knobs: The knobs.
 
     Raises:
-        StageError: One does not.
+        StageError: One is not.
     """
     for name in values:
         if name not in DEFAULTS:

@@ -31,14 +31,14 @@ ROUGHLY = 0.1  # how near the budget of a round has to be that is not the last
 
 @dataclass(frozen=True)
 class Settings:
-    """What the stage's constructor says.
+    """The stage's constructor arguments.
 
     Attributes:
         min_channels: Least output channels of a layer that is cut.
         n_examples: Examples for criteria, blocks, mask tuning and BatchNorm.
         block_measure: A name of `blocks.MEASURES`.
         threads: Threads that torch computes with.
-        criteria: What the knob `criterion` may name.
+        criteria: The criteria that the knob `criterion` may name.
     """
 
     min_channels: int
@@ -50,12 +50,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a cut is to come to.
+    """The goal of a cut.
 
     Attributes:
         values: Canonical values of the prune stage.
         dense: The network that ratios and `keep` are shares of.
-        progress: How far the cut goes towards them, in (0, 1]: what is left is left to this power.
+        progress: How far the cut goes towards them, in (0, 1]: the exponent of the share that is kept.
     """
 
     values: Mapping[str, StageValue]
@@ -73,20 +73,20 @@ class Selection:
     """Chooses channels.
 
     Args:
-        settings: What the stage's constructor says.
-        facts_of: What is known of networks.
-        latency: What is known of the device.
+        settings: The stage's constructor arguments.
+        facts_of: Returns the structural properties of a network.
+        latency: Predicts latency on the stage's device.
     """
 
     def __init__(self, settings: Settings, facts_of: FactsOf, latency: Latency) -> None:
         self._settings, self._facts_of, self._latency = settings, facts_of, latency
 
     def kept(self, artifact: Artifact, aim: Aim, context: StageContext) -> tuple[Kept, dict[str, float]]:
-        """Returns the channels to keep by group, and the modelled latencies that were looked at.
+        """Returns the channels to keep by group, and the modelled latencies before and after the cut.
 
         Args:
             artifact: The network: the dense one, or what is left of it.
-            aim: What the cut is to come to.
+            aim: The goal of the cut.
             context: Data, cache, seed, latency model.
 
         Raises:
@@ -131,8 +131,8 @@ class Selection:
 
         limits = self._limits(facts, aim)
         n_kept = within_latency(aim.keep, share, self._budget(facts, aim), ranking, most, limits)
-        told = {"latency_ms_before": whole, "latency_ms_after": share(n_kept) * whole}
-        return ranking.kept(n_kept), told
+        latencies = {"latency_ms_before": whole, "latency_ms_after": share(n_kept) * whole}
+        return ranking.kept(n_kept), latencies
 
     def _ranking(self, artifact: Artifact, name: str, context: StageContext) -> Ranking:
         """Scores depend on neither ratios nor budgets: candidates that differ in these share them."""
