@@ -1,4 +1,4 @@
-"""The arms of the bandit: boxes of the unit cube, finer where there were more pulls."""
+"""The arms of the bandit: an adaptive partition of the unit cube into boxes, finer where there were more pulls."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Box:
     high: Array
 
     def holds(self, points: Array) -> Array:
-        """Returns how much of each point lies in the box, `(n,)`.
+        """Returns the probability that each point lies in the box, `(n,)`.
 
-        That is 0 or 1. A point that is NaN along an axis could be anywhere there: the box holds the share of it that it has
-        of the axis.
+        It is 0 or 1. A point that is NaN along an axis is taken as uniform there: the probability is then the
+        length of the box along that axis.
 
         Args:
             points: `(n, d)`.
@@ -38,11 +38,11 @@ class Box:
         return rng.uniform(self.low, self.high)
 
     def halves(self, n_cells: Sequence[int | None], tolerance: float) -> "tuple[Box, Box] | None":
-        """Cuts the box across its longest side that can be cut, between cells where there are cells.
+        """Halves the box along its longest side that can be cut, at a cell boundary if the axis has cells.
 
         Args:
-            n_cells: Per axis, how many cells [0, 1] has; None if it has none.
-            tolerance: A side that is no longer is left whole.
+            n_cells: Per axis, the number of equal cells of [0, 1]; None if the axis is continuous.
+            tolerance: Sides of at most this length are not cut.
 
         Returns:
             Both halves, or None if every side is too short.
@@ -58,7 +58,7 @@ class Box:
 
 
 def _middle(low: float, high: float, n_cells: int | None) -> float | None:
-    """Returns where to cut a side; None if it is a single cell."""
+    """Returns the position at which to cut a side; None if it is a single cell."""
     if n_cells is None:
         return (low + high) / 2
     first, last = round(low * n_cells), round(high * n_cells)
@@ -68,16 +68,17 @@ def _middle(low: float, high: float, n_cells: int | None) -> float | None:
 def partition(
     points: Array, weights: Array, n_cells: Sequence[int | None], min_pulls: float, tolerance: float
 ) -> list[Box]:
-    """Returns the arms: the cube, cut in halves wherever a box holds enough points.
+    """Returns the arms: the unit cube, halved recursively wherever the weight of a box's points is large enough.
 
-    It follows from the points and their weights alone. Where weights fade, boxes grow together again.
+    The partition is a function of the points and their weights alone: as weights decay, boxes are merged
+    again.
 
     Args:
-        points: Earlier pulls, `(n, d)` in [0, 1), NaN along an axis that a pull has no value for.
-        weights: What each pull counts, `(n,)`.
-        n_cells: Per axis, how many cells it has; None if it is continuous.
-        min_pulls: A box whose pulls count as much is cut.
-        tolerance: Unless its sides are no longer than this.
+        points: Earlier pulls, `(n, d)` in [0, 1), NaN along an axis for which a pull has no value.
+        weights: Weight of each pull, `(n,)`.
+        n_cells: Per axis, the number of its cells; None if it is continuous.
+        min_pulls: A box is cut if the sum of its pulls' weights is at least this.
+        tolerance: Sides of at most this length are not cut.
     """
 
     def leaves(box: Box) -> Iterator[Box]:

@@ -1,4 +1,4 @@
-"""S-UCB: a bandit whose arms are boxes of the numeric knobs, for costs that nobody knows beforehand (FedSpine's sampler)."""
+"""S-UCB, FedSpine's sampler: a bandit whose arms are boxes of the numeric knobs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,31 +24,33 @@ Array = NDArray[np.float64]
 
 
 class BanditSampler(BaseSampler):
-    """Pulls the arm with the highest upper confidence bound of its reward, and cuts arms finer where it pulls most.
+    """Proposes from the arm with the highest upper confidence bound; arms that are pulled often are split.
 
     The arms are the boxes of `arms.partition`. Of these the one with the highest
     `mean + explore * sqrt(2 ln N / n)` is chosen (Auer et al. 2002, UCB1), where `n` is the number of its pulls, `N` that
     of all, `mean` that of its rewards, and every pull is discounted by `discount` to the power of its age (Garivier &
     Moulines 2008, arXiv 0805.3415), so that a device that changes is followed. The candidate is drawn uniformly from the
-    box. Knobs that are no arms are drawn at random.
+    box. Other knobs are drawn at random.
 
-    For a few knobs (a pruning ratio, a LoRA rank) whose effects on a device are unknown and noisy: it assumes nothing of
-    how the reward depends on them. The boxes and the reward (see `rewards.py`) are worked out anew from the study's trials
-    for every proposal, and the draws from the seed and the trial's number: there is no other state. Trials that run count
-    as pulls.
+    For a few knobs (a pruning ratio, a LoRA rank) whose effects on a device are unknown and noisy: it makes
+    no assumption on how the reward depends on them. Boxes and rewards (see `rewards.py`) are computed anew
+    from the study's trials for every proposal, and draws depend on the seed and the trial's number only:
+    there is no other state. Running trials count as pulls.
 
-    The name and the arms are FedSpine's; the reward's exact weights there are not known, so the study's objectives are it.
+    The name and the arms are FedSpine's; its reward's exact weights are not published, so the study's
+    objectives are the reward.
 
     Args:
-        arms: Names of the knobs whose boxes are arms; None for all that have an order.
-        explore: Weight of the uncertainty; rewards lie in [0, 1].
-        discount: What a pull counts for relative to the next one.
-        min_leaf_pulls: A box is cut once its pulls count for as many; below 1 / (1 - discount), which all pulls together come to.
-        tolerance: A box is not cut across a side that is no longer, as a share of the knob's range.
+        arms: Names of the knobs that span the boxes; None for all that have an order.
+        explore: Weight of the confidence term; rewards lie in [0, 1].
+        discount: Weight of a pull relative to the next one.
+        min_leaf_pulls: A box is cut once its discounted number of pulls is at least this; keep it below
+            1 / (1 - discount), the limit of that number over all boxes.
+        tolerance: Sides of at most this length, as a share of the knob's range, are not cut.
         seed: Seed of all draws.
 
     Raises:
-        ConfigError: A setting makes no sense.
+        ConfigError: A setting is out of range.
     """
 
     def __init__(
@@ -71,10 +73,10 @@ class BanditSampler(BaseSampler):
         self._known: dict[str, BaseDistribution] = {}
 
     def bind(self, context: SamplerContext) -> None:
-        """Takes the knobs, so that the first proposal is an arm's already.
+        """Stores the space's knobs, so that even the first proposal is drawn from an arm.
 
         Raises:
-            ConfigError: There is no knob to make arms of, or one that `arms` names is not there or has no order.
+            ConfigError: No knob has an order, or a knob in `arms` does not exist or has no order.
         """
         known = dict(context.distributions)
         for name in self._arms or ():
@@ -93,7 +95,7 @@ class BanditSampler(BaseSampler):
     # -- Optuna's interface ------------------------------------------------------------------------------
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Returns the arms' knobs: of those that are known beforehand, or that trials had so far."""
+        """Returns the knobs that span the boxes, of the bound space or else of the trials so far."""
         found = dict(self._known)
         if not found:
             for other in other_trials(study, trial):
@@ -110,7 +112,7 @@ class BanditSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns a candidate from the most promising box, for the knobs that have an order."""
+        """Returns values drawn from the box with the highest upper confidence bound, for knobs with an order."""
         axes = {name: UnitAxis(kind) for name, kind in search_space.items() if is_ordered(kind)}
         if not axes:
             return {}
@@ -128,14 +130,14 @@ class BanditSampler(BaseSampler):
         return axis.external(axis.draw(1, self._rng(trial, param_name)))[0]
 
     def reseed_rng(self) -> None:
-        """Draws a new seed, for samplers that work side by side."""
+        """Draws a new seed, for samplers that run in parallel."""
         self._seed = np.random.SeedSequence().entropy
 
     # -- the choice --------------------------------------------------------------------------------------
 
     def _ordered(self, known: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-        wanted = known if self._arms is None else {n: known[n] for n in self._arms if n in known}
-        return {name: kind for name, kind in wanted.items() if is_ordered(kind)}
+        allowed = known if self._arms is None else {n: known[n] for n in self._arms if n in known}
+        return {name: kind for name, kind in allowed.items() if is_ordered(kind)}
 
     def _rng(self, trial: FrozenTrial, name: str) -> np.random.Generator:
         assert isinstance(self._seed, int)
@@ -149,35 +151,40 @@ class BanditSampler(BaseSampler):
         finished = np.array([t.state.is_finished() for t in others], dtype=bool)
         n_cells = [axis.n_cells for axis in axes.values()]
         boxes = partition(points[finished], weights[finished], n_cells, self._min_leaf_pulls, self._tolerance)
-        earned = np.zeros(len(others))
-        earned[finished] = rewards([t for t in others if t.state.is_finished()], study.directions)
-        held = np.stack([box.holds(points) for box in boxes]) * weights  # (n_boxes, n_trials)
-        bounds = self._bounds(held, finished, earned)
+        reward = np.zeros(len(others))
+        reward[finished] = rewards([t for t in others if t.state.is_finished()], study.directions)
+        weights_in_box = np.stack([box.holds(points) for box in boxes]) * weights  # (n_boxes, n_trials)
+        bounds = self._bounds(weights_in_box, finished, reward)
         best = np.flatnonzero(bounds == bounds.max())
         return boxes[int(rng.choice(best))]
 
-    def _bounds(self, held: Array, finished: NDArray[np.bool_], earned: Array) -> Array:
+    def _bounds(self, weights_in_box: Array, finished: NDArray[np.bool_], reward: Array) -> Array:
         """Returns the upper confidence bound of each box, `(n_boxes,)`: infinite for one without a pull.
 
         Args:
-            held: How much each pull counts in each box, `(n_boxes, n_trials)`.
-            finished: Which pulls have a reward; the others only count as pulls.
-            earned: The rewards, `(n_trials,)`.
+            weights_in_box: Discounted weight of each pull in each box, `(n_boxes, n_trials)`.
+            finished: `(n_trials,)`, which pulls have a reward; running ones only count as pulls.
+            reward: `(n_trials,)`, the rewards, 0 where there is none.
         """
-        n = held.sum(axis=1)
-        told = held[:, finished].sum(axis=1)
-        overall = float(earned[finished].mean()) if finished.any() else 0.5
-        means = np.divide(held @ earned, told, out=np.full(len(held), overall), where=told > 0)
+        n = weights_in_box.sum(axis=1)
+        n_rewarded = weights_in_box[:, finished].sum(axis=1)
+        overall = float(reward[finished].mean()) if finished.any() else 0.5
+        means = np.divide(
+            weights_in_box @ reward,
+            n_rewarded,
+            out=np.full(len(weights_in_box), overall),
+            where=n_rewarded > 0,
+        )
         spread = math.sqrt(2 * math.log(max(1.0, float(n.sum()))))
         return np.where(n > 0, means + self._explore * spread / np.sqrt(np.where(n > 0, n, 1.0)), np.inf)
 
 
 def _points(trials: Sequence[FrozenTrial], axes: Mapping[str, UnitAxis]) -> Array:
-    """Returns where trials lie, `(n_trials, n_axes)`; NaN where one has no value."""
+    """Returns the positions of trials, `(n_trials, n_axes)` in [0, 1); NaN where a trial has no value."""
     rows = [[a.position(t.params[n]) if n in t.params else math.nan for n, a in axes.items()] for t in trials]
     return np.array(rows, dtype=np.float64).reshape(len(trials), len(axes))
 
 
-def _check(name: str, value: object, good: bool, wanted: str) -> None:
+def _check(name: str, value: object, good: bool, allowed: str) -> None:
     if not good:
-        raise ConfigError(f"sampler.{name} must be {wanted}, not {value!r}")
+        raise ConfigError(f"sampler.{name} must be {allowed}, not {value!r}")

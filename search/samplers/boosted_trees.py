@@ -13,8 +13,8 @@ class BoostedTrees:
     Attributes:
         n_rounds: Number of trees.
         eta: Shrinkage of each tree.
-        gamma: Loss reduction that a split must bring.
-        max_depth: Splits from root to leaf.
+        gamma: Minimum loss reduction of a split.
+        max_depth: Maximum number of splits from root to leaf.
     """
 
     n_rounds: int = 200
@@ -32,13 +32,13 @@ class BoostedTrees:
         """Trains from scratch and predicts.
 
         Args:
-            features: `(n, n_features)`, NaN where unknown.
+            features: `(n, n_features)`, of the training rows; NaN where unknown.
             labels: `(n,)`, finite.
-            pool: `(n_pool, n_features)`.
+            pool: `(n_pool, n_features)`, of the candidates to predict.
             seed: Seed of XGBoost.
 
         Returns:
-            `(n_pool,)`; all equal where the labels are too few or too alike to learn from.
+            `(n_pool,)`; constant where there are fewer than two labels or all are equal.
         """
         if len(labels) < 2 or np.ptp(labels) == 0:
             return np.full(len(pool), labels.mean() if len(labels) else 0.0)
@@ -50,7 +50,7 @@ class BoostedTrees:
             "gamma": self.gamma,
             "max_depth": self.max_depth,
             "seed": seed,
-            "nthread": 1,  # a few hundred rows: more threads only wait for each other
+            "nthread": 1,  # with a few hundred rows, more threads only wait for each other
             "verbosity": 0,
         }
         model = xgboost.train(settings, xgboost.DMatrix(features, label=labels), self.n_rounds)

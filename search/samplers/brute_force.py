@@ -12,7 +12,7 @@ from search.samplers.candidates.proposals import ProposalTree
 
 
 class BruteForceSampler(BaseSampler):
-    """Proposes every candidate exactly once, then (all being proposed) repeats at random.
+    """Proposes every candidate exactly once; after that, random ones again.
 
     Unlike `optuna.samplers.BruteForceSampler` it works with ask and tell, keeps its tree of proposals from trial to
     trial (a proposal costs the depth of the tree, not the number of trials), and leaves the end of the study to the
@@ -21,7 +21,7 @@ class BruteForceSampler(BaseSampler):
 
     Args:
         seed: Seed of the order.
-        stop_when_done: Ends `study.optimize` after the last candidate.
+        stop_when_done: Whether to stop `study.optimize` after the last candidate.
     """
 
     def __init__(self, seed: int | None = None, stop_when_done: bool = False) -> None:
@@ -36,19 +36,19 @@ class BruteForceSampler(BaseSampler):
         return self._tree.exhausted
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Returns nothing: which knobs there are is known only as they are asked for."""
+        """Returns an empty space: the knobs are known only as they are asked for."""
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Returns nothing, see `infer_relative_search_space`."""
+        """Returns no values, see `infer_relative_search_space`."""
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Returns a value under which there is a candidate that was not proposed."""
+        """Returns a value under which some candidate was not proposed yet."""
         node = self._tree.descend(study, trial, param_name, param_distribution)
         if node.left:
             value = param_distribution.to_external_repr(node.left[self._choose(len(node.left))])
@@ -58,15 +58,15 @@ class BruteForceSampler(BaseSampler):
         return value
 
     def _choose(self, n_left: int) -> int:
-        """Returns the position of the next value among `n_left` that are left."""
+        """Returns the position of the next value among the `n_left` that are left."""
         return int(self._rng.integers(n_left))
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """Ends the optimisation if that was wanted and this was the last candidate."""
+        """Stops the optimisation after the last candidate if `stop_when_done` is set."""
         if self._stop_when_done and self.exhausted(study):
             study.stop()
 
     def reseed_rng(self) -> None:
-        """Draws a new seed, for samplers that work side by side."""
+        """Draws a new seed, for samplers that run in parallel."""
         self._rng = np.random.default_rng()
         self._random.reseed_rng()

@@ -14,14 +14,14 @@ from spaces.errors import ConfigError
 
 
 class CmaEsSampler(OptunaCmaEsSampler):
-    """Optuna's `CmaEsSampler`, which says beforehand where it cannot work.
+    """Optuna's `CmaEsSampler` that refuses studies it cannot search before the first trial.
 
-    Choices, and knobs that are not in every trial, are drawn at random; only numbers are learned. Constraints are not
-    used: an infeasible trial counts by its objective.
+    Categorical knobs, and knobs that are not in every trial, are drawn at random. Constraints are not used:
+    an infeasible trial counts by its objective.
 
     Args:
         n_startup_trials: Random trials before the first generation.
-        popsize: Candidates a generation; None is CMA-ES's own rule.
+        popsize: Candidates per generation; None takes CMA-ES's default.
         seed: Seed of all draws.
 
     Raises:
@@ -37,14 +37,14 @@ class CmaEsSampler(OptunaCmaEsSampler):
             n_startup_trials=n_startup_trials,
             popsize=popsize,
             seed=seed,
-            warn_independent_sampling=False,  # said in the docstring; one line per knob and trial otherwise
+            warn_independent_sampling=False,  # documented above; otherwise one line per knob and trial
         )
 
     def bind(self, context: SamplerContext) -> None:
         """Checks the study.
 
         Raises:
-            ConfigError: There are several objectives, or there is nothing but choices.
+            ConfigError: There are several objectives, or all knobs are categorical.
         """
         if len(context.directions) > 1:
             raise ConfigError(
@@ -61,8 +61,8 @@ class CmaEsSampler(OptunaCmaEsSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Takes the trial's value."""
+        """Records the trial's value."""
         with warnings.catch_warnings():
-            # said in the docstring; the study itself keeps to the constraints
+            # documented above; the study itself applies the constraints
             warnings.filterwarnings("ignore", "Constraints have been set", UserWarning)
             super().after_trial(study, trial, state, values)

@@ -1,4 +1,4 @@
-"""What samplers have in common that choose whole candidates, and views of a study that they need."""
+"""Base class of samplers that choose whole candidates, and functions that read a study."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from search.samplers.candidates.pools import contains
 
 
 class PickSampler(BaseSampler):
-    """Picks one of the candidates that it was given, once a trial, and serves its values knob by knob.
+    """Picks one candidate per trial, of those in the context, and returns its values knob by knob.
 
     Args:
         seed: Seed of all draws.
@@ -27,20 +27,20 @@ class PickSampler(BaseSampler):
         self._rng = np.random.default_rng(seed)
         self._random = RandomSampler(seed)
         self._context = SamplerContext()
-        self._picks: dict[int, Params] = {}  # by number of the running trial
+        self._picks: dict[int, Params] = {}  # by the number of the running trial
 
     @abstractmethod
     def _bound_pick(self, study: Study, trial: FrozenTrial) -> Params:
-        """Returns the candidate to try next of those that the context gives; no values if there is none."""
+        """Returns the next candidate of those in the context; empty if there is none."""
 
     @property
     def _bound(self) -> bool:
         return self._context.pool is not None or self._context.draw is not None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Returns the knobs that all finished trials share; none if the candidates are given."""
+        """Returns the knobs that all finished trials share; none if the context has candidates."""
         if self._bound:
-            return {}  # `sample_independent` serves the pick knob by knob, as far as they are asked for
+            return {}  # `sample_independent` returns the picked candidate's values knob by knob
         return intersection_search_space(study.get_trials(deepcopy=False))
 
     def sample_independent(
@@ -58,17 +58,17 @@ class PickSampler(BaseSampler):
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Forgets the pick: from now on the trial itself says what was proposed."""
+        """Removes the pick: from now on the finished trial itself has the candidate."""
         self._picks.pop(trial.number, None)
 
     def reseed_rng(self) -> None:
-        """Draws a new seed, for samplers that work side by side."""
+        """Draws a new seed, for samplers that run in parallel."""
         self._rng = np.random.default_rng()
         self._random.reseed_rng()
 
 
 def other_trials(study: Study, trial: FrozenTrial | None = None) -> list[FrozenTrial]:
-    """Returns all trials but this one and those that have not begun, oldest first."""
+    """Returns all trials except this one and those that are waiting, oldest first."""
     trials = study.get_trials(deepcopy=False)
     return [
         t for t in trials if (trial is None or t.number != trial.number) and t.state != TrialState.WAITING

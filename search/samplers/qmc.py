@@ -7,7 +7,7 @@ from optuna.samplers import QMCSampler
 
 
 class QmcSampler(QMCSampler):
-    """Optuna's `QMCSampler`, scrambled so that the seed matters, and silent about what it cannot avoid.
+    """Optuna's `QMCSampler`, scrambled by the seed, without warnings that a user cannot act on.
 
     Knobs that are not in every trial are drawn at random.
 
@@ -19,13 +19,13 @@ class QmcSampler(QMCSampler):
 
     def __init__(self, qmc_type: str = "sobol", scramble: bool = True, seed: int | None = None) -> None:
         with warnings.catch_warnings():
-            # Optuna calls the class experimental; its interface is checked by our conformance tests
+            # Optuna marks the class as experimental; the conformance tests check its interface
             warnings.simplefilter("ignore", ExperimentalWarning)
             super().__init__(
                 qmc_type=qmc_type,
                 scramble=scramble,
                 seed=seed,
-                # both say nothing that a user of a conditional space could change
+                # a user of a conditional space could change neither
                 warn_asynchronous_seeding=False,
                 warn_independent_sampling=False,
             )

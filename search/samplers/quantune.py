@@ -1,4 +1,4 @@
-"""Quantune: boosted trees predict every candidate, the best prediction is measured next (arXiv 2202.05048)."""
+"""Quantune: boosted trees predict every candidate, the best prediction is next (arXiv 2202.05048)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +21,8 @@ class QuantuneSampler(PickSampler):
 
     Before each trial an XGBoost regressor is trained from scratch on the raw values of all measured candidates (with
     `transfer`, of the other tasks' candidates as well), every candidate that was not proposed is predicted, and the one
-    with the best prediction is proposed: no exploration, ties broken at random. With nothing to learn from, the
-    proposal is random.
+    with the best prediction is proposed: no exploration, ties broken at random. Without any measured
+    candidate the proposal is random.
 
     The paper has one objective and no constraint. With several objectives each is predicted by its own regressor and
     the predictions are joined by a random augmented Chebyshev weighting (ParEGO, Knowles 2006, eq. 2); other tasks'
@@ -35,8 +35,8 @@ class QuantuneSampler(PickSampler):
         transfer: Whether other tasks' measurements and the task descriptors (from `bind`) are used.
         n_rounds: Number of trees.
         eta: Shrinkage of each tree.
-        gamma: Loss reduction that a split must bring.
-        max_depth: Splits from root to leaf.
+        gamma: Minimum loss reduction of a split.
+        max_depth: Maximum number of splits from root to leaf.
         pool_size: Candidates drawn per proposal where the space cannot be enumerated.
         seed: Seed of all draws.
     """
@@ -58,7 +58,7 @@ class QuantuneSampler(PickSampler):
         self._whole_pool: Pool | None = None
 
     def bind(self, context: SamplerContext) -> None:
-        """Takes the candidates and, with `transfer`, the other tasks' measurements."""
+        """Stores the candidates and, with `transfer`, the other tasks' measurements."""
         self._context, self._whole_pool = context, None
 
     @property
@@ -84,7 +84,7 @@ class QuantuneSampler(PickSampler):
         return self._pick(study, trial, pool, others) if pool else {}
 
     def _candidates(self, trials: Sequence[FrozenTrial]) -> Pool | None:
-        """Returns the candidates that the context gives."""
+        """Returns the candidates of the context; None if it has an empty pool."""
         context = self._context
         if context.pool is not None:
             if self._whole_pool is None and context.pool:
@@ -95,7 +95,7 @@ class QuantuneSampler(PickSampler):
         return Pool(drawn, self._knowledge, context.descriptors, [t.params for t in trials])
 
     def _pick(self, study: Study, trial: FrozenTrial, pool: Pool, others: Sequence[FrozenTrial]) -> Params:
-        """Returns the best prediction among candidates that nobody proposed and that agree with the trial."""
+        """Returns the new candidate with the best prediction that agrees with the trial's values so far."""
         proposed = {key_of(t.params) for t in others} | {key_of(pick) for pick in self._picks.values()}
         fixed = key_of(trial.params)
         agree = [i for i, key in enumerate(pool.keys) if fixed <= key] or range(len(pool.keys))
@@ -111,45 +111,45 @@ class QuantuneSampler(PickSampler):
         signs = signs_of(study.directions)
         finite = [t for t in measured if np.isfinite(t.values).all()]
         values = np.array([t.values for t in finite]).reshape(len(finite), len(signs)) * signs
-        features, ahead = pool.encode([t.params for t in finite]), pool.features[left]
+        features, query = pool.encode([t.params for t in finite]), pool.features[left]
         predicted = []
         for axis, sign in enumerate(signs):
             x, y = features, values[:, axis]
             if axis == 0 and self._knowledge:
                 x = np.concatenate([pool.known_features, features])
                 y = np.concatenate([[row.value * sign for row in self._knowledge], y])
-            # the paper's label is raw top-1 in percent; `gamma` would let nothing be learned from fractions
+            # the paper's label is raw top-1 in percent; with fractions no split would reach `gamma`
             raw = len(signs) == 1 and np.abs(y).max(initial=0.0) > 1
-            predicted.append(self._predict(x, y, ahead, 1.0 if raw else _to_percent(y)))
+            predicted.append(self._predict(x, y, query, 1.0 if raw else _to_percent(y)))
         scores = joined(np.stack(predicted, axis=1), values, self._rng)
-        return infeasible_last(scores, self._excesses(finite, features, ahead))
+        return infeasible_last(scores, self._excesses(finite, features, query))
 
     def _excesses(
-        self, trials: Sequence[FrozenTrial], features: NDArray[np.float32], ahead: NDArray[np.float32]
+        self, trials: Sequence[FrozenTrial], features: NDArray[np.float32], query: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float64]]:
-        """Returns per constraint the predicted excess `(len(ahead),)`, in units of its spread."""
+        """Returns per constraint the predicted excess `(len(query),)`, in units of its spread."""
         found = {}
         for name in sorted({name for t in trials for name in t.constraints}):
             rows = [i for i, t in enumerate(trials) if np.isfinite(t.constraints.get(name, np.nan))]
             excess = np.array([trials[i].constraints[name] for i in rows])
             if len(excess):
                 scale = _to_percent(excess)
-                found[name] = scale * self._predict(features[rows], excess, ahead, scale)
+                found[name] = scale * self._predict(features[rows], excess, query, scale)
         return found
 
     def _predict(
         self,
         features: NDArray[np.float32],
         labels: NDArray[np.float64],
-        ahead: NDArray[np.float32],
+        query: NDArray[np.float32],
         scale: float,
     ) -> NDArray[np.float64]:
-        """Returns predictions `(len(ahead),)` of trees that saw `scale * labels`."""
+        """Returns predictions `(len(query),)` of trees that are trained on `scale * labels`, divided by `scale`."""
         seed = int(self._rng.integers(2**31))
-        return self._trees.predict(features, scale * labels, ahead, seed) / scale
+        return self._trees.predict(features, scale * labels, query, seed) / scale
 
 
 def _to_percent(labels: NDArray[np.float64]) -> float:
-    """Returns the factor that makes 100 of the largest magnitude: `gamma` is meant for percentage points."""
+    """Returns the factor that makes the largest magnitude 100: `gamma` is meant for percentage points."""
     largest = float(np.abs(labels).max(initial=0.0))
     return 100.0 / largest if largest > 0 else 1.0

@@ -1,11 +1,11 @@
-"""From predicted objectives and constraints to one score a candidate; higher is better."""
+"""Scalarisation: combines predicted objectives and constraints into one score per candidate; higher is better."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-_RHO = 0.05  # ParEGO's weight of the sum, which keeps weakly dominated candidates from winning
+_RHO = 0.05  # ParEGO's weight of the sum, which keeps weakly dominated candidates from having the best score
 
 
 def joined(
@@ -33,7 +33,7 @@ def joined(
 def infeasible_last(
     scores: NDArray[np.float64], excesses: Mapping[str, NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Puts candidates that are predicted to break a constraint behind all others, the worst last.
+    """Returns scores with predicted violations of constraints below all others, ordered by violation.
 
     Args:
         scores: `(n,)`.

@@ -1,4 +1,4 @@
-"""What a trial was worth, as a number in [0, 1]."""
+"""The bandit's reward of a trial, in [0, 1]."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ Array = NDArray[np.float64]
 def rewards(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> Array:
     """Returns the reward of each trial, `(n,)`, relative to the others.
 
-    One objective counts by its place in the range so far, several by the mean of their ranks, the worst 0 and the best 1.
-    A trial that failed, was pruned, is not finite or breaks a constraint has earned 0. Where all are alike, they have
-    earned a half.
+    With one objective it is the value's position in the range so far, with several the mean of their ranks,
+    scaled so that the worst is 0 and the best is 1. A trial that failed, was pruned, has a value that is not
+    finite or violates a constraint gets 0. If all are equal, they get 0.5.
 
     Args:
-        trials: Finished ones.
-        directions: Of the study.
+        trials: The `n` finished trials.
+        directions: The study's directions.
     """
     found = np.zeros(len(trials))
     good = [at for at, trial in enumerate(trials) if _is_good(trial)]
@@ -41,9 +41,9 @@ def _is_good(trial: FrozenTrial) -> bool:
 
 
 def _spread(values: Array) -> Array:
-    """Spreads each column over [0, 1]; a constant one is a half."""
+    """Scales each column to [0, 1]; a constant one becomes 0.5."""
     low, high = values.min(axis=0), values.max(axis=0)
-    with np.errstate(over="ignore"):  # of a range beyond the largest number
+    with np.errstate(over="ignore"):  # the range may exceed the largest float
         span = high - low
         places = np.divide(
             values - low, span, out=np.full_like(values, 0.5), where=(span > 0) & np.isfinite(span)

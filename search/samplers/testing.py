@@ -1,4 +1,4 @@
-"""What every sampler must pass: Optuna's own conformance tests, and ours. Needs pytest.
+"""Conformance tests that every sampler must pass: Optuna's own and those of a study. Needs pytest.
 
 A new sampler's test::
 
@@ -7,9 +7,9 @@ A new sampler's test::
         def sampler(self):
             return MySampler
 
-`sampler` is anything that makes one: called without arguments, or with `seed=`. A sampler that proposes several knobs
-at once inherits `RelativeSamplerTestCase` of `optuna.testing.pytest_samplers` as well; one that cannot search several
-objectives takes `SingleObjectiveConformance`.
+The fixture `sampler` returns a callable that makes a sampler, without arguments or with `seed=`. A sampler
+that proposes several knobs at once inherits `RelativeSamplerTestCase` of `optuna.testing.pytest_samplers` as
+well; one that cannot search several objectives inherits `SingleObjectiveConformance` instead.
 """
 
 import math
@@ -46,7 +46,7 @@ MISSES_IN_A_ROW = 32  # duplicates, before a candidate is enqueued
 
 
 def suggest_conditional(trial: Trial) -> dict[str, Any]:
-    """Suggests a choice, a whole number, and a number that depends on the choice; all in their domains."""
+    """Suggests a category, an integer, and a float that depends on the category; returns their values."""
     values: dict[str, Any] = {"scheme": trial.suggest_categorical("scheme", ["plain", "clipped", None])}
     values["bits"] = trial.suggest_int("bits", 2, 8, step=2)
     if values["scheme"] == "clipped":
@@ -75,8 +75,8 @@ def ask_until_measured(
 ) -> list[tuple[Any, ...]]:
     """Measures every candidate of a small space once, as a study does.
 
-    A proposal that was measured is told what is known and does not count; after 32 of those in a row one that is left
-    is enqueued.
+    A proposal that was measured before gets the known value and does not count; after 32 of those in a row a
+    candidate that is left is enqueued.
 
     Returns:
         The measured candidates, in order.
@@ -98,11 +98,11 @@ def ask_until_measured(
 
 
 class AskTellConformance:
-    """Ours alone, for one objective: what a study asks of a sampler on top of Optuna's tests."""
+    """Tests of what a study requires beyond Optuna's tests, with one objective."""
 
     @pytest.fixture
     def sampler(self) -> Make:
-        """Returns what makes the sampler."""
+        """Returns a callable that makes the sampler."""
         raise NotImplementedError("a conformance test must define the fixture `sampler`")
 
     def _study(self, sampler: BaseSampler, n_objectives: int = 1) -> optuna.Study:
@@ -124,12 +124,12 @@ class AskTellConformance:
         self._proposals(sampler(), 14)
 
     def test_same_seed_same_proposals(self, sampler: Make) -> None:
-        """The seed decides everything."""
+        """Equal seeds give equal proposals."""
         assert self._proposals(sampler(seed=3), 9) == self._proposals(sampler(seed=3), 9)
 
     @pytest.mark.filterwarnings("ignore::UserWarning")  # a sampler may warn of infinite values
     def test_failures_and_infinities(self, sampler: Make) -> None:
-        """Failed trials and infinite values do not stop it."""
+        """The sampler proposes on after failed trials and infinite values."""
         study = self._study(sampler(seed=1))
         for number in range(12):
             trial = study.ask()
@@ -142,7 +142,7 @@ class AskTellConformance:
                 study.tell(trial, value)
 
     def test_several_running(self, sampler: Make) -> None:
-        """It can be asked again before it was told."""
+        """The sampler proposes further candidates while trials are running."""
         study = self._study(sampler(seed=1))
         for _ in range(3):
             trials = [study.ask() for _ in range(4)]
@@ -162,14 +162,14 @@ class AskTellConformance:
             study.tell(trial, _loss(values))
 
     def test_duplicates_are_answered_from_the_study(self, sampler: Make) -> None:
-        """Told known values for what it repeats, it gets on with the rest."""
+        """With known values reported for repeated candidates, the sampler goes on to the others."""
         domains: dict[str, list[Any]] = {"scheme": ["a", "b", None], "bits": [4, 8]}
         study = self._study(sampler(seed=2))
         measured = ask_until_measured(study, domains, lambda v: float(v["bits"]))
         assert len(set(measured)) == 6
 
     def test_resumes_from_another_samplers_trials(self, sampler: Make) -> None:
-        """A study that others began can be gone on with."""
+        """A study that was begun with another sampler can be continued."""
         study = self._study(optuna.samplers.RandomSampler(seed=0))
         for _ in range(6):
             trial = study.ask()
@@ -182,24 +182,24 @@ class AskTellConformance:
             study.tell(trial, 1.0)
 
     def test_reseeding_keeps_it_usable(self, sampler: Make) -> None:
-        """Workers that share a copy reseed it."""
+        """Copies in parallel workers are reseeded."""
         made = sampler(seed=1)
         made.reseed_rng()
         self._proposals(made, 3)
 
     def test_can_be_pickled(self, sampler: Make) -> None:
-        """A copy goes on like the original."""
+        """A pickled copy proposes the same as the original."""
         copy = pickle.loads(pickle.dumps(sampler(seed=5)))  # noqa: S301  # our own bytes
         assert self._proposals(copy, 4) == self._proposals(sampler(seed=5), 4)
 
-    def test_learns_no_numpy_types(self, sampler: Make) -> None:
-        """Storages take plain values only."""
+    def test_proposes_no_numpy_types(self, sampler: Make) -> None:
+        """Storages accept plain Python values only."""
         for values in self._proposals(sampler(seed=4), 8):
             assert not any(isinstance(v, np.generic) for v in values.values())
 
 
 class SeveralObjectivesConformance(AskTellConformance):
-    """Ours alone, for samplers that search several objectives as well."""
+    """Tests of what a study requires beyond Optuna's tests, with one objective and with two."""
 
     def test_several_objectives_by_ask_and_tell(self, sampler: Make) -> None:
         """Two objectives, with constraints, on a conditional space."""
@@ -213,8 +213,8 @@ class SeveralObjectivesConformance(AskTellConformance):
 
 
 class SamplerConformance(SeveralObjectivesConformance, BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
-    """Optuna's and ours, for samplers that search one objective or several."""
+    """Optuna's tests and those of a study, for samplers that search one objective or several."""
 
 
 class SingleObjectiveConformance(AskTellConformance, BasicSamplerTestCase, SingleOnlySamplerTestCase):
-    """Optuna's and ours, for samplers that search one objective only, and say so."""
+    """Optuna's tests and those of a study, for samplers that refuse several objectives."""

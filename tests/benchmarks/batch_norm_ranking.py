@@ -1,4 +1,4 @@
-"""Whether accuracy right after a cut tells which of the cut networks will be best once they are trained again.
+"""Whether accuracy right after a cut predicts which of the cut networks is best after recovery.
 
 Run from the root of the repository::
 
@@ -8,7 +8,7 @@ DATA holds `cifar10/` and `weights/`. Candidates are cuts of a CIFAR-10 ResNet-2
 of channels loses another random share, and the criteria take turns. Each is judged by validation images right after the cut, as
 it is and with BatchNorm statistics re-estimated from `--examples` training images without labels; then it is fine-tuned on
 `--train-images` for `--epochs`, and judged again, by test images. A row for each goes to the file at once: a run that was
-stopped goes on, rows of other settings are left alone.
+stopped is resumed, rows of other settings are kept.
 
 Prints Spearman's rank correlation between accuracy right after the cut and after recovery over the candidates, with and without
 re-estimation, and the difference, with 95 % intervals (bootstrap over candidates), and how far each ranking's first choice is from the best.
@@ -47,7 +47,7 @@ MOST_RATIO = 0.9
 HALVINGS = 30
 RESAMPLES = 10_000
 BATCH = 250
-# What does not decide the figures.
+# Arguments that do not affect the measurements.
 UNSETTLED = ("data", "to", "candidates")
 
 Row = dict[str, Any]
@@ -159,7 +159,7 @@ def _first(split: Split | None, n: int) -> ArraySplit:
 
 
 def read_rows(path: Path, settings: Row) -> dict[int, Row]:
-    """Returns the rows that were measured with these settings, by number; a torn last line is no row."""
+    """Returns the rows that were measured with these settings, by number; an incomplete last line is skipped."""
     found: dict[int, Row] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -172,14 +172,14 @@ def read_rows(path: Path, settings: Row) -> dict[int, Row]:
 
 
 def append(path: Path, row: Row) -> None:
-    """Writes one line, after the end of a torn one."""
+    """Appends one line; an incomplete last line is ended first."""
     torn = path.exists() and not path.read_text().endswith("\n") and path.stat().st_size
     with path.open("a") as file:
         file.write(("\n" if torn else "") + json.dumps(row) + "\n")
 
 
 def correlations(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns Spearman's correlation of `(..., n)` values; 0 where one side says nothing."""
+    """Returns Spearman's correlation of `(..., n)` values; 0 where one side is constant."""
     x, y = (stats.rankdata(values, axis=-1) for values in (before, after))
     x, y = (values - values.mean(axis=-1, keepdims=True) for values in (x, y))
     scale = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
@@ -187,7 +187,7 @@ def correlations(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDA
 
 
 def show(rows: Sequence[Row], bench: Bench, seed: int) -> None:
-    """Prints what the candidates say."""
+    """Prints the correlations over the candidates."""
     plain, reestimated, recovered = (
         np.array([row[name] for row in rows], np.float64) for name in ("plain", "reestimated", "recovered")
     )

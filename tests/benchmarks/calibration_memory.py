@@ -4,9 +4,10 @@ Run from the root of the repository::
 
     python tests/benchmarks/calibration_memory.py --checkpoint DATA/weights/mobilenet_v2-b0353104.pth
 
-Every row is a fresh process, and its peak is the resident set at its highest, imports included, as the kernel tells it.
-The images are noise: memory does not depend on what they show. onnxruntime's calibrators keep every tensor of every
-image until the end, so they get few images, and the growth for each image says the rest.
+Every row is a fresh process, and its peak is the resident set at its highest, imports included, as the kernel
+reports it. The images are noise: memory does not depend on what they show. onnxruntime's calibrators keep
+every tensor of every image until the end, so they get few images, and the growth per image extrapolates to
+more.
 """
 
 import argparse
@@ -108,7 +109,7 @@ def child(model: Path, method: str, n: int, checkpoint: str) -> None:
 
 
 def measured(model: Path, method: str, n: int, checkpoint: str = "") -> dict[str, float]:
-    """Runs a child process. This one stays small: a child's peak begins at what its parent holds."""
+    """Runs a child process, whose peak starts at this process's memory, and returns its figures."""
     command = [sys.executable, __file__, "--model", str(model), "--method", method, "--images", str(n)]
     command += ["--checkpoint", checkpoint]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -7,8 +7,8 @@ Run from the root of the repository::
 Runs `experiment=breast_cancer` on several divisions of the data, each with a dense network of its own seed. The search sees the
 validation split alone; counted here are the malignant cases of the test split that the dense network and the chosen one miss.
 `none` is the same study without the constraint, 0 asks for no more misses than the dense network's on the validation split,
-and a larger margin counts what the candidate only just recognises as missed. A study that was killed goes on where it was;
-one that is finished is read.
+and with a larger margin a case that the candidate recognises by less than the margin counts as missed. A
+killed study is resumed; one that is finished is read.
 
 Prints a row per division, and for each margin the sums, in how many divisions the chosen network misses more than the dense
 one, and in how many the search found nothing that meets the constraint.
@@ -41,7 +41,7 @@ HEADS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What one study chose.
+    """The network that one study chose, beside the dense one.
 
     Attributes:
         dense: The dense network's values by column; without those of the test split if nothing was chosen.
@@ -81,7 +81,7 @@ def overrides(split: int, margin: str, given: argparse.Namespace) -> list[str]:
 
 
 def row_of(results: Results) -> Row:
-    """Returns what a study chose."""
+    """Returns the row of a study: the network that it chose."""
     dense = {m.column: m.value for m in results.baseline}
     return Row(dense, None if results.best is None else results.trial(results.best).values())
 

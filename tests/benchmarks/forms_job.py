@@ -6,12 +6,12 @@ Run from the root of the repository, with nothing else running::
 
 First a plain loop measures every form, 72 in all (types of activations and weights, per tensor or per channel, QDQ or QOperator,
 symmetric activations or not, three calibration methods; calibration shared through `calibration_cache_path`): quantize, score,
-time. Signed activations with unsigned weights are left out: no kernel takes them. The processor's seconds are told beside those
-of the clock: where they are far apart, the machine was not free, and the whole is worth little. `--loop-only` ends there. Then
-`paredown` runs in a fresh process for each seed. Both use the same float file, 300 calibration images, the same 2,000
-validation images and the same timing. Counted are the seconds from the start of the process to the end of the first trial whose
-model, judged afterwards, is within 3 % of the loop's fastest (timed in turns with it) and within 0.2 points of float on the
-10,000 test images.
+time. Signed activations with unsigned weights are left out: no kernel supports them. Processor time is
+printed beside wall time: where they differ much, the machine was loaded by other processes, and the result is
+unreliable. `--loop-only` ends there. Then `paredown` runs in a fresh process for each seed. Both use the same
+float file, 300 calibration images, the same 2,000 validation images and the same timing. The result is the
+seconds from the start of the process to the end of the first trial whose model, judged afterwards, is within
+3 % of the loop's fastest (timed in turns with it) and within 0.2 points of float on the 10,000 test images.
 """
 
 import argparse

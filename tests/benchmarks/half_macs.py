@@ -9,11 +9,12 @@ DATA is a folder with `cifar10` and `weights`. Both sides start from the publish
 
 Plain: `MagnitudePruner` with its defaults (L2 norms, the same share of every layer) on the first convolution of every block, which
 is what it can cut of this network; then cross-entropy by SGD with Nesterov's momentum under a one-cycle learning rate. Ours: the
-prune and the recover stage. Each side's learning rate, and whether the plain side flips and crops images, is what is best with the
-first seed on validation images. The checkpoint knows all training images by heart, so 2,000 of the published test images are for
-validation; accuracies are of the 8,000 others, which nothing is chosen by.
+prune and the recover stage. Each side's learning rate, and whether the plain side flips and crops images, are
+those with the best validation accuracy for the first seed. The checkpoint has memorised all training images,
+so 2,000 of the published test images are for validation; accuracies are of the 8,000 others, by which no
+setting is chosen.
 
-Every training is a line of the file; what is there already is not done again.
+Every training is a line of the file; trainings that are in the file are not repeated.
 """
 
 import argparse
@@ -57,7 +58,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """One training: what decides it, besides the command line."""
+    """Settings of one training, besides the command line."""
 
     side: str
     learning_rate: float
@@ -80,7 +81,7 @@ class Bench:
         self.dense = source.load(LoadContext(None, Path()))
 
     def run(self, setting: Setting) -> Row:
-        """Cuts, trains, measures."""
+        """Cuts and trains a network, and returns its measurements."""
         context = StageContext(
             self.calibration, Cache(), setting.seed, train=self.train, teacher=self.dense, accelerator="cpu"
         )
@@ -161,7 +162,7 @@ def accuracy(module: nn.Module, split: ArraySplit) -> float:
 
 
 class Lines:
-    """What was measured, a line each."""
+    """The file of measurements, one training per line."""
 
     def __init__(self, path: Path, bench: Bench) -> None:
         self._path, self._bench = path, bench
@@ -183,7 +184,7 @@ class Lines:
 
 
 def compare(lines: Lines, side: str, seeds: Sequence[int]) -> list[Row]:
-    """Returns a side's trainings, one per seed, with what is best on validation images for the first."""
+    """Returns a side's trainings, one per seed, with the setting that is best on validation images for the first."""
     options = [Setting(side, rate, how, seeds[0]) for rate in RATES for how in AUGMENTATIONS[side]]
     best = max(options, key=lambda option: lines.get(option)["validation"])
     return [lines.get(Setting(side, best.learning_rate, best.augmentation, seed)) for seed in seeds]
@@ -218,7 +219,7 @@ def show(bench: Bench, found: Mapping[str, list[Row]]) -> None:
 
 
 def verdict(holds: bool) -> str:
-    """Returns the word."""
+    """Returns "holds" or "DOES NOT HOLD"."""
     return "holds" if holds else "DOES NOT HOLD"
 
 

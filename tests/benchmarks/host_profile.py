@@ -1,4 +1,4 @@
-"""How well a profile of this machine predicts whole networks that it has never seen.
+"""How well a profile of this machine predicts whole networks that it was not fitted to.
 
 Run from the root of the repository, with nothing else running::
 
@@ -57,7 +57,7 @@ BLOCK_US = 5000.0
 
 @dataclass
 class Network:
-    """One file: its name, dtype and what was found."""
+    """One file: its name, dtype and timings."""
 
     name: str
     dtype: str
@@ -101,7 +101,7 @@ def networks(data: Path) -> Iterator[Network]:
 
 
 def time_in_turns(found: list[Network], rounds: int, threads: int) -> Anchor:
-    """Times all networks in every round; returns the anchor that was looked at between them."""
+    """Times all networks in every round; returns the anchor network, which is timed between them."""
     with pinned(threads):
         anchor = open_anchor(threads)
         runs = [runner(network.artifact, threads) for network in found]

@@ -160,7 +160,7 @@ def families() -> dict[str, list[str]]:
     for name in operator_names():
         kind, *pair = name.removeprefix("core/").split("_")
         if kind in ("VariableReplacer", "VariableInserter", "ExceptionReplacer"):
-            continue  # these need to be told a name
+            continue  # these need a name as an argument
         sensible = [{"Is", "IsNot"}, ARITHMETIC, ORDER]
         if (
             len(pair) == 2

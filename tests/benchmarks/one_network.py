@@ -1,18 +1,20 @@
-"""How many full evaluations a search of one network needs that nothing is known of beforehand.
+"""How many full evaluations a search of one network needs without knowledge of other networks.
 
 Run from the root of the repository, with what `truth_table.py` prepared (FOLDER) and measured (PARTS)::
 
     python tests/benchmarks/one_network.py FOLDER PARTS resnet20 --limits 200000 175000 none --seeds 20
 
-Maximised is top-1, with at most so many bytes of file. Counted are trials until one is within `--within` points of the best
-feasible candidate. Optuna's samplers get the limit as a constraint with every trial (`trial.set_constraint`), and once more
-"fitting only": somebody left out beforehand, by hand, whatever is too large. Ours knows the bytes, as in a study.
-`surrogate` may also look: at statistics that need no run, and at runs on the first examples, which are in another order for
-every seed. `surrogate_no_looks` may not. What looks cost is told in full evaluations: examples over all examples, and for
-each candidate that is looked at `--overhead`, what building and loading it takes as a share of a full evaluation.
+The objective is top-1, under a limit of the file's bytes (`--limits`). Trials are counted until one is within
+`--within` points of the best feasible candidate. Optuna's samplers get the limit as a constraint with every
+trial (`trial.set_constraint`), and once more "fitting only": on a table without the candidates that are too
+large. Ours knows the bytes, as in a study. `surrogate` also has statistics that need no run, and low-fidelity
+evaluations: runs on the first examples, in another order for every seed. `surrogate_no_low_fidelity` has
+neither. The cost of low-fidelity evaluations is reported in full evaluations: examples over all examples,
+plus for each evaluated candidate `--overhead`, the share of a full evaluation that building and loading it
+takes.
 
-A search that does not get there within `--most` trials counts as if it had then; random search goes on to the end.
-CMA-ES is left out: all knobs but one are choices, which it draws at random.
+A search that is not done within `--most` trials counts as `--most`; random search runs to the end. CMA-ES
+is left out: all knobs but one are categorical, which it draws at random.
 """
 
 import argparse
@@ -30,13 +32,20 @@ from table_search import SAMPLERS, Table, mean_text, median_text, search
 from search.record.results import Constraint, Objective
 
 TOP1 = Objective("metric.top1", "maximize")
-OURS = ("surrogate", "surrogate_no_looks")
+OURS = ("surrogate", "surrogate_no_low_fidelity")
 FITTING_ONLY = " (fitting only)"
 
 
 @dataclass
 class Result:
-    """What the searches of one sampler needed: trials, full evaluations' worth of looks, seconds; one entry a seed."""
+    """Cost of one sampler's searches.
+
+    Attributes:
+        trials: Trials of each seed.
+        low_fidelity: Cost of each seed's low-fidelity evaluations, in full evaluations.
+        missed: Number of searches that were not done within `--most` trials.
+        seconds: Mean seconds per trial.
+    """
 
     trials: list[int] = field(default_factory=list)
     low_fidelity: list[float] = field(default_factory=list)
@@ -45,12 +54,12 @@ class Result:
 
     @property
     def totals(self) -> list[float]:
-        """Trials and looks together."""
+        """Trials and low-fidelity evaluations together, in full evaluations."""
         return [n + cost for n, cost in zip(self.trials, self.low_fidelity, strict=True)]
 
 
 def run(truth: Truth, constraints: Sequence[Constraint], name: str, seed: int, given: argparse.Namespace):
-    """Searches once; returns trials, the looks' cost, and whether it got there."""
+    """Searches once; returns trials, the cost of low-fidelity evaluations, and whether the goal was reached."""
     table = table_of(truth, [TOP1], constraints)
     fits = feasible(table)
     wanted = table.values[fits, 0].max() - given.within - 1e-9
@@ -62,7 +71,7 @@ def run(truth: Truth, constraints: Sequence[Constraint], name: str, seed: int, g
             truth, [TOP1], constraints, seed
         )
         context = table.context(low_fidelity, baselines=[truth.baseline["metric.top1"]])
-    made = SAMPLERS[name.removesuffix(FITTING_ONLY).removesuffix("_no_looks")](seed)
+    made = SAMPLERS[name.removesuffix(FITTING_ONLY).removesuffix("_no_low_fidelity")](seed)
     most = len(table.candidates) if name.startswith("random") else given.most
     fits = feasible(table)
     for n, at in enumerate(search(table, made, seed, context), 1):
@@ -103,7 +112,7 @@ def compare(truth: Truth, limit: str, given: argparse.Namespace) -> None:
 
 
 def describe(table: Table, truth: Truth, limit: str, within: float) -> None:
-    """Says how hard it is."""
+    """Prints how many candidates are feasible and how many are good enough."""
     top1 = table.values[feasible(table), 0]
     best = top1.max()
     error = 100 * np.sqrt(best / 100 * (1 - best / 100) / truth.n_full)
@@ -120,7 +129,7 @@ def show(results: dict[str, Result]) -> None:
     optunas = {name: r for name, r in results.items() if name not in OURS and not name.startswith("random")}
     best = min(optunas, key=lambda name: np.median(optunas[name].trials), default=None)
     print(
-        f"\n{'sampler':26}{'seeds':>6} {'median trials':18}{'mean trials':22}{'looks':>6} {'median in all':18}{'missed':>7}"
+        f"\n{'sampler':26}{'seeds':>6} {'median trials':18}{'mean trials':22}{'low-fidelity':>13} {'median in all':18}{'missed':>7}"
         f"{'s/trial':>9}  ratio of medians to the best of Optuna's: trials, in all"
     )
     for name, r in results.items():
@@ -129,7 +138,7 @@ def show(results: dict[str, Result]) -> None:
             top = np.median(optunas[best].trials)
             ratio = f"{top / np.median(r.trials):.1f}, {top / np.median(r.totals):.1f} ({best})"
         print(
-            f"{name:26}{len(r.trials):6} {median_text(r.trials):18}{mean_text(r.trials):22}{np.median(r.looks):6.2f} "
+            f"{name:26}{len(r.trials):6} {median_text(r.trials):18}{mean_text(r.trials):22}{np.median(r.low_fidelity):13.2f} "
             f"{median_text(np.round(r.totals, 2)):18}{r.missed:7}{r.seconds:9.3f}  {ratio}",
             flush=True,
         )
@@ -147,9 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--within", type=float, default=0.1, help="points from the best feasible candidate")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--gp-seeds", type=int, default=5, help="for the slow one")
+    parser.add_argument("--gp-seeds", type=int, default=5, help="seeds of gp, which is slow")
     parser.add_argument("--most", type=int, default=300, help="trials of one search")
-    parser.add_argument("--overhead", type=float, default=0.01, help="of a look, in full evaluations")
+    parser.add_argument(
+        "--overhead",
+        type=float,
+        default=0.01,
+        help="of evaluating a candidate at low fidelity, in full evaluations",
+    )
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe", "nsga2", "gp", *OURS])
     given = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -5,9 +5,9 @@ Run from the root of the repository::
     python tests/benchmarks/propose_speed.py
 
 Two spaces: 4,096 candidates that are listed, and 4^10 (a million) with one knob per layer that are not. Past trials are random
-candidates; then each sampler proposes a few times and is told a result after each. Prints the median processor time of a proposal
-of the ones after the first, which may prepare what later ones share, and the first's. Optuna's Gaussian process is asked after at most
-100 trials: it takes longer than anybody would wait after 1,000.
+candidates; then each sampler proposes a few times, and each result is reported to it. Prints the median
+processor time of the proposals after the first, and that of the first, which may fill caches for later ones.
+Optuna's Gaussian process is measured after at most 100 trials: after 1,000 it would take too long.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Problem:
         return {name: CategoricalDistribution(values) for name, values in self.space.items()}
 
     def context(self) -> SamplerContext:
-        """Returns what a study tells its sampler: all candidates where they can be listed."""
+        """Returns the context that a study hands its sampler, with all candidates where they can be listed."""
         listed = np.prod([len(v) for v in self.space.values()]) <= 4096
         pool = (
             [dict(zip(self.space, values, strict=True)) for values in product(*self.space.values())]

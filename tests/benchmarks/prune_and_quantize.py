@@ -7,7 +7,7 @@ Run from the root of the repository::
 
 Three studies for each seed differ in their stages and knobs alone: the same network, task, device, objectives (accuracy, modelled
 latency and bytes of file), constraint and sampler. Without `--data` the network is the embedded default's; with it a CIFAR-10
-ResNet-20. A study that was killed goes on where it was; one that is finished is read.
+ResNet-20. A killed study is resumed; a finished one is read.
 
 Prints the hypervolumes of the three fronts, all against the same uncompressed model, by the validation split, which the search
 saw, and by the test split, which it did not; the means with 95 % intervals over seeds; and each front.
@@ -93,7 +93,7 @@ def interval(values: Sequence[float]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the studies and prints what came of them."""
+    """Runs the studies and prints their hypervolumes and fronts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

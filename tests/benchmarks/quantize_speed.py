@@ -80,20 +80,20 @@ class Case:
 
 @dataclass
 class Side:
-    """What one side took."""
+    """Seconds that one side took."""
 
     wall_s: dict[Stratum, list[float]] = field(default_factory=dict)
     quantize_s: dict[Stratum, list[float]] = field(default_factory=dict)
     rest_share: list[float] = field(default_factory=list)
 
     def note(self, stratum: Stratum, wall_s: float, quantize_s: float, inference_s: float) -> None:
-        """Takes in one configuration."""
+        """Adds the seconds of one configuration."""
         self.wall_s.setdefault(stratum, []).append(wall_s)
         self.quantize_s.setdefault(stratum, []).append(quantize_s)
         self.rest_share.append((wall_s - inference_s) / inference_s)
 
     def n(self) -> int:
-        """Configurations that were done."""
+        """Number of configurations done."""
         return sum(map(len, self.wall_s.values()))
 
 
@@ -188,7 +188,7 @@ def space_of(case: Case, stage: QuantizeStage, start: Artifact) -> Space:
 def plain_quantized(
     path: Path, start: Artifact, split: Split, values: dict[str, Any], case: Case, folder: Path
 ) -> bytes:
-    """Returns what `quantize_static` makes of a configuration, as near as it can."""
+    """Returns the file of `quantize_static` for a configuration, or for the nearest one that it supports."""
     asymmetric = values["scheme"] in ASYMMETRIC_ACTIVATIONS
     found = layers(start.proto())
     entropy = values["clipping"] == "kl"
@@ -228,7 +228,9 @@ def _parsed() -> argparse.Namespace:
         type=int,
         help="at most so many for the plain loop's (32 of ImageNet, 512 of CIFAR-10)",
     )
-    parser.add_argument("--every", type=int, default=1, help="both sides do a k-th of the 96: a first look")
+    parser.add_argument(
+        "--every", type=int, default=1, help="both sides do a k-th of the 96, for a quick result"
+    )
     parser.add_argument("--threads", type=int, default=1, help="onnxruntime's threads in the evaluation")
     parser.add_argument("--cache", default="~/.cache/paredown", help="where decoded images are kept")
     return parser.parse_args()

@@ -4,8 +4,8 @@ Run from the root of the repository::
 
     python tests/benchmarks/quantune_table.py --table ../shared/data/tables/quantune_six_cnns.csv --seeds 20
 
-`surrogate` knows the other five models, `surrogate_alone` nothing, `surrogate_reversed` is told that the worst configurations of
-the other five were the best: what wrong knowledge costs.
+`surrogate` has the measurements of the other five models as knowledge, `surrogate_alone` has none, and
+`surrogate_reversed` has them with the ranking reversed, which shows the cost of wrong knowledge.
 
 A configuration that was measured before is answered from the study and does not count as a trial. Prints, per model, the
 mean number of trials until the best configuration was measured, and over the models the mean and the geometric mean
@@ -57,7 +57,7 @@ MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
 
 
 def context_of(problem: TabularProblem, reverse: bool) -> SamplerContext:
-    """Returns what a sampler may know: the other models' rows and every float model's result."""
+    """Returns the context of a sampler: the other models' rows and every float model's result."""
     return SamplerContext(
         problem.candidates,
         reversed_rows(problem.knowledge) if reverse else problem.knowledge,
@@ -107,9 +107,9 @@ def run(
 
 def measure(problems: Sequence[TabularProblem], name: str, n_seeds: int) -> list[Run]:
     """Runs one sampler on all models with all seeds."""
-    told = {p.task: context_of(p, name.endswith("_reversed")) for p in problems}
+    contexts = {p.task: context_of(p, name.endswith("_reversed")) for p in problems}
     return [
-        Run(name, p.task, len(p.rows), run(p, SAMPLERS[name](seed), seed, told[p.task]))
+        Run(name, p.task, len(p.rows), run(p, SAMPLERS[name](seed), seed, contexts[p.task]))
         for p in problems
         for seed in range(n_seeds)
     ]

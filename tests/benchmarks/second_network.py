@@ -1,18 +1,19 @@
-"""How many full evaluations the next network needs, once others were searched: with their trials as knowledge, and without.
+"""How many full evaluations a network needs, with the trials of other networks as knowledge and without.
 
 Run from the root of the repository, with what `truth_table.py` prepared (FOLDER) and measured (PARTS)::
 
     python tests/benchmarks/second_network.py FOLDER PARTS --networks resnet20 resnet32 mobilenet_v2 --seeds 20
 
 The first network is searched from scratch with a budget of `--budget` trials, as a user's study would be. Its trials (not its
-table) are what the second starts with; the third starts with both. The same search from scratch, with the same seed, is
-beside it. A search counts its trials until one is within `--within` points of the best candidate; one that was measured
-before is answered from the study and does not count. All that is once without looks, and once with looks (`--looks`, see
-`one_network.py`). `--limits` gives each network's most bytes of file, as `one_network.py` has them. `--reversed` turns the
-knowledge upside down: what was worst is said to have been best.
+table) are the knowledge of the second; the third has those of both. The same search from scratch, with the
+same seed, is the comparison. Trials are counted until one is within `--within` points of the best candidate;
+a candidate that was measured before is answered from the study and does not count. Searches are without
+low-fidelity evaluations, or with them (`--low-fidelity`, see `one_network.py`). `--limits` are each network's
+most bytes of file, as in `one_network.py`. `--reversed` reverses the ranking of the knowledge: the worst
+candidates are reported as the best.
 
 Prints, per network, means and medians with 95 % intervals over seeds, and the ratio of the means (its interval by bootstrap
-over seeds); at most half is wanted.
+over seeds); the target is at most half.
 """
 
 import argparse
@@ -34,12 +35,12 @@ TOP1 = Objective("metric.top1", "maximize")
 
 
 class Network:
-    """One network's truth with its limit: searches it.
+    """One network's measurements with its limit, to be searched.
 
     Args:
-        truth: What was measured.
+        truth: The measurements.
         limit: Most bytes of file; "none" for no limit.
-        within: How near to the best it has to get, in points.
+        within: Difference from the best candidate at which a search is done, in points.
         given: The command line.
     """
 
@@ -67,7 +68,10 @@ class Network:
     def measured(
         self, knowledge: Sequence[KnowledgeRow], seed: int, n_trials: int | None = None
     ) -> tuple[list[int], float]:
-        """Returns what a search measured, until it got there or for `n_trials`, and what its looks cost."""
+        """Returns the positions of the measured candidates, and the cost of the low-fidelity evaluations.
+
+        It ends after `n_trials`, or without that when the goal is reached.
+        """
         low_fidelity = (ReplayedLowFidelity if self._given.low_fidelity else KnownOnly)(
             self.truth, [TOP1], self._constraints, seed
         )
@@ -80,8 +84,8 @@ class Network:
                 break
         return found, low_fidelity.cost(self._given.overhead)
 
-    def taught(self, found: Sequence[int]) -> list[KnowledgeRow]:
-        """Returns what a study that measured these candidates teaches."""
+    def knowledge_of(self, found: Sequence[int]) -> list[KnowledgeRow]:
+        """Returns the measurements of these candidates as knowledge rows."""
         base = self.truth.baseline["metric.top1"]
         rows = [
             KnowledgeRow(
@@ -102,7 +106,7 @@ def upside_down(rows: Sequence[KnowledgeRow]) -> list[KnowledgeRow]:
 
 
 def chain(networks: Sequence[Network], given: argparse.Namespace, seed: int) -> list[list[float]]:
-    """Returns, for every network, trials and looks' cost from scratch and with the knowledge of those before it."""
+    """Returns per network trials and low-fidelity cost, from scratch and with knowledge of those before."""
     known: list[KnowledgeRow] = []
     counts = []
     for network in networks:
@@ -110,8 +114,8 @@ def chain(networks: Sequence[Network], given: argparse.Namespace, seed: int) -> 
         informed = network.measured(known, seed) if known else scratch
         counts.append([float(len(scratch[0])), scratch[1], float(len(informed[0])), informed[1]])
         if network is not networks[-1]:
-            taught = network.taught(network.measured(known, seed, given.budget)[0])
-            known += upside_down(taught) if given.reversed else taught
+            knowledge_of = network.knowledge_of(network.measured(known, seed, given.budget)[0])
+            known += upside_down(knowledge_of) if given.reversed else knowledge_of
     return counts
 
 
@@ -124,11 +128,11 @@ def ratio_text(before: np.ndarray, after: np.ndarray) -> str:
 
 def show(networks: Sequence[Network], counts: np.ndarray, given: argparse.Namespace) -> None:
     """Prints `(n_seeds, n_networks, 4)` counts."""
-    low_fidelity = "with looks" if given.low_fidelity else "without looks"
+    low_fidelity = f"{'with' if given.low_fidelity else 'without'} low-fidelity evaluations"
     print(f"\ntrials until near the best, {len(counts)} seeds, {low_fidelity}")
     print(f"{'':17}{'from scratch':50}{'with the trials of those before':50}ratio of means")
-    half = f"{'mean':22}{'median':18}{'looks':10}"
-    print(f"{'network':17}{half}{half}{'trials':20}trials and looks")
+    half = f"{'mean':22}{'median':18}{'low-fid.':10}"
+    print(f"{'network':17}{half}{half}{'trials':20}trials and low-fidelity cost")
     for at, network in enumerate(networks):
         cells = f"{network.truth.network:17}"
         for kind in (0, 2):
@@ -154,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("parts", type=Path)
     parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet32", "mobilenet_v2"])
     parser.add_argument("--limits", nargs="+", help="a network's most bytes of file each, or none")
-    parser.add_argument("--looks", action="store_true", help="the sampler may look at candidates")
+    parser.add_argument("--low-fidelity", action="store_true", help="with low-fidelity evaluations")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--budget", type=int, default=24, help="trials of a study that others learn from")
@@ -166,8 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="points from the best candidate, one or each network's",
     )
     parser.add_argument("--most", type=int, default=200, help="trials after which a search gives up")
-    parser.add_argument("--overhead", type=float, default=0.01, help="of a look, in full evaluations")
-    parser.add_argument("--reversed", action="store_true", help="what was worst is said to have been best")
+    parser.add_argument(
+        "--overhead",
+        type=float,
+        default=0.01,
+        help="of evaluating a candidate at low fidelity, in full evaluations",
+    )
+    parser.add_argument("--reversed", action="store_true", help="reverse the ranking of the knowledge")
     given = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

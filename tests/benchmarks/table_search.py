@@ -1,8 +1,8 @@
 """Searches a table of measured candidates as a study would search a space: the loop that the benchmarks share.
 
-A candidate that comes to the same file as one that was measured before is answered from the study and does not count as a
-trial. A proposal that is not in the table is dropped, and the nearest candidate that was not measured is proposed in its
-place, to every sampler alike.
+A candidate that results in the same file as one that was measured before is answered from the study and does
+not count as a trial. A proposal that is not in the table is dropped, and the nearest candidate that was not
+measured is enqueued in its place, for every sampler.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,14 +53,14 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """Candidates with what a trial of each would measure.
+    """Candidates with the result of a trial of each.
 
     Attributes:
-        candidates: `n` of them, as Optuna parameters, without inactive knobs.
-        values: `(n, n_objectives)`, raw.
+        candidates: The `n` candidates, as Optuna parameters, without inactive knobs.
+        values: `(n, n_objectives)`, not negated.
         directions: "maximize" or "minimize" per objective.
-        same: `(n,)`, equal for candidates that come to the same file; empty: no two do.
-        excesses: Constraint to how far it is broken, `(n,)`, <= 0 where it holds.
+        same: `(n,)`, equal numbers for candidates that result in the same file; empty if no two do.
+        excesses: Constraint to its excess, `(n,)`, <= 0 where it holds.
     """
 
     candidates: list[Params]
@@ -85,11 +85,14 @@ class Table:
         for candidate in self.candidates:
             for name, value in candidate.items():
                 found.setdefault(name, {})[type(value), value] = None
-        return {name: tuple(value for _, value in sorted(seen, key=str)) for name, seen in found.items()}
+        return {
+            name: tuple(value for _, value in sorted(values_of_knob, key=str))
+            for name, values_of_knob in found.items()
+        }
 
     @cached_property
     def distributions(self) -> dict[str, CategoricalDistribution]:
-        """What samplers are asked for."""
+        """Optuna's distributions of the knobs."""
         return {name: CategoricalDistribution(values) for name, values in self.knobs.items()}
 
     @cached_property
@@ -108,7 +111,7 @@ class Table:
         return int(rng.choice(left[distance == distance.min()]))
 
     def part(self, chosen: NDArray[np.bool_]) -> "Table":
-        """Returns the table of some candidates."""
+        """Returns the table of the candidates in a mask `(n,)`."""
         at = np.flatnonzero(chosen)
         excesses = {name: excess[at] for name, excess in self.excesses.items()}
         return Table(
@@ -121,7 +124,7 @@ class Table:
         knowledge: Sequence[KnowledgeRow] = (),
         baselines: Sequence[float | None] = (),
     ) -> SamplerContext:
-        """Returns what a study would tell its sampler."""
+        """Returns the context that a study would hand its sampler."""
         return SamplerContext(
             self.candidates,
             knowledge,
@@ -138,10 +141,10 @@ def search(
     """Yields the positions of the candidates that are measured, each file once, until there are no more.
 
     Args:
-        table: What is searched.
-        sampler: Proposes.
-        seed: Of what happens to duplicates and to proposals that are not in the table.
-        context: What a sampler that can be told something is told; None is `table.context()`.
+        table: The candidates.
+        sampler: Proposes candidates.
+        seed: Seed of the replacements of duplicates and of proposals that are not in the table.
+        context: For samplers with `bind`; None takes `table.context()`.
     """
     study = optuna.create_study(directions=table.directions, sampler=sampler)
     if hasattr(sampler, "bind"):
@@ -169,7 +172,7 @@ def search(
 
 
 def _ask_all(trial: optuna.trial.Trial, table: Table) -> Params:
-    """Asks for every knob that is active, as far as the table's rows with the values so far tell."""
+    """Asks for every knob that is active in the table's rows with the values so far; returns the candidate."""
     agree = np.ones(len(table.candidates), dtype=np.bool_)
     for at, (name, kind) in enumerate(table.distributions.items()):
         codes = table.codes[:, at]

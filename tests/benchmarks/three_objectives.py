@@ -8,18 +8,19 @@ Run from the root of the repository::
 
     python tests/benchmarks/three_objectives.py --truth FOLDER PARTS resnet20 \
         --maximize metric.top1 --minimize cost.stm32h743.latency_ms,metric.file_bytes \
-        --samplers random,tpe,nsga2,gp,surrogate,surrogate_no_looks
+        --samplers random,tpe,nsga2,gp,surrogate,surrogate_no_low_fidelity
 
-Any CSV does that has `knob.*` columns (empty where a knob is inactive) and the named columns, see `table_search.py` for the
-loop. Columns that are `--known` are told beforehand to samplers that can be told (modelled costs); `surrogate_learning_all` is
-told none. With `--truth` (what `truth_table.py` prepared and measured) bytes and costs are known, and `surrogate` may also
-look at candidates, which `surrogate_no_looks` may not; what looks cost is told in full evaluations, as in `one_network.py`.
+Any CSV can be used that has `knob.*` columns (empty where a knob is inactive) and the named columns, see
+`table_search.py` for the loop. Columns that are `--known` (modelled costs) are known beforehand to samplers
+with `bind`; `surrogate_learning_all` knows none. With `--truth` (what `truth_table.py` prepared and measured)
+bytes and costs are known, and `surrogate` also has low-fidelity evaluations, which
+`surrogate_no_low_fidelity` has not; their cost is reported in full evaluations, as in `one_network.py`.
 
-The reference point is `--reference COLUMN=VALUE,...` (what is worth nothing), elsewhere 10 % of the front's range beyond its worst end.
-`--uncompressed COLUMN=VALUE,...`, of every objective, measures from where a study does, the float model's costs and 90 % of its score,
-and tells ours what the float model has.
-A search that does not get there within `--limit` trials counts as if it had at the limit; one that is not done when `--minutes`
-are over, as if it had then. Searches run in `--jobs` processes.
+The reference point is `--reference COLUMN=VALUE,...`, for other columns 10 % of the front's range beyond its
+worst end. `--uncompressed COLUMN=VALUE,...`, of every objective, sets the reference point of a study, the
+float model's costs and 90 % of its score, and passes the float model's values to ours.
+A search that is not done within `--limit` trials counts as `--limit`; one that is not done when `--minutes`
+are over counts with its trials so far. Searches run in `--jobs` processes.
 """
 
 import argparse
@@ -43,24 +44,24 @@ from search.record.hypervolume import hypervolume
 from search.record.nondomination import non_dominated
 from search.record.results import Objective
 from search.samplers.acquisition.improvement import (
+    baseline_reference,
     expected_improvement,
     oriented,
     reference_point,
-    worth_nothing,
 )
 from search.samplers.candidates.context import Known, LowFidelityEvaluations, Params, PartialResult, key_of
 
 Array = NDArray[np.float64]
-OURS = ("surrogate", "surrogate_no_looks", "surrogate_learning_all")
+OURS = ("surrogate", "surrogate_no_low_fidelity", "surrogate_learning_all")
 
 
 @dataclass(frozen=True)
 class Front:
-    """What is to be found in a table.
+    """The true front of a table.
 
     Attributes:
         table: The candidates.
-        given: The reference point as far as it is given, raw, `(d,)`, NaN elsewhere.
+        given: Coordinates of the reference point that are given, not negated, `(d,)`, NaN elsewhere.
     """
 
     table: Table
@@ -68,13 +69,15 @@ class Front:
 
     @cached_property
     def gains(self) -> Array:
-        """`(n, d)`, to be maximised."""
+        """The candidates' objectives `(n, d)`, all to be maximised."""
         return oriented(self.table.values, self.table.directions)
 
     @cached_property
     def reference(self) -> Array:
-        """`(d,)`, to be maximised."""
-        return reference_point(self.gains, floors=oriented(self.given[None], self.table.directions)[0])
+        """The reference point `(d,)`, to be maximised."""
+        return reference_point(
+            self.gains, known_reference=oriented(self.given[None], self.table.directions)[0]
+        )
 
     @cached_property
     def volume(self) -> float:
@@ -83,11 +86,11 @@ class Front:
 
     @cached_property
     def true(self) -> NDArray[np.bool_]:
-        """Which candidates are the true front, `(n,)`."""
+        """Mask of the candidates on the true front, `(n,)`."""
         return non_dominated(np.where((self.gains > self.reference).all(axis=1)[:, None], self.gains, np.nan))
 
     def fewest(self, share: float) -> int:
-        """Trials for a share of the volume by someone who knows the table and always takes the candidate that adds most."""
+        """Trials for a share of the volume by an oracle that always takes the candidate that adds most."""
         rng, front, volume, count = np.random.default_rng(0), self.gains[:0], 0.0, 0
         points = self.gains[self.true]
         while volume < share * self.volume:
@@ -98,7 +101,7 @@ class Front:
 
 
 class TableLowFidelity:
-    """Tells the known columns of a table, and nothing else."""
+    """Knows some columns of a table; has neither statistics nor low-fidelity evaluations."""
 
     sizes: Sequence[int] = ()
     n_full = 1
@@ -107,17 +110,17 @@ class TableLowFidelity:
         self._table, self._known = table, known
 
     def known(self, candidates: Sequence[Params]) -> Known:
-        """Returns the columns that are told."""
+        """Returns the columns that are known beforehand."""
         at = [self._table.position.get(key_of(candidate), -1) for candidate in candidates]
         values = np.where(self._known, self._table.values[at], np.nan)
         return Known(values, {}, [str(i) if i >= 0 else "" for i in at])
 
     def statistics(self, candidates: Sequence[Params]) -> Mapping[str, Array]:
-        """Returns nothing."""
+        """Returns no statistics."""
         return {}
 
     def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
-        """Returns nothing."""
+        """Returns None: there are no low-fidelity evaluations."""
         return None
 
 
@@ -159,9 +162,9 @@ def _columns(given: argparse.Namespace) -> list[str]:
 
 
 def _baselines(given: argparse.Namespace) -> list[float]:
-    """Returns what the float model has of each objective; nothing if that was not given."""
-    told = _assigned(given.uncompressed)
-    return [told[column] for column in _columns(given)] if told else []
+    """Returns the float model's value of each objective; empty if they were not given."""
+    values = _assigned(given.uncompressed)
+    return [values[column] for column in _columns(given)] if values else []
 
 
 def _value(text: str) -> Any:
@@ -177,14 +180,14 @@ def _value(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Search:
-    """What came of one search.
+    """Result of one search.
 
     Attributes:
-        trials: Until the share was reached, or all.
-        reached: Whether it was.
-        share: Of the volume, in the end.
-        low_fidelity: What short looks cost, in full evaluations.
-        seconds: Per trial.
+        trials: Trials until the share was reached, or all.
+        reached: Whether the share was reached.
+        share: Final share of the true front's volume.
+        low_fidelity: Cost of the low-fidelity evaluations, in full evaluations.
+        seconds: Seconds per trial.
     """
 
     trials: int
@@ -216,7 +219,7 @@ def run(
 
 
 class Problem:
-    """The table, or the truth of a network, with what samplers are told."""
+    """The table, or the measurements of a network, and the known values that samplers get."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self._given = given
@@ -229,7 +232,7 @@ class Problem:
         self._reference = np.array([reference.get(column, np.nan) for column in self._columns])
         if baselines := _baselines(given):
             directions = [o.direction for o in self._objectives]
-            self._reference = oriented(worth_nothing(baselines, directions)[None], directions)[0]
+            self._reference = oriented(baseline_reference(baselines, directions)[None], directions)[0]
         self._fronts: dict[int, Front] = {}
         self._truth: Any = None
         if given.truth:
@@ -252,7 +255,7 @@ class Problem:
         return table_of(self._truth, self._objectives)
 
     def low_fidelity(self, name: str, seed: int) -> LowFidelityEvaluations | None:
-        """Returns what the sampler may ask."""
+        """Returns the sampler's low-fidelity evaluations; None if it has none."""
         if name not in OURS or name == "surrogate_learning_all":
             return None
         if self._truth is None:
@@ -273,7 +276,7 @@ def searched(given: argparse.Namespace, name: str, seed: int) -> Search | None:
 
 
 def searched_all(given: argparse.Namespace, seeds: Sequence[int]) -> dict[str, list[Search]]:
-    """Searches with every sampler, several at a time; says how many trials each took, `+` where it did not get there."""
+    """Searches with every sampler; prints the trials of each search, `+` where the share was not reached."""
     found: dict[str, list[Search]] = {}
     with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
         running = {
@@ -304,7 +307,7 @@ def line(name: str, found: Sequence[Search], best: Sequence[int] | None) -> str:
         ratio = f"{np.mean(best) / np.mean(counts):.2f} ({np.median(best) / np.median(counts):.2f})"
     low_fidelity, missed = np.median([s.low_fidelity for s in found]), sum(not s.reached for s in found)
     return (
-        f"{name:24}{len(found):6} {mean_text(counts):24}{median_text(counts):22}{ratio:18}{low_fidelity:6.2f}{missed:8}"
+        f"{name:26}{len(found):6} {mean_text(counts):24}{median_text(counts):22}{ratio:18}{low_fidelity:13.2f}{missed:8}"
         f"{np.mean([s.share for s in found]):8.3f}{np.mean([s.seconds for s in found]):9.3f}"
     )
 
@@ -323,15 +326,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--maximize", default="")
     parser.add_argument("--minimize", default="")
-    parser.add_argument("--known", default="", help="columns of a table that are told beforehand")
-    parser.add_argument("--reference", default="", help="COLUMN=VALUE,...: what is worth nothing")
-    parser.add_argument("--uncompressed", default="", help="COLUMN=VALUE,...: what the float model has")
+    parser.add_argument("--known", default="", help="columns of a table that are known beforehand")
+    parser.add_argument("--reference", default="", help="COLUMN=VALUE,...: the reference point")
+    parser.add_argument("--uncompressed", default="", help="COLUMN=VALUE,...: the float model's values")
     parser.add_argument("--share", type=float, default=0.98, help="of the true front's hypervolume")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--gp-seeds", type=int, default=3, help="for the slow one")
+    parser.add_argument("--gp-seeds", type=int, default=3, help="seeds of gp, which is slow")
     parser.add_argument("--limit", type=int, default=500, help="trials of one search")
-    parser.add_argument("--overhead", type=float, default=0.01, help="of a look, in full evaluations")
+    parser.add_argument(
+        "--overhead",
+        type=float,
+        default=0.01,
+        help="of evaluating a candidate at low fidelity, in full evaluations",
+    )
     parser.add_argument("--samplers", default="random,tpe,nsga2,surrogate,surrogate_learning_all")
     parser.add_argument("--jobs", type=int, default=1, help="searches at a time")
     parser.add_argument("--minutes", type=float, default=np.inf, help="in all")
@@ -345,13 +353,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"{len(table.candidates)} rows, {len(table.knobs)} knobs, {front.true.sum()} on the front; reference point "
         f"{oriented(front.reference[None], table.directions)[0].round(4).tolist()}; "
-        f"who knows the table needs {np.mean([f.fewest(given.share) for f in fronts]):.1f}"
+        f"an oracle that knows the table needs {np.mean([f.fewest(given.share) for f in fronts]):.1f}"
     )
     found = searched_all(given, seeds)
     trials = {name: [s.trials for s in searches] for name, searches in found.items()}
     best = min((trials[name] for name in OPTUNA if name in trials), key=np.mean, default=None)
     print(
-        f"\n{'sampler':24}{'seeds':>6} {'mean':24}{'median':22}{'best / this':18}{'looks':>6}{'missed':>8}{'share':>8}{'s/trial':>9}"
+        f"\n{'sampler':26}{'seeds':>6} {'mean':24}{'median':22}{'best / this':18}{'low-fidelity':>13}{'missed':>8}{'share':>8}{'s/trial':>9}"
     )
     for name, searches in found.items():
         print(line(name, searches, best))

@@ -129,7 +129,7 @@ def systems(rows: pd.DataFrame) -> list[System]:
 
 
 def _runtime(turn: str, org: str, name: str, framework: object) -> tuple[str, str]:
-    """Runtime and release: the submitter's words, or its own runtime where it says nothing."""
+    """Runtime and release as submitted; the submitter's own runtime where none is named."""
     text = f"{framework if isinstance(framework, str) else ''} {name}".lower()
     known = {
         "x-cube": "X-CUBE-AI",
@@ -229,9 +229,9 @@ def nested(
     return errors
 
 
-def scaled(rows: Sequence[Held], nets: Networks, worth: Mapping[str, float]) -> Array:
+def scaled(rows: Sequence[Held], nets: Networks, weights: Mapping[str, float]) -> Array:
     """Log errors of one scale per system for weighted multiply-accumulates."""
-    factors = np.array([worth.get(kind, 1.0) for _, kind in nets.kept.columns])
+    factors = np.array([weights.get(kind, 1.0) for _, kind in nets.kept.columns])
     logs = np.log(nets.kept.macs @ factors)
     errors = []
     for row in rows:

@@ -298,9 +298,9 @@ def npu(graphs: Mapping[str, OpGraph]) -> Table:
         "Ethos-U55's SRAM, KiB", "network", "planned", "Vela", "difference", "buffers at the peak, bytes"
     )
     for name, exported in graphs.items():
-        n_bytes, told = ethos_u(with_int8_outputs(exported))
+        n_bytes, buffers = ethos_u(with_int8_outputs(exported))
         vela = NETWORKS[name].vela_kib
-        found.add_row(name, kib(n_bytes), str(vela), difference(n_bytes, 1024 * vela), told)
+        found.add_row(name, kib(n_bytes), str(vela), difference(n_bytes, 1024 * vela), buffers)
     return found
 
 
@@ -332,13 +332,13 @@ def patches() -> Table:
     for n, published in ((1, "1372"), (2, ""), (3, ""), (4, "172"), (5, "")):
         plan = plan_memory(graph, replace(TINY_ENGINE, patches=n))
         stage = plan.patches
-        told = (
+        stage_cells = (
             ("", "")
             if stage is None
             else (f"{100 * stage.extra_macs / graph.macs:.1f} %", f"{len(stage.kernels)} kernels")
         )
         live = " + ".join(kib(b / 4) for b in sorted(plan.peak_live.values(), reverse=True))
-        found.add_row(f"{n}x{n}", kib(plan.live_bytes / 4), published, *told, live)
+        found.add_row(f"{n}x{n}", kib(plan.live_bytes / 4), published, *stage_cells, live)
     return found
 
 

@@ -1,16 +1,19 @@
-r"""Measures every candidate of a space once: the truth that searches are judged against.
+r"""Measures every candidate of a space once: the truth table that searches are judged against.
 
-Steps, so that the long one can run on a machine without network, with nothing but numpy, onnx and onnxruntime:
+In steps, so that the long one can run on a machine without network, with nothing but numpy, onnx and
+onnxruntime:
 
     python tests/benchmarks/truth_table.py prepare --data DATA --to FOLDER [--networks resnet20 resnet32 mobilenet_v2]
     python tests/benchmarks/truth_table.py measure FOLDER resnet20 --jobs 16 --out PARTS
     python tests/benchmarks/truth_table.py merge FOLDER resnet20 --out PARTS
     python tests/benchmarks/truth_table.py statistics FOLDER resnet20 --out PARTS
 
-DATA holds `cifar10/`, `imagenet_sample/` and `weights/`. `measure` goes on where it was stopped; `merge` writes
-`PARTS/NETWORK.csv` (task, knob.*, metric.*, cost.*), `statistics` what is reckoned without running a candidate, with its rank
-correlation with the truth. Beside every candidate's figures the parts hold for every example whether the answer is right, whether
-it is the float network's, and how much noise is in the output, so that looks at any examples can be replayed (`replayed_looks.py`).
+DATA holds `cifar10/`, `imagenet_sample/` and `weights/`. `measure` continues where it was stopped; `merge`
+writes `PARTS/NETWORK.csv` (task, knob.*, metric.*, cost.*), `statistics` the statistics that are computed
+without running a candidate, with their rank correlation with the measurements. Besides every candidate's
+metrics the parts hold for every example whether the prediction is right, whether it is the float network's,
+and the power of the output's noise, so that low-fidelity evaluations on any examples can be replayed
+(`replayed_low_fidelity.py`).
 
 Accuracy is that on the CIFAR-10 test images (or 400 images of an ImageNet sample), which here are the validation split: the
 benchmark is about the search, not about how its pick generalises.
@@ -124,7 +127,7 @@ def _prepare(network: str, task: str, data: Path, checkpoint: Path, folder: Path
 
 @dataclass
 class _FirstOf:
-    """The first examples of a split, as far as stages look at it before they run."""
+    """The first examples of a split: its length and digest only, which is all that stages read before they run."""
 
     split: Any
     n: int
@@ -151,17 +154,17 @@ def _distinct(loaded: Any, context: StageContext) -> list[dict[str, Any]]:
 
 
 def deltas(images: NDArray[Any]) -> Codes:
-    """Turns bytes `(n, height, width, channels)` into differences between neighbours, which pack smaller."""
+    """Returns differences of neighbouring pixels `(n, height, width, channels)`, which compress better."""
     return np.diff(images, axis=2, prepend=np.zeros_like(images[:, :, :1])).astype(np.uint8)
 
 
 def from_deltas(differences: Codes) -> Codes:
-    """The inverse of `deltas`."""
+    """Returns the images of `differences`: the inverse of `deltas`."""
     return np.cumsum(differences, axis=2, dtype=np.uint8)
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """Writes an `.npz` that is packed tighter than numpy's own; `np.load` reads it."""
+    """Writes an `.npz` with LZMA compression, smaller than numpy's own; `np.load` reads it."""
     whole = path.with_suffix(".unfinished")
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
@@ -204,11 +207,11 @@ class Bench:
         self._context = EvaluationContext(self.split, Top1(), Reference(self.start, self.outputs), devices)
 
     def estimates(self, values: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
-        """Returns what is reckoned of candidates without running them."""
+        """Returns the statistics of candidates that are computed without running them."""
         return self._stage.estimates(self.start, [frozen(v) for v in values], self._stage_context)
 
     def float_arrays(self) -> dict[str, NDArray[Any]]:
-        """Returns what is kept of the float network: which answers are right, and the power of its outputs."""
+        """Returns per example whether the float network is right, and the power of its outputs."""
         return {
             "float_right": np.packbits(self._reference.scores > 0),
             "float_power": np.sum(self.outputs.astype(np.float64) ** 2, axis=1).astype(np.float32),
@@ -216,7 +219,7 @@ class Bench:
         }
 
     def measure(self, candidate: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a candidate's facts (JSON-able) and arrays."""
+        """Returns a candidate's measurements, "facts" (JSON-able), and its arrays per example."""
         began = time.perf_counter()
         artifact = self._stage.apply(self.start, frozen(candidate["values"]), self._stage_context)
         built_s = time.perf_counter() - began
@@ -245,12 +248,12 @@ class Bench:
 
 
 def to_codes(powers: NDArray[np.float64]) -> Codes:
-    """Turns powers into a byte each: steps of half a decibel from -64 dB on."""
+    """Encodes powers as one byte each, in steps of half a decibel from -64 dB on."""
     return np.clip(np.rint(20 * np.log10(np.maximum(powers, 1e-30)) + 128), 0, 255).astype(np.uint8)
 
 
 def from_codes(codes: Codes) -> NDArray[np.float64]:
-    """The inverse of `to_codes`, to a quarter of a decibel."""
+    """Decodes powers that `to_codes` encoded, to a quarter of a decibel."""
     return np.asarray(10 ** ((codes.astype(np.float64) - 128) / 20))
 
 
@@ -260,7 +263,7 @@ def frozen(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_network(folder: Path, network: str) -> dict[str, Any]:
-    """Returns what `prepare` wrote of a network."""
+    """Returns the file of a network that `prepare` wrote."""
     held: dict[str, Any] = json.loads((folder / f"{network}.json").read_text())
     return held
 
@@ -303,7 +306,7 @@ def measure(folder: Path, network: str, out: Path, jobs: int, limit: int | None,
 def _results(
     pool: ProcessPoolExecutor, waiting: Sequence[Mapping[str, Any]], jobs: int, ends: float
 ) -> Iterator[dict[str, Any]]:
-    """Keeps the workers busy until the time is up; what runs then is still waited for."""
+    """Yields results as the workers finish; submits none after the time `ends`, but waits for those that run."""
     left, running = iter(waiting), set[Future[dict[str, Any]]]()
     while True:
         while len(running) < 2 * jobs and time.monotonic() < ends:
@@ -338,7 +341,7 @@ class Parts:
             self._number = int(path.name.split(".")[-2]) + 1
 
     def add(self, row: dict[str, Any]) -> None:
-        """Takes a result; writes now and then."""
+        """Adds a result; writes the part when it is full, and at intervals."""
         if "error" in row["facts"]:
             print(f"{row['facts']['key']}: {row['facts']['error']}", flush=True)
             return
@@ -368,7 +371,7 @@ class Parts:
 
 
 def read_facts(out: Path, network: str) -> list[dict[str, Any]]:
-    """Returns what was measured of every candidate so far."""
+    """Returns the measurements of every candidate so far."""
     return [
         json.loads(str(text))
         for path in sorted(out.glob(f"{network}.[0-9]*.npz"))
@@ -412,14 +415,14 @@ def merge(folder: Path, network: str, out: Path) -> None:
 
 
 def statistics(folder: Path, network: str, out: Path) -> None:
-    """Writes `NETWORK.statistics.npz`, and tells how well each figure ranks the candidates."""
+    """Writes `NETWORK.statistics.npz`, and prints how well each statistic ranks the candidates."""
     from scipy.stats import spearmanr
 
     bench = Bench(folder, network, out / f".cache_{network}", runs=False)
     candidates = read_network(folder, network)["candidates"]
     began = time.perf_counter()
     found = bench.estimates([c["values"] for c in candidates])
-    print(f"{len(candidates)} candidates reckoned in {time.perf_counter() - began:.1f} s")
+    print(f"statistics of {len(candidates)} candidates computed in {time.perf_counter() - began:.1f} s")
     keys = np.array([c["key"] for c in candidates])
     np.savez(out / f"{network}.statistics.npz", keys=keys, **found)
     facts = {fact["key"]: fact for fact in read_facts(out, network)}
@@ -427,14 +430,14 @@ def statistics(folder: Path, network: str, out: Path) -> None:
     bits = np.array([c["values"]["weight_bits"] for c in candidates])
     for column in ("metric.top1", "metric.output_sqnr_db"):
         for name, figures in found.items():
-            told = []
+            cells = []
             for label, chosen in (
                 ("all", there),
                 *((f"{b} bits", there & (bits == b)) for b in np.unique(bits)),
             ):
                 truth = [facts[key]["columns"][column] for key in keys[chosen]]
-                told.append(f"{label} {spearmanr(figures[chosen], truth)[0]:.3f} ({len(truth)})")
-            print(f"{column} against {name}: {', '.join(told)}")
+                cells.append(f"{label} {spearmanr(figures[chosen], truth)[0]:.3f} ({len(truth)})")
+            print(f"{column} against {name}: {', '.join(cells)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a front leaves to be won: the part of the space that no point of it dominates, cut into disjoint boxes."""
+"""The region that no point of a front dominates, partitioned into disjoint boxes."""
 
 from dataclasses import dataclass
 
@@ -29,14 +29,16 @@ class Boxes:
 
 
 def not_dominated(front: Array, reference: Array, max_boxes: int | None = None) -> Boxes | None:
-    """Cuts the region that a front leaves into boxes.
+    """Partitions the region above the reference point that no point of the front dominates into boxes.
 
-    Starts from the whole region and cuts what each point dominates out of every box that it reaches into, axis by axis.
+    Starts from the whole region; every point removes the region that it dominates from each box that it
+    intersects, axis by axis.
 
     Args:
-        front: `(m, d)`, to be maximised; points that are not above the reference on every axis cut nothing away.
+        front: `(m, d)`, to be maximised; points that are not above the reference on every axis have no
+            effect.
         reference: `(d,)`.
-        max_boxes: Give up beyond so many (their number grows steeply with d); None never gives up.
+        max_boxes: The most boxes allowed (their number grows steeply with d); None sets no limit.
 
     Returns:
         The boxes, or None if there are more than `max_boxes`.
@@ -47,7 +49,7 @@ def not_dominated(front: Array, reference: Array, max_boxes: int | None = None) 
     points = points[non_dominated(points)]
     for point in points[
         np.argsort(-points[:, -1], kind="stable")
-    ]:  # descending: the fewest cuts are cut again
+    ]:  # descending along the last axis: gives the fewest boxes
         reached = (low < point).all(axis=1)
         pieces = [(low[~reached], high[~reached]), *_outside(low[reached], high[reached], point)]
         low, high = (np.concatenate(sides) for sides in zip(*pieces, strict=True))
@@ -57,7 +59,7 @@ def not_dominated(front: Array, reference: Array, max_boxes: int | None = None) 
 
 
 def _outside(low: Array, high: Array, point: Array) -> list[tuple[Array, Array]]:
-    """Returns what is left of boxes once the corner that `point` dominates is cut off: up to d pieces of each."""
+    """Returns the boxes without the region that `point` dominates: up to d pieces `(low, high)` of each."""
     pieces = []
     below = np.minimum(high, point)
     for axis in reversed(range(len(point))):

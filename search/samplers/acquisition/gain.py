@@ -1,4 +1,4 @@
-"""What more trials would gain, as far as a sampler's model can tell."""
+"""The gain that a sampler's model predicts for more trials."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,17 +11,17 @@ from search.samplers.acquisition.boxes import Array
 from search.samplers.acquisition.improvement import chance_above, expected_excess, expected_improvement, sobol
 
 CONFIDENCE = 0.95
-_POINTS = 2048  # thresholds or points of space at which probabilities are taken
-_DRAWS = 256  # of what the candidates may come to
+_POINTS = 2048  # thresholds, or points of the objective space, at which probabilities are evaluated
+_DRAWS = 256  # samples of the candidates' outcomes
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What the best of some candidates would add to what is known.
+    """The improvement of the best of some candidates over the results so far.
 
     Attributes:
         expected: Its expectation, at least 0.
-        bound: With 95 % probability it is no more, according to the model.
+        bound: Its 95 % quantile under the model.
     """
 
     expected: float
@@ -30,11 +30,12 @@ class Gain:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What another `k` trials would gain.
+    """The predicted gain of another `k` trials.
 
     Attributes:
         k: Number of trials.
-        gain: Over the best, in the unit of the objective; or of the front's hypervolume, as a share of what it has.
+        gain: Improvement over the best result, in the unit of the objective; or of the front's hypervolume,
+            as a share of its present one.
         axis: Position of the objective; None for the hypervolume.
     """
 
@@ -45,35 +46,36 @@ class Forecast:
 
 @runtime_checkable
 class Forecasts(Protocol):
-    """A sampler that can tell what more trials would gain."""
+    """A sampler that can predict the gain of more trials."""
 
     def forecast(self, study: Study, k: int) -> Forecast | None:
-        """Returns what another `k` trials would gain; None while the model is not to be trusted with that."""
+        """Returns the predicted gain of another `k` trials; None while there are too few results to predict it."""
 
 
 def expected_gain(
     means: Array, stds: Array, best: float, k: int, feasible: NDArray[np.float64] | None = None
 ) -> Gain:
-    """Returns what the best of the `k` most promising candidates would gain over the best known.
+    """Returns the gain over the best result by the `k` candidates with the highest expected improvement.
 
-    They are taken as independent normals: neighbours err alike, so the true gain is rather less. Exact but for
-    the step of the integral, E max(0, max Y - best) = integral of P(max Y > t) from best.
+    Candidates are taken as independent normals; errors of neighbours are correlated, so the true gain is
+    rather less. Exact up to the step of the integral, E max(0, max Y - best) = integral of P(max Y > t) from
+    best.
 
     Args:
         means: `(n,)`, predicted objective, to be maximised.
-        stds: `(n,)`, standard deviations; 0 means certain.
-        best: The best feasible value known; minus infinity gives an infinite gain.
+        stds: `(n,)`, standard deviations; 0 means that the value is known.
+        best: The best feasible result; minus infinity gives an infinite gain.
         k: How many trials.
-        feasible: `(n,)`, probabilities that the constraints hold; None where nothing constrains.
+        feasible: `(n,)`, probabilities that the constraints hold; None without constraints.
     """
     if not len(means) or k < 1:
         return Gain(0.0, 0.0)
     if best == -np.inf:
         return Gain(np.inf, np.inf)
     likely = np.ones(len(means)) if feasible is None else feasible
-    worth = expected_excess(means, stds, np.array(best)) * likely
-    # by expected improvement; where that is 0 throughout, the rest does not matter
-    top = np.argsort(-worth, kind="stable")[:k]
+    improvements = expected_excess(means, stds, np.array(best)) * likely
+    # where the expected improvement is 0 for all, the order does not matter
+    top = np.argsort(-improvements, kind="stable")[:k]
     means, stds, likely = means[top], stds[top], likely[top]
     highest = max(float((means + 6 * stds).max()), best)
     gains = np.linspace(0.0, highest - best, _POINTS)
@@ -91,21 +93,22 @@ def expected_volume_gain(
     rng: np.random.Generator,
     feasible: NDArray[np.float64] | None = None,
 ) -> Gain | None:
-    """Returns what `k` trials would add to the front's hypervolume, as a share of what it has.
+    """Returns what `k` trials would add to the front's hypervolume, as a share of its present one.
 
-    The candidates are the `k` with the highest expected improvement, taken as independent; what they add together is sampled.
+    The candidates are the `k` with the highest expected improvement, taken as independent; their joint gain
+    is sampled.
 
     Args:
         means: `(n, d)`, predicted objectives, to be maximised.
-        stds: `(n, d)`, standard deviations; 0 means certain.
-        front: `(m, d)`, feasible candidates known.
-        reference: `(d,)`, what is worth nothing.
+        stds: `(n, d)`, standard deviations; 0 means that the value is known.
+        front: `(m, d)`, feasible results.
+        reference: `(d,)`, reference point of the hypervolume.
         k: How many trials.
         rng: Source of the draws.
-        feasible: `(n,)`, probabilities that the constraints hold; None where nothing constrains.
+        feasible: `(n,)`, probabilities that the constraints hold; None without constraints.
 
     Returns:
-        The gain, or None if the front has no volume yet.
+        The gain, or None if no point of the front is above the reference point.
     """
     above = front[(front > reference).all(axis=1)]
     if not len(above):
@@ -113,27 +116,32 @@ def expected_volume_gain(
     if not len(means) or k < 1:
         return Gain(0.0, 0.0)
     likely = np.ones(len(means)) if feasible is None else feasible
-    worth = expected_improvement(means, stds, above, reference, rng) * likely
-    top = np.argsort(-worth, kind="stable")[:k]
+    improvements = expected_improvement(means, stds, above, reference, rng) * likely
+    top = np.argsort(-improvements, kind="stable")[:k]
     ceiling = np.maximum(above.max(axis=0), (means[top] + 3 * stds[top]).max(axis=0))
     points = reference + sobol(len(reference), _POINTS, rng) * (ceiling - reference)
-    won = (above[:, None] >= points).all(axis=2).any(axis=0)
+    dominated = (above[:, None] >= points).all(axis=2).any(axis=0)
     normal = rng.standard_normal((_DRAWS, len(top), means.shape[1]))
     drawn = means[top] + stds[top] * normal
     drawn[rng.random((_DRAWS, len(top))) >= likely[top]] = -np.inf
-    n_won = int(won.sum())
-    added = _share_won(drawn, points[~won]) * ((len(points) - n_won) / max(1, n_won))
+    n_dominated = int(dominated.sum())
+    added = _share_dominated(drawn, points[~dominated]) * ((len(points) - n_dominated) / max(1, n_dominated))
     return Gain(float(added.mean()), float(np.quantile(added, CONFIDENCE)))
 
 
-def _share_won(drawn: Array, points: Array) -> Array:
-    """Returns, for each draw of `(n_draws, k, d)`, the share of the points that any of its candidates dominates."""
+def _share_dominated(drawn: Array, points: Array) -> Array:
+    """Returns `(n_draws,)`, the share of the points that any candidate of a draw dominates.
+
+    Args:
+        drawn: `(n_draws, k, d)`, outcomes of the `k` candidates.
+        points: `(n_points, d)`.
+    """
     if not len(points):
         return np.zeros(len(drawn))
-    won = np.zeros((len(drawn), len(points)), dtype=np.bool_)
+    dominated = np.zeros((len(drawn), len(points)), dtype=np.bool_)
     for candidate in range(drawn.shape[1]):
-        reached = np.ones_like(won)
+        reached = np.ones_like(dominated)
         for axis in range(points.shape[1]):
             reached &= drawn[:, candidate, axis, None] >= points[:, axis]
-        won |= reached
-    return np.asarray(won.mean(axis=1))
+        dominated |= reached
+    return np.asarray(dominated.mean(axis=1))

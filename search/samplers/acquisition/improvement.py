@@ -1,4 +1,4 @@
-"""How much a candidate is expected to add to a front: constrained expected hypervolume improvement."""
+"""Constrained expected hypervolume improvement, and the reference point of the hypervolume."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from search.samplers.acquisition.boxes import Array, Boxes, not_dominated
 
 _MAX_CELLS = 30_000_000  # candidates x boxes of the exact form: about a second
 _CHUNK_CELLS = 200_000  # candidates x boxes at a time: what stays in the processor's cache
-_SCORE_KEPT = 0.9  # of the uncompressed model's score: below it the study's hypervolume counts nothing
-_TIE = 1e-3  # what the whole range of improvements counts for beside the probability of being feasible
+_SCORE_KEPT = 0.9  # reference point of a score, as a share of the uncompressed model's
+_TIE = 1e-3  # weight of the largest improvement beside the probability of being feasible, while nothing is feasible
 
 
 def constrained_improvement(
@@ -28,20 +28,20 @@ def constrained_improvement(
     Objectives are taken as independent normals, all to be maximised. The expectation is exact: over a box, the gained volume is
     a product of one length per axis, and so is its expectation (Emmerich, Deutz, Klinkenberg 2011, "Hypervolume-based
     expected improvement"; Yang et al. 2019, arXiv 1904.12672). With one objective it is plain expected improvement. Only where
-    the front has too many boxes (more than four axes and a long front), the volume is sampled, with
-    the same points for every candidate.
+    the region above the front has too many boxes (more than four axes and a long front), the volume is
+    sampled, with the same points for every candidate.
 
-    While nothing feasible is known (an empty front), the probability of being feasible decides, and the improvement
-    only between candidates that are about as likely to be.
+    While there is no feasible result (an empty front), candidates are ordered by the probability of being
+    feasible, and by improvement only where that is about equal.
 
     Args:
         means: `(n, d)`, predicted objectives.
-        stds: `(n, d)`, their standard deviations; 0 means certain.
-        front: `(m, d)`, the feasible candidates measured so far; dominated ones do no harm; m may be 0.
-        reference: `(d,)`, what is worth nothing; `reference_point` finds one.
+        stds: `(n, d)`, their standard deviations; 0 means that the value is known.
+        front: `(m, d)`, feasible results so far, dominated ones may be among them; m may be 0.
+        reference: `(d,)`, reference point of the hypervolume, see `reference_point`.
         feasible: `(n,)`, the probability that every constraint holds.
-        rng: Draws the sampled points.
-        n_samples: How many, where the volume is sampled; rounded up to a power of 2.
+        rng: Draws the points where the volume is sampled.
+        n_samples: Number of these points; rounded up to a power of 2.
 
     Returns:
         `(n,)`, at least 0. In units of volume, or of probability while the front is empty.
@@ -64,7 +64,7 @@ def expected_improvement(
 
 
 def _over_boxes(means: Array, stds: Array, boxes: Boxes) -> Array:
-    """Sums over the boxes the product over the axes of how far the candidate is expected to reach into the box."""
+    """Returns `(n,)`: over boxes the sum, over axes the product, of the expected length gained in the box."""
     edges, low, high = zip(*(_edges(boxes, axis) for axis in range(means.shape[1])), strict=True)
     gains = np.zeros(len(means))
     step = max(1, _CHUNK_CELLS // len(boxes))
@@ -82,7 +82,7 @@ def _over_boxes(means: Array, stds: Array, boxes: Boxes) -> Array:
 
 
 def _edges(boxes: Boxes, axis: int) -> tuple[Array, NDArray[np.intp], NDArray[np.intp]]:
-    """Returns the distinct edges on an axis, and for each box the positions of its lower and upper one."""
+    """Returns the distinct edges on an axis, and `(n_boxes,)` positions of the lower and upper ones."""
     sides = np.concatenate([boxes.low[:, axis], boxes.high[:, axis]])
     edges, at = np.unique(sides, return_inverse=True)
     return edges, at[: len(boxes)], at[len(boxes) :]
@@ -91,11 +91,12 @@ def _edges(boxes: Boxes, axis: int) -> tuple[Array, NDArray[np.intp], NDArray[np
 def expected_excess(mean: Array, std: Array, threshold: Array) -> Array:
     """Returns E[max(Y - threshold, 0)] of normals Y, broadcast; accurate far below the threshold too.
 
-    Jones, Schonlau, Welch 1998, eq. 15, in the form that does not cancel (Ament et al. 2023, arXiv 2310.20708, eq. 9).
+    Jones, Schonlau, Welch 1998, eq. 15, in a form without cancellation (Ament et al. 2023, arXiv 2310.20708,
+    eq. 9).
 
     Args:
         mean: Any shape.
-        std: Broadcastable; 0 means certain.
+        std: Broadcastable; 0 means that Y is known.
         threshold: Broadcastable; may be infinite.
     """
     certain = np.maximum(mean - threshold, 0.0)
@@ -110,18 +111,19 @@ def expected_excess(mean: Array, std: Array, threshold: Array) -> Array:
 def log_expected_excess(mean: Array, std: Array, threshold: Array) -> Array:
     """Returns the logarithm of `expected_excess`, accurate where that itself would be 0.
 
-    Ament et al. 2023 (arXiv 2310.20708), eq. 8 and 9: far below the threshold `exp` is 0, and all candidates equal.
+    Ament et al. 2023 (arXiv 2310.20708), eq. 8 and 9: far below the threshold `exp` underflows, and all
+    candidates would tie.
 
     Args:
         mean: Any shape.
-        std: Broadcastable; at least 1e-9 is taken.
+        std: Broadcastable; values below 1e-9 count as 1e-9.
         threshold: Broadcastable.
     """
     std = np.maximum(std, 1e-9)
     z = (mean - threshold) / std
     distance = np.abs(z)
     with np.errstate(divide="ignore"):
-        # so far below, the difference in `_tail` is all rounding: its asymptotic form
+        # beyond 1e5 the difference in `_tail` is only rounding error: use its asymptotic form
         tail = np.where(distance < 1e5, _tail(distance), 1 / np.sqrt(2 * np.pi) / distance**2)
         density = -0.5 * z**2
         above = np.log(np.maximum(z, 0.0) + np.exp(density) * tail)
@@ -141,9 +143,9 @@ def chance_above(mean: Array, std: Array, threshold: Array, strictly: bool = Fal
 
     Args:
         mean: Any shape.
-        std: Broadcastable; 0 means certain.
+        std: Broadcastable; 0 means that Y is known.
         threshold: Broadcastable.
-        strictly: Returns P(Y > threshold), which is another one only for a certain value.
+        strictly: Returns P(Y > threshold), which differs only where Y is known.
     """
     from scipy.special import ndtr
 
@@ -153,7 +155,7 @@ def chance_above(mean: Array, std: Array, threshold: Array, strictly: bool = Fal
 
 
 def log_chance_below(mean: Array, std: Array, limit: float) -> Array:
-    """Returns the logarithms `(n,)` of P(Y <= limit) of normals Y; a `std` of at least 1e-9 is taken."""
+    """Returns the logarithms `(n,)` of P(Y <= limit) of normals Y; a `std` below 1e-9 counts as 1e-9."""
     from scipy.special import log_ndtr
 
     return np.asarray(log_ndtr((limit - mean) / np.maximum(std, 1e-9)))
@@ -162,9 +164,10 @@ def log_chance_below(mean: Array, std: Array, limit: float) -> Array:
 def _sampled(
     means: Array, stds: Array, front: Array, reference: Array, rng: np.random.Generator, n_samples: int
 ) -> Array:
-    """Integrates over the last uncertain axis in closed form, and over points on all other axes.
+    """Returns the improvement `(n,)`, in closed form over one axis and by quasi-Monte Carlo over the others.
 
-    The improvement is the integral, over what the front leaves, of the probability that the candidate reaches the point.
+    The improvement is the integral, over the region that the front does not dominate, of the probability that
+    the candidate dominates the point. The closed form is along the last axis on which any `std` is not 0.
     """
     d = means.shape[1]
     uncertain = np.flatnonzero((stds > 0).any(axis=0))
@@ -173,7 +176,8 @@ def _sampled(
     top = np.maximum(reference, (means + 4 * stds).max(axis=0))
     unit = sobol(len(outer), n_samples, rng)
     points = reference[outer] + unit * (top - reference)[outer]
-    beyond = (front[None][:, :, outer] >= points[:, None]).all(axis=2)  # (n_points, m)
+    # (n_points, m), where a front's point is above a sampled one on all outer axes
+    beyond = (front[None][:, :, outer] >= points[:, None]).all(axis=2)
     floor = np.where(beyond, front[:, inner], -np.inf).max(axis=1, initial=-np.inf)
     floor = np.maximum(floor, reference[inner])
     total = np.zeros(len(means))
@@ -188,7 +192,7 @@ def _sampled(
 
 
 def sobol(d: int, n: int, rng: np.random.Generator) -> Array:
-    """Returns scrambled Sobol points `(>= n, d)` in the unit cube; their number is a power of 2."""
+    """Returns scrambled Sobol points in the unit cube, `(n, d)` with n rounded up to a power of 2."""
     from scipy.stats import qmc
 
     power = max(1, int(np.ceil(np.log2(max(n, 2)))))
@@ -196,7 +200,7 @@ def sobol(d: int, n: int, rng: np.random.Generator) -> Array:
     return np.asarray(points, dtype=np.float64)
 
 
-# -- what an improvement is measured against ---------------------------------------------------------------------
+# -- the reference point -----------------------------------------------------------------------------------------
 
 
 def oriented(values: Array, directions: Sequence[str]) -> Array:
@@ -204,32 +208,33 @@ def oriented(values: Array, directions: Sequence[str]) -> Array:
     return np.asarray(values * np.array([1.0 if d == "maximize" else -1.0 for d in directions]))
 
 
-def worth_nothing(baselines: Sequence[float | None], directions: Sequence[str]) -> Array:
-    """Returns what the study's hypervolume counts as worth nothing `(d,)`, to be maximised; NaN where it is unknown.
+def baseline_reference(baselines: Sequence[float | None], directions: Sequence[str]) -> Array:
+    """Returns the reference point of the study's hypervolume `(d,)`, to be maximised; NaN where it is unknown.
 
-    The uncompressed model's own cost, and 90 % of its score.
+    It is the uncompressed model's cost, and 90 % of its score.
 
     Args:
-        baselines: What the uncompressed model has, raw; None where it is unknown.
-        directions: "maximize" or "minimize".
+        baselines: The uncompressed model's values, not negated; None where unknown.
+        directions: "maximize" or "minimize" per objective.
     """
-    found = [np.nan if b is None or b <= 0 else b for b in baselines]
+    values = [np.nan if b is None or b <= 0 else b for b in baselines]
     shares = np.array([_SCORE_KEPT if d == "maximize" else 1.0 for d in directions])
-    return oriented(shares * np.array(found, dtype=np.float64), directions)
+    return oriented(shares * np.array(values, dtype=np.float64), directions)
 
 
-def reference_point(values: Array, margin: float = 0.1, floors: Array | None = None) -> Array:
-    """Returns a reference point `(d,)`: what is worth nothing.
+def reference_point(values: Array, margin: float = 0.1, known_reference: Array | None = None) -> Array:
+    """Returns a reference point of the hypervolume `(d,)`.
 
-    It is `floors` as far as they are known and anything at all lies above them. On other axes it lies below the worst value of the front
-    by a share of the front's range; where all are equal, by a share of the range of all values, or of the
-    value itself. Give it what was measured together with what is predicted (its non-dominated part is what counts), so
-    that the ends of the front are worth finding.
+    Coordinates in `known_reference` are used if any row lies above all of them. Other coordinates lie below
+    the worst value of the front by a share of the front's range; where the front has a single value, by a
+    share of the range of all values, or of the value itself. `values` should contain predictions as well as
+    results, so that the ends of the front have volume.
 
     Args:
         values: `(n, d)`, to be maximised; rows with NaN are left out.
         margin: The share.
-        floors: `(d,)`, e.g. from `worth_nothing`, NaN where unknown; None if nothing is known.
+        known_reference: `(d,)`, e.g. from `baseline_reference`, NaN where unknown; None if no coordinate is
+            known.
 
     Raises:
         ValueError: No row is complete.
@@ -237,14 +242,14 @@ def reference_point(values: Array, margin: float = 0.1, floors: Array | None = N
     complete = values[np.isfinite(values).all(axis=1)]
     if not len(complete):
         raise ValueError("a reference point needs at least one row without NaN, but `values` has none")
-    floors = np.full(values.shape[1], np.nan) if floors is None else floors
-    above = (complete > np.where(np.isfinite(floors), floors, -np.inf)).all(axis=1)
+    known_reference = np.full(values.shape[1], np.nan) if known_reference is None else known_reference
+    above = (complete > np.where(np.isfinite(known_reference), known_reference, -np.inf)).all(axis=1)
     if above.any():
         complete = complete[above]
     front = complete[non_dominated(complete)]
     scale = np.ptp(front, axis=0)
-    rounding = 1e-9 * np.ptp(complete, axis=0)  # equal values may have come by different ways
+    rounding = 1e-9 * np.ptp(complete, axis=0)  # equal values may differ by rounding errors
     scale = np.where(scale > rounding, scale, np.ptp(complete, axis=0))
     scale = np.where(scale > 0, scale, np.abs(front[0]))
     below = front.min(axis=0) - margin * np.where(scale > 0, scale, 1.0)
-    return np.asarray(np.where(np.isfinite(floors) & above.any(), floors, below))
+    return np.asarray(np.where(np.isfinite(known_reference) & above.any(), known_reference, below))

@@ -1,4 +1,4 @@
-"""Several candidates at once: short looks that do not all look at the same thing."""
+"""Choice of several diverse candidates at once, for the first low-fidelity evaluations."""
 
 from collections.abc import Sequence
 
@@ -14,28 +14,28 @@ def diverse(
     """Returns the positions of `k` candidates with high scores that differ in their values.
 
     Greedy, among the `top * k` best scores: each time the candidate with the highest sum of its score and the share of its values
-    that no one picked before has (the submodular pick of AutoTVM; Chen et al. 2018, "Learning to optimize tensor
-    programs", eq. 4). The first is the best score.
+    that none of the picked ones has (the submodular objective of AutoTVM; Chen et al. 2018, "Learning to
+    optimize tensor programs", eq. 4). The first is the one with the best score.
 
     Args:
         scores: `(n,)`, higher is better; a candidate of minus infinity is never picked.
-        candidates: n of them.
-        k: How many, at most.
-        weight: What a candidate of new values only is worth, in units of the range of the scores among which it chooses.
-        top: How many times `k` candidates it chooses among.
+        candidates: The `n` candidates.
+        k: The most candidates to pick.
+        weight: Weight of the share of new values, in units of the range of the eligible scores.
+        top: Candidates are picked among the `top * k` best scores.
     """
     eligible = np.flatnonzero(scores > -np.inf)
     order = eligible[np.argsort(-scores[eligible], kind="stable")][: top * k]
     if not len(order):
         return []
     spread = float(np.ptp(scores[order])) or 1.0
-    worth = (scores[order] - scores[order].min()) / spread
+    scaled = (scores[order] - scores[order].min()) / spread
     values = [{(name, type(value), value) for name, value in candidates[i].items()} for i in order]
     covered: set[tuple[str, type, object]] = set()
     picked: list[int] = []
     left = list(range(len(order)))
     while left and len(picked) < k:
-        best = max(left, key=lambda i: worth[i] + weight * _share_new(values[i], covered) * bool(picked))
+        best = max(left, key=lambda i: scaled[i] + weight * _share_new(values[i], covered) * bool(picked))
         left.remove(best)
         picked.append(int(order[best]))
         covered |= values[best]
@@ -43,4 +43,5 @@ def diverse(
 
 
 def _share_new(values: set[tuple[str, type, object]], covered: set[tuple[str, type, object]]) -> float:
+    """Returns the share of a candidate's values that are not covered yet."""
     return len(values - covered) / max(1, len(values))

@@ -1,4 +1,4 @@
-"""Candidates as rows of numbers that can be varied all at once: Optuna's own numbers, NaN where a knob is inactive."""
+"""Candidates as rows of Optuna's internal numbers, for vectorised mutation; NaN where a knob is inactive."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,23 @@ from search.samplers.candidates.context import Params
 
 Array = NDArray[np.float64]
 
-_OFF = object()  # an inactive knob
+_OFF = object()  # marks an inactive knob
 _REACH = 0.15  # standard deviation of a small step where there is no grid, as a share of the range
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One knob's distribution, for many values at once."""
+    """One knob's distribution, with operations on arrays of values.
+
+    Attributes:
+        kind: The distribution.
+    """
 
     kind: BaseDistribution
 
     @property
     def is_number(self) -> bool:
-        """Whether it has numbers, with neighbours, rather than choices."""
+        """Whether the knob is numeric rather than categorical."""
         return not isinstance(self.kind, CategoricalDistribution)
 
     def draw(self, n: int, rng: np.random.Generator) -> Array:
@@ -40,7 +44,7 @@ class Axis:
         return self.snap(self._unscaled(rng.uniform(*self._scaled_ends, size=n)))
 
     def step(self, values: Array, rng: np.random.Generator) -> Array:
-        """Returns values near the given ones; a choice has no neighbours and is drawn afresh."""
+        """Returns values near the given ones, `(n,)`; categories have no neighbours and are drawn anew."""
         if isinstance(self.kind, CategoricalDistribution):
             return self.draw(len(values), rng)
         sign = rng.choice([-1.0, 1.0], size=len(values))
@@ -54,7 +58,7 @@ class Axis:
         return moved
 
     def snap(self, values: Array) -> Array:
-        """Returns the nearest numbers that the knob can have; it must have numbers."""
+        """Returns the nearest values that the knob can have; the knob must be numeric."""
         low, step = self._range.low, self._range.step
         if step is not None:
             # 12 digits: the same number however it was computed
@@ -62,7 +66,7 @@ class Axis:
         return np.asarray(np.clip(values, low, self._range.high), dtype=np.float64)
 
     def external(self, numbers: Array) -> list[Any]:
-        """Returns the values as trials hold them; an inactive one is marked."""
+        """Returns the values as in `trial.params`; `_OFF` where the knob is inactive."""
         off = np.isnan(numbers)
         values: list[Any]
         if isinstance(self.kind, FloatDistribution):
@@ -76,7 +80,7 @@ class Axis:
         return values
 
     def internal(self, value: Any) -> float | None:
-        """Returns Optuna's number for a value, or None if the knob cannot have it."""
+        """Returns Optuna's internal number of a value, or None if the knob cannot have it."""
         if isinstance(self.kind, CategoricalDistribution):
             return self._position.get((type(value), value))
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -85,7 +89,7 @@ class Axis:
 
     @cached_property
     def _position(self) -> dict[tuple[type, Any], float]:
-        assert isinstance(self.kind, CategoricalDistribution)  # asked for these only
+        assert isinstance(self.kind, CategoricalDistribution)  # used only for these
         return {(type(choice), choice): float(at) for at, choice in enumerate(self.kind.choices)}
 
     # -- numbers ---------------------------------------------------------------------------------------------
@@ -101,7 +105,7 @@ class Axis:
 
     @property
     def _scaled_ends(self) -> tuple[float, float]:
-        # half a step more at both ends, so that rounding gives them their share
+        # half a step more at both ends, so that after rounding they are as frequent as other values
         half = 0.5 if self._range.log and isinstance(self.kind, IntDistribution) else 0.0
         ends = self._range.low - half, self._range.high + half
         return (math.log(ends[0]), math.log(ends[1])) if self._range.log else ends
@@ -114,10 +118,10 @@ class Axis:
 
 
 class Codes:
-    """Between candidates and rows of numbers.
+    """Converts candidates to rows of numbers and back.
 
     Args:
-        distributions: Every knob's, in the space's order.
+        distributions: Of all knobs, in the space's order.
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
@@ -126,7 +130,7 @@ class Codes:
         self._known = set(self.names)
 
     def encode(self, candidates: Sequence[Params]) -> Array:
-        """Returns `(<= n, n_knobs)`: candidates of another space, with unknown knobs or values, are left out."""
+        """Returns rows `(<= n, n_knobs)`; candidates with a knob or value that is not in the space are left out."""
         rows = [row for params in candidates if (row := self._row(params)) is not None]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.names))
 
@@ -140,7 +144,7 @@ class Codes:
         return row if self._known.issuperset(params) else None
 
     def decode(self, rows: Array) -> list[dict[str, Any]]:
-        """Returns the candidates of `(n, n_knobs)` rows."""
+        """Returns the candidates of rows `(n, n_knobs)`."""
         columns = [axis.external(column) for axis, column in zip(self.axes, rows.T, strict=True)]
         whole = [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
         if not np.isnan(rows).any():
@@ -152,8 +156,8 @@ class Codes:
         return np.stack([axis.draw(n, rng) for axis in self.axes], axis=1)
 
 
-def unlike(rows: Array, others: Array) -> Array:
-    """Returns the rows that are not among the others, each once, in their order."""
+def without(rows: Array, others: Array) -> Array:
+    """Returns the distinct rows that are not in `others`, in their order."""
     both = np.ascontiguousarray(np.concatenate([others, rows]) + 0.0)  # + 0.0: -0.0 is 0.0
     as_bytes = both.view(np.dtype((np.void, both.dtype.itemsize * both.shape[1]))).ravel()
     first = np.sort(np.unique(as_bytes, return_index=True)[1])

@@ -1,4 +1,4 @@
-"""What a study can tell its sampler before the first proposal: the candidates, the task, and what is known of others."""
+"""The context that a study hands its sampler: candidates, knowledge, low-fidelity evaluations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
 Params = Mapping[str, Any]
-"""One candidate as Optuna holds it: knob to value, only the active knobs."""
+"""One candidate as in `trial.params`: knob to value, only the active knobs."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,14 @@ class KnowledgeRow:
     Attributes:
         task: Name of the task.
         params: The candidate, encoded as in `optuna.trial.FrozenTrial.params`.
-        value: The first objective, raw (not negated where it is minimised).
-        descriptors: What is known of that task, e.g. its number of convolutions.
-        baseline: What the uncompressed model has for the first objective there; None if unknown.
-        values: All objectives in the study's order, each relative to the uncompressed model there: the difference for
-            a score, the ratio for a cost; NaN where it was not measured. Empty if nothing but `value` is known.
-        same_model: Whether it is the very model, data and knobs of the present study, so that the row is nearly the truth.
+        value: The first objective, not negated where it is minimised.
+        descriptors: Features of that task, e.g. its number of convolutions.
+        baseline: The first objective of that task's uncompressed model; None if unknown.
+        values: All objectives in the study's order, each relative to that task's uncompressed model: the
+            difference for a score, the ratio for a cost; NaN where it was not measured. Empty if only `value`
+            is known.
+        same_model: Whether model, data and knobs are those of the present study, so that the row nearly
+            equals a result of it.
     """
 
     task: str
@@ -38,13 +40,14 @@ class KnowledgeRow:
 
 @dataclass(frozen=True)
 class Known:
-    """What is certain of candidates before any of them is built.
+    """Exact values of `n` candidates that are known before any of them is built.
 
     Attributes:
-        values: Objectives in the study's order, `(n, n_objectives)`, raw; NaN where only a trial can tell.
-        excesses: Constraint to how far it is broken, `(n,)`, <= 0 where it holds; NaN where only a trial can tell.
-        keys: For each candidate a text that is equal for candidates which come to the same file; "" where the
-            candidate cannot be built.
+        values: Objectives in the study's order, `(n, n_objectives)`, not negated; NaN where only a trial
+            measures them.
+        excesses: Constraint to its excess, `(n,)`, <= 0 where it holds; NaN where only a trial measures it.
+        keys: For each candidate the key of its artifact, equal for candidates that result in the same file;
+            "" where the candidate cannot be built.
     """
 
     values: NDArray[np.float64]
@@ -54,14 +57,15 @@ class Known:
 
 @dataclass(frozen=True)
 class PartialResult:
-    """What running a candidate on a few examples said.
+    """Result of a low-fidelity evaluation: a candidate run on a subset of the validation examples.
 
     Attributes:
-        n_examples: The first so many of the validation split.
-        values: Estimates of the objectives, `(n_objectives,)`, raw; NaN where the look cannot tell.
+        n_examples: Size of the subset: the first examples of the validation split.
+        values: Estimates of the objectives, `(n_objectives,)`, not negated; NaN where the run does not
+            estimate one.
         errors: Their standard errors: of the difference from the float model over the same examples, `(n_objectives,)`.
-        excesses: Constraint to `(estimate, standard error)` of its excess, where the look can tell.
-        features: Whatever else says how good the candidate is, by name, higher is better (agreement, output_sqnr_db).
+        excesses: Constraint to `(estimate, standard error)` of its excess, for those that the run estimates.
+        features: Other indicators of quality by name, higher is better (agreement, output_sqnr_db).
     """
 
     n_examples: int
@@ -72,21 +76,24 @@ class PartialResult:
 
 
 class LowFidelityEvaluations(Protocol):
-    """Cheap looks before dear trials. Nothing here is a trial; the seconds are noted under `seconds.*`.
+    """Cheap evaluations before expensive trials.
+
+    None of them counts as a trial; their seconds are recorded as `seconds.*`.
 
     Attributes:
-        sizes: How many examples a short look can have, ascending; the last may be most of the validation split.
-        n_full: Examples of a full evaluation.
+        sizes: Subset sizes that are allowed, in examples, ascending; the last may be most of the validation
+            split.
+        n_full: Number of examples of a full evaluation.
     """
 
     sizes: Sequence[int]
     n_full: int
 
     def known(self, candidates: Sequence[Params]) -> Known:
-        """Returns what is certain: modelled costs, which are exact and free."""
+        """Returns the exact values that need no run: modelled costs."""
 
     def statistics(self, candidates: Sequence[Params]) -> Mapping[str, NDArray[np.float64]]:
-        """Returns figures that need no run of the candidate, by name, `(n,)` each, NaN where there is none.
+        """Returns statistics that need no run of the candidate, by name, `(n,)` each, NaN where there is none.
 
         Higher is better (propagated signal-to-noise ratios).
         """
@@ -102,12 +109,12 @@ class SamplerContext:
     Attributes:
         pool: Every candidate, with values exactly as they appear in `trial.params`; None if there are too many.
         knowledge: Measurements of other tasks.
-        descriptors: Those of the present task.
+        descriptors: Features of the present task.
         directions: "maximize" or "minimize" per objective.
         draw: Draws one random candidate, for spaces without a pool; None leaves the drawing to the sampler.
         distributions: Every knob's distribution, if they are known beforehand.
-        low_fidelity: What can be told of a candidate before its trial; None where nothing can (a table).
-        baselines: What the uncompressed model has, per objective, raw; None where it is unknown. Empty if none is.
+        low_fidelity: Evaluates candidates before their trial; None where that is impossible (a table).
+        baselines: The uncompressed model's objectives, not negated; None where unknown. Empty if all are.
     """
 
     pool: Sequence[Params] | None = None
@@ -122,10 +129,10 @@ class SamplerContext:
 
 @runtime_checkable
 class Bindable(Protocol):
-    """A sampler that wants the context. One without `bind` is left alone."""
+    """A sampler that uses the context; samplers without `bind` get none."""
 
     def bind(self, context: SamplerContext) -> None:
-        """Takes the context.
+        """Stores the context.
 
         Raises:
             ConfigError: The sampler cannot work on this study.

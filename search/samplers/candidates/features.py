@@ -1,4 +1,4 @@
-"""Candidates and task descriptors as the numbers that boosted trees read."""
+"""Encodes candidates and task descriptors as features for boosted trees."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,15 +15,15 @@ _FEW = 10  # a number with at most this many values is one-hot: each value gets 
 class Encoder:
     """Turns a candidate and its task's descriptors into one row of features.
 
-    Choices, and numbers that take few values, become one column a value (1.0 where it is that value); other numbers stay
-    as they are. A knob that is inactive is all zero, or NaN, which boosted trees treat as missing.
+    Categories, and numbers with few values, are one-hot encoded; other numbers are one column. An inactive
+    knob is all zero, or NaN, which boosted trees treat as missing.
 
-    Columns are in the order of first appearance. That matters more than it should: among equally good splits XGBoost
+    Columns are in the order of first appearance. The order has an effect: among equally good splits XGBoost
     takes the first column's.
 
     Args:
-        candidates: All that will be encoded, at least as far as their values go.
-        descriptors: All descriptors that will be encoded.
+        candidates: Must contain every value of a knob that will be encoded.
+        descriptors: Must contain every descriptor that will be encoded.
     """
 
     def __init__(self, candidates: Iterable[Params], descriptors: Iterable[Mapping[str, float]] = ()) -> None:
@@ -32,8 +32,8 @@ class Encoder:
             for name, value in params.items():
                 values.setdefault(name, {})[type(value), value] = None
         self._column: dict[tuple[str, type | None, Any], int] = {}
-        for name, seen in values.items():
-            keys = [(None, None)] if _is_numeric(seen) else list(seen)
+        for name, values_of_knob in values.items():
+            keys = [(None, None)] if _is_numeric(values_of_knob) else list(values_of_knob)
             for kind, value in keys:
                 self._column[name, kind, value] = len(self._column)
         self._numeric = {name for name, kind, _ in self._column if kind is None}
@@ -67,6 +67,6 @@ class Encoder:
             row[self._column[name, None, None]] = value
 
 
-def _is_numeric(seen: Iterable[tuple[type, Any]]) -> bool:
-    kinds = [kind for kind, _ in seen]
+def _is_numeric(values_of_knob: Iterable[tuple[type, Any]]) -> bool:
+    kinds = [kind for kind, _ in values_of_knob]
     return len(kinds) > _FEW and all(kind in (int, float) for kind in kinds)

@@ -1,4 +1,4 @@
-"""New candidates for spaces too large to list: mutation and crossover of good ones, and fresh random ones."""
+"""Generates candidates in spaces too large to list: mutation and crossover of good ones, and random ones."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.candidates.codes import Array, Axis, Codes, unlike
+from search.samplers.candidates.codes import Array, Axis, Codes, without
 from search.samplers.candidates.conditions import Conditions
 from search.samplers.candidates.context import Params, SamplerContext
 
 _FRESH = 0.05  # share of random candidates
-_DRAWS = 32  # random candidates that are drawn one by one; they also tell which knobs are conditional
+_DRAWS = 32  # random candidates that are drawn one by one; conditions between knobs are learned from them
 _CROSSED = 0.35  # share of children with two parents; half of those are mutated too
 _BLOCKS = 0.25  # share of children with a block move, where there are knobs per layer
-_REMEMBERED = 1000  # of the random candidates
-_SURPLUS = 1.3  # generated per candidate asked for: some come out equal
+_REMEMBERED = 1000  # random candidates kept for learning conditions
+_SURPLUS = 1.3  # candidates generated per candidate asked for, as some are duplicates
 
 Score = Callable[[Sequence[Params]], NDArray[np.float64]]
 
@@ -27,14 +27,14 @@ def propose_candidates(
 
     Most are children of the parents: one or more knobs mutated (their number is geometric), two parents crossed knob by knob,
     and, for knobs with one value per layer, the same change to a run of neighbouring layers, or two layers' values swapped.
-    Conditions are learned from the parents and from `context.draw`, so that a child has, as a rule, the knobs that its
-    switches ask for; constraints between knobs are not known here, a child may break one.
+    Conditions are learned from the parents and from `context.draw`, so that the active knobs of a child
+    mostly agree with its switches; constraints between knobs are not known here, a child may violate one.
 
     Args:
-        parents: Good candidates: the front, the best predictions. None gives random candidates only.
+        parents: Good candidates: the front, the best predictions. Without any, all candidates are random.
         context: Its `distributions` and `draw` are used.
         rng: Source of all draws.
-        n: How many.
+        n: The most candidates to return.
     """
     return list(Generator(context, rng).propose(parents, n))
 
@@ -48,16 +48,16 @@ def evolve(
     n: int = 1000,
     keep: int = 40,
 ) -> tuple[list[Params], NDArray[np.float64]]:
-    """Searches for the candidates with the highest score by generating and scoring in turns.
+    """Searches for the candidates with the highest score by an evolutionary algorithm.
 
     Args:
         parents: Good candidates to begin with; they stay parents in every round and are not returned.
         score: Returns the scores `(n,)` of candidates, higher is better, e.g. an acquisition function.
         context: Its `distributions` and `draw` are used.
         rng: Source of all draws.
-        rounds: How often.
-        n: Candidates per round.
-        keep: How many of the best so far become parents of the next round, and are returned.
+        rounds: Number of generations.
+        n: Candidates per generation.
+        keep: How many of the best so far become parents of the next generation, and are returned.
 
     Returns:
         The best candidates, best first, and their scores.
@@ -66,17 +66,17 @@ def evolve(
     best: list[Params] = []
     scores = np.zeros(0)
     for _ in range(rounds):
-        fresh = generator.propose([*best, *parents], n)  # none of the best again
-        if not fresh:
+        new = generator.propose([*best, *parents], n)  # without those in `best`
+        if not new:
             break
-        scores = np.concatenate([scores, score(fresh)])
+        scores = np.concatenate([scores, score(new)])
         order = np.argsort(-scores, kind="stable")[:keep]
-        best, scores = [[*best, *fresh][i] for i in order], scores[order]
+        best, scores = [[*best, *new][i] for i in order], scores[order]
     return best, scores
 
 
 class Generator:
-    """Makes candidates, round after round, of one space.
+    """Generates candidates of one space; the random candidates for learning conditions are kept between calls.
 
     Args:
         context: Its `distributions` and `draw` are used.
@@ -87,7 +87,7 @@ class Generator:
         self._draw, self._rng = context.draw, rng
         self._codes = Codes(context.distributions)
         self._runs = _layer_runs(self._codes)
-        self._valid = np.zeros((0, len(self._codes.names)))  # random ones, for what they tell of conditions
+        self._valid = np.zeros((0, len(self._codes.names)))  # random valid rows, to learn conditions from
 
     def propose(self, parents: Sequence[Params], n: int) -> list[dict[str, Any]]:
         """Returns up to `n` different candidates, none of them a parent; see `propose_candidates`."""
@@ -95,19 +95,19 @@ class Generator:
             return []
         rows = self._codes.encode(parents)
         if not len(rows):
-            found = unlike(self._random(n, n), rows)
+            found = without(self._random(n, n), rows)
         else:
-            fresh = self._random(round(_FRESH * n), _DRAWS)
-            found = unlike(np.concatenate([fresh, self._children(rows, round(_SURPLUS * n))]), rows)
-            if len(found) < n:  # few parents: many children came out equal
+            new = self._random(round(_FRESH * n), _DRAWS)
+            found = without(np.concatenate([new, self._children(rows, round(_SURPLUS * n))]), rows)
+            if len(found) < n:  # few parents: many children are duplicates
                 more = self._children(rows, round(_SURPLUS * n))
-                found = unlike(np.concatenate([found, more, self._random(n // 4, _DRAWS)]), rows)
+                found = without(np.concatenate([found, more, self._random(n // 4, _DRAWS)]), rows)
         if len(found) > n:
             found = found[np.sort(self._rng.choice(len(found), n, replace=False))]
         return self._codes.decode(found)
 
     def _random(self, n: int, n_draws: int) -> Array:
-        """Returns about `n` random rows, up to `n_draws` of them drawn one by one if there may be conditions."""
+        """Returns about `n` random rows; only the `n_draws` that are drawn one by one if there are conditions."""
         if self._draw is None:
             return self._codes.draw(n, self._rng)
         drawn = self._codes.encode([self._draw(self._rng) for _ in range(n_draws)])
@@ -133,27 +133,30 @@ class Generator:
         return rows[self._rng.integers(len(rows), size=n)]
 
     def _crossed(self, parents: Array, n: int, conditions: Conditions) -> Array:
-        """Knob by knob from one of two; switches, and what they switch where that differs, from one as a whole.
+        """Returns `n` children of two random parents each, `(n, n_knobs)`, by uniform crossover.
 
-        The second parent is now and then a random candidate: that is how a switch is turned.
+        Switches, and conditional knobs where the parents' active knobs differ, come from one parent together.
+        One in ten second parents is a random candidate, so that switches can change.
         """
         first = self._some(parents, n)
         second = self._some(parents, n)
         if len(self._valid):
-            strange = self._rng.random(n) < 0.1
-            second[strange] = self._some(self._valid, int(strange.sum()))
+            is_random = self._rng.random(n) < 0.1
+            second[is_random] = self._some(self._valid, int(is_random.sum()))
         from_second = self._rng.random(first.shape) < 0.5
-        as_a_whole = conditions.switch | (conditions.conditional & ~conditions.alike(first, second)[:, None])
+        as_a_whole = conditions.switch | (
+            conditions.conditional & ~conditions.same_active(first, second)[:, None]
+        )
         side = np.broadcast_to(self._rng.random((n, 1)) < 0.5, first.shape)
         return np.asarray(np.where(np.where(as_a_whole, side, from_second), second, first))
 
     def _mutated(self, rows: Array, conditions: Conditions) -> Array:
-        """Changes a geometric number of each row's active knobs, a number by a small step or afresh."""
+        """Changes a geometric number of each row's active knobs, numbers by a small step or by a new draw."""
         rows = rows.copy()
         n, k = rows.shape
         count = np.minimum(self._rng.geometric(0.5, size=n), k)
         fixed = np.array([axis.kind.single() for axis in self._codes.axes])
-        order = self._rng.random(rows.shape) + (np.isnan(rows) | fixed)  # what cannot change comes last
+        order = self._rng.random(rows.shape) + (np.isnan(rows) | fixed)  # knobs that cannot change come last
         chosen = order <= np.take_along_axis(np.sort(order, axis=1), count[:, None] - 1, axis=1)
         chosen &= ~np.isnan(rows)
         for knob in np.flatnonzero(chosen.any(axis=0)):
@@ -171,7 +174,7 @@ class Generator:
     # -- knobs with one value per layer --------------------------------------------------------------------------
 
     def _block_moves(self, rows: Array, conditions: Conditions) -> Array:
-        """Changes a run of neighbouring layers of each row alike, or swaps two layers' values."""
+        """Changes a run of neighbouring layers of each row in the same way, or swaps the values of two layers."""
         rows = rows.copy()
         which = self._rng.integers(len(self._runs), size=len(rows))
         for at, layers in enumerate(self._runs):
@@ -182,7 +185,7 @@ class Generator:
         return rows
 
     def _moved(self, values: Array, axis: Axis) -> Array:
-        """Moves a run in each row of `(n, n_layers)` values of knobs with the same distribution; NaN stays."""
+        """Changes a run in each row of `(n, n_layers)` values of knobs with the same distribution; NaN stays NaN."""
         rng = self._rng
         n, n_layers = values.shape
         each = np.arange(n)
@@ -193,7 +196,7 @@ class Generator:
         first = values[each, start]
         equal = np.broadcast_to(axis.draw(n, rng)[:, None], values.shape)
         moved = equal
-        if axis.is_number:  # half of the runs go a step up or down together, each from where it is
+        if axis.is_number:  # half of the runs are shifted by a common step, the others get a common value
             by = axis.step(np.where(np.isnan(first), equal[:, 0], first), rng) - first
             shifted = axis.snap(values + by[:, None])
             moved = np.where(rng.random((n, 1)) < 0.5, shifted, equal)
@@ -207,7 +210,10 @@ class Generator:
 
 
 def _layer_runs(codes: Codes) -> list[NDArray[np.intp]]:
-    """Returns the columns of each knob that has a value per layer, in the order of the layers; alike ones together."""
+    """Returns the columns of each knob that has one value per layer, in the order of the layers.
+
+    Layers with different distributions are in different arrays.
+    """
     groups: dict[Any, list[int]] = {}
     for at, (name, axis) in enumerate(zip(codes.names, codes.axes, strict=True)):
         base, bracket, _ = name.partition("[")

@@ -1,4 +1,4 @@
-"""The candidates among which a surrogate chooses: all of the space, or a random part of it."""
+"""The candidates among which a surrogate model chooses: all of the space, or a random sample."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ class Pool:
 
     Args:
         candidates: At least one.
-        knowledge: Other tasks' rows, which will be encoded too.
-        descriptors: Of the present task.
-        measured: Candidates outside the pool that will be encoded too.
+        knowledge: Rows of other tasks, to be encoded too.
+        descriptors: Features of the present task.
+        measured: Candidates outside the pool, to be encoded too.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ def draw_candidates(
 
 
 def _draw(kind: BaseDistribution, count: int, rng: np.random.Generator) -> list[float]:
-    """Returns `count` of Optuna's numbers, uniform on the knob's own scale."""
+    """Returns `count` of Optuna's internal numbers, uniform on the knob's own scale."""
     if isinstance(kind, CategoricalDistribution):
         return [float(i) for i in rng.integers(len(kind.choices), size=count)]
     assert isinstance(kind, IntDistribution | FloatDistribution)  # Optuna has no other
     if kind.log:
         half = (
             0.5 if isinstance(kind, IntDistribution) else 0.0
-        )  # so that rounding gives the ends their share
+        )  # so that after rounding the ends are as frequent as other values
         numbers = np.exp(rng.uniform(math.log(kind.low - half), math.log(kind.high + half), size=count))
         numbers = np.rint(numbers) if half else numbers
     elif kind.step is None:
@@ -84,7 +84,7 @@ def _draw(kind: BaseDistribution, count: int, rng: np.random.Generator) -> list[
 
 
 def contains(kind: BaseDistribution, value: Any) -> bool:
-    """Whether the knob can have that value."""
+    """Returns whether the distribution contains the value."""
     if isinstance(kind, CategoricalDistribution):
         return any(type(value) is type(choice) and value == choice for choice in kind.choices)
     assert isinstance(kind, IntDistribution | FloatDistribution)  # Optuna has no other

@@ -1,4 +1,4 @@
-"""The tree of what was proposed: an inner node is a knob, an edge is a value, a path is a candidate."""
+"""The tree of proposed candidates: an inner node is a knob, an edge is a value, a path is a candidate."""
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping
@@ -13,13 +13,14 @@ _MAX_VALUES = 100_000  # a knob with more values is treated as continuous
 
 
 class Node:
-    """What follows after a prefix of a candidate.
+    """The node after a prefix of a candidate.
 
     Attributes:
         name: The knob that is asked next; None until it is known.
-        left: Its values (Optuna's internal representation, ascending) under which something is not yet proposed.
+        left: Its values (Optuna's internal representation, ascending) under which some candidate was not
+            proposed yet.
         children: Value to node, for values that were proposed.
-        closed: Everything below was proposed.
+        closed: Whether every candidate below was proposed.
     """
 
     __slots__ = ("children", "closed", "distribution", "left", "name", "parent", "value", "values")
@@ -28,13 +29,13 @@ class Node:
         self.parent, self.value = parent, value
         self.name: str | None = None
         self.distribution: BaseDistribution | None = None
-        self.values: list[float] | None = []  # all of them; None if there is no end of them
+        self.values: list[float] | None = []  # all values of the knob; None if they cannot be listed
         self.left: list[float] = []
         self.children: dict[float, Node] = {}
         self.closed = False
 
     def expand(self, name: str, distribution: BaseDistribution) -> None:
-        """Says which knob comes next, with which values."""
+        """Sets the knob that comes next, and its values."""
         if self.name == name and self.distribution == distribution:
             return
         if self.name != name:
@@ -48,11 +49,11 @@ class Node:
             self.close()
 
     def child(self, value: float) -> "Node":
-        """Returns the node under a value, made if there is none."""
+        """Returns the node under a value, creating it if there is none."""
         return self.children.setdefault(value, Node(self, value))
 
     def close(self) -> None:
-        """Marks all below as proposed, and the nodes above of which this was the last open child."""
+        """Marks all candidates below as proposed, and ancestors whose last open child this was."""
         if self.closed:
             return
         self.closed = True
@@ -65,7 +66,7 @@ class Node:
             parent.close()
 
     def reopen(self) -> None:
-        """Undoes `close`: a trial went on below what looked like a whole candidate."""
+        """Undoes `close`: a trial has further knobs after what was taken for a complete candidate."""
         if not self.closed:
             return
         self.closed = False
@@ -81,7 +82,7 @@ def _holds(ascending: list[float], value: float) -> bool:
 
 
 class ProposalTree:
-    """Follows one study at a time; reads each finished trial once."""
+    """The tree of one study at a time; each finished trial is read once."""
 
     def __init__(self) -> None:
         self._order: list[str] = []
@@ -100,7 +101,7 @@ class ProposalTree:
         return self._root.closed
 
     def sync(self, study: Study, current: int | None = None) -> None:
-        """Reads what other trials have proposed since the last time, all but the trial numbered `current`."""
+        """Adds the candidates of trials since the last call, of all but the trial numbered `current`."""
         trials = study.get_trials(deepcopy=False)
         identity = (study.study_name, trials[0].datetime_start if trials else None)
         if self._study != identity or len(trials) < self._n_read:
@@ -125,7 +126,7 @@ class ProposalTree:
             if node.name is None:
                 node.expand(name, distribution)
             elif node.name != name:
-                return  # the trial lacks a knob that is asked for here: no candidate of this space
+                return  # the trial lacks a knob that is asked for here: it is no candidate of this space
             node = node.child(internal(distribution, trial.params[name]))
         if node.name is None:
             node.close()
@@ -148,13 +149,13 @@ class ProposalTree:
         return node
 
     def _learn(self, trial: FrozenTrial, name: str) -> None:
-        """Notes in which order knobs are asked. Trials that were added by hand may hold them in another."""
+        """Records the order in which knobs are asked; trials that were added by hand may have another one."""
         before = [self._order.index(n) for n in trial.params if n in self._order]
         self._order.insert(max(before, default=-1) + 1, name)
         self._forget()
 
     def reserve(self, node: Node, value: Any) -> None:
-        """Keeps others from proposing what the trial may be about to propose."""
+        """Marks a value as proposed, so that no other trial proposes the same candidate meanwhile."""
         assert node.distribution is not None  # `descend` expanded it
         child = node.child(internal(node.distribution, value))
         if child.name is None:
@@ -162,7 +163,7 @@ class ProposalTree:
 
 
 def internal(distribution: BaseDistribution, value: Any) -> float:
-    """Returns Optuna's number for a value, rounded so that one value has one number however it was computed."""
+    """Returns Optuna's internal number of a value, rounded so that equal values have equal numbers."""
     return round(float(distribution.to_internal_repr(value)), 12)
 
 

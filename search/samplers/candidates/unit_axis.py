@@ -1,4 +1,4 @@
-"""A knob with an order, laid out along [0, 1]."""
+"""Maps the values of a knob with an order to positions in [0, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 
 def is_ordered(kind: BaseDistribution) -> bool:
-    """Whether a knob's values have an order: numbers, and choices that are ascending numbers; a single value has none."""
+    """Returns whether a knob has an order: numbers, or categories that are ascending; at least two values."""
     if isinstance(kind, CategoricalDistribution):
         return len(kind.choices) > 1 and _ascending(kind.choices)
     return not kind.single()
@@ -18,7 +18,7 @@ def is_ordered(kind: BaseDistribution) -> bool:
 
 @dataclass(frozen=True)
 class UnitAxis:
-    """Between a knob's values and positions.
+    """Converts a knob's values to positions and back.
 
     Attributes:
         kind: A distribution for which `is_ordered` holds.
@@ -28,7 +28,7 @@ class UnitAxis:
 
     @property
     def n_cells(self) -> int | None:
-        """How many values of equal width there are; None if positions are continuous, or widths differ."""
+        """Number of values, each a cell of equal width; None if positions are continuous, or widths differ."""
         if isinstance(self.kind, CategoricalDistribution):
             return len(self.kind.choices)
         assert isinstance(self.kind, IntDistribution | FloatDistribution)  # Optuna has no other
@@ -37,7 +37,7 @@ class UnitAxis:
         return math.floor((self.kind.high - self.kind.low) / self.kind.step + 1e-9) + 1
 
     def position(self, value: Any) -> float:
-        """Returns where a value lies, the middle of its cell where there are cells; NaN for a value of another knob."""
+        """Returns a value's position, the middle of its cell if there are cells; NaN outside the domain."""
         if isinstance(self.kind, CategoricalDistribution):
             known = [type(choice) is type(value) and choice == value for choice in self.kind.choices]
             return (known.index(True) + 0.5) / len(known) if True in known else math.nan
@@ -53,7 +53,7 @@ class UnitAxis:
         return min(place, math.nextafter(1.0, 0.0))  # cells are open above
 
     def value(self, position: float) -> Any:
-        """Returns the value at a position in [0, 1), as Optuna wants it."""
+        """Returns the value at a position in [0, 1), as in `trial.params`."""
         cell = None if self.n_cells is None else min(int(position * self.n_cells), self.n_cells - 1)
         if isinstance(self.kind, CategoricalDistribution):
             return self.kind.choices[cell or 0]
@@ -69,7 +69,7 @@ class UnitAxis:
     @property
     def _ends(self) -> tuple[float, float]:
         assert isinstance(self.kind, IntDistribution | FloatDistribution)
-        # half a step more at both ends, so that rounding gives them their share
+        # half a step more at both ends, so that after rounding they are as frequent as other values
         half = 0.5 if isinstance(self.kind, IntDistribution) else 0.0
         ends = self.kind.low - half, self.kind.high + half
         return (math.log(ends[0]), math.log(ends[1])) if self.kind.log else ends

@@ -1,4 +1,4 @@
-"""What more trials would gain, by what is expected of the candidates that are left."""
+"""The forecast gain of more trials, from the predictions for the candidates that are left."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,48 +9,56 @@ from search.samplers.surrogate.model.history import History
 from search.samplers.surrogate.prediction import Prediction
 
 Array = NDArray[np.float64]
-_FEWEST = 3  # rows, below which a model's doubts are only those that it began with
+_MIN_ROWS = 3  # with fewer, the model's standard deviations are still those of its prior
 
 
 def forecast(
-    view: Prediction, history: History, k: int, rng: np.random.Generator, floors: Array | None = None
+    predicted: Prediction,
+    history: History,
+    k: int,
+    rng: np.random.Generator,
+    known_reference: Array | None = None,
 ) -> Forecast | None:
-    """Returns what `k` more trials would gain; None where that cannot be told yet.
+    """Returns what `k` more trials would gain; None with too few results to predict it.
 
     Args:
-        view: What is expected of the candidates that are left.
-        history: What was measured.
+        predicted: Predictions for the candidates that are left.
+        history: Results of trials.
         k: Number of trials.
-        rng: Draws what several objectives may come to.
-        floors: `(n_objectives,)`, below which values are worth nothing, higher is better; NaN where unknown.
+        rng: Draws outcomes where there are several objectives.
+        known_reference: As in `acquisition_value`.
     """
     values = history.values[history.full & history.feasible]
-    if len(values) < _FEWEST:
+    if len(values) < _MIN_ROWS:
         return None
-    measured = on_scale(view, values)
-    feasible = np.exp(view.log_feasible)
-    if len(view.posteriors) == 1:
-        posterior = view.posteriors[0]
+    measured = on_scale(predicted, values)
+    feasible = np.exp(predicted.log_feasible)
+    if len(predicted.posteriors) == 1:
+        posterior = predicted.posteriors[0]
         gain = expected_gain(posterior.mean, posterior.outcome_std, float(measured.max()), k, feasible)
         step = _step(measured[:, 0], values[:, 0])
         return None if step is None else Forecast(k, Gain(gain.expected * step, gain.bound * step))
-    means = np.stack([posterior.mean for posterior in view.posteriors], axis=1)
-    stds = np.stack([posterior.outcome_std for posterior in view.posteriors], axis=1)
-    reference = reference_of(view, measured, floors)
+    means = np.stack([posterior.mean for posterior in predicted.posteriors], axis=1)
+    stds = np.stack([posterior.outcome_std for posterior in predicted.posteriors], axis=1)
+    reference = reference_of(predicted, measured, known_reference)
     added = expected_volume_gain(means, stds, measured, reference, k, rng, feasible)
     return None if added is None else Forecast(k, added, None)
 
 
 def _step(scores: Array, values: Array) -> float | None:
-    """Returns what a step beyond the best is worth in the objective's unit; None where all rows are the same.
+    """Returns the objective's unit per unit of the target's scale; None where all rows are equal.
 
-    That is taken to be no more than it was on the way from the middling row to the best: scales are compressed so that
-    steps become smaller towards the best.
+    It is taken to be the mean slope from the median row to the best, an upper bound: scales are compressed so
+    that steps in the objective's unit become smaller towards the best.
+
+    Args:
+        scores: `(m,)`, on the target's scale.
+        values: `(m,)`, in the objective's unit, higher is better.
     """
     below = values[values < values.max()]
     if not len(below):
         return None
-    middling = min(float(np.median(values)), float(below.max()))
-    half = values >= middling
-    rise = np.ptp(scores[half])
-    return float(np.ptp(values[half]) / rise) if rise > 0 else None
+    median = min(float(np.median(values)), float(below.max()))
+    upper_half = values >= median
+    rise = np.ptp(scores[upper_half])
+    return float(np.ptp(values[upper_half]) / rise) if rise > 0 else None

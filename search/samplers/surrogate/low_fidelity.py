@@ -1,4 +1,4 @@
-"""Looks before trials: longer and longer ones at the candidates that promise most, until one of them is worth a trial."""
+"""Low-fidelity evaluations before a trial, on growing subsets of the validation examples."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,39 +11,57 @@ from search.samplers.candidates.batches import diverse
 from search.samplers.candidates.context import LowFidelityEvaluations, Params, PartialResult, key_of
 from search.samplers.surrogate.model.encoding import Encoding
 from search.samplers.surrogate.model.gaussian_process import Posterior
-from search.samplers.surrogate.model.low_fidelity_results import Evidence, Key
+from search.samplers.surrogate.model.low_fidelity_results import Key, LowFidelityResults
 from search.samplers.surrogate.model.multi_fidelity import Compressed, Estimates, posterior_of
 from search.samplers.surrogate.model.quality import Quality, expected_quality, observed_quality
 
 Array = NDArray[np.float64]
-Judge = Callable[["FidelityPosteriors", NDArray[np.bool_] | None], Array]
+AcquisitionFunction = Callable[["FidelityPosteriors", NDArray[np.bool_] | None], Array]
+"""From posteriors, and a mask of candidates that count as measured, to acquisition values `(n,)`."""
 
 Fit = tuple[float, Array | None]
-"""To what amplitudes were fitted, in full evaluations' worth of examples, and these."""
+"""The examples behind the fitted amplitudes, in full evaluations, and the logarithms of the amplitudes."""
 
-_GROWN = 1.25  # times as many examples, and the amplitudes are fitted anew
-_FIRST = 16  # looks before anything can be learned from them
-_AT_ONCE = 4  # looks between two updates of what is believed
-_MOST_ESTIMATES = 200  # that a belief is conditioned on; the least telling are left out
-_UNLIKE = 3.0  # candidates that differ in every knob have a correlation of exp(-3)
+_REFIT_GROWTH = 1.25  # the amplitudes are fitted anew once there are so many times as many examples
+_N_INITIAL = 16  # evaluations before the model is fitted
+_BATCH_SIZE = 4  # evaluations between two updates of the posteriors
+_MAX_ESTIMATES = 200  # estimates that a model is conditioned on: those with the smallest errors
+_DECAY = 3.0  # candidates that differ in every knob have a correlation of exp(-3)
 
 
 @dataclass(frozen=True)
 class FidelityPosterior:
-    """What is believed of one objective or constraint, by looks, higher is better."""
+    """Posterior of one objective or constraint from low-fidelity evaluations, higher is better.
+
+    Attributes:
+        posterior: Of `n` candidates, on `scale`.
+        scale: The compressed scale of the multi-fidelity model.
+        quality_std: `(n,)`, the part of the standard deviation that a first low-fidelity evaluation would
+            remove.
+    """
 
     posterior: Posterior
     scale: Compressed
-    rise: Array  # (n,), the part of the standard deviation that a first look would take away
+    quality_std: Array
 
-    def after(self, share: Array, unseen: NDArray[np.bool_]) -> "FidelityPosterior":
-        """Returns what would be expected of the belief after looks at so many more of all examples, `(n,)`."""
+    def after(self, shares: Array, unevaluated: NDArray[np.bool_]) -> "FidelityPosterior":
+        """Returns the predictive distribution of the posterior mean after one more evaluation of each candidate.
+
+        Its standard deviation is that of the change of the mean (0 for an evaluation without information).
+
+        Args:
+            shares: `(n,)`, the share of all examples by which each candidate's subset would grow.
+            unevaluated: `(n,)`, whether it would be the candidate's first evaluation.
+        """
         errors = self.scale.error(
-            self.scale.noise * np.sqrt(np.maximum(1 / share - 1, 0.0)), self.posterior.mean
+            self.scale.noise * np.sqrt(np.maximum(1 / shares - 1, 0.0)), self.posterior.mean
         )
-        rest = np.maximum(self.posterior.std**2 - self.rise**2, 0.0)
-        moves = rest**2 / np.maximum(rest + errors**2, 1e-12) + np.where(unseen, self.rise, 0.0) ** 2
-        return replace(self, posterior=Posterior(self.posterior.mean, np.sqrt(moves)))
+        # a normal with variance v, measured with error e: its posterior mean has variance v^2 / (v + e^2)
+        rest = np.maximum(self.posterior.std**2 - self.quality_std**2, 0.0)
+        variances = (
+            rest**2 / np.maximum(rest + errors**2, 1e-12) + np.where(unevaluated, self.quality_std, 0.0) ** 2
+        )
+        return replace(self, posterior=Posterior(self.posterior.mean, np.sqrt(variances)))
 
 
 FidelityPosteriors = Mapping[Hashable, FidelityPosterior]
@@ -52,287 +70,337 @@ FidelityPosteriors = Mapping[Hashable, FidelityPosterior]
 
 @dataclass(frozen=True)
 class Observations:
-    """What a proposal chooses among.
+    """The candidates of one proposal and the study's measurements.
 
     Attributes:
-        candidates: `n` of them.
+        candidates: The `n` candidates to choose among.
         points: `(n, n_knobs)`.
-        hopeless: `(n,)`, where a constraint is certain to be broken.
-        tried: Candidates with full or partial results.
-        tried_points: `(n_tried, n_knobs)`.
-        values: `(n_tried, n_objectives)`, higher is better, NaN where nothing was measured.
-        errors: `(n_tried, n_objectives)`, standard errors, 0 for full results.
-        excesses: Constraint to `(n_tried,)`.
+        infeasible: `(n,)`, where a constraint is known to be broken.
+        measured: The `m` candidates with full or partial results of trials.
+        measured_points: `(m, n_knobs)`.
+        values: `(m, n_objectives)`, higher is better, NaN where nothing was measured.
+        errors: `(m, n_objectives)`, standard errors, 0 for full results.
+        excesses: Constraint to `(m,)`, <= 0 where it holds.
         signs: `(n_objectives,)`, -1 where an objective is to be minimised.
         baselines: `(n_objectives,)`, the float model's value of each, higher is better; NaN where unknown.
-        guess: `(n,)`, what other tasks let expect, higher is better; None if nothing.
+        prior_mean: `(n,)`, the first objective as the prior from other tasks predicts it, higher is better;
+            None without such a prior.
     """
 
     candidates: Sequence[Params]
     points: Array
-    hopeless: NDArray[np.bool_]
-    tried: Sequence[Params]
-    tried_points: Array
+    infeasible: NDArray[np.bool_]
+    measured: Sequence[Params]
+    measured_points: Array
     values: Array
     errors: Array
     excesses: Mapping[str, Array]
     signs: Array
     baselines: Array
-    guess: Array | None = None
+    prior_mean: Array | None = None
 
     @cached_property
     def keys(self) -> list[Key]:
-        """Of the candidates."""
+        """Keys of the candidates."""
         return [key_of(candidate) for candidate in self.candidates]
 
 
 class LowFidelityPolicy:
-    """Decides which candidates to look at, for how long, and which one to try.
+    """Decides which candidates are evaluated, on how many examples, and which one becomes a trial.
 
-    The candidate that promises most is looked at for longer, and judged anew, until the one that promises most has been looked
-    at for as long as looks go. So effort goes where it may change the choice (a race, as in Maron and Moore 1994,
-    with expected improvement in the place of bounds).
+    The candidate with the highest acquisition value is evaluated on more examples and all are scored anew,
+    until the best one has been evaluated on the largest subset. So the budget is spent where it may change
+    the choice (a race, as in Maron and Moore 1994, with expected improvement in the place of bounds).
 
     Args:
-        low_fidelity: The study's.
-        encoding: Knows how alike candidates are.
-        budget: What looks may cost for each trial, in full evaluations; what is left over is saved.
+        low_fidelity: The study's low-fidelity evaluations.
+        encoding: Measures distances between candidates.
+        budget: Low-fidelity cost allowed per trial, in full evaluations; what a trial leaves is added to the
+            next one's.
     """
 
     def __init__(self, low_fidelity: LowFidelityEvaluations, encoding: Encoding, budget: float) -> None:
-        self.evidence = Evidence(low_fidelity)
+        self.results = LowFidelityResults(low_fidelity)
         self._low_fidelity, self._encoding, self._budget = low_fidelity, encoding, budget
         self._fits: dict[Hashable, Fit] = {}
 
-    def pick(self, observations: Observations, judge: Judge, rng: np.random.Generator) -> int | None:
-        """Takes looks and returns the position of the candidate to try; None where looks tell nothing.
+    def pick(
+        self, observations: Observations, acquisition: AcquisitionFunction, rng: np.random.Generator
+    ) -> int | None:
+        """Runs low-fidelity evaluations and returns the position of the candidate to try.
 
         Args:
-            observations: The candidates, and what was measured.
-            judge: From what is believed, and candidates that count as measured besides, to how much each candidate promises.
+            observations: The candidates, and the study's measurements.
+            acquisition: Scores the candidates.
             rng: Breaks ties.
+
+        Returns:
+            None where low-fidelity evaluations estimate no objective or constraint.
         """
-        eyes = _Eyes(self._low_fidelity, self._encoding, self.evidence, observations, self._fits)
-        allowed = self._budget * (1 + len(observations.tried))
-        self._explore(eyes, observations, rng)
+        model = _FidelityModel(self._low_fidelity, self._encoding, self.results, observations, self._fits)
+        allowed = self._budget * (1 + len(observations.measured))
+        self._explore(model, observations, rng)
         while True:
-            fidelity_posteriors = eyes.fidelity_posteriors()
+            fidelity_posteriors = model.fidelity_posteriors()
             if not fidelity_posteriors:
                 return None
-            ready = self.evidence.exhausted(observations.keys) & (
-                self.evidence.examples(observations.keys) > 0
-            )
-            if self.evidence.spent >= allowed:
+            ready = self.results.exhausted(observations.keys) & (self.results.examples(observations.keys) > 0)
+            if self.results.spent >= allowed:
                 break
-            sizes, worth = self._best_evaluations(fidelity_posteriors, observations, judge, ready)
-            trials = _gain(np.where(ready, judge(fidelity_posteriors, ready), -np.inf), observations) / (
-                1 + self._budget
-            )
-            if worth.max() <= trials.max():
+            sizes, rates = self._best_evaluations(fidelity_posteriors, observations, acquisition, ready)
+            trial_rates = _improvement(
+                np.where(ready, acquisition(fidelity_posteriors, ready), -np.inf), observations
+            ) / (1 + self._budget)
+            if rates.max() <= trial_rates.max():
                 break
-            for i in np.argsort(-worth, kind="stable")[:_AT_ONCE]:
-                if worth[i] > max(trials.max(), 0.0):
-                    self.evidence.further(observations.candidates[i], sizes[i])
-        return self._leap(eyes, observations, judge, allowed + self._budget, rng)
+            for i in np.argsort(-rates, kind="stable")[:_BATCH_SIZE]:
+                if rates[i] > max(trial_rates.max(), 0.0):
+                    self.results.evaluate(observations.candidates[i], sizes[i])
+        return self._best_candidate(model, observations, acquisition, allowed + self._budget, rng)
 
-    def _leap(
+    def _best_candidate(
         self,
-        eyes: "_Eyes",
+        model: "_FidelityModel",
         observations: Observations,
-        judge: Judge,
+        acquisition: AcquisitionFunction,
         allowed: float,
         rng: np.random.Generator,
     ) -> int | None:
-        """Returns the candidate that promises most, once that is one that was looked at for as long as looks go."""
+        """Returns the candidate with the highest acquisition value, once that one was run on the largest subset.
+
+        Until then the best candidate is evaluated there. When `allowed` (in full evaluations) is spent, it is
+        the best among those that have been.
+        """
         while True:
-            scores = judge(eyes.fidelity_posteriors(), None)
-            scores = np.where(self.evidence.examples(observations.keys) < 0, -np.inf, scores)
+            scores = acquisition(model.fidelity_posteriors(), None)
+            scores = np.where(self.results.examples(observations.keys) < 0, -np.inf, scores)
             best = int(rng.choice(np.flatnonzero(scores == scores.max())))
-            if self.evidence.exhausted(observations.keys[best : best + 1])[0]:
+            if self.results.exhausted(observations.keys[best : best + 1])[0]:
                 return best
-            if self.evidence.spent >= allowed:
+            if self.results.spent >= allowed:
                 break
-            self.evidence.further(observations.candidates[best], self._low_fidelity.sizes[-1])
-        ready = self.evidence.exhausted(observations.keys) & (scores > -np.inf)
+            self.results.evaluate(observations.candidates[best], self._low_fidelity.sizes[-1])
+        ready = self.results.exhausted(observations.keys) & (scores > -np.inf)
         return int(np.argmax(np.where(ready, scores, -np.inf))) if ready.any() else best
 
     def _best_evaluations(
         self,
         fidelity_posteriors: FidelityPosteriors,
         observations: Observations,
-        judge: Judge,
+        acquisition: AcquisitionFunction,
         ready: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int64], Array]:
-        """Returns for each candidate how long the next look should be, and its gain for its cost, both `(n,)`.
+        """Returns for each candidate the best size of its next evaluation and its gain per cost, both `(n,)`.
 
-        The gain of a look is the improvement that is expected of what will be believed after it (knowledge gradient, Frazier et
-        al. 2009): a look too short to change a belief gains nothing.
+        The gain is the expected improvement of the posterior mean after the evaluation (knowledge gradient,
+        Frazier et al. 2009): an evaluation too short to move the mean gains nothing. The cost is in full
+        evaluations.
         """
-        before = self.evidence.examples(observations.keys)
-        best, worth = np.zeros(len(before), np.int64), np.full(len(before), -np.inf)
+        before = self.results.examples(observations.keys)
+        sizes, rates = np.zeros(len(before), np.int64), np.full(len(before), -np.inf)
         for size in self._low_fidelity.sizes:
             more = size - before
-            share = np.clip(more / self._low_fidelity.n_full, 1e-9, 1.0)
-            told = {
-                name: fidelity_posterior.after(share, before == 0)
+            shares = np.clip(more / self._low_fidelity.n_full, 1e-9, 1.0)
+            updated = {
+                name: fidelity_posterior.after(shares, before == 0)
                 for name, fidelity_posterior in fidelity_posteriors.items()
             }
             cost = (np.maximum(more, 0) + self._low_fidelity.sizes[0]) / self._low_fidelity.n_full
-            gains = np.where(
-                (more > 0) & (before >= 0), _gain(judge(told, ready), observations) / cost, -np.inf
+            rate = np.where(
+                (more > 0) & (before >= 0),
+                _improvement(acquisition(updated, ready), observations) / cost,
+                -np.inf,
             )
-            best, worth = np.where(gains > worth, size, best), np.maximum(gains, worth)
-        return best, worth
+            sizes, rates = np.where(rate > rates, size, sizes), np.maximum(rate, rates)
+        return sizes, rates
 
-    def _explore(self, eyes: "_Eyes", observations: Observations, rng: np.random.Generator) -> None:
-        """Sees to it that some candidates were looked at: half of them likely ones, the others any."""
-        seen = self.evidence.examples(observations.keys)
-        fresh = (seen == 0) & ~observations.hopeless
-        lacking = min(_FIRST - int(np.sum(seen > 0)), int(fresh.sum()))
+    def _explore(self, model: "_FidelityModel", observations: Observations, rng: np.random.Generator) -> None:
+        """Evaluates candidates on the smallest subset until `_N_INITIAL` have a result.
+
+        Half of them are those with the best statistics, the others are random.
+        """
+        n_examples = self.results.examples(observations.keys)
+        fresh = (n_examples == 0) & ~observations.infeasible
+        lacking = min(_N_INITIAL - int(np.sum(n_examples > 0)), int(fresh.sum()))
         if lacking <= 0:
             return
-        likely = np.where(fresh, eyes.first_guess() + 1e-9 * rng.random(len(seen)), -np.inf)
+        likely = np.where(fresh, model.mean_statistic() + 1e-9 * rng.random(len(n_examples)), -np.inf)
         chosen = diverse(likely, observations.candidates, (lacking + 1) // 2)
         others = np.setdiff1d(np.flatnonzero(fresh), chosen)
         for i in (*chosen, *rng.choice(others, min(lacking // 2, len(others)), replace=False)):
-            self.evidence.further(observations.candidates[i], self._low_fidelity.sizes[0])
+            self.results.evaluate(observations.candidates[i], self._low_fidelity.sizes[0])
 
 
-def _gain(scores: Array, observations: Observations) -> Array:
-    """Returns expected improvements: of a single objective they are judged by their logarithms."""
+def _improvement(scores: Array, observations: Observations) -> Array:
+    """Returns expected improvements `(n,)`: with a single objective the acquisition values are their logarithms."""
     return np.exp(scores) if len(observations.signs) == 1 else scores
 
 
-class _Eyes:
-    """Puts evidence, statistics and trials together for one scene."""
+class _FidelityModel:
+    """Multi-fidelity models of all objectives and constraints for the observations of one proposal.
+
+    Its rows are the `n` candidates of the proposal followed by the `m` measured ones.
+
+    Args:
+        low_fidelity: Computes the statistics.
+        encoding: Measures distances between candidates.
+        results: The low-fidelity results so far.
+        observations: The candidates and the study's measurements.
+        fits: The amplitudes fitted so far by objective or constraint; updated in place.
+    """
 
     def __init__(
         self,
         low_fidelity: LowFidelityEvaluations,
         encoding: Encoding,
-        evidence: Evidence,
+        results: LowFidelityResults,
         observations: Observations,
         fits: dict[Hashable, Fit],
     ) -> None:
         self._fits = fits
-        self._low_fidelity, self._observations, self._evidence, self._encoding = (
+        self._low_fidelity, self._observations, self._results, self._encoding = (
             low_fidelity,
             observations,
-            evidence,
+            results,
             encoding,
         )
-        self._all = [*observations.candidates, *observations.tried]
-        self._keys = [*observations.keys, *(key_of(candidate) for candidate in observations.tried)]
+        self._candidates = [*observations.candidates, *observations.measured]
+        self._keys = [*observations.keys, *(key_of(candidate) for candidate in observations.measured)]
         self._points = (
-            np.concatenate([observations.points, observations.tried_points])
-            if observations.tried
+            np.concatenate([observations.points, observations.measured_points])
+            if observations.measured
             else observations.points
         )
-        found = list(low_fidelity.statistics(self._all).values())
-        if observations.guess is not None:
-            found.append(np.concatenate([observations.guess, np.full(len(observations.tried), np.nan)]))
+        columns = list(low_fidelity.statistics(self._candidates).values())
+        if observations.prior_mean is not None:
+            columns.append(
+                np.concatenate([observations.prior_mean, np.full(len(observations.measured), np.nan)])
+            )
         self._statistics = (
-            np.stack([_standardised(f) for f in found], axis=1) if found else self._points[:, :0]
+            np.stack([_standardised(column) for column in columns], axis=1)
+            if columns
+            else self._points[:, :0]
         )
 
-    def first_guess(self) -> Array:
-        """Returns what statistics alone say of the candidates, `(n,)`."""
+    def mean_statistic(self) -> Array:
+        """Returns the mean of each candidate's standardised statistics, `(n,)`; zeros where there are none."""
         n = len(self._observations.candidates)
         return self._statistics[:n].mean(axis=1) if self._statistics.shape[1] else np.zeros(n)
 
     def fidelity_posteriors(self) -> dict[Hashable, FidelityPosterior]:
-        """Returns what is believed of the candidates, of every objective and constraint that looks can tell of."""
-        looked = np.array(
-            [i for i, key in enumerate(self._keys) if self._evidence.first(key) is not None], np.intp
+        """Returns the posteriors of every objective and constraint that low-fidelity evaluations estimate."""
+        evaluated = np.array(
+            [i for i, key in enumerate(self._keys) if self._results.first(key) is not None], np.intp
         )
-        if not len(looked):
+        if not len(evaluated):
             return {}
-        quality = self._quality(looked)
-        found: dict[Hashable, FidelityPosterior] = {}
+        quality = self._quality(evaluated)
+        posteriors: dict[Hashable, FidelityPosterior] = {}
         for axis, sign in enumerate(self._observations.signs):
-            told = [
-                (sign * look.values[axis], look.errors[axis], look.n_examples)
-                for look in self._longest(looked)
+            estimates = [
+                (sign * result.values[axis], result.errors[axis], result.n_examples)
+                for result in self._longest(evaluated)
             ]
             fidelity_posterior = self._fidelity_posterior(
-                axis, quality, looked, told, self._observations.values[:, axis], self._observations.errors[:, axis],
-                float(self._observations.baselines[axis]),
+                axis, quality, evaluated, estimates, self._observations.values[:, axis],
+                self._observations.errors[:, axis], float(self._observations.baselines[axis]),
             )  # fmt: skip
-            found |= {} if fidelity_posterior is None else {axis: fidelity_posterior}
-        for name in sorted({n for look in self._longest(looked) for n in look.excesses}):
-            nothing = (np.nan, np.nan)
+            posteriors |= {} if fidelity_posterior is None else {axis: fidelity_posterior}
+        for name in sorted({n for result in self._longest(evaluated) for n in result.excesses}):
+            missing = (np.nan, np.nan)
             excesses = [
-                (*look.excesses.get(name, nothing), look.n_examples) for look in self._longest(looked)
+                (*result.excesses.get(name, missing), result.n_examples)
+                for result in self._longest(evaluated)
             ]
-            tried = -self._observations.excesses.get(name, np.full(len(self._observations.tried), np.nan))
-            told = [(-value, error, n) for value, error, n in excesses]
-            fidelity_posterior = self._fidelity_posterior(
-                name, quality, looked, told, tried, np.zeros(len(tried)), 0.0
+            measured = -self._observations.excesses.get(
+                name, np.full(len(self._observations.measured), np.nan)
             )
-            found |= {} if fidelity_posterior is None else {name: fidelity_posterior}
-        return found
+            estimates = [(-value, error, n) for value, error, n in excesses]
+            fidelity_posterior = self._fidelity_posterior(
+                name, quality, evaluated, estimates, measured, np.zeros(len(measured)), 0.0
+            )
+            posteriors |= {} if fidelity_posterior is None else {name: fidelity_posterior}
+        return posteriors
 
-    def _longest(self, looked: NDArray[np.intp]) -> list[PartialResult]:
-        found = [self._evidence.longest(self._keys[i]) for i in looked]
-        return [look for look in found if look is not None]
+    def _longest(self, evaluated: NDArray[np.intp]) -> list[PartialResult]:
+        """Returns the result on the most examples of each row in `evaluated`."""
+        results = [self._results.longest(self._keys[i]) for i in evaluated]
+        return [result for result in results if result is not None]
 
-    def _quality(self, looked: NDArray[np.intp]) -> Quality:
-        first = [self._evidence.first(self._keys[i]) for i in looked]
-        features = [look.features for look in first if look is not None]
-        some = looked[-_MOST_ESTIMATES:]
-        seen = observed_quality(features)
-        found = expected_quality(some, seen[-_MOST_ESTIMATES:], self._statistics, self._alike(some))
-        found.mean[looked], found.doubt[looked] = seen, 0.0
-        return found
+    def _quality(self, evaluated: NDArray[np.intp]) -> Quality:
+        """Returns the quality scores of all `n + m` rows, observed for those in `evaluated`."""
+        first = [self._results.first(self._keys[i]) for i in evaluated]
+        features = [result.features for result in first if result is not None]
+        some = evaluated[-_MAX_ESTIMATES:]
+        observed = observed_quality(features)
+        quality = expected_quality(
+            some, observed[-_MAX_ESTIMATES:], self._statistics, self._correlations(some)
+        )
+        quality.mean[evaluated], quality.std[evaluated] = observed, 0.0
+        return quality
 
     def _fidelity_posterior(
         self,
         what: Hashable,
         quality: Quality,
-        looked: NDArray[np.intp],
-        told: Sequence[tuple[float, float, int]],
-        tried: Array,
-        tried_errors: Array,
+        evaluated: NDArray[np.intp],
+        estimates: Sequence[tuple[float, float, int]],
+        measured: Array,
+        measured_errors: Array,
         reference: float,
     ) -> FidelityPosterior | None:
-        """Returns what is believed of one objective or constraint; None where looks do not tell of it.
+        """Returns the posterior of one objective or constraint for the `n` candidates.
 
-        The scale begins at the reference, or at the best estimate where that is NaN.
+        Args:
+            what: Position of the objective or name of the constraint.
+            quality: Quality scores of all rows.
+            evaluated: `(k,)`, rows with a low-fidelity result.
+            estimates: Their `k` estimates, each with its standard error and number of examples; higher is
+                better.
+            measured: `(m,)`, values that trials measured, higher is better; NaN where none.
+            measured_errors: `(m,)`, their standard errors.
+            reference: The origin of the compressed scale; NaN takes the best value.
+
+        Returns:
+            None if low-fidelity evaluations do not estimate it.
         """
-        values, errors, sizes = (np.array(column, np.float64) for column in zip(*told, strict=True))
-        share = np.minimum(sizes / self._low_fidelity.n_full, 0.99)
-        noises = (errors * np.sqrt(share / (1 - share)))[np.isfinite(errors) & (errors > 0)]
+        values, errors, sizes = (np.array(column, np.float64) for column in zip(*estimates, strict=True))
+        shares = np.minimum(sizes / self._low_fidelity.n_full, 0.99)
+        # the standard error of a full evaluation, as each estimate's error implies it
+        noises = (errors * np.sqrt(shares / (1 - shares)))[np.isfinite(errors) & (errors > 0)]
         if not len(noises):
             return None
         n = len(self._observations.candidates)
-        at = np.concatenate([looked, n + np.arange(len(tried))])
-        told_all = Estimates(
-            at, np.concatenate([values, tried]), np.concatenate([errors, tried_errors]),
-            np.concatenate([share, np.ones(len(tried))]),
+        at = np.concatenate([evaluated, n + np.arange(len(measured))])
+        all_estimates = Estimates(
+            at, np.concatenate([values, measured]), np.concatenate([errors, measured_errors]),
+            np.concatenate([shares, np.ones(len(measured))]),
         )  # fmt: skip
-        # looks at what was tried stay: their errors tell of those of other looks at the same examples
-        estimates = told_all.chosen(np.isfinite(told_all.values) & np.isfinite(told_all.errors))
-        estimates = estimates.chosen(np.argsort(estimates.errors, kind="stable")[:_MOST_ESTIMATES])
-        origin = reference if np.isfinite(reference) else float(estimates.values.max())
+        # estimates of measured candidates stay: their errors correlate with others' on the same examples
+        used = all_estimates.chosen(np.isfinite(all_estimates.values) & np.isfinite(all_estimates.errors))
+        used = used.chosen(np.argsort(used.errors, kind="stable")[:_MAX_ESTIMATES])
+        origin = reference if np.isfinite(reference) else float(used.values.max())
         scale = Compressed(origin, float(np.median(noises)))
-        told_of, amplitudes = self._fits.get(what, (0.0, None))
-        telling = float(told_all.shares.sum())
-        if telling > _GROWN * told_of:
-            told_of, amplitudes = telling, None
-        posterior, rise, amplitudes = posterior_of(
-            quality, self._alike(estimates.at), estimates, scale, amplitudes
+        fitted_to, log_amplitudes = self._fits.get(what, (0.0, None))
+        n_evaluations = float(all_estimates.shares.sum())
+        if n_evaluations > _REFIT_GROWTH * fitted_to:
+            fitted_to, log_amplitudes = n_evaluations, None
+        posterior, quality_std, log_amplitudes = posterior_of(
+            quality, self._correlations(used.at), used, scale, log_amplitudes
         )
-        self._fits[what] = told_of, amplitudes
-        return FidelityPosterior(Posterior(posterior.mean[:n], posterior.std[:n]), scale, rise[:n])
+        self._fits[what] = fitted_to, log_amplitudes
+        return FidelityPosterior(Posterior(posterior.mean[:n], posterior.std[:n]), scale, quality_std[:n])
 
-    def _alike(self, at: NDArray[np.intp]) -> Array:
-        gap = np.zeros((len(at), len(self._all)))
+    def _correlations(self, at: NDArray[np.intp]) -> Array:
+        """Returns correlations by knobs `(k, n + m)` of the rows `at` with all: `exp(-3 * mean distance)`."""
+        distance = np.zeros((len(at), len(self._candidates)))
         for axis in range(self._encoding.n_axes):
-            gap += self._encoding.distance(axis, self._points[at], self._points)
-        return np.asarray(np.exp(-_UNLIKE * gap / max(self._encoding.n_axes, 1)))
+            distance += self._encoding.distance(axis, self._points[at], self._points)
+        return np.asarray(np.exp(-_DECAY * distance / max(self._encoding.n_axes, 1)))
 
 
 def _standardised(column: Array) -> Array:
+    """Returns a column `(n,)` with mean 0 and standard deviation 1 over its finite entries, and 0 for the others."""
     spread = float(np.nanstd(column)) if np.isfinite(column).any() else 0.0
     if not spread:
         return np.zeros(len(column))

@@ -1,4 +1,4 @@
-"""What is expected of candidates: certain where it is known beforehand, learned otherwise."""
+"""Predicted objectives and feasibility of candidates: known values are exact, others are learned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +22,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is expected of `n` candidates.
+    """Predictions for `n` candidates.
 
     Attributes:
-        posteriors: Per objective what is expected, higher is better, on the scale of its target.
-        targets: Per objective the scale: maps values (higher is better) to it.
+        posteriors: Per objective the posterior of the candidates' values, higher is better, on the scale of
+            its target.
+        targets: Per objective the map from values (higher is better) to that scale.
         log_feasible: `(n,)`, logarithm of the probability that every constraint holds.
     """
 
@@ -36,14 +37,15 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The history as points.
+class EncodedHistory:
+    """The study's history with its candidates encoded as points.
 
     Attributes:
-        history: The rows.
-        points: `(n, n_knobs)`.
-        pending: `(p, n_knobs)`, candidates that are being measured.
-        baselines: `(n_objectives,)`, what the uncompressed model has, higher is better; NaN where unknown, or of a cost.
+        history: The `n` rows: measured values, standard errors and constraint excesses.
+        points: `(n, n_knobs)`, the rows' candidates.
+        pending: `(p, n_knobs)`, candidates of running trials.
+        baselines: `(n_objectives,)`, the uncompressed model's value of each objective to be maximised; NaN
+            where it is unknown, and for objectives to be minimised.
     """
 
     history: History
@@ -53,14 +55,14 @@ class Seen:
 
 
 def nothing_known(n: int, n_objectives: int) -> Known:
-    """Returns what is certain of `n` candidates where nothing is."""
+    """Returns the `Known` of `n` candidates without known values: all NaN, every key different."""
     return Known(np.full((n, n_objectives), np.nan), {}, [str(i) for i in range(n)])
 
 
 def known_of(
     low_fidelity: LowFidelityEvaluations | None, candidates: Sequence[Params], n_objectives: int
 ) -> Known:
-    """Returns what is certain of candidates."""
+    """Returns the values that are known of candidates without a trial; none without low-fidelity evaluations."""
     if low_fidelity is None or not len(candidates):
         return nothing_known(len(candidates), n_objectives)
     return low_fidelity.known(candidates)
@@ -68,110 +70,139 @@ def known_of(
 
 def prediction(
     learner: Learner,
-    seen: Seen,
-    ahead: Array,
+    encoded: EncodedHistory,
+    query: Array,
     known: Known,
     signs: Array,
     prior: TaskPrior | None = None,
     fidelity_posteriors: FidelityPosteriors | None = None,
 ) -> Prediction:
-    """Joins what is certain and what is learned.
+    """Joins values that are known beforehand with those that are learned.
 
     Args:
-        learner: Learns.
-        seen: What was measured.
-        ahead: `(n, n_knobs)`, the candidates.
-        known: What is certain of them.
+        learner: Fits Gaussian processes to the history.
+        encoded: The history.
+        query: `(n, n_knobs)`, the candidates to predict.
+        known: Their values that are known beforehand.
         signs: `(n_objectives,)`, -1 where an objective is to be minimised.
-        prior: What other tasks say of the first objective; None if nothing.
-        fidelity_posteriors: What looks at the candidates let believe; None without looks.
+        prior: The prior of the first objective learned from other tasks; None if there is none.
+        fidelity_posteriors: Posteriors of the candidates from low-fidelity evaluations; None without those.
     """
     posteriors, targets = [], []
     fidelity_posteriors = fidelity_posteriors or {}
     for axis, sign in enumerate(signs):
         certain = sign * known.values[:, axis]
         posterior, target = _objective(
-            axis, learner, seen, ahead, certain, None if axis else prior, fidelity_posteriors.get(axis)
+            axis, learner, encoded, query, certain, None if axis else prior, fidelity_posteriors.get(axis)
         )
         posteriors.append(_certain(posterior, target(certain)))
         targets.append(target)
-    return Prediction(posteriors, targets, _log_feasible(learner, seen, ahead, known, fidelity_posteriors))
+    return Prediction(posteriors, targets, _log_feasible(learner, encoded, query, known, fidelity_posteriors))
 
 
 def _objective(
     axis: int,
     learner: Learner,
-    seen: Seen,
-    ahead: Array,
+    encoded: EncodedHistory,
+    query: Array,
     certain: Array,
     prior: TaskPrior | None,
     fidelity_posterior: FidelityPosterior | None,
 ) -> tuple[Posterior, Target]:
-    """Returns what is learned of an objective, and on which scale."""
-    values, errors = seen.history.values[:, axis], seen.history.errors[:, axis]
-    several = seen.history.values.shape[1] > 1
-    target = _target(np.concatenate([values, certain]), several, float(seen.baselines[axis]))
+    """Returns the posterior of an objective for the query points, and the target whose scale it is on.
+
+    Args:
+        axis: Position of the objective.
+        learner: Fits Gaussian processes to the history.
+        encoded: The history.
+        query: `(n, n_knobs)`.
+        certain: `(n,)`, values known beforehand, higher is better; NaN where unknown.
+        prior: The prior learned from other tasks; None if there is none.
+        fidelity_posterior: The posterior from low-fidelity evaluations; None without those.
+    """
+    values, errors = encoded.history.values[:, axis], encoded.history.errors[:, axis]
+    several = encoded.history.values.shape[1] > 1
+    target = _target(np.concatenate([values, certain]), several, float(encoded.baselines[axis]))
     if np.isfinite(certain).all():
-        return Posterior(np.zeros(len(ahead)), np.zeros(len(ahead))), target
+        return Posterior(np.zeros(len(query)), np.zeros(len(query))), target
     if fidelity_posterior is not None:
         if several:
             return _rescaled(fidelity_posterior.posterior, fidelity_posterior.scale, target), target
         return fidelity_posterior.posterior, fidelity_posterior.scale
     if prior is not None:
         ranks = prior.target_for(values)
-        posterior = learner.informed(rows_of(ranks, seen.points, values, errors), ahead, seen.pending)
+        posterior = learner.posterior_with_prior(
+            rows_of(ranks, encoded.points, values, errors), query, encoded.pending
+        )
         if posterior is not None:
             return (_rescaled(posterior, ranks, target), target) if several else (posterior, ranks)
     return learner.posterior_of(
-        axis, rows_of(target, seen.points, values, errors), ahead, seen.pending
+        axis, rows_of(target, encoded.points, values, errors), query, encoded.pending
     ), target
 
 
 def _target(values: Array, several: bool, baseline: float) -> Target:
+    """Returns the scale on which an objective is learned, fitted to its finite values."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return Plain(0.0, 1.0)
-    if several:  # a front is spread out in the objectives themselves, so is what is learned for it
+    if several:  # hypervolume is measured in the objectives' own units, so they are not transformed
         return Plain.of(finite)
     return LogDrop.of(finite, baseline) if np.isfinite(baseline) else NormalScores.of(finite)
 
 
-def _rescaled(posterior: Posterior, ranks: RankedDrop | Compressed, scale: Target) -> Posterior:
-    """Returns the belief on another scale, to the first order."""
-    up, down = (scale(ranks.inverse(posterior.mean + sign * posterior.std)) for sign in (1.0, -1.0))
+def _rescaled(posterior: Posterior, source: RankedDrop | Compressed, target: Target) -> Posterior:
+    """Returns a posterior mapped from the scale `source` to `target`, to the first order (delta method).
+
+    The new standard deviation is half the distance between the images of `mean + std` and `mean - std`.
+    """
+    up, down = (target(source.inverse(posterior.mean + sign * posterior.std)) for sign in (1.0, -1.0))
     std = np.abs(up - down) / 2
-    own = posterior.own * (std / np.maximum(posterior.std, 1e-9)) ** 2
-    return Posterior(scale(ranks.inverse(posterior.mean)), std, own)
+    noise = posterior.noise * (std / np.maximum(posterior.std, 1e-9)) ** 2
+    return Posterior(target(source.inverse(posterior.mean)), std, noise)
 
 
 def _certain(posterior: Posterior, values: Array) -> Posterior:
-    sure = np.isfinite(values)
-    own = np.where(sure, 0.0, posterior.own)
-    return Posterior(np.where(sure, values, posterior.mean), np.where(sure, 0.0, posterior.std), own)
+    """Returns the posterior with mean `values`, `(n,)`, and standard deviation 0 where they are not NaN."""
+    is_known = np.isfinite(values)
+    noise = np.where(is_known, 0.0, posterior.noise)
+    return Posterior(
+        np.where(is_known, values, posterior.mean), np.where(is_known, 0.0, posterior.std), noise
+    )
 
 
 def _log_feasible(
-    learner: Learner, seen: Seen, ahead: Array, known: Known, fidelity_posteriors: FidelityPosteriors
+    learner: Learner,
+    encoded: EncodedHistory,
+    query: Array,
+    known: Known,
+    fidelity_posteriors: FidelityPosteriors,
 ) -> Array:
-    total = np.zeros(len(ahead))
+    """Returns `(n,)`, the logarithm of the probability that all constraints hold, taken as independent.
+
+    Each constraint counts by its posterior from low-fidelity evaluations if there is one, otherwise by a
+    Gaussian process over its measured excesses. Where the excess is known beforehand the probability is 1 or
+    0.
+    """
+    total = np.zeros(len(query))
     for name, fidelity_posterior in fidelity_posteriors.items():
         if isinstance(name, str):
-            certain = known.excesses.get(name, np.full(len(ahead), np.nan))
+            certain = known.excesses.get(name, np.full(len(query), np.nan))
             limit = float(fidelity_posterior.scale(np.zeros(1))[0])
             chance = log_chance_below(
                 -fidelity_posterior.posterior.mean, fidelity_posterior.posterior.std, -limit
             )
             total += np.where(np.isfinite(certain), 0.0, chance)
-    for name, excesses in seen.history.excesses.items():
+    for name, excesses in encoded.history.excesses.items():
         if name in fidelity_posteriors:
             continue
-        certain = known.excesses.get(name, np.full(len(ahead), np.nan))
+        certain = known.excesses.get(name, np.full(len(query), np.nan))
         finite = excesses[np.isfinite(excesses)]
         if np.isfinite(certain).all() or not len(finite):
             continue
         scale = Excess.of(finite)
-        rows = rows_of(scale, seen.points, excesses, np.zeros(len(excesses)))
-        posterior = learner.posterior_of(name, rows, ahead, seen.pending)
+        rows = rows_of(scale, encoded.points, excesses, np.zeros(len(excesses)))
+        posterior = learner.posterior_of(name, rows, query, encoded.pending)
         chance = log_chance_below(posterior.mean, posterior.std, 0.0)
         total += np.where(np.isfinite(certain), 0.0, chance)
     for certain in known.excesses.values():

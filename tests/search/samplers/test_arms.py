@@ -22,7 +22,7 @@ def partition(points, n_cells, min_pulls, tolerance):
 
 
 @given(POINTS, CELLS, st.integers(1, 6))
-def test_boxes_divide_the_cube_between_them(points, cells, min_pulls):
+def test_boxes_partition_the_cube(points, cells, min_pulls):
     boxes = partition(points, cells, min_pulls, tolerance=0.1)
     assert sum(float((box.high - box.low).prod()) for box in boxes) == pytest.approx(1.0)
     held = np.stack([box.holds(points) for box in boxes])
@@ -31,7 +31,7 @@ def test_boxes_divide_the_cube_between_them(points, cells, min_pulls):
 
 
 @given(SLOTS, st.integers(1, 6))
-def test_a_point_without_a_value_is_shared_out(points, min_pulls):
+def test_a_point_without_a_value_is_divided_among_boxes(points, min_pulls):
     boxes = partition(points, [None, None], min_pulls, tolerance=0.1)
     held = np.stack([box.holds(points) for box in boxes])
     assert np.allclose(held.sum(axis=0), 1.0)
@@ -44,7 +44,7 @@ def test_full_boxes_are_cut_down_to_the_tolerance(points, min_pulls):
         assert not full or (box.high - box.low).max() <= 0.3
 
 
-def test_boxes_grow_together_again_where_pulls_are_forgotten():
+def test_boxes_are_merged_again_as_weights_decay():
     points = np.linspace(0, 0.99, 20)[:, None]
     counts = [len(arms.partition(points, np.full(20, w), [None], 4, 0.05)) for w in (1.0, 0.5, 0.1)]
     assert counts[0] > counts[1] > counts[2] == 1

@@ -52,12 +52,12 @@ def test_a_conditional_space_that_is_known_beforehand():
 
 
 def quality(ratio, rank):
-    """Falls with what is cut, rises with the rank."""
+    """Falls with the pruning ratio, rises with the rank."""
     return 1 - 0.8 * ratio**3 - 0.15 / 2**rank
 
 
 def reward(ratio, rank, seconds_per_share):
-    """Less where the device takes longer than half a second, which a higher ratio makes shorter."""
+    """The quality, reduced where the device takes longer than half a second; a higher ratio makes it faster."""
     late_s = max(0.0, seconds_per_share * (1 - ratio) * (1 + 0.02 * 2**rank) - 0.5)
     return quality(ratio, rank) * math.exp(-late_s)
 
@@ -83,7 +83,7 @@ def test_beats_random_arms_on_cumulative_reward(seconds_per_share):
     assert sum(a > b for a, b in zip(ours, random, strict=True)) >= 8
 
 
-def test_cuts_more_on_the_slower_device():
+def test_prunes_more_on_the_slower_device():
     for seed in range(3):
         fast, slow = (
             np.mean(pull(BanditSampler(seed=seed), seconds, seed)[1][30:]) for seconds in (0.7, 2.0)
@@ -108,7 +108,7 @@ def state_of(study):
     return [(t.number, t.params, t.values) for t in study.trials]
 
 
-def test_goes_on_from_the_trials_alone():
+def test_a_resumed_study_continues_from_its_trials():
     kinds = {"ratio": RATIO, "rank": RANK, "form": CategoricalDistribution(["a", "b"])}
 
     def measure(study, n):
@@ -126,7 +126,7 @@ def test_goes_on_from_the_trials_alone():
 
 
 def test_running_trials_count_as_pulls():
-    """Or several workers would all pull the same arm."""
+    """Otherwise several workers would all pull the same arm."""
     study = optuna.create_study(direction="maximize", sampler=BanditSampler(explore=1.0, seed=0))
     for ratio in (0.1, 0.2, 0.3, 0.8, 0.9):
         study.add_trial(
@@ -136,7 +136,7 @@ def test_running_trials_count_as_pulls():
     assert {int(2 * ratio) for ratio in ratios} == {0, 1}
 
 
-def test_what_fails_is_left_alone():
+def test_arms_that_fail_are_avoided():
     study = optuna.create_study(direction="maximize", sampler=BanditSampler(seed=1))
     for _ in range(60):
         trial = study.ask({"ratio": RATIO})
@@ -186,6 +186,6 @@ def test_knobs_that_cannot_be_arms():
         ({"tolerance": 2.0}, r"sampler.tolerance must be in \(0, 1\], not 2.0"),
     ],
 )
-def test_settings_that_make_no_sense(setting, message):
+def test_settings_out_of_range_raise(setting, message):
     with pytest.raises(ConfigError, match=message):
         BanditSampler(**setting)

@@ -1,4 +1,4 @@
-"""Brute force and grid enumerate exactly, whatever way the study goes."""
+"""Brute force and grid propose every candidate exactly once, also with running, failed and resumed trials."""
 
 import time
 from itertools import product
@@ -54,7 +54,7 @@ def test_grid_is_in_order():
     assert found == [("a", 4), ("a", 8), ("b", 4), ("b", 8), ("c", 4, 0.1), ("c", 4, 0.2)]
 
 
-def test_the_seed_orders():
+def test_the_seed_determines_the_order():
     def order(seed):
         study = optuna.create_study(sampler=BruteForceSampler(seed=seed))
         return [study.tell(trial, 0.0) and values for trial, values in (ask(study) for _ in range(14))]
@@ -77,7 +77,7 @@ def test_exact_with_running_failed_and_resumed(seed, batches, fail, resume_at):
         batch = [ask(study) for _ in range(min(size, len(ALL) - len(found)))]
         for trial, values in reversed(batch):
             if len(found) == resume_at:
-                study.sampler = BruteForceSampler(seed=seed)  # it has only the study to go by
+                study.sampler = BruteForceSampler(seed=seed)  # its only state is the study
             found.append(values)
             if len(found) in fail:
                 study.tell(trial, state=TrialState.FAIL)
@@ -140,7 +140,7 @@ def test_enqueued_candidates_are_not_repeated():
     assert set(found) == ALL
 
 
-def test_stops_an_optimisation_if_wanted():
+def test_stop_when_done_stops_the_optimisation():
     study = optuna.create_study(sampler=BruteForceSampler(stop_when_done=True))
     study.optimize(lambda trial: float(len(suggest(trial))), n_trials=100)
     assert len(study.trials) == len(ALL)
@@ -152,26 +152,26 @@ def test_threads():
     assert len({tuple(t.params.values()) for t in study.trials}) >= 12  # threads may race for a last knob
 
 
-def test_a_continuous_knob_does_not_end():
+def test_a_continuous_knob_is_never_exhausted():
     study = optuna.create_study(sampler=BruteForceSampler(seed=0))
-    seen = set()
+    proposed = set()
     for _ in range(20):
         trial = study.ask()
-        seen.add((trial.suggest_float("x", 0, 1), trial.suggest_categorical("y", [0, 1])))
+        proposed.add((trial.suggest_float("x", 0, 1), trial.suggest_categorical("y", [0, 1])))
         study.tell(trial, 0.0)
-    assert len(seen) == 20
+    assert len(proposed) == 20
     assert not study.sampler.exhausted(study)
 
 
 def test_ten_thousand_points_are_fast():
     study = optuna.create_study(sampler=BruteForceSampler(seed=0))
     began = time.process_time()
-    seen = set()
+    proposed = set()
     for _ in range(3000):  # of 10,000
         trial = study.ask()
-        seen.add(tuple(trial.suggest_int(name, 1, 10) for name in "abcd"))
+        proposed.add(tuple(trial.suggest_int(name, 1, 10) for name in "abcd"))
         study.tell(trial, 0.0)
-    assert len(seen) == 3000
+    assert len(proposed) == 3000
     # about 2 s; a tree rebuilt for every knob would need minutes
     assert time.process_time() - began < 20
 

@@ -107,7 +107,7 @@ class TestGpByAskAndTell(SeveralObjectivesConformance):
         return partial(GpSampler, n_startup_trials=6, n_qmc_samples=16)
 
 
-# Optuna's own pass Optuna's tests; ours are what a study asks of them on top.
+# Optuna's own samplers pass Optuna's tests; here they are tested for what a study requires beyond these.
 
 
 class TestRandom(SeveralObjectivesConformance):

@@ -1,4 +1,4 @@
-"""Quantune proposes the best prediction among what was not proposed, faithful to the paper where it applies."""
+"""Quantune proposes the best prediction among candidates that were not proposed, as in the paper where it applies."""
 
 import math
 from itertools import product
@@ -42,7 +42,7 @@ def ask(study):
 KNOWLEDGE = [KnowledgeRow(f"net{n}", p, top1(p, n), {"layers": 10.0 + n}) for n in range(3) for p in POOL]
 
 
-def test_transfer_starts_at_the_others_best():
+def test_with_transfer_the_first_proposal_is_the_best_of_the_other_tasks():
     study = study_with(
         QuantuneSampler(transfer=True, seed=0), knowledge=KNOWLEDGE, descriptors={"layers": 20.0}
     )
@@ -68,14 +68,14 @@ def test_never_proposes_twice_and_learns():
     found = []
     for seed in range(5):
         study = study_with(QuantuneSampler(seed=seed))
-        seen = []
+        proposed = []
         for _ in POOL:
             trial, params = ask(study)
-            seen.append(params)
+            proposed.append(params)
             study.tell(trial, top1(params))
-        assert len({key_of(p) for p in seen}) == len(POOL)
+        assert len({key_of(p) for p in proposed}) == len(POOL)
         best = max(top1(p) for p in POOL)
-        found.append([top1(p) for p in seen].index(best) + 1)
+        found.append([top1(p) for p in proposed].index(best) + 1)
     assert np.mean(found) < 9  # random: (24 + 1) / 2 = 12.5; sd of a mean of 5 is 3
 
 
@@ -112,7 +112,7 @@ def test_a_partly_fixed_trial_is_completed_from_the_pool():
     assert params["clip"] == "kl"
 
 
-def test_values_that_the_pool_lacks_are_random():
+def test_knobs_without_a_value_of_the_pool_are_random():
     study = study_with(QuantuneSampler(seed=0), pool=[{"scheme": "zz", "images": 1}])
     _, params = ask(study)
     assert params["scheme"] in KNOBS["scheme"]
@@ -128,7 +128,7 @@ def test_fractions_are_learned_like_percentages():
             orders[-1].append(top1(params))
             study.tell(trial, scale * top1(params))
     assert orders[0] == orders[1]
-    # gamma, made for percent, would let no split be made on fractions: the proposals would stay random
+    # gamma, meant for percent, would allow no split on fractions: the proposals would stay random
     assert np.mean(orders[0][4:]) > np.mean([top1(p) for p in POOL]) + 1
 
 
@@ -162,14 +162,14 @@ def test_infinite_labels_are_dropped():
     ask(study)
 
 
-def test_unbound_it_enumerates_the_shared_knobs():
+def test_without_bind_the_shared_knobs_are_enumerated():
     study = optuna.create_study(direction="maximize", sampler=QuantuneSampler(seed=0))
-    seen = set()
+    proposed = set()
     for _ in POOL:
         trial, params = ask(study)
-        seen.add(key_of(params))
+        proposed.add(key_of(params))
         study.tell(trial, top1(params))
-    assert len(seen) == len(POOL)
+    assert len(proposed) == len(POOL)
 
 
 class TestFeatures:
@@ -195,7 +195,7 @@ class TestFeatures:
 
 
 class TestTrees:
-    def test_too_little_to_learn_from_is_constant(self):
+    def test_predictions_from_fewer_than_two_labels_are_constant(self):
         one = np.ones((1, 2), dtype=np.float32)
         assert BoostedTrees().predict(one, np.array([3.0]), one).tolist() == [3.0]
         assert BoostedTrees().predict(one[:0], np.array([]), one).tolist() == [0.0]
@@ -247,7 +247,7 @@ class TestDraws:
         for params in draw_candidates({"x": kind}, 300, np.random.default_rng(0)):
             assert contains(kind, params["x"])
 
-    def test_what_a_domain_does_not_contain(self):
+    def test_values_outside_a_domain_are_not_contained(self):
         kinds = optuna.distributions
         assert not contains(kinds.IntDistribution(0, 10, step=5), 4)
         assert not contains(kinds.FloatDistribution(0, 1), 1.5)

@@ -1,4 +1,4 @@
-"""Every sampler config names a class that can be made, and says truly what it is."""
+"""Every sampler config instantiates its class, and its header matches its name."""
 
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +25,7 @@ def make(path):
     return getattr(import_module(module), name)(**settings), settings, module
 
 
-def test_all_are_there():
+def test_all_samplers_have_a_config():
     names = {path.stem for path in FILES}
     assert names >= {
         "random", "tpe", "gp", "nsga2", "nsga3", "qmc", "cmaes", "brute_force", "grid", "quantune", "quantune_transfer",
@@ -44,7 +44,7 @@ def test_config(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_it_searches_an_all_categorical_space(path):
+def test_a_categorical_space_is_searched(path):
     study = optuna.create_study(direction="maximize", sampler=make(path)[0])
     for _ in range(9):
         trial = study.ask()
@@ -53,7 +53,7 @@ def test_it_searches_an_all_categorical_space(path):
     assert len(study.trials) == 9
 
 
-def test_transfer_is_what_the_two_quantunes_differ_in():
+def test_the_two_quantune_configs_differ_in_transfer_only():
     one, two = (make(path)[1] for path in FILES if path.stem.startswith("quantune"))
     assert {key for key in one if one[key] != two[key]} == {"transfer"}
     assert two["transfer"] is True
@@ -61,7 +61,7 @@ def test_transfer_is_what_the_two_quantunes_differ_in():
     assert not isinstance(optuna.samplers.RandomSampler(), Bindable)
 
 
-def test_cmaes_says_what_it_cannot_search():
+def test_cmaes_refuses_several_objectives_and_categorical_spaces():
     numbers = {"x": FloatDistribution(0, 1), "y": CategoricalDistribution([1, 2])}
     CmaEsSampler().bind(SamplerContext(distributions=numbers))
     with pytest.raises(ConfigError, match="one objective, but the study has 2"):
@@ -70,7 +70,7 @@ def test_cmaes_says_what_it_cannot_search():
         CmaEsSampler().bind(SamplerContext(distributions={"y": numbers["y"]}))
 
 
-def test_optuna_still_has_what_the_gaussian_process_sets():
+def test_optuna_still_has_the_attributes_that_the_gaussian_process_sets():
     plain = vars(optuna.samplers.GPSampler())
     assert {"_n_local_search", "_n_qmc_samples_ehvi"} <= plain.keys()
     ours = vars(GpSampler(n_local_search=3, n_qmc_samples=8))
@@ -82,7 +82,7 @@ def test_the_gaussian_process_needs_two_starts():
         GpSampler(n_local_search=1)
 
 
-def test_the_gaussian_process_gives_the_threads_back():
+def test_the_gaussian_process_restores_the_number_of_threads():
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""What is believed of candidates, given what was expected beforehand and what was measured."""
+"""Gaussian-process regression: the posterior of candidates given a prior and measured rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,41 +15,44 @@ _JITTER = 1e-8
 
 @dataclass(frozen=True)
 class Posterior:
-    """Independent normals.
+    """Posterior of `n` candidates' latent values, taken as independent normals.
 
     Attributes:
         mean: `(n,)`.
-        std: `(n,)`; 0 means certain.
-        own: Variance, one for all or `(n,)`, of what only a candidate's own trial tells, on top of `std`: what is left where its
-            neighbours are known. It does not speak for one candidate or another, but for more trials.
+        std: `(n,)`, standard deviation of the latent value; 0 means that it is known.
+        noise: Variance, one for all or `(n,)`, of a trial's outcome about the latent value, which neighbours
+            cannot reduce. It is the same before and after a choice among candidates, and counts only for what
+            more trials would gain.
     """
 
     mean: Array
     std: Array
-    own: Array | float = 0.0
+    noise: Array | float = 0.0
 
     @property
     def outcome_std(self) -> Array:
-        """`(n,)`, of what a trial comes to."""
-        return np.asarray(np.sqrt(self.std**2 + self.own))
+        """`(n,)`, standard deviation of a trial's outcome: latent value and noise."""
+        return np.asarray(np.sqrt(self.std**2 + self.noise))
 
     def combined(self, mean: Array, std: Array) -> "Posterior":
-        """Returns the belief after another, independent source said `mean +- std`; NaN where it said nothing."""
-        silent = ~np.isfinite(mean) | ~np.isfinite(std)
-        ours = 1 / np.maximum(self.std, 1e-9) ** 2
-        theirs = np.where(silent, 0.0, 1 / np.maximum(np.where(silent, 1.0, std), 1e-9) ** 2)
-        joint = (ours * self.mean + theirs * np.where(silent, 0.0, mean)) / (ours + theirs)
-        return Posterior(joint, np.sqrt(1 / (ours + theirs)))
+        """Returns the posterior given an independent estimate `mean +- std` as well, `(n,)`; NaN where none."""
+        missing = ~np.isfinite(mean) | ~np.isfinite(std)
+        precision = 1 / np.maximum(self.std, 1e-9) ** 2
+        other_precision = np.where(missing, 0.0, 1 / np.maximum(np.where(missing, 1.0, std), 1e-9) ** 2)
+        combined_mean = (precision * self.mean + other_precision * np.where(missing, 0.0, mean)) / (
+            precision + other_precision
+        )
+        return Posterior(combined_mean, np.sqrt(1 / (precision + other_precision)))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Measured candidates.
+    """Training data: `n` measured candidates.
 
     Attributes:
-        points: `(n, n_knobs)`.
-        values: `(n,)`.
-        noise: `(n,)`, known variances of the values (0 for a full evaluation).
+        points: `(n, n_knobs)`, X.
+        values: `(n,)`, y.
+        noise: `(n,)`, known variances of the values (0 for a full evaluation), on top of the prior's noise.
     """
 
     points: Array
@@ -61,25 +64,30 @@ class Rows:
 
 
 class Prior(Protocol):
-    """What is expected before the study's own rows."""
+    """A Gaussian-process prior: its mean function, covariance function and observation noise."""
 
     @property
     def noise(self) -> float:
-        """Variance of what cannot be predicted of a single value."""
+        """Variance of a single measured value about the latent function."""
 
     def mean(self, points: Array) -> Array:
-        """Returns `(n,)`."""
+        """Returns the prior mean `(n,)` of points `(n, n_knobs)`."""
 
     def covariance(self, a: Array, b: Array) -> Array:
-        """Returns `(n, m)`."""
+        """Returns the prior covariances `(n, m)` of points `(n, n_knobs)` and `(m, n_knobs)`."""
 
     def variance(self, points: Array) -> Array:
-        """Returns `(n,)`."""
+        """Returns the prior variances `(n,)` of points `(n, n_knobs)`: the diagonal of `covariance`."""
 
 
 @dataclass(frozen=True)
 class FlatPrior:
-    """Expects nothing in particular of any candidate, only that similar ones do similarly."""
+    """A prior with mean 0 everywhere.
+
+    Attributes:
+        kernel: Covariance function.
+        noise: Variance of a single measured value about the latent function.
+    """
 
     kernel: Kernel
     noise: float
@@ -89,54 +97,76 @@ class FlatPrior:
         return np.zeros(len(points))
 
     def covariance(self, a: Array, b: Array) -> Array:
-        """Returns `(n, m)`."""
+        """Returns the kernel's covariances `(n, m)`."""
         return self.kernel(a, b)
 
     def variance(self, points: Array) -> Array:
-        """Returns `(n,)`."""
+        """Returns the kernel's variance for each point, `(n,)`."""
         return np.full(len(points), self.kernel.total)
 
 
 def posterior(
-    prior: Prior, rows: Rows, ahead: Array, pending: Array | None = None
+    prior: Prior, rows: Rows, query: Array, pending: Array | None = None
 ) -> tuple[Posterior, float]:
     """Conditions a Gaussian process on rows (Rasmussen & Williams 2006, eq. 2.22-2.24 and 2.30).
 
+    X are the training points (the `m` rows and the `p` pending candidates), X* the query points, m and k the
+    prior's mean and covariance, and L is the Cholesky factor of k(X, X) + noise:
+
+        mean     = m(X*) + (L^-1 k(X, X*))^T L^-1 (y - m(X))
+        variance = k(X*, X*) - |L^-1 k(X, X*)|^2
+
     Args:
-        prior: What is expected beforehand.
-        rows: What was measured; may be empty.
-        ahead: `(n, n_knobs)`, the candidates that are asked about.
-        pending: `(p, n_knobs)`, candidates that are being measured: they make neighbours certain, not better or worse.
+        prior: Mean, covariance and noise before any row.
+        rows: The `m` measured candidates; may be empty.
+        query: `(n, n_knobs)`, X*, the candidates to predict.
+        pending: `(p, n_knobs)`, candidates of running trials: they reduce the variance of neighbours and
+            leave the mean.
 
     Returns:
-        The belief, and the logarithm of how probable the rows were.
+        The posterior of the query points, and the log marginal likelihood of the rows.
     """
     from scipy.linalg import cholesky, solve_triangular
 
-    mean, variance = prior.mean(ahead), prior.variance(ahead)
-    seen = rows.points if pending is None or not len(pending) else np.concatenate([rows.points, pending])
-    if not len(seen):
+    mean, variance = prior.mean(query), prior.variance(query)
+    observed = rows.points if pending is None or not len(pending) else np.concatenate([rows.points, pending])
+    if not len(observed):
         return Posterior(mean, np.sqrt(np.maximum(variance, 0.0)), prior.noise), 0.0
-    n = len(rows)
-    noise = np.full(len(seen), prior.noise + _JITTER)
-    noise[:n] += rows.noise
-    factor = cholesky(prior.covariance(seen, seen) + np.diag(noise), lower=True, check_finite=False)
-    reach = solve_triangular(factor, prior.covariance(seen, ahead), lower=True, check_finite=False)
-    surprise = np.zeros(len(seen))
-    head = factor[:n, :n]
-    surprise[:n] = solve_triangular(head, rows.values - prior.mean(rows.points), lower=True) if n else 0.0
-    # the pending rows' part of `surprise` is 0: each is taken to come out as predicted
-    mean = mean + reach.T @ surprise
-    variance = np.maximum(variance - np.einsum("ij,ij->j", reach, reach), 0.0)
-    evidence = -0.5 * surprise @ surprise - np.log(np.diag(head)).sum() - 0.5 * n * np.log(2 * np.pi)
-    return Posterior(mean, np.sqrt(variance), prior.noise), float(evidence)
+    m = len(rows)
+    noise = np.full(len(observed), prior.noise + _JITTER)
+    noise[:m] += rows.noise
+    # L, (m + p, m + p)
+    factor = cholesky(prior.covariance(observed, observed) + np.diag(noise), lower=True, check_finite=False)
+    # L^-1 k(X, X*), (m + p, n)
+    whitened_cross = solve_triangular(
+        factor, prior.covariance(observed, query), lower=True, check_finite=False
+    )
+    whitened_residuals = np.zeros(len(observed))  # L^-1 (y - m(X)), (m + p,)
+    head = factor[:m, :m]
+    whitened_residuals[:m] = (
+        solve_triangular(head, rows.values - prior.mean(rows.points), lower=True) if m else 0.0
+    )
+    # the pending candidates' residuals are 0: each is taken to come out as predicted
+    mean = mean + whitened_cross.T @ whitened_residuals
+    variance = np.maximum(variance - np.einsum("ij,ij->j", whitened_cross, whitened_cross), 0.0)
+    log_likelihood = (
+        -0.5 * whitened_residuals @ whitened_residuals
+        - np.log(np.diag(head)).sum()
+        - 0.5 * m * np.log(2 * np.pi)
+    )
+    return Posterior(mean, np.sqrt(variance), prior.noise), float(log_likelihood)
 
 
 def mixture(posteriors: Sequence[Posterior], log_weights: Sequence[float]) -> Posterior:
-    """Returns the mean and standard deviation of a mixture (Bayesian model averaging, Hoeting et al. 1999, eq. 1)."""
+    """Returns the mean and standard deviation of a mixture (Bayesian model averaging, Hoeting et al. 1999, eq. 1).
+
+    Args:
+        posteriors: Of the same `n` candidates, one per model.
+        log_weights: Logarithms of the models' posterior probabilities, up to a constant.
+    """
     weights = np.exp(np.array(log_weights) - max(log_weights))
     weights /= weights.sum()
     means, stds = np.stack([b.mean for b in posteriors]), np.stack([b.std for b in posteriors])
     mean = weights @ means
-    own = sum(weight * b.own for weight, b in zip(weights, posteriors, strict=True))
-    return Posterior(mean, np.sqrt(np.maximum(weights @ (stds**2 + means**2) - mean**2, 0.0)), own)
+    noise = sum(weight * b.noise for weight, b in zip(weights, posteriors, strict=True))
+    return Posterior(mean, np.sqrt(np.maximum(weights @ (stds**2 + means**2) - mean**2, 0.0)), noise)

@@ -1,4 +1,4 @@
-"""The study's trials as rows to learn from."""
+"""The study's trials as training data."""
 
 import json
 import math
@@ -19,10 +19,10 @@ Key = frozenset[tuple[str, Any]]
 
 @dataclass(frozen=True)
 class History:
-    """What trials measured.
+    """Results of trials.
 
     Attributes:
-        candidates: `n` candidates, of finished and of pruned trials with a partial result.
+        candidates: `n` candidates, of completed trials, and of pruned or failed ones with a partial result.
         values: `(n, n_objectives)`, higher is better; NaN where nothing was measured.
         errors: `(n, n_objectives)`, standard errors; 0 for a full evaluation.
         excesses: Constraint to `(n,)`, NaN where a trial does not have it.
@@ -50,7 +50,7 @@ class History:
 
 @dataclass(frozen=True)
 class _Row:
-    """One trial, read."""
+    """One trial's candidate and results; `values` is None if it has none."""
 
     key: Key
     params: Params
@@ -68,7 +68,7 @@ class _Row:
 
 
 class Reader:
-    """Reads trials, each finished one only once: it does not change any more."""
+    """Reads trials; caches the finished ones, which do not change any more."""
 
     def __init__(self) -> None:
         self._rows: dict[tuple[int, datetime | None], _Row] = {}
@@ -83,15 +83,15 @@ class Reader:
         return found
 
     def keys(self, trials: Sequence[FrozenTrial], n_objectives: int) -> dict[Key, Params]:
-        """Returns what trials proposed, by key."""
+        """Returns the trials' candidates by key."""
         rows = [self._row(t, n_objectives) for t in trials]
         return {row.key: row.params for row in rows}
 
     def history(self, trials: Sequence[FrozenTrial], signs: Array) -> History:
-        """Returns what trials measured.
+        """Returns the trials' results.
 
         Args:
-            trials: All but the one that is proposed.
+            trials: All but the one to be proposed.
             signs: `(n_objectives,)`, -1 where an objective is to be minimised.
         """
         rows = [row for t in trials if (row := self._row(t, len(signs))).values is not None]
@@ -107,11 +107,12 @@ class Reader:
 
 
 def history_of(trials: Sequence[FrozenTrial], signs: Array) -> History:
-    """Reads trials afresh; see `Reader.history`."""
+    """Reads trials without a cache; see `Reader.history`."""
     return Reader().history(trials, signs)
 
 
 def _measured(trial: FrozenTrial, n_objectives: int) -> tuple[Any, Any]:
+    """Returns the trial's values and standard errors per objective; None, None if it has no results."""
     if trial.state == TrialState.COMPLETE and len(trial.values) == n_objectives:
         values = [_finite(v) for v in trial.values]
         return values, [0.0] * n_objectives
@@ -121,7 +122,12 @@ def _measured(trial: FrozenTrial, n_objectives: int) -> tuple[Any, Any]:
 
 
 def _partial(text: Any, n_objectives: int) -> tuple[Any, Any]:
-    """Returns values and errors of an evaluation that was broken off; None if the note cannot be read."""
+    """Returns values and standard errors of an evaluation that was stopped early; None if not parsable.
+
+    Args:
+        text: The trial's user attribute "partial": JSON with `values` and `errors`.
+        n_objectives: Number of values that it must have.
+    """
     try:
         note = json.loads(text) if isinstance(text, str) else text
         values = [_finite(v) for v in note["values"]]

@@ -1,4 +1,4 @@
-"""How alike the results of two candidates are expected to be, and what the rows at hand say about that."""
+"""The covariance function over knobs, and its hyperparameters fitted to measured rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,24 @@ from numpy.typing import NDArray
 from search.samplers.surrogate.model.encoding import Encoding
 
 Array = NDArray[np.float64]
-_JITTER = 1e-8  # keeps factorisations possible where two candidates are the same
+_JITTER = 1e-8  # added to the diagonal: keeps the matrix positive definite where two candidates are the same
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Kernel over knobs: `variance * exp(-sum(rates * distances)) + additive * (1 - mean(distances))`.
+    """Kernel over knobs: `variance * exp(-sum(rates * distances)) + additive * (1 - mean(distances)) + offset`.
 
-    Over choices the first term is the product kernel of Hutter et al. 2011 (SMAC, eq. 2): all interactions of knobs, the higher ones
-    the weaker the lower the rates. The second is a sum of one function a knob (Duvenaud et al. 2011, arXiv 1112.4394):
-    what knobs do on their own, which few rows tell of many candidates.
+    Over categorical knobs the first term is the product kernel of Hutter et al. 2011 (SMAC, eq. 2):
+    interactions of all knobs, which are the weaker the lower the rates. The second is a sum of one function
+    per knob (Duvenaud et al. 2011, arXiv 1112.4394): the main effects, which a few rows determine for many
+    candidates.
 
     Attributes:
-        encoding: Knows the distances.
-        variance: Of one candidate, by all knobs together.
-        rates: `(n_axes,)`; 0 means that the axis makes no difference.
+        encoding: Computes the distances along each axis.
+        variance: Variance of the product term for one candidate.
+        rates: `(n_axes,)`, inverse length scales; 0 means that the axis has no effect.
         offset: Variance of a constant that all candidates share.
-        additive: Variance of one candidate, by the knobs one by one.
+        additive: Variance of the additive term for one candidate.
     """
 
     encoding: Encoding
@@ -53,14 +54,14 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that are independent of those of other blocks.
+    """Training data of one task: rows that are independent of those of other blocks.
 
     Attributes:
         points: `(n, n_knobs)`.
-        values: `(n,)`, about standardised.
+        values: `(n,)`, about standardised; each may be the mean of several measurements.
         repeats: `(n,)`, how many measurements each value is the mean of.
-        noise: `(n,)`, variances that are known of the values, on top of what is fitted.
-        scatter: Sum of squares of the measurements about these means.
+        noise: `(n,)`, known variances of the values, on top of the fitted noise.
+        scatter: Sum of squared deviations of the measurements from these means.
     """
 
     points: Array
@@ -71,18 +72,18 @@ class Block:
 
 
 def fitted(encoding: Encoding, blocks: Sequence[Block], offset: float = 1.0) -> tuple[Kernel, float]:
-    """Finds the kernel under which the values are most probable, weighed against a prior that expects nothing special.
+    """Fits the hyperparameters to the blocks: maximises log marginal likelihood plus log prior density.
 
-    The prior is log-normal: on the rates so that candidates which differ in everything are still a little alike, on
-    the noise so that it is small. It keeps few rows from deciding that a knob has no effect.
+    The prior is log-normal. It expects rates at which candidates that differ in every knob still correlate a
+    little, and little noise, and so keeps a few rows from deciding that a knob has no effect.
 
     Args:
-        encoding: Knows the distances.
+        encoding: Computes the distances along each axis.
         blocks: At least one.
         offset: Variance of a constant that the rows of a block share.
 
     Returns:
-        The kernel, and the variance of the noise.
+        The kernel, and the variance of the noise of a single measurement.
     """
     from scipy.optimize import minimize
 
@@ -90,60 +91,77 @@ def fitted(encoding: Encoding, blocks: Sequence[Block], offset: float = 1.0) -> 
         np.stack([encoding.distance(axis, b.points, b.points) for axis in range(encoding.n_axes)])
         for b in blocks
     ]
-    centre = _centre(encoding.n_axes)
+    prior_mean = _prior_mean(encoding.n_axes)
 
     def loss(theta: Array) -> tuple[float, Array]:
-        away = theta - centre
+        deviation = theta - prior_mean
         parts = [_loss(theta, d, b, offset) for d, b in zip(distances, blocks, strict=True)]
-        return float(sum(p[0] for p in parts) + 0.5 * away @ away), sum((p[1] for p in parts), away)
+        return float(sum(p[0] for p in parts) + 0.5 * deviation @ deviation), sum(
+            (p[1] for p in parts), deviation
+        )
 
-    bounds = [(c - 4, c + 4) for c in centre]
-    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30}).x
+    bounds = [(c - 4, c + 4) for c in prior_mean]
+    found = minimize(loss, prior_mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30}).x
     return _kernel(encoding, found, offset)
 
 
 def unfitted(encoding: Encoding) -> tuple[Kernel, float]:
-    """Returns the kernel that is expected before any row is seen."""
-    centre = _centre(encoding.n_axes)
-    return _kernel(encoding, centre, 1.0)
+    """Returns the kernel and the noise variance at the prior's mean, for use before there are rows."""
+    prior_mean = _prior_mean(encoding.n_axes)
+    return _kernel(encoding, prior_mean, 1.0)
 
 
 def _kernel(encoding: Encoding, theta: Array, offset: float) -> tuple[Kernel, float]:
+    """Returns the kernel and the noise variance of the parameters `theta`, see `_prior_mean`."""
     variance, noise_var, additive = (float(v) for v in np.exp(2 * theta[:3]))
     return Kernel(encoding, variance, np.exp(theta[3:]), offset, additive), noise_var
 
 
-def _centre(n_axes: int) -> Array:
-    """Logarithms of the three standard deviations (all knobs together, noise, one by one) and the rates that are expected."""
-    half = 0.5 * np.log(0.5)  # of the variance to each
+def _prior_mean(n_axes: int) -> Array:
+    """Returns the prior mean of `theta`, `(3 + n_axes,)`, the parameters that are fitted.
+
+    These are the logarithms of the standard deviations of the product term, the noise and the additive term,
+    and of the rates.
+    """
+    half = 0.5 * np.log(0.5)  # half of the variance for each term
     return np.concatenate([[half, np.log(0.1), half], np.full(n_axes, -np.log(2 * np.sqrt(max(n_axes, 1))))])
 
 
 def _loss(theta: Array, distances: Array, block: Block, offset: float) -> tuple[float, Array]:
-    """Returns a block's negative log likelihood, up to a constant, and its gradient (Rasmussen & Williams 2006, eq. 5.9)."""
+    """Returns a block's negative log marginal likelihood, up to a constant, and its gradient `(3 + n_axes,)`.
+
+    Rasmussen & Williams 2006, eq. 5.8 and 5.9.
+
+    Args:
+        theta: `(3 + n_axes,)`, see `_prior_mean`.
+        distances: `(n_axes, n, n)`, between the block's points.
+        block: `n` rows.
+        offset: Variance of the block's constant.
+    """
     variance, noise_var, additive = np.exp(2 * theta[:3])
     rates = np.exp(theta[3:])
-    kernel = variance * np.exp(-np.tensordot(rates, distances, 1))
-    alike = additive * (1 - distances.sum(axis=0) / max(len(rates), 1))
+    kernel = variance * np.exp(-np.tensordot(rates, distances, 1))  # the product term, (n, n)
+    additive_part = additive * (1 - distances.sum(axis=0) / max(len(rates), 1))
     n, extra = len(block.values), float(np.sum(block.repeats - 1))
     try:
         inverse, log_det = _inverse(
-            kernel + alike + offset + np.diag(noise_var / block.repeats + block.noise + _JITTER)
+            kernel + additive_part + offset + np.diag(noise_var / block.repeats + block.noise + _JITTER)
         )
     except np.linalg.LinAlgError:
         return 1e10, np.zeros_like(theta)
-    alpha = inverse @ block.values
-    weight = 0.5 * (inverse - np.outer(alpha, alpha))
+    alpha = inverse @ block.values  # K^-1 y, (n,)
+    weight = 0.5 * (inverse - np.outer(alpha, alpha))  # derivative of the loss by K, (n, n)
     shaped = weight * kernel
     by_noise = 2 * noise_var * np.sum(np.diag(weight) / block.repeats) - block.scatter / noise_var + extra
     by_rates = -rates * (distances.reshape(len(rates), n * n) @ shaped.ravel())
     loss = 0.5 * block.values @ alpha + 0.5 * log_det
-    loss += 0.5 * block.scatter / noise_var + extra * theta[1]  # measurements of the same point
-    by_additive = 2 * np.sum(weight * alike)
+    loss += 0.5 * block.scatter / noise_var + extra * theta[1]  # repeated measurements of one point
+    by_additive = 2 * np.sum(weight * additive_part)
     return float(loss), np.concatenate([[2 * shaped.sum(), by_noise, by_additive], by_rates])
 
 
 def _inverse(matrix: Array) -> tuple[Array, float]:
+    """Returns the inverse `(n, n)` and the log determinant of a positive definite matrix."""
     from scipy.linalg import cho_solve, cholesky
 
     factor = cholesky(matrix, lower=True, check_finite=False)

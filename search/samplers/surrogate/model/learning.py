@@ -1,4 +1,4 @@
-"""Learns objectives and constraints from the rows at hand."""
+"""Gaussian-process models of the objectives and constraints of one study."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -19,83 +19,90 @@ from search.samplers.surrogate.model.kernel import Block, fitted, unfitted
 from search.samplers.surrogate.model.targets import Target
 
 Array = NDArray[np.float64]
-_MAX_ROWS = 200  # more are thinned out: the cost of a proposal grows with their square
+_MAX_ROWS = 200  # more are subsampled: the cost of a proposal grows with their square
 _MAX_FITTED = 120  # rows that a kernel is fitted to
-_TRUST = 0.97  # probability, before any row, that other tasks resemble this one
-_FORGOTTEN = 0.05  # below this probability they are not asked any more
+_P_SIMILAR = 0.97  # prior probability that other tasks resemble this one
+_P_MIN = 0.05  # posterior probability of that below which their prior is not used
 
 
 @dataclass
 class _Fit:
-    """A prior and what it was fitted to."""
+    """A prior and the number of rows that it was fitted to."""
 
     prior: FlatPrior
     n_rows: int
 
 
 class Learner:
-    """Keeps what is worth keeping between proposals: fitted kernels.
+    """Computes posteriors; keeps the fitted kernels from one proposal to the next.
 
     Args:
-        encoding: Knows the candidates.
-        prior: What other tasks say of the first objective, on the scale of its target; None if nothing.
+        encoding: Computes distances between candidates.
+        prior: The prior of the first objective learned from other tasks, on the scale of its target; None if
+            there is none.
     """
 
     def __init__(self, encoding: Encoding, prior: Prior | None = None) -> None:
         self._encoding, self._prior = encoding, prior
         self._fits: dict[Hashable, _Fit] = {}
 
-    def posterior_of(self, what: Hashable, rows: Rows, ahead: Array, pending: Array) -> Posterior:
-        """Returns what is believed of candidates.
+    def posterior_of(self, what: Hashable, rows: Rows, query: Array, pending: Array) -> Posterior:
+        """Returns the posterior of candidates under a prior with mean 0 whose kernel is fitted to the rows.
 
         Args:
-            what: Names the objective or constraint.
+            what: Position of the objective or name of the constraint.
             rows: Its measured values, on the scale of its target.
-            ahead: `(n, n_knobs)`, the candidates.
-            pending: `(p, n_knobs)`, those being measured.
+            query: `(n, n_knobs)`, the candidates.
+            pending: `(p, n_knobs)`, candidates of running trials.
         """
         rows = subsampled(rows)
-        return posterior(self._flat(what, rows), rows, ahead, pending)[0]
+        return posterior(self._flat(what, rows), rows, query, pending)[0]
 
-    def informed(self, rows: Rows, ahead: Array, pending: Array) -> Posterior | None:
-        """Returns what is believed with the other tasks' knowledge; None if the rows speak against it.
+    def posterior_with_prior(self, rows: Rows, query: Array, pending: Array) -> Posterior | None:
+        """Returns the posterior of candidates with the prior that was learned from other tasks.
+
+        It is a mixture with the posterior without that prior, weighted by the marginal likelihoods of the
+        rows.
 
         Args:
-            rows: Of the first objective, on the scale of the knowledge.
-            ahead: `(n, n_knobs)`, the candidates.
-            pending: `(p, n_knobs)`, those being measured.
+            rows: Of the first objective, on the scale of that prior.
+            query: `(n, n_knobs)`, the candidates.
+            pending: `(p, n_knobs)`, candidates of running trials.
+
+        Returns:
+            None if there is no such prior, or the rows make it improbable.
         """
         if self._prior is None:
             return None
         rows = subsampled(rows)
-        knowing, evidence = posterior(self._prior, rows, ahead, pending)
+        informed, log_likelihood = posterior(self._prior, rows, query, pending)
         if not len(rows):
-            return knowing
-        flat, against = posterior(self._flat("informed", rows), rows, ahead, pending)
-        log_weights = evidence + np.log(_TRUST), against + np.log(1 - _TRUST)
-        if log_weights[0] - np.logaddexp(*log_weights) < np.log(_FORGOTTEN):
+            return informed
+        flat, flat_log_likelihood = posterior(self._flat("informed", rows), rows, query, pending)
+        log_weights = log_likelihood + np.log(_P_SIMILAR), flat_log_likelihood + np.log(1 - _P_SIMILAR)
+        if log_weights[0] - np.logaddexp(*log_weights) < np.log(_P_MIN):
             return None
-        return mixture([knowing, flat], log_weights)
+        return mixture([informed, flat], log_weights)
 
-    def tells(self, ahead: Array, others: Array) -> Array:
-        """Returns `(n,)` by how much a first trial of each candidate would reduce the variances of others, summed.
+    def variance_reduction(self, query: Array, others: Array) -> Array:
+        """Returns `(n,)`, by how much a first trial of each candidate would reduce the summed variance of others.
 
-        Cohn 1996, "Neural network exploration using optimal experiment design", eq. 12: with nothing to choose by, it is the candidate
-        in the middle.
+        Cohn 1996, "Neural network exploration using optimal experiment design", eq. 12. Before any result, a
+        candidate in the middle of the space reduces it most.
 
         Args:
-            ahead: `(n, n_knobs)`, the candidates.
-            others: `(m, n_knobs)`.
+            query: `(n, n_knobs)`, the candidates.
+            others: `(m, n_knobs)`, the candidates whose variances count.
         """
         kernel, noise = unfitted(self._encoding)
-        reduced = np.sum(kernel(ahead, others) ** 2, axis=1) / (kernel.total + noise)
-        return np.asarray(np.round(reduced, 9))  # equal ones are not to be told apart by rounding
+        reduced = np.sum(kernel(query, others) ** 2, axis=1) / (kernel.total + noise)
+        return np.asarray(np.round(reduced, 9))  # so that equal candidates do not differ by rounding errors
 
     def _flat(self, what: Hashable, rows: Rows) -> FlatPrior:
-        """Returns the prior without knowledge, fitted anew when the rows have grown by an eighth."""
-        known = self._fits.get(what)
-        if known is not None and known.n_rows <= len(rows) < known.n_rows + max(1, known.n_rows // 8):
-            return known.prior
+        """Returns the prior with mean 0, its kernel fitted anew when the rows have grown by an eighth."""
+        fit = self._fits.get(what)
+        if fit is not None and fit.n_rows <= len(rows) < fit.n_rows + max(1, fit.n_rows // 8):
+            return fit.prior
         some = subsampled(rows, _MAX_FITTED)
         block = Block(some.points, some.values, np.ones(len(some)), some.noise)
         kernel, noise = fitted(self._encoding, [block]) if len(rows) > 1 else unfitted(self._encoding)
@@ -104,7 +111,7 @@ class Learner:
 
 
 def subsampled(rows: Rows, most: int = _MAX_ROWS) -> Rows:
-    """Returns at most `most` rows: the best half, and every so manieth of the rest."""
+    """Returns at most `most` rows: half of them the best, the others evenly spaced over the ranks of the rest."""
     n = len(rows)
     if n <= most:
         return rows
@@ -116,8 +123,15 @@ def subsampled(rows: Rows, most: int = _MAX_ROWS) -> Rows:
 
 
 def rows_of(target: Target, points: Array, values: Array, errors: Array) -> Rows:
-    """Returns the rows with a finite value, their values and errors mapped to the target's scale."""
-    there = np.isfinite(values)
-    points, values, errors = points[there], values[there], errors[there]
+    """Returns the rows with a finite value, on the target's scale; errors are mapped to the first order.
+
+    Args:
+        target: The scale.
+        points: `(n, n_knobs)`.
+        values: `(n,)`, higher is better; NaN where nothing was measured.
+        errors: `(n,)`, standard errors.
+    """
+    finite = np.isfinite(values)
+    points, values, errors = points[finite], values[finite], errors[finite]
     spread = (target(values + errors) - target(values - errors)) / 2
     return Rows(points, target(values), spread**2)

@@ -1,4 +1,4 @@
-"""What looks have said so far of the candidates of one study."""
+"""The low-fidelity evaluations made so far of the candidates of one study, and their cost."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,62 +12,66 @@ Array = NDArray[np.float64]
 Key = frozenset[tuple[str, Any]]
 
 
-class Evidence:
-    """Takes looks, and keeps what they said.
+class LowFidelityResults:
+    """Runs low-fidelity evaluations and keeps their results.
 
-    Candidates go by their keys (`key_of`), which callers keep.
+    Candidates are identified by their keys (`key_of`); callers compute them once and keep them.
 
     Args:
-        low_fidelity: Where they come from.
+        low_fidelity: Runs a candidate on a subset of the validation examples.
 
     Attributes:
-        spent: What the looks have cost, in full evaluations. Building and opening a candidate counts as much as the
-            smallest look: a clock would make equal seeds end differently.
+        spent: Cost of all evaluations so far, in full evaluations. Building and opening a candidate counts as
+            much as the smallest subset: measured seconds would make equal seeds end differently.
     """
 
     def __init__(self, low_fidelity: LowFidelityEvaluations) -> None:
         self._low_fidelity = low_fidelity
-        self._found: dict[Key, list[PartialResult]] = {}
-        self._blind: set[Key] = set()
+        self._results: dict[Key, list[PartialResult]] = {}
+        self._failed: set[Key] = set()
         self.spent = 0.0
 
-    def further(self, candidate: Params, n_examples: int) -> None:
-        """Looks at a candidate for longer than before; a first look is the shortest, so that all can be compared by it."""
-        key = key_of(candidate)
-        if key not in self._found and n_examples > self._low_fidelity.sizes[0]:
-            self._take(key, candidate, self._low_fidelity.sizes[0])
-        if key not in self._blind:
-            self._take(key, candidate, n_examples)
+    def evaluate(self, candidate: Params, n_examples: int) -> None:
+        """Evaluates a candidate on its first `n_examples` examples, more than before.
 
-    def _take(self, key: Key, candidate: Params, n_examples: int) -> None:
-        look = self._low_fidelity.short(candidate, n_examples)
-        if look is None:
-            self._blind.add(key)
+        A candidate's first evaluation is always on the smallest subset, so that all candidates can be
+        compared by it.
+        """
+        key = key_of(candidate)
+        if key not in self._results and n_examples > self._low_fidelity.sizes[0]:
+            self._evaluate(key, candidate, self._low_fidelity.sizes[0])
+        if key not in self._failed:
+            self._evaluate(key, candidate, n_examples)
+
+    def _evaluate(self, key: Key, candidate: Params, n_examples: int) -> None:
+        result = self._low_fidelity.short(candidate, n_examples)
+        if result is None:
+            self._failed.add(key)
             return
-        before = self._seen(key)
+        before = self._n_examples(key)
         self.spent += (
-            max(look.n_examples - before, 0) + self._low_fidelity.sizes[0]
+            max(result.n_examples - before, 0) + self._low_fidelity.sizes[0]
         ) / self._low_fidelity.n_full
-        self._found.setdefault(key, []).append(look)
+        self._results.setdefault(key, []).append(result)
 
     def first(self, key: Key) -> PartialResult | None:
-        """Returns the first look at a candidate: all candidates' first looks see the same examples."""
-        found = self._found.get(key)
-        return found[0] if found else None
+        """Returns a candidate's first result, on the same examples for every candidate; None if there is none."""
+        results = self._results.get(key)
+        return results[0] if results else None
 
     def longest(self, key: Key) -> PartialResult | None:
-        """Returns the longest look at a candidate."""
-        found = self._found.get(key)
-        return found[-1] if found else None
+        """Returns a candidate's result on the most examples; None if there is none."""
+        results = self._results.get(key)
+        return results[-1] if results else None
 
     def examples(self, keys: Sequence[Key]) -> NDArray[np.int64]:
-        """Returns how many examples each candidate was run on, `(n,)`; -1 where looks fail."""
-        return np.array([-1 if k in self._blind else self._seen(k) for k in keys], np.int64)
+        """Returns how many examples each candidate was run on, `(n,)`; -1 where an evaluation failed."""
+        return np.array([-1 if k in self._failed else self._n_examples(k) for k in keys], np.int64)
 
-    def _seen(self, key: Key) -> int:
-        return self._found[key][-1].n_examples if key in self._found else 0
+    def _n_examples(self, key: Key) -> int:
+        return self._results[key][-1].n_examples if key in self._results else 0
 
     def exhausted(self, keys: Sequence[Key]) -> NDArray[np.bool_]:
-        """Returns where no longer look is possible, `(n,)`."""
-        seen = self.examples(keys)
-        return np.asarray((seen < 0) | (seen >= self._low_fidelity.sizes[-1]))
+        """Returns for which candidates no larger subset is left, `(n,)`: run on the largest one, or failed."""
+        n_examples = self.examples(keys)
+        return np.asarray((n_examples < 0) | (n_examples >= self._low_fidelity.sizes[-1]))

@@ -1,4 +1,4 @@
-"""What is learned instead of raw values: results of different tasks on one scale, on which collapses do not dominate."""
+"""Scales on which values are learned, so that collapsed networks do not dominate."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,35 +8,35 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _LEAST_DROP = 0.1  # of the median drop
-_NEGLIGIBLE = 1e-9  # of the largest: to divide by less may overflow
+_NEGLIGIBLE = 1e-9  # of the largest: dividing by less may overflow
 
 
 class Target(Protocol):
-    """Maps values, higher is better, to what is learned, about standardised and in the same order."""
+    """An increasing map from values, higher is better, to a scale on which they are about standardised."""
 
     def __call__(self, values: Array) -> Array:
-        """Returns `(n,)`."""
+        """Returns the values `(n,)` on that scale; NaN stays NaN."""
 
 
 @dataclass(frozen=True)
 class NormalScores:
-    """What a value's rank among the rows would be worth if they were normal (Salinas et al. 2020, arXiv 1909.13595, section 4).
+    """The normal quantile of a value's rank among the rows (Salinas et al. 2020, arXiv 1909.13595, section 4).
 
-    A network that has collapsed to 0.1 % is as little worth as one at 30 %: a model of raw values would spend itself on
-    which of the two it is.
+    A network that has collapsed to 0.1 % is as useless as one at 30 %: a model of the raw values would fit
+    the difference between the two instead of those between good candidates.
 
     Attributes:
-        values: `(k,)`, ascending.
-        scores: `(k,)`, ascending.
+        values: `(k,)`, distinct values of the rows, ascending.
+        scores: `(k,)`, their standardised normal scores, ascending.
     """
 
     values: Array
     scores: Array
 
     def __call__(self, values: Array) -> Array:
-        """Returns `(n,)`; between the rows by straight lines, beyond them as the nearest."""
-        found = np.interp(values, self.values, self.scores)
-        return np.where(np.isnan(values), np.nan, found)
+        """Returns scores `(n,)`, interpolated linearly between the rows; beyond them the nearest row's."""
+        scores = np.interp(values, self.values, self.scores)
+        return np.where(np.isnan(values), np.nan, scores)
 
     @classmethod
     def of(cls, values: Array) -> "NormalScores":
@@ -53,18 +53,18 @@ class NormalScores:
 
 @dataclass(frozen=True)
 class Plain:
-    """Shifted and scaled.
+    """Standardisation: `(value - shift) / scale`.
 
     Attributes:
-        shift: Taken off.
-        scale: What is then divided by.
+        shift: Mean of the rows.
+        scale: Their standard deviation.
     """
 
     shift: float
     scale: float
 
     def __call__(self, values: Array) -> Array:
-        """Returns `(n,)`."""
+        """Returns standardised values `(n,)`."""
         return (values - self.shift) / self.scale
 
     @classmethod
@@ -75,15 +75,16 @@ class Plain:
 
 @dataclass(frozen=True)
 class LogDrop:
-    """Minus the logarithm of how far a value stays below what was had before, standardised.
+    """Minus the logarithm of a value's drop below the uncompressed model's, standardised.
 
-    As in `RankedDrop`, the step from a drop of 0.2 points to one of 0.1 is as long as that from 20 to 10; far below the usual drop
-    there are no more steps, or noise would make the best row a peak of its own.
+    As in `RankedDrop`, the step from a drop of 0.2 points to one of 0.1 is as long as that from 20 to 10. A
+    constant added to every drop makes differences between drops far below the median negligible, or noise
+    would make the best row an outlier.
 
     Attributes:
-        top: What drops are from.
-        least: What is added to every drop.
-        standard: What standardises the logarithms.
+        top: The value from which drops are measured.
+        least: Added to every drop, in the unit of the values.
+        standard: Standardises the logarithms.
     """
 
     top: float
@@ -91,13 +92,13 @@ class LogDrop:
     standard: Plain
 
     def __call__(self, values: Array) -> Array:
-        """Returns `(n,)`; values above the top count as the top."""
+        """Returns scores `(n,)`; values above `top` count as `top`."""
         drops = np.maximum(self.top - values, 0.0)
         return self.standard(-np.log(drops + self.least))
 
     @classmethod
     def of(cls, values: Array, baseline: float) -> "LogDrop":
-        """Fits to finite values `(n,)`, at least one, and what the uncompressed model has."""
+        """Fits to finite values `(n,)`, at least one, and the uncompressed model's value."""
         top = max(baseline, float(values.max()))
         drops = top - values
         least = _LEAST_DROP * _typical(drops)
@@ -106,16 +107,16 @@ class LogDrop:
 
 @dataclass(frozen=True)
 class Excess:
-    """By how far a constraint is broken, compressed; what was 0 stays 0.
+    """The excess of a constraint as `arcsinh(excess / scale)`: sign and 0 are kept, large excesses are compressed.
 
     Attributes:
-        scale: A typical excess.
+        scale: The median absolute excess.
     """
 
     scale: float
 
     def __call__(self, values: Array) -> Array:
-        """Returns `(n,)`."""
+        """Returns excesses `(n,)` on this scale."""
         return np.asarray(np.arcsinh(values / self.scale))
 
     @classmethod
@@ -125,7 +126,7 @@ class Excess:
 
 
 def _typical(sizes: Array) -> float:
-    """Returns the median, the largest where the median is next to nothing beside it, 1 where all are next to nothing."""
+    """Returns the median of sizes `(n,)`; the largest if the median is negligible beside it, 1 if all are 0."""
     largest, median = float(sizes.max()), float(np.median(sizes))
     if largest < np.finfo(np.float64).tiny:
         return 1.0

@@ -1,4 +1,4 @@
-"""Other tasks' measurements on one scale: how far each stays below its uncompressed model, ranked among all."""
+"""Measurements of other tasks on one scale: drops below the uncompressed model, as ranks among all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,20 +14,21 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scale:
-    """How values of any task become drops that can be compared.
+    """Maps the values of a task to heights, whose differences can be compared between tasks.
 
-    Scores are compared by their difference, costs by their ratio (a network half as large halves them all).
+    Scores are compared by their difference, costs by their ratio (a network half the size has half the cost
+    of everything).
 
     Attributes:
         sign: -1 where the value is to be minimised.
-        ratio: Whether ratios are compared.
+        ratio: Whether values are compared by ratio: the height is then minus the logarithm of the cost.
     """
 
     sign: float
     ratio: bool
 
     def value(self, heights: Array) -> Array:
-        """The inverse of `height`."""
+        """Returns values times `sign`, `(n,)`: the inverse of `height`."""
         return np.asarray(-np.exp(-heights)) if self.ratio else heights
 
     def height(self, values: Array) -> Array:
@@ -42,14 +43,15 @@ class Scale:
 class RankedDrop:
     """Minus the logarithm of a drop's rank among the drops of all other tasks, standardised.
 
-    The logarithm makes the step from the best to the second best as long as that from the tenth to the twentieth: what
-    distinguishes collapses is of no interest. Ranks need no scale, so that no unit and no typical drop is assumed.
+    The logarithm makes the step from the best to the second best as long as that from the tenth to the
+    twentieth, so that differences between collapsed networks hardly count. Ranks need no unit and no typical
+    drop.
 
     Attributes:
-        scale: Of the values.
-        top: What the drop is from.
-        drops: `(k,)`, ascending, those of the other tasks.
-        scores: `(k,)`, what they are mapped to, descending.
+        scale: Maps values to heights.
+        top: The height from which drops are measured; NaN while it is unknown.
+        drops: `(k,)`, distinct drops of the other tasks, ascending.
+        scores: `(k,)`, their scores, descending.
     """
 
     scale: Scale
@@ -58,14 +60,14 @@ class RankedDrop:
     scores: Array
 
     def __call__(self, values: Array) -> Array:
-        """Returns `(n,)` for values times the sign; those beyond the known drops go on in a straight line."""
+        """Returns scores `(n,)` of values times the sign, extrapolated linearly beyond the known drops."""
         drops = self.top - self.scale.height(values)
-        found = np.interp(drops, self.drops, self.scores)
-        found += self._slope * (np.maximum(self.drops[0] - drops, 0) - np.maximum(drops - self.drops[-1], 0))
-        return np.where(np.isnan(drops), np.nan, found)
+        scores = np.interp(drops, self.drops, self.scores)
+        scores += self._slope * (np.maximum(self.drops[0] - drops, 0) - np.maximum(drops - self.drops[-1], 0))
+        return np.where(np.isnan(drops), np.nan, scores)
 
     def inverse(self, scores: Array) -> Array:
-        """Returns values times the sign, `(n,)`."""
+        """Returns the values times the sign, `(n,)`, that have these scores."""
         drops = np.interp(-scores, -self.scores, self.drops)
         beyond = np.maximum(scores - self.scores[0], 0) - np.maximum(self.scores[-1] - scores, 0)
         return self.scale.value(self.top - (drops - beyond / self._slope))
@@ -77,11 +79,11 @@ class RankedDrop:
 
 @dataclass(frozen=True)
 class Task:
-    """One other task.
+    """Measurements of one other task.
 
     Attributes:
-        candidates: `n` of them.
-        drops: `(n,)`.
+        candidates: Its `n` measured candidates.
+        drops: `(n,)`, how far the height of each is below the task's reference.
     """
 
     candidates: Sequence[Params]
@@ -89,12 +91,16 @@ class Task:
 
 
 def tasks_of(rows: Sequence[KnowledgeRow], sign: float, from_baseline: bool) -> tuple[Scale, list[Task]]:
-    """Groups rows by task.
+    """Groups rows by task, and computes their drops.
 
     Args:
         rows: Of all tasks.
         sign: -1 where the value is to be minimised.
-        from_baseline: Whether drops are from the uncompressed model, where it is known; else, from the task's best.
+        from_baseline: Whether drops are measured from the uncompressed model, where it is known; otherwise
+            from the task's best row.
+
+    Returns:
+        The scale on which drops are computed, and the tasks.
     """
     finite = [row for row in rows if np.isfinite(row.value)]
     scale = Scale(sign, ratio=sign < 0 and all(row.value > 0 for row in finite))
@@ -117,9 +123,9 @@ def ranked(scale: Scale, tasks: Sequence[Task], top: float) -> RankedDrop:
     """Returns the scale on which the tasks' drops are learned.
 
     Args:
-        scale: Of the values.
+        scale: Maps values to heights.
         tasks: At least one.
-        top: What the present task's drops are from.
+        top: The height from which the present task's drops are measured.
     """
     drops, counts = np.unique(np.concatenate([task.drops for task in tasks]), return_counts=True)
     ranks = np.cumsum(counts) - 0.5 * (counts - 1)  # ties share their mean rank
@@ -130,6 +136,6 @@ def ranked(scale: Scale, tasks: Sequence[Task], top: float) -> RankedDrop:
 
 
 def scored(target: Target, tasks: Sequence[Task]) -> list[Array]:
-    """Returns the tasks' rows on the target's scale, `(n,)` each."""
+    """Returns the scores of the tasks' rows, `(n,)` each; `target` must be a `RankedDrop`."""
     assert isinstance(target, RankedDrop)
     return [np.interp(task.drops, target.drops, target.scores) for task in tasks]

@@ -10,7 +10,7 @@ from search.samplers.acquisition.improvement import expected_improvement
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
-def test_the_gain_is_that_of_drawn_outcomes(seed, k):
+def test_the_gain_equals_that_of_sampled_outcomes(seed, k):
     rng = np.random.default_rng(seed)
     means, stds, likely = rng.normal(0, 1, k), rng.uniform(0, 1, k), rng.uniform(0.2, 1, k)
     drawn = means + stds * rng.standard_normal((20_000, k))
@@ -32,7 +32,7 @@ def test_more_trials_gain_more():
     assert gains[0] == Gain(0.0, 0.0)
 
 
-def test_what_is_certain_gains_its_difference():
+def test_known_values_gain_their_difference():
     gain = expected_gain(np.array([3.0, 1.0]), np.zeros(2), 2.0, 2)
     assert (gain.expected, gain.bound) == pytest.approx((1.0, 1.0), abs=2e-3)
     assert expected_gain(np.array([2.0, 1.0]), np.zeros(2), 2.0, 2) == Gain(0.0, 0.0)
@@ -49,7 +49,7 @@ def test_the_volume_gain_agrees_with_the_expected_improvement():
     assert gain.bound > gain.expected
 
 
-def test_two_that_add_the_same_add_it_once():
+def test_the_same_gain_of_two_candidates_counts_once():
     rng = np.random.default_rng(0)
     front, reference = np.array([[1.0, 1.0]]), np.zeros(2)
     means = np.array([[2.0, 2.0], [2.0, 2.0]])
@@ -57,7 +57,7 @@ def test_two_that_add_the_same_add_it_once():
     assert gain.expected == pytest.approx(3.0, rel=0.02)
 
 
-def test_without_a_front_nothing_can_be_said_of_its_volume():
+def test_without_a_front_there_is_no_volume_gain():
     rng = np.random.default_rng(0)
     ones = np.ones((1, 2))
     assert expected_volume_gain(ones, ones, np.empty((0, 2)), np.zeros(2), 3, rng) is None
@@ -74,7 +74,7 @@ def test_infeasible_candidates_add_nothing():
     assert gain == Gain(0.0, 0.0)
 
 
-def test_a_sampler_says_that_it_forecasts_by_having_the_method():
+def test_a_sampler_with_the_method_forecasts():
     class Sampler:
         def forecast(self, study, k):
             return Forecast(k, Gain(0.0, 0.0))

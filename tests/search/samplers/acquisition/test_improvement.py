@@ -12,12 +12,12 @@ from search.record.nondomination import non_dominated
 from search.samplers.acquisition.boxes import not_dominated
 from search.samplers.acquisition.improvement import (
     _sampled,
+    baseline_reference,
     constrained_improvement,
     expected_excess,
     expected_improvement,
     oriented,
     reference_point,
-    worth_nothing,
 )
 
 
@@ -26,7 +26,7 @@ def volume(front, reference):
 
 
 def brute_force(mean, std, front, reference, n=4000):
-    """Mean and standard error of the volume that drawn outcomes add."""
+    """Returns mean and standard error of the volume that sampled outcomes add."""
     before = volume(front, reference)
     drawn = mean + std * np.random.default_rng(0).standard_normal((n, len(mean)))
     gains = np.array([volume(np.vstack([front, y]), reference) - before for y in drawn])
@@ -45,7 +45,7 @@ def fronts(draw, max_d=4, max_m=6):
 
 @settings(max_examples=100, deadline=None)
 @given(fronts(), st.integers(0, 2**32 - 1))
-def test_boxes_are_disjoint_and_fill_what_no_point_dominates(front, seed):
+def test_boxes_are_disjoint_and_fill_the_non_dominated_region(front, seed):
     d = front.shape[1]
     reference = np.zeros(d)
     boxes = not_dominated(front, reference)
@@ -58,19 +58,19 @@ def test_boxes_are_disjoint_and_fill_what_no_point_dominates(front, seed):
 
 @settings(max_examples=100, deadline=None)
 @given(fronts(max_m=12))
-def test_non_dominated_keeps_one_of_each_point_that_nothing_beats(values):
+def test_non_dominated_keeps_each_point_that_none_dominates_once(values):
     kept = values[non_dominated(values)]
     for value in values:
         beaten = ((values >= value).all(axis=1) & (values > value).any(axis=1)).any()
         assert (kept == value).all(axis=1).sum() == (not beaten)
 
 
-def test_rows_that_are_not_complete_are_dominated():
+def test_incomplete_rows_are_dominated():
     assert non_dominated(np.array([[np.nan, 9.0], [1.0, 1.0]])).tolist() == [False, True]
     assert non_dominated(np.empty((0, 2))).tolist() == []
 
 
-def test_too_many_boxes_are_given_up():
+def test_more_than_max_boxes_returns_none():
     front = np.random.default_rng(0).random((40, 4))
     assert not_dominated(front, np.zeros(4), max_boxes=10) is None
 
@@ -80,20 +80,20 @@ def test_too_many_boxes_are_given_up():
 
 @settings(max_examples=15, deadline=None)
 @given(fronts(max_d=3, max_m=5), st.integers(0, 2**32 - 1), st.data())
-def test_the_expectation_is_that_of_drawn_outcomes(front, seed, data):
+def test_the_expectation_equals_that_of_sampled_outcomes(front, seed, data):
     d = front.shape[1]
     rng = np.random.default_rng(seed)
     uncertain = np.array(data.draw(st.lists(st.booleans(), min_size=d, max_size=d)))
     mean, std, reference = rng.uniform(-1, 7, d), rng.uniform(0.1, 2, d) * uncertain, np.zeros(d)
     found = expected_improvement(mean[None], std[None], front, reference, rng)[0]
     wanted, error = brute_force(mean, std, front, reference, 700 if uncertain.any() else 1)
-    # 6 standard errors; a rare win may not have been drawn at all
+    # 6 standard errors; a rare improvement may not have been sampled at all
     assert found == pytest.approx(wanted, abs=6 * error + 0.02, rel=1e-9)
 
 
 @settings(max_examples=50, deadline=None)
 @given(fronts(), st.integers(0, 2**32 - 1))
-def test_what_is_certain_adds_what_it_adds(front, seed):
+def test_known_values_improve_by_the_volume_they_add(front, seed):
     rng = np.random.default_rng(seed)
     means = rng.uniform(-1, 7, (4, front.shape[1]))
     reference = np.zeros(front.shape[1])
@@ -103,7 +103,7 @@ def test_what_is_certain_adds_what_it_adds(front, seed):
     assert found == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
 
-def test_with_one_objective_it_is_expected_improvement():
+def test_with_one_objective_the_hypervolume_improvement_is_expected_improvement():
     rng = np.random.default_rng(0)
     means, stds = rng.normal(size=(50, 1)), rng.uniform(0.1, 1, (50, 1))
     z = (means - 0.7) / stds
@@ -134,7 +134,7 @@ def test_a_long_front_on_many_axes_is_sampled_and_agrees():
     assert sampled.sum() == pytest.approx(exact.sum(), rel=0.03)
 
 
-def test_a_huge_problem_is_still_answered():
+def test_a_huge_problem_is_sampled():
     rng = np.random.default_rng(1)
     points = np.abs(rng.normal(size=(60, 6)))
     front = points / np.linalg.norm(points, axis=1, keepdims=True)
@@ -148,7 +148,7 @@ def test_a_huge_problem_is_still_answered():
 # -- constraints ---------------------------------------------------------------------------------------------------------
 
 
-def test_improvement_counts_as_far_as_it_is_feasible():
+def test_improvement_is_multiplied_by_the_probability_of_feasibility():
     rng = np.random.default_rng(0)
     means, stds = np.array([[2.0, 2.0], [3.0, 3.0]]), np.full((2, 2), 0.1)
     front, reference = np.array([[1.0, 1.0]]), np.zeros(2)
@@ -157,7 +157,7 @@ def test_improvement_counts_as_far_as_it_is_feasible():
     assert constrained_improvement(means, stds, front, reference, np.ones(2), rng).argmax() == 1
 
 
-def test_until_something_is_feasible_the_probability_decides():
+def test_without_a_feasible_result_the_probability_decides():
     rng = np.random.default_rng(0)
     means, stds = np.array([[1.0, 1.0], [9.0, 9.0], [8.0, 8.0]]), np.zeros((3, 2))
     scores = constrained_improvement(
@@ -179,22 +179,22 @@ def test_the_reference_point_is_below_the_front_by_a_share_of_its_range():
     # a single point on the front: the range of all
     assert reference_point(np.array([[5.0, 5.0], [3.0, 4.0]])) == pytest.approx([4.8, 4.9])
     assert reference_point(np.array([[5.0, 0.0]])) == pytest.approx([4.5, -0.1])
-    # equal but for rounding is equal
+    # values that differ by rounding errors count as equal
     nearly = np.array([[9.0, 0.3], [5.0, 0.1 + 0.2], [5.0, -0.7]])
     assert reference_point(nearly)[1] == pytest.approx(0.2)
     with pytest.raises(ValueError, match="at least one row"):
         reference_point(np.array([[np.nan]]))
 
 
-def test_the_reference_point_is_what_the_study_counts_as_worth_nothing():
+def test_the_reference_point_follows_from_the_baseline():
     directions = ["maximize", "minimize", "minimize"]
-    floors = worth_nothing([80.0, 10.0, None], directions)
-    assert floors == pytest.approx([72.0, -10.0, np.nan], nan_ok=True)
+    known_reference = baseline_reference([80.0, 10.0, None], directions)
+    assert known_reference == pytest.approx([72.0, -10.0, np.nan], nan_ok=True)
     values = np.array([[79.0, -4.0, -1.0], [75.0, -2.0, -2.0], [10.0, -1.0, -9.0]])
-    # the last axis: of what is worth anything at all
-    assert reference_point(values, floors=floors) == pytest.approx([72.0, -10.0, -2.1])
-    # nothing is worth anything: as if the floors were unknown
-    assert reference_point(values - [70.0, 0, 0], floors=floors) == pytest.approx(
+    # the last axis: from the rows above the known coordinates
+    assert reference_point(values, known_reference=known_reference) == pytest.approx([72.0, -10.0, -2.1])
+    # no row is above the known coordinates: as if they were unknown
+    assert reference_point(values - [70.0, 0, 0], known_reference=known_reference) == pytest.approx(
         reference_point(values - [70.0, 0, 0])
     )
 

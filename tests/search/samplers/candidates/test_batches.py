@@ -3,7 +3,7 @@ import numpy as np
 from search.samplers.candidates.batches import diverse
 
 
-def test_short_looks_differ():
+def test_picked_candidates_differ():
     candidates = [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 2, "b": 3}, {"a": 3, "b": 4}]
     scores = np.array([1.0, 0.7, 0.65, -np.inf])
     assert diverse(scores, candidates, 2) == [0, 2]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.record.suggest import distribution_of, params_of, value_of
-from search.samplers.candidates.codes import Axis, Codes, unlike
+from search.samplers.candidates.codes import Axis, Codes, without
 from search.samplers.candidates.conditions import Conditions
 from search.samplers.candidates.context import SamplerContext, key_of
 from search.samplers.candidates.generation import evolve, propose_candidates
@@ -88,7 +88,7 @@ def test_children_stay_near_their_parents():
     )
     assert distances[1] > 40
     assert sum(count for d, count in distances.items() if d <= 3) > 250
-    assert sum(count for d, count in distances.items() if d > 8) > 5  # the fresh ones
+    assert sum(count for d, count in distances.items() if d > 8) > 5  # the random ones
 
 
 def test_a_run_of_layers_moves_together():
@@ -106,7 +106,7 @@ def test_a_run_of_layers_moves_together():
     assert len(equal) > 10  # by chance about none: 4 of 12 neighbours with the same value
 
 
-def test_switches_are_turned_with_what_they_switch():
+def test_switches_change_with_the_knobs_that_depend_on_them():
     rng = np.random.default_rng(1)
     context = context_of(CONDITIONAL)
     parent = next(p for p in iter(lambda: context.draw(rng), None) if p["quantize.plan"] == "same")
@@ -130,7 +130,7 @@ def test_parents_of_another_space_are_left_out():
     assert len(propose_candidates(strange, context, rng, 40)) == 40
 
 
-def test_a_small_space_gives_what_it_has():
+def test_a_small_space_gives_all_its_candidates():
     context = SamplerContext(distributions={"a": CategoricalDistribution([1, 2]), "b": IntDistribution(0, 1)})
     rng = np.random.default_rng(0)
     found = propose_candidates([{"a": 1, "b": 0}], context, rng, 100)
@@ -166,7 +166,7 @@ def test_draws_and_steps_are_values_of_the_knob(kind, seed):
         assert [axis.internal(value) for value in values] == pytest.approx(found.tolist())
 
 
-def test_a_step_of_a_whole_number_moves():
+def test_a_step_changes_an_integer():
     axis, rng = Axis(IntDistribution(1, 1000, log=True)), np.random.default_rng(0)
     middle = np.full(200, 3.0)
     assert (axis.step(middle, rng) != middle).all()
@@ -182,10 +182,10 @@ def test_codes_round_trip(seed, conditional):
     assert codes.decode(codes.encode(drawn)) == drawn
 
 
-def test_rows_are_kept_once_in_their_order():
+def test_distinct_rows_keep_their_order():
     rows = np.array([[1.0, np.nan], [0.0, 2.0], [1.0, np.nan], [-0.0, 2.0], [3.0, 3.0]])
-    assert unlike(rows, np.array([[3.0, 3.0]])).tolist()[1] == [0.0, 2.0]
-    assert len(unlike(rows, np.array([[3.0, 3.0]]))) == 2
+    assert without(rows, np.array([[3.0, 3.0]])).tolist()[1] == [0.0, 2.0]
+    assert len(without(rows, np.array([[3.0, 3.0]]))) == 2
 
 
 def test_conditions_are_learned():

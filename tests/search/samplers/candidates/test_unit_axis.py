@@ -21,7 +21,7 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @given(place=st.floats(0, 1, exclude_max=True))
-def test_a_value_goes_there_and_back(kind, place):
+def test_values_and_positions_round_trip(kind, place):
     axis = UnitAxis(kind)
     value = axis.value(place)
     assert kind._contains(kind.to_internal_repr(value))
@@ -46,7 +46,7 @@ def test_values_ascend_and_reach_both_ends(kind):
     assert (values[0], values[-1]) == pytest.approx(ends, rel=0.01, abs=0.01)
 
 
-def test_what_a_knob_cannot_have_has_no_place():
+def test_values_outside_the_domain_have_no_position():
     assert math.isnan(UnitAxis(KINDS[0]).position(3.5))
     assert math.isnan(UnitAxis(KINDS[0]).position(True))
     assert math.isnan(UnitAxis(KINDS[3]).position("3"))
@@ -54,7 +54,7 @@ def test_what_a_knob_cannot_have_has_no_place():
     assert UnitAxis(KINDS[6]).position(4) == 0.375
 
 
-def test_what_has_an_order():
+def test_knobs_with_an_order():
     assert all(map(is_ordered, KINDS))
     unordered = [
         CategoricalDistribution(["a", "b"]), CategoricalDistribution([4, 2]), CategoricalDistribution([False, True]),

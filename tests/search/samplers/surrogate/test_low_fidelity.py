@@ -4,8 +4,8 @@ import pytest
 
 from search.samplers.candidates.context import Known, PartialResult, SamplerContext, key_of
 from search.samplers.surrogate import SurrogateSampler
-from search.samplers.surrogate import low_fidelity as looking
-from search.samplers.surrogate.model.low_fidelity_results import Evidence
+from search.samplers.surrogate import low_fidelity as low_fidelity_module
+from search.samplers.surrogate.model.low_fidelity_results import LowFidelityResults
 from search.samplers.surrogate.model.multi_fidelity import Compressed, Estimates, posterior_of
 from search.samplers.surrogate.model.quality import Quality, expected_quality, observed_quality
 
@@ -18,7 +18,7 @@ def truth(params):
 
 
 class FakeLowFidelity:
-    """Looks at a made-up network; counts what they cost."""
+    """Low-fidelity evaluations of a made-up network; records the calls and counts the examples."""
 
     sizes = (64, 256, 1024, 2000)
     n_full = N_FULL
@@ -26,7 +26,7 @@ class FakeLowFidelity:
     def __init__(self, seed=0, statistics=True, fails=(), noise=12.0):
         self.random, self.with_statistics, self.fails = np.random.default_rng(seed), statistics, fails
         self.noise, self.examples = noise, 0
-        self.seen = []
+        self.calls = []
 
     def known(self, candidates):
         costs = np.array([float(p["a"]) for p in candidates])
@@ -41,7 +41,7 @@ class FakeLowFidelity:
         }
 
     def short(self, candidate, n_examples):
-        self.seen.append((key_of(candidate), n_examples))
+        self.calls.append((key_of(candidate), n_examples))
         if candidate["c"] in self.fails:
             return None
         self.examples += n_examples
@@ -64,7 +64,7 @@ def search(low_fidelity, n_trials, budget=2.0, seed=0):
 
 
 @pytest.mark.parametrize("statistics", [True, False])
-def test_looks_find_a_near_best_candidate_in_a_few_trials(statistics):
+def test_low_fidelity_finds_a_near_best_candidate_in_a_few_trials(statistics):
     best = max(truth(p) for p in POOL if p["a"] <= 4)
     gaps = [best - search(FakeLowFidelity(s, statistics), 3, seed=s).best_value for s in range(4)]
     assert np.median(gaps) <= 0.4
@@ -72,74 +72,74 @@ def test_looks_find_a_near_best_candidate_in_a_few_trials(statistics):
     assert np.median(gaps) < np.median(without)
 
 
-def test_candidates_that_surely_break_a_constraint_are_not_looked_at_first():
+def test_candidates_known_to_break_a_constraint_are_not_evaluated_first():
     low_fidelity = FakeLowFidelity()
     search(low_fidelity, 1)
-    assert not [key for key, _ in low_fidelity.seen[:16] if dict(key)["a"] == 5]
+    assert not [key for key, _ in low_fidelity.calls[:16] if dict(key)["a"] == 5]
 
 
-def test_looks_keep_to_their_budget():
+def test_low_fidelity_evaluations_keep_to_their_budget():
     low_fidelity = FakeLowFidelity()
     search(low_fidelity, 3, budget=1.0)
-    # one proposal may overdraw by a budget, and by the looks that were under way
+    # one proposal may exceed the budget by one more, and by the batch of evaluations that was under way
     assert low_fidelity.examples / N_FULL <= 3 * 1.0 + 1.0 + 4 * 0.6
 
 
-def test_no_budget_takes_no_looks():
+def test_without_a_budget_there_are_no_low_fidelity_evaluations():
     low_fidelity = FakeLowFidelity()
     search(low_fidelity, 2, budget=0.0)
-    assert not low_fidelity.seen
+    assert not low_fidelity.calls
 
 
-def test_what_cannot_be_run_is_not_tried():
+def test_candidates_that_cannot_be_run_are_not_proposed():
     low_fidelity = FakeLowFidelity(fails=(2,))
     study = search(low_fidelity, 4)
-    assert all(t.params["c"] != 2 or (key_of(t.params), 64) not in low_fidelity.seen for t in study.trials)
+    assert all(t.params["c"] != 2 or (key_of(t.params), 64) not in low_fidelity.calls for t in study.trials)
 
 
-def test_equal_seeds_look_and_try_alike():
+def test_equal_seeds_give_equal_evaluations_and_trials():
     a, b = FakeLowFidelity(), FakeLowFidelity()
     first, second = search(a, 3), search(b, 3)
-    assert a.seen == b.seen
+    assert a.calls == b.calls
     assert [t.params for t in first.trials] == [t.params for t in second.trials]
 
 
-def test_a_longer_look_goes_on_and_its_cost_is_counted():
-    evidence = Evidence(FakeLowFidelity())
+def test_a_larger_evaluation_continues_the_smaller_one_and_its_cost_is_counted():
+    results = LowFidelityResults(FakeLowFidelity())
     key = key_of(POOL[0])
-    evidence.further(POOL[0], 1024)
-    assert evidence.first(key).n_examples == 64  # comparable with everybody's first look
-    assert evidence.longest(key).n_examples == 1024
-    assert evidence.spent == pytest.approx((64 + 64 + 960 + 64) / N_FULL)
-    assert not evidence.exhausted([key])[0]
-    evidence.further(POOL[0], 2000)
-    assert evidence.exhausted([key])[0]
+    results.evaluate(POOL[0], 1024)
+    assert results.first(key).n_examples == 64  # comparable with the first result of every other candidate
+    assert results.longest(key).n_examples == 1024
+    assert results.spent == pytest.approx((64 + 64 + 960 + 64) / N_FULL)
+    assert not results.exhausted([key])[0]
+    results.evaluate(POOL[0], 2000)
+    assert results.exhausted([key])[0]
 
 
-def test_a_small_validation_split_is_not_looked_at():
+def test_a_small_validation_split_has_no_low_fidelity_evaluations():
     low_fidelity = FakeLowFidelity()
     low_fidelity.n_full = 15 * low_fidelity.sizes[0]
     search(low_fidelity, 2)
-    assert not low_fidelity.seen
+    assert not low_fidelity.calls
 
 
-def test_quality_is_extended_by_statistics_and_likeness():
+def test_quality_is_extended_by_statistics_and_similarity():
     random = np.random.default_rng(0)
     statistics = random.normal(size=(50, 1))
     truth_of = 2 * statistics[:, 0]
-    looked = np.arange(20)
-    found = expected_quality(looked, truth_of[:20], statistics, np.eye(50)[:20])
+    evaluated = np.arange(20)
+    found = expected_quality(evaluated, truth_of[:20], statistics, np.eye(50)[:20])
     assert np.corrcoef(found.mean[20:], truth_of[20:])[0, 1] > 0.99
-    assert not found.doubt[:20].any()
-    assert (found.doubt[20:] > 0).all()
+    assert not found.std[:20].any()
+    assert (found.std[20:] > 0).all()
 
 
 def test_features_of_different_units_count_alike():
-    seen = observed_quality([{"db": 10.0 * i, "percent": 90 + i / 10, "flat": 1.0} for i in range(5)])
-    assert np.all(np.diff(seen) > 0)
+    quality = observed_quality([{"db": 10.0 * i, "percent": 90 + i / 10, "flat": 1.0} for i in range(5)])
+    assert np.all(np.diff(quality) > 0)
 
 
-def test_a_shared_error_of_looks_is_taken_out_by_one_full_result():
+def test_one_full_result_corrects_the_common_error_of_low_fidelity_estimates():
     n = 12
     quality = expected_quality(np.arange(n), np.zeros(n), np.zeros((n, 0)), np.exp(-3 * (1 - np.eye(n))))
     scale = Compressed(90.0, 0.3)
@@ -150,15 +150,15 @@ def test_a_shared_error_of_looks_is_taken_out_by_one_full_result():
         np.append(low_fidelity.errors, 0.0),
         np.append(low_fidelity.shares, 1.0),
     )
-    alike = np.exp(-3 * (1 - np.eye(n)))
-    before, _, _ = posterior_of(quality, alike, low_fidelity, scale)
-    after, _, _ = posterior_of(quality, alike[full.at], full, scale)
+    correlations = np.exp(-3 * (1 - np.eye(n)))
+    before, _, _ = posterior_of(quality, correlations, low_fidelity, scale)
+    after, _, _ = posterior_of(quality, correlations[full.at], full, scale)
     assert (after.mean[1:] < before.mean[1:]).all()
     assert scale.inverse(after.mean)[0] == pytest.approx(88.8, abs=0.05)
 
 
-def test_a_better_look_is_not_believed_to_be_worth_more_and_more():
-    # bad quality costs much, good quality costs nothing: what is between may cost nothing either
+def test_the_effect_of_quality_may_level_off():
+    # poor quality reduces the value much, good quality not at all: so it may be for quality in between
     quality = np.linspace(-2, 1, 31)
     at = np.array([*range(6), *range(27, 31)])
     values = 90.0 - np.where(quality < -1, 4.0 * (-1 - quality), 0.0)
@@ -172,16 +172,16 @@ def test_a_better_look_is_not_believed_to_be_worth_more_and_more():
     assert off[between].max() < 2.5
 
 
-def test_what_looks_are_worth_is_learned_anew_as_trials_come_in(monkeypatch):
-    monkeypatch.setattr(looking, "_MOST_ESTIMATES", 24)
+def test_amplitudes_are_fitted_anew_as_trials_come_in(monkeypatch):
+    monkeypatch.setattr(low_fidelity_module, "_MAX_ESTIMATES", 24)
     fitted_with = []
 
-    def noted(quality, alike, estimates, scale, log_amplitudes):
+    def recording(quality, correlations, estimates, scale, log_amplitudes):
         if log_amplitudes is None:
             fitted_with.append((len(estimates.at), int(np.sum(estimates.shares == 1))))
-        return posterior_of(quality, alike, estimates, scale, log_amplitudes)
+        return posterior_of(quality, correlations, estimates, scale, log_amplitudes)
 
-    monkeypatch.setattr(looking, "posterior_of", noted)
+    monkeypatch.setattr(low_fidelity_module, "posterior_of", recording)
     search(FakeLowFidelity(), 12)
     full = [n_full for n, n_full in fitted_with if n == 24]
     assert max(full) >= 6  # also when there are no more estimates than before, but better ones

@@ -1,4 +1,4 @@
-"""The surrogate sampler: what is certain is used, knowledge helps and does not hurt for long, and it is quick."""
+"""The surrogate sampler: known values are used, knowledge helps and does not hurt for long, and proposals are fast."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from search.samplers.candidates.context import KnowledgeRow, Known, SamplerConte
 from search.samplers.surrogate.model.encoding import Encoding
 from search.samplers.surrogate.model.gaussian_process import FlatPrior, Posterior, Rows, mixture, posterior
 from search.samplers.surrogate.model.history import Reader, history_of
-from search.samplers.surrogate.model.kernel import Block, Kernel, _centre, _loss
+from search.samplers.surrogate.model.kernel import Block, Kernel, _loss, _prior_mean
 from search.samplers.surrogate.model.tasks import ranked, tasks_of
 from search.samplers.surrogate.sampler import SurrogateSampler
 
@@ -28,7 +28,7 @@ POOL = [dict(zip(KNOBS, values, strict=True)) for values in product(*KNOBS.value
 
 
 def top1(params, offset=0.0):
-    """Clipping helps with many images and makes things collapse with one."""
+    """Clipping improves the accuracy with many images and collapses it with one."""
     collapse = 60.0 if params["clip"] == "kl" and params["images"] == 1 else 0.0
     good = 3 * "abcd".index(params["scheme"]) + 5 * (params["clip"] == "kl") + math.log10(params["images"])
     return 60 + offset + good - collapse
@@ -64,7 +64,7 @@ BEST = max(map(top1, POOL))
 
 
 class TestKnowledge:
-    def test_starts_at_what_others_found_best(self):
+    def test_the_first_proposal_is_the_best_of_the_other_tasks(self):
         study = study_with(SurrogateSampler(seed=0), knowledge=KNOWLEDGE, baselines=(90.0,))
         assert trials_to_best(study, top1, BEST) == 1
 
@@ -73,7 +73,7 @@ class TestKnowledge:
         study = study_with(SurrogateSampler(seed=0), ("minimize",), knowledge=rows)
         assert trials_to_best(study, lambda p: 3 * (200 - top1(p)), 3 * (200 - BEST)) == 1
 
-    def test_without_transfer_it_is_not_used(self):
+    def test_without_transfer_knowledge_is_not_used(self):
         firsts = [
             ask(study_with(SurrogateSampler(transfer=False, seed=s), knowledge=KNOWLEDGE))[1]
             for s in range(8)
@@ -83,17 +83,20 @@ class TestKnowledge:
     def test_reversed_knowledge_does_not_hurt_for_long(self):
         none, wrong = (
             np.mean(
-                [trials_to_best(study_with(SurrogateSampler(seed=s), **told), top1, BEST) for s in range(6)]
+                [
+                    trials_to_best(study_with(SurrogateSampler(seed=s), **context), top1, BEST)
+                    for s in range(6)
+                ]
             )
-            for told in ({"baselines": (90.0,)}, {"knowledge": REVERSED, "baselines": (90.0,)})
+            for context in ({"baselines": (90.0,)}, {"knowledge": REVERSED, "baselines": (90.0,)})
         )
         assert wrong <= 1.5 * none + 1
 
-    def test_knowledge_without_any_difference_is_none(self):
+    def test_constant_knowledge_is_ignored(self):
         rows = [KnowledgeRow("flat", p, 1.0) for p in POOL]
         assert trials_to_best(study_with(SurrogateSampler(seed=1), knowledge=rows), top1, BEST) <= len(POOL)
 
-    def test_with_several_objectives_it_informs_the_first(self):
+    def test_with_several_objectives_knowledge_informs_the_first(self):
         study = study_with(
             SurrogateSampler(seed=0), ("maximize", "minimize"), knowledge=KNOWLEDGE, baselines=(90.0, None)
         )
@@ -106,7 +109,7 @@ class TestKnowledge:
 
 
 class _LowFidelity:
-    """Knows the second objective and a constraint, and that half of the candidates come to the same file."""
+    """The second objective and a constraint are known; half of the candidates have the same artifact as another one."""
 
     sizes: tuple[int, ...] = ()
     n_full = 1
@@ -124,17 +127,17 @@ class _LowFidelity:
         return None
 
 
-class TestCertain:
-    def test_what_breaks_a_constraint_is_the_same_or_cannot_be_built_is_not_proposed(self):
+class TestKnownValues:
+    def test_infeasible_equal_and_unbuildable_candidates_are_not_proposed(self):
         study = study_with(SurrogateSampler(seed=0), ("maximize", "minimize"), low_fidelity=_LowFidelity())
-        seen = []
+        proposed = []
         for _ in range(6):  # schemes a and b, three numbers of images
             trial, params = ask(study)
-            seen.append((params["scheme"], params["images"]))
+            proposed.append((params["scheme"], params["images"]))
             trial.set_constraint("size", "abcd".index(params["scheme"]) - 2.5)
             study.tell(trial, [top1(params), float("abcd".index(params["scheme"]))])
-        assert len(set(seen)) == 6
-        assert {scheme for scheme, _ in seen} <= {"a", "b"}
+        assert len(set(proposed)) == 6
+        assert {scheme for scheme, _ in proposed} <= {"a", "b"}
 
     def test_learned_constraints_are_avoided(self):
         study = study_with(SurrogateSampler(seed=1))
@@ -148,18 +151,18 @@ class TestCertain:
 
 
 class TestProposals:
-    def test_never_twice(self):
+    def test_no_candidate_is_proposed_twice(self):
         study = study_with(SurrogateSampler(seed=0))
-        seen = []
+        proposed = []
         for _ in POOL:
             trial, params = ask(study)
-            seen.append(key_of(params))
+            proposed.append(key_of(params))
             study.tell(trial, top1(params))
-        assert len(set(seen)) == len(POOL)
+        assert len(set(proposed)) == len(POOL)
         trial, params = ask(study)  # exhausted: repeats
         assert params in POOL
 
-    def test_running_trials_are_kept_apart(self):
+    def test_running_trials_have_different_candidates(self):
         study = study_with(SurrogateSampler(seed=0), knowledge=KNOWLEDGE, baselines=(90.0,))
         asked = [ask(study) for _ in range(6)]
         assert len({key_of(params) for _, params in asked}) == 6
@@ -213,23 +216,23 @@ def test_seconds_at_a_thousand_trials():
 
 
 class TestForecast:
-    def told(self, n, directions=("maximize",), seed=0, value=lambda p: [top1(p)], **context):
+    def study_of(self, n, directions=("maximize",), seed=0, value=lambda p: [top1(p)], **context):
         study = study_with(SurrogateSampler(seed=seed), directions, **context)
         for _ in range(n):
             trial, params = ask(study)
             study.tell(trial, value(params))
         return study, study.sampler
 
-    def test_none_with_few_results_and_nothing_left_to_gain_at_the_end(self):
-        study, sampler = self.told(6)  # a kernel over these knobs has seven parameters
+    def test_there_is_none_with_few_results_and_zero_gain_at_the_end(self):
+        study, sampler = self.study_of(6)  # a kernel over these knobs has seven parameters
         assert isinstance(sampler, Forecasts)
         assert sampler.forecast(study, 5) is None
-        study, sampler = self.told(len(POOL))
+        study, sampler = self.study_of(len(POOL))
         assert sampler.forecast(study, 5).gain == Gain(0.0, 0.0)
 
-    def test_it_is_in_the_objective_s_unit_and_shrinks(self):
+    def test_the_gain_is_in_the_objective_s_unit_and_shrinks(self):
         def after(n, scale=1):
-            study, sampler = self.told(n, value=lambda p: [scale * top1(p)])
+            study, sampler = self.study_of(n, value=lambda p: [scale * top1(p)])
             return sampler.forecast(study, 5)
 
         early, late, scaled = after(7), after(20), after(7, 1000)
@@ -238,14 +241,14 @@ class TestForecast:
         assert late.gain.bound < early.gain.bound
         assert scaled.gain.bound == pytest.approx(1000 * early.gain.bound, rel=1e-3)
 
-    def test_asking_changes_no_proposal(self):
-        study, sampler = self.told(5)
-        other, _ = self.told(5)
+    def test_a_forecast_changes_no_proposal(self):
+        study, sampler = self.study_of(5)
+        other, _ = self.study_of(5)
         sampler.forecast(study, 5)
         assert ask(study)[1] == ask(other)[1]
 
-    def test_with_several_objectives_it_is_a_share_of_the_volume(self):
-        study, sampler = self.told(
+    def test_with_several_objectives_the_gain_is_a_share_of_the_hypervolume(self):
+        study, sampler = self.study_of(
             8,
             ("maximize", "minimize"),
             value=lambda p: [top1(p), 1.0 + p["images"]],
@@ -264,10 +267,10 @@ class TestForecast:
         assert abs(trial.suggest_int("x", 0, 20) - 10) <= 2
         assert abs(trial.suggest_int("y", 0, 20) - 10) <= 2
 
-    def test_nothing_is_said_unbound(self):
+    def test_there_is_none_without_bind(self):
         assert SurrogateSampler().forecast(optuna.create_study(), 5) is None
 
-    def test_in_a_large_space_it_is_told_of_what_was_generated(self):
+    def test_in_a_large_space_it_is_that_of_the_generated_candidates(self):
         knobs = {f"k{i}": CategoricalDistribution(list(range(8))) for i in range(6)}
         sampler = SurrogateSampler(seed=0, pool_size=300)
         sampler.bind(
@@ -304,7 +307,7 @@ class TestModel:
         assert np.diag(found) == pytest.approx(np.full(len(POOL), kernel.total))
         assert np.linalg.eigvalsh(found).min() > -1e-9
 
-    def test_only_unpredictable_parts_are_a_candidate_s_own(self):
+    def test_the_noise_is_part_of_the_outcome_only(self):
         encoding = self.encoding()
         prior = FlatPrior(Kernel(encoding, 1.0, np.full(encoding.n_axes, 0.5), 0.5), 0.25)
         points = encoding.points(POOL[:1])
@@ -320,7 +323,7 @@ class TestModel:
         block = Block(
             points, rng.normal(size=24), rng.integers(1, 4, 24).astype(float), np.full(24, 0.1), 3.0
         )
-        theta = _centre(encoding.n_axes) + 0.3
+        theta = _prior_mean(encoding.n_axes) + 0.3
         wrong = check_grad(
             lambda t: _loss(t, distances, block, 1.0)[0], lambda t: _loss(t, distances, block, 1.0)[1], theta
         )
@@ -346,8 +349,8 @@ class TestModel:
                 losses.append(_loss(theta, d, block, 1.0)[0])
             return losses[0] - losses[1]
 
-        centre = _centre(encoding.n_axes)
-        assert gap(centre) == pytest.approx(gap(centre + 0.5), abs=1e-4)
+        prior_mean = _prior_mean(encoding.n_axes)
+        assert gap(prior_mean) == pytest.approx(gap(prior_mean + 0.5), abs=1e-4)
 
     def test_posterior_is_the_textbook_one(self):
         encoding = self.encoding()
@@ -356,15 +359,15 @@ class TestModel:
         ahead = encoding.points(POOL[5:9])
         spread = prior.covariance(points, points) + np.diag(np.full(5, 0.01))
         cross = prior.covariance(ahead, points)
-        found, evidence = posterior(prior, Rows(points, values, np.zeros(5)), ahead)
+        found, log_likelihood = posterior(prior, Rows(points, values, np.zeros(5)), ahead)
         np.testing.assert_allclose(found.mean, cross @ np.linalg.solve(spread, values), atol=1e-5)
         variance = 1.5 - np.einsum("ij,ji->i", cross, np.linalg.solve(spread, cross.T))
         np.testing.assert_allclose(found.std**2, variance, atol=1e-5)
         _, log_det = np.linalg.slogdet(spread)
         wanted = -0.5 * (values @ np.linalg.solve(spread, values) + log_det + 5 * np.log(2 * np.pi))
-        assert evidence == pytest.approx(wanted, abs=1e-4)
+        assert log_likelihood == pytest.approx(wanted, abs=1e-4)
 
-    def test_pending_candidates_shrink_the_doubt_and_leave_the_mean(self):
+    def test_pending_candidates_reduce_the_variance_and_leave_the_mean(self):
         encoding = self.encoding()
         prior = FlatPrior(Kernel(encoding, 1.0, np.full(encoding.n_axes, 0.5)), 0.01)
         rows = Rows(encoding.points(POOL[:3]), np.arange(3.0), np.zeros(3))
@@ -385,7 +388,7 @@ class TestModel:
 
     @given(st.floats(-30, 5), st.floats(0.01, 10))
     def test_log_expected_excess(self, z, std):
-        """Equal to the plain formula where that does not cancel, finite and increasing everywhere."""
+        """It equals the plain formula where that does not cancel, and is finite and increasing everywhere."""
         from scipy.stats import norm
 
         found = log_expected_excess(np.array([z * std, (z + 0.1) * std]), np.array([std, std]), np.zeros(1))
@@ -434,7 +437,7 @@ class TestRows:
         assert history.errors.tolist() == [[0.0], [0.5]]
         assert history.full.tolist() == [True, False]
 
-    def test_a_finished_trial_is_read_once(self):
+    def test_finished_trials_are_cached(self):
         study = optuna.create_study()
         study.add_trials([optuna.trial.create_trial(value=float(n)) for n in range(3)])
         trials = study.get_trials()

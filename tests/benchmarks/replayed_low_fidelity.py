@@ -1,11 +1,11 @@
-"""Replays looks from a truth table (`truth_table.py`), so that samplers can be compared over many seeds without running anything.
+"""Replays low-fidelity evaluations from a truth table, to compare samplers over many seeds without runs.
 
     truth = read_truth(FOLDER, PARTS, "resnet20")
-    looks = ReplayedLooks(truth, [Objective("metric.top1", "maximize")], seed=3)
+    low_fidelity = ReplayedLowFidelity(truth, [Objective("metric.top1", "maximize")], seed=3)
 
-`truth.pool` are all candidates that were measured, as Optuna parameters; `truth.row(params)` finds a candidate's row, and
-`truth.columns["metric.top1"][row]` what a trial would measure. Every seed puts the examples into another order, so that
-looks at the first of them see others.
+`truth.pool` are all measured candidates, as Optuna parameters; `truth.row(params)` returns a candidate's row,
+and `truth.columns["metric.top1"][row]` is what a trial would measure. Every seed has another order of the
+examples, so that the subsets of low-fidelity evaluations differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Answers:
-    """What every candidate said of every example.
+    """Predictions of every candidate for every example.
 
     Attributes:
-        right: `(n_rows, n_examples)` 0 or 1, whether the largest output is the label's.
+        right: `(n_rows, n_examples)` 0 or 1, whether the prediction is the label.
         agree: `(n_rows, n_examples)` 0 or 1, whether it is that of the float network.
-        noise: `(n_rows, n_examples)`, power of the difference from the float network's outputs, see `from_codes`.
+        noise: `(n_rows, n_examples)`, power of the difference from the float network's outputs, see
+            `from_codes`.
         float_right: `(n_examples,)` 0 or 1, of the float network.
         float_power: `(n_examples,)`, power of its outputs.
     """
@@ -49,15 +50,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class Truth:
-    """What was measured of the candidates of a space.
+    """Measurements of the candidates of a space.
 
     Attributes:
         network: Name.
-        keys: Canonical key of each row; candidates with the same key come to the same file.
+        keys: Canonical key of each row; candidates with the same key result in the same file.
         columns: Measurements by column, `(n_rows,)`, NaN where there is none.
-        baseline: What the float network has, by column.
-        answers: Example by example.
-        statistics: Figures that need no run, `(n_rows,)`; empty if `truth_table.py statistics` was not run.
+        baseline: The float network's values by column.
+        answers: Predictions example by example.
+        statistics: Statistics that need no run, `(n_rows,)`; empty if `truth_table.py statistics` was not
+            run.
         candidates: Row of each candidate, with the candidate.
     """
 
@@ -71,7 +73,7 @@ class Truth:
 
     @property
     def n_full(self) -> int:
-        """Examples that a full evaluation has."""
+        """Number of examples of a full evaluation."""
         return len(self.answers.float_right)
 
     @property
@@ -150,26 +152,26 @@ def table_of(truth: Truth, objectives: Sequence[Objective], constraints: Sequenc
 
 @dataclass
 class ReplayedLowFidelity:
-    """Looks at what was measured beforehand; implements `search.samplers.candidates.context.Looks`.
+    """Low-fidelity evaluations replayed from measurements; implements `LowFidelityEvaluations`.
 
     Attributes:
-        truth: What was measured.
+        truth: The measurements.
         objectives: Axes of the front.
-        constraints: What must hold.
-        seed: Of the examples' order.
-        seen: Row of each candidate that was looked at to the number of its examples; a longer look goes on where a
-            shorter one ended.
+        constraints: The study's constraints.
+        seed: Seed of the order of the examples.
+        evaluated: Row of each evaluated candidate to the number of its examples; a larger evaluation
+            continues a smaller one.
     """
 
     truth: Truth
     objectives: Sequence[Objective]
     constraints: Sequence[Constraint] = ()
     seed: int = 0
-    seen: dict[int, int] = field(default_factory=dict)
+    evaluated: dict[int, int] = field(default_factory=dict)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Numbers of examples that a look can have: those of a live study."""
+        """Subset sizes in examples: those of a live study."""
         return tuple(subset_sizes(self.truth.n_full))
 
     @property
@@ -182,12 +184,13 @@ class ReplayedLowFidelity:
         return np.random.default_rng([self.seed, 2]).permutation(self.n_full)
 
     def cost(self, overhead: float) -> float:
-        """Returns what all short looks cost so far, in full evaluations.
+        """Returns the cost of all low-fidelity evaluations so far, in full evaluations.
 
         Args:
-            overhead: What building and loading a candidate takes besides, of a full evaluation; once a candidate.
+            overhead: Cost of building and loading a candidate, as a share of a full evaluation; counted once
+                per candidate.
         """
-        return sum(self.seen.values()) / self.n_full + overhead * len(self.seen)
+        return sum(self.evaluated.values()) / self.n_full + overhead * len(self.evaluated)
 
     def known(self, candidates: Sequence[Params]) -> Known:
         """Returns modelled costs and bytes."""
@@ -202,15 +205,15 @@ class ReplayedLowFidelity:
         return np.full(len(rows), np.nan)
 
     def statistics(self, candidates: Sequence[Params]) -> Mapping[str, Floats]:
-        """Returns what is reckoned without a run."""
+        """Returns the statistics that are computed without a run."""
         rows = [self.truth.row(params) for params in candidates]
         return {name: figures[rows] for name, figures in self.truth.statistics.items()}
 
     def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
-        """Returns what a run on the first examples says; the number is rounded up to one of `sizes`."""
+        """Returns the result on the first `n_examples` examples; the number is rounded up to one of `sizes`."""
         row = self.truth.row(candidate)
         n = next((size for size in self.sizes if size >= n_examples), self.sizes[-1])
-        self.seen[row] = max(n, self.seen.get(row, 0))
+        self.evaluated[row] = max(n, self.evaluated.get(row, 0))
         drop, error = self._drop(row, self._order[:n])
         top1 = self.truth.baseline["metric.top1"]
         estimates = {"metric.top1": (top1 - drop, error), "metric.top1_drop": (drop, error)}
@@ -221,8 +224,8 @@ class ReplayedLowFidelity:
 
         found = np.array([read(o.column) for o in self.objectives])
         excesses = {c.name: (c.excess(read(c.column)[0]), read(c.column)[1]) for c in self.constraints}
-        told = {name: both for name, both in excesses.items() if np.isfinite(both[0])}
-        return PartialResult(n, found[:, 0], found[:, 1], told, self._features(row, self._order[:n]))
+        finite = {name: both for name, both in excesses.items() if np.isfinite(both[0])}
+        return PartialResult(n, found[:, 0], found[:, 1], finite, self._features(row, self._order[:n]))
 
     def _drop(self, row: int, at: NDArray[np.intp]) -> tuple[float, float]:
         answers = self.truth.answers
@@ -241,14 +244,14 @@ class ReplayedLowFidelity:
 
 
 class KnownOnly(ReplayedLowFidelity):
-    """What is certain, and no looks: neither statistics nor short runs."""
+    """The values known beforehand only: neither statistics nor low-fidelity evaluations."""
 
     sizes: tuple[int, ...] = ()  # type: ignore[assignment]
 
     def statistics(self, candidates: Sequence[Params]) -> Mapping[str, Floats]:
-        """Returns nothing."""
+        """Returns no statistics."""
         return {}
 
     def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
-        """Returns nothing."""
+        """Returns None: there are no low-fidelity evaluations."""
         return None
