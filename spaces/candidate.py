@@ -21,7 +21,7 @@ def freeze(value: object) -> Value:
 
 
 def value_text(value: Value) -> str:
-    """Returns the value as compact JSON: the form that CSV columns, params and digests use."""
+    """Returns the value as compact JSON, a string as it is: the form used in CSV files and feature names."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 

@@ -1,9 +1,9 @@
-"""The code behind a class or function as a digest: of the files that define it, and of all that these import.
+"""Digests of the code behind a class or function: of the files that define it and all that these import.
 
-Files that may be edited in place are followed from import to import. Of an installed package its version counts instead,
-since that changes with its code. The standard library, `LIBRARIES` and `spaces` are left out: whoever keeps something
-across versions of these must count them on their own, as the cache of the stages does. Imports by a computed name are not
-seen.
+Imports of source files that may be edited in place are followed recursively. An installed package contributes
+its version instead of its files, since that changes with its code. The standard library, `LIBRARIES` and
+`spaces` are left out: a caller that keeps results across versions of these must add their versions to its own
+key, as the cache of the stages does. Imports by a computed name are not detected.
 """
 
 import ast
@@ -29,8 +29,8 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 def code_digest(code: object) -> str:
     """Returns 16 hex digits over the code behind a class (its base classes included) or a function.
 
-    It is found once per class: a file that is edited while it is in use does not change the code that runs, and a module
-    that is reloaded makes new classes.
+    The digest is computed once per class: editing a file of a loaded module does not change the code that
+    runs, and reloading the module makes new classes.
     """
     return _digest(code)
 
@@ -52,7 +52,7 @@ def version_of(package: str) -> str:
 
 
 def bytecode(code: CodeType) -> tuple[object, ...]:
-    """Returns what a compiled function does, alike in every process of one Python version."""
+    """Returns a code object as nested tuples, equal in every process of one Python version."""
     constants = [_constant(value) for value in code.co_consts]
     return (code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants)
 
@@ -64,7 +64,7 @@ def _constant(value: object) -> object:
 
 
 def _functions(origin: object) -> list[tuple[object, ...]]:
-    """Returns the compiled functions of a class or function that no file defines, e.g. one typed at a prompt."""
+    """Returns the bytecode of a function, or of a class's methods, that have no source file."""
     values = [origin, *getattr(origin, "__dict__", {}).values()]
     return [
         bytecode(value.__code__) for value in values if isinstance(getattr(value, "__code__", None), CodeType)
@@ -72,14 +72,14 @@ def _functions(origin: object) -> list[tuple[object, ...]]:
 
 
 class _Located(NamedTuple):
-    """Where a module lies: its file, and the folders of its submodules."""
+    """The location of a module: its file, and the folders of its submodules."""
 
     file: Path | None
     folders: tuple[str, ...] = ()
 
 
 def _closure(modules: set[str]) -> list[tuple[str, str]]:
-    """Returns, by name, the digest or version of each module that is reached from `modules`, in order of the names."""
+    """Returns `(name, file digest or package version)` of every module that is reached, sorted by name."""
     found: dict[str, str] = {}
     waiting = sorted(modules)
     while waiting:
@@ -99,7 +99,7 @@ def _closure(modules: set[str]) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _imports(source: bytes, package: str) -> frozenset[str]:
-    """Returns the dotted names that a source file of the package imports, and those of the packages around them."""
+    """Returns the dotted names that a source file of the package imports, with all their parent packages."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except (SyntaxError, ValueError):  # edited since it was imported
@@ -114,7 +114,7 @@ def _named(node: ast.AST, package: str) -> Iterator[str]:
     if isinstance(node, ast.ImportFrom):
         around = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
         base = ".".join([*around, *([node.module] if node.module else [])])
-        # each a module, or a name in the module `base`
+        # Each name is a module, or an attribute of the module `base`.
         yield from (f"{base}.{alias.name}" for alias in node.names)
 
 

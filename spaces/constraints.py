@@ -45,7 +45,7 @@ class _InactiveError(Exception):
 
 @dataclass(frozen=True)
 class Constraint:
-    """What must hold between knobs.
+    """A condition on the values of several knobs.
 
     Attributes:
         name: Its key in the config.
@@ -56,7 +56,7 @@ class Constraint:
     text: str
 
     def __post_init__(self) -> None:
-        _ = self.paths  # parse at once, so that a mistake is told at start
+        _ = self.paths  # parse now, so that a mistake is reported at start
 
     @cached_property
     def _tree(self) -> ast.expr:

@@ -1,4 +1,4 @@
-"""Short digests: the names under which results are kept and compared."""
+"""Short digests, used as cache keys and to compare contents."""
 
 from hashlib import sha256
 

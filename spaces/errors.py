@@ -9,9 +9,9 @@
     ├── InputError           a model, checkpoint or data file is missing, damaged or does not fit  (exit status 2)
     ├── StudyError           the study folder cannot be used or resumed       (exit status 2)
     ├── StageError           a stage cannot be applied to an artifact         (the trial fails)
-    ├── EvaluationError      an evaluator cannot judge an artifact            (the trial fails)
+    ├── EvaluationError      an evaluator cannot evaluate an artifact         (the trial fails)
     ├── TimeLimitError       a trial ran longer than it may                   (the trial fails)
-    └── StopTrialError       a trial is not worth going on                    (the trial is pruned)
+    └── StopTrialError       a trial is stopped early                         (the trial is pruned)
 
 A message says what was wrong, where (config path, file, layer), and what would be right.
 """
@@ -49,7 +49,7 @@ class StageError(ParedownError):
 
 
 class EvaluationError(ParedownError):
-    """An evaluator cannot judge this artifact, e.g. because its output is not finite."""
+    """An evaluator cannot evaluate this artifact, e.g. because its output is not finite."""
 
 
 class TimeLimitError(ParedownError):
@@ -57,11 +57,11 @@ class TimeLimitError(ParedownError):
 
 
 class StopTrialError(ParedownError):
-    """A trial is not worth going on: others were better after as many epochs."""
+    """A trial is stopped early because other trials were better after the same number of epochs."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[object], where: str = "") -> str:
-    """Returns the text for an unknown name: what, where, the nearest known one, and all of them."""
+    """Returns the message for an unknown name, with the closest known name and all known names."""
     names = sorted(str(k) for k in known)
     near = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""What a stage says of one of its knobs: its default, and which values make sense."""
+"""A stage's declaration of one of its knobs: the default and the valid values."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -14,9 +14,9 @@ class KnobSpec:
         name: Name within the stage, e.g. `weight_bits`.
         default: Value that is used where the space does not mention the knob.
         description: One line for people.
-        allowed: Every value that makes sense; None if `low` and `high`, or `check`, say it.
-        low: Smallest number that makes sense.
-        high: Largest number that makes sense.
+        allowed: Every valid value; None if `low` and `high`, or the stage's `check`, decide.
+        low: Smallest valid number; None for no bound.
+        high: Largest valid number; None for no bound.
         per_layer: Whether the knob can have one value per layer.
         list_of_globs: Whether a value is a list of glob patterns over layer names.
     """
@@ -31,7 +31,7 @@ class KnobSpec:
     list_of_globs: bool = False
 
     def problem(self, value: Value) -> str | None:
-        """Returns what is wrong with `value`, or None."""
+        """Returns why `value` is invalid, as the end of a sentence; None if it is valid."""
         if self.allowed is not None:
             known = any(value == a and type(value) is type(a) for a in self.allowed)
             return None if known else f"must be one of {list(self.allowed)}, not {value!r}"
@@ -48,11 +48,11 @@ class KnobSpec:
 
 
 class HasKnobs(Protocol):
-    """Whatever declares knobs under a name: a stage.
+    """An object that declares knobs under a name, such as a stage.
 
     Attributes:
         name: First part of the knobs' paths.
-        knobs: What it understands.
+        knobs: The declared knobs.
     """
 
     name: ClassVar[str]

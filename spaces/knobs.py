@@ -1,4 +1,4 @@
-"""A knob: one thing that may vary. A name, a domain, a condition, and optionally one value per group of layers."""
+"""A knob is one search parameter: a path, a domain, conditions, and optionally a group of layers."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from spaces.errors import SpaceError
 
 
 def same(a: Value, b: Value) -> bool:
-    """Equality that keeps `True` and `1`, `1` and `1.0` apart: they are different values of a knob."""
+    """Whether values are equal and of the same type: `True`, `1` and `1.0` are different values of a knob."""
     return type(a) is type(b) and a == b
 
 
@@ -21,7 +21,8 @@ class Choices:
 
     Attributes:
         values: The values, in config order.
-        ordered: Whether neighbours in the list are alike, so that a sampler may walk along it.
+        ordered: Whether the values are ordinal: neighbours in the list are similar, and `encode` returns the
+            position.
     """
 
     values: tuple[Value, ...]
@@ -32,11 +33,11 @@ class Choices:
             raise SpaceError("`choices` must hold at least one value, but it is empty")
         repeated = [v for i, v in enumerate(self.values) if any(same(v, w) for w in self.values[:i])]
         if repeated:
-            raise SpaceError(f"`choices` must not repeat a value, but {repeated[0]!r} is there twice")
+            raise SpaceError(f"`choices` must not repeat a value, but {repeated[0]!r} is listed twice")
 
     @property
     def size(self) -> int | None:
-        """Number of values; None if they cannot be counted."""
+        """Number of values (never None; a `Range` may be infinite)."""
         return len(self.values)
 
     def __iter__(self) -> Iterator[Value]:
@@ -57,7 +58,7 @@ class Choices:
         return [hits.index(1.0) / max(1, len(hits) - 1) if active else math.nan]
 
     def features(self, path: str) -> list[str]:
-        """Names of the numbers that `encode` returns."""
+        """Names of the features that `encode` returns."""
         return [path] if self.ordered else [f"{path}={value_text(v)}" for v in self.values]
 
     def __str__(self) -> str:
@@ -73,7 +74,7 @@ class Range:
         low: Smallest value.
         high: Largest value.
         step: Distance between neighbours; None for a continuous range (1 for whole numbers).
-        log: Whether the logarithm is what varies evenly; excludes a step other than 1.
+        log: Whether values are drawn uniformly on a logarithmic scale; excludes a step other than 1.
         integer: Whether values are whole numbers.
     """
 
@@ -137,14 +138,14 @@ class Range:
         return float(rng.uniform(self.low, self.high))
 
     def encode(self, value: Value | None, active: bool = True) -> list[float]:
-        """Position in [0, 1] on the range's own scale; NaN where the knob is inactive."""
+        """Position in [0, 1] on the range's linear or logarithmic scale; NaN where the knob is inactive."""
         if not active or not isinstance(value, int | float):
             return [math.nan]
         low, high, number = (math.log(x) if self.log else x for x in (self.low, self.high, value))
         return [(number - low) / (high - low) if high > low else 0.0]
 
     def features(self, path: str) -> list[str]:
-        """Names of the numbers that `encode` returns."""
+        """Names of the features that `encode` returns."""
         return [path]
 
     def __str__(self) -> str:
@@ -169,12 +170,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Knob:
-    """One thing that may vary.
+    """One search parameter.
 
     Attributes:
         path: `stage.name`, or `stage.name[group]` for one group's value of a per-layer knob.
-        domain: What it may be.
-        when: All must hold for the knob to be active.
+        domain: The values that it can take.
+        when: Conditions, all of which must hold for the knob to be active.
         layers: The layers of the group; None for a knob with one value for the whole model.
     """
 

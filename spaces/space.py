@@ -20,7 +20,7 @@ _MAX_DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Size:
-    """How many candidates a space has.
+    """The number of candidates of a space.
 
     Attributes:
         count: The number; None if it is infinite.
@@ -37,15 +37,16 @@ class Size:
 
 
 class Space:
-    """The knobs, in an order in which a knob comes after those that its condition names.
+    """A search space: its knobs, each after those that its conditions depend on, and its constraints.
 
     Args:
         knobs: The knobs, in config order.
-        constraints: What must hold between them.
+        constraints: Constraints that every candidate must satisfy.
 
     Raises:
-        SpaceError: A path is there twice, a condition or constraint names an unknown knob or a value that
-            it cannot have, conditions go in a circle, or no candidate satisfies the constraints.
+        SpaceError: A path is declared twice, a condition or constraint names an unknown knob, a condition
+            names a value outside the knob's domain, conditions are cyclic, or no candidate satisfies the
+            constraints.
     """
 
     def __init__(self, knobs: Sequence[Knob], constraints: Sequence[Constraint] = ()) -> None:
@@ -70,13 +71,13 @@ class Space:
 
     @cached_property
     def digest(self) -> str:
-        """Changes whenever the set of candidates may have changed."""
+        """16 hex digits over the knobs and constraints."""
         return digest_of(self.knobs, self.constraints)
 
     # -- which knobs are active ------------------------------------------------------------------------
 
     def active(self, knob: Knob, values: Mapping[str, Value]) -> bool:
-        """Whether the knob's conditions hold; `values` must have every active knob before it."""
+        """Whether the knob's conditions hold; `values` must include every active knob before it."""
         return all(c.path in values and any(same(values[c.path], v) for v in c.values) for c in knob.when)
 
     def complete(self, values: Mapping[str, object]) -> Candidate:
@@ -105,12 +106,12 @@ class Space:
     # -- constraints -------------------------------------------------------------------------------------
 
     def broken(self, values: Mapping[str, Value]) -> Constraint | None:
-        """Returns the first constraint that the values break, or None."""
+        """Returns the first constraint that the values violate, or None."""
         known = self._for_constraints(values)
         return next((c for c in self.constraints if not c.holds(known)), None)
 
     def validate(self, candidate: Candidate) -> None:
-        """Raises SpaceError if this is no candidate of the space."""
+        """Raises SpaceError if the candidate does not belong to the space."""
         if dict(self.complete(candidate)) != dict(candidate):
             extra = sorted(set(candidate) - set(self.complete(candidate)))
             raise SpaceError(f"knobs {extra} are inactive in {candidate!r} and must be left out")
@@ -154,7 +155,7 @@ class Space:
 
     @cached_property
     def _steering(self) -> frozenset[str]:
-        """Paths of knobs that conditions or constraints depend on, with all that those depend on."""
+        """Paths of the knobs that conditions or constraints depend on, directly or through conditions."""
         names = {c.path for k in self.knobs for c in k.when}
         bases = {path for c in self.constraints for path in c.paths}
         found = {k.path for k in self.knobs if k.path in names or k.base in bases}
@@ -184,7 +185,7 @@ class Space:
             yield from self._walk(rest, {**values, head.path: value})
 
     def sample(self, rng: np.random.Generator) -> Candidate:
-        """Draws a candidate: knob by knob, again until the constraints hold.
+        """Draws a candidate by rejection sampling: knob by knob, repeated until the constraints hold.
 
         Raises:
             SpaceError: None of 10,000 draws satisfied the constraints.
@@ -200,15 +201,15 @@ class Space:
             f"the space looks contradictory: none of {_MAX_DRAWS:,} draws satisfied {self._constraint_text()}"
         )
 
-    # -- for surrogates, stages and people ---------------------------------------------------------------
+    # -- features, stage values, display -----------------------------------------------------------------
 
     @cached_property
     def features(self) -> tuple[str, ...]:
-        """Names of the numbers that `encode` returns."""
+        """Names of the features that `encode` returns."""
         return tuple(name for k in self.knobs for name in k.domain.features(k.path))
 
     def encode(self, candidate: Candidate) -> NDArray[np.float64]:
-        """Returns the candidate as numbers `(len(features),)`: one-hot choices, ranges in [0, 1], NaN if inactive."""
+        """Returns features `(len(features),)`: one-hot choices, ranges in [0, 1], NaN if inactive."""
         parts = (k.domain.encode(candidate.get(k.path), k.path in candidate) for k in self.knobs)
         return np.array([number for part in parts for number in part], dtype=np.float64)
 
@@ -229,7 +230,7 @@ class Space:
         return values
 
     def domains(self, stage: str) -> dict[str, tuple[Value, ...]]:
-        """For each knob of a stage, the values that it can take; empty if they cannot be listed."""
+        """Returns the values that each knob of a stage can take; an empty tuple for a continuous range."""
         found: dict[str, tuple[Value, ...]] = {}
         for knob in self.knobs:
             owner, _, name = knob.base.partition(".")
@@ -239,7 +240,7 @@ class Space:
         return found
 
     def extremes(self, stage: str) -> dict[str, tuple[Value, ...]]:
-        """For each knob of a stage, the values that it can take, or the ends of a range that cannot be listed."""
+        """Returns the values that each knob of a stage can take; the two ends of a continuous range."""
         found = self.domains(stage)
         for knob in self.knobs:
             owner, _, name = knob.base.partition(".")
@@ -248,7 +249,7 @@ class Space:
         return found
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """What a person reads: per knob its path, domain, and condition or layers."""
+        """Returns a table for printing: `(path, domain, conditions and layers)` of each knob."""
         return [(k.path, str(k.domain), _remark(k)) for k in self.knobs]
 
 
@@ -276,13 +277,13 @@ def _checked(knobs: Sequence[Knob]) -> Sequence[Knob]:
             if wrong:
                 raise SpaceError(
                     f"the condition of {knob.path} wants {condition.path} to be {wrong[0]!r}, "
-                    f"but that can only be: {domain}"
+                    f"but that knob can only be: {domain}"
                 )
     return knobs
 
 
 def _in_order(knobs: Sequence[Knob]) -> tuple[Knob, ...]:
-    """Keeps the config's order, but moves a knob behind those that its condition names."""
+    """Returns the knobs in config order, except that each comes after the knobs that its conditions name."""
     waiting, placed = list(knobs), dict[str, Knob]()
     while waiting:
         ready = next((k for k in waiting if all(c.path in placed for c in k.when)), None)

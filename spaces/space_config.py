@@ -33,7 +33,7 @@ from spaces.space import Space
 _DOMAIN_KEYS = ("choices", "int", "float", "value")
 _KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")
 
-_ANY_LAYER = "*"  # stands for the layers that are not known yet
+_ANY_LAYER = "*"  # placeholder for layer names before the model is loaded
 
 
 def read_space(
@@ -46,8 +46,8 @@ def read_space(
     Args:
         config: The `space` section, as plain dicts and lists.
         stages: The pipeline's stages: every knob must be one of theirs. None accepts any path.
-        layers: Names of the model's layers, for per-layer knobs. None leaves groups unresolved: a knob with a value for
-            every layer has one, and constraints are not looked at beside such a knob.
+        layers: Names of the model's layers, for per-layer knobs. None leaves groups unresolved: a knob with
+            `per: layer` is read as a single knob, and constraints are then left out of the space.
 
     Raises:
         SpaceError: Something in the section is wrong; the message names the config path.
@@ -61,7 +61,7 @@ def read_space(
         _check_against_stages(knobs, stages)
     found = [Constraint(str(name), str(text)) for name, text in constraints.items() if text is not None]
     unresolved = layers is None and any(knob.layers == (_ANY_LAYER,) for knob in knobs)
-    return Space(knobs, () if unresolved else found)  # what a sum over all layers comes to is not known yet
+    return Space(knobs, () if unresolved else found)  # e.g. a sum over all layers cannot be computed yet
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: `320 KiB`, `1 MB`, `10 min`. Everything inside is bytes and seconds."""
+"""Parses sizes and durations with units, such as `320 KiB`, `1 MB`, `10 min`, into bytes and seconds."""
 
 import math
 import re

@@ -130,4 +130,4 @@ def _good_enough(
     margin = high - drop if drop is not None and high is not None else 0.0
     pool = [r for r in records if _main_loss(r, main) <= _main_loss(best, main) + margin]
     name = Column.parse(main.column).short
-    return pool, f"whose {name} cannot be told from the best one's (within {margin:.2f})"
+    return pool, f"whose {name} is within noise of the best one's (within {margin:.2f})"

@@ -173,7 +173,7 @@ class Ledger:
     # -- study attributes ------------------------------------------------------------------------------------
 
     @property
-    def told_more(self) -> bool:
+    def has_later_results(self) -> bool:
         """Whether any trial was re-evaluated or explained after it had ended."""
         return any(key.startswith((_RE_EVALUATED, _EXPLAINED)) for key in self._notes)
 

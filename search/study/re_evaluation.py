@@ -28,7 +28,7 @@ class ReEvaluation:
     def records(self) -> list[TrialRecord]:
         """Returns all trials, with the results of re-evaluation and explanation."""
         records = self._ledger.records
-        return [self._complemented(r) for r in records] if self._ledger.told_more else list(records)
+        return [self._complemented(r) for r in records] if self._ledger.has_later_results else list(records)
 
     def baseline(self) -> tuple[Measurement, ...]:
         """Returns the uncompressed model's measurements, with those of its re-evaluation."""

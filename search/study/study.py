@@ -221,7 +221,7 @@ class _Study:
         plan = self._plan
         records = self._re_evaluation.records()
         # a re-evaluated timing may bring a trial to the front that was dominated before
-        pool = records if self._ledger.told_more else self._front
+        pool = records if self._ledger.has_later_results else self._front
         front = pareto_front(pool, plan.objectives)
         on_front = [records[number] for number in front]
         baseline = self._re_evaluation.baseline()

@@ -1,4 +1,4 @@
-"""How a user's network comes in."""
+"""The base class of model sources, which load the network that a study compresses."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ from spaces.stages.artifact import Artifact, Split
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What a model source may use.
+    """Inputs of a model source.
 
     Attributes:
-        train: The task's train split, for a zoo model that is trained on first use.
-        cache_dir: Where such a model's checkpoint is kept.
-        seed: Seed of such a training.
+        train: The task's train split, for a zoo model that is trained on first use; None if the task has
+            none.
+        cache_dir: Folder of the checkpoints of such models.
+        seed: Seed of the initial weights and of such a training.
     """
 
     train: Split | None
@@ -30,5 +31,5 @@ class ModelSource(ABC):
         """Returns the network.
 
         Raises:
-            InputError: The file is missing, damaged, foreign, or does not fit the class.
+            InputError: The file is missing, damaged, of another format, or does not fit the class.
         """

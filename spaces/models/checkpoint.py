@@ -1,4 +1,4 @@
-"""What every torch network that comes from a class and a checkpoint shares."""
+"""The base class of torch model sources that build a module and load a checkpoint."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ class CheckpointModel(ModelSource):
     """Builds a module and loads a checkpoint into it.
 
     Args:
-        checkpoint: The checkpoint file; None leaves the weights as the constructor drew them, under the
-            context's seed (for questions of cost alone).
+        checkpoint: The checkpoint file; None keeps the random initial weights, drawn with the context's seed
+            (enough where only costs matter).
         input_shape: Shape of one example, without the batch axis.
-        state_dict_key: Where in the file the state dict is; None finds the usual places.
+        state_dict_key: Key of the state dict in the file; None tries the usual keys.
     """
 
     def __init__(
@@ -34,17 +34,17 @@ class CheckpointModel(ModelSource):
 
     @abstractmethod
     def build(self) -> "torch.nn.Module":
-        """Returns the module with weights as its constructor draws them."""
+        """Returns the module with random initial weights."""
 
     def rename(self, state: State) -> State:
-        """Maps a published checkpoint's names to the module's; the same names by default."""
+        """Maps a published checkpoint's parameter names to the module's; returns `state` by default."""
         return state
 
     def load(self, context: LoadContext) -> Artifact:
         """Returns the module in eval mode, with the checkpoint's weights.
 
         Raises:
-            InputError: The checkpoint is missing, damaged or foreign, or does not fit the module.
+            InputError: The checkpoint is missing, damaged, of another format, or does not fit the module.
         """
         module = self.build_seeded(context.seed)
         if self.checkpoint is not None:
@@ -53,7 +53,7 @@ class CheckpointModel(ModelSource):
         return torch_artifact(module, InputSpec(self.input_shape))
 
     def build_seeded(self, seed: int) -> "torch.nn.Module":
-        """Builds the module without touching the caller's random state (torch's initialisers use the global one)."""
+        """Builds the module without changing torch's global random state, which its initialisers use."""
         import torch
 
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""The export stage: a torch module or any ONNX file becomes the tidy ONNX file that the later stages work on."""
+"""The export stage: converts a torch module or any ONNX file to the ONNX form that later stages expect."""
 
 import logging
 import warnings
@@ -24,10 +24,10 @@ INPUT, OUTPUT = "input", "output"
 
 
 class ExportStage(Stage):
-    """Yields an ONNX model with a free batch axis, folded BatchNorm, and weights that are initializers.
+    """Returns an ONNX model with a dynamic batch axis, folded BatchNorm, and weights stored as initializers.
 
-    A torch module's weights keep the names of its state dict. An ONNX file is taken as it is and tidied the
-    same way; its opset is raised to 21, which 4-bit and 16-bit quantization need, where that is possible.
+    A torch module's weights keep the names of its state dict. An ONNX file goes through the same clean-up
+    passes; its opset is raised to 21, which 4-bit and 16-bit quantization need, where that is possible.
     """
 
     name: ClassVar[str] = "export"
@@ -38,7 +38,7 @@ class ExportStage(Stage):
         """Returns the ONNX artifact.
 
         Raises:
-            StageError: torch cannot export the module, or the result is no valid ONNX model.
+            StageError: torch cannot export the module, or the result is not a valid ONNX model.
         """
         import onnx
 
@@ -70,19 +70,19 @@ def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
     try:
         with _quiet():
             model = ir.from_proto(_export(module, artifact.input.shape))
-            # Names first: torch's optimizer would call a transposed weight `val_12`.
+            # Before the optimizer, which would rename a transposed weight to e.g. `val_12`.
             fold_constants(model)
             return ir.to_proto(onnxscript.optimizer.optimize(model))
-    except Exception as error:  # the exporter raises its own, torch's and the module's errors alike
+    except Exception as error:  # the exporter raises errors of its own, of torch and of the module
         lines = [line for line in str(error).splitlines() if line.strip()]
-        told = " ".join(lines[:3])[:400]
-        raise StageError(f"export: torch cannot export {type(module).__name__}: {told}") from error
+        reason = " ".join(lines[:3])[:400]
+        raise StageError(f"export: torch cannot export {type(module).__name__}: {reason}") from error
 
 
 def _export(module: "torch.nn.Module", shape: tuple[int, ...]) -> "onnx.ModelProto":
     import torch
 
-    example = torch.zeros(2, *shape)  # 2, because the exporter takes a batch of 1 for a constant
+    example = torch.zeros(2, *shape)  # 2, because the exporter treats a batch of 1 as a constant
     program = torch.onnx.export(
         module,
         (example,),
@@ -100,7 +100,7 @@ def _export(module: "torch.nn.Module", shape: tuple[int, ...]) -> "onnx.ModelPro
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of deprecations inside torch and of torchvision's absence; neither is the user's concern."""
+    """Suppresses the exporter's warnings of deprecations inside torch and of a missing torchvision."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -113,7 +113,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _name_layers(proto: "onnx.ModelProto") -> None:
-    """Calls a layer's node by its module (`layer1.0.conv1`), its bias likewise; the exporter's names are not stable."""
+    """Names layers' nodes and biases after their modules, e.g. `layer1.0.conv1`; exported names vary."""
     import onnx_ir as ir
 
     model = ir.from_proto(proto)

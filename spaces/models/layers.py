@@ -1,7 +1,7 @@
 """The quantizable layers of an ONNX graph, named by their weight initializers.
 
-Node and tensor names change from one export to the next; the weight initializer keeps the name that the
-layer has in the user's state dict. So a layer is called by its weight everywhere: in knobs, reports, costs.
+Node and tensor names change from one export to the next; the weight initializer keeps its name in the
+user's state dict. So the name of a layer is that of its weight everywhere: in knobs, reports and costs.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ class Layer:
             yield two layers of the same name.
         node: The node's name; unique in an exported graph.
         op_type: The node's operator.
-        input: Name of the activation tensor that goes in.
-        output: Name of the tensor that comes out.
+        input: Name of the input activation tensor.
+        output: Name of the output tensor.
         weight_shape: Shape of the weight, in ONNX's layout for the operator.
         weight_axis_out: The weight's axis that runs over output channels. For a ConvTranspose with groups
             it runs over the channels of one group.
-        bias: Name of the bias tensor; None without one. A MatMul's bias is a separate Add and not told here.
+        bias: Name of the bias tensor; None without one. A MatMul's bias is a separate Add and not included
+            here.
     """
 
     name: str
@@ -44,7 +45,7 @@ def layers(proto: "onnx.ModelProto") -> list[Layer]:
     """Lists the quantizable layers of the main graph in topological order.
 
     Args:
-        proto: A checked ONNX model (ONNX demands that nodes are in topological order).
+        proto: A checked ONNX model, whose nodes are in topological order.
 
     Returns:
         One entry per Conv, ConvTranspose, Gemm or MatMul whose second input is an initializer.

@@ -18,8 +18,8 @@ class OnnxModel(ModelSource):
     """Any ONNX file with one float32 input and one output.
 
     Args:
-        checkpoint: The file. Weights that it keeps in files beside it are read, too.
-        input_shape: Shape of one example, without the batch axis; only for a file that leaves it open.
+        checkpoint: The file. External weight files beside it are read, too.
+        input_shape: Shape of one example, without the batch axis; needed only if the file has dynamic axes.
     """
 
     def __init__(self, checkpoint: str, input_shape: Sequence[int] | None = None) -> None:
@@ -27,10 +27,10 @@ class OnnxModel(ModelSource):
         self.input_shape = None if input_shape is None else check_shape(input_shape)
 
     def load(self, context: LoadContext) -> Artifact:
-        """Returns the model; a fixed batch axis is made free.
+        """Returns the model; a fixed batch axis is made dynamic.
 
         Raises:
-            InputError: The file is missing, damaged or foreign, or its inputs and outputs are not as needed.
+            InputError: The file is missing, damaged or of another format, or has other inputs and outputs.
         """
         proto = read_onnx(self.checkpoint)
         value = _one_input(proto, self.checkpoint)
@@ -38,22 +38,22 @@ class OnnxModel(ModelSource):
         return Artifact.onnx(free_batch(proto, spec, self.checkpoint), spec)
 
     def _shape(self, value: "onnx.ValueInfoProto") -> tuple[int, ...]:
-        """Returns the shape of one example, and writes it into the file's open axes."""
+        """Returns the shape of one example, and sets the dynamic axes of `value` to it."""
         axes = value.type.tensor_type.shape.dim[1:]
-        told = tuple(d.dim_value for d in axes)  # 0 is an axis that the file leaves open
+        declared = tuple(d.dim_value for d in axes)  # 0 for a dynamic axis
         if self.input_shape is None:
-            if told and all(told):
-                return told
+            if declared and all(declared):
+                return declared
             raise InputError(
-                f"{self.checkpoint}: the shape of input {value.name!r} is open {list(told)} (0 is open). "
-                "Say it: model.input_shape=[3,224,224]"
+                f"{self.checkpoint}: the shape of input {value.name!r} is open {list(declared)} (0 is open). "
+                "Set it, e.g. model.input_shape=[3,224,224]"
             )
-        fits = len(told) == len(self.input_shape) and all(
-            t in (0, s) for t, s in zip(told, self.input_shape, strict=True)
+        fits = len(declared) == len(self.input_shape) and all(
+            t in (0, s) for t, s in zip(declared, self.input_shape, strict=True)
         )
         if not fits:
             raise InputError(
-                f"{self.checkpoint}: input {value.name!r} has shape {list(told)} (0 is open), "
+                f"{self.checkpoint}: input {value.name!r} has shape {list(declared)} (0 is open), "
                 f"but model.input_shape is {list(self.input_shape)}"
             )
         for axis, size in zip(axes, self.input_shape, strict=True):
@@ -65,7 +65,7 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     """Reads and checks an ONNX file.
 
     Raises:
-        InputError: The file is missing, truncated, or no ONNX model.
+        InputError: The file is missing, truncated, or not an ONNX model.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -84,7 +84,7 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
 
 
 def _checked(proto: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Checks the model; some exporters leave out the outputs' shapes, which the checker wants."""
+    """Checks the model, inferring shapes if needed: some exporters omit those of the outputs."""
     import onnx
 
     try:

@@ -1,4 +1,4 @@
-"""What every model source must keep to. A new one's test inherits this class and supplies the `source` fixture."""
+"""Conformance tests of model sources: inherit the class and define the fixture `source`."""
 
 import pickle
 from pathlib import Path
@@ -30,15 +30,15 @@ class ModelSourceConformance:
     @pytest.fixture
     def source(self) -> ModelSource:
         """Returns the source under test."""
-        raise NotImplementedError("supply a fixture `source` that returns the model source")
+        raise NotImplementedError("define a fixture `source` that returns the model source")
 
     @pytest.fixture
     def context(self, tmp_path: Path) -> LoadContext:
-        """Returns what the source may use."""
+        """Returns the context that the source is loaded with."""
         return LoadContext(train=None, cache_dir=tmp_path)
 
     def test_loading_is_deterministic(self, source: ModelSource, context: LoadContext) -> None:
-        """The same file (or seed) gives the same digest, and the caller's random state stays as it was."""
+        """The same file (or seed) gives the same digest, and torch's global random state does not change."""
         import torch
 
         before = torch.random.get_rng_state()
@@ -46,30 +46,30 @@ class ModelSourceConformance:
         assert torch.equal(before, torch.random.get_rng_state())
 
     def test_artifact_survives_pickling(self, source: ModelSource, context: LoadContext) -> None:
-        """A worker process gets a network that computes the same."""
+        """A pickled and unpickled network computes the same outputs."""
         artifact = source.load(context)
         copy = pickle.loads(pickle.dumps(artifact))  # noqa: S301 (our own bytes)
         x = _inputs(artifact, 2)
         np.testing.assert_array_equal(outputs_of(copy, x), outputs_of(artifact, x))
 
     def test_export_agrees_with_the_network(self, source: ModelSource, context: LoadContext) -> None:
-        """The exported file computes the same on batches of 1 and 7, and has the form that later stages expect."""
+        """The exported file gives the same outputs for batches of 1 and 7, and has the expected form."""
         artifact = source.load(context)
         exported = ExportStage().apply(artifact, {}, StageContext(None, Cache()))
         assert exported.input.shape == artifact.input.shape
         assert_exported_form(exported)
         for n in (1, 7):
             x = _inputs(artifact, n)
-            wanted, got = outputs_of(artifact, x), outputs_of(exported, x)
-            assert got.shape == wanted.shape
-            assert len(got) == n
-            assert np.abs(got - wanted).max() <= 1e-4 * np.abs(wanted).max()
+            expected, actual = outputs_of(artifact, x), outputs_of(exported, x)
+            assert actual.shape == expected.shape
+            assert len(actual) == n
+            assert np.abs(actual - expected).max() <= 1e-4 * np.abs(expected).max()
         if not isinstance(artifact.model, bytes):
             assert {layer.name for layer in layers(exported.proto())} <= set(artifact.model.state_dict())
 
 
 def assert_exported_form(artifact: Artifact) -> None:
-    """Asserts that a file is as `ExportStage` promises: checked, nodes named, weights and nothing else constant."""
+    """Asserts the form that `ExportStage` guarantees: valid, unique node names, constants as initializers."""
     import onnx
 
     proto = artifact.proto()
@@ -81,11 +81,11 @@ def assert_exported_form(artifact: Artifact) -> None:
     assert not {"Constant", "Identity", "Dropout"} & set(kinds)
     initializers = {i.name for i in proto.graph.initializer}
     assert not initializers & {i.name for i in proto.graph.input}
-    made = {n.op_type: n for n in proto.graph.node if n.input and set(n.input) <= initializers}
-    assert not made, f"not folded: {list(made)}"
+    constant = {n.op_type: n for n in proto.graph.node if n.input and set(n.input) <= initializers}
+    assert not constant, f"not folded: {list(constant)}"
     weighted = sum(kind in QUANTIZABLE for kind in kinds)
     assert len(layers(proto)) <= weighted  # a MatMul of two activations has no weight
-    assert not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, "the batch axis is not free"
+    assert not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, "the batch axis is not dynamic"
 
 
 def outputs_of(artifact: Artifact, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,10 +17,10 @@ class TorchModel(CheckpointModel):
 
     Args:
         cls: Dotted name; its package must be trusted, because importing it runs its code.
-        checkpoint: A state dict, or a dict that holds one; None keeps the weights that the class draws.
+        checkpoint: A state dict, or a dict that holds one; None keeps the random initial weights.
         input_shape: Shape of one example, without the batch axis.
         arguments: Keyword arguments of the class.
-        state_dict_key: Where in the file the state dict is; None tries the usual places.
+        state_dict_key: Key of the state dict in the file; None tries the usual keys.
         trusted_modules: Packages that the user adds to the allow-list.
 
     Raises:
@@ -46,7 +46,7 @@ class TorchModel(CheckpointModel):
         """Imports the class and calls it.
 
         Raises:
-            InputError: The class does not exist, or what it returns is no module.
+            InputError: The class does not exist, or its call fails or does not return a module.
             ConfigError: `arguments` do not fit the class.
         """
         import torch

@@ -1,4 +1,4 @@
-"""The allow-list of what a config may name: nothing outside it is imported or called."""
+"""The allow-list of packages that a config may name: nothing outside them is imported or called."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,11 +16,11 @@ def check_trusted(name: str, trusted: Sequence[str], where: str) -> None:
 
     Args:
         name: Dotted name of a class or function.
-        trusted: What the user adds to the allow-list, e.g. `["my_package", "timm.models"]`.
+        trusted: Packages that the user adds to the allow-list, e.g. `["my_package", "timm.models"]`.
         where: Config path of the name, for the message.
 
     Raises:
-        UntrustedTargetError: The name lies outside the list, or is no dotted name.
+        UntrustedTargetError: The name lies outside the list, or is not a dotted name.
     """
     parts = name.split(".") if isinstance(name, str) else []
     if len(parts) < 2 or not all(p.isidentifier() and not p.startswith("__") for p in parts):
@@ -36,17 +36,18 @@ def check_trusted(name: str, trusted: Sequence[str], where: str) -> None:
 
 
 def import_trusted(name: str, trusted: Sequence[str], where: str) -> Any:
-    """Imports what a dotted name means, and checks that it was defined inside the allow-list, too.
+    """Imports the class or function of a dotted name, and checks that its defining module is trusted, too.
 
-    The second check refuses what a trusted module merely imports, such as `spaces.stages.cache.os.replace`.
+    The second check refuses a name that a trusted module merely imports, e.g.
+    `spaces.stages.cache.os.replace`.
 
     Args:
         name: Dotted name of a class or function.
-        trusted: What the user adds to the allow-list.
+        trusted: Packages that the user adds to the allow-list.
         where: Config path of the name, for the message.
 
     Raises:
-        UntrustedTargetError: The name, or the module that defines what it means, is outside the list.
+        UntrustedTargetError: The name, or the module that defines the object, is outside the list.
         InputError: There is no such module or attribute.
     """
     check_trusted(name, trusted, where)

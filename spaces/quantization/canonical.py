@@ -1,4 +1,4 @@
-"""Which settings come to the same file, and which cannot be built: decided without building anything."""
+"""Canonical knob values, and checks of combinations that cannot be built, without building anything."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ Values = dict[str, StageValue]
 
 @dataclass(frozen=True)
 class Situation:
-    """What decides, besides the values.
+    """Properties of network and data that canonical values depend on.
 
     Attributes:
-        network: The facts about the network.
-        n_pairs: How many pairs of layers can be equalized.
+        network: The quantizable nodes and tensors.
+        n_pairs: Number of pairs of layers that can be equalized.
         clips: Whether equalization replaces a Clip by a ReLU.
-        n_images: How many calibration examples there are; None if there are none.
-        no_images: Why calibration examples are no images; empty if they are.
+        n_images: Number of calibration examples; None without calibration data.
+        no_images: Reason why the inputs are not images; an empty string if they are.
     """
 
     network: Network
@@ -54,14 +54,14 @@ def matching(names: Iterable[str], globs: Iterable[str]) -> frozenset[str]:
 
 
 def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
-    """Maps values onto those that stand for the same file.
+    """Maps knob values that give the same file to one representative.
 
     Args:
         situation: Network and data.
         values: A value for every knob.
 
     Raises:
-        StageError: A value is wrong, or the combination cannot be built.
+        StageError: A value is invalid, or the combination cannot be built.
     """
     _check_values(values)
     network, chosen = situation.network, dict(values)
@@ -70,14 +70,14 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     kept |= ends if chosen["mixed_precision"] else frozenset()
     quantized = [name for name in network.names if name not in kept]
     if not quantized:
-        chosen = dict(DEFAULTS)  # the float model, whatever the others say
+        chosen = dict(DEFAULTS)  # the float model, whatever the other values are
     else:
         chosen["weight_bits"] = _weight_bits(network, quantized, chosen["weight_bits"])
         chosen |= _inert(situation, quantized, chosen)
         _check_form(chosen)
     chosen["mixed_precision"] = ends <= kept
-    shown = kept - ends if ends <= kept else kept
-    chosen["keep_float"] = tuple(name for name in network.names if name in shown)
+    listed = kept - ends if ends <= kept else kept
+    chosen["keep_float"] = tuple(name for name in network.names if name in listed)
     if situation.n_images is not None:
         chosen["calibration_images"] = min(cast(int, chosen["calibration_images"]), situation.n_images)
     chosen["degraded_share"] = _degraded_share(situation, chosen)
@@ -85,7 +85,7 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
 
 
 def _degraded_share(situation: Situation, chosen: Mapping[str, StageValue]) -> float:
-    """Returns the share of degraded images; 0 where none of the images is, or can be."""
+    """Returns the share of degraded images; 0 if no image is selected or inputs are not images."""
     share, n_images = float(cast(float, chosen["degraded_share"])), cast(int, chosen["calibration_images"])
     if share == 0 or situation.no_images or not is_degraded(np.arange(n_images), share).any():
         return 0.0
@@ -105,7 +105,7 @@ def _check_values(values: Mapping[str, StageValue]) -> None:
 
 
 def _weight_bits(network: Network, quantized: list[str], bits: StageValue) -> StageValue:
-    """Keeps the bits of the layers that are quantized; one number if they all have the same."""
+    """Returns the bits of the quantized layers; a single number if all are equal."""
     if not isinstance(bits, dict):
         return bits
     for name in bits:
@@ -121,7 +121,7 @@ def _widths(chosen: Mapping[str, StageValue]) -> frozenset[Value]:
 
 
 def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values:
-    """Returns the knobs that have no effect beside the others' values, with the value that stands for all."""
+    """Returns the knobs without effect, given the other values, with their canonical values."""
     found: Values = {}
     clipping = clippings()[str(chosen["clipping"])]
     never = cast(int, chosen["activation_bits"]) > clipping.most_bits
@@ -140,7 +140,7 @@ def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values
 
 
 def _check_form(chosen: Mapping[str, StageValue]) -> None:
-    """Raises StageError for a form that onnxruntime cannot run."""
+    """Raises StageError for a combination that onnxruntime cannot run."""
     if chosen["format"] != "qoperator":
         return
     if 4 in _widths(chosen):
@@ -161,7 +161,7 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
 
     Args:
         situation: Network and data.
-        domains: For each knob of the space the values it can take; empty if not finite.
+        domains: Values of each knob of the space; an empty tuple for a continuous range.
     """
     network, found = situation.network, dict[str, str]()
     options = {knob: domains.get(knob, (default,)) or (None,) for knob, default in DEFAULTS.items()}
@@ -172,9 +172,9 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
     if not any(is_correctable(layer) for layer in network.layers):
         found["bias_correction"] = "the network has no Conv or Gemm"
     if not {"percentile", None} & set(options["clipping"]):
-        found["percentile"] = "only clipping=percentile looks at it"
+        found["percentile"] = "only clipping=percentile uses the percentile"
     if set(options["weight_bits"]) == {4}:
-        found["reduce_range"] = "only 8-bit weights have a bit to spare"
+        found["reduce_range"] = "only 8-bit weights can be reduced to 7 bits"
     images = options["calibration_images"]
     if (
         situation.n_images is not None
@@ -192,10 +192,10 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
         if globs is not None
     }
     if len(kept) == 1 and None not in options["keep_float"]:
-        found["keep_float"] = "all its patterns name the same layers"
+        found["keep_float"] = "all values match the same layers"
     if _all_above(options["activation_bits"], options["clipping"]):
         found["clipping"] = (
-            "with these activation bits the histogram is coarser than the grid, so nothing is clipped"
+            "with these activation bits the grid is finer than the histogram, so nothing is clipped"
         )
     return {knob: reason for knob, reason in found.items() if knob in domains and len(domains[knob]) != 1}
 

@@ -3,37 +3,42 @@
 from spaces.knob_spec import KnobSpec
 
 KNOBS = (
-    KnobSpec("calibration_images", 256, "examples that activation ranges are taken from", low=1),
+    KnobSpec("calibration_images", 256, "calibration examples for the activation ranges", low=1),
     KnobSpec(
         "degraded_share",
         0.0,
-        "share of these images that carry a degradation: noise, blur, low contrast or JPEG",
+        "share of calibration images degraded by noise, blur, low contrast or JPEG",
         low=0.0,
         high=1.0,
     ),
     KnobSpec(
         "scheme",
         "asymmetric",
-        "how a real range becomes a scale and a zero point",
+        "how scale and zero point are computed from a real range",
         allowed=("asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2"),
     ),
-    KnobSpec("clipping", "max", "how outliers are cut off", allowed=("max", "kl", "percentile", "mse")),
+    KnobSpec("clipping", "max", "how outliers are clipped", allowed=("max", "kl", "percentile", "mse")),
     KnobSpec(
         "percentile", 99.99, "per cent of the values that clipping=percentile keeps", low=90.0, high=100.0
     ),
     KnobSpec(
         "granularity",
         "channel",
-        "one weight scale for the tensor, or one for each output channel",
+        "one weight scale per tensor or per output channel",
         allowed=("tensor", "channel"),
     ),
     KnobSpec("mixed_precision", False, "keep the first and the last layer float", allowed=(False, True)),
     KnobSpec("weight_bits", 8, "bits of the weights", allowed=(4, 8), per_layer=True),
     KnobSpec("activation_bits", 8, "bits of the activations", allowed=(8, 16)),
     KnobSpec("keep_float", (), "layers kept float, as patterns over their names", list_of_globs=True),
-    KnobSpec("bias_correction", False, "take out the mean error of rounded weights", allowed=(False, True)),
     KnobSpec(
-        "cross_layer_equalization", False, "even out channel ranges between layers", allowed=(False, True)
+        "bias_correction",
+        False,
+        "correct biases by the mean error of quantized weights",
+        allowed=(False, True),
+    ),
+    KnobSpec(
+        "cross_layer_equalization", False, "equalize channel ranges between layers", allowed=(False, True)
     ),
     KnobSpec("activation_type", "unsigned", "how activations are stored", allowed=("unsigned", "signed")),
     KnobSpec("weight_type", "signed", "how weights are stored", allowed=("unsigned", "signed")),

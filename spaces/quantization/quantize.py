@@ -28,14 +28,14 @@ from spaces.stages.stage import Stage, StageContext
 
 
 class QuantizeStage(Stage):
-    """Static post-training quantization, onto a file that plain onnxruntime runs."""
+    """Static post-training quantization to a file that unmodified onnxruntime runs."""
 
     name = "quantize"
     consumes = ("onnx",)
     produces = "onnx"
     knobs: tuple[KnobSpec, ...] = KNOBS
 
-    # What is known of networks, found once for all candidates; a stage that is pickled leaves it behind.
+    # Caches that all candidates share; they are not pickled.
     _sources = cached_property(lambda _: Sources())
     _ranges = cached_property(lambda _: Ranges())
     _grids = cached_property(lambda _: WeightGrids())
@@ -43,15 +43,15 @@ class QuantizeStage(Stage):
     _sensitivities = cached_property(lambda _: Sensitivities())
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
-        """Returns the quantized model; if every layer is kept float, the float model as it is.
+        """Returns the quantized model; if every layer is kept float, the float model itself.
 
         Raises:
-            StageError: The values clash, or do not fit the model.
+            StageError: The values contradict each other, or do not fit the model.
         """
         chosen = self.canonical(artifact, values, context)
         step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
-        settings = _settings(self._sources.facts(artifact).network, chosen)
+        settings = _settings(self._sources.metadata(artifact).network, chosen)
         if not settings.weight_bits:
             return replace(artifact, provenance=provenance)
         context = _calibrated(context, chosen)
@@ -68,10 +68,10 @@ class QuantizeStage(Stage):
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:
-        """Maps settings that come to the same file onto one of them.
+        """Maps settings that give the same file to one of them.
 
-        `keep_float` becomes the names of the layers, in the network's order, less the first and last if
-        `mixed_precision` stands for these.
+        `keep_float` becomes the names of the layers, in the network's order, without the first and last if
+        `mixed_precision` covers these.
 
         Raises:
             StageError: A value is wrong, or the combination cannot be built.
@@ -87,7 +87,7 @@ class QuantizeStage(Stage):
     def estimates(
         self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext
     ) -> dict[str, NDArray[np.float64]]:
-        """Returns reckoned signal-to-noise ratios, in decibels: see `Sensitivities.figures`."""
+        """Returns estimated signal-to-noise ratios, in decibels, `(n,)` each: see `Sensitivities.figures`."""
         sizes = (*context.calibration_sizes, *(cast(int, c["calibration_images"]) for c in candidates))
         n_images = min(max(sizes), 1 if context.calibration is None else len(context.calibration))
         planned = [self._planned(artifact, values, context) for values in candidates]
@@ -96,8 +96,8 @@ class QuantizeStage(Stage):
     def _planned(
         self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
     ) -> Planned | None:
-        """Returns a candidate's grids; None if it is the float model."""
-        settings = _settings(self._sources.facts(artifact).network, chosen)
+        """Returns a candidate's plan; None if every layer is kept float."""
+        settings = _settings(self._sources.metadata(artifact).network, chosen)
         if not settings.weight_bits:
             return None
         source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context)
@@ -116,10 +116,11 @@ class QuantizeStage(Stage):
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:
-        """Checks that every pattern of `keep_float` in the space matches a layer, and that images can be degraded.
+        """Checks that every pattern of `keep_float` matches a layer, and that inputs can be degraded.
 
         Raises:
-            StageError: A pattern does not; or every value of `degraded_share` asks for images where there are none.
+            StageError: A pattern matches no layer, or every `degraded_share` is above 0 but inputs are not
+                images.
         """
         shares, no_image = domains.get("degraded_share", ()), no_images(artifact.input.shape)
         if no_image and shares and all(shares):
@@ -131,18 +132,20 @@ class QuantizeStage(Stage):
         """Checks that every pattern of `keep_float` matches a layer.
 
         Raises:
-            StageError: One does not; the message names it and the layers.
+            StageError: A pattern matches no layer; the message names the pattern and the layers.
         """
-        matching(self._sources.facts(artifact).network.names, globs)
+        matching(self._sources.metadata(artifact).network.names, globs)
 
     def _situation(self, artifact: Artifact, context: StageContext) -> Situation:
-        facts = self._sources.facts(artifact)
+        metadata = self._sources.metadata(artifact)
         n_images = None if context.calibration is None else len(context.calibration)
-        return Situation(facts.network, facts.n_pairs, facts.clips, n_images, no_images(artifact.input.shape))
+        return Situation(
+            metadata.network, metadata.n_pairs, metadata.clips, n_images, no_images(artifact.input.shape)
+        )
 
 
 def _calibrated(context: StageContext, chosen: Mapping[str, StageValue]) -> StageContext:
-    """Returns the context with the calibration images that the values ask for: its own, or some of them degraded."""
+    """Returns the context with the candidate's calibration split: a share of its images may be degraded."""
     share = cast(float, chosen["degraded_share"])
     if not share or context.calibration is None:
         return context

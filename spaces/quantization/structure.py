@@ -1,4 +1,4 @@
-"""Which part of the values decides the graph of the quantized file: the rest changes numbers in it."""
+"""The part of the knob values that decides the graph of the quantized file; the rest changes only numbers."""
 
 from collections.abc import Mapping
 from typing import cast
@@ -9,14 +9,14 @@ from spaces.quantization.plan.bias_correction import is_correctable
 from spaces.quantization.plan.network import Network
 from spaces.quantization.schemes.scheme import SCHEMES, scheme_of
 
-# Knobs that change numbers in the file and nothing else.
+# Knobs that change only numbers in the file.
 NUMBERS = ("calibration_images", "degraded_share", "clipping", "percentile", "reduce_range")
 
 
 def structure(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     """Returns the part of canonical values that decides nodes, shapes, types and sizes of the file.
 
-    A value that matters only by what it leaves in the graph is replaced by the first one that leaves the same.
+    A value that affects the graph only in part is replaced by the first one that gives the same graph.
 
     Args:
         situation: Network and data.

@@ -16,23 +16,23 @@ Indices = NDArray[np.int64]
 
 
 class Transform(Protocol):
-    """Maps raw examples to model inputs; its `repr` says all that an input depends on."""
+    """Maps raw examples to model inputs; its `repr` shows everything that the inputs depend on."""
 
     def __call__(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
         """Returns the inputs `(b, *input.shape)` of raw examples `(b, ...)`."""
 
     def pixels(self) -> Pixels:
-        """How inputs relate to pixels, where raw examples are images of bytes."""
+        """Returns the linear map between inputs and pixels, for raw examples that are uint8 images."""
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows of a `.npy` file that is read where it is needed: cheap to ship, shared between processes.
+    """Rows of a memory-mapped `.npy` file: cheap to pickle, and shared between processes.
 
     Attributes:
         path: The file.
         content: Digest of the file's content.
-        rows: Which rows, in which order.
+        rows: Indices of the rows, in order, `(n,)`.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class StoredRows:
         return np.asarray(stored[self.rows[index]])
 
     def select(self, indices: Indices) -> "StoredRows":
-        """Returns these of the rows, without reading them."""
+        """Returns the selected rows, without reading them."""
         return StoredRows(self.path, self.content, self.rows[indices])
 
 
@@ -58,7 +58,7 @@ class ArraySplit:
     Attributes:
         raw: Raw examples `(n, ...)`, in memory or stored.
         labels: `(n,)` int64.
-        transform: Maps raw examples to inputs, batch by batch; None where they are inputs already.
+        transform: Maps raw examples to inputs, batch by batch; None if raw examples are inputs already.
     """
 
     raw: NDArray[np.generic] | StoredRows
@@ -96,7 +96,7 @@ class ArraySplit:
 
     @cached_property
     def pixels(self) -> Pixels | None:
-        """How inputs relate to pixels; None where examples are not stored as bytes, which may stand for anything."""
+        """The map between inputs and pixels; None if there is no transform or raw examples are not images."""
         first = self.raw[:1]
         is_image = first.dtype == np.uint8 and first.ndim == 4 and first.shape[-1] in CHANNELS
         return self.transform.pixels() if is_image and self.transform is not None else None

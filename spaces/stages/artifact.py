@@ -1,4 +1,4 @@
-"""What a stage yields: a torch module or an ONNX file, with its provenance."""
+"""The artifact that a stage returns: a torch module or an ONNX model, with its provenance."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,14 +32,14 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of an artifact's provenance: a stage and the values that it applied."""
+    """One entry of an artifact's provenance: a stage and the knob values that it applied."""
 
     stage: str
     values: tuple[tuple[str, object], ...] = ()
 
     @classmethod
     def of(cls, stage: str, values: Mapping[str, object]) -> "Step":
-        """Returns the entry, by name of the knob; one value per layer becomes a sorted tuple of pairs."""
+        """Returns the entry, sorted by knob name; per-layer values become a sorted tuple of pairs."""
         plain = {k: tuple(sorted(v.items())) if isinstance(v, dict) else v for k, v in values.items()}
         return cls(stage, tuple(sorted(plain.items(), key=lambda item: item[0])))
 
@@ -54,7 +54,7 @@ class Artifact:
         input: The model's input.
         digest: Digest of the model's content.
         provenance: The steps that led here, oldest first.
-        notes: What stages found worth telling, by stage, JSON-able: it explains the artifact in records and reports.
+        notes: Details by stage name, JSON-serializable, that explain the artifact in records and reports.
     """
 
     kind: Kind
@@ -68,7 +68,7 @@ class Artifact:
     def onnx(
         cls, model: "bytes | ModelProto", spec: InputSpec, provenance: tuple[Step, ...] = ()
     ) -> "Artifact":
-        """Wraps an ONNX model; its digest is that of its bytes."""
+        """Wraps an ONNX model; the digest is computed over its serialized bytes."""
         data = model if isinstance(model, bytes) else model.SerializeToString(deterministic=True)
         return cls("onnx", data, spec, digest_of(data), provenance)
 
@@ -80,18 +80,18 @@ class Artifact:
         return self.model
 
     def proto(self) -> "ModelProto":
-        """Parses the ONNX model afresh, so that the caller may change it."""
+        """Parses the ONNX model; each call returns a new object that the caller may change."""
         import onnx
 
         return onnx.load_model_from_string(self.onnx_bytes)
 
 
 class Split(Protocol):
-    """One split of a task's data, as model inputs. Implementations are picklable and cheap to ship."""
+    """One split of a task's data, as model inputs. Implementations must be picklable, with small pickles."""
 
     @property
     def digest(self) -> str:
-        """Digest of the examples and of how they are turned into inputs."""
+        """Digest of the examples and of their transform to inputs."""
 
     def __len__(self) -> int: ...
 
@@ -101,6 +101,6 @@ class Split(Protocol):
         """Yields inputs `(b, *input.shape)` float32 and labels `(b,)` int64, always in the same order.
 
         Args:
-            batch_size: Most examples a batch.
+            batch_size: Maximum number of examples per batch.
             limit: Stop after the first `limit` examples; None takes all.
         """

@@ -1,8 +1,8 @@
 """A content-addressed cache: memory first, then (optionally) a folder that processes and studies share.
 
-Keys are digests of everything that led to the value, so an entry is never stale. Values are bytes or
-named arrays; nothing is ever unpickled. Nothing that goes wrong with the folder stops anything: what cannot be read is
-built again, what cannot be written is kept in memory.
+Keys are digests of everything that led to the value, so an entry is never stale. Values are bytes or named
+arrays; nothing is ever unpickled. Errors of the folder are never raised: an entry that cannot be read is
+built again, one that cannot be written is kept in memory.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ Arrays = dict[str, NDArray[np.generic]]
 _LOG = logging.getLogger(__name__)
 _MARK = b"paredown"  # an entry is: mark, length, check sum, value
 _HEAD_BYTES = len(_MARK) + 8 + 4
-_FULL_SHARE = 0.9  # of the bound: what eviction leaves, so that not every write evicts
-_SCAN_SHARE = 0.02  # of the bound: how much is written before the folder is looked through again
+_FULL_SHARE = 0.9  # of the size limit: eviction deletes down to this share, so that not every write evicts
+_SCAN_SHARE = 0.02  # of the size limit: bytes written between two scans of the folder
 _ABANDONED_S = 3600.0  # a temporary file that is older was left by a killed process
 
 
@@ -35,8 +35,8 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
 
     Args:
         path: The file.
-        data: What it shall hold.
-        durable: Whether it has to survive a power cut; waiting for the disk takes many milliseconds.
+        data: The content to write.
+        durable: Whether to call `fsync`, so that the file survives a power cut; this takes many milliseconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -54,16 +54,18 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 class Cache:
-    """Byte strings and named arrays under digests.
+    """Stores byte strings and named arrays under digests.
 
     The folder may be used by several processes at once, and files may vanish from it at any time. Its least recently
-    used entries are deleted as it grows over its bound.
+    used entries are deleted when it exceeds its size limit.
 
     Args:
         folder: Where entries are kept across processes; None keeps them in memory only.
-        memory_bytes: Most bytes kept in memory; the least recently used entries go first.
-        cache_bytes: Most bytes kept in the folder (exceeded by a fiftieth at most); larger values are not kept there.
-        prefix: Of every key in the folder, for what decides all values alike, e.g. the version of what builds them.
+        memory_bytes: Maximum bytes in memory; the least recently used entries are evicted first.
+        cache_bytes: Maximum bytes in the folder (exceeded by at most 2 %); larger values are not stored
+            there.
+        prefix: Prefix of every key in the folder, for what all values depend on, e.g. the version of the code
+            that builds them.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Cache:
         self._disk = None if folder is None else _Folder(folder, cache_bytes)
 
     def blob(self, key: str, build: Callable[[], bytes]) -> bytes:
-        """Returns the bytes under `key`, building and keeping them if they are not there yet."""
+        """Returns the bytes under `key`, building and storing them if they are absent."""
         found = self._memory.get(key)
         if not isinstance(found, bytes):
             found = self._read(key)
@@ -90,7 +92,7 @@ class Cache:
         return found
 
     def arrays(self, key: str, build: Callable[[], Mapping[str, NDArray[np.generic]]]) -> Arrays:
-        """Returns the named arrays under `key`, building and keeping them if they are not there yet.
+        """Returns the named arrays under `key`, building and storing them if they are absent.
 
         The arrays are shared with later callers and cannot be written to.
         """
@@ -108,17 +110,17 @@ class Cache:
         return dict(found)
 
     def find(self, key: str) -> bytes | None:
-        """Returns the bytes under `key`; None if they were never kept, or are gone."""
+        """Returns the bytes under `key`; None if they were never stored, or have been evicted."""
         found = self._memory.get(key)
         return found if isinstance(found, bytes) else self._read(key)
 
     def keep(self, key: str, value: bytes) -> None:
-        """Keeps the bytes under `key`, in place of what was there: for a state that moves on, such as a checkpoint."""
+        """Stores the bytes under `key`, replacing an earlier value, e.g. the checkpoint of a training."""
         self._write(key, value)
         self._memory.put(key, value, len(value))
 
     def drop(self, key: str) -> None:
-        """Forgets what is under `key`, if anything is."""
+        """Deletes the entry under `key`, if there is one."""
         self._memory.drop(key)
         if self._disk is not None:
             self._disk.drop(self._prefix + key)
@@ -132,7 +134,7 @@ class Cache:
 
 
 class _Memory:
-    """The most recently used values of this process; they stay behind when it is pickled."""
+    """The most recently used values of this process; they are not pickled."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -159,12 +161,12 @@ class _Memory:
 
 
 class _Folder:
-    """Entries as files. Writing is atomic; a damaged entry counts as absent; trouble is told once."""
+    """Entries as files: atomic writes, damaged entries count as absent, only the first error is logged."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder, self._most_bytes = folder, most_bytes
-        self._since_scan: int | None = None  # bytes written since the folder was looked through
-        self._broken = self._told = False
+        self._since_scan: int | None = None  # bytes written since the last scan of the folder
+        self._broken = self._warned = False
 
     def read(self, key: str) -> bytes | None:
         path = self._folder / key
@@ -173,13 +175,13 @@ class _Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            self._complain("read", error)
+            self._warn_once("read", error)
             return None
         value = data[_HEAD_BYTES:]
         if data[:_HEAD_BYTES] != _head(value):
             _LOG.warning("%s: a damaged cache entry, built again", path)
             return None
-        with contextlib.suppress(OSError):  # evicted meanwhile, or somebody else's
+        with contextlib.suppress(OSError):  # evicted meanwhile, or another user's file
             os.utime(path)  # most recently used
         return value
 
@@ -189,7 +191,7 @@ class _Folder:
         try:
             write_atomic(self._folder / key, _head(value) + value, durable=False)
         except OSError as error:
-            self._complain("write", error)
+            self._warn_once("write", error)
             self._broken = True
             return
         if self._since_scan is not None:
@@ -213,9 +215,9 @@ class _Folder:
                 total -= size
                 _delete(path)
 
-    def _complain(self, what: str, error: OSError) -> None:
-        if not self._told:
-            self._told = True
+    def _warn_once(self, what: str, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
             _LOG.warning(
                 "cannot %s the cache in %s: %s; going on without it, which only costs time",
                 what, self._folder, error.strerror or error,
@@ -223,7 +225,7 @@ class _Folder:
 
 
 def _files(folder: Path) -> list[tuple[float, int, Path]]:
-    """Returns time of last use, bytes and path of every entry; what killed processes left is deleted."""
+    """Returns `(time of last use, bytes, path)` of every entry; deletes abandoned temporary files."""
     found = []
     now = time.time()
     try:
@@ -245,7 +247,7 @@ def _files(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _delete(path: Path) -> None:
-    with contextlib.suppress(OSError):  # another user's
+    with contextlib.suppress(OSError):  # another user's file
         path.unlink(missing_ok=True)
 
 
@@ -263,5 +265,5 @@ def _unpacked(data: bytes) -> Arrays | None:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile):  # whole, but not of this kind
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile):  # undamaged, but not an archive of arrays
         return None

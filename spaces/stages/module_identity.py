@@ -1,4 +1,4 @@
-"""What makes two networks the same: code, structure and state, as a digest that is equal in every process."""
+"""A digest of a torch module's code, structure and state that is equal in every process."""
 
 import re
 import sys
@@ -19,19 +19,20 @@ from spaces.digest import digest_of
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 _HOLDERS = (Mapping, Sequence, Set)
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_OPAQUE = frozenset({*sys.stdlib_module_names, *LIBRARIES})  # whose objects are known by their `repr` alone
-_TORCHS = frozenset(vars(nn.Module()))  # attributes that torch keeps for every module
+_OPAQUE = frozenset({*sys.stdlib_module_names, *LIBRARIES})  # their objects are represented by `repr` alone
+_TORCHS = frozenset(vars(nn.Module()))  # attributes that torch sets on every module
 
 
 def identity(module: nn.Module, with_values: bool = True) -> str:
-    """Returns 16 hex digits over all that decides what the network computes, and how it is trained.
+    """Returns 16 hex digits over everything that decides what the network computes, and how it is trained.
 
-    These are, of every module, the code of its class, its plain attributes and forward hooks; of every parameter and
-    buffer the name, dtype, shape, values, whether it is trained, and which others are the same tensor.
+    For every module these are the code of its class, its attributes and its forward hooks; for every
+    parameter and buffer the name, dtype, shape, values, `requires_grad`, and which others are the same
+    tensor.
 
     Args:
-        module: The network. The mode it is in (`training`) does not count.
-        with_values: Whether the values of parameters and buffers count.
+        module: The network. Its mode (`training`) is left out.
+        with_values: Whether the values of parameters and buffers are part of the digest.
     """
     tensors = {**dict(module.named_buffers(remove_duplicate=False)), **module.state_dict(keep_vars=True)}
     names = {id(part): f"module {name}" for name, part in module.named_modules()}
@@ -49,18 +50,19 @@ def identity(module: nn.Module, with_values: bool = True) -> str:
 
 
 class _Values:
-    """Digests of any values.
+    """Computes digests of arbitrary Python values.
 
     Args:
-        names: What is told by its name, by identity: the network's own modules and tensors.
+        names: `id` to name of the objects that are represented by their names: the network's own modules and
+            tensors.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self._names = names
-        self._open: list[int] = []  # what is being looked through: a value may hold itself
+        self._open: list[int] = []  # ids of the values being digested: a value may contain itself
 
     def of(self, value: object) -> str:
-        """Returns what tells a value from others; equal values have equal ones, a list and a tuple too."""
+        """Returns a text that is equal for equal values; a list and a tuple of equal items are equal."""
         if type(value) in _PLAIN:
             return f"{type(value).__name__} {value!r}"
         if id(value) in self._names:
@@ -82,7 +84,7 @@ def _tensor(tensor: torch.Tensor, with_values: bool = True) -> str:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Returns what a module holds besides what torch keeps for it, by name, and its hooks."""
+    """Returns a module's own attributes, by name, without those that torch sets, and its forward hooks."""
     own = {key: value for key, value in sorted(vars(module).items()) if key not in _TORCHS}
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     return {**own, "hooks": hooks}
@@ -94,7 +96,7 @@ def _kind(value: object) -> str:
 
 
 def _parts(value: Any) -> list[Any]:
-    """Returns what a value is made of."""
+    """Returns the parts of a value that its digest depends on."""
     if type(value) in (list, tuple):
         return list(value)
     if isinstance(value, FunctionType):
@@ -116,7 +118,7 @@ def _parts(value: Any) -> list[Any]:
             value._buffers,
             value._modules,
         ]
-    if isinstance(value, ref):  # torch's to weights that it has in other places, too
+    if isinstance(value, ref):  # torch's weak references to weights that are registered elsewhere
         return []
     if isinstance(value, type):
         return [code_digest(value)]
@@ -127,7 +129,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _items(value: Any) -> list[Any]:
-    """Returns what a container holds."""
+    """Returns the items of a container; an empty list for anything else."""
     if isinstance(value, Mapping):
         return list(value.items())
     return list(value) if isinstance(value, _HOLDERS) else []

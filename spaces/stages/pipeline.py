@@ -1,4 +1,4 @@
-"""A pipeline: the stages in order. Each stage's output is cached under the digest of all that led to it."""
+"""A pipeline runs the stages in order. Outputs are cached under the digest of input, code and values."""
 
 import json
 import time
@@ -21,7 +21,7 @@ class Pipeline:
         stages: The stages, in order; each must consume what the one before produces.
 
     Raises:
-        ConfigError: Two neighbours do not fit, or a name is there twice.
+        ConfigError: A stage does not consume what the one before produces, or a name occurs twice.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
@@ -34,17 +34,17 @@ class Pipeline:
                 )
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
-            raise ConfigError(f"stage: every stage may be there once, but got {names}")
+            raise ConfigError(f"stage: every stage may occur only once, but got {names}")
 
     def split(self, space_stages: Sequence[str]) -> tuple["Pipeline", "Pipeline"]:
-        """Splits off the stages before the first one that has knobs: they are the same for all candidates."""
+        """Splits before the first stage with knobs; earlier ones give the same result for all candidates."""
         first = next((i for i, s in enumerate(self.stages) if s.name in space_stages), len(self.stages))
         return Pipeline(self.stages[:first]), Pipeline(self.stages[first:])
 
     def canonical(
         self, start: Artifact, space: Space, candidate: Candidate, context: StageContext
     ) -> dict[str, dict[str, StageValue]]:
-        """Returns each stage's full values, equal for candidates that are known to come to the same file.
+        """Returns each stage's canonical values: equal for candidates that are known to give the same file.
 
         Raises:
             StageError: The candidate cannot be built.
@@ -55,9 +55,10 @@ class Pipeline:
         return found
 
     def foreseen(self, start: Artifact) -> tuple[Stage, ...]:
-        """Returns the stages whose input is known well enough, before anything is built, to judge their values.
+        """Returns the stages whose values can be made canonical before anything is built.
 
-        That is the first; and of a torch network all that take it as torch, since what they get has the start's modules.
+        For an ONNX network that is the first stage; for a torch network every stage that gets a torch module,
+        since its input has the same modules as `start`.
         """
         if start.kind == "onnx":
             return self.stages[:1]
@@ -67,9 +68,10 @@ class Pipeline:
     def structure(
         self, start: Artifact, values: Mapping[str, Mapping[str, StageValue]], context: StageContext
     ) -> dict[str, Mapping[str, StageValue]]:
-        """Returns the part of canonical values that decides the file's structure; equal ones differ in numbers only.
+        """Returns the part of the canonical values that decides the file's structure.
 
-        The values of stages whose input is not known before anything is built count whole.
+        Files of equal structure differ only in numbers. All values of a stage that is not among `foreseen`
+        are kept.
         """
         found: dict[str, Mapping[str, StageValue]] = {s.name: values[s.name] for s in self.stages}
         for stage in self.foreseen(start):
@@ -84,13 +86,13 @@ class Pipeline:
         after_step: Callable[[str, float], None] | None = None,
         cache_last: bool = True,
     ) -> Artifact:
-        """Applies the stages; what they yield is cached.
+        """Applies the stages, caching their outputs.
 
         Args:
-            start: What the first stage gets.
+            start: Input of the first stage.
             values: Canonical values by stage.
             context: Calibration data, cache and seed.
-            after_step: Called with a stage's name and its seconds.
+            after_step: Called after each stage with its name and its duration in seconds.
             cache_last: Whether to cache the last stage's output too.
 
         Raises:
@@ -126,7 +128,7 @@ def _apply(
 
     def build() -> bytes:
         built.append(stage.apply(artifact, values, context))
-        # What earlier stages noted belongs to this input, not to all that are equal to it.
+        # Notes of earlier stages are not stored: another input of the same digest may have other notes.
         own = {
             k: v for k, v in built[0].notes.items() if k not in artifact.notes or artifact.notes[k] is not v
         }
@@ -136,7 +138,7 @@ def _apply(
     data = context.cache.blob(key, build)
     if built:
         return built[0]
-    if not data:  # it could not be stored
+    if not data:  # the artifact could not be serialized
         return stage.apply(artifact, values, context)
     return replace(stored.unpacked(data), provenance=(*artifact.provenance, Step.of(stage.name, values)))
 
@@ -144,7 +146,7 @@ def _apply(
 def stage_key(
     stage: Stage, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
 ) -> str:
-    """Returns the digest of all that decides what the stage yields, but for the seed."""
+    """Returns the digest of everything that the stage's output depends on, except the seed."""
     sources = (context.calibration, context.train, context.teacher, context.latency_ms)
     return digest_of(
         artifact.digest,
@@ -159,23 +161,23 @@ def stage_key(
 
 
 class _StoredOnnx:
-    """How an ONNX artifact is stored: a line of JSON that tells its input and notes, then the file."""
+    """Serializes an ONNX artifact: a line of JSON with its input and notes, then the file."""
 
     def packed(self, artifact: Artifact) -> bytes:
-        told = json.dumps(
+        header = json.dumps(
             {"name": artifact.input.name, "shape": artifact.input.shape, "notes": artifact.notes}
         )
-        return told.encode() + b"\n" + artifact.onnx_bytes
+        return header.encode() + b"\n" + artifact.onnx_bytes
 
     def unpacked(self, data: bytes) -> Artifact:
-        head, _, model = data.partition(b"\n")
-        told = json.loads(head)
-        made = Artifact.onnx(model, InputSpec(tuple(told["shape"]), told["name"]))
-        return replace(made, notes=told["notes"])
+        line, _, model = data.partition(b"\n")
+        header = json.loads(line)
+        made = Artifact.onnx(model, InputSpec(tuple(header["shape"]), header["name"]))
+        return replace(made, notes=header["notes"])
 
 
 class _StoredTorch:
-    """How a torch artifact is stored: as what makes it out of the stage's input; empty if that cannot be told."""
+    """Serializes a torch artifact as its difference from the stage's input; empty bytes if it cannot."""
 
     def __init__(self, template: Artifact) -> None:
         self._template = template

@@ -1,7 +1,8 @@
-"""How model inputs relate to pixels, so that examples can be changed as images, whatever they are normalised to.
+"""The linear map between model inputs and pixels, so that examples can be changed as images.
 
-A split may say it itself, in an attribute `pixels: Pixels | None`; it is no part of the `Split` protocol, because most
-data are no images. `pixels_of` reads it, and assumes something where it is absent.
+A split may declare the map in an attribute `pixels: Pixels | None`, which is not part of the `Split`
+protocol, because most data are not images. `pixels_of` reads the attribute, and estimates the map where it is
+absent.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from spaces.stages.artifact import Split
 
 Layout = Literal["NCHW", "NHWC"]
 CHANNELS = (1, 3)  # grey, and red, green, blue
-RANGE_EXAMPLES = 1000  # whose inputs tell black from white where the split does not
+RANGE_EXAMPLES = 1000  # number of examples from which black and white are estimated
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,10 @@ class Pixels:
 
     Attributes:
         layout: Whether channels come first or last in an input.
-        black: The input that a pixel of 0 has, one per channel, or one for all.
-        white: The input that a pixel of 255 has, likewise.
-        assumed: Whether `black` and `white` are only the extremes of the inputs seen, because the split does not say.
+        black: The input value of a pixel of 0, one per channel, or one for all.
+        white: The input value of a pixel of 255, likewise.
+        assumed: Whether `black` and `white` are estimated from the extremes of some inputs, because the split
+            declares none.
     """
 
     layout: Layout
@@ -51,14 +53,14 @@ class Pixels:
 
 
 def no_images(shape: tuple[int, ...]) -> str:
-    """Returns why inputs of this shape are no images; empty if they can be."""
+    """Returns the reason why inputs of this shape are not images; an empty string if they can be."""
     if layout_of(shape) is not None:
         return ""
     return f"inputs of shape {shape} are no images, which have 3 axes and 1 or 3 channels"
 
 
 def layout_of(shape: tuple[int, ...]) -> Layout | None:
-    """Returns where an image of this shape has its channels; None if it is no image."""
+    """Returns the layout of an image of this shape; None if the shape is not that of an image."""
     if len(shape) != 3:
         return None
     if shape[0] in CHANNELS:
@@ -67,9 +69,10 @@ def layout_of(shape: tuple[int, ...]) -> Layout | None:
 
 
 def pixels_of(split: Split) -> Pixels | None:
-    """Returns how a split's inputs relate to pixels; None if they are no images.
+    """Returns the map between a split's inputs and pixels; None if the inputs are not images.
 
-    Where the split does not say it, black is the smallest and white the largest input of its first examples.
+    If the split declares none, black is the smallest and white the largest input of its first
+    `RANGE_EXAMPLES` examples.
     """
     stated: Pixels | None = getattr(split, "pixels", None)
     if stated is not None:

@@ -1,4 +1,4 @@
-"""What a stage is: one step that applies knobs to an artifact."""
+"""The base class of stages: a stage is one step of a pipeline that applies knob values to an artifact."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class Watch(Protocol):
-    """Is told how a training goes, and may end it. Never changes what a training that it lets go on yields."""
+    """Callback of a training, which may stop it early; it never changes the result of a full training."""
 
     def epoch(self, stage: str, epoch: int, n_epochs: int, module: "torch.nn.Module") -> None:
-        """Is called after every epoch.
+        """Called after every epoch.
 
         Args:
             stage: Name of the stage that trains.
-            epoch: Epochs that are done, from 1 on.
-            n_epochs: Epochs in all.
-            module: The network as it is now, in eval mode, on the CPU; not to be changed.
+            epoch: Number of finished epochs, from 1 on.
+            n_epochs: Total number of epochs.
+            module: The current network, in eval mode, on the CPU; must not be changed.
 
         Raises:
-            StopTrialError: The trial is not worth going on.
+            StopTrialError: The trial is to be stopped early.
         """
 
 
@@ -40,7 +40,7 @@ class LatencyModel(Protocol):
     """Returns the modelled latency, in milliseconds, of an ONNX artifact on one of the study's devices.
 
     Attributes:
-        digest: Of what decides the latencies: the devices' profiles.
+        digest: Digest of the devices' profiles, which decide the latencies.
     """
 
     digest: str
@@ -51,19 +51,21 @@ class LatencyModel(Protocol):
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage may use besides the artifact and its values.
+    """Inputs of a stage besides the artifact and the knob values.
 
     Attributes:
-        calibration: The calibration split; None for a stage that is run without data.
-        cache: Where expensive intermediate results are kept, under digests.
-        seed: Seed of everything random in the stage.
-        calibration_sizes: Numbers of calibration examples that other candidates will ask for, so that one pass over the
-            examples can serve them all. Never changes what a stage yields.
-        train: The split to learn from; None for a stage that is run without. Labels below 0 say that there are none.
-        teacher: The uncompressed network, to distil from; None if there is none in torch.
-        accelerator: What torch computes on in stages that train: `auto`, `cpu` or `cuda`.
-        latency_ms: What an ONNX artifact takes on a device, by its name; None where nothing is modelled.
-        watch: Is told of every epoch; None where nobody listens.
+        calibration: The calibration split; None if the stage runs without data.
+        cache: Cache of expensive intermediate results, under digests.
+        seed: Seed of all random numbers in the stage.
+        calibration_sizes: Numbers of calibration examples that other candidates will need, so that one pass
+            over the examples can serve them all. Never changes a stage's output.
+        train: The train split; None if the stage runs without one. Negative labels mean that there are no
+            labels.
+        teacher: The uncompressed torch network, for distillation; None if there is none.
+        accelerator: Torch device of stages that train: `auto`, `cpu` or `cuda`.
+        latency_ms: Modelled latency, in milliseconds, of an ONNX artifact on a named device; None without a
+            model.
+        watch: Callback that is called after every epoch; None for no callback.
     """
 
     calibration: Split | None
@@ -93,8 +95,8 @@ class Stage(ABC):
         """Returns the new artifact.
 
         Args:
-            artifact: What the stage before yielded.
-            values: Canonical values of this stage's knobs (every knob of `knobs` is there).
+            artifact: Output of the previous stage.
+            values: Canonical values of this stage's knobs, one for every knob in `knobs`.
             context: Calibration data, cache and seed.
 
         Raises:
@@ -104,7 +106,7 @@ class Stage(ABC):
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:
-        """Maps settings that come to the same file onto one of them (e.g. a knob that has no effect to its default).
+        """Maps settings that give the same file to one of them, e.g. sets an inactive knob to its default.
 
         Must be cheap: it is called for every proposal, before the candidate costs a trial.
 
@@ -118,11 +120,11 @@ class Stage(ABC):
     ) -> Mapping[str, StageValue]:
         """Returns the part of canonical values that decides the file's structure: nodes, shapes, types, sizes.
 
-        Candidates with equal structures come to files that differ in numbers only, so that whatever depends on the
-        structure alone (modelled costs, bytes) is found once for all of them. All values, unless a stage knows better.
+        Candidates of equal structure give files that differ only in numbers, so that whatever depends on the
+        structure alone (modelled costs, bytes) is computed once for all of them. By default all values.
 
         Args:
-            artifact: What the stage will get.
+            artifact: Input of the stage.
             values: Canonical values.
             context: Calibration data, cache and seed.
         """
@@ -132,18 +134,18 @@ class Stage(ABC):
     def estimates(
         self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Returns figures that say how good candidates are, reckoned without building any.
+        """Returns proxy scores of candidates, computed without building any.
 
         Args:
-            artifact: What the stage will get.
+            artifact: Input of the stage.
             candidates: Canonical values of each, at least one.
             context: Calibration data, cache and seed.
 
         Returns:
-            By name `(n,)`, higher is better; nothing, unless a stage knows better.
+            By name, `(n,)`, higher is better; empty by default.
 
         Raises:
-            StageError: They cannot be reckoned.
+            StageError: The scores cannot be computed.
         """
         del artifact, candidates, context
         return {}
@@ -154,7 +156,7 @@ class Stage(ABC):
         """Returns the knobs that cannot change this artifact's file, each with the reason.
 
         Args:
-            artifact: What the stage will get.
+            artifact: Input of the stage.
             domains: For each knob of the space, the values that it can take (empty if not finite).
             context: Calibration data, cache and seed.
         """
@@ -174,17 +176,17 @@ class Stage(ABC):
         return {knob.name: knob.default for knob in self.knobs}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves cached properties behind: what is known of networks is found again where the stage arrives."""
+        """Leaves out cached properties: the receiving process computes them again."""
         own = vars(self).items()
         return {
             name: v for name, v in own if not isinstance(getattr(type(self), name, None), cached_property)
         }
 
     def config(self) -> dict[str, Any]:
-        """Returns whatever else decides what `apply` does; it becomes part of cache keys.
+        """Returns the stage's own settings that `apply` depends on; they become part of cache keys.
 
-        By default the constructors' arguments that are plain values, base classes' included, as far as attributes of the
-        same names keep them.
+        By default these are the arguments of its constructors, base classes' included, that are plain values
+        and stored as attributes of the same names.
         """
         plain = (bool, int, float, str, tuple, type(None))
         made_by = [vars(kind)["__init__"] for kind in type(self).__mro__ if "__init__" in vars(kind)]

@@ -1,4 +1,4 @@
-"""What a stage has to keep to, as tests to inherit.
+"""Conformance tests of stages, to be inherited.
 
 ::
 
@@ -35,7 +35,7 @@ def noise_split(shape: tuple[int, ...], n: int = 32, seed: int = 0) -> ArraySpli
 
 
 def content_of(artifact: Artifact) -> object:
-    """Returns what the artifact's model holds at this moment: the file, or a digest of the module."""
+    """Returns the current content of the artifact's model: the ONNX bytes, or a digest of the module."""
     if isinstance(artifact.model, bytes):
         return artifact.model
     from spaces.stages.torch_artifact import module_digest
@@ -88,12 +88,12 @@ def _small_torch(filters: NDArray[np.float32], linear: NDArray[np.float32]) -> A
 
 
 class StageConformance:
-    """Inherit, and give at least the fixture `stage`."""
+    """Tests that every stage must pass. Inherit it, and define at least the fixture `stage`."""
 
     @pytest.fixture
     def stage(self) -> Stage:
         """The stage under test."""
-        raise NotImplementedError("give a fixture named `stage`")
+        raise NotImplementedError("define a fixture named `stage`")
 
     @pytest.fixture
     def artifact(self, stage: Stage) -> Artifact:
@@ -102,16 +102,16 @@ class StageConformance:
 
     @pytest.fixture
     def context(self, artifact: Artifact) -> StageContext:
-        """Data that fits the artifact: noise, unless overridden; a torch network is its own teacher."""
+        """A context with noise of the artifact's input shape as data; a torch network is its own teacher."""
         noise = noise_split(artifact.input.shape)
         teacher = artifact if artifact.kind == "torch" else None
         return StageContext(noise, Cache(), train=noise, teacher=teacher, accelerator="cpu")
 
     @pytest.fixture
     def value_sets(self) -> list[ValueSet]:
-        """Values to try besides the defaults; knobs that are not named have their defaults.
+        """Values to try besides the defaults; knobs that are not named keep their defaults.
 
-        A knob that matters only beside certain values of others needs a set with these.
+        A knob that has an effect only with certain values of others needs a set with these values.
         """
         return []
 
@@ -121,7 +121,7 @@ class StageConformance:
         return [stage.defaults() | dict(values) for values in ({}, *value_sets)]
 
     def alternatives(self, knob: KnobSpec) -> tuple[Value, ...]:
-        """Returns values of a knob to try beside its default."""
+        """Returns values of a knob to try besides its default."""
         if knob.allowed is not None:
             return tuple(value for value in knob.allowed if value != knob.default)
         if knob.list_of_globs:
@@ -142,13 +142,13 @@ class StageConformance:
         assert len(stage.defaults()) == len(stage.knobs)
 
     def test_describes_its_knobs(self, stage: Stage) -> None:
-        """People can read what a knob does."""
+        """Every knob has a description."""
         assert [knob.name for knob in stage.knobs if not knob.description] == []
 
     def test_is_pure(
         self, stage: Stage, artifact: Artifact, context: StageContext, bases: list[dict[str, StageValue]]
     ) -> None:
-        """Twice the same call, also on a copy that went to another process, gives the same file."""
+        """Repeated calls, also of an unpickled copy of the stage, give the same file and keep the input."""
         before = content_of(artifact)
         copy = pickle.loads(pickle.dumps(stage))  # noqa: S301 - our own object, as an executor ships it
         assert type(copy) is type(stage)
@@ -163,7 +163,7 @@ class StageConformance:
     def test_adds_one_step_of_provenance(
         self, stage: Stage, artifact: Artifact, context: StageContext
     ) -> None:
-        """The result tells what was done, after what was done before."""
+        """The result's provenance is the input's, followed by one step of this stage."""
         result = stage.apply(artifact, stage.defaults(), context)
         assert result.provenance[:-1] == artifact.provenance
         assert result.provenance[-1].stage == stage.name
@@ -180,7 +180,7 @@ class StageConformance:
     def test_canonical_values_mean_the_same_file(
         self, stage: Stage, artifact: Artifact, context: StageContext, bases: list[dict[str, StageValue]]
     ) -> None:
-        """Settings that are said to be equal come to the same file."""
+        """Settings with equal canonical values give the same file."""
         for values in bases:
             digest = stage.apply(artifact, values, context).digest
             for changed in self._changed(stage, values):
@@ -192,14 +192,16 @@ class StageConformance:
     def test_every_knob_matters(
         self, stage: Stage, artifact: Artifact, context: StageContext, bases: list[dict[str, StageValue]]
     ) -> None:
-        """Each knob changes the file beside some values of the others, or is said to be empty."""
+        """Each knob changes the file for some values of the others, or is listed in `empty_knobs`."""
         domains = {knob.name: (knob.default, *self.alternatives(knob)) for knob in stage.knobs}
-        said = stage.empty_knobs(artifact, domains, context)
-        assert [name for name, reason in said.items() if name not in domains or not reason] == []
+        empty = stage.empty_knobs(artifact, domains, context)
+        assert [name for name, reason in empty.items() if name not in domains or not reason] == []
         for knob in stage.knobs:
-            alive = any(self._matters(stage, artifact, context, values, knob) for values in bases)
-            assert alive or knob.name in said, f"knob {knob.name!r} never changes the file"
-            assert not (alive and knob.name in said), f"knob {knob.name!r} is said to be empty, and is not"
+            matters = any(self._matters(stage, artifact, context, values, knob) for values in bases)
+            assert matters or knob.name in empty, f"knob {knob.name!r} never changes the file"
+            assert not (matters and knob.name in empty), (
+                f"knob {knob.name!r} is listed as empty, but has an effect"
+            )
 
     def _matters(
         self,
@@ -226,7 +228,7 @@ class StageConformance:
     def _canonical(
         self, stage: Stage, artifact: Artifact, values: ValueSet, context: StageContext
     ) -> dict[str, StageValue] | None:
-        """Returns None where the stage says that the combination cannot be built."""
+        """Returns the canonical values; None if the stage raises StageError for the combination."""
         try:
             return stage.canonical(artifact, values, context)
         except StageError:

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def torch_artifact(module: "torch.nn.Module", spec: InputSpec, provenance: tuple[Step, ...] = ()) -> Artifact:
-    """Wraps a module, set to eval mode; the digest is that of its code and of all its state.
+    """Wraps a module and sets it to eval mode; the digest is over its code and state.
 
     Args:
         module: The network; maps `(n, *spec.shape)` float32 to `(n, n_outputs)`.
-        spec: Its input.
+        spec: The module's input.
         provenance: The steps that led here, oldest first.
     """
     module.eval()
@@ -21,7 +21,7 @@ def torch_artifact(module: "torch.nn.Module", spec: InputSpec, provenance: tuple
 
 
 def module_digest(module: "torch.nn.Module") -> str:
-    """Returns 16 hex digits over all that decides what the module computes: see `identity`."""
+    """Returns 16 hex digits over everything that decides what the module computes: see `identity`."""
     from spaces.stages.module_identity import identity
 
     return identity(module)

@@ -1,7 +1,7 @@
-"""Torch artifacts as bytes, for the cache. What a stage did to a network's shape is written down as plain numbers.
+"""Serializes torch artifacts for the cache, as their difference from the stage's input.
 
-A network's class is code, which no file may bring in. So only what differs from the stage's input is kept: weights, the
-modules' own numbers (`out_channels`, ...), and which modules became `nn.Identity`.
+A network's class is code, which must not be loaded from a file. So only the differences are stored: the state
+dict, the modules' plain attributes (`out_channels`, ...), and the names of modules that became `nn.Identity`.
 """
 
 import copy
@@ -18,15 +18,15 @@ from spaces.stages.artifact import Artifact
 from spaces.stages.torch_artifact import torch_artifact
 
 _PLAIN = (bool, int, float, str)
-_OWN = ("training",)  # attributes that say nothing of the network's shape
+_IGNORED = ("training",)  # attributes that do not affect the network's shape
 
 
 def packed(artifact: Artifact, template: Artifact) -> bytes | None:
-    """Returns what makes `artifact` out of `template`; None if it was changed in a way that cannot be told.
+    """Returns the serialized difference of `artifact` from `template`; None if it cannot be expressed.
 
     Args:
-        artifact: What a stage yielded.
-        template: What the stage got.
+        artifact: Output of a stage.
+        template: Input of that stage.
     """
     module, origin = _module(artifact), _module(template)
     changes = _changes(module, origin)
@@ -34,30 +34,30 @@ def packed(artifact: Artifact, template: Artifact) -> bytes | None:
         return None
     buffer = io.BytesIO()
     state = {name: value.detach().cpu() for name, value in module.state_dict().items()}
-    told = json.dumps({"changes": changes, "notes": artifact.notes, "digest": artifact.digest})
-    torch.save({"state": state, "told": told}, buffer)
+    header = json.dumps({"changes": changes, "notes": artifact.notes, "digest": artifact.digest})
+    torch.save({"state": state, "header": header}, buffer)
     data = buffer.getvalue()
     return data if unpacked(data, template).digest == artifact.digest else None
 
 
 def unpacked(data: bytes, template: Artifact) -> Artifact:
-    """Returns the artifact that `packed` was given, with the template's provenance.
+    """Returns the artifact that was passed to `packed`, with the template's provenance.
 
     Args:
-        data: What `packed` returned.
-        template: The same template.
+        data: Return value of `packed`.
+        template: The template that was passed to `packed`.
     """
     content = torch.load(io.BytesIO(data), weights_only=True)
-    told = json.loads(content["told"])
+    header = json.loads(content["header"])
     module = copy.deepcopy(_module(template))
-    for name, attributes in told["changes"].items():
+    for name, attributes in header["changes"].items():
         if attributes is None:
             _replace(module, name, nn.Identity())
         else:
             vars(module.get_submodule(name)).update({k: _value(v) for k, v in attributes.items()})
     _set_state(module, content["state"])
     made = torch_artifact(module, template.input, template.provenance)
-    return Artifact(made.kind, made.model, made.input, made.digest, made.provenance, told["notes"])
+    return Artifact(made.kind, made.model, made.input, made.digest, made.provenance, header["notes"])
 
 
 def _module(artifact: Artifact) -> nn.Module:
@@ -67,7 +67,10 @@ def _module(artifact: Artifact) -> nn.Module:
 
 
 def _changes(module: nn.Module, origin: nn.Module) -> dict[str, dict[str, Any] | None] | None:
-    """Returns, by module, the numbers that changed, or None where the module became an Identity."""
+    """Returns, by module name, the changed attributes, or None for a module that became an Identity.
+
+    The result itself is None if a module was added or became another class.
+    """
     now, before = dict(module.named_modules()), dict(origin.named_modules())
     if not set(now) <= set(before):
         return None
@@ -86,7 +89,7 @@ def _differences(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str,
     return {
         key: value
         for key, value in now.items()
-        if _is_plain(value) and key not in _OWN and (key not in before or value != before[key])
+        if _is_plain(value) and key not in _IGNORED and (key not in before or value != before[key])
     }
 
 
@@ -105,7 +108,7 @@ def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
 
 
 def _set_state(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Sets parameters and buffers, whatever their shapes were; what shares its memory becomes one parameter again."""
+    """Sets parameters and buffers, also to new shapes; tensors sharing memory become one parameter again."""
     made: dict[tuple[int, tuple[int, ...]], nn.Parameter] = {}
     for name, value in state.items():
         parent, _, leaf = name.rpartition(".")

@@ -13,14 +13,14 @@ values = st.dictionaries(st.text(min_size=1, max_size=8), scalars | st.lists(sca
 
 
 @given(values)
-def test_equal_whatever_the_order(given_values):
+def test_equality_does_not_depend_on_the_order(given_values):
     backwards = dict(reversed(given_values.items()))
     assert Candidate(given_values) == Candidate(backwards)
     assert hash(Candidate(given_values)) == hash(Candidate(backwards))
 
 
 @given(values)
-def test_survives_pickling(given_values):
+def test_pickling_keeps_equality(given_values):
     candidate = Candidate(given_values)
     again = pickle.loads(pickle.dumps(candidate))
     assert again == candidate
@@ -39,7 +39,7 @@ def test_cannot_be_changed():
         candidate["a"] = 3  # type: ignore[index]
 
 
-def test_only_plain_values_are_taken():
+def test_values_that_are_not_plain_raise():
     with pytest.raises(TypeError, match="knob value"):
         Candidate({"a": object()})
 
@@ -49,15 +49,15 @@ def test_digest_is_the_same_in_another_process():
         "from spaces.candidate import Candidate;"
         "print(Candidate({'b': 0.1, 'a': ['x', None, True], 'c[l]': 4}).digest)"
     )
-    known = Candidate({"a": ("x", None, True), "b": 0.1, "c[l]": 4}).digest
+    digest = Candidate({"a": ("x", None, True), "b": 0.1, "c[l]": 4}).digest
     for hash_seed in ("0", "1"):
         run = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True,
             env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": ":".join(sys.path)},
         )  # fmt: skip
-        assert run.stdout.strip() == known
-    # frozen: a change of this would make old studies unreadable
-    assert known == "f0d6ef3862ced59c"
+        assert run.stdout.strip() == digest
+    # a different digest would make old studies unreadable
+    assert digest == "f0d6ef3862ced59c"
 
 
 @pytest.mark.parametrize(

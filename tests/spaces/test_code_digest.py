@@ -57,7 +57,7 @@ class MyExport(ExportStage):
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes the package with changes into a new folder, and forgets the one that was imported before."""
+    """Writes the package with changes into a new folder, and drops the one that was imported before."""
     folders = []
 
     def forget():
@@ -113,7 +113,7 @@ def test_a_stages_keys_cover_the_helpers_that_it_imports(write):
     assert prefixes[0] != prefixes[1]
 
 
-def test_it_is_the_same_in_every_process_and_folder(write):
+def test_the_digest_is_equal_in_every_process_and_folder(write):
     script = (
         "import sys; from users_package.net import Net; from spaces.stages.torch_artifact import module_digest;"
         "net = Net(); net.names = {'a', 'b', 'c'}; net.test = lambda x: x in {'a', 'b', 'c'};"
@@ -130,7 +130,7 @@ def test_it_is_the_same_in_every_process_and_folder(write):
     assert len(digests) == 1
 
 
-def test_nothing_is_imported_to_find_it(write):
+def test_computing_the_digest_imports_nothing(write):
     write(
         unused="raise AssertionError('imported')",
         net=f"{PACKAGE['net']}\ndef late():\n    import users_package.unused\n",
@@ -139,7 +139,7 @@ def test_nothing_is_imported_to_find_it(write):
     assert "users_package.unused" not in sys.modules
 
 
-def test_installed_packages_count_by_their_version(write, monkeypatch):
+def test_the_digest_includes_versions_of_installed_packages(write, monkeypatch):
     found = []
     for version in ("1", "2"):
         write(inner=f"import optuna\n{PACKAGE['inner']}")
@@ -148,7 +148,7 @@ def test_installed_packages_count_by_their_version(write, monkeypatch):
     assert found[0] != found[1]
 
 
-def test_classes_without_a_file_count_by_their_functions():
+def test_the_digest_of_a_class_without_a_file_includes_its_functions():
     found = []
     for sign in "+-":
         names = {"__name__": "typed_at_a_prompt"}

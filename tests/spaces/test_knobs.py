@@ -29,7 +29,7 @@ def test_a_draw_lies_in_the_range(domain, seed):
 
 
 @given(ranges)
-def test_a_finite_range_lists_as_many_values_as_it_says(domain):
+def test_size_is_the_number_of_values_of_a_finite_range(domain):
     if domain.size is None:
         with pytest.raises(SpaceError, match="continuous"):
             iter(domain)
@@ -44,7 +44,7 @@ def test_floats_with_a_step_are_exact():
 
 
 @pytest.mark.parametrize("value", [1, True, "a", 0.15, 0.4, math.nan, None])
-def test_what_is_not_in_a_stepped_float_range(value):
+def test_values_outside_a_stepped_float_range(value):
     assert value not in Range(0.1, 0.3, 0.1)
 
 
@@ -67,6 +67,6 @@ def test_one_hot_and_ordered_encodings():
         (lambda: Range(0, 1, log=True), "low > 0"),
     ],
 )
-def test_bad_domains_are_told(make, text):
+def test_invalid_domains_raise(make, text):
     with pytest.raises(SpaceError, match=text):
         make()

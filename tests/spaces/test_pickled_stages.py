@@ -1,4 +1,4 @@
-"""A plug-in that extends a stage, or an evaluator, arrives in another process as what it is."""
+"""Pickling keeps the class and the arguments of a plug-in that extends a stage or an evaluator."""
 
 import pickle
 
@@ -13,7 +13,7 @@ from spaces.recovery.recover import RecoverStage
 
 
 class Marked:
-    """Takes one argument of its own and one of the class that it extends."""
+    """A class with one argument of its own besides those of its base class."""
 
     def __init__(self, mark, **arguments):
         super().__init__(**arguments)
@@ -45,7 +45,7 @@ class MyRobustness(Marked, RobustnessEvaluator):
 
 
 @pytest.mark.parametrize(
-    "made",
+    "original",
     [
         MyQuantize("x"),
         MyPrune("x", threads=3),
@@ -54,13 +54,13 @@ class MyRobustness(Marked, RobustnessEvaluator):
         MySparsify("x", threads=3),
         MyRobustness("x", threads=3),
     ],
-    ids=lambda made: type(made).__name__,
+    ids=lambda original: type(original).__name__,
 )
-def test_a_subclass_stays_what_it_is(made):
-    copy = pickle.loads(pickle.dumps(made))
-    assert type(copy) is type(made)
+def test_a_subclass_keeps_its_class_and_arguments(original):
+    copy = pickle.loads(pickle.dumps(original))
+    assert type(copy) is type(original)
     assert copy.mark == "x"
-    if hasattr(made, "config"):
-        assert copy.config() == made.config()
-    if hasattr(made, "threads"):
+    if hasattr(original, "config"):
+        assert copy.config() == original.config()
+    if hasattr(original, "threads"):
         assert copy.threads == 3

@@ -64,7 +64,7 @@ def small_spaces(draw):
 def test_counting_enumerating_and_sampling_agree(config, seed):
     try:
         space = read_space(config)
-    except SpaceError:  # no candidate satisfies the constraint: walk the space to see
+    except SpaceError:  # no candidate satisfies the constraint: check by enumeration
         open_config = {**config, "constraints": {}}
         broken = config["constraints"]["c"]
         low, high = broken.split(" <= ")
@@ -80,7 +80,7 @@ def test_counting_enumerating_and_sampling_agree(config, seed):
 
 @settings(max_examples=60)
 @given(small_spaces())
-def test_encoding_tells_candidates_apart(config):
+def test_different_candidates_have_different_encodings(config):
     try:
         space = read_space(config)
     except SpaceError:
@@ -89,7 +89,7 @@ def test_encoding_tells_candidates_apart(config):
     assert len(codes) == space.size.count
 
 
-def test_a_large_space_is_counted_without_walking_it():
+def test_a_large_space_is_counted_without_enumeration():
     config = {f"k{i}": list(range(10)) for i in range(30)}
     space = read_space(config)
     assert space.size.count == 10**30
@@ -124,7 +124,7 @@ def test_inactive_knobs_are_dropped(space):
     }
 
 
-def test_a_knob_may_stand_before_the_one_its_condition_names():
+def test_a_knob_may_come_before_the_knob_in_its_condition():
     space = read_space({"p": {"choices": [1, 2], "when": {"c": "x"}}, "c": ["x", "y"]})
     assert [k.path for k in space.knobs] == ["c", "p"]
     assert space.size.count == 3
@@ -157,12 +157,12 @@ def test_digest_changes_with_the_space(space):
         ({}, "has no value"),
     ],
 )
-def test_what_is_no_candidate_is_told(space, values, text):
+def test_invalid_candidates_raise(space, values, text):
     with pytest.raises(SpaceError, match=text):
         space.complete(values)
 
 
-def test_a_broken_constraint_is_named(space):
+def test_a_violated_constraint_is_named(space):
     values = {"q.scheme": "b", "q.clipping": "max", "q.bits[stem]": 8, "q.bits[rest]": 8}
     with pytest.raises(SpaceError, match="breaks the constraint total"):
         space.validate(Candidate(values))
@@ -197,7 +197,7 @@ def test_a_broken_constraint_is_named(space):
         ({"a": {"choices": [1], "per": "channel"}}, "can only be 'layer'"),
     ],
 )
-def test_mistakes_are_told_with_their_place(config, text):
+def test_config_errors_name_their_place(config, text):
     with pytest.raises(SpaceError, match=text):
         read_space(config, layers=LAYERS)
 
@@ -226,7 +226,7 @@ def test_every_operator_of_constraints():
         assert listed == {(a, b) for a, b in itertools.product((1, 2, 3), repeat=2) if truth(a, b)}, text
 
 
-def test_the_ends_stand_for_a_range_that_cannot_be_listed():
+def test_extremes_are_the_ends_of_a_continuous_range():
     space = read_space(
         {"a": {"x": {"float": [0.1, 0.9]}, "y": [1, 2], "z": {"float": [0.0, 1.0], "step": 0.5}}}
     )
@@ -240,7 +240,7 @@ def test_a_space_whose_only_knob_is_per_layer_is_not_empty():
         "constraints": {"most": "sum(quantize.weight_bits) >= 12"},
     }
     stages = [QuantizeStage()]
-    assert len(read_space(config, stages)) == 1  # as it is read before there is a network
+    assert len(read_space(config, stages)) == 1  # as before the model is loaded
     space = read_space(config, stages, LAYERS)
     assert [knob.layers for knob in space.knobs] == [(name,) for name in LAYERS]
     assert space.size.count == 8
@@ -248,7 +248,7 @@ def test_a_space_whose_only_knob_is_per_layer_is_not_empty():
         read_space(config, stages, [])
 
 
-def test_a_per_layer_value_that_is_wrong_is_told_before_there_is_a_network():
+def test_an_invalid_per_layer_value_raises_before_the_model_is_loaded():
     config = {"quantize": {"scheme": "symmetric", "weight_bits": {"choices": [3], "per": "layer"}}}
     with pytest.raises(SpaceError, match="weight_bits must be one of"):
         read_space(config, [QuantizeStage()])

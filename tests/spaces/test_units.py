@@ -53,7 +53,7 @@ def test_durations(text, seconds):
 @pytest.mark.parametrize(
     "bad", ["ten", "10 parsecs", "", "1 2", "KiB", None, True, [1], math.nan, math.inf, "10 min"]
 )
-def test_what_is_no_size_is_refused_with_its_place_and_an_example(bad):
+def test_invalid_sizes_raise_with_the_key_and_an_example(bad):
     with pytest.raises(
         ConfigError, match=r"device\.x\.ram_bytes: expected a size such as .*320 KiB"
     ) as error:
@@ -62,12 +62,12 @@ def test_what_is_no_size_is_refused_with_its_place_and_an_example(bad):
 
 
 @pytest.mark.parametrize("bad", ["soon", "10 MB", None, False, -math.inf])
-def test_what_is_no_duration_is_refused(bad):
+def test_invalid_durations_raise(bad):
     with pytest.raises(ConfigError, match=r"study\.time_limit: expected a duration such as .*10 min"):
         parse_seconds(bad, "study.time_limit")
 
 
-def test_negative_and_broken_sizes_are_refused():
+def test_negative_and_fractional_sizes_raise():
     with pytest.raises(ConfigError, match=r"x: must not be negative, got '-1 KiB'"):
         parse_bytes("-1 KiB", "x")
     with pytest.raises(ConfigError, match=r"x: must not be negative, got -5"):

@@ -1,4 +1,4 @@
-"""Brings any ONNX graph into the form that stages and evaluators expect; what it computes stays the same."""
+"""Graph clean-up passes: the form that stages and evaluators expect, with the same outputs."""
 
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def clean_up(proto: "onnx.ModelProto") -> None:
     """Changes the model in place: constants are initializers, BatchNormalization is folded, every node has a name.
 
-    Model-local functions are inlined, initializers are no inputs, Identity and inference-mode Dropout are gone,
-    names of nodes are unique, notes that an exporter left (source lines, paths) are dropped, and shapes are
-    inferred.
+    Model-local functions are inlined, initializers are removed from the inputs, Identity and inference-mode
+    Dropout are removed, node names are made unique, an exporter's metadata (source lines, paths) is dropped,
+    and shapes are inferred.
 
     Args:
         proto: A checked ONNX model.
@@ -30,7 +30,7 @@ def clean_up(proto: "onnx.ModelProto") -> None:
         common.InlinePass(), common.RemoveUnusedOpsetsPass(), common.RemoveInitializersFromInputsPass()
     )(model)
     fold_constants(model)
-    _drop_passthrough(model)
+    _remove_pass_through(model)
     fold_batch_norm(model)
     ir.passes.Sequential(common.ClearMetadataAndDocStringPass(), common.NameFixPass(_Names()))(model)
     _clear_values(model)
@@ -49,7 +49,7 @@ def _clear_values(model: "ir.Model") -> None:
 
 
 class _Names:
-    """What `NameFixPass` calls a node without a name: by what it yields, which is the same at the next export."""
+    """Names for `NameFixPass`: a nameless node is named after its output, which is stable between exports."""
 
     def generate_node_name(self, node: "ir.Node") -> str:
         return node.name or f"{node.op_type}_{node.outputs[0].name}"
@@ -58,16 +58,16 @@ class _Names:
         return value.name or "value"
 
 
-def _drop_passthrough(model: "ir.Model") -> None:
-    """Lets readers of an Identity or Dropout of the main graph read what goes into it.
+def _remove_pass_through(model: "ir.Model") -> None:
+    """Removes pass-through nodes (Identity, inference-mode Dropout) of the main graph.
 
-    `IdentityEliminationPass` is not used: it lets a branch of If hand on an outer value, which onnxruntime
+    `IdentityEliminationPass` is not used: it lets a branch of If return an outer value, which onnxruntime
     refuses, and gives two outputs one name (onnx_ir 1.1).
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     for node in model.graph:
-        if not _passes_through(node):
+        if not _is_pass_through(node):
             continue
         before, after = node.inputs[0], node.outputs[0]
         assert before is not None
@@ -80,7 +80,7 @@ def _drop_passthrough(model: "ir.Model") -> None:
     RemoveUnusedNodesPass()(model)
 
 
-def _passes_through(node: "ir.Node") -> bool:
+def _is_pass_through(node: "ir.Node") -> bool:
     if is_op(node, "Identity"):
         return True
     if not is_op(node, "Dropout") or any(mask.uses() or mask.is_graph_output() for mask in node.outputs[1:]):

@@ -1,4 +1,4 @@
-"""Makes a fixed batch axis free, where the graph allows it."""
+"""Makes a fixed batch axis dynamic, where the graph allows it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 BATCH = "batch"
-_FIRST_IR_WITHOUT_THEM = 4  # before, every initializer had to be an input
+_FIRST_IR_VERSION = 4  # older versions require that every initializer is an input
 
 
 def free_batch(proto: "onnx.ModelProto", spec: InputSpec, path: Path) -> "onnx.ModelProto":
-    """Returns the model with a free batch axis; the same model if the axis is free already.
+    """Returns the model with a dynamic batch axis; the same model if the axis is dynamic already.
 
-    Where a batch size is written into a Reshape, it is replaced by "as it comes". The result is then compared
-    with the original, example by example.
+    A constant batch size in the shape of a Reshape is replaced by 0, which copies the input's axis. The
+    result is then compared with the original, example by example.
 
     Args:
         proto: A checked ONNX model.
@@ -40,7 +40,7 @@ def free_batch(proto: "onnx.ModelProto", spec: InputSpec, path: Path) -> "onnx.M
     freed = _freed(proto, spec, size)
     try:
         same = _same(proto, freed, spec, size)
-    except Exception as error:  # onnxruntime raises kinds of its own
+    except Exception as error:  # onnxruntime has exceptions of its own
         raise InputError(_message(path, size)) from error
     if not same:
         raise InputError(_message(path, size))
@@ -55,13 +55,13 @@ def _message(path: Path, size: int) -> str:
 
 
 def _freed(proto: "onnx.ModelProto", spec: InputSpec, size: int) -> "onnx.ModelProto":
-    """Frees the first axis of input and output; shapes in between were inferred for the old size."""
+    """Makes the first axis of input and output dynamic, and drops the shapes inferred for the old size."""
     import onnx_ir as ir
     from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
     model = ir.from_proto(proto)
     RemoveInitializersFromInputsPass()(model)
-    model.ir_version = max(model.ir_version, _FIRST_IR_WITHOUT_THEM)
+    model.ir_version = max(model.ir_version, _FIRST_IR_VERSION)
     _open_reshapes(model.graph, size)
     freed = ir.to_proto(model)
     del freed.graph.value_info[:]
@@ -73,7 +73,7 @@ def _freed(proto: "onnx.ModelProto", spec: InputSpec, size: int) -> "onnx.ModelP
 
 
 def _open_reshapes(graph: "ir.Graph", size: int) -> None:
-    """Writes 0 ("copy this axis") where a Reshape of something computed begins with the batch size."""
+    """Replaces a leading batch size in the shapes of Reshape nodes by 0, which copies the input's axis."""
     for node in graph:
         if not is_op(node, "Reshape") or node.attributes.get_int("allowzero", 0):
             continue
@@ -85,12 +85,12 @@ def _open_reshapes(graph: "ir.Graph", size: int) -> None:
 
 
 def _same(proto: "onnx.ModelProto", freed: "onnx.ModelProto", spec: InputSpec, size: int) -> bool:
-    """Compares a batch of twice the size, run at once, with the original run twice; and a batch of one."""
+    """Compares batches of `2 * size` and of 1 with the original model, which runs batches of `size`."""
     x = np.random.default_rng(0).standard_normal((2 * size, *spec.shape)).astype(np.float32)
-    wanted = np.concatenate([run(proto, spec, x[:size]), run(proto, spec, x[size:])])
-    got, first = run(freed, spec, x), run(freed, spec, x[:1])
-    return got.shape == wanted.shape and _close(got, wanted) and _close(first, wanted[:1])
+    expected = np.concatenate([run(proto, spec, x[:size]), run(proto, spec, x[size:])])
+    actual, first = run(freed, spec, x), run(freed, spec, x[:1])
+    return actual.shape == expected.shape and _close(actual, expected) and _close(first, expected[:1])
 
 
-def _close(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
-    return np.allclose(got, wanted, rtol=1e-3, atol=1e-5)
+def _close(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
+    return np.allclose(actual, expected, rtol=1e-3, atol=1e-5)

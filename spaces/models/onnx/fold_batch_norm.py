@@ -1,4 +1,4 @@
-"""Folds BatchNormalization into the Conv, ConvTranspose or Gemm before it (Jacob et al. 2017, arXiv 1712.05877, eq. 14)."""
+"""Folds BatchNormalization into the layer before it (Jacob et al. 2017, arXiv 1712.05877, eq. 14)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 def fold_batch_norm(model: "ir.Model") -> int:
-    """Folds, in place, every BatchNormalization that only scales and shifts what one layer yields.
+    """Folds, in place, every BatchNormalization after a Conv, ConvTranspose or Gemm that nothing else reads.
 
     With s = gamma / sqrt(var + eps): weight *= s along the output axis, bias = (bias - mean) * s + beta.
     The weight keeps its name. A BatchNormalization stays where the layer's output is read elsewhere, where
-    the weight is shared between layers, or where it is in training mode. onnxscript's rewrite rules compute in
-    the weight's own precision and give it a new name, so this pass is our own: it computes in float64.
+    the weight is shared between layers, or where it is in training mode. onnxscript's rewrite rules are not
+    used, because they rename the weight and compute in its precision; this pass computes in float64.
 
     Args:
         model: A model whose constants are initializers.
 
     Returns:
-        How many were folded.
+        The number of folded nodes.
     """
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -54,7 +54,7 @@ def _foldable(norm: "ir.Node", layer: "ir.Node") -> bool:
 
 
 def _bias_fits(layer: "ir.Node", n_channels: int) -> bool:
-    """A Gemm's bias may be a matrix with other values for every row; that is no bias per channel."""
+    """Whether the bias is a scalar or per channel: a Gemm's may be a matrix with different rows."""
     bias = array_of(_bias(layer))
     return bias is None or bias.size == 1 or bias.shape[-1] == bias.size == n_channels
 
@@ -84,7 +84,7 @@ def _fold(graph: "ir.Graph", norm: "ir.Node", layer: "ir.Node") -> None:
 
 
 def _set_bias(graph: "ir.Graph", layer: "ir.Node", array: NDArray[Any]) -> None:
-    """Changes the old bias if it is this layer's alone; else adds one whose name goes with the weight's."""
+    """Replaces the bias if only this layer reads it; else adds a new one, named after the weight."""
     bias = _bias(layer)
     if bias is not None and n_readers(bias) == 1:
         store(bias, array)

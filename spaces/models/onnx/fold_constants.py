@@ -1,4 +1,4 @@
-"""Computes every node whose inputs are all constant, so that weights stand in the graph as initializers."""
+"""Constant folding: computes every node whose inputs are constant, so that weights become initializers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,16 @@ RANDOM = (
     "Bernoulli",
     "Multinomial",
 )
-# A node that makes much from little (Expand, ConstantOfShape, Tile) stays a node above this.
+# A node whose result exceeds its inputs by more than this (Expand, ConstantOfShape, Tile) is not folded.
 GROWTH_LIMIT_BYTES = 2**20
 
 
 def fold_constants(model: "ir.Model") -> None:
     """Replaces constant nodes (Constant, Transpose of a weight, DequantizeLinear of one, ...) by initializers, in place.
 
-    A result that stands for a weight (as many elements, and the weight is used nowhere else) keeps the
-    weight's name, because layers are known by it. `onnxscript.optimizer.fold_constants` calls it by the tensor,
-    and bounds what a result may take, not what it takes more than its inputs: so this pass is our own.
+    A result that replaces a weight (as many elements, and nothing else reads the weight) keeps the weight's
+    name, because it is the name of the layer. `onnxscript.optimizer.fold_constants` is not used, because it
+    names the result after the tensor, and limits the size of a result instead of its growth over its inputs.
 
     Args:
         model: A model without initializers among its inputs.
@@ -36,8 +36,8 @@ def fold_constants(model: "ir.Model") -> None:
 
     graph = model.graph
     for node in graph:
-        yields = any(value.is_graph_output() for value in node.outputs)
-        arrays = None if yields else _evaluate(node, graph.opset_imports)
+        is_output = any(value.is_graph_output() for value in node.outputs)
+        arrays = None if is_output else _evaluate(node, graph.opset_imports)
         if arrays is None:
             continue
         donor = _donor(node, arrays)
@@ -52,7 +52,7 @@ def fold_constants(model: "ir.Model") -> None:
 
 
 def _evaluate(node: "ir.Node", opsets: dict[str, int]) -> list[NDArray[Any]] | None:
-    """Returns the node's outputs; None if they are not constant, or not cheap, or not computable here."""
+    """Returns the node's outputs; None if they are not constant, too large, or cannot be computed."""
     import onnx_ir as ir
     from onnx.reference import ReferenceEvaluator
 
@@ -64,7 +64,7 @@ def _evaluate(node: "ir.Node", opsets: dict[str, int]) -> list[NDArray[Any]] | N
         return None
     try:
         results = ReferenceEvaluator(ir.to_proto(node), opsets=opsets).run(None, arrays)
-    except Exception:  # the reference implementation lacks the operator or the type: the node simply stays
+    except Exception:  # the reference implementation lacks the operator or the type: the node stays
         return None
     if not all(isinstance(r, np.ndarray | np.generic) and r.dtype != object for r in results):
         return None
@@ -74,7 +74,7 @@ def _evaluate(node: "ir.Node", opsets: dict[str, int]) -> list[NDArray[Any]] | N
 
 
 def _donor(node: "ir.Node", arrays: list[NDArray[Any]]) -> "ir.Value | None":
-    """Returns the one weight among the inputs that the result stands for and that nothing else reads, or None."""
+    """Returns the weight among the inputs whose name the result keeps (see `fold_constants`), or None."""
     read = [value for value in node.inputs if value is not None and value.const_value is not None]
     if not read or len(arrays) != 1:
         return None
@@ -82,5 +82,5 @@ def _donor(node: "ir.Node", arrays: list[NDArray[Any]]) -> "ir.Value | None":
     assert largest.const_value is not None
     array = arrays[0]
     same = array.size == largest.const_value.size and array.size > 1 and array.ndim > 0
-    stands_for_it = same and np.issubdtype(array.dtype, np.floating) and n_readers(largest) == 1
-    return largest if stands_for_it else None
+    replaceable = same and np.issubdtype(array.dtype, np.floating) and n_readers(largest) == 1
+    return largest if replaceable else None

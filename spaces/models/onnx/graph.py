@@ -1,6 +1,6 @@
-"""Small questions about an ONNX graph (as `onnx_ir`), and small changes to it, that the passes share.
+"""Queries and small edits of an `onnx_ir` graph that the graph passes share.
 
-A value of `onnx_ir` knows all its readers, those inside If, Loop and Scan included.
+The uses of a value of `onnx_ir` include those inside the subgraphs of If, Loop and Scan.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def is_op(node: "ir.Node", *op_types: str) -> bool:
-    """Whether the node is one of ONNX's own operators of these names."""
+    """Whether the node is one of these operators of the standard ONNX domain."""
     return node.op_type in op_types and node.domain in ("", "ai.onnx")
 
 
 def array_of(value: "ir.Value | None") -> NDArray[Any] | None:
-    """Returns what an initializer or a Constant node holds; None for a value that is computed."""
+    """Returns the array of an initializer or a Constant node; None for a value that is computed."""
     import onnx_ir as ir
 
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
@@ -27,12 +27,12 @@ def array_of(value: "ir.Value | None") -> NDArray[Any] | None:
 
 
 def n_readers(value: "ir.Value") -> int:
-    """Counts how often a value is read: by nodes, by those of subgraphs, and as an output of its graph."""
+    """Counts the uses of a value: by nodes, by nodes of subgraphs, and as an output of its graph."""
     return int(len(value.uses()) + value.is_graph_output())
 
 
 def to_proto(model: "ir.Model") -> "onnx.ModelProto":
-    """Returns the model as protobuf, with no value info of initializers, which say their shapes themselves."""
+    """Returns the model as protobuf, without value infos of initializers, which have shapes of their own."""
     import onnx_ir as ir
 
     proto = ir.to_proto(model)
@@ -51,16 +51,16 @@ def has_subgraphs(node: "ir.Node") -> bool:
 
 
 def store(value: "ir.Value", array: NDArray[Any]) -> None:
-    """Lets an initializer hold another array; its name and its readers stay."""
+    """Replaces the array of an initializer; its name and its uses stay the same."""
     import onnx_ir as ir
 
-    # Not `ascontiguousarray`, which makes shape (1,) of a scalar.
+    # Not `ascontiguousarray`, which turns a scalar into shape (1,).
     value.const_value = tensor = ir.tensor(np.array(array, order="C"), name=value.name)
     value.shape, value.type = tensor.shape, ir.TensorType(tensor.dtype)
 
 
 def new_initializer(graph: "ir.Graph", name: str, array: NDArray[Any]) -> "ir.Value":
-    """Adds an initializer, and returns its value."""
+    """Adds an initializer to the graph and returns it."""
     import onnx_ir as ir
 
     value = ir.Value(name=name)
@@ -69,12 +69,12 @@ def new_initializer(graph: "ir.Graph", name: str, array: NDArray[Any]) -> "ir.Va
     return value
 
 
-def fresh_name(graph: "ir.Graph", wish: str) -> str:
-    """Returns `wish`, or `wish_1`, `wish_2`, ... if a tensor is called so already."""
+def fresh_name(graph: "ir.Graph", base: str) -> str:
+    """Returns `base`, or `base_1`, `base_2`, ... if there is a tensor of that name already."""
     taken = {*graph.initializers, *(i.name for i in graph.inputs)}
     taken.update(value.name for node in graph.all_nodes() for value in node.outputs)
-    name, n = wish, 0
+    name, n = base, 0
     while name in taken:
         n += 1
-        name = f"{wish}_{n}"
+        name = f"{base}_{n}"
     return name

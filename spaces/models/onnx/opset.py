@@ -1,4 +1,4 @@
-"""Raises an ONNX model's opset, if the result still computes the same."""
+"""Converts an ONNX model to a newer opset, if its outputs stay the same."""
 
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,16 @@ from spaces.stages.artifact import InputSpec
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 21  # QuantizeLinear and DequantizeLinear know int4, int16 and blocks from here on
+OPSET = 21  # the first whose QuantizeLinear and DequantizeLinear support int4, int16 and blocks
 
 
 def to_opset(proto: "onnx.ModelProto", spec: InputSpec, opset: int = OPSET) -> "onnx.ModelProto":
-    """Returns the model at `opset`; unchanged if it is there already, or if the conversion fails or changes results.
+    """Returns the model at `opset`; unchanged if it is as new, or if the conversion fails or changes outputs.
 
     Args:
         proto: A checked ONNX model.
         spec: Its input.
-        opset: The version of ONNX's own operators that is wanted.
+        opset: The requested version of the standard ONNX operators.
     """
     import onnx
     import onnx_ir as ir
@@ -35,9 +35,7 @@ def to_opset(proto: "onnx.ModelProto", spec: InputSpec, opset: int = OPSET) -> "
         converted: onnx.ModelProto = onnx.version_converter.convert_version(flat, opset)
         converted.ir_version = max(converted.ir_version, 10)
         same = np.allclose(run(converted, spec, x), run(proto, spec, x), rtol=1e-3, atol=1e-5)
-    except (
-        Exception
-    ):  # onnx and onnxruntime raise kinds of their own; the old opset is as good for most stages
+    except Exception:  # onnx and onnxruntime have exceptions of their own; most stages accept the old opset
         return proto
     return converted if same else proto
 

@@ -1,4 +1,4 @@
-"""Opening ONNX models in onnxruntime: the settings that all sessions share, in one place."""
+"""Opens ONNX models in onnxruntime, with the settings that all sessions share."""
 
 from typing import TYPE_CHECKING
 
@@ -16,30 +16,30 @@ def ort_session(
     provider: str = CPU,
     **options: object,
 ) -> "ort.InferenceSession":
-    """Loads a model, with settings under which it always computes the same.
+    """Loads a model, with settings under which its outputs are reproducible.
 
     Args:
         model: The model, serialized or not.
-        threads: Threads within an operator; operators run one after the other. 0 takes every core.
-        optimize: False keeps every node and every tensor of the file as it is.
-        provider: onnxruntime's name of what executes the model.
+        threads: Threads within an operator; operators run one after the other. 0 uses every core.
+        optimize: False disables graph optimization, which keeps every node and tensor of the file.
+        provider: Name of onnxruntime's execution provider.
         options: Further attributes of `onnxruntime.SessionOptions`, such as `enable_cpu_mem_arena` or
-            `log_severity_level`, which is 4 by default: errors come as exceptions and need no log.
+            `log_severity_level`, which is 4 by default: errors are raised as exceptions.
 
     Raises:
-        Exception: onnxruntime cannot load the model; its exceptions share no base of their own.
+        Exception: onnxruntime cannot load the model; its exceptions have no common base class.
     """
     import onnxruntime as ort
 
-    found = ort.SessionOptions()
-    found.intra_op_num_threads = threads
-    found.inter_op_num_threads = 1
-    found.log_severity_level = 4
-    if threads > 1:  # idle threads of one session must not take the cores from another
-        found.add_session_config_entry("session.force_spinning_stop", "1")
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 4
+    if threads > 1:  # otherwise idle threads of a session spin and slow down other sessions
+        session_options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimize:
-        found.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     for name, value in options.items():
-        setattr(found, name, value)
+        setattr(session_options, name, value)
     serialized = model if isinstance(model, bytes) else model.SerializeToString()
-    return ort.InferenceSession(serialized, found, providers=[provider])
+    return ort.InferenceSession(serialized, session_options, providers=[provider])

@@ -1,8 +1,8 @@
-"""Protocol buffers as bytes: enough to take a serialized ONNX model apart and put it together again.
+"""Reads and writes parts of serialized ONNX models in the protobuf encoding, without parsing the whole model.
 
-Fields are tagged by number and kind; those of a message's or a string's kind carry their length
-(https://protobuf.dev/programming-guides/encoding). Parsing and serializing a whole model takes longer than
-everything else that a candidate needs.
+Every field starts with a tag of field number and wire type; length-delimited fields (messages, strings,
+bytes) carry their length (https://protobuf.dev/programming-guides/encoding). Parsing and serializing a whole
+model would take longer than all other steps of quantizing a candidate.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
 def varint(value: int) -> bytes:
-    """Encodes a number that is not negative."""
+    """Returns the varint encoding of a non-negative integer."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -24,15 +24,15 @@ def varint(value: int) -> bytes:
 
 
 def head(number: int, length: int) -> bytes:
-    """Returns what stands before the content of a field that carries its length."""
+    """Returns tag and length of a length-delimited field: the bytes before its content."""
     return varint(number << 3 | _DELIMITED) + varint(length)
 
 
 def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yields each field of the message in `data[start:end]`: its number, and where it, its content and both end.
+    """Yields `(number, start, content start, end)` of each field of the message in `data[start:end]`.
 
     Raises:
-        ValueError: The bytes are no message.
+        ValueError: The bytes are not a protobuf message.
     """
     while start < end:
         tag, content = _read_varint(data, start)
@@ -45,7 +45,7 @@ def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, i
         elif kind in (_FIXED64, _FIXED32):
             stop = content + (8 if kind == _FIXED64 else 4)
         else:
-            raise ValueError(f"there is no field of the kind {kind}")
+            raise ValueError(f"unknown protobuf wire type {kind}")
         yield tag >> 3, start, content, stop
         start = stop
 
@@ -62,7 +62,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def span(data: bytes, start: int, end: int, number: int) -> tuple[int, int]:
-    """Returns where the content of the first field of that number begins and ends.
+    """Returns start and end of the content of the first field with this number.
 
     Raises:
         ValueError: The message has no such field.
@@ -74,6 +74,6 @@ def span(data: bytes, start: int, end: int, number: int) -> tuple[int, int]:
 
 
 def text(data: bytes, start: int, end: int, number: int) -> str:
-    """Returns the first field of that number as text. Raises ValueError if there is none."""
+    """Returns the first field with this number, decoded as UTF-8. Raises ValueError if there is none."""
     first, last = span(data, start, end, number)
     return data[first:last].decode()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 State = dict[str, "torch.Tensor"]
 
 USUAL_KEYS = ("state_dict", "model_state_dict", "model")
-SHOWN = 4  # keys that a message names
+MAX_LISTED = 4  # maximum number of keys in a message
 
 
 def read_state_dict(path: Path, key: str | None = None) -> State:
@@ -22,11 +22,11 @@ def read_state_dict(path: Path, key: str | None = None) -> State:
 
     Args:
         path: A file that `torch.save` wrote: a state dict, or a dict that holds one.
-        key: Where in the file the state dict is; None tries `state_dict`, `model_state_dict`, `model`, then
-            the whole object. The `module.` that DataParallel puts before every name is dropped.
+        key: Key of the state dict in the file; None tries `state_dict`, `model_state_dict`, `model`, then the
+            whole object. The prefix `module.` that DataParallel adds to every name is dropped.
 
     Raises:
-        InputError: The file is missing, damaged or foreign, holds code, or holds no state dict.
+        InputError: The file is missing, damaged or of another format, holds code, or holds no state dict.
     """
     import torch
 
@@ -45,27 +45,27 @@ def read_state_dict(path: Path, key: str | None = None) -> State:
 
 
 def load_state_dict(module: "torch.nn.Module", state: State, path: object) -> None:
-    """Loads `state` into `module`, casting to the module's dtypes. Every key must be there and fit.
+    """Loads `state` into `module`, casting to the module's dtypes. All keys and shapes must match.
 
     BatchNorm's `num_batches_tracked` may be missing: old checkpoints lack it and inference has no use for it.
 
     Raises:
         InputError: Keys are missing or unexpected, or shapes differ; the message names the first few.
     """
-    wanted = module.state_dict()
-    missing = [n for n in wanted if n not in state and not n.endswith("num_batches_tracked")]
-    unexpected = [n for n in state if n not in wanted]
+    expected = module.state_dict()
+    missing = [n for n in expected if n not in state and not n.endswith("num_batches_tracked")]
+    unexpected = [n for n in state if n not in expected]
     if missing or unexpected:
         raise InputError(
             f"{path} does not fit {type(module).__name__}: missing {_few(missing)}; unexpected {_few(unexpected)}"
         )
-    unlike = [
-        f"{n} is {tuple(v.shape)} in the file, {tuple(wanted[n].shape)} in the network"
+    mismatched = [
+        f"{n} is {tuple(v.shape)} in the file, {tuple(expected[n].shape)} in the network"
         for n, v in state.items()
-        if v.shape != wanted[n].shape
+        if v.shape != expected[n].shape
     ]
-    if unlike:
-        raise InputError(f"{path} does not fit {type(module).__name__}: {_few(unlike)}")
+    if mismatched:
+        raise InputError(f"{path} does not fit {type(module).__name__}: {_few(mismatched)}")
     module.load_state_dict(state, strict=False)
 
 
@@ -76,9 +76,7 @@ def _load(path: Path) -> Any:
         raise InputError(f"{path}: there is no such checkpoint file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch warns of odd files, and then raises; the error below tells it
+            warnings.simplefilter("ignore")  # torch warns before it raises the error that is handled below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error) or "global" in str(error):
@@ -89,9 +87,7 @@ def _load(path: Path) -> Any:
         raise InputError(
             f"{path} is damaged, or no checkpoint of plain tensors; nothing in it was run"
         ) from error
-    except (
-        Exception
-    ) as error:  # torch raises RuntimeError, EOFError, KeyError, ValueError ... by the kind of damage
+    except Exception as error:  # RuntimeError, EOFError, KeyError, ValueError ..., depending on the damage
         raise InputError(f"{path} is damaged, or no torch checkpoint ({_first_line(error)})") from error
 
 
@@ -99,7 +95,7 @@ def _select(loaded: Any, key: str | None, path: Path) -> Mapping[Any, Any]:
     if not isinstance(loaded, Mapping):
         raise InputError(f"{path} holds a {type(loaded).__name__}; a state dict is needed")
     if key is not None and key not in loaded:
-        known = ", ".join(map(str, list(loaded)[:SHOWN]))
+        known = ", ".join(map(str, list(loaded)[:MAX_LISTED]))
         raise InputError(f"{path} has no key {key!r} (model.state_dict_key); it has {known}")
     keys = (key,) if key is not None else USUAL_KEYS
     found = next((loaded[k] for k in keys if isinstance(loaded.get(k), Mapping)), loaded)
@@ -107,8 +103,8 @@ def _select(loaded: Any, key: str | None, path: Path) -> Mapping[Any, Any]:
 
 
 def _few(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "nothing") + more
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return (", ".join(names[:MAX_LISTED]) or "nothing") + more
 
 
 def _first_line(error: Exception) -> str:

@@ -78,14 +78,14 @@ class BasicBlock(nn.Module):
 
 
 class OptionA(nn.Module):
-    """Every `stride`-th pixel, and channels of zeros, half of them before and half after."""
+    """The parameter-free shortcut: subsamples by `stride` and pads the channels with zeros on both sides."""
 
     def __init__(self, stride: int, n_extra: int) -> None:
         super().__init__()
         self.stride, self.before, self.after = stride, n_extra // 2, n_extra - n_extra // 2
 
     def extra_repr(self) -> str:
-        """Returns what decides the shapes; it is part of a network's digest."""
+        """Returns the attributes that decide the shapes; they are part of a network's digest."""
         return f"stride={self.stride}, before={self.before}, after={self.after}"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,11 +94,11 @@ class OptionA(nn.Module):
         return functional.pad(x, (0, 0, 0, 0, self.before, self.after))
 
     def channel_map(self, n_inputs: int) -> range:
-        """Returns, for each input channel, the number of the output channel that it becomes."""
+        """Returns the index of the output channel of each input channel."""
         return range(self.before, self.before + n_inputs)
 
     def keep_channels(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        """Leaves out the zeros before and after that are not among the `outputs` (old numbers) that are kept."""
+        """Reduces the zero padding to the channels among `outputs`, the old indices of kept channels."""
         before = sum(channel < self.before for channel in outputs)
         self.before, self.after = before, len(outputs) - before - len(inputs)
 

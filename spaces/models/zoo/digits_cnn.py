@@ -1,4 +1,4 @@
-"""A small network for 8x8 digits: trained on first use, in seconds, then kept."""
+"""A small network for 8x8 digits: trained on first use, in seconds, then stored."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -13,7 +13,7 @@ EPOCHS = 15
 
 
 class DigitsCNNModel(FirstTrainedModel):
-    """The digits network, with a checkpoint of the user's or one that is trained here.
+    """The digits network, with a user's checkpoint or trained on first use.
 
     Args:
         checkpoint: A checkpoint of this network; None trains it on the task's train split.

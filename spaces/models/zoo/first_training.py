@@ -1,4 +1,4 @@
-"""Small networks that are trained on first use, in seconds; their checkpoint is kept."""
+"""Small networks that are trained on first use, in seconds; their checkpoints are stored."""
 
 import io
 from abc import abstractmethod
@@ -24,12 +24,12 @@ from spaces.stages.cache import write_atomic
 from spaces.stages.module_identity import identity
 from spaces.stages.torch_artifact import torch_artifact
 
-N_AT_ONCE = 1024  # examples that are read from the split together
+READ_BATCH = 1024  # examples that are read from the split together
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """Hyperparameters of the training.
 
     Attributes:
         epochs: Passes over the train split.
@@ -52,12 +52,12 @@ class Recipe:
 
 
 class FirstTrainedModel(CheckpointModel):
-    """A network with a checkpoint of the user's, or one that is trained here on the task's train split.
+    """A network with a user's checkpoint, or trained on first use on the task's train split.
 
     Args:
         checkpoint: A checkpoint of this network; None trains it.
         input_shape: Shape of one example, without the batch axis.
-        recipe: How it is trained.
+        recipe: Hyperparameters of the training.
     """
 
     name: ClassVar[str]
@@ -90,7 +90,7 @@ class FirstTrainedModel(CheckpointModel):
         return torch_artifact(module, InputSpec(self.input_shape))
 
     def _digest(self, module: nn.Module, split: Split, seed: int) -> str:
-        code = code_digest(type(self))  # how it is trained
+        code = code_digest(type(self))  # the training code
         return digest_of(split.digest, seed, identity(module), code, self.input_shape, astuple(self.recipe))
 
 
@@ -103,7 +103,7 @@ def _check_fit(module: nn.Module, split: Split, input_shape: tuple[int, ...]) ->
         )
     with torch.no_grad():
         n_outputs = module.eval()(torch.zeros(1, *input_shape)).shape[1]
-    labels = np.concatenate([labels for _, labels in split.batches(N_AT_ONCE)])
+    labels = np.concatenate([labels for _, labels in split.batches(READ_BATCH)])
     if labels.min() < 0 or labels.max() >= n_outputs:
         raise InputError(
             f"the network has {n_outputs} outputs, but the task's labels lie in {labels.min()}..{labels.max()}: "
@@ -128,7 +128,7 @@ def train(module: nn.Module, split: Split, recipe: Recipe, seed: int) -> None:
     module.train()
     for _ in range(recipe.epochs):
         for rows in torch.split(torch.randperm(len(y), generator=generator), recipe.batch_size):
-            if len(rows) == 1 and len(y) > 1:  # BatchNorm has no variance to go by
+            if len(rows) == 1 and len(y) > 1:  # BatchNorm needs the variance of several examples
                 continue
             optimizer.zero_grad()
             torch.autograd.backward(functional.cross_entropy(module(x[rows]), y[rows]))
@@ -139,14 +139,14 @@ def train(module: nn.Module, split: Split, recipe: Recipe, seed: int) -> None:
 
 def _arrays(split: Split) -> tuple[Tensor, Tensor]:
     """Returns all inputs, `(n, *input_shape)` float32, and labels, `(n,)` int64."""
-    batches = list(split.batches(N_AT_ONCE))
+    batches = list(split.batches(READ_BATCH))
     x = torch.from_numpy(np.concatenate([inputs for inputs, _ in batches]))
     return x, torch.from_numpy(np.concatenate([labels for _, labels in batches]))
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Trains alike on any number of cores; for a network this small, threads that wait cost more than they give."""
+    """Limits torch to one thread: reproducible on any number of cores, and faster for small networks."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -156,7 +156,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _read_into(module: nn.Module, path: Path) -> bool:
-    """Loads a kept checkpoint; False if there is none, or a damaged one (it is then replaced)."""
+    """Loads a stored checkpoint; returns False if there is none or it is damaged (it is then replaced)."""
     try:
         load_state_dict(module, read_state_dict(path), path)
     except InputError:

@@ -1,4 +1,4 @@
-"""A small one-dimensional network for windows of sensor readings: trained on first use, in seconds, then kept."""
+"""A small 1D CNN for windows of sensor readings: trained on first use, in seconds, then stored."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ from spaces.models.zoo.first_training import FirstTrainedModel, Recipe
 
 
 class HarCNNModel(FirstTrainedModel):
-    """The network for activity recognition, with a checkpoint of the user's or one that is trained here.
+    """The network for activity recognition, with a user's checkpoint or trained on first use.
 
     Args:
         checkpoint: A checkpoint of this network; None trains it on the task's train split.
@@ -20,7 +20,7 @@ class HarCNNModel(FirstTrainedModel):
         input_shape: Shape of one example, `(channels, time)`.
         widths: Output channels of each convolution.
         strides: Stride of each convolution.
-        kernel_size: Positions of every convolution's window; odd.
+        kernel_size: Kernel size of every convolution; odd.
         epochs: Passes over the train split.
         learning_rate: Highest learning rate of the training.
     """
@@ -64,7 +64,7 @@ def _sizes(given: object, name: str) -> tuple[int, ...]:
 
 
 class HarCNN(nn.Module):
-    """`(n, n_channels, time)` float32, normalised -> `(n, n_classes)` logits; 24,678 parameters as it is by default."""
+    """`(n, n_channels, time)` float32, normalised -> `(n, n_classes)` logits; default: 24,678 parameters."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A multilayer perceptron for plain numbers: trained on first use, in seconds, then kept."""
+"""A multilayer perceptron for tabular data: trained on first use, in seconds, then stored."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,7 +13,7 @@ from spaces.models.zoo.first_training import FirstTrainedModel, Recipe
 
 
 class MLPModel(FirstTrainedModel):
-    """The perceptron, with a checkpoint of the user's or one that is trained here.
+    """The perceptron, with a user's checkpoint or trained on first use.
 
     Args:
         checkpoint: A checkpoint of this network; None trains it on the task's train split.
@@ -75,7 +75,7 @@ class MLP(nn.Module):
 
 
 class _Layer(nn.Sequential):
-    """Linear, BatchNorm if there is one, ReLU."""
+    """Linear, optional BatchNorm, ReLU."""
 
     def __init__(self, n_inputs: int, width: int, batch_norm: bool) -> None:
         super().__init__()

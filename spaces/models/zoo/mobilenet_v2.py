@@ -25,8 +25,8 @@ class MobileNetV2Model(CheckpointModel):
     """MobileNetV2 at any width and resolution.
 
     Args:
-        checkpoint: A published ImageNet checkpoint; None for random weights (questions of cost).
-        width: Multiplier of the channel counts; 1.0 is what the published checkpoint has.
+        checkpoint: A published ImageNet checkpoint; None for random weights (enough where only costs matter).
+        width: Multiplier of the channel counts; 1.0 for the published checkpoint.
         n_classes: Number of outputs.
         input_shape: Shape of one example, `(3, height, width)`.
     """

@@ -9,8 +9,9 @@ from torch.nn import functional
 from spaces.models.checkpoint import CheckpointModel
 from spaces.models.torch.state_dict import State
 
-# Names of the same layers in conversions of the authors' own (Caffe) weights. Those want blue, green, red bytes, less
-# these means, while networks trained with torch want red, green, blue in [0, 1], normalised.
+# Names of the same layers in conversions of the authors' own (Caffe) weights. Those expect channels in the
+# order blue, green, red, from 0 to 255, minus these means; networks trained with torch expect red, green,
+# blue in [0, 1], normalised.
 CAFFE_NAMES = {".e1.": ".expand1x1.", ".e3.": ".expand3x3.", "head.": "classifier.1."}
 CAFFE_MEAN_RGB = (123.0, 117.0, 104.0)
 TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
@@ -21,9 +22,9 @@ class SqueezeNetModel(CheckpointModel):
     """SqueezeNet 1.1.
 
     Args:
-        checkpoint: A published ImageNet checkpoint, in single or half precision; None for random weights. One with
-            the layer names of Caffe conversions (`e1`, `e3`, `head`) gets its other way of preparing images folded
-            into the first layer, so that the task is the same for both.
+        checkpoint: A published ImageNet checkpoint, in single or half precision; None for random weights. Of
+            one with the layer names of Caffe conversions (`e1`, `e3`, `head`), the different preprocessing of
+            images is folded into the first layer, so that inputs are the same for both.
         n_classes: Number of outputs.
         input_shape: Shape of one example, `(3, height, width)`.
     """
@@ -39,7 +40,7 @@ class SqueezeNetModel(CheckpointModel):
         return SqueezeNet(self.n_classes)
 
     def rename(self, state: State) -> State:
-        """Maps a Caffe conversion's names and first layer to the published ones."""
+        """Maps the layer names and the first layer of a Caffe conversion to those of torch checkpoints."""
         if "head.weight" not in state:
             return state
         renamed = {}
@@ -51,7 +52,7 @@ class SqueezeNetModel(CheckpointModel):
 
 
 def _take_torch_inputs(state: State) -> State:
-    """Rewrites the first layer from Caffe's inputs to torch's: exact, since the layer pads nothing.
+    """Rewrites the first layer from Caffe's inputs to torch's: exact, since the layer has no padding.
 
     With torch's input t, Caffe's is 255 * (std * t + mean) - caffe_mean, channels reversed.
     """
@@ -86,7 +87,7 @@ class SqueezeNet(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(512, n_classes, 1), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits, averaged over places."""
+        """Returns logits, averaged over positions."""
         x = self.classifier(self.features(x))
         return torch.flatten(functional.adaptive_avg_pool2d(x, 1), 1)
 

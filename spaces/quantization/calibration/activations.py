@@ -1,4 +1,4 @@
-"""Runs a float network on calibration examples and hands out what flows through it."""
+"""Runs a float network on calibration examples and yields its activations."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -15,9 +15,9 @@ from spaces.stages.artifact import Artifact, Split
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-MOST_BATCH_BYTES = 16 * 2**20  # of activations; while one batch is looked at, the next one runs
-MOST_EXAMPLES = 128  # a batch
-N_OUTLETS = 2  # batches of which the caller looks at one while the other is filled
+MAX_BATCH_BYTES = 16 * 2**20  # of activations; the next batch runs while the caller processes one
+MAX_EXAMPLES = 128  # per batch
+N_BUFFERS = 2  # the caller processes one while the other is filled
 
 Batch = dict[str, NDArray[np.float32]]
 Examples = NDArray[np.float32]
@@ -34,16 +34,18 @@ def activations(
 ) -> Generator[Batch, None, None]:
     """Runs the float network and yields the named tensors, batch by batch, each with its batch axis first.
 
-    The batch is as large as `MOST_BATCH_BYTES` allows, so memory does not grow with the number of examples. A thread
-    runs one batch ahead of the caller; a batch's arrays are written over as soon as the caller asks for the one after the next.
+    The batch is as large as `MAX_BATCH_BYTES` allows, so memory does not grow with the number of examples. A
+    thread runs one batch ahead of the caller; a batch's arrays are overwritten when the caller requests the
+    second batch after it.
 
     Args:
         artifact: The float ONNX model.
         tensors: Names of activations (the network's input may be among them).
         split: The examples.
-        n_images: The end: only the first so many examples of the split are used.
-        first: Examples at the beginning that are left out.
-        breaks: After so many examples of the split a batch ends, so that the caller can look at where it stands.
+        n_images: Index after the last example: only the first `n_images` of the split are used.
+        first: Index of the first example.
+        breaks: Numbers of examples of the split after which a batch must end, so that the caller can store
+            its state.
 
     Raises:
         StageError: The examples do not fit the model.
@@ -55,7 +57,7 @@ def activations(
 def _runner(
     artifact: Artifact, tensors: Sequence[str], split: Split
 ) -> tuple[Callable[[Examples], Batch], int]:
-    """Returns what runs the network on a batch, and how many examples a batch should have."""
+    """Returns a function that runs the network on a batch, and the number of examples per batch."""
     import onnx
 
     proto = artifact.proto()
@@ -64,10 +66,10 @@ def _runner(
     del proto.graph.output[:]
     for tensor in outputs:
         proto.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
-    session = ort_session(proto)  # in one thread: the same sums in every run
+    session = ort_session(proto)  # one thread, so that sums are reproducible
     fixed = inputs[artifact.input.name].type.tensor_type.shape.dim[0].dim_value
 
-    outlets = _Outlets(session, artifact.input.name, outputs)
+    buffered = _BufferedSession(session, artifact.input.name, outputs)
 
     def run(examples: Examples) -> Batch:
         if examples.shape[1:] != artifact.input.shape:
@@ -78,20 +80,20 @@ def _runner(
         n = len(examples)
         if fixed > n:  # the last batch of a network with a fixed batch size
             examples = np.resize(examples, (fixed, *examples.shape[1:]))
-        found = outlets.run(examples) if outputs else []
-        named = dict(zip(outputs, found, strict=True)) | {artifact.input.name: examples}
+        arrays = buffered.run(examples) if outputs else []
+        named = dict(zip(outputs, arrays, strict=True)) | {artifact.input.name: examples}
         return {t: named[t][:n] if len(named[t]) == len(examples) else named[t] for t in tensors}
 
     return run, fixed or _batch_size(run(next(split.batches(1, 1))[0]))
 
 
-class _Outlets:
-    """Runs a session into the same arrays again and again: fresh memory for every batch takes up to half as long as running.
+class _BufferedSession:
+    """Runs a session with reused output arrays: allocating them takes up to half as long as the run itself.
 
     Args:
         session: The session.
-        input_name: Its input.
-        outputs: Names of the tensors that it yields.
+        input_name: Name of its input.
+        outputs: Names of its outputs.
     """
 
     def __init__(self, session: "ort.InferenceSession", input_name: str, outputs: Sequence[str]) -> None:
@@ -100,37 +102,37 @@ class _Outlets:
         self._free: deque[list[NDArray[np.float32]]] = deque()
 
     def run(self, examples: Examples) -> list[NDArray[np.float32]]:
-        """Returns the outputs; the arrays are used again in the call after the next one."""
-        if examples.shape != self._shape or len(self._free) < N_OUTLETS:
-            found = list(self._session.run(self._outputs, {self._input: examples}))
+        """Returns the outputs; the arrays are overwritten by the second call after this one."""
+        if examples.shape != self._shape or len(self._free) < N_BUFFERS:
+            outputs = list(self._session.run(self._outputs, {self._input: examples}))
             if examples.shape != self._shape:
                 self._shape = examples.shape
                 self._free.clear()
-            self._free.append([np.empty_like(values) for values in found])
-            return found
-        into = self._free.popleft()
-        self._free.append(into)
+            self._free.append([np.empty_like(values) for values in outputs])
+            return outputs
+        buffers = self._free.popleft()
+        self._free.append(buffers)
         examples = np.ascontiguousarray(examples, np.float32)
         binding = self._session.io_binding()
         binding.bind_input(self._input, "cpu", 0, np.float32, examples.shape, examples.ctypes.data)
-        for name, values in zip(self._outputs, into, strict=True):
+        for name, values in zip(self._outputs, buffers, strict=True):
             binding.bind_output(name, "cpu", 0, np.float32, values.shape, values.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
-        except Exception:  # a tensor whose shape follows from the values
+        except Exception:  # the shape of an output depends on the values
             return list(self._session.run(self._outputs, {self._input: examples}))
-        return into
+        return buffers
 
 
 def _batch_size(of_one: Batch) -> int:
     n_bytes = sum(values.nbytes for values in of_one.values())
-    return max(1, min(MOST_EXAMPLES, MOST_BATCH_BYTES // max(n_bytes, 1)))
+    return max(1, min(MAX_EXAMPLES, MAX_BATCH_BYTES // max(n_bytes, 1)))
 
 
 def _portions(
     split: Split, size: int, n_images: int, first: int, breaks: Sequence[int]
 ) -> Iterator[Examples]:
-    """Yields the inputs from `first` on, at most `size` at a time, none across a break."""
+    """Yields the inputs from `first` on in portions of at most `size`, none of which crosses a break."""
     done = 0
     for inputs, _ in split.batches(size, n_images):
         cuts = [b - done for b in (first, *breaks) if done < b < done + len(inputs)]
@@ -141,15 +143,15 @@ def _portions(
 
 
 def _ahead(run: Callable[[Examples], _T], portions: Iterator[Examples]) -> Generator[_T, None, None]:
-    """Yields what `run` makes of each portion; the next one is under way while the caller looks at this."""
+    """Yields the result of `run` for each portion; a thread computes the next one in the meantime."""
 
     def one() -> _T | None:
         portion = next(portions, None)
         return None if portion is None else run(portion)
 
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(one)
-        while (found := coming.result()) is not None:
-            coming = pool.submit(one)
-            yield found
-            del found  # or a third batch would be held
+        future = pool.submit(one)
+        while (result := future.result()) is not None:
+            future = pool.submit(one)
+            yield result
+            del result  # otherwise a third batch would be held

@@ -1,8 +1,8 @@
-"""The seven degradations of QRID ("Quantization Robustness to Input Degradations"): what cameras, weather and codecs do.
+"""The seven image degradations of QRID ("Quantization Robustness to Input Degradations").
 
-Two severities of noise, blur and JPEG compression, and low contrast, with the published ranges; every draw comes from a
-generator of the caller's. They act on one image `(height, width, channels)`, float32 of 0 to 255, and yield bytes, as a
-camera would.
+Two severities of noise, blur and JPEG compression, and low contrast, with the published ranges; all random
+numbers come from the caller's generator. They map one image `(height, width, channels)`, float32 from 0 to
+255, to uint8.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,26 +24,27 @@ class Degradation:
     """One row of the table of degradations.
 
     Attributes:
-        name: As in columns and messages.
-        damage: Draws the strength, and returns the damaged image, of the same shape, on the scale of 0 to 255.
+        name: The name in columns and messages.
+        damage: Draws the strength, and returns the degraded image, of the same shape and scale, before
+            rounding.
     """
 
     name: str
     damage: Callable[[Image, Random], NDArray[np.generic]]
 
     def __call__(self, image: Image, random: Random) -> NDArray[np.uint8]:
-        """Returns the damaged image as bytes.
+        """Returns the degraded image as uint8, same shape.
 
         Args:
             image: `(height, width, channels)`, 0 to 255, 1 or 3 channels.
-            random: What the strength, and noise, is drawn from.
+            random: Generator of the strength and of noise.
         """
         damaged: NDArray[np.uint8] = np.clip(np.rint(self.damage(image, random)), 0, 255).astype(np.uint8)
         return damaged
 
 
 def _noise(low: float, high: float) -> Callable[[Image, Random], NDArray[np.generic]]:
-    """Normal noise on every channel of every pixel, its variance between the two."""
+    """Returns additive Gaussian noise with a variance drawn from `[low, high]`."""
 
     def damage(image: Image, random: Random) -> NDArray[np.generic]:
         return image + random.normal(0.0, np.sqrt(random.uniform(low, high)), image.shape)
@@ -52,7 +53,7 @@ def _noise(low: float, high: float) -> Callable[[Image, Random], NDArray[np.gene
 
 
 def _blur(*kernels: int) -> Callable[[Image, Random], NDArray[np.generic]]:
-    """A Gaussian blur with one of these odd kernel sizes, in pixels."""
+    """Returns a Gaussian blur with a kernel size drawn from `kernels` (odd, in pixels)."""
 
     def damage(image: Image, random: Random) -> NDArray[np.generic]:
         from scipy.ndimage import correlate1d
@@ -65,13 +66,14 @@ def _blur(*kernels: int) -> Callable[[Image, Random], NDArray[np.generic]]:
 
 
 def gaussian(kernel: int, side: int) -> NDArray[np.float64]:
-    """Returns the weights `(size,)` of a Gaussian blur, of sum 1; `size` is odd and at least 3.
+    """Returns the weights `(size,)` of a Gaussian blur, with sum 1; `size` is odd and at least 3.
 
-    The deviation follows from the size as in OpenCV: `0.3 ((size - 1) / 2 - 1) + 0.8`. On images so small that the largest
-    kernel would cover more than half of a side, size and deviation of every kernel shrink in proportion.
+    The standard deviation is that of OpenCV: `0.3 ((size - 1) / 2 - 1) + 0.8`. On images so small that the
+    largest kernel would cover more than half of a side, sizes and deviations of all kernels are reduced in
+    proportion.
 
     Args:
-        kernel: Size on an image that is large enough, odd, in pixels.
+        kernel: Kernel size for a large image, odd, in pixels.
         side: The image's shorter side, in pixels.
     """
     scale = min(1.0, side / (2 * LARGEST_KERNEL))
@@ -83,7 +85,7 @@ def gaussian(kernel: int, side: int) -> NDArray[np.float64]:
 
 
 def _contrast(low: float, high: float) -> Callable[[Image, Random], NDArray[np.generic]]:
-    """All pixels times `1 + c`, `c` between the two; as in the published code, the image gets darker, too."""
+    """Returns a scaling of all pixels by `1 + c`, `c` in `[low, high]`; as in QRID's code, it darkens."""
 
     def damage(image: Image, random: Random) -> NDArray[np.generic]:
         return image * (1 + random.uniform(low, high))
@@ -92,7 +94,7 @@ def _contrast(low: float, high: float) -> Callable[[Image, Random], NDArray[np.g
 
 
 def _jpeg(low: int, high: int) -> Callable[[Image, Random], NDArray[np.generic]]:
-    """Compression and decompression, with a quality between the two."""
+    """Returns JPEG compression and decompression with a quality drawn from `[low, high]`."""
 
     def damage(image: Image, random: Random) -> NDArray[np.generic]:
         from PIL import Image as Pillow

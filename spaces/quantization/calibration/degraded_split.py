@@ -1,4 +1,4 @@
-"""A split of which some examples are degraded."""
+"""A split in which a share of the examples is degraded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,22 +13,23 @@ from spaces.quantization.calibration.degradations import DEGRADATIONS
 from spaces.stages.artifact import Split
 from spaces.stages.pixels import Pixels, pixels_of
 
-RECIPE = 1  # to be raised with every change of what a degraded example looks like
+RECIPE = 1  # version of the degradations; raise it with every change of degraded examples
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
 class DegradedSplit:
-    """The examples of another split, a share of which carry one degradation each; implements `spaces.stages.artifact.Split`.
+    """The examples of another split, a share of them with one degradation each; implements `Split`.
 
-    Which examples are degraded, how and how much follows from the seed and from their places, so that batches of any size,
-    and the first examples of the whole, hold the same ones. Of a larger share, a smaller one is a part.
+    Selection, kind and strength depend only on the seed and an example's position in the split, so that they
+    are the same for all batch sizes and limits. The examples selected for a smaller share are a subset of
+    those for a larger one.
 
     Attributes:
         split: The clean examples; they must be images.
-        seed: Seed of what is drawn.
-        share: Share of the examples that are degraded, 0 to 1.
-        kinds: Names of the degradations, of which each such example gets one.
+        seed: Seed of kind and strength.
+        share: Share of degraded examples, 0 to 1.
+        kinds: Names of the degradations, one of which is drawn for each degraded example.
     """
 
     split: Split
@@ -38,16 +39,16 @@ class DegradedSplit:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the examples and of what is done to them."""
+        """Digest of the examples and of the degradations."""
         stated = getattr(self.split, "pixels", None)
         return digest_of(self.split.digest, self.seed, self.share, self.kinds, stated, RECIPE)
 
     @cached_property
     def pixels(self) -> Pixels:
-        """How inputs relate to pixels.
+        """The linear map between inputs and pixels.
 
         Raises:
-            StageError: The examples are no images.
+            StageError: The examples are not images.
         """
         found = pixels_of(self.split)
         if found is None:
@@ -87,9 +88,9 @@ class DegradedSplit:
 
 
 def is_degraded(places: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """Returns which of the examples, given by their places in the split, `(n,)`, belong to the share.
+    """Returns which examples, given by their positions in the split, are degraded, `(n,)`.
 
-    Places are spread over [0, 1) by multiples of the golden ratio, which fill it evenly from the first on (Weyl 1916): any
-    stretch of examples has nearly the share.
+    Positions are mapped to [0, 1) by multiples of the golden ratio, a low-discrepancy sequence (Weyl 1916),
+    so that any range of examples has nearly this share.
     """
     return (0.5 + places * _GOLDEN) % 1.0 < share

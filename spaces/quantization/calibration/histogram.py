@@ -1,8 +1,8 @@
-"""A streaming histogram: no range has to be known beforehand, and parts merge exactly.
+"""A streaming histogram that needs no range in advance and merges exactly.
 
-Bins are `2^(exponent) / N_SIDE` wide and begin at 0, to either side. A value outside doubles the width: bins join in pairs. A
-bin's edges are multiples of a power of two, so which bin a float32 belongs to is exact at any width; the counts
-depend on the set of values alone, not on their order nor on how they came in batches.
+Bins are `2^exponent / N_SIDE` wide and begin at 0, in either direction. A value outside doubles the width,
+and bins are merged in pairs. Bin edges are multiples of a power of two, so that the bin of a float32 is exact
+at any width; the counts depend only on the set of values, not on their order or batches.
 """
 
 import math
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 
 from spaces.quantization.calibration.clipping.base import Histogram
 
-N_SIDE = 4096  # bins from 0 to either side; the larger side uses more than half of them
-# Below it every value falls into the bins next to 0, so that scaling by a power of two cannot overflow a float32.
+N_SIDE = 4096  # bins on either side of 0; the larger side uses more than half of them
+# Smaller values fall into the bins next to 0; otherwise the scaling factor would overflow a float32.
 LEAST_EXPONENT = -100
-CHUNK = 2**16  # values that are looked at together: a few buffers of this size fit the second-level cache
+CHUNK = 2**16  # values per chunk: a few buffers of this size fit the second-level cache
 
 
 @dataclass
 class Distribution:
-    """How the finite values of one tensor are distributed; grows with `add`.
+    """The streaming histogram of one tensor; `add` counts further values.
 
     Attributes:
         low: Smallest value, exact.
         high: Largest value, exact.
-        zeros: How many values are exactly 0.
-        exponent: All values are smaller in size than `2^exponent`.
-        counts: Values in each bin without the zeros, `(2 * N_SIDE,)` int64; bin `N_SIDE + i` holds those from
-            `i` to `i + 1` widths, bin `N_SIDE - 1 - i` their negatives.
+        zeros: Number of values that are exactly 0.
+        exponent: All absolute values are smaller than `2^exponent`.
+        counts: Number of values in each bin without zeros, `(2 * N_SIDE,)` int64; bin `N_SIDE + i` counts
+            those from `i` to `i + 1` widths, bin `N_SIDE - 1 - i` their negatives.
     """
 
     low: float = math.inf
@@ -44,7 +44,11 @@ class Distribution:
         return math.ldexp(1.0, self.exponent) / N_SIDE
 
     def add(self, values: NDArray[np.float32], times: int = 1) -> bool:
-        """Counts values of any shape, each so many times; returns False if one is not finite, and is of no more use then."""
+        """Counts values of any shape, each `times` times.
+
+        Returns:
+            False if a value is not finite; the histogram is invalid then.
+        """
         flat = values.reshape(-1)
         return all(self._add_chunk(flat[i : i + CHUNK], times) for i in range(0, flat.size, CHUNK))
 
@@ -55,31 +59,31 @@ class Distribution:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.widen(exponent_of(max(-low, high)))
         scale = np.float32(N_SIDE * math.ldexp(1.0, -self.exponent))
-        bins = (values * scale).astype(np.int32)  # cuts towards 0
+        bins = (values * scale).astype(np.int32)  # truncates towards 0
         if low >= 0:
             found = np.bincount(bins, minlength=N_SIDE)
             self.counts[N_SIDE:] += found if times == 1 else found * times
-            self._take_out_zeros(values, int(found[0]), times)
+            self._separate_zeros(values, int(found[0]), times)
             return True
         bins += N_SIDE
         found = np.bincount(bins, minlength=2 * N_SIDE)
         found *= times
         self.counts[N_SIDE:] += found[N_SIDE:]
         self.counts[: N_SIDE - 1] += found[1:N_SIDE]
-        # What lies within a width of 0, on either side, came out as the same integer.
+        # Values within a width of 0, of either sign, are truncated to the same integer.
         near = times * int(np.count_nonzero(values < 0)) - int(found[1:N_SIDE].sum())
         self.counts[N_SIDE - 1] += near
         self.counts[N_SIDE] -= near
-        self._take_out_zeros(values, int(found[N_SIDE]) - near, times)
+        self._separate_zeros(values, int(found[N_SIDE]) - near, times)
         return True
 
-    def _take_out_zeros(self, values: NDArray[np.float32], at_most: int, times: int) -> None:
+    def _separate_zeros(self, values: NDArray[np.float32], at_most: int, times: int) -> None:
         zeros = times * int(np.count_nonzero(values == 0)) if at_most else 0
         self.zeros += zeros
         self.counts[N_SIDE] -= zeros
 
     def widen(self, exponent: int) -> None:
-        """Joins bins in pairs until values below `2^exponent` have a bin."""
+        """Merges bins in pairs until they cover absolute values below `2^exponent`."""
         joins = exponent - self.exponent
         if joins <= 0:
             return
@@ -93,7 +97,7 @@ class Distribution:
         self.counts[N_SIDE - half : N_SIDE + half] = inner
 
     def merge(self, other: "Distribution") -> None:
-        """Takes in what another one has counted."""
+        """Adds the counts of another histogram."""
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.zeros += other.zeros
         same = Distribution(exponent=other.exponent, counts=other.counts)
@@ -102,9 +106,9 @@ class Distribution:
         self.counts = self.counts + same.counts
 
     def bounds(self, share: float) -> tuple[float, float]:
-        """Returns edges of bins, or the extrema, that at most so large a share of all values lies below or above.
+        """Returns two bin edges, or extrema, with at most this share of all values below or above them.
 
-        Zeros, which belong to no bin, lie between them, unless all values are positive or all negative.
+        Zeros, which are in no bin, lie between them, unless all values are positive or all negative.
         """
         histogram = self.histogram()
         edges, below = histogram.edges, np.concatenate([[0], np.cumsum(histogram.counts)])
@@ -114,7 +118,7 @@ class Distribution:
         return min(float(low), max(self.low, 0.0)), max(float(high), min(self.high, 0.0))
 
     def histogram(self) -> Histogram:
-        """Returns the bins from the one of the smallest value to the one of the largest."""
+        """Returns the bins from that of the smallest value to that of the largest."""
         first, last = _bin_of(self.low, self.width), _bin_of(self.high, self.width)
         return Histogram(
             self.low, self.high, self.counts[first : last + 1].copy(), self.zeros, self.width, first - N_SIDE
@@ -122,7 +126,7 @@ class Distribution:
 
 
 def exponent_of(size: float) -> int:
-    """Returns the least `e` with `size < 2^e`, but at least `LEAST_EXPONENT`."""
+    """Returns the smallest `e` with `size < 2^e`, but at least `LEAST_EXPONENT`."""
     return max(math.frexp(size)[1], LEAST_EXPONENT) if size > 0 else LEAST_EXPONENT
 
 

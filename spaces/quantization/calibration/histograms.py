@@ -1,4 +1,4 @@
-"""What a pass over calibration examples has counted so far; can be put down and taken up again."""
+"""Histograms and channel sums of a pass over calibration examples, whose state can be stored and resumed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,11 +15,11 @@ from spaces.stages.cache import Arrays
 
 
 class Histograms:
-    """Distribution and sums of every tensor.
+    """Histograms and sums of activation tensors.
 
     Args:
-        tensors: Names of the tensors whose distribution is wanted.
-        axes: Tensor to channel axis, of those whose sums are wanted channel by channel.
+        tensors: Names of the tensors with a histogram.
+        axes: Tensor to channel axis, for the tensors with sums per channel.
     """
 
     def __init__(self, tensors: Sequence[str], axes: Mapping[str, int]) -> None:
@@ -27,12 +27,12 @@ class Histograms:
         self.sums = {t: ChannelSums.empty(axes.get(t)) for t in dict.fromkeys((*tensors, *axes))}
 
     def add(self, batch: Batch) -> None:
-        """Counts a batch: tensor name to values, the first axis the examples'.
+        """Counts a batch: tensor name to values, `(n_examples, ...)`.
 
         Raises:
             StageError: An activation is not finite.
         """
-        for tensor, sums in self.sums.items():  # all of one tensor while it is in the cache
+        for tensor, sums in self.sums.items():  # tensor by tensor, while the values are in the CPU's cache
             sums.add(batch[tensor])
             if tensor in self.distributions and not self.distributions[tensor].add(batch[tensor]):
                 raise StageError(
@@ -41,7 +41,7 @@ class Histograms:
                 )
 
     def moments(self) -> Arrays:
-        """Returns extrema and sums; names and shapes as `take_up` wants them."""
+        """Returns extrema and sums as arrays, from which `resume` restores them."""
         sums = tuple(self.sums.values())
         spans = [(d.counted.low, d.counted.high) for d in self.distributions.values()]
         return {
@@ -53,7 +53,7 @@ class Histograms:
         }
 
     def histograms(self) -> Arrays:
-        """Returns the bins of all tensors, one tensor's after the other's."""
+        """Returns the bins of all tensors, concatenated, and the state of the subsampling."""
         rows = self.distributions.values()
         found = [row.counted.histogram() for row in rows]
         counts = _flat([h.counts for h in found], np.int64)
@@ -67,17 +67,17 @@ class Histograms:
             "bounds": np.array([row.bounds or (np.nan, np.nan) for row in rows], np.float64).reshape(-1, 2),
         }
 
-    def take_up(self, moments: Arrays, histograms: Arrays) -> None:
-        """Goes on from what `moments` and `histograms` of an equal tally have returned."""
-        found = histograms_of(tuple(self.distributions), moments, histograms)
+    def resume(self, moments: Arrays, histograms: Arrays) -> None:
+        """Restores the state from the return values of `moments` and `histograms` of the same tensors."""
+        by_name = histograms_of(tuple(self.distributions), moments, histograms)
         columns = (histograms[name].tolist() for name in ("exponent", "n_examples", "bounds"))
-        for (tensor, histogram), exponent, n_examples, bounds in zip(found.items(), *columns, strict=True):
+        for (tensor, histogram), exponent, n_examples, bounds in zip(by_name.items(), *columns, strict=True):
             counts = np.zeros(2 * N_SIDE, np.int64)
             start = histogram.first + N_SIDE
             counts[start : start + len(histogram.counts)] = histogram.counts
             counted = Distribution(histogram.low, histogram.high, histogram.zeros, exponent, counts)
-            known = None if np.isnan(bounds).any() else (bounds[0], bounds[1])
-            self.distributions[tensor] = SubsampledHistogram(counted, n_examples, known)
+            tails = None if np.isnan(bounds).any() else (bounds[0], bounds[1])
+            self.distributions[tensor] = SubsampledHistogram(counted, n_examples, tails)
         rows = zip(
             by_tensor(moments, "sums"), by_tensor(moments, "squares"), moments["n_values"], strict=True
         )
@@ -86,7 +86,7 @@ class Histograms:
 
 
 def histograms_of(tensors: Sequence[str], moments: Arrays, histograms: Arrays) -> dict[str, Histogram]:
-    """Returns the histogram of each tensor, from what a tally has put down."""
+    """Returns the histogram of each tensor from the stored arrays of `Histograms`."""
     widths = np.ldexp(1.0, histograms["exponent"].astype(np.int64)) / N_SIDE
     counts = np.split(histograms["counts"].astype(np.int64), np.cumsum(histograms["n_bins"])[:-1])
     columns = (histograms["zeros"].tolist(), widths.tolist(), histograms["first"].tolist())
@@ -99,7 +99,7 @@ def histograms_of(tensors: Sequence[str], moments: Arrays, histograms: Arrays) -
 
 
 def by_tensor(moments: Arrays, name: str) -> list[NDArray[np.float64]]:
-    """Returns one column of the moments, `sums` or `squares`, tensor by tensor, each `(n_channels,)`."""
+    """Returns `sums` or `squares` of the stored moments, split by tensor, each `(n_channels,)`."""
     return np.split(moments[name].astype(np.float64), np.cumsum(moments["n_channels"])[:-1])
 
 

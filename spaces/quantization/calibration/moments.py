@@ -1,4 +1,4 @@
-"""Sums over the values of activations, channel by channel, in an order that batches do not change."""
+"""Sums over activations per channel, in an order that does not depend on batches."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ class ChannelSums:
     """Sums over each channel of one tensor.
 
     Attributes:
-        axis: The channel axis; None: only the squares are wanted, of all values together.
+        axis: The channel axis; None for only the sum of squares of all values.
         sums: Sum of the values of each channel, `(n_channels,)`; 0 without an axis.
         squares: Sum of their squares, same shape.
-        n_values: How many values each of those sums has.
+        n_values: Number of values in each sum.
     """
 
     axis: int | None
@@ -30,14 +30,14 @@ class ChannelSums:
         return cls(axis, np.zeros(1), np.zeros(1))
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Takes in a batch, its first axis the examples'."""
+        """Adds a batch `(n_examples, ...)`."""
         sums, squares = _by_example(values, self.axis)
         self.sums, self.squares = _added(self.sums, sums), _added(self.squares, squares)
         self.n_values += values.size // len(self.sums)
 
 
 def _added(total: Floats, rows: Floats) -> Floats:
-    """Adds the rows to the total one after another, so that the result does not depend on where batches end."""
+    """Adds the rows one after another, so that the rounding does not depend on batches."""
     if len(rows) == 1:
         return np.asarray(total + rows[0])
     start = np.broadcast_to(total, rows.shape[1:])
@@ -47,7 +47,7 @@ def _added(total: Floats, rows: Floats) -> Floats:
 def _by_example(values: NDArray[np.float32], axis: int | None) -> tuple[Floats, Floats]:
     """Returns the sum and the sum of squares of each example's channels, both `(n_examples, n_channels)`."""
     n = len(values)
-    if axis is None:  # in rows that are short enough for float32, too
+    if axis is None:  # again in rows that are short enough for float32
         wide = values.reshape(n, values.shape[1] if values.ndim > 2 else 1, -1)
         return np.zeros((n, 1)), np.vecdot(wide, wide).astype(np.float64).sum(axis=1, keepdims=True)
     rows = np.moveaxis(values, axis, 1).reshape(n, values.shape[axis], -1)

@@ -1,4 +1,4 @@
-"""What the activations of a float network are like on calibration data: one pass over the examples, in bounded memory.
+"""Activation statistics of a float network on calibration data, from one pass in bounded memory.
 
 ::
 
@@ -9,10 +9,10 @@
     statistics.means()                   # tensor of `wanted.means` -> E[x_c], (n_channels,)
     statistics.channel_second_moments()  # tensor of `wanted.means` -> E[x_c^2], (n_channels,)
 
-Everything that any clipping method needs comes from the same pass. It begins where the largest smaller number of
-examples that is known already ended, and notes where it stands at every number that
-`StageContext.calibration_sizes` announces, so that no example runs twice for several numbers. Results are
-cached under what they depend on and nothing else: all candidates of a study share them, in any process.
+One pass collects everything that the clipping methods need. It resumes from the largest smaller number of
+examples whose state is cached, and stores its state at every number in `StageContext.calibration_sizes`, so
+that no example runs twice for several numbers. The cache key consists of exactly what the results depend on:
+all candidates of a study share them, in any process.
 """
 
 from contextlib import closing
@@ -33,16 +33,16 @@ from spaces.stages.artifact import Artifact
 from spaces.stages.cache import Arrays
 from spaces.stages.stage import StageContext
 
-PARTS = ("moments", "histograms")  # apart, because without clipping the small one is enough
+PARTS = ("moments", "histograms")  # separate entries, because without clipping the small one suffices
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What statistics are wanted of.
+    """The tensors whose statistics are collected.
 
     Attributes:
         tensors: Names of activation tensors (the network's input may be among them).
-        means: `(tensor, channel axis)` of those whose moments by channel are wanted too.
+        means: `(tensor, channel axis)` of the tensors with moments per channel.
     """
 
     tensors: tuple[str, ...]
@@ -55,8 +55,8 @@ class Statistics:
     Args:
         artifact: The float ONNX model.
         wanted: The tensors.
-        n_images: How many examples; all, if there are fewer.
-        context: Calibration split, cache, and the numbers of examples that will be asked for besides.
+        n_images: Number of examples; all, if there are fewer.
+        context: Calibration split, cache, and the numbers of examples of other candidates.
 
     Raises:
         StageError: There is no calibration data.
@@ -81,9 +81,9 @@ class Statistics:
         return {tensor: (low, high) for tensor, (low, high) in zip(self._wanted.tensors, pairs, strict=True)}
 
     def histograms(self) -> dict[str, Histogram]:
-        """Returns how the values of each tensor are distributed; at least 2048 bins cover its larger side.
+        """Returns the histogram of each tensor, with more than 2048 bins for its larger side.
 
-        Of a tensor with millions of values the later ones are counted by sample, but for the tails: see `thinning.py`.
+        Later values of a tensor with millions of values are subsampled, except the tails: see `subsample.py`.
 
         Raises:
             StageError: An activation is not finite.
@@ -115,14 +115,14 @@ class Statistics:
         return self._part("moments")
 
     def _part(self, part: str) -> Arrays:
-        found = self._known(part, self._n_images)
-        return self._run()[part] if found is None else found
+        cached = self._cached(part, self._n_images)
+        return self._run()[part] if cached is None else cached
 
     def _run(self) -> dict[str, Arrays]:
-        """Runs the network over the examples that are not known yet, and keeps what was counted."""
+        """Runs the network over the examples that are not counted yet, and caches the state at each stop."""
         histograms, done = self._start()
         names = (self._artifact.input.name, *histograms.sums)
-        kept: dict[str, Arrays] = {}
+        stored: dict[str, Arrays] = {}
         stops = (*self._smaller, self._n_images)
         stream = activations(self._artifact, names, self._split, self._n_images, done, self._smaller)
         with closing(stream) as batches:
@@ -131,29 +131,29 @@ class Statistics:
                 done += len(batch[self._artifact.input.name])
                 if done in stops:
                     parts = {"moments": histograms.moments(), "histograms": histograms.histograms()}
-                    kept = {part: self._kept(part, done, arrays) for part, arrays in parts.items()}
-        return kept
+                    stored = {part: self._store(part, done, arrays) for part, arrays in parts.items()}
+        return stored
 
     def _start(self) -> tuple[Histograms, int]:
-        """Returns what is known of the first examples, and of how many."""
+        """Returns the cached state with the most examples, or an empty one, and its number of examples."""
         histograms = Histograms(self._wanted.tensors, self._axes)
         for n_images in reversed(self._smaller):
-            moments, counts = (self._known(part, n_images) for part in PARTS)
+            moments, counts = (self._cached(part, n_images) for part in PARTS)
             if moments is not None and counts is not None:
-                histograms.take_up(moments, counts)
+                histograms.resume(moments, counts)
                 return histograms, n_images
         return histograms, 0
 
-    def _known(self, part: str, n_images: int) -> Arrays | None:
+    def _cached(self, part: str, n_images: int) -> Arrays | None:
         def build() -> Arrays:
-            raise _UnknownError
+            raise _NotCachedError
 
         try:
             return self._cache.arrays(f"{part}-{self._key(n_images)}", build)
-        except _UnknownError:
+        except _NotCachedError:
             return None
 
-    def _kept(self, part: str, n_images: int, arrays: Arrays) -> Arrays:
+    def _store(self, part: str, n_images: int, arrays: Arrays) -> Arrays:
         return self._cache.arrays(f"{part}-{self._key(n_images)}", lambda: arrays)
 
     def _key(self, n_images: int) -> str:
@@ -161,5 +161,5 @@ class Statistics:
         return digest_of(self._artifact.digest, self._split.digest, n_images, self._wanted, counting)
 
 
-class _UnknownError(Exception):
+class _NotCachedError(Exception):
     """The cache does not hold an entry."""

@@ -1,10 +1,10 @@
-"""Counts a tensor's first values one by one, and of the later ones a sample and the tails.
+"""Subsampled histograms: all first values of a tensor are counted, then a subsample and the tails.
 
-A histogram of some million values hardly changes with more of them, but for its ends, where few values decide how a range is
-clipped. So from `WHOLE` values on, every `STRIDE`-th value is counted `STRIDE` times; but a value beyond the outermost
-`TAIL` of those before is always counted, once, so that the extrema and the outer percentiles stay exact to a bin. Which values
-are counted follows from an example's place in the split alone: neither batches nor where a pass was put down
-and taken up again make a difference.
+A histogram of some million values hardly changes with more values, except in the tails, where few values
+decide how a range is clipped. So after `WHOLE` values, every `STRIDE`-th value is counted `STRIDE` times; but
+every value in the tails (beyond the outermost `TAIL` of the first values) is counted, once, so that the
+extrema and the outer percentiles stay exact to a bin. Which values are counted depends only on an example's
+position in the split, not on batches or on where a pass was interrupted and resumed.
 """
 
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from spaces.quantization.calibration.histogram import Distribution
 
-WHOLE = 2**21  # values that are all counted, rounded up to whole examples
-STRIDE = 31  # no divisor of usual shapes, or the same columns of an image would be taken every time
-TAIL = 1e-3  # share of the values on either side
-CHUNK = 2**16  # values that are looked at together: they stay in the second-level cache
+WHOLE = 2**21  # first values, all of which are counted; rounded up to whole examples
+STRIDE = 31  # does not divide usual shapes; otherwise the same columns of all images would be sampled
+TAIL = 1e-3  # share of the values in either tail
+CHUNK = 2**16  # values per chunk, which fits the second-level cache
 ALL_OF_8 = np.uint64(0x0101010101010101)  # eight times True
 
 Values = NDArray[np.float32]
@@ -25,11 +25,12 @@ Values = NDArray[np.float32]
 
 @dataclass
 class SubsampledHistogram:
-    """The distribution of one tensor over the first examples of a split.
+    """The histogram of one tensor over the first examples of a split.
 
     Attributes:
-        n_examples: From how many examples.
-        bounds: Values below the first or above the second are in the tails; None as long as all are counted.
+        n_examples: Number of examples.
+        bounds: Values below the first or above the second are in the tails; None while all values are
+            counted.
     """
 
     _distribution: Distribution = field(default_factory=Distribution)
@@ -41,12 +42,16 @@ class SubsampledHistogram:
 
     @property
     def counted(self) -> Distribution:
-        """What was counted."""
+        """The histogram of all values that were added."""
         self._count()
         return self._distribution
 
     def add(self, values: Values) -> bool:
-        """Counts the next examples, `(n_examples, ...)`; False if a value is not finite: it is of no more use then."""
+        """Counts the next examples, `(n_examples, ...)`.
+
+        Returns:
+            False if a value is not finite; the histogram is invalid then.
+        """
         if not values.size:
             return True
         size = values.size // len(values)
@@ -55,7 +60,7 @@ class SubsampledHistogram:
         self.n_examples += len(whole)
         if not self._distribution.add(whole):
             return False
-        start = self.n_examples * size  # of the split's values
+        start = self.n_examples * size  # index among all values of the split
         self.n_examples += len(rest)
         return not len(rest) or self._add_subsampled(rest.reshape(-1), start)
 
@@ -76,7 +81,7 @@ class SubsampledHistogram:
         return True
 
     def _count(self) -> None:
-        """Counts what was put aside: many small portions together."""
+        """Counts the collected tails and samples, many small arrays at once."""
         if self._n_waiting:
             self._distribution.add(np.concatenate(self._tails))
             self._distribution.add(np.concatenate(self._samples), STRIDE)
@@ -84,18 +89,17 @@ class SubsampledHistogram:
 
 
 def _outside(chunk: Values, low: float, high: float) -> Values:
-    """Returns the values that are not within the bounds, among them those that are not finite."""
+    """Returns the values outside the bounds, including those that are not finite."""
     inside = _is_inside(chunk, low, high)
     n_words = len(chunk) // 8
-    words = np.flatnonzero(
-        inside[: 8 * n_words].view(np.uint64) != ALL_OF_8
-    )  # few: most are passed over 8 at a time
+    # Eight flags are compared at once; few words have a value outside.
+    words = np.flatnonzero(inside[: 8 * n_words].view(np.uint64) != ALL_OF_8)
     few = np.concatenate([chunk[: 8 * n_words].reshape(-1, 8)[words].ravel(), chunk[8 * n_words :]])
     return few[~_is_inside(few, low, high)]
 
 
 def _is_inside(values: Values, low: float, high: float) -> NDArray[np.bool_]:
-    if low == 0 <= high:  # as integers, floats from 0 to `high` come first, in their order
+    if low == 0 <= high:  # bit patterns of floats from 0 to `high` are ordered, and smaller than all others
         return np.asarray(values.view(np.uint32) <= np.float32(high).view(np.uint32))
     inside = values >= np.float32(low)
     return np.logical_and(inside, values <= np.float32(high), out=inside)

@@ -1,4 +1,4 @@
-"""Analytic bias correction: takes out the mean error that rounded weights put on each output channel.
+"""Analytic bias correction: compensates the mean error of each output channel from quantized weights.
 
 Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias Correction"
 (arXiv 1906.04721), section 4.2: `E[y~] - E[y] = (W~ - W) E[x]`, which is subtracted from the bias. The mean input is
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def is_correctable(layer: Layer) -> bool:
-    """Whether the layer has a place for a bias, and its mean output follows from its mean input."""
-    # A MatMul has no bias input; a strided ConvTranspose sums other taps at every output position.
+    """Whether the layer can have a bias, and its mean output follows from its mean input."""
+    # A MatMul has no bias input; a strided ConvTranspose sums different kernel elements at each output
+    # position.
     return layer.op_type in ("Conv", "Gemm")
 
 
@@ -37,7 +38,7 @@ def correct_biases(
         proto: The float model.
         layers: Its layers.
         weights: Layer name to float weight.
-        grids: Layer name to the grid of its weight; other layers are left alone.
+        grids: Layer name to the grid of its weight; other layers are skipped.
         means: Tensor name to the mean of each channel, `(n_channels,)`.
     """
     from onnx import numpy_helper
@@ -54,14 +55,14 @@ def correct_biases(
 
 
 def bias_name(layer: Layer) -> str:
-    """Returns the name of the layer's bias, or that of the bias that correction gives it."""
+    """Returns the name of the layer's bias, or of the one that correction adds."""
     return f"{layer.node}.bias" if layer.bias is None else layer.bias
 
 
 def mean_error(
     layer: Layer, weight: NDArray[np.float32], grid: Grid, mean: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Returns the mean error that the rounded weight puts on each output channel, `(n_out,)`.
+    """Returns the mean error of each output channel from the quantized weight, `(n_out,)`.
 
     Args:
         layer: A layer that can be corrected.
@@ -78,12 +79,12 @@ def corrected_biases(
     biases: Mapping[str, NDArray[np.float32]],
     shifts: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[np.float32]]:
-    """Returns the biases, by name, that take mean errors out again.
+    """Returns the biases, by name, that compensate the mean errors.
 
     Args:
         layers: The layers of the model.
         biases: Bias name to float bias.
-        shifts: Node name to `mean_error`; other layers are left alone.
+        shifts: Node name to `mean_error`; other layers are skipped.
     """
     found = {}
     for layer in layers:
@@ -118,7 +119,7 @@ def _mean_output(weight: NDArray[np.float64], mean: NDArray[np.float64], layer: 
     """Returns the mean of each output channel, `(n_out,)`, for inputs of the given channel means, `(n_in,)`."""
     if layer.op_type == "Gemm":
         return weight @ mean if layer.weight_axis_out == 0 else mean @ weight
-    hooks = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
-    groups = mean.reshape(-1, hooks.shape[1])  # (n_groups, n_in / n_groups)
-    by_group = hooks.reshape(len(groups), -1, hooks.shape[1])
+    kernel_sums = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
+    groups = mean.reshape(-1, kernel_sums.shape[1])  # (n_groups, n_in / n_groups)
+    by_group = kernel_sums.reshape(len(groups), -1, kernel_sums.shape[1])
     return np.asarray(np.einsum("goi,gi->go", by_group, groups).ravel())

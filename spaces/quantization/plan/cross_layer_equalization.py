@@ -1,9 +1,10 @@
-"""Cross-layer equalization: evens out the ranges of the channels between two layers, in the float network.
+"""Cross-layer equalization of the channel ranges of consecutive layers, in the float network.
 
-Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias Correction"
-(arXiv 1906.04721), section 4.1: channel `i` between two layers is divided by `s_i` in the first and multiplied by it in
-the second. With `s_i = sqrt(r1_i / r2_i)` (from equation 11) both layers' ranges of the channel become `sqrt(r1_i r2_i)`.
-Pairs that share a layer (as around a depthwise convolution) are swept until nothing changes.
+Nagel, van Baalen, Blankevoort and Welling, "Data-Free Quantization Through Weight Equalization and Bias
+Correction" (arXiv 1906.04721), section 4.1: channel `i` between two layers is divided by `s_i` in the first
+and multiplied by `s_i` in the second. With `s_i = sqrt(r1_i / r2_i)` (from equation 11) both layers' ranges
+of the channel become `sqrt(r1_i r2_i)`. Since pairs may share a layer (as around a depthwise convolution),
+all pairs are equalized repeatedly until convergence.
 
 A ReLU between the layers commutes with positive factors, so the function stays the same. A Clip to [0, c] does
 not; as in the paper, it is replaced by a ReLU, which changes the function where the network saturates.
@@ -21,23 +22,20 @@ from spaces.models.layers import Layer, layers
 if TYPE_CHECKING:
     import onnx
 
-# Operators that commute with a positive factor on each channel, and keep the channels where they are.
+# Operators that commute with a positive factor per channel, and keep the order of the channels.
 HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool")
 N_SWEEPS = 40
 CONVERGED = 1e-4
-SMALLEST_SCALE, LARGEST_SCALE = (
-    1e-3,
-    1e3,
-)  # of one sweep; a channel whose weights are all but 0 stays as it is
+SMALLEST_SCALE, LARGEST_SCALE = 1e-3, 1e3  # per sweep; channels beyond (weights near 0) are not scaled
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two layers with nothing between them that minds a factor on each channel.
+    """Two consecutive layers, with only operators between them that commute with a factor per channel.
 
     Attributes:
-        first: The layer that the channels come out of.
-        second: The layer that they go into.
+        first: The layer whose output channels are scaled.
+        second: The layer that reads these channels.
         clips: Names of the Clip nodes between them, to be replaced by ReLU.
     """
 
@@ -47,7 +45,7 @@ class Pair:
 
 
 def pairs(proto: "onnx.ModelProto") -> tuple[Pair, ...]:
-    """Finds the pairs that can be equalized, in topological order."""
+    """Returns the pairs of layers that can be equalized, in topological order."""
     return tuple(_pairs(proto))
 
 
@@ -123,7 +121,7 @@ def equalize(proto: "onnx.ModelProto") -> None:
 
 
 def _equalize_pair(pair: Pair, values: dict[str, NDArray[np.float64]]) -> float:
-    """Scales one pair and returns how far the largest factor was from 1."""
+    """Scales one pair in place. Returns the largest absolute logarithm of a factor."""
     outgoing = np.moveaxis(values[pair.first.name], pair.first.weight_axis_out, 0)
     incoming = _by_input_channel(values[pair.second.name], pair, len(outgoing))
     first, second = _ranges(outgoing), _ranges(incoming)
@@ -139,7 +137,7 @@ def _equalize_pair(pair: Pair, values: dict[str, NDArray[np.float64]]) -> float:
 
 
 def _by_input_channel(weight: NDArray[np.float64], pair: Pair, n_channels: int) -> NDArray[np.float64]:
-    """Views a weight as `(n_channels, ...)`: a depthwise one has its input channels, in order, along its outputs."""
+    """Returns a view `(n_channels, ...)` by input channel, which is the output axis of a depthwise weight."""
     if pair.second.op_type == "Gemm":
         return np.moveaxis(weight, 1 - pair.second.weight_axis_out, 0)
     if weight.shape[1] == n_channels:

@@ -1,4 +1,4 @@
-"""The int32 biases of a structure: their scales follow from those of the layer's input and weight."""
+"""The int32 biases of a quantized graph: scale of the bias = scale of the input * scale of the weight."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from spaces.quantization.schemes.integers import bias_integers
 if TYPE_CHECKING:
     import onnx
 
-# Where the tool's graph holds the scales of a layer's input and weight, and its int32 bias.
+# Positions of the input's scale, the weight's scale and the int32 bias among the inputs of an operator.
 _QOPERATORS = {"QLinearConv": (1, 4, 8), "QGemm": (1, 4, 6)}
 
 
@@ -25,10 +25,10 @@ class Bias:
     """One int32 bias.
 
     Attributes:
-        name: The float bias.
-        input: The activation whose scale it takes.
-        layer: The layer whose weight's scale it takes.
-        beta: The factor of its Gemm.
+        name: Name of the float bias.
+        input: Name of the layer's input activation.
+        layer: Name of the layer.
+        beta: Attribute `beta` of a Gemm, else 1.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Bias:
 
 @dataclass(frozen=True)
 class Biases:
-    """All int32 biases of a structure, computed at one go."""
+    """All int32 biases of a graph, which are computed in one vectorized step."""
 
     rows: tuple[Bias, ...]
 
     def contents(
         self, plan: Plan, values: Mapping[str, NDArray[np.float32]]
     ) -> tuple[dict[str, bytes], dict[str, bytes], int]:
-        """Returns each bias' integers and its scales as bytes, and the largest integer there is."""
+        """Returns the integers and the scales of each bias as bytes, and the largest absolute integer."""
         steps = {
             b.name: plan.activations[b.input].scale * plan.weights[b.layer].scale * np.float32(b.beta)
             for b in self.rows
@@ -66,31 +66,33 @@ class Biases:
 
 
 def int32_biases(graph: "onnx.GraphProto", source: Source, of_scale: Mapping[str, str]) -> Biases:
-    """Reads off the tool's graph which scales each int32 bias takes.
+    """Finds the input and the layer of each int32 bias in the tool's graph.
 
     Args:
         graph: The graph that the tool has made.
         source: The float model.
-        of_scale: Name of a scale's initializer to that of the tensor or the layer.
+        of_scale: Name of a scale's initializer to the name of its tensor or layer.
 
     Raises:
-        KeyError: A bias takes a scale that is not there.
+        KeyError: The scale of a bias is missing in `of_scale`.
     """
     betas = _betas(source)
     makers = {output: node for node in graph.node for output in node.output}
     biases = {f"{bias_name(layer)}_quantized": bias_name(layer) for layer in source.network.layers}
-    taken = (_taken(node, makers) for node in graph.node)
+    names = (_scales_and_bias(node, makers) for node in graph.node)
     return Biases(
         tuple(
             Bias(biases[bias], of_scale[x], of_scale[weight], betas.get(biases[bias], 1.0))
-            for x, weight, bias in filter(None, taken)
+            for x, weight, bias in filter(None, names)
             if bias in biases
         )
     )
 
 
-def _taken(node: "onnx.NodeProto", makers: Mapping[str, "onnx.NodeProto"]) -> tuple[str, str, str] | None:
-    """Returns the names of the input's scale, the weight's scale and the int32 bias, if the node has these."""
+def _scales_and_bias(
+    node: "onnx.NodeProto", makers: Mapping[str, "onnx.NodeProto"]
+) -> tuple[str, str, str] | None:
+    """Returns the names of input scale, weight scale and int32 bias of a layer; None for other nodes."""
     if node.op_type in _QOPERATORS:
         x, weight, bias = _QOPERATORS[node.op_type]
         return (node.input[x], node.input[weight], node.input[bias]) if len(node.input) > bias else None
@@ -103,6 +105,6 @@ def _taken(node: "onnx.NodeProto", makers: Mapping[str, "onnx.NodeProto"]) -> tu
 
 
 def _betas(source: Source) -> dict[str, float]:
-    """Returns the factors of Gemms' biases that could not be folded into them."""
+    """Returns, by bias name, the `beta` of Gemms that could not be folded into the bias."""
     gemms = [n for n in source.artifact.proto().graph.node if n.op_type == "Gemm" and len(n.input) > 2]
     return {node.input[2]: a.f for node in gemms for a in node.attribute if a.name == "beta"}

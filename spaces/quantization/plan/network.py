@@ -1,4 +1,4 @@
-"""What there is to quantize in a float ONNX graph: read once for each network, used by every candidate."""
+"""The quantizable nodes and tensors of a float ONNX graph: read once per network, used by all candidates."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -12,8 +12,8 @@ from spaces.models.layers import QUANTIZABLE, Layer, layers
 if TYPE_CHECKING:
     import onnx
 
-# Operators besides the layers that have an integer kernel or only move values. Softmax, LayerNormalization, reductions
-# and the like stay float: they are cheap, and 8 bits hurt them.
+# Operators besides the layers that have an integer kernel or only move values. Softmax, LayerNormalization,
+# reductions and similar ones stay float: they are cheap, and lose accuracy in 8 bits.
 PASSING = (
     *("Add", "Mul", "Concat", "Relu", "Clip", "LeakyRelu", "Sigmoid"),
     *("MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Pad"),
@@ -30,8 +30,8 @@ class Operator:
     Attributes:
         name: The node's name.
         layer: The layer's name; None for an operator without weights.
-        inputs: Activations that go in.
-        outputs: Activations that come out.
+        inputs: Names of its input activations.
+        outputs: Names of its output activations.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Operator:
 
 @dataclass(frozen=True)
 class Network:
-    """The facts about a graph that quantization needs.
+    """The quantizable parts of a graph.
 
     Attributes:
         layers: Layers with a constant weight, in topological order.
-        tensors: Activations that may be quantized.
-        follows: Tensor that only a ReLU or Clip reads -> that one's output, whose range it takes.
-        operators: Everything that can be quantized, in topological order.
-        fixed: Nodes that are never quantized: an operand of an Add is a constant (rounding a bias that a MatMul
-            leaves to an Add to 8 bits would hurt for nothing), or the weight or bias of a layer is computed.
-        forked: ReLU and Clip nodes whose input something else reads too, so that they cannot be folded.
+        tensors: Names of the activations that may be quantized.
+        follows: Tensor that only a ReLU or Clip reads -> output of the ReLU or Clip, whose range it gets.
+        operators: All nodes that can be quantized, in topological order.
+        fixed: Nodes that are never quantized: an operand of an Add is a constant (rounding a MatMul's bias to
+            8 bits would cost accuracy and save nothing), or the weight or bias of a layer is computed.
+        forked: ReLU and Clip nodes whose input has other readers, so that they cannot be folded.
     """
 
     layers: tuple[Layer, ...]
@@ -67,16 +67,16 @@ class Network:
         return tuple(dict.fromkeys(layer.name for layer in self.layers))
 
     def float_nodes(self, quantized: Collection[str]) -> tuple[str, ...]:
-        """Names the nodes that stay float if just these layers are quantized.
+        """Returns the names of the nodes that stay float if exactly these layers are quantized.
 
-        An operator without weights is quantized where all that goes in is integer anyway: it comes out of
-        a quantized operator, or a quantized layer reads it too. Elsewhere rounding would cost accuracy and save nothing.
+        An operator without weights is quantized if all its inputs are integer anyway: outputs of a quantized
+        operator, or inputs of a quantized layer. Otherwise rounding would cost accuracy and save nothing.
         """
         integer = {layer.input for layer in self.layers if layer.name in quantized}
         staying = list(self.fixed)
         for operator in self.operators:
-            flows = bool(operator.inputs) and integer.issuperset(operator.inputs)
-            if operator.layer in quantized if operator.layer else flows:
+            has_integer_inputs = bool(operator.inputs) and integer.issuperset(operator.inputs)
+            if operator.layer in quantized if operator.layer else has_integer_inputs:
                 integer.update(operator.outputs)
             else:
                 staying.append(operator.name)
@@ -84,14 +84,14 @@ class Network:
 
 
 def network_of(proto: "onnx.ModelProto") -> Network:
-    """Reads the facts off a prepared model.
+    """Returns the quantizable parts of a prepared model.
 
     Raises:
         StageError: The model has no layer with a constant weight.
     """
     graph = _Graph(proto)
-    found = tuple(layer for layer in layers(proto) if graph.is_constant(layer))
-    if not found:
+    constant = tuple(layer for layer in layers(proto) if graph.is_constant(layer))
+    if not constant:
         raise StageError(
             "the model has no Conv, ConvTranspose, Gemm or MatMul with a float weight initializer"
         )
@@ -100,11 +100,11 @@ def network_of(proto: "onnx.ModelProto") -> Network:
         for node in graph.nodes
         if node.op_type in ACTIVATIONS and not graph.is_forked(node.input[0])
     }
-    fixed = graph.fixed({layer.node for layer in found})
-    operators = tuple(graph.operators(found, fixed))
+    fixed = graph.fixed({layer.node for layer in constant})
+    operators = tuple(graph.operators(constant, fixed))
     touched = (t for operator in operators for t in (*operator.inputs, *operator.outputs))
     return Network(
-        layers=found,
+        layers=constant,
         tensors=tuple(dict.fromkeys(t for t in touched if t not in follows)),
         follows=follows,
         operators=operators,
@@ -139,7 +139,7 @@ class _Graph:
         return {node.name for node in self.nodes if node.name not in layer_nodes and not self._is_free(node)}
 
     def _is_free(self, node: "onnx.NodeProto") -> bool:
-        if node.op_type in (*_ALL_INPUTS, "MatMul"):  # a product of two activations is no layer
+        if node.op_type in (*_ALL_INPUTS, "MatMul"):  # a MatMul of two activations is not a layer
             return self._floats.issuperset(node.input)
         return node.op_type not in QUANTIZABLE
 
@@ -150,8 +150,8 @@ class _Graph:
     def outputs(self, node: "onnx.NodeProto") -> tuple[str, ...]:
         return tuple(t for t in node.output if t in self._floats)
 
-    def operators(self, found: tuple[Layer, ...], fixed: Collection[str]) -> Iterator[Operator]:
-        layer_of = {layer.node: layer.name for layer in found}
+    def operators(self, constant: tuple[Layer, ...], fixed: Collection[str]) -> Iterator[Operator]:
+        layer_of = {layer.node: layer.name for layer in constant}
         for node in self.nodes:
             if node.name not in fixed:
                 yield Operator(node.name, layer_of.get(node.name), self.inputs(node), self.outputs(node))

@@ -1,4 +1,4 @@
-"""From statistics and knob values to the grid of every tensor."""
+"""Computes the quantization parameters (grid) of every tensor from statistics and knob values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ class Settings:
     Attributes:
         scheme: Name of the scheme.
         clipping: Name of the clipping method.
-        percentile: Its percentile, in per cent.
-        per_channel: Whether each output channel's weights have a scale of their own.
-        weight_bits: Layer name to bits, of the layers that are quantized.
+        percentile: Percentile of the clipping method, in per cent.
+        per_channel: Whether each output channel's weights have their own scale.
+        weight_bits: Layer name to bits, for the quantized layers.
         activation_bits: Bits of the activations.
-        activation_type: `unsigned` or `signed`: how activations are stored.
-        weight_type: The same for weights.
+        activation_type: Storage type of activations, `unsigned` or `signed`.
+        weight_type: Storage type of weights, likewise.
         format: `qdq` or `qoperator`.
         reduce_range: Whether 8-bit weights use 7 bits.
     """
@@ -49,7 +49,7 @@ class Settings:
     reduce_range: bool
 
     def weight_rule(self, bits: int) -> WeightRule:
-        """Returns what decides the grid of a weight of so many bits."""
+        """Returns the rule for the grid of a weight with this number of bits."""
         scheme = scheme_of(self.scheme)
         reduced = self.reduce_range and bits == 8
         share = clippings()[self.clipping].weight_share
@@ -58,14 +58,14 @@ class Settings:
             per_channel=self.per_channel,
             bits=bits,
             reduced=reduced,
-            # What is cut off would use the bit that a reduced range spares.
+            # No clipping with a reduced range: clipped values would use the spared bit.
             share_of=None if reduced else share,
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The grid of every tensor that is quantized.
+    """The grids (scale, zero point, bits) of all quantized tensors.
 
     Attributes:
         activations: Tensor name to grid.
@@ -79,13 +79,13 @@ class Plan:
 
 
 def make_plan(source: Source, spans: Spans, settings: Settings, grids: WeightGrids) -> Plan:
-    """Decides the grid of every tensor.
+    """Computes the grid of every tensor.
 
     Args:
         source: The float model.
-        spans: The real range that each activation's grid should cover.
+        spans: Tensor name to the real range that its grid should cover.
         settings: The knobs.
-        grids: Grids of weights that are known.
+        grids: Cache of weight grids.
     """
     network = source.network
     activations = _activation_grids(network, spans, settings)
@@ -111,7 +111,7 @@ def _source(network: Network, tensor: str) -> str:
 
 
 def clipped_ranges(statistics: Statistics, settings: Settings, context: StageContext) -> Spans:
-    """Returns the real range that each activation's grid should cover."""
+    """Returns, by tensor name, the real range that the activation's grid should cover."""
     if settings.clipping not in clippings():
         raise StageError(unknown_name("clipping", settings.clipping, clippings(), "quantize.clipping"))
     clipping = clippings()[settings.clipping]

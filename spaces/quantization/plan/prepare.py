@@ -12,15 +12,15 @@ from spaces.stages.artifact import Artifact
 if TYPE_CHECKING:
     import onnx
 
-OLDEST_OPSET = 13  # the first with one scale for each channel
+OLDEST_OPSET = 13  # the first with per-channel scales
 
 
 def prepared(artifact: Artifact) -> "onnx.ModelProto":
-    """Parses a float model, names what is nameless, and infers shapes.
+    """Parses a float model, applies graph fix-ups, and infers shapes.
 
     Raises:
-        InputError: The artifact is no ONNX model.
-        StageError: The model is quantized already, or older than can be converted.
+        InputError: The artifact is not an ONNX model.
+        StageError: The model is quantized already, or its opset is too old to be converted.
     """
     proto = artifact.proto()
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node):
@@ -44,7 +44,7 @@ def with_opset(proto: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
     if have < opset:
         try:
             proto = version_converter.convert_version(proto, opset)
-        except Exception as error:  # the converter raises whatever its C++ core throws
+        except Exception as error:  # the converter raises any exception of its C++ core
             raise StageError(
                 f"the model has ONNX opset {have} and cannot be converted to {opset}, which is needed here: {error}"
             ) from error
@@ -62,7 +62,7 @@ def _name_nodes(proto: "onnx.ModelProto") -> None:
 
 
 def _split_biases(proto: "onnx.ModelProto") -> None:
-    """Gives every layer a bias of its own: a quantized bias has the scale of its layer's input."""
+    """Copies biases that layers share: the scale of a quantized bias depends on its layer's input."""
     import onnx
 
     found = {i.name: i for i in proto.graph.initializer}
@@ -80,7 +80,7 @@ def _split_biases(proto: "onnx.ModelProto") -> None:
 
 
 def _fold_gemm_factors(proto: "onnx.ModelProto") -> None:
-    """Moves Gemm's `alpha` and `beta` into its constants: onnxruntime's tool gets the scale of the bias wrong beside them."""
+    """Folds Gemm's `alpha` and `beta` into weight and bias: the tool's bias scale is wrong with them."""
     from onnx import numpy_helper
 
     found = {i.name: i for i in proto.graph.initializer}

@@ -1,4 +1,4 @@
-"""What the stage takes from statistics, kept as it is needed: ranges, and biases corrected by mean inputs."""
+"""Activation ranges and corrected biases from calibration statistics, with LRU caches."""
 
 from collections.abc import Mapping
 
@@ -14,29 +14,29 @@ from spaces.quantization.schemes.recent import Recent
 from spaces.quantization.schemes.scheme import scheme_of
 from spaces.stages.stage import StageContext
 
-N_KEPT = 512
-MOST_SHIFT_BYTES = 16 * 2**20
+MAX_ENTRIES = 512
+MAX_ERROR_BYTES = 16 * 2**20
 
 Means = Mapping[str, NDArray[np.float64]]
 
 
 class Ranges:
-    """The ranges, means and mean errors that were used last."""
+    """LRU cache of activation ranges, channel means and mean errors."""
 
     def __init__(self) -> None:
-        self._spans: Recent[tuple[object, ...], Spans] = Recent(N_KEPT)
-        self._means: Recent[tuple[object, ...], Means] = Recent(N_KEPT)
+        self._spans: Recent[tuple[object, ...], Spans] = Recent(MAX_ENTRIES)
+        self._means: Recent[tuple[object, ...], Means] = Recent(MAX_ENTRIES)
         self._errors: Recent[tuple[object, ...], NDArray[np.float64]] = Recent(
-            MOST_SHIFT_BYTES, lambda e: 500 + e.nbytes
+            MAX_ERROR_BYTES, lambda e: 500 + e.nbytes
         )
 
     def spans(self, source: Source, settings: Settings, n_images: int, context: StageContext) -> Spans:
-        """Returns the real range that each activation's grid should cover.
+        """Returns, by tensor name, the real range that the activation's grid should cover.
 
         Args:
             source: The float model.
             settings: The knobs.
-            n_images: How many calibration examples.
+            n_images: Number of calibration examples.
             context: Calibration data and cache.
 
         Raises:
@@ -53,12 +53,12 @@ class Ranges:
     def corrected_biases(
         self, source: Source, plan: Plan, n_images: int, context: StageContext
     ) -> dict[str, NDArray[np.float32]]:
-        """Returns the biases, by name, that take out the mean errors of the rounded weights.
+        """Returns the biases, by name, that compensate the mean errors of the quantized weights.
 
         Args:
             source: The float model.
             plan: The grids.
-            n_images: How many calibration examples the mean inputs are taken from.
+            n_images: Number of calibration examples for the mean inputs.
             context: Calibration data and cache.
         """
         data = _data(source, n_images, context)

@@ -1,4 +1,4 @@
-"""What is the same for all candidates of one float model: read once, kept while it is used."""
+"""The prepared float models that candidates are quantized from, with an LRU cache."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
 
 N_NETWORKS = 16
-MOST_SOURCE_BYTES = 256 * 2**20
+MAX_SOURCE_BYTES = 256 * 2**20
 
 Arrays = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What decides about the graph of a float model, without its numbers.
+class GraphMetadata:
+    """Properties of a float model's graph, without its numbers.
 
     Attributes:
-        network: What there is to quantize.
-        n_pairs: How many pairs of layers can be equalized.
+        network: The quantizable nodes and tensors.
+        n_pairs: Number of pairs of layers that can be equalized.
         clips: Whether equalization replaces a Clip by a ReLU.
     """
 
@@ -45,8 +45,8 @@ class Source:
     """A float model that is ready to be quantized.
 
     Attributes:
-        artifact: The prepared model; its digest stands for all numbers.
-        network: What there is to quantize. Names are those of the model before equalization, which keeps them.
+        artifact: The prepared model; its digest is the key of cached results.
+        network: The quantizable nodes and tensors. Names are those before equalization, which keeps them.
         weights: Layer name to float weight.
         biases: Bias name to float bias.
     """
@@ -58,7 +58,7 @@ class Source:
 
     @cached_property
     def sized(self) -> frozenset[str]:
-        """The initializers that an outline has less of."""
+        """Names of the initializers that are smaller in the outline."""
         return frozenset(self.weights.keys() | self.biases.keys())
 
     @property
@@ -67,7 +67,7 @@ class Source:
         return frozenset(self._fields)
 
     def field(self, name: str) -> bytes:
-        """Returns an initializer, as it is serialized in the graph."""
+        """Returns an initializer, as a serialized field of the graph."""
         begin, end = self._fields[name]
         return self.artifact.onnx_bytes[begin:end]
 
@@ -88,7 +88,7 @@ class Source:
 
     @cached_property
     def outline(self) -> "Source":
-        """The same graph with two output channels a layer and one weight in each, where it has as many."""
+        """The same graph with at most two output channels per layer and one weight in each."""
         from onnx import numpy_helper
 
         axes = {layer.name: layer.weight_axis_out for layer in self.network.layers}
@@ -100,19 +100,19 @@ class Source:
         proto = self.artifact.proto()
         for tensor in proto.graph.initializer:
             if tensor.name in self.sized:
-                less = weights.get(tensor.name, biases.get(tensor.name))
-                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(less), tensor.name))
+                smaller = weights.get(tensor.name, biases.get(tensor.name))
+                tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(smaller), tensor.name))
         return Source(Artifact.onnx(proto, self.artifact.input), self.network, weights, biases)
 
     @property
     def n_bytes(self) -> int:
-        """Memory that it takes, in bytes."""
+        """Size in memory, in bytes."""
         arrays = (*self.weights.values(), *self.biases.values())
         return len(self.artifact.onnx_bytes) + sum(a.nbytes for a in arrays)
 
     @property
     def wanted(self) -> Wanted:
-        """The tensors that statistics are wanted of."""
+        """The tensors whose statistics are needed."""
         axes = {
             layer.input: 1 if layer.op_type == "Conv" else -1
             for layer in self.network.layers
@@ -128,27 +128,27 @@ def outlined(array: NDArray[Any]) -> NDArray[Any]:
 
 
 class Sources:
-    """The float models that were used last."""
+    """LRU cache of prepared float models."""
 
     def __init__(self) -> None:
-        self._facts: Recent[str, Facts] = Recent(N_NETWORKS)
-        self._sources: Recent[tuple[str, bool], Source] = Recent(MOST_SOURCE_BYTES, lambda s: s.n_bytes)
+        self._metadata: Recent[str, GraphMetadata] = Recent(N_NETWORKS)
+        self._sources: Recent[tuple[str, bool], Source] = Recent(MAX_SOURCE_BYTES, lambda s: s.n_bytes)
 
-    def facts(self, artifact: Artifact) -> Facts:
-        """Returns the facts about a float model.
+    def metadata(self, artifact: Artifact) -> GraphMetadata:
+        """Returns the metadata of a float model's graph.
 
         Raises:
-            StageError: It cannot be quantized.
+            StageError: The model cannot be quantized.
         """
-        return self._facts.get(artifact.digest, lambda: _facts(artifact))
+        return self._metadata.get(artifact.digest, lambda: _metadata(artifact))
 
     def source(self, artifact: Artifact, equalized: bool, context: StageContext) -> Source:
-        """Returns the float model, prepared, and equalized if that is asked for.
+        """Returns the prepared float model, equalized if `equalized`.
 
         Raises:
-            StageError: It cannot be quantized.
+            StageError: The model cannot be quantized.
         """
-        network = self.facts(artifact).network
+        network = self.metadata(artifact).network
 
         def build() -> Source:
             return _source(_equalized(artifact, context) if equalized else artifact, network)
@@ -156,10 +156,10 @@ class Sources:
         return self._sources.get((artifact.digest, equalized), build)
 
 
-def _facts(artifact: Artifact) -> Facts:
+def _metadata(artifact: Artifact) -> GraphMetadata:
     proto = prepared(artifact)
     found = pairs(proto)
-    return Facts(network_of(proto), len(found), any(pair.clips for pair in found))
+    return GraphMetadata(network_of(proto), len(found), any(pair.clips for pair in found))
 
 
 def _source(artifact: Artifact, network: Network) -> Source:

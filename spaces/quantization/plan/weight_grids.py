@@ -1,4 +1,4 @@
-"""The grids of weights: found once for each layer and rule, whatever the activations are."""
+"""Computes the grids of weights, once per layer and rule where they do not depend on the activations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from spaces.quantization.plan.source import Source
 from spaces.quantization.schemes.recent import Recent
 from spaces.quantization.schemes.scheme import Grid, GridRule, make_grid
 
-# onnxruntime adds the int32 bias to int32 sums: a quarter of the range leaves the sums their share.
+# Largest integer of an int32 bias: onnxruntime adds it to int32 sums, which must not overflow.
 LARGEST_BIAS = 2.0**29
-# A grid is clear of this bound if its scales are so many times as large: more than clipping and rounding
-# to a power of two can take from a scale.
-CLEAR = 10.0
-N_TOGETHER = 256
-MOST_GRID_BYTES = 32 * 2**20
+# A scale this many times as large as the bound from the bias does not depend on the bias: clipping and
+# rounding to a power of two reduce a scale by less.
+MARGIN = 10.0
+MAX_SETS = 256
+MAX_GRID_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
 class WeightRule:
-    """What decides the grid of a weight besides its values.
+    """The settings that a weight's grid depends on, besides the weight.
 
     Attributes:
         rule: The scheme's rule for weights.
-        per_channel: Whether each output channel has a scale of its own.
+        per_channel: Whether each output channel has its own scale.
         bits: Bits of the storage.
-        reduced: Whether one bit is spared.
-        share_of: How the weight's range is clipped; None if it is not.
+        reduced: Whether the grid uses one bit less than the storage has.
+        share_of: The clipping method of the weight's range; None for no clipping.
     """
 
     rule: GridRule
@@ -41,43 +41,48 @@ class WeightRule:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """A grid that heeds no bias, and for each input of the layer the largest bias in steps of the grid."""
+class _UnboundedGrid:
+    """A weight's grid without the bound from the bias.
+
+    Attributes:
+        grid: The grid.
+        ratios: For each input tensor of the layer, the largest ratio of a bias to the weight's scale.
+    """
 
     grid: Grid
-    loads: tuple[tuple[str, float], ...]
+    ratios: tuple[tuple[str, float], ...]
 
     @property
     def n_bytes(self) -> int:
         return 200 + self.grid.scale.nbytes + self.grid.zero_point.nbytes
 
-    def is_clear(self, activations: Mapping[str, Grid]) -> bool:
-        """Whether every bias is far below what would ask for larger scales."""
+    def is_valid(self, activations: Mapping[str, Grid]) -> bool:
+        """Whether every bias is so small that it does not require larger scales."""
         return all(
-            load * CLEAR <= float(activations[tensor].scale) * LARGEST_BIAS for tensor, load in self.loads
+            ratio * MARGIN <= float(activations[tensor].scale) * LARGEST_BIAS for tensor, ratio in self.ratios
         )
 
 
 @dataclass(frozen=True)
-class _Together:
-    """The grids of all layers that heed no bias, and their loads at one go."""
+class _UnboundedGrids:
+    """The unbounded grids of all layers, with their ratios in one array."""
 
     grids: dict[str, Grid]
     tensors: tuple[str, ...]
-    loads: NDArray[np.float64]
+    ratios: NDArray[np.float64]
 
-    def is_clear(self, activations: Mapping[str, Grid]) -> bool:
+    def is_valid(self, activations: Mapping[str, Grid]) -> bool:
         steps = np.array([activations[tensor].scale for tensor in self.tensors], np.float64)
-        return bool((self.loads * CLEAR <= steps * LARGEST_BIAS).all())
+        return bool((self.ratios * MARGIN <= steps * LARGEST_BIAS).all())
 
 
 class WeightGrids:
-    """The grids that were used last."""
+    """LRU cache of weight grids."""
 
     def __init__(self) -> None:
-        self._together: Recent[tuple[object, ...], _Together] = Recent(N_TOGETHER)
-        self._known: Recent[tuple[str, str, WeightRule], _Known] = Recent(
-            MOST_GRID_BYTES, lambda k: k.n_bytes
+        self._sets: Recent[tuple[object, ...], _UnboundedGrids] = Recent(MAX_SETS)
+        self._unbounded: Recent[tuple[str, str, WeightRule], _UnboundedGrid] = Recent(
+            MAX_GRID_BYTES, lambda g: g.n_bytes
         )
 
     def grids(
@@ -92,20 +97,22 @@ class WeightGrids:
         Args:
             source: The float model.
             bits: Layer name to bits.
-            rules: For each number of bits, what decides.
+            rules: Number of bits to rule.
             activations: Tensor name to grid.
         """
 
-        def build() -> _Together:
-            known = {name: self._known_grid(source, name, rules[n]) for name, n in bits.items()}
-            loads = [load for k in known.values() for load in k.loads]
-            grids = {name: k.grid for name, k in known.items()}
-            return _Together(grids, tuple(t for t, _ in loads), np.array([load for _, load in loads]))
+        def build() -> _UnboundedGrids:
+            unbounded = {name: self._unbounded_grid(source, name, rules[n]) for name, n in bits.items()}
+            ratios = [pair for g in unbounded.values() for pair in g.ratios]
+            grids = {name: g.grid for name, g in unbounded.items()}
+            return _UnboundedGrids(
+                grids, tuple(t for t, _ in ratios), np.array([ratio for _, ratio in ratios])
+            )
 
         key = (source.artifact.digest, tuple(bits.items()), tuple(rules.items()))
-        together = self._together.get(key, build)
-        if together.is_clear(activations):
-            return together.grids
+        grids = self._sets.get(key, build)
+        if grids.is_valid(activations):
+            return grids.grids
         return {name: self.grid(source, name, rules[n], activations) for name, n in bits.items()}
 
     def grid(self, source: Source, name: str, rule: WeightRule, activations: Mapping[str, Grid]) -> Grid:
@@ -114,33 +121,38 @@ class WeightGrids:
         Args:
             source: The float model.
             name: The layer's name.
-            rule: What decides.
-            activations: Tensor name to grid: with the weight's scale it makes the step of the layer's int32
-                bias, which must not become too small.
+            rule: The settings of the grid.
+            activations: Tensor name to grid. The product of its scale and the weight's is the scale of the
+                layer's int32 bias, which must not become too small.
         """
-        known = self._known_grid(source, name, rule)
-        if known.is_clear(activations):
-            return known.grid
-        return _heeding_biases(source, name, rule, activations)
+        unbounded = self._unbounded_grid(source, name, rule)
+        if unbounded.is_valid(activations):
+            return unbounded.grid
+        return _bounded_grid(source, name, rule, activations)
 
-    def _known_grid(self, source: Source, name: str, rule: WeightRule) -> _Known:
-        def build() -> _Known:
+    def _unbounded_grid(self, source: Source, name: str, rule: WeightRule) -> _UnboundedGrid:
+        def build() -> _UnboundedGrid:
             layers = [layer for layer in source.network.layers if layer.name == name]
             grid = _grid(source.weights[name], layers[-1], rule, np.zeros(1))
-            loads = [(x.input, _load(source.biases[x.bias], grid)) for x in layers if x.bias in source.biases]
-            return _Known(grid, tuple(loads))
+            ratios = [
+                (x.input, _largest_ratio(source.biases[x.bias], grid))
+                for x in layers
+                if x.bias in source.biases
+            ]
+            return _UnboundedGrid(grid, tuple(ratios))
 
-        return self._known.get((source.artifact.digest, name, rule), build)
+        return self._unbounded.get((source.artifact.digest, name, rule), build)
 
 
-def _load(bias: NDArray[np.float32], grid: Grid) -> float:
+def _largest_ratio(bias: NDArray[np.float32], grid: Grid) -> float:
     sizes, steps = np.abs(bias.astype(np.float64)), grid.scale.astype(np.float64)
-    if sizes.shape != steps.shape:  # a grouped ConvTranspose has a bias that is longer than its axis
+    if sizes.shape != steps.shape:  # the bias of a grouped ConvTranspose is longer than the weight's axis
         return float(sizes.max(initial=0.0) / steps.min())
     return float((sizes / steps).max(initial=0.0))
 
 
-def _heeding_biases(source: Source, name: str, rule: WeightRule, activations: Mapping[str, Grid]) -> Grid:
+def _bounded_grid(source: Source, name: str, rule: WeightRule, activations: Mapping[str, Grid]) -> Grid:
+    """Returns a weight's grid whose scales are large enough for the int32 biases."""
     least = np.zeros(1)
     layers = [layer for layer in source.network.layers if layer.name == name]
     for layer in layers:
@@ -154,9 +166,7 @@ def _grid(weight: NDArray[np.float32], layer: Layer, rule: WeightRule, least: ND
     axis = layer.weight_axis_out
     others = tuple(i for i in range(weight.ndim) if i != axis) if rule.per_channel else None
     low, high = np.asarray(weight.min(axis=others)), np.asarray(weight.max(axis=others))
-    if (
-        least.shape != low.shape
-    ):  # one scale, no bias, or a grouped ConvTranspose with a bias longer than its axis
+    if least.shape != low.shape:  # one scale, no bias, or a bias longer than the axis (grouped ConvTranspose)
         least = np.full(low.shape, least.max())
 
     def grid_of(share: NDArray[np.float64]) -> Grid:

@@ -1,7 +1,7 @@
-"""The one place that calls onnxruntime's quantization tools: from a plan to a quantized ONNX model.
+"""The adapter of onnxruntime's quantization tools: from a plan to a quantized ONNX model.
 
-The tools are called below `quantize_static`, with every scale and zero point given: they insert, fold and
-fuse, and decide nothing.
+The quantizer classes below `quantize_static` are called with every scale and zero point given: they only
+insert, fold and fuse nodes.
 """
 
 from collections.abc import Collection
@@ -29,8 +29,8 @@ def quantized_model(
     """Returns the quantized model.
 
     Args:
-        proto: The prepared float model; it is used up.
-        network: Its facts.
+        proto: The prepared float model; it is modified.
+        network: The model's quantizable nodes and tensors.
         plan: The grid of every tensor.
         settings: The knobs.
 
@@ -42,26 +42,26 @@ def quantized_model(
     if _needs_newest(settings):
         proto = with_opset(proto, OPSET_OF_ALL_WIDTHS)
     own = {i.name for i in proto.graph.initializer}
-    add_infer_metadata(proto)  # or the tool writes the model to disk and infers shapes again
+    add_infer_metadata(proto)  # otherwise the tool writes the model to disk and infers shapes again
     try:
         quantizer = _quantizer(proto, network, plan, settings)
         quantizer.quantize_model()
-    except Exception as error:  # whatever a graph that it did not expect makes the tool stumble over
+    except Exception as error:  # the tool raises errors of any type for graphs that it does not support
         raise StageError(
             f"onnxruntime's tool cannot quantize this model with these values: {error}"
         ) from error
     _float_outputs(quantizer.model.model, network)
     quantizer.model.clean_initializers()
     quantizer.model.topological_sort()
-    quantized = _without_leftovers(quantizer.model.model)
-    _flatten_numbers(quantized, own)
+    quantized = _without_float_metadata(quantizer.model.model)
+    _use_raw_data(quantized, own)
     if _may_be_lowered(settings):
         _lower_opset(quantized)
     return quantized
 
 
 def reads_shapes(opset: int, settings: Settings) -> bool:
-    """Whether the shapes of weights matter to `quantized_model` beyond how many channels they have."""
+    """Whether `quantized_model` depends on the shapes of weights beyond their numbers of channels."""
     if opset < OPSET_OF_ALL_WIDTHS:
         return _needs_newest(settings)
     return _may_be_lowered(settings)
@@ -83,7 +83,7 @@ def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings:
     arguments: dict[str, Any] = {
         "model": proto,
         "per_channel": settings.per_channel,
-        "reduce_range": False,  # the plan's grids are reduced already
+        "reduce_range": False,  # the plan's grids are reduced already (`Settings.reduce_range`)
         "weight_qType": quant_type(8, settings.weight_type),
         "activation_qType": quant_type(settings.activation_bits, settings.activation_type),
         "tensors_range": _tensor_data(plan),
@@ -96,19 +96,19 @@ def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings:
     if settings.format == "qdq":
         options |= {
             "QDQKeepRemovableActivations": keeps,
-            "QDQDisableWeightAdjustForInt32Bias": True,  # the plan has seen to it
-            # The bias that a MatMul leaves to an Add is constant, so both stay one float step until the next Quantize.
+            "QDQDisableWeightAdjustForInt32Bias": True,  # the plan has adjusted the weights' scales
+            # The Add after a MatMul is a constant bias and stays float, so the MatMul's output must, too.
             "OpTypesToExcludeOutputQuantization": ["MatMul"],
         }
         return QDQQuantizer(**arguments, extra_options=options)
-    options["ActivationSymmetric"] = keeps  # here it means nothing but: keep ReLU and Clip
-    # This tool folds a ReLU even where something else reads its input; such a one has to stay float.
+    options["ActivationSymmetric"] = keeps  # its only effect here is to keep ReLU and Clip
+    # This tool folds a ReLU even where another node reads its input; such a ReLU has to stay float.
     arguments["nodes_to_exclude"] += network.forked
     return ONNXQuantizer(**arguments, mode=QuantizationMode.QLinearOps, static=True, extra_options=options)
 
 
 def quant_type(bits: int, stored: str) -> "QuantType":
-    """Returns the tool's type for a width and `signed` or `unsigned`."""
+    """Returns the tool's type for a number of bits and `signed` or `unsigned`."""
     from onnxruntime.quantization import QuantType
 
     return getattr(QuantType, f"Q{'U' if stored == 'unsigned' else ''}Int{bits}")
@@ -117,7 +117,7 @@ def quant_type(bits: int, stored: str) -> "QuantType":
 def _tensor_data(plan: Plan) -> dict[str, Any]:
     from onnxruntime.quantization.calibrate import TensorData
 
-    # The tool wants a range for every tensor before it looks at the overrides; none of these is used.
+    # The tool requires a range for every tensor, although the overrides replace all of them.
     return {t: TensorData(lowest=np.float32(0), highest=np.float32(1)) for t in plan.activations}
 
 
@@ -140,7 +140,7 @@ def _entries(grid: Grid, stored: str) -> list[dict[str, Any]]:
 
 
 def _float_outputs(proto: "onnx.ModelProto", network: Network) -> None:
-    """Takes the last rounding away where a Gemm can give floats itself: nothing integer reads the model's output."""
+    """Removes the quantization of model outputs that come from a Gemm, which can return floats itself."""
     graph = proto.graph
     makers = {output: node for node in graph.node for output in node.output}
     for output in graph.output:
@@ -151,7 +151,7 @@ def _float_outputs(proto: "onnx.ModelProto", network: Network) -> None:
         if before is None:
             continue
         if before.op_type == "QGemm":
-            del before.input[7:]  # without an output scale and zero point it gives floats
+            del before.input[7:]  # without an output scale and zero point it returns floats
             before.output[0] = output.name
             graph.node.remove(dequantize)
         elif before.op_type == "QuantizeLinear" and makers[before.input[0]].op_type == "Gemm":
@@ -161,11 +161,12 @@ def _float_outputs(proto: "onnx.ModelProto", network: Network) -> None:
 
 
 def _lower_opset(proto: "onnx.ModelProto") -> None:
-    """Declares opset 20, in place, where that changes nothing but the number.
+    """Declares opset 20, in place, if the model is valid under opset 20.
 
-    From opset 21 on onnxruntime's optimizer, moving a signed QuantizeLinear before a Slice or Pad, states its output
-    type but gives it an unsigned zero point, and then refuses the model. Opset 21 only admits more types, except for
-    GroupNormalization; 8-bit models need none of them, and a model with a 4-bit weight fails the check and stays.
+    With opset 21 onnxruntime's optimizer, moving a signed QuantizeLinear before a Slice or Pad, sets its
+    output type but gives it an unsigned zero point, and then refuses the model. Opset 21 only adds types,
+    except for GroupNormalization; 8-bit models need none of them, and a model with a 4-bit weight fails the
+    check and keeps 21.
     """
     import onnx
 
@@ -181,8 +182,8 @@ def _lower_opset(proto: "onnx.ModelProto") -> None:
         default.version = OPSET_OF_ALL_WIDTHS
 
 
-def _flatten_numbers(proto: "onnx.ModelProto", own: Collection[str]) -> None:
-    """Stores the numbers that the tool has added as plain bytes, in place: other forms take more room for larger numbers."""
+def _use_raw_data(proto: "onnx.ModelProto", own: Collection[str]) -> None:
+    """Stores the tool's initializers as raw data, in place, so that their size is independent of values."""
     from onnx import numpy_helper
 
     for tensor in proto.graph.initializer:
@@ -190,10 +191,10 @@ def _flatten_numbers(proto: "onnx.ModelProto", own: Collection[str]) -> None:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
 
 
-def _without_leftovers(proto: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Drops what describes the float model: shapes of tensors that are gone, the exporter's notes on nodes."""
+def _without_float_metadata(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Removes metadata of the float model: shapes of removed tensors and the exporter's metadata of nodes."""
     del proto.graph.value_info[:]
-    kept = [p for p in proto.metadata_props if p.key != "onnx.infer"]  # the tool's own mark
+    kept = [p for p in proto.metadata_props if p.key != "onnx.infer"]  # the tool's own entry
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)
     for node in proto.graph.node:

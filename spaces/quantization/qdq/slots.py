@@ -1,4 +1,4 @@
-"""What goes into the holes of a skeleton: the numbers of one candidate, as onnxruntime's tool writes them."""
+"""The contents of a template's slots: one candidate's numbers, as onnxruntime's tool writes them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ from spaces.quantization.schemes.integers import stored_bytes, stored_zero_point
 from spaces.quantization.schemes.recent import Recent
 from spaces.quantization.schemes.scheme import Grid
 
-MOST_INTEGER_BYTES = 128 * 2**20
-MOST_BIAS = 2**30  # in operators' form the tool rescales a weight whose bias comes near the end of int32
+MAX_INTEGER_BYTES = 128 * 2**20
+MAX_BIAS = 2**30  # with format=qoperator the tool rescales a weight whose bias comes near the int32 limit
 
 FloatBiases = Mapping[str, NDArray[np.float32]]
 WeightBytes = dict[str, bytes]
-WeightMemory = Recent[tuple[object, ...], WeightBytes]
+WeightCache = Recent[tuple[object, ...], WeightBytes]
 
 
-def weight_memory() -> WeightMemory:
-    """Returns room for the stored weights that were used last."""
-    return Recent(MOST_INTEGER_BYTES, lambda found: sum(map(len, found.values())))
+def weight_cache() -> WeightCache:
+    """Returns an empty LRU cache of quantized weights."""
+    return Recent(MAX_INTEGER_BYTES, lambda parts: sum(map(len, parts.values())))
 
 
 class UnlikeToolError(Exception):
-    """A skeleton would hold other numbers than the tool's file."""
+    """A filled template would differ from the tool's file."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """One initializer that follows from the grids.
+class Slot:
+    """One initializer whose content follows from the grids.
 
     Attributes:
-        kind: `activation`, `weight` or `bias`, and which of its parts; or `float bias`.
-        name: The tensor, the layer or the float bias.
+        kind: `activation`, `weight` or `bias` with a part, e.g. `weight scale`; or `float bias`.
+        name: Name of the tensor, the layer or the float bias.
     """
 
     kind: str
@@ -48,34 +48,34 @@ class Place:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of one candidate.
+    """The numbers of one candidate, with which a template is filled.
 
     Attributes:
         source: The float model.
         plan: The grid of every tensor.
         settings: The knobs.
-        biases: Float bias of every layer that has one, corrected if that is asked for.
-        memory: Stored weights that are known; None to look nothing up.
+        biases: Float biases by name, corrected if bias correction is on.
+        cache: Cache of quantized weights; None to compute them always.
     """
 
     source: Source
     plan: Plan
     settings: Settings
     biases: Mapping[str, NDArray[np.float32]]
-    memory: WeightMemory | None = None
+    cache: WeightCache | None = None
 
     def contents(self, biases: Biases, weights: Iterable[str]) -> dict[str, Callable[[str], bytes]]:
-        """Returns what says, for each kind of hole, what goes in.
+        """Returns, for each kind of slot, a function from the slot's name to its content.
 
         Args:
             biases: The int32 biases.
-            weights: The layers whose weights are integers.
+            weights: Names of the layers whose weights are quantized.
 
         Raises:
-            UnlikeToolError: The tool would do something else with such numbers.
+            UnlikeToolError: The tool would treat these numbers differently.
         """
         integers, scales, largest = biases.contents(self.plan, self.biases)
-        if largest >= MOST_BIAS and self.settings.format == "qoperator":
+        if largest >= MAX_BIAS and self.settings.format == "qoperator":
             raise UnlikeToolError
         activations, zero_bytes = self.plan.activations, self._zero_bytes
         stored = {name: self._weight(name) for name in weights}
@@ -100,14 +100,14 @@ class Numbers:
 
     def _weight(self, name: str) -> WeightBytes:
         grid, stored = self.plan.weights[name], self.settings.weight_type
-        if self.memory is None:
+        if self.cache is None:
             return _weight_bytes(name, self.source.weights[name], grid, stored)
         key = (self.source.artifact.digest, name, stored, *grid.key)
-        return self.memory.get(key, lambda: _weight_bytes(name, self.source.weights[name], grid, stored))
+        return self.cache.get(key, lambda: _weight_bytes(name, self.source.weights[name], grid, stored))
 
 
 def _weight_bytes(name: str, weight: NDArray[np.float32], grid: Grid, stored: str) -> WeightBytes:
-    """Returns a weight's three initializers, as fields of the graph."""
+    """Returns the three initializers of a quantized weight, as serialized fields of the graph."""
     from onnx import TensorProto
 
     kind = quant_type(grid.bits, stored).tensor_type
@@ -118,19 +118,19 @@ def _weight_bytes(name: str, weight: NDArray[np.float32], grid: Grid, stored: st
         "zero_point": (grid.scale.shape, kind, zero),
     }
     return {
-        part: before_numbers(f"{name}_{part}", shape, kind, len(data)) + data
+        part: initializer_head(f"{name}_{part}", shape, kind, len(data)) + data
         for part, (shape, kind, data) in parts.items()
     }
 
 
-def before_numbers(name: str, shape: tuple[int, ...], kind: int, n_bytes: int) -> bytes:
-    """Returns the beginning of an initializer, as a field of the graph, up to its numbers.
+def initializer_head(name: str, shape: tuple[int, ...], kind: int, n_bytes: int) -> bytes:
+    """Returns an initializer, as a serialized field of the graph, up to its raw data.
 
     Args:
         name: Its name.
         shape: Its shape.
         kind: The element type, one of `onnx.TensorProto`'s.
-        n_bytes: Bytes of the numbers.
+        n_bytes: Size of the raw data.
     """
     from onnx import TensorProto
 

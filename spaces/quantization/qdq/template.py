@@ -1,8 +1,9 @@
-"""The quantized file of one graph structure, with holes where candidates differ: onnxruntime's tool runs once for each.
+"""Templates of quantized files, with slots where candidates differ: the tool runs once per structure.
 
-The tool is run on an outline of the network (next to no weights) with grids that no two tensors share; its file is cut at
-the numbers that follow from the grids, and the holes are filled with these very grids again. Only if that gives the
-tool's file, byte for byte, is the skeleton used, with the network's own sizes: so every file is the tool's.
+onnxruntime's tool runs on an outline of the network (with very small weights) and with different grids for
+all tensors. Its file is cut at the numbers that follow from the grids, and the slots are filled with the same
+grids again. The template is used, with the network's own sizes, only if this gives the tool's file byte for
+byte. So every file equals the tool's.
 """
 
 from collections.abc import Mapping
@@ -24,11 +25,11 @@ from spaces.quantization.schemes.scheme import Grid
 
 @dataclass(frozen=True)
 class Template:
-    """A serialized model with holes.
+    """A serialized model with slots.
 
     Attributes:
-        pieces: The file in pieces.
-        biases: The int32 biases among the holes.
+        pieces: The file, cut at its slots.
+        biases: The int32 biases among the slots.
     """
 
     pieces: Cut
@@ -36,14 +37,14 @@ class Template:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that it takes, in bytes."""
+        """Size in memory, in bytes."""
         return sum(map(len, (self.pieces.before, *self.pieces.graph, self.pieces.after)))
 
     def filled(self, numbers: Numbers) -> bytes:
-        """Returns the file with these numbers.
+        """Returns the file with these numbers in the slots.
 
         Raises:
-            UnlikeToolError: The tool would do something else with such numbers.
+            UnlikeToolError: The tool would treat these numbers differently.
         """
         pieces, slots = list(self.pieces.graph), self.pieces.slots
         weights = [name for _, name in slots.get("weight quantized", ())]
@@ -63,7 +64,7 @@ def tool_model(source: Source, plan: Plan, settings: Settings, corrected: FloatB
         source: The float model.
         plan: The grid of every tensor.
         settings: The knobs.
-        corrected: Biases that take the place of the float model's; None to leave these.
+        corrected: Biases that replace those of the float model; None to keep these.
 
     Raises:
         StageError: The tool fails.
@@ -78,35 +79,35 @@ def tool_model(source: Source, plan: Plan, settings: Settings, corrected: FloatB
 def build_template(
     source: Source, plan: Plan, settings: Settings, corrected: FloatBiases | None
 ) -> Template | None:
-    """Returns the skeleton of a structure; None if the tool's file cannot be made from one.
+    """Returns the template of a structure; None if the tool's file cannot be reproduced from a template.
 
     Args:
         source: The float model.
         plan: The plan of any candidate of this structure.
-        settings: Its knobs.
-        corrected: Its biases, if they are corrected.
-
+        settings: The candidate's knobs.
+        corrected: The candidate's corrected biases; None without bias correction.
     """
     names = names_of(source, plan, corrected)
     if names is None:
         return None
-    small, probe, some = source, _distinct(plan), corrected
+    small, probe, small_biases = source, _distinct(plan), corrected
     if not reads_shapes(source.opset, settings):
-        small, probe, some = _outline(source, probe, corrected)
+        small, probe, small_biases = _outline(source, probe, corrected)
     try:
-        data = tool_model(small, probe, settings, some)
-        few = names_of(small, probe, some) or names
-        found = _template(data, few, small, some)
-        if found.pieces.unknown:  # what the tool has made on its own must not follow from the grids
-            # one by one: moved together, a scale and a zero point might cancel out
+        data = tool_model(small, probe, settings, small_biases)
+        small_names = names_of(small, probe, small_biases) or names
+        template = _template(data, small_names, small, small_biases)
+        floats = small.biases | dict(small_biases or {})
+        if template.pieces.unknown:  # these initializers must not depend on the grids
+            # One change at a time: the effects of a scale and a zero point might cancel.
             for moved in (_distinct(plan, scales=1), _distinct(plan, zeros=1)):
-                other = tool_model(small, replace(moved, weights=probe.weights), settings, some)
-                if cut(other, few, small, small.biases | dict(some or {})).unknown != found.pieces.unknown:
+                other = tool_model(small, replace(moved, weights=probe.weights), settings, small_biases)
+                if cut(other, small_names, small, floats).unknown != template.pieces.unknown:
                     return None
-        if found.filled(Numbers(small, probe, settings, small.biases | dict(some or {}))) != data:
+        if template.filled(Numbers(small, probe, settings, floats)) != data:
             return None
         return _template(data, names, source, corrected)
-    except (StageError, KeyError, ValueError, UnlikeToolError):  # a form of file that is not known here
+    except (StageError, KeyError, ValueError, UnlikeToolError):  # a file of an unknown form
         return None
 
 
@@ -114,12 +115,18 @@ def _template(data: bytes, names: Names, source: Source, corrected: FloatBiases 
     import onnx
 
     graph = onnx.load_model_from_string(data).graph
-    biases = int32_biases(graph, source, {name: place.name for name, place in names.places.items()})
+    biases = int32_biases(graph, source, {name: slot.name for name, slot in names.slots.items()})
     return Template(cut(data, names, source, source.biases | dict(corrected or {})), biases)
 
 
 def _distinct(plan: Plan, scales: int = 0, zeros: int = 0) -> Plan:
-    """Returns a plan whose activations all have different scales, moved by `scales` sevenths and `zeros` times 3 steps."""
+    """Returns a plan with different grids for all activations.
+
+    Args:
+        plan: The plan.
+        scales: Adds this many sevenths to the factor of every scale.
+        zeros: Moves every zero point by 3 times this many steps.
+    """
     grids = {}
     for i, (tensor, grid) in enumerate(plan.activations.items()):
         factor = np.float32(1 + (i + 1) / (64 + len(plan.activations)) + scales / 7)
@@ -132,10 +139,10 @@ def _distinct(plan: Plan, scales: int = 0, zeros: int = 0) -> Plan:
 def _outline(
     source: Source, plan: Plan, corrected: FloatBiases | None
 ) -> tuple[Source, Plan, FloatBiases | None]:
-    """Returns the same with next to no weights: the tool takes long over these, and its graph is the same."""
+    """Returns the arguments with very small weights: the tool is faster, and its graph is the same."""
     grids: Mapping[str, Grid] = {
         name: replace(grid, scale=outlined(grid.scale), zero_point=outlined(grid.zero_point))
         for name, grid in plan.weights.items()
     }
-    some = None if corrected is None else {name: outlined(bias) for name, bias in corrected.items()}
-    return source.outline, replace(plan, weights=grids), some
+    small_biases = None if corrected is None else {name: outlined(bias) for name, bias in corrected.items()}
+    return source.outline, replace(plan, weights=grids), small_biases

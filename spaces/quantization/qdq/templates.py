@@ -1,4 +1,4 @@
-"""The skeletons that were used last."""
+"""The most recently used templates."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 
 from spaces.quantization.plan.plan import Plan, Settings
 from spaces.quantization.plan.source import Source
-from spaces.quantization.qdq.slots import Numbers, UnlikeToolError, weight_memory
+from spaces.quantization.qdq.slots import Numbers, UnlikeToolError, weight_cache
 from spaces.quantization.qdq.template import Template, build_template, tool_model
 from spaces.quantization.schemes.recent import Recent
 from spaces.quantization.schemes.scheme import scheme_of
 
-MOST_TEMPLATE_BYTES = 128 * 2**20
+MAX_TEMPLATE_BYTES = 128 * 2**20
 
 
 class Templates:
-    """Makes quantized files, each structure's first one with the tool and all others from its skeleton."""
+    """Makes quantized files: the tool runs for the first one of a structure, the others fill its template."""
 
     def __init__(self) -> None:
-        self._weights = weight_memory()
+        self._weights = weight_cache()
         self._templates: Recent[tuple[object, ...], Template | None] = Recent(
-            MOST_TEMPLATE_BYTES, lambda s: 1000 if s is None else s.n_bytes
+            MAX_TEMPLATE_BYTES, lambda template: 1000 if template is None else template.n_bytes
         )
 
     def model(
@@ -38,7 +38,7 @@ class Templates:
             source: The float model.
             plan: The grid of every tensor.
             settings: The knobs.
-            corrected: Biases that take the place of the float model's; None to leave these.
+            corrected: Biases that replace those of the float model; None to keep these.
 
         Raises:
             StageError: The tool fails.
@@ -55,11 +55,11 @@ class Templates:
 
 
 def _key(source: Source, settings: Settings, corrected: bool) -> tuple[object, ...]:
-    """Returns what decides about everything but numbers and the types of weights."""
+    """Returns the key of a structure: everything in a file except numbers and weight types depends on it."""
     return (
         source.artifact.digest,
         frozenset(settings.weight_bits),
-        4 in settings.weight_bits.values(),  # asks for a newer opset
+        4 in settings.weight_bits.values(),  # needs a newer opset
         scheme_of(settings.scheme).keeps_activations,
         settings.per_channel,
         settings.activation_bits,

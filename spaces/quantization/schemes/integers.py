@@ -1,4 +1,4 @@
-"""From float numbers to the integers that the quantized file holds, computed just as onnxruntime's tool does."""
+"""Converts floats to the integers of the quantized file, exactly as onnxruntime's tool does."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,12 @@ INT32 = np.iinfo(np.int32)
 
 
 def stored_zero_point(grid: Grid, stored: str) -> NDArray[np.int64]:
-    """Returns the zero point as it is stored: an unsigned form shifts all integers by half their range."""
+    """Returns the zero point in the storage type; unsigned types shift all integers by half their range."""
     return np.asarray(grid.zero_point + (2 ** (grid.bits - 1) if stored == "unsigned" else 0))
 
 
 def stored_bytes(integers: NDArray[np.int64], bits: int, stored: str) -> bytes:
-    """Returns integers as ONNX stores them, little-endian, two 4-bit numbers a byte with the first one below."""
+    """Returns integers in ONNX's encoding: little-endian, two 4-bit numbers per byte, the low half first."""
     sign = "u" if stored == "unsigned" else "i"
     if bits != 4:
         return integers.astype(f"<{sign}{bits // 8}").tobytes()
@@ -25,7 +25,7 @@ def stored_bytes(integers: NDArray[np.int64], bits: int, stored: str) -> bytes:
 
 
 def weight_integers(weight: NDArray[np.float32], grid: Grid, stored: str) -> bytes:
-    """Rounds a weight to its grid. Returns its integers as they are stored."""
+    """Quantizes a weight to its grid. Returns the integers in ONNX's encoding."""
     shape = [1] * weight.ndim
     if grid.axis is not None:
         shape[grid.axis] = -1
@@ -37,6 +37,6 @@ def weight_integers(weight: NDArray[np.float32], grid: Grid, stored: str) -> byt
 
 
 def bias_integers(bias: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Rounds biases, `(n,)`, to the steps of the sums that they are added to, `(n,)`."""
+    """Quantizes biases, `(n,)`, with the scales of the int32 sums that they are added to, `(n,)`."""
     steps = (bias.astype(np.float64) / scale.astype(np.float64)).round()
     return np.clip(steps, INT32.min, INT32.max).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Keeps what was used last, up to a bound."""
+"""A least-recently-used (LRU) cache."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -9,11 +9,11 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """Results under their keys; the least recently used go first. What was used last stays, however large it is.
+    """An LRU cache with a bound on the total size; the most recently used result is never evicted.
 
     Args:
-        most: Most that is kept, in the unit of `size`.
-        size: How much one result counts; 1 each, unless said otherwise.
+        most: Maximum total size, in the unit of `size`.
+        size: Returns the size of a result; 1 by default, which bounds the number of results.
     """
 
     def __init__(self, most: int, size: Callable[[Value], int] = lambda value: 1) -> None:
@@ -25,7 +25,7 @@ class Recent(Generic[Key, Value]):
         return len(self._kept)
 
     def get(self, key: Key, build: Callable[[], Value]) -> Value:
-        """Returns the result under `key`, building it if it is not there."""
+        """Returns the result under `key`, building it if it is absent."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]

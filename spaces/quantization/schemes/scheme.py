@@ -1,7 +1,7 @@
 """Schemes: from a real range to a grid of integers.
 
-A grid lives in the signed domain: `b` bits give the integers `-2^(b-1) .. 2^(b-1) - 1`, and an integer `q`
-stands for `scale * (q - zero_point)`. How the integers are stored (signed or unsigned) is the form's concern.
+A grid is defined in the signed domain: `b` bits give the integers `-2^(b-1) .. 2^(b-1) - 1`, and an integer
+`q` represents `scale * (q - zero_point)`. The storage type (signed or unsigned) is applied in `integers.py`.
 The four schemes are those of the Glow compiler, which Quantune searches over (arXiv 2202.05048, section 3).
 """
 
@@ -20,13 +20,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """The integers that stand for the real values of one tensor.
+    """The quantization parameters of one tensor.
 
     Attributes:
-        scale: Real value of one step, float32; `()` for the whole tensor or `(n_channels,)`.
-        zero_point: The integer that stands for 0, in the signed domain; int64, same shape.
-        bits: Bits that the storage has.
-        axis: The channel axis; None for one grid for the whole tensor.
+        scale: Step size, float32; `()` for the whole tensor or `(n_channels,)`.
+        zero_point: The integer that represents 0, in the signed domain; int64, same shape.
+        bits: Bits of the storage type.
+        axis: The channel axis; None for one scale for the whole tensor.
     """
 
     scale: NDArray[np.float32]
@@ -36,11 +36,11 @@ class Grid:
 
     @cached_property
     def key(self) -> tuple[object, ...]:
-        """Equal for grids with the same integers and steps."""
+        """Hashable key, equal for equal grids."""
         return (self.bits, self.axis, self.scale.tobytes(), self.zero_point.tobytes())
 
     def dequantized(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns `values` as they are after rounding to the grid, same shape."""
+        """Returns `values` quantized to the grid and dequantized, same shape."""
         shape = [1] * values.ndim
         if self.axis is not None:
             shape[self.axis] = -1
@@ -62,10 +62,10 @@ class Scheme:
         name: The knob's value.
         activations: Rule for activations.
         weights: Rule for the weights of a whole tensor.
-        channel_weights: Rule for the weights of each channel: onnxruntime's kernels want the same zero
-            point in every channel, hence a symmetric one.
-        keeps_activations: Whether ReLU and Clip stay in the graph; the other schemes' grids begin at 0
-            for a non-negative tensor, so that rounding to the grid already cuts off what is negative.
+        channel_weights: Rule for per-channel weights: symmetric, because onnxruntime's kernels require the
+            same zero point in every channel.
+        keeps_activations: Whether ReLU and Clip stay in the graph; with the other schemes the grid of a
+            non-negative tensor begins at 0, so that quantization already clips negative values.
     """
 
     name: str
@@ -141,16 +141,16 @@ def make_grid(
         rule: The scheme's rule for this kind of tensor.
         low: Smallest real value, `()` or `(n_channels,)`; 0 is always brought into the range.
         high: Largest real value, same shape.
-        bits: Bits of the storage.
-        reduced: Use one bit less than the storage has, so that the 16-bit sums of instruction sets
-            without VNNI do not saturate.
-        least_scale: Scales are not made smaller than this.
-        axis: Channel axis, where there is one range for each channel.
+        bits: Bits of the storage type.
+        reduced: Whether to use one bit less, so that the 16-bit sums of instruction sets without VNNI do not
+            saturate.
+        least_scale: Lower bound of the scales.
+        axis: Channel axis of per-channel ranges; None for one range.
     """
     low64 = np.minimum(np.asarray(low, np.float64), 0.0)
     high64 = np.maximum(np.asarray(high, np.float64), 0.0)
     empty = np.maximum(-low64, high64) < np.finfo(np.float32).tiny * 2.0**bits
-    # An all-zero range has no scale of its own: any will do.
+    # Any scale fits an all-zero range; this gives a scale of about 1.
     high64 = np.where(empty, 2.0 ** (bits - 1) - 1, high64)
     least = np.asarray(least_scale, np.float64)
     scale, zero = rule(low64, high64, bits - int(reduced), least)

@@ -1,7 +1,7 @@
-"""How strongly noise at each place of a float network reaches its output: measured by putting a little there.
+"""Noise gains of a float network: output noise power per noise power of one activation or weight, measured.
 
-The float network runs on a few examples with noise added to one activation, or to one weight, at a time. To first order
-noise from different places adds up in power, so that these gains serve every candidate.
+The float network runs on a few examples with noise added to one activation, or to one weight, at a time. To
+first order the powers of noise from different sources add up, so that the same gains serve every candidate.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,36 +22,36 @@ from spaces.stages.stage import StageContext
 if TYPE_CHECKING:
     import onnx
 
-MOST_INPUTS = 2**18  # input values of all examples together
-MOST_EXAMPLES, LEAST_EXAMPLES = 8, 2
-N_PARTS = 8  # of the network: what comes before the noise does not run again
-RELATIVE_NOISE = 10**-2.5  # noise power that is put in, as a share of the signal's: 25 dB
+MAX_INPUTS = 2**18  # input values of all examples
+MAX_EXAMPLES, MIN_EXAMPLES = 8, 2
+N_PARTS = 8  # of the network: parts before the noise do not run again
+RELATIVE_NOISE = 10**-2.5  # power of the added noise, as a share of the signal's: 25 dB
 
 Arrays32 = dict[str, NDArray[np.float32]]
 WeightNoise = Callable[[Layer, NDArray[np.float64]], float]
-"""From a layer and the error of its weight to the reckoned noise power at the layer's output."""
+"""Computes the noise power at a layer's output from the layer and the error of its weight."""
 
 
-def output_gains(source: Source, weight_noise: WeightNoise, context: StageContext) -> Arrays:
-    """Returns the gains, cached.
+def noise_gains(source: Source, weight_noise: WeightNoise, context: StageContext) -> Arrays:
+    """Returns the noise gains per tensor and per layer, cached.
 
     Args:
         source: The float model.
-        weight_noise: How noise at a layer's output is reckoned.
+        weight_noise: Computes the noise power at a layer's output.
         context: Calibration data, cache and seed.
 
     Returns:
-        `tensors`: for each of the network's tensors, relative noise power at the output for noise of power 1 there;
-        `layers`: for each layer the same for noise that an error of its weight makes, as `weight_noise` reckons it.
+        `tensors`: for each tensor of the network, the relative noise power at the output for noise of power 1
+            on the tensor; `layers`: for each layer, the same for noise of power 1 at its output from an error
+            of its weight, where
+        `weight_noise` computes the power.
 
     Raises:
         StageError: There is no calibration data, or it does not fit the model.
     """
     if context.calibration is None:
-        raise StageError(
-            "the gains of noise are measured on calibration examples, but the stage was given none"
-        )
-    key = digest_of("gains", source.artifact.digest, context.calibration.digest, MOST_INPUTS, RELATIVE_NOISE)
+        raise StageError("noise gains are measured on calibration examples, but the stage was given none")
+    key = digest_of("gains", source.artifact.digest, context.calibration.digest, MAX_INPUTS, RELATIVE_NOISE)
     split = context.calibration
     return context.cache.arrays(f"gains-{key}", lambda: _measured(source, split, weight_noise))
 
@@ -71,7 +71,7 @@ def _measured(source: Source, split: Split, weight_noise: WeightNoise) -> Arrays
 
 
 class _Noisy:
-    """The float network, with inputs for noise: of each part one model, which begins there and runs to the end."""
+    """The float network with inputs for noise: one model per part, from its first node to the outputs."""
 
     def __init__(self, source: Source, split: Split) -> None:
         proto, tensors = source.artifact.proto(), source.network.tensors
@@ -79,16 +79,16 @@ class _Noisy:
         whole = any(a.HasField("g") or len(a.graphs) for node in nodes for a in node.attribute)
         n_parts = (
             1 if whole else min(N_PARTS, len(nodes))
-        )  # a node with a graph in it reads more than its inputs
+        )  # a node with a subgraph reads more than its inputs
         firsts = [len(nodes) * k // n_parts for k in range(n_parts)]
-        part_of = {name: k for k, names in enumerate(_made_by_part(nodes, firsts)) for name in names}
+        part_of = {name: k for k, names in enumerate(_outputs_by_part(nodes, firsts)) for name in names}
         self._part_of_tensor = {t: part_of.get(t, 0) for t in tensors}
         self._part_of_layer = {x.name: part_of[x.output] for x in source.network.layers}
         values = _values(source, split, {*tensors, *(name for f in firsts for name in _read_after(proto, f))})
         self._shapes = {t: values[t].shape for t in tensors}
         self._powers = {t: _power(values[t]) for t in tensors}
         self._shares = {t: float(np.mean(values[t] != 0)) for t in tensors}
-        self._wanted = [values[o.name].astype(np.float64) for o in proto.graph.output]
+        self._clean_outputs = [values[o.name].astype(np.float64) for o in proto.graph.output]
         self._parts = [
             _Part(
                 source,
@@ -101,7 +101,7 @@ class _Noisy:
         ]
 
     def of_tensor(self, tensor: str, rng: np.random.Generator) -> float:
-        """Returns the relative output noise for white noise of power 1 on the non-zero values of a tensor."""
+        """Returns the relative output noise power for noise of power 1 on a tensor's non-zero values."""
         power = RELATIVE_NOISE * self._powers[tensor]
         if power == 0:
             return 0.0
@@ -110,19 +110,19 @@ class _Noisy:
         return self._output_noise(self._part_of_tensor[tensor], {_noise_name(tensor): noise}) / power
 
     def of_weight(self, layer: Layer, weight: NDArray[np.float32]) -> float:
-        """Returns the relative output noise with another weight in a layer."""
+        """Returns the relative output noise power with another weight in a layer."""
         return self._output_noise(self._part_of_layer[layer.name], {layer.name: weight})
 
     def _output_noise(self, part: int, feeds: Arrays32) -> float:
-        """Returns the noise power of the outputs as a share of their power."""
-        found = self._parts[part].run(feeds)
-        noise = sum(_power(a - b) * a.size for a, b in zip(found, self._wanted, strict=True))
-        power = sum(_power(b) * b.size for b in self._wanted)
+        """Returns the noise power of the outputs, divided by their power."""
+        noisy = self._parts[part].run(feeds)
+        noise = sum(_power(a - b) * a.size for a, b in zip(noisy, self._clean_outputs, strict=True))
+        power = sum(_power(b) * b.size for b in self._clean_outputs)
         return noise / power if power > 0 else 0.0
 
 
 class _Part:
-    """The network from one node on, with inputs for noise on some tensors and for some weights."""
+    """The network from one node on, with inputs for noise on given tensors and for given weights."""
 
     def __init__(
         self, source: Source, first: int, tensors: Sequence[str], weights: set[str], values: Arrays32
@@ -150,7 +150,7 @@ class _Part:
 
 
 def _read_after(proto: "onnx.ModelProto", first: int) -> list[str]:
-    """Returns the tensors from before a node that it, those after it or the outputs read."""
+    """Returns the earlier tensors that the nodes from `first` on, or the graph's outputs, read."""
     graph = proto.graph
     nodes = list(graph.node)
     known = {i.name for i in graph.initializer} | {name for node in nodes[first:] for name in node.output}
@@ -158,7 +158,7 @@ def _read_after(proto: "onnx.ModelProto", first: int) -> list[str]:
     return [name for name in dict.fromkeys(read) if name and name not in known]
 
 
-def _made_by_part(nodes: "Sequence[onnx.NodeProto]", firsts: Sequence[int]) -> list[set[str]]:
+def _outputs_by_part(nodes: "Sequence[onnx.NodeProto]", firsts: Sequence[int]) -> list[set[str]]:
     ends = (*firsts[1:], len(nodes))
     return [
         {name for node in nodes[first:end] for name in node.output}
@@ -167,16 +167,16 @@ def _made_by_part(nodes: "Sequence[onnx.NodeProto]", firsts: Sequence[int]) -> l
 
 
 def _values(source: Source, split: Split, names: set[str]) -> Arrays32:
-    """Runs the network on a few examples. Returns tensors, among them its input and its outputs."""
+    """Runs the network on a few examples. Returns the named tensors, the input and the outputs."""
     proto, spec = source.artifact.proto(), source.artifact.input
     results = [o.name for o in proto.graph.output]
     inputs = {i.name for i in proto.graph.input}
     wanted = [*results, *sorted(names - inputs - set(results))]
     for name in wanted[len(results) :]:
-        proto.graph.output.add().name = name  # its type follows
+        proto.graph.output.add().name = name  # the type is inferred
     session = ort_session(proto)
     declared = next(i for i in session.get_inputs() if i.name == spec.name).shape[0]
-    n = int(np.clip(MOST_INPUTS // int(np.prod(spec.shape)), LEAST_EXAMPLES, MOST_EXAMPLES))
+    n = int(np.clip(MAX_INPUTS // int(np.prod(spec.shape)), MIN_EXAMPLES, MAX_EXAMPLES))
     examples = next(split.batches(declared if isinstance(declared, int) else n))[0]
     if isinstance(declared, int):
         examples = np.resize(examples, (declared, *examples.shape[1:]))
@@ -192,9 +192,9 @@ def _noise_name(tensor: str) -> str:
 
 
 def _with_noise(proto: "onnx.ModelProto", tensors: Iterable[str], weights: set[str]) -> list[str]:
-    """Gives the network an input for noise on each tensor, in place, and lets its weights be fed.
+    """Adds an input for noise on each tensor, in place, and turns the given weights into inputs.
 
-    Zeros stay as they are, since they are exact on any grid.
+    No noise is added to zeros, since every grid represents them exactly.
 
     Returns:
         The names of the outputs.

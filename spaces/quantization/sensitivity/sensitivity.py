@@ -1,10 +1,11 @@
-"""How much noise a candidate puts on a network's output, reckoned from statistics of the float model without any run.
+"""Estimates a candidate's quantization noise from statistics of the float model, without any run.
 
-Rounded weights and rounded or clipped activations are sources of noise. The power of each follows from its grid and from what
-was measured of the float model: the histogram of an activation; the error of a weight with the mean and the mean
-square of each of its input channels. What reaches the output is, to first order, the sum of the sources' powers, each times
-the gain of its place (`gains.py`). Lin, Talathi and Annapureddy, "Fixed Point Quantization of Deep Convolutional
-Networks" (arXiv 1511.06393, section 3), add relative noise along a chain in this way, with equal gains.
+Rounded weights and rounded or clipped activations are sources of noise. The power of each source is computed
+from its grid and from statistics of the float model: the histogram of an activation; the error of a weight
+with the mean and the mean square of each of its input channels. To first order the noise power at the output
+is the sum of the sources' powers, each times its noise gain (`noise_gains.py`). Lin, Talathi and Annapureddy,
+"Fixed Point Quantization of Deep Convolutional Networks" (arXiv 1511.06393, section 3), add relative noise
+along a chain in this way, with equal gains.
 """
 
 from collections.abc import Sequence
@@ -22,25 +23,25 @@ from spaces.quantization.plan.plan import Plan
 from spaces.quantization.plan.source import Source
 from spaces.quantization.schemes.recent import Recent
 from spaces.quantization.schemes.scheme import Grid
-from spaces.quantization.sensitivity.noise_gains import output_gains
+from spaces.quantization.sensitivity.noise_gains import noise_gains
 from spaces.stages.stage import StageContext
 
 Floats = NDArray[np.float64]
 
-N_KEPT = 200_000  # noise powers of one tensor or weight under one grid
-N_SUMS = 4_000  # of all tensors or all weights
-N_SIGNALS = 4
-MOST_DB = 120.0  # what is hardly rounded at all
+MAX_POWERS = 200_000  # cached noise powers of one tensor or weight with one grid
+MAX_SUMS = 4_000  # cached sums over all tensors or all weights
+MAX_SIGNALS = 4
+MAX_DB = 120.0  # upper limit of signal-to-noise ratios
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A candidate whose grids are known.
+    """A candidate with its grids.
 
     Attributes:
-        source: The float model that it quantizes.
-        plan: Its grids.
-        corrected: Whether its biases take out the mean errors of rounded weights.
+        source: The float model.
+        plan: The grids.
+        corrected: Whether bias correction compensates the mean errors of quantized weights.
     """
 
     source: Source
@@ -49,25 +50,27 @@ class Planned:
 
 
 class Sensitivities:
-    """Reckons the noise of candidates; keeps what was found of the float models that were used last."""
+    """Estimates the noise of candidates, with an LRU cache of the float models' statistics."""
 
     def __init__(self) -> None:
-        self._signals: Recent[tuple[str, str, int], _Signals] = Recent(N_SIGNALS)
+        self._signals: Recent[tuple[str, str, int], _Signals] = Recent(MAX_SIGNALS)
 
     def figures(
         self, candidates: Sequence[Planned | None], n_images: int, context: StageContext
     ) -> dict[str, Floats]:
-        """Returns signal-to-noise ratios in decibels, `(n,)` each, at most `MOST_DB`.
+        """Returns estimated signal-to-noise ratios in decibels, `(n,)` each, at most `MAX_DB`.
 
         Args:
-            candidates: None stands for the float model.
-            n_images: Calibration examples that the float model's statistics are taken from: the more the better, whatever
-                number the candidates take their ranges from.
+            candidates: The candidates; None for the float model.
+            n_images: Number of calibration examples for the statistics of the float model. More are better;
+                the candidates' own ranges may come from other numbers of examples.
             context: Calibration data and cache.
 
         Returns:
-            `propagated_sqnr_db`: at the network's output; `weights_sqnr_db` and `activations_sqnr_db`: there, from rounded
-            weights or activations alone; `worst_layer_sqnr_db`: at the output of the layer that its weight's rounding hurts most.
+            `propagated_sqnr_db`: at the network's output; `weights_sqnr_db` and `activations_sqnr_db`: the
+                same, with noise from weights or activations alone; `worst_layer_sqnr_db`: the smallest ratio
+                at the output of a layer,
+            with noise from its weight alone.
 
         Raises:
             StageError: There is no calibration data, or an activation is not finite.
@@ -82,7 +85,7 @@ class Sensitivities:
             "worst_layer_sqnr_db": columns[2],
         }
         return {
-            name: -10 * np.log10(np.maximum(noise, 10 ** (-MOST_DB / 10))) for name, noise in found.items()
+            name: -10 * np.log10(np.maximum(noise, 10 ** (-MAX_DB / 10))) for name, noise in found.items()
         }
 
     def _row(
@@ -97,25 +100,25 @@ class Sensitivities:
 
 
 class _Signals:
-    """What flows through one float model, and what noise there does to its output."""
+    """Activation statistics and noise gains of one float model."""
 
     def __init__(self, source: Source, n_images: int, context: StageContext) -> None:
         statistics = Statistics(source.artifact, source.wanted, n_images, context)
         self._source = source
         self._histograms, self._powers = statistics.histograms(), statistics.second_moments()
         self._means, self._squares = statistics.means(), statistics.channel_second_moments()
-        gains = output_gains(source, lambda layer, error: self._error_powers(layer, error)[0], context)
+        gains = noise_gains(source, lambda layer, error: self._error_powers(layer, error)[0], context)
         self._gains = dict(zip(source.network.tensors, gains["tensors"].tolist(), strict=True))
         nodes = [layer.node for layer in source.network.layers]
         self._layer_gains = dict(zip(nodes, gains["layers"].tolist(), strict=True))
         self._layer_powers = {layer.node: self._power_after(layer) for layer in source.network.layers}
-        self._noise: Recent[tuple[object, ...], float] = Recent(N_KEPT)
-        self._layer_noise: Recent[tuple[object, ...], tuple[float, float]] = Recent(N_KEPT)
-        self._sums: Recent[tuple[object, ...], tuple[float, float]] = Recent(N_SUMS)
-        self._rounded: Recent[tuple[str, ...], tuple[str, ...]] = Recent(N_KEPT)
+        self._noise: Recent[tuple[object, ...], float] = Recent(MAX_POWERS)
+        self._layer_noise: Recent[tuple[object, ...], tuple[float, float]] = Recent(MAX_POWERS)
+        self._sums: Recent[tuple[object, ...], tuple[float, float]] = Recent(MAX_SUMS)
+        self._rounded: Recent[tuple[str, ...], tuple[str, ...]] = Recent(MAX_POWERS)
 
     def relative_noise(self, plan: Plan, corrected: bool) -> tuple[float, float, float]:
-        """Returns noise power per power of the signal: from weights and from activations at the output; at the worst layer."""
+        """Returns relative noise powers: from weights and activations at the output; at the worst layer."""
         grids = plan.activations.values()
         steps = b"".join(part for grid in grids for part in (grid.scale.tobytes(), grid.zero_point.tobytes()))
         bits = frozenset(grid.bits for grid in grids)
@@ -149,9 +152,10 @@ class _Signals:
         return self._layer_noise.get((layer.node, *grid.key), build)[int(corrected)]
 
     def _error_powers(self, layer: Layer, error: Floats) -> tuple[float, float]:
-        """Returns the mean squared error at a layer's output that an error of its weight makes; then the same with corrected biases.
+        """Returns a layer's mean squared output error from a weight error, without and with correction.
 
-        Input values at different places count as independent but for their channel's mean.
+        Input values at different positions are assumed to be independent, apart from the mean of their
+        channel.
         """
         if layer.input not in self._means or not is_correctable(layer):
             power = self._powers.get(layer.input, 1.0)
@@ -159,11 +163,11 @@ class _Signals:
             return plain, plain
         mean, square = self._means[layer.input], self._squares[layer.input]
         spread = float(_by_output(layer, error**2, square - mean**2).mean())
-        # The mean input makes a constant error, which correction takes out.
+        # The mean input causes a constant error, which bias correction removes.
         return spread + float(np.mean(_by_output(layer, error, mean) ** 2)), spread
 
     def _power_after(self, layer: Layer) -> float:
-        """The power of a layer's output; what a ReLU cuts off counts as much as what it keeps."""
+        """Returns the power of a layer's output before its ReLU, estimated from the values after it."""
         follows, tensor, share = self._source.network.follows, layer.output, 1.0
         if tensor in follows:
             tensor = follows[tensor]
@@ -174,10 +178,10 @@ class _Signals:
 
 
 def rounding_noise(histogram: Histogram, grid: Grid) -> float:
-    """Returns the mean squared error that rounding to a grid, and its ends, put on a tensor.
+    """Returns the mean squared error of a tensor from rounding to a grid and clipping at its ends.
 
     Args:
-        histogram: How the tensor's values are distributed; exact zeros stay exact on any grid.
+        histogram: Histogram of the tensor; zeros have no error on any grid.
         grid: One grid for the whole tensor.
     """
     n = int(histogram.counts.sum()) + histogram.zeros
@@ -194,16 +198,17 @@ def rounding_noise(histogram: Histogram, grid: Grid) -> float:
 
 
 def _rounded(network: Network, plan: Plan) -> tuple[str, ...]:
-    """Returns the activations that are rounded: all that go into or come out of an integer operator."""
+    """Returns the activations that are rounded: all inputs and outputs of integer operators."""
     floats = frozenset(plan.float_nodes)
     integer = {t for op in network.operators if op.name not in floats for t in (*op.inputs, *op.outputs)}
     return tuple(t for t in network.tensors if t in integer)
 
 
 def _by_output(layer: Layer, weight: Floats, of_channels: Floats) -> Floats:
-    """Returns for each output channel the sum over the weight's taps, each times its input channel's figure."""
+    """Returns, per output channel, the sum of the weight's elements, each times its input channel's value."""
     if layer.op_type == "Gemm":
         return np.asarray(weight @ of_channels if layer.weight_axis_out == 0 else of_channels @ weight)
-    hooks = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
-    groups = of_channels.reshape(-1, hooks.shape[1])
-    return np.asarray(np.einsum("goi,gi->go", hooks.reshape(len(groups), -1, hooks.shape[1]), groups).ravel())
+    kernel_sums = weight.reshape(*weight.shape[:2], -1).sum(axis=2)  # (n_out, n_in / n_groups)
+    groups = of_channels.reshape(-1, kernel_sums.shape[1])  # (n_groups, n_in / n_groups)
+    by_group = kernel_sums.reshape(len(groups), -1, kernel_sums.shape[1])
+    return np.asarray(np.einsum("goi,gi->go", by_group, groups).ravel())

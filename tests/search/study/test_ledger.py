@@ -157,17 +157,17 @@ def test_at_most_twelve_differences_are_told(tmp_path):
 def test_notes_last(tmp_path):
     again = (Measurement("size", 1.5, "", "measured", "board"),)
     with opened(tmp_path) as ledger:
-        assert not ledger.told_more
+        assert not ledger.has_later_results
         assert ledger.noted("wall_s") is None
         assert ledger.re_evaluated(0) is None
         assert ledger.explained(0) is None
         ledger.note("wall_s", 2.0)
-        assert not ledger.told_more
+        assert not ledger.has_later_results
         ledger.note_re_evaluated(0, again)
-        assert ledger.told_more
+        assert ledger.has_later_results
         ledger.note_explained(1, {"why": "so"})
     with opened(tmp_path) as ledger:
-        assert ledger.told_more
+        assert ledger.has_later_results
         assert (ledger.noted("wall_s"), ledger.re_evaluated(0), ledger.explained(1)) == (
             2.0,
             again,

@@ -55,14 +55,14 @@ def pair():
     return artifact, ExportStage().apply(artifact, {}, CONTEXT)
 
 
-def test_it_computes_the_same(pair):
+def test_exported_outputs_are_equal(pair):
     artifact, exported = pair
     for n in (1, 7):
         x = np.random.default_rng(n).standard_normal((n, 2, 6, 6)).astype(np.float32)
         np.testing.assert_allclose(outputs_of(exported, x), outputs_of(artifact, x), rtol=1e-4, atol=1e-4)
 
 
-def test_form(pair):
+def test_exported_form(pair):
     artifact, exported = pair
     assert_exported_form(exported)
     proto = exported.proto()
@@ -79,18 +79,18 @@ def test_form(pair):
     assert __file__.encode() not in exported.onnx_bytes
 
 
-def test_the_module_is_as_it_was(pair):
+def test_the_module_is_not_changed(pair):
     artifact, _ = pair
     assert module_digest(artifact.model) == artifact.digest
 
 
-def test_an_exported_file_is_exported_as_it_is(pair):
+def test_exporting_an_exported_file_changes_nothing(pair):
     _, exported = pair
     again = ExportStage().apply(exported, {}, CONTEXT)
     assert again.digest == exported.digest
 
 
-def test_it_is_quiet(capfd):
+def test_exporting_prints_nothing(capfd):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         ExportStage().apply(torch_artifact(torch.nn.Linear(3, 2), InputSpec((3,))), {}, CONTEXT)
@@ -130,12 +130,12 @@ class Wrong(torch.nn.Module):
 
 
 @pytest.mark.parametrize("module", [Branches(), Wrong()])
-def test_what_torch_cannot_export_is_told(module):
+def test_modules_that_torch_cannot_export_raise(module):
     with pytest.raises(StageError, match=f"export: torch cannot export {type(module).__name__}: ."):
         ExportStage().apply(torch_artifact(module, InputSpec((3,))), {}, CONTEXT)
 
 
-def test_an_old_opset_that_cannot_be_converted_stays():
+def test_an_opset_that_cannot_be_converted_stays():
     # A custom operator: neither the converter nor onnxruntime knows it.
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3])
     y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 3])

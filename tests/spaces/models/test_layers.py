@@ -20,7 +20,7 @@ g (float[n, 4, 8, 8] x, float[m, m2] other) => (float[n, 5] y)
 """
 
 
-def test_every_kind_is_told_in_order():
+def test_layers_of_every_operator_are_listed_in_order():
     proto = onnx.parser.parse_model(GRAPH)
     for name, shape in {
         "c_weight": (6, 2, 3, 3),

@@ -19,7 +19,7 @@ DATA = Path(__file__).parents[3].parent / "shared/data/mlperf_tiny"
 def network(
     batch="n", opset=21, size=4, reshape=None, n_inputs=1, n_outputs=1, kind=TensorProto.FLOAT, width=6
 ):
-    """x -> Conv -> BatchNormalization -> Relu -> Reshape -> MatMul -> y, a convolution over `width` places."""
+    """Conv, BatchNormalization, Relu, Reshape, MatMul; a convolution over `width` positions."""
     rng = np.random.default_rng(0)
     arrays = {
         "conv.weight": rng.standard_normal((5, size, 3)),
@@ -52,7 +52,7 @@ def load(path, *arguments):
     return OnnxModel(str(path), *arguments).load(LoadContext(None, Path()))
 
 
-class TestFreeBatch(ModelSourceConformance):
+class TestDynamicBatch(ModelSourceConformance):
     @pytest.fixture
     def source(self, tmp_path):
         return OnnxModel(save(tmp_path))
@@ -77,13 +77,13 @@ class TestMlperfTiny(ModelSourceConformance):
         return OnnxModel(str(DATA / f"{name}.onnx"))
 
 
-def test_spec_is_what_the_file_says(tmp_path):
+def test_the_input_spec_is_that_of_the_file(tmp_path):
     artifact = load(save(tmp_path))
     assert (artifact.kind, artifact.input.shape, artifact.input.name) == ("onnx", (4, 6), "x")
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_a_fixed_batch_is_made_free(tmp_path, batch):
+def test_a_fixed_batch_axis_is_made_dynamic(tmp_path, batch):
     path = save(tmp_path, batch=batch, reshape=[batch, 30])
     artifact = load(path)
     x = np.random.default_rng(1).standard_normal((10, 4, 6)).astype(np.float32)
@@ -91,8 +91,8 @@ def test_a_fixed_batch_is_made_free(tmp_path, batch):
     np.testing.assert_allclose(run(artifact.proto(), artifact.input, x), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_that_is_built_in_is_told(tmp_path):
-    # 30 x 2 places of a batch of 2 are mixed: [2, 5, 6] is read as [4, 15], which no other batch fits.
+def test_a_batch_size_that_is_built_into_the_graph_raises(tmp_path):
+    # The axes of a batch of 2 are mixed: [2, 5, 6] is reshaped to [4, 15], which fits no other batch size.
     proto = network(batch=2, reshape=[4, 15])
     fc = next(i for i in proto.graph.initializer if i.name == "fc.weight")
     fc.CopyFrom(numpy_helper.from_array(np.ones((15, 3), np.float32), "fc.weight"))
@@ -101,7 +101,7 @@ def test_a_batch_that_is_built_in_is_told(tmp_path):
         load(tmp_path / "net.onnx")
 
 
-def test_open_axes_are_asked_for(tmp_path):
+def test_dynamic_axes_without_an_input_shape_raise(tmp_path):
     path = save(tmp_path, width="width")
     with pytest.raises(InputError, match=r"is open \[4, 0\].*model.input_shape="):
         load(path)
@@ -113,19 +113,19 @@ def test_open_axes_are_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         ({"n_inputs": 2}, r"must have one input, but has 2 \(x, x1\)"),
         ({"n_outputs": 2}, r"must have one output, but has 2 \(y, d\)"),
         ({"kind": TensorProto.FLOAT16}, "must be float32, but is FLOAT16"),
     ],
 )
-def test_inputs_and_outputs_are_checked(tmp_path, arguments, told):
-    with pytest.raises(InputError, match=told):
+def test_inputs_and_outputs_are_checked(tmp_path, arguments, text):
+    with pytest.raises(InputError, match=text):
         load(save(tmp_path, **arguments))
 
 
-def test_missing_and_foreign_files_are_told(tmp_path):
+def test_missing_and_invalid_files_raise(tmp_path):
     (tmp_path / "table.onnx").write_text("a,b\n1,2\n")
     (tmp_path / "empty.onnx").write_bytes(b"")
     np.savez(tmp_path / "arrays.onnx", x=np.zeros(3))
@@ -137,7 +137,7 @@ def test_missing_and_foreign_files_are_told(tmp_path):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(0, 0.999))
-def test_any_truncation_is_told(tmp_path, share):
+def test_truncated_files_raise(tmp_path, share):
     data = network().SerializeToString()
     path = tmp_path / "net.onnx"
     path.write_bytes(data[: int(share * len(data))])
@@ -145,7 +145,7 @@ def test_any_truncation_is_told(tmp_path, share):
         load(path)
 
 
-def test_weights_in_a_missing_file_are_told(tmp_path):
+def test_a_missing_external_weight_file_raises(tmp_path):
     onnx.save(
         network(), tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0
     )

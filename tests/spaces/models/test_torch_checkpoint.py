@@ -69,7 +69,7 @@ def load(tmp_path, *arguments, **more):
     return TorchModel(*arguments, **more).load(LoadContext(None, tmp_path))
 
 
-def test_a_factory_serves_too(package, checkpoint, tmp_path):
+def test_a_factory_function_is_accepted(package, checkpoint, tmp_path):
     by_class = load(tmp_path, "users_nets.Net", checkpoint, [2, 8], {"width": 6})
     by_factory = load(tmp_path, "users_nets.factory", checkpoint, [2, 8], {"width": 6})
     assert by_class.digest == by_factory.digest
@@ -90,7 +90,7 @@ def test_nothing_of_an_untrusted_package_is_imported(package):
 
 
 @pytest.mark.parametrize(
-    ("cls", "arguments", "error", "told"),
+    ("cls", "arguments", "error", "text"),
     [
         ("users_nets.Net", {"depth": 2}, ConfigError, "model.arguments do not fit users_nets.Net.*depth"),
         ("users_nets.Other", {}, InputError, "has no 'Other'"),
@@ -101,8 +101,8 @@ def test_nothing_of_an_untrusted_package_is_imported(package):
         ("torch.nn.Flatten", {}, InputError, "unexpected conv.weight"),
     ],
 )
-def test_what_does_not_fit_is_told(package, checkpoint, tmp_path, cls, arguments, error, told):
-    with pytest.raises(error, match=told):
+def test_invalid_classes_and_arguments_raise(package, checkpoint, tmp_path, cls, arguments, error, text):
+    with pytest.raises(error, match=text):
         load(tmp_path, cls, checkpoint, [2, 8], arguments)
 
 

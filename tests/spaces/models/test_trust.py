@@ -14,7 +14,7 @@ from spaces.models.trust import check_trusted, import_trusted
         "search.Z",
     ],
 )
-def test_our_packages_are_trusted(name):
+def test_packages_of_paredown_are_trusted(name):
     check_trusted(name, [], "here")
 
 
@@ -32,7 +32,7 @@ def test_our_packages_are_trusted(name):
         "my_package.Net",
     ],
 )
-def test_others_are_not_and_the_message_says_how(name):
+def test_other_packages_are_refused_with_a_hint(name):
     package = name.split(".")[0]
     with pytest.raises(UntrustedTargetError, match=rf"model\.cls: '{name}'.*trusted_modules=\[{package}\]"):
         check_trusted(name, [], "model.cls")
@@ -41,7 +41,7 @@ def test_others_are_not_and_the_message_says_how(name):
 @pytest.mark.parametrize(
     "name", ["", "Net", "spaces", "spaces.", ".spaces.x", "spaces..x", "spaces.__class__", "a b.c", None, 3]
 )
-def test_what_is_no_dotted_name(name):
+def test_invalid_dotted_names_raise(name):
     with pytest.raises(UntrustedTargetError, match="is not a dotted name"):
         check_trusted(name, [], "here")
 
@@ -80,13 +80,13 @@ def test_what_a_trusted_module_imports_is_not_trusted(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "text"),
     [
         ("spaces.no_such.Net", "does not exist"),
         ("spaces.stages.cache.NoSuch", "has no 'NoSuch'"),
         ("no_such_package_anywhere.Net", "no module 'no_such_package_anywhere'"),
     ],
 )
-def test_what_does_not_exist(name, told):
-    with pytest.raises(InputError, match=told):
+def test_names_that_do_not_exist_raise(name, text):
+    with pytest.raises(InputError, match=text):
         import_trusted(name, ["no_such_package_anywhere"], "here")

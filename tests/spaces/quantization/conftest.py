@@ -17,7 +17,7 @@ Run = Callable[..., np.ndarray]
 
 
 class Builder:
-    """Writes a graph line by line; the output of each line is named after it."""
+    """Builds a graph node by node; each node is named after its output."""
 
     def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
@@ -30,7 +30,7 @@ class Builder:
     def weight(self, name: str, *shape: int, spread: float = 1.0) -> str:
         fan = int(np.prod(shape[1:])) if len(shape) > 2 else shape[0]
         values = self.rng.standard_normal(shape) * np.sqrt(2 / fan)
-        factors = np.exp(self.rng.uniform(-spread, spread, shape[0]))  # channels of unlike range
+        factors = np.exp(self.rng.uniform(-spread, spread, shape[0]))  # channels of different range
         return self.constant(name, (values * factors.reshape(-1, *[1] * (len(shape) - 1))).astype(np.float32))
 
     def bias(self, name: str, n: int) -> str:

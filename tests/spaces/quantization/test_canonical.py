@@ -1,4 +1,4 @@
-"""Which settings come to the same file, and which cannot be built."""
+"""Canonical values, combinations that cannot be built, and empty knobs."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -92,7 +92,7 @@ value_sets = st.fixed_dictionaries(
 
 @given(values=value_sets)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_not_refused_builds_and_runs(small, context, noise, run, values):
+def test_all_accepted_settings_build_and_run(small, context, noise, run, values):
     stage = QuantizeStage()
     try:
         chosen = stage.canonical(small, values, context)
@@ -127,32 +127,32 @@ def test_whatever_is_not_refused_builds_and_runs(small, context, noise, run, val
         ({"sceme": "symmetric"}, "Unknown knob 'sceme'.*Did you mean 'scheme'"),
     ],
 )
-def test_what_cannot_be_built_is_refused_before_it_costs_anything(canonical, values, message):
+def test_combinations_that_cannot_be_built_raise(canonical, values, message):
     with pytest.raises(StageError, match=message):
         canonical(**values)
 
 
-def test_a_kept_float_layer_does_not_need_an_operator(canonical):
+def test_keep_float_does_not_require_an_integer_operator(canonical):
     chosen = canonical(format="qoperator", weight_bits={"stem.weight": 4}, keep_float=("stem*",))
     assert chosen["weight_bits"] == 8
 
 
-def test_globs_can_be_checked_at_the_start(small):
+def test_globs_are_checked_at_the_start(small):
     QuantizeStage().check_globs(small, ["stem*", "classifier.weight"])
     with pytest.raises(StageError, match="'head'"):
         QuantizeStage().check_globs(small, ["stem*", "head"])
 
 
 class TestEmptyKnobs:
-    def said(self, artifact, context, **domains):
+    def empty_knobs(self, artifact, context, **domains):
         return QuantizeStage().empty_knobs(artifact, domains, context)
 
-    def test_a_full_space_has_none(self, small, context):
+    def test_a_full_space_has_no_empty_knobs(self, small, context):
         domains = {k.name: k.allowed or () for k in KNOBS} | {
             "keep_float": ((), ("stem*",)),
             "calibration_images": (1, 8),
         }
-        assert self.said(small, context, **domains) == {}
+        assert self.empty_knobs(small, context, **domains) == {}
 
     @pytest.mark.parametrize(
         ("knob", "domains"),
@@ -165,16 +165,19 @@ class TestEmptyKnobs:
             ("clipping", {"clipping": ("max", "kl"), "activation_bits": (16,)}),
         ],
     )
-    def test_knobs_that_the_space_makes_empty(self, small, context, knob, domains):
-        assert list(self.said(small, context, **domains)) == [knob]
+    def test_knobs_without_effect_in_the_space(self, small, context, knob, domains):
+        assert list(self.empty_knobs(small, context, **domains)) == [knob]
 
-    def test_knobs_that_the_network_makes_empty(self, lonely, context):
+    def test_knobs_without_effect_in_the_network(self, lonely, context):
         domains = {"cross_layer_equalization": (False, True), "bias_correction": (False, True), "scheme": ()}
-        assert set(self.said(lonely, context, **domains)) == {"cross_layer_equalization", "bias_correction"}
+        assert set(self.empty_knobs(lonely, context, **domains)) == {
+            "cross_layer_equalization",
+            "bias_correction",
+        }
 
-    def test_a_knob_with_one_value_is_no_knob(self, lonely, context):
-        assert self.said(lonely, context, cross_layer_equalization=(True,)) == {}
+    def test_a_knob_with_one_value_is_not_listed(self, lonely, context):
+        assert self.empty_knobs(lonely, context, cross_layer_equalization=(True,)) == {}
 
     def test_without_calibration_data(self, small):
-        said = self.said(small, StageContext(None, Cache()), calibration_images=(64, 1000))
-        assert said == {}
+        empty_knobs = self.empty_knobs(small, StageContext(None, Cache()), calibration_images=(64, 1000))
+        assert empty_knobs == {}

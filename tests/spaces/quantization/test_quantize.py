@@ -67,7 +67,7 @@ def test_eight_bits_are_close_to_float(small, context, noise, run, scheme, form,
     result = QuantizeStage().apply(small, {"scheme": scheme, "format": form}, context)
     wanted, got = run(small, noise.inputs), run(result, noise.inputs, optimize=not integer_kernels_saturate)
     assert sqnr_db(wanted, got) > 18
-    # The integer kernels round as the reference does, up to a step here and there.
+    # The integer kernels round as the reference does, with occasional differences of one step.
     assert sqnr_db(got, run(result, noise.inputs, optimize=False)) > 25
 
 
@@ -86,12 +86,12 @@ def test_every_quantune_configuration_builds_and_runs(small, context, noise, run
         result = stage.apply(small, values, context)
         assert sqnr_db(wanted, run(result, noise.inputs)) > 5
         schemes.setdefault(result.digest, []).append(scheme)
-    # Scales that are powers of two are coarse enough to come out the same for other ranges; no others coincide.
+    # Power-of-two scales are so coarse that different ranges can give equal scales; others differ.
     assert all(set(found) == {"symmetric_power2"} for found in schemes.values() if len(found) > 1)
     assert len(schemes) > 72
 
 
-def test_more_bits_are_closer(small, context, noise, run):
+def test_more_bits_are_closer_to_float(small, context, noise, run):
     stage, wanted = QuantizeStage(), run(small, noise.inputs)
 
     def quality(**values):
@@ -130,7 +130,7 @@ def test_four_bits_take_half_the_bytes(build, context):
     assert sizes[8] < len(artifact.onnx_bytes) / 3
 
 
-def test_a_bare_model_has_no_needless_rounding(small, context):
+def test_the_graph_has_no_unnecessary_quantization(small, context):
     ops = [n.op_type for n in QuantizeStage().apply(small, {}, context).proto().graph.node]
     assert "Relu" not in ops  # folded into the range that begins at 0
     # One Quantize for the input and each of stem, expand, depthwise, project, sum, pool, flat; none for the output.
@@ -141,11 +141,11 @@ def test_a_bare_model_has_no_needless_rounding(small, context):
     assert (ops.count("QuantizeLinear"), ops.count("DequantizeLinear")) == (1, 0)
 
 
-def test_between_float_layers_nothing_is_rounded(small, context):
+def test_nothing_is_quantized_between_float_layers(small, context):
     values = {"keep_float": ("stem*", "expand*", "depthwise*", "project*")}
     ops = [n.op_type for n in QuantizeStage().apply(small, values, context).proto().graph.node]
     assert ops.count("Relu") == 4
-    assert ops.count("QuantizeLinear") == 1  # what goes into the classifier
+    assert ops.count("QuantizeLinear") == 1  # the classifier's input
 
 
 def test_all_layers_kept_float_is_the_float_model(small, context):
@@ -202,9 +202,9 @@ def test_candidates_share_statistics(small, noise, tmp_path):
     for scheme, clipping, bits in itertools.product(SCHEMES, ("max", "kl", "mse", "percentile"), (4, 8)):
         values = {"scheme": scheme, "clipping": clipping, "weight_bits": bits}
         QuantizeStage().apply(small, values, StageContext(split, cache))
-    assert split.calls == 2  # one pass, after a look at one example
+    assert split.calls == 2  # a run on one example for the batch size, then one pass
     QuantizeStage().apply(small, {"clipping": "kl"}, StageContext(split, Cache(tmp_path)))
-    assert split.calls == 2  # another process finds them in the folder
+    assert split.calls == 2  # another process reads them from the cache folder
 
 
 def test_a_second_candidate_is_fast(small, context):
@@ -228,7 +228,7 @@ def test_canonical_is_cheap(small, context):
     assert perf_counter() - start < 1.0  # 0.01 s on an idle core
 
 
-def test_pickling_leaves_the_graphs_behind(small, context):
+def test_pickling_leaves_out_caches(small, context):
     stage = QuantizeStage()
     stage.canonical(small, {}, context)
     assert len(pickle.dumps(stage)) < 500

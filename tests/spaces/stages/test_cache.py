@@ -34,7 +34,7 @@ def test_arrays_come_back_equal():
     assert found["b"] == 3
 
 
-def test_memory_is_bounded_but_the_newest_stays():
+def test_memory_is_bounded_but_the_newest_entry_stays():
     cache = Cache(memory_bytes=10)
     cache.blob("a", lambda: b"x" * 8)
     cache.blob("b", lambda: b"y" * 20)
@@ -42,7 +42,7 @@ def test_memory_is_bounded_but_the_newest_stays():
     assert cache.blob("a", lambda: b"again") == b"again"
 
 
-def test_a_failed_build_leaves_nothing(tmp_path):
+def test_a_failed_build_stores_nothing(tmp_path):
     cache = Cache(tmp_path)
 
     def fail():
@@ -72,24 +72,24 @@ def entries(folder):
 
 
 def no_build():
-    raise AssertionError("it is there already")
+    raise AssertionError("the entry exists already")
 
 
-def test_parsed_arrays_are_kept_and_cannot_be_written_to(tmp_path):
+def test_parsed_arrays_are_cached_and_read_only(tmp_path):
     ours = np.arange(3.0)
     cache = Cache(tmp_path)
     first = cache.arrays("a", lambda: {"x": ours})
     assert cache.arrays("a", no_build)["x"] is first["x"]
     with pytest.raises(ValueError, match="read-only"):
         first["x"][0] = 7
-    ours[0] = 7  # the builder's own array stays its own
-    first["y"] = ours  # and the dict the caller's
+    ours[0] = 7  # the builder's own array is separate
+    first["y"] = ours  # and so is the returned dict
     assert set(cache.arrays("a", no_build)) == {"x"}
     with pytest.raises(ValueError, match="read-only"):
         Cache(tmp_path).arrays("a", no_build)["x"][0] = 7
 
 
-def test_the_folder_is_bounded_and_what_was_used_last_stays(tmp_path):
+def test_the_folder_is_bounded_and_the_most_recently_used_entries_stay(tmp_path):
     cache = Cache(tmp_path, cache_bytes=100_000)
     cache.blob("used", lambda: bytes(8_000))
     for number in range(60):
@@ -102,7 +102,7 @@ def test_the_folder_is_bounded_and_what_was_used_last_stays(tmp_path):
 
 
 def age(folder):
-    """Makes every entry a second older: a test is faster than a file system's clock."""
+    """Makes every entry a second older: tests run faster than the file system's clock resolution."""
     for path in folder.iterdir():
         stat = path.stat()
         os.utime(path, (stat.st_atime - 1, stat.st_mtime - 1))
@@ -119,7 +119,7 @@ def test_prefixes_keep_values_apart_under_one_bound(tmp_path):
     assert "v1-key" not in entries(tmp_path)
 
 
-def test_a_value_above_the_bound_is_kept_in_memory_only(tmp_path):
+def test_a_value_above_the_bound_is_stored_in_memory_only(tmp_path):
     cache = Cache(tmp_path, cache_bytes=100)
     assert cache.blob("large", lambda: bytes(200)) == cache.blob("large", no_build)
     assert entries(tmp_path) == set()
@@ -129,27 +129,27 @@ def test_a_value_above_the_bound_is_kept_in_memory_only(tmp_path):
     "damage", [lambda b: b[:-3], lambda b: b[:5], lambda b: b"", lambda b: b[:-1] + b"?"]
 )
 @pytest.mark.parametrize("kind", ["blob", "arrays"])
-def test_a_damaged_entry_is_found_out_and_built_again(tmp_path, damage, kind, caplog):
+def test_a_damaged_entry_is_detected_and_built_again(tmp_path, damage, kind, caplog):
     def get(cache, build):
         if kind == "blob":
             return cache.blob("key", lambda: build() or b"value")
         return cache.arrays("key", lambda: build() or {"x": np.arange(5)})["x"].tobytes()
 
-    wanted = get(Cache(tmp_path), lambda: None)
+    expected = get(Cache(tmp_path), lambda: None)
     path = tmp_path / "key"
     path.write_bytes(damage(path.read_bytes()))
-    assert get(Cache(tmp_path), lambda: None) == wanted
+    assert get(Cache(tmp_path), lambda: None) == expected
     assert "damaged" in caplog.text
-    assert get(Cache(tmp_path), no_build) == wanted
+    assert get(Cache(tmp_path), no_build) == expected
 
 
-def test_bytes_that_are_no_arrays_are_built_again(tmp_path):
+def test_an_entry_without_arrays_is_built_again(tmp_path):
     Cache(tmp_path).blob("key", lambda: b"no arrays")
     assert Cache(tmp_path).arrays("key", lambda: {"x": np.ones(2)})["x"].sum() == 2
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_folder_that_takes_nothing_is_told_once(tmp_path, monkeypatch, caplog, code):
+def test_write_errors_are_logged_once(tmp_path, monkeypatch, caplog, code):
     def refuse(*_, **__):
         raise OSError(code, os.strerror(code))
 
@@ -163,14 +163,14 @@ def test_a_folder_that_takes_nothing_is_told_once(tmp_path, monkeypatch, caplog,
     assert str(tmp_path) in caplog.text
 
 
-def test_a_file_in_the_place_of_the_folder_only_costs_time(tmp_path, caplog):
+def test_a_file_in_place_of_the_folder_is_logged_once(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file" / "stages")
     assert cache.blob("a", lambda: b"value") == cache.blob("a", no_build) == b"value"
     assert len(caplog.records) == 1
 
 
-def test_what_killed_processes_left_is_cleared_away(tmp_path):
+def test_temporary_files_of_killed_processes_are_deleted(tmp_path):
     old, young = tmp_path / ".key.abc", tmp_path / ".key.xyz"
     for path in (old, young):
         path.write_bytes(b"torn")
@@ -179,7 +179,7 @@ def test_what_killed_processes_left_is_cleared_away(tmp_path):
     assert entries(tmp_path) == {"key", young.name}
 
 
-def test_it_travels_without_what_is_in_memory(tmp_path):
+def test_pickling_leaves_out_values_in_memory(tmp_path):
     cache = Cache(tmp_path)
     cache.blob("key", lambda: bytes(10_000))
     assert len(pickle.dumps(cache)) < 1_000
@@ -198,23 +198,23 @@ while time.monotonic() < until:
     cache = Cache(Path(sys.argv[1]), memory_bytes=1, cache_bytes=40_000)
     for _ in range(20):
         number = rng.randrange(30)
-        wanted = bytes([number]) * (1_000 + 100 * number)
-        assert cache.blob(str(number), lambda: wanted) == wanted
+        expected = bytes([number]) * (1_000 + 100 * number)
+        assert cache.blob(str(number), lambda: expected) == expected
 """
 
 
 def test_several_processes_may_read_write_and_evict_at_once(tmp_path):
     commands = [[sys.executable, "-c", HAMMER, str(tmp_path), str(seed)] for seed in range(3)]
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    told = [worker.communicate()[1] for worker in workers]
-    assert told == [""] * 3
+    errors = [worker.communicate()[1] for worker in workers]
+    assert errors == [""] * 3
     assert [worker.returncode for worker in workers] == [0] * 3
     assert not [name for name in entries(tmp_path) if name.startswith(".")]
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 60_000
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_what_is_kept_is_found_replaced_and_dropped(tmp_path, on_disk):
+def test_keep_find_and_drop(tmp_path, on_disk):
     cache = Cache(tmp_path if on_disk else None, prefix="v1-")
     assert cache.find("key") is None
     for value in (b"first", b"second"):
@@ -228,7 +228,7 @@ def test_what_is_kept_is_found_replaced_and_dropped(tmp_path, on_disk):
     assert entries(tmp_path) == set()
 
 
-def test_a_blob_is_found_but_arrays_are_not_bytes():
+def test_find_returns_blobs_but_not_arrays():
     cache = Cache()
     cache.blob("blob", lambda: b"value")
     cache.arrays("arrays", lambda: {"x": np.ones(2)})

@@ -77,7 +77,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-def test_every_kind_of_attribute_counts_and_copies_are_equal():
+def test_the_digest_depends_on_every_kind_of_attribute_and_copies_are_equal():
     modules = [Holder() for _ in VALUES]
     for module, value in zip(modules, VALUES, strict=True):
         vars(module)["value"] = value
@@ -86,7 +86,7 @@ def test_every_kind_of_attribute_counts_and_copies_are_equal():
     assert [module_digest(copy.deepcopy(module)) for module in modules] == found
 
 
-def test_what_holds_itself_comes_to_an_end():
+def test_recursive_values_terminate():
     parent, value = nn.Sequential(Holder()), []
     value.append(value)
     parent[0].value = [value]
@@ -120,7 +120,7 @@ def shared(net):
 
 
 @pytest.mark.parametrize("change", [changed_hook, changed_buffer, changed_forward, frozen, tied, shared])
-def test_what_the_state_dict_does_not_tell_counts_too(change):
+def test_the_digest_depends_on_changes_outside_the_state_dict(change):
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].load_state_dict(net[0].state_dict())
     before = module_digest(net)

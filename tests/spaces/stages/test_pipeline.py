@@ -19,7 +19,7 @@ from spaces.stages.torch_artifact import torch_artifact
 
 
 class Scaling(Stage):
-    """Scales all weights; `idle` does nothing unless `factor` is 2."""
+    """Scales all weights; `idle` has no effect unless `factor` is 2."""
 
     name = "scaling"
     consumes = ("torch",)
@@ -64,7 +64,7 @@ def context():
     return StageContext(noise_split((3, 8, 8)), Cache())
 
 
-def test_torch_stages_are_cached_with_what_they_noted(start, context):
+def test_torch_stages_are_cached_with_their_notes(start, context):
     stages = [Scaling(), Again(), ExportStage()]
     values = {"scaling": {"factor": 3.0, "idle": 0}, "again": {"factor": 0.5, "idle": 0}}
     first = Pipeline(stages).run(start, values, context)
@@ -75,7 +75,7 @@ def test_torch_stages_are_cached_with_what_they_noted(start, context):
     assert [step.stage for step in second.provenance] == ["scaling", "again", "export"]
 
 
-def test_a_folder_serves_another_process(start, tmp_path):
+def test_another_process_reads_the_cache_folder(start, tmp_path):
     made = []
     for _ in range(2):
         stage = Scaling()
@@ -86,7 +86,7 @@ def test_a_folder_serves_another_process(start, tmp_path):
     assert torch.equal(made[1].model[0].weight, start.model[0].weight * 3.0)
 
 
-def test_what_cannot_be_stored_is_built_again(start, context):
+def test_an_artifact_that_cannot_be_serialized_is_built_again(start, context):
     stage = Scaling(replace_relu=True)
     values = {"scaling": {"factor": 3.0, "idle": 0}}
     made = [Pipeline([stage]).run(start, values, context) for _ in range(2)]
@@ -99,7 +99,7 @@ class Modelled:
 
 
 @pytest.mark.parametrize("stage", [Scaling(), ExportStage()])
-def test_keys_tell_apart_all_that_a_stage_may_use(start, context, stage):
+def test_keys_depend_on_everything_that_a_stage_may_use(start, context, stage):
     others = [
         context,
         replace(context, train=noise_split((3, 8, 8), seed=1)),
@@ -113,13 +113,13 @@ def test_keys_tell_apart_all_that_a_stage_may_use(start, context, stage):
     assert len(keys) == len(others) + 1
 
 
-def test_keys_tell_apart_a_stages_arguments(start, context):
+def test_keys_depend_on_a_stages_arguments(start, context):
     keys = {stage_key(Scaling(relu), start, {}, context) for relu in (False, True)}
     assert len(keys) == 2
 
 
 class Noting(Stage):
-    """Changes nothing; notes its input's shape, and keeps all earlier notes as most stages do."""
+    """Changes nothing; adds its input's shape to the notes, and keeps earlier notes as most stages do."""
 
     name = "noting"
     consumes = ("torch", "onnx")
@@ -131,7 +131,7 @@ class Noting(Stage):
         return replace(artifact, input=renamed, notes=notes, provenance=(Step("noting"),))
 
 
-def test_an_onnx_stages_notes_and_input_are_kept_with_its_file(start, tmp_path):
+def test_an_onnx_stages_notes_and_input_are_stored_with_its_file(start, tmp_path):
     onnx = Pipeline([ExportStage()]).run(start, {}, StageContext(None, Cache()))
     first, second = (
         Pipeline([Noting()]).run(replace(onnx, notes=earlier), {}, StageContext(None, Cache(tmp_path)))
@@ -152,7 +152,7 @@ def test_every_torch_stage_is_canonical_from_the_start(start, context):
     assert made["scaling"] == made["again"] == {"factor": 1.0, "idle": 0}
 
 
-def test_of_an_onnx_start_only_the_first_stage_is_foreseen(start, context):
+def test_with_an_onnx_start_only_the_first_stage_is_foreseen(start, context):
     onnx = Pipeline([ExportStage()]).run(start, {}, context)
     stages = [ExportStage()]
     assert Pipeline(stages).foreseen(onnx) == tuple(stages)
@@ -160,8 +160,8 @@ def test_of_an_onnx_start_only_the_first_stage_is_foreseen(start, context):
         Pipeline([Scaling()]).run(onnx, {}, context)
 
 
-def test_stages_that_do_not_fit_are_refused():
+def test_stages_that_do_not_fit_raise():
     with pytest.raises(ConfigError, match="'scaling' cannot follow 'export'"):
         Pipeline([ExportStage(), Scaling()])
-    with pytest.raises(ConfigError, match="may be there once"):
+    with pytest.raises(ConfigError, match="may occur only once"):
         Pipeline([Scaling(), Scaling()])

@@ -18,7 +18,7 @@ def raw_images(n=6, side=5, channels=3):
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("moments", [IMAGENET, {"mean": (0.5,), "std": (0.25,)}, {}])
-def test_a_split_of_bytes_gives_its_bytes_back(layout, moments):
+def test_images_of_a_uint8_split_are_restored(layout, moments):
     raw = raw_images()
     split = ArraySplit(raw, np.zeros(6, np.int64), Normalise(layout=layout, **moments))
     inputs, _ = next(split.batches(6))
@@ -42,19 +42,19 @@ def test_white_changes_no_digest():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])
-def test_what_is_not_stored_as_bytes_says_nothing(dtype):
+def test_a_split_of_another_dtype_has_no_pixels(dtype):
     raw = np.zeros((2, 4, 4, 1), dtype)
     assert ArraySplit(raw, np.zeros(2, np.int64), Normalise()).pixels is None
 
 
-def test_the_range_of_the_inputs_stands_in(monkeypatch):
+def test_black_and_white_are_estimated_from_the_range_of_inputs(monkeypatch):
     split = noise_split((3, 4, 4), 8)
     found = pixels_of(split)
     assert found == Pixels("NCHW", (float(split.inputs.min()),), (float(split.inputs.max()),), assumed=True)
     monkeypatch.setattr(module, "RANGE_EXAMPLES", 2)
     assert pixels_of(split).white == (float(split.inputs[:2].max()),)
     images = pixels_of(split).images(split.inputs)
-    assert (images.min(), images.max()) == (0, 255)  # what lies beyond is cut off
+    assert (images.min(), images.max()) == (0, 255)  # values outside the range are clipped
 
 
 def test_images_of_one_colour_have_a_range():
@@ -69,19 +69,19 @@ def test_images_of_one_colour_have_a_range():
         ((9, 128, 9), None), ((30,), None), ((3, 8), None), ((3, 8, 8, 8), None),
     ],
 )  # fmt: skip
-def test_what_is_an_image(shape, layout):
+def test_layout_of_a_shape(shape, layout):
     assert layout_of(shape) == layout
     assert (no_images(shape) == "") == (layout is not None)
     assert (pixels_of(noise_split(shape, 2)) is None) == (layout is None)
 
 
-def test_nothing_or_nan_is_no_image():
+def test_empty_splits_and_nan_have_no_pixels():
     assert pixels_of(noise_split((1, 2, 2), 0)) is None
     assert pixels_of(ArraySplit(np.full((1, 1, 2, 2), np.nan, np.float32), np.zeros(1, np.int64))) is None
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 4), st.sampled_from(["NCHW", "NHWC"]))
-def test_there_and_back(black, span, layout):
+def test_images_and_inputs_are_inverse(black, span, layout):
     pixels = Pixels(layout, (black,), (black + span,))
     images = raw_images(2, 4, 1)
     assert np.array_equal(np.rint(pixels.images(pixels.inputs(images))), images)

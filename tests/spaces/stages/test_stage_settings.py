@@ -1,4 +1,4 @@
-"""Stages that take the same settings take them from one place."""
+"""Stages with the same settings share a constructor."""
 
 import pickle
 from functools import cached_property
@@ -15,7 +15,7 @@ CUTTING, TRAINING = (PruneStage, IterativePruneStage), (SparsifyStage, RecoverSt
 
 
 @pytest.mark.parametrize("stages", [CUTTING, TRAINING])
-def test_they_share_a_constructor(stages):
+def test_stages_share_a_constructor(stages):
     assert len({stage.__init__ for stage in stages}) == len({stage.config for stage in stages}) == 1
 
 
@@ -32,24 +32,24 @@ def test_they_share_a_constructor(stages):
         *((s, {"block_measure": "cosin"}) for s in CUTTING),
     ],
 )
-def test_a_mistake_names_the_stage_that_was_configured(stage, settings):
+def test_an_error_names_the_configured_stage(stage, settings):
     with pytest.raises(ConfigError, match=rf"stage\.{stage.name}\.{next(iter(settings))}\b"):
         stage(**settings)
 
 
 @pytest.mark.parametrize("stage", CUTTING)
-def test_settings_of_a_cut_survive_pickling(stage):
+def test_pruning_settings_survive_pickling(stage):
     settings = {"device": "a", "min_channels": 2, "n_examples": 3, "block_measure": "cosine", "threads": 5}
     assert pickle.loads(pickle.dumps(stage(**settings))).config() == settings
 
 
 @pytest.mark.parametrize("stage", TRAINING)
-def test_settings_of_a_training_survive_pickling(stage):
+def test_training_settings_survive_pickling(stage):
     assert pickle.loads(pickle.dumps(stage(threads=5))).config() == {"threads": 5}
 
 
 class Own(PruneStage):
-    """A user's own, with an argument more; what it finds out cannot be pickled."""
+    """A user's stage with a further argument and a cached property that cannot be pickled."""
 
     def __init__(self, extra, threads=2):
         super().__init__(threads=threads)
@@ -60,7 +60,7 @@ class Own(PruneStage):
         return lambda: self.extra
 
 
-def test_a_stage_of_the_users_keeps_its_class_and_arguments():
+def test_a_users_stage_keeps_its_class_and_arguments():
     stage = Own("x", threads=3)
     assert stage.found() == "x"
     state = stage.__getstate__()  # pickle cannot import classes of a test
@@ -70,7 +70,7 @@ def test_a_stage_of_the_users_keeps_its_class_and_arguments():
     assert "found" not in state
 
 
-def test_both_parts_of_the_rounds_get_their_settings():
+def test_pruning_and_training_of_the_iterations_get_their_settings():
     stage = IterativePruneStage(device="a", min_channels=2, threads=5)
     assert stage._prune.config() == stage.config()
     assert stage._recover.config() == {"threads": 5}
@@ -83,7 +83,7 @@ class Passing(PruneStage):
         self.n_applied = 0
 
 
-def test_arguments_of_the_base_class_count_where_a_stage_passes_them_on_and_counters_do_not():
+def test_config_includes_arguments_passed_to_the_base_class_but_no_counters():
     assert Passing("x", threads=3).config() == {"mark": "x", **PruneStage(threads=3).config()}
     assert PruneStage(threads=3).config() == {
         "device": None, "min_channels": 4, "n_examples": 256, "block_measure": "output_change", "threads": 3

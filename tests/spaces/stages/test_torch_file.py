@@ -11,7 +11,7 @@ from spaces.stages.torch_file import packed, unpacked
 
 
 class Net(nn.Module):
-    """Two convolutions, a block that may go, and a linear layer."""
+    """Two convolutions, a removable block, and a linear layer."""
 
     def __init__(self):
         super().__init__()
@@ -60,7 +60,7 @@ def round_trip(changed, template):
     return unpacked(data, template)
 
 
-def test_weights_and_notes_come_back(template):
+def test_weights_and_notes_are_restored(template):
     module = copy.deepcopy(template.model)
     with torch.no_grad():
         module.linear.weight.add_(1.0)
@@ -74,7 +74,7 @@ def test_weights_and_notes_come_back(template):
     assert torch.equal(back.model(x), module.eval()(x))
 
 
-def test_narrower_layers_come_back(template):
+def test_narrower_layers_are_restored(template):
     changed = artifact(narrowed(template.model))
     back = round_trip(changed, template)
     assert back.digest == changed.digest
@@ -85,7 +85,7 @@ def test_narrower_layers_come_back(template):
     assert torch.equal(back.model(x), changed.model(x))
 
 
-def test_a_block_that_went_stays_gone(template):
+def test_a_removed_block_stays_removed(template):
     module = copy.deepcopy(template.model)
     module.block = nn.Identity()
     back = round_trip(artifact(module), template)
@@ -93,7 +93,7 @@ def test_a_block_that_went_stays_gone(template):
     assert [n for n, _ in back.model.named_parameters()] == [n for n, _ in module.named_parameters()]
 
 
-def test_numbers_of_a_modules_own_come_back():
+def test_plain_attributes_of_modules_are_restored():
     torch.manual_seed(0)
     template = artifact(CifarResNet(8))
     module = copy.deepcopy(template.model)
@@ -107,7 +107,7 @@ def test_a_parameter_may_be_new(template):
     assert torch.equal(round_trip(artifact(module), template).model.conv1.bias, torch.ones(8))
 
 
-def test_what_cannot_be_told_is_not_stored(template):
+def test_changes_that_cannot_be_expressed_return_none(template):
     module = copy.deepcopy(template.model)
     module.block = nn.Conv2d(8, 8, 1)
     assert packed(artifact(module), template) is None
@@ -116,7 +116,7 @@ def test_what_cannot_be_told_is_not_stored(template):
     assert packed(artifact(module), template) is None
 
 
-def test_the_template_is_left_alone(template):
+def test_the_template_is_not_changed(template):
     before = copy.deepcopy(template.model.state_dict())
     round_trip(artifact(narrowed(template.model)), template)
     after = template.model.state_dict()
@@ -138,7 +138,7 @@ class Recurrent(nn.Module):
         return self.second(self.first(self.rnn(x)[0][:, -1]))
 
 
-def test_recurrent_tied_and_frozen_weights_come_back():
+def test_recurrent_tied_and_frozen_weights_are_restored():
     torch.manual_seed(0)
     template = torch_artifact(Recurrent(), InputSpec((5, 3)))
     module = copy.deepcopy(template.model)

@@ -11,16 +11,17 @@ from spaces.quantization.schemes.scheme import Grid, GridRule, make_grid
 
 @dataclass(frozen=True)
 class Histogram:
-    """How the values of one tensor are distributed.
+    """Histogram of the values of one tensor.
 
     Attributes:
         low: Smallest value, and lower edge of the first bin.
         high: Largest value, and upper edge of the last bin.
-        counts: Values in each bin, `(n_bins,)` int64, without those that are exactly 0: every grid holds 0,
-            so they are never rounded nor clipped, and after a ReLU they would outweigh all others.
-        zeros: How many values are exactly 0.
-        width: Width of a bin, but for the first and the last, which end at `low` and `high`; None: all are equal.
-        first: The first bin would begin at `first * width`.
+        counts: Number of values in each bin, `(n_bins,)` int64, without exact zeros: every grid represents 0,
+            so zeros are neither rounded nor clipped, and after a ReLU they would outweigh all other values.
+        zeros: Number of values that are exactly 0.
+        width: Width of all bins except the first and the last, which end at `low` and `high`; None if all
+            bins have the same width.
+        first: Index of the first bin, which begins at `first * width` before it is cut at `low`.
     """
 
     low: float
@@ -50,10 +51,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class ClipContext:
-    """What a clipping method may use besides the distribution.
+    """Inputs of a clipping method besides the histogram.
 
     Attributes:
-        rule: The scheme's rule for activations: says how coarse the grid over a range is.
+        rule: The scheme's rule for activations, which gives the step of the grid over a range.
         bits: Bits of the activations.
         percentile: The share of values to cover, in per cent.
     """
@@ -63,7 +64,7 @@ class ClipContext:
     percentile: float
 
     def step(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns the real distance of two neighbours on the grid over each range, `(n,)`."""
+        """Returns the step of the grid over each range, `(n,)`."""
         return make_grid(self.rule, low, high, self.bits).scale.astype(np.float64)
 
 
@@ -74,7 +75,7 @@ WeightMethod = Callable[[NDArray[np.float32], Callable[[NDArray[np.float64]], Gr
 def windows(histogram: Histogram, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns `n` candidate ranges around 0, the last of them the whole range: lows `(n,)` and highs `(n,)`.
 
-    A candidate holds the values with `|x| <= t`; a side that ends before `t` is not widened.
+    A candidate covers the values with `|x| <= t`, but is not wider than the whole range on either side.
     """
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     limits = max(-low, high) * np.arange(1, n + 1) / n
@@ -87,11 +88,11 @@ class Clipping:
 
     Attributes:
         name: The knob's value.
-        method: From a histogram to the range to cover.
-        needs_histogram: Whether it looks at more than the smallest and largest value.
+        method: Computes the range to cover from a histogram.
+        needs_histogram: Whether the method uses more than the smallest and largest value.
         most_bits: With more activation bits than this the method never clips.
-        weight_share: From a weight, and a function from shares of its range to grids, to the share that
-            its grid should cover; None where only activations are clipped.
+        weight_share: Computes the share of a weight's range that its grid should cover, from the weight and a
+            function from shares to grids; None if only activations are clipped.
     """
 
     name: str

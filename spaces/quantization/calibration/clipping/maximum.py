@@ -1,4 +1,4 @@
-"""No clipping: the grid covers everything that was seen."""
+"""No clipping: the grid covers all observed values."""
 
 from spaces.quantization.calibration.clipping.base import ClipContext, Clipping, Histogram
 

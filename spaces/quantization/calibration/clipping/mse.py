@@ -1,4 +1,4 @@
-"""Clipping by squared error: rounding noise and clipping error are balanced, for activations and for weights."""
+"""Clipping by minimum squared error from rounding and clipping, for activations and for weights."""
 
 from collections.abc import Callable
 from itertools import product
@@ -12,16 +12,16 @@ from spaces.quantization.schemes.scheme import Grid
 Floats = NDArray[np.float64]
 
 N_CANDIDATES = 256
-BLOCK = 2**15  # values of a weight that are looked at together: they stay in the second-level cache
-SHRUNK = np.linspace(1.0, 0.4, 25)  # shares of a weight's range that are tried
+BLOCK = 2**15  # values of a weight per block, which fits the second-level cache
+SHARES = np.linspace(1.0, 0.4, 25)  # candidate shares of a weight's range
 
 
 def mse_range(histogram: Histogram, context: ClipContext) -> tuple[float, float]:
     """Returns the range with the least expected squared error.
 
-    A value inside is rounded, which costs `step^2 / 12` on average (uniform rounding noise); a value outside costs
-    its squared distance to the range (Banner, Nahshan and Soudry, arXiv 1810.05723, equations 3 to 5, with the
-    measured distribution in the place of an assumed one).
+    The error of a value inside is `step^2 / 12` on average (uniform rounding noise), that of a value outside
+    is its squared distance to the range (Banner, Nahshan and Soudry, arXiv 1810.05723, equations 3 to 5, with
+    the measured distribution in place of an assumed one).
     """
     lows, highs = windows(histogram, N_CANDIDATES)
     edges, counts = histogram.edges, histogram.counts.astype(np.float64)
@@ -35,7 +35,7 @@ def mse_range(histogram: Histogram, context: ClipContext) -> tuple[float, float]
 
 
 def _beyond(centres: Floats, counts: Floats, limits: Floats) -> tuple[Floats, Floats]:
-    """Returns how many values lie beyond each limit, and the sum of their squared distances to it."""
+    """Returns the number of values beyond each limit, and the sum of their squared distances to it."""
     powers = np.stack([counts, counts * centres, counts * centres**2])
     tails = np.cumsum(powers[:, ::-1], axis=1)[:, ::-1]
     first = np.searchsorted(centres, limits, side="right")
@@ -48,11 +48,11 @@ def mse_share(
 ) -> NDArray[np.float64]:
     """Returns the share of a weight's range with the least squared error, one for each of its grid's scales.
 
-    At 4 bits a range cut short costs a few outliers and spares all others much rounding.
+    At 4 bits, clipping a few outliers reduces the rounding error of all other values considerably.
 
     Args:
         weight: The float weight.
-        grid_of: From shares, `()` or `(n_channels,)`, to the grid over that share of the range.
+        grid_of: Returns the grid over given shares, `()` or `(n_channels,)`, of the range.
     """
     axis = grid_of(np.ones(())).axis
     rows = (
@@ -60,23 +60,23 @@ def mse_share(
         if axis is None
         else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     )
-    rows, room = np.ascontiguousarray(rows), np.empty(BLOCK, np.float32)
+    rows, buffer = np.ascontiguousarray(rows), np.empty(BLOCK, np.float32)
     shape = () if axis is None else (len(rows),)
     best, least = np.ones(shape), np.full(shape, np.inf)
-    for share in SHRUNK:
-        error = _squared_error(rows, grid_of(np.full(shape, share)), room).reshape(shape)
+    for share in SHARES:
+        error = _squared_error(rows, grid_of(np.full(shape, share)), buffer).reshape(shape)
         best = np.where(error < least, share, best)
         least = np.minimum(error, least)
     return best
 
 
-def _squared_error(rows: NDArray[np.float32], grid: Grid, room: NDArray[np.float32]) -> Floats:
+def _squared_error(rows: NDArray[np.float32], grid: Grid, buffer: NDArray[np.float32]) -> Floats:
     """Returns the squared error of `Grid.dequantized` in each row, computed in place: `(n_rows,)`.
 
     Args:
         rows: Values, `(n_rows, n)`.
-        grid: One grid for all rows, or one for each.
-        room: Room for as many values as are looked at together; is written over.
+        grid: Grid with one scale for all rows, or one per row.
+        buffer: Scratch buffer, `(BLOCK,)`; is overwritten.
     """
     scale, zero = grid.scale.reshape(-1, 1), grid.zero_point.reshape(-1, 1)
     low = (-(2 ** (grid.bits - 1)) - zero).astype(np.float32)
@@ -86,7 +86,7 @@ def _squared_error(rows: NDArray[np.float32], grid: Grid, room: NDArray[np.float
     for row, column in product(range(0, len(rows), n_rows), range(0, n, BLOCK)):
         some = slice(row, row + n_rows) if len(scale) > 1 else slice(None)
         part = rows[row : row + n_rows, column : column + BLOCK]
-        steps = room[: part.size].reshape(part.shape)
+        steps = buffer[: part.size].reshape(part.shape)
         np.rint(np.divide(part, scale[some], out=steps), out=steps)
         np.clip(steps, low[some], high[some], out=steps)
         np.subtract(np.multiply(steps, scale[some], out=steps), part, out=steps)

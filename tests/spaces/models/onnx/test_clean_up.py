@@ -31,8 +31,8 @@ def model(nodes, constants=(), as_inputs=False, output="y"):
     return onnx.shape_inference.infer_shapes(proto)
 
 
-def tidied(proto):
-    """Tidies a copy, asserts that it computes the same and has the promised form; returns it."""
+def cleaned_up(proto):
+    """Cleans up a copy, asserts that outputs are equal and that it has the expected form; returns it."""
     spec, x = InputSpec((6,), "x"), RNG.standard_normal((3, 6)).astype(np.float32)
     wanted = run(proto, spec, x)
     clean_up(proto)
@@ -62,7 +62,7 @@ def tidied(proto):
     ],
 )
 def test_weights_behind_other_nodes_become_initializers_under_their_own_name(nodes):
-    proto = tidied(model(nodes, {"w": W}))
+    proto = cleaned_up(model(nodes, {"w": W}))
     assert [layer.name for layer in layers(proto)] == ["w"]
     assert len(proto.graph.node) == 1
     assert [i.name for i in proto.graph.initializer] == ["w"]
@@ -80,26 +80,26 @@ def test_quantized_weight_is_dequantized():
 
 
 def test_constant_node_weight_takes_the_name_of_its_tensor():
-    proto = tidied(model([constant("w", W.T.copy()), node("MatMul", ["x", "w"], "y")]))
+    proto = cleaned_up(model([constant("w", W.T.copy()), node("MatMul", ["x", "w"], "y")]))
     assert [layer.name for layer in layers(proto)] == ["w"]
 
 
-def test_a_tied_weight_keeps_its_own_use():
+def test_a_tied_weight_is_not_changed_for_its_other_use():
     nodes = [
         node("Transpose", ["w"], "t", perm=[1, 0]),
         node("MatMul", ["x", "t"], "a"),
         node("MatMul", ["a", "w"], "y"),
     ]
-    proto = tidied(model(nodes, {"w": W}))
+    proto = cleaned_up(model(nodes, {"w": W}))
     assert [layer.name for layer in layers(proto)] == ["t", "w"]
 
 
-def test_initializers_that_are_inputs_too():
-    proto = tidied(model([node("Gemm", ["x", "w"], "y", transB=1)], {"w": W}, as_inputs=True))
+def test_initializers_are_removed_from_the_inputs():
+    proto = cleaned_up(model([node("Gemm", ["x", "w"], "y", transB=1)], {"w": W}, as_inputs=True))
     assert [i.name for i in proto.graph.input] == ["x"]
 
 
-def test_identity_and_dropout_go_and_the_output_keeps_its_name():
+def test_identity_and_dropout_are_removed_and_the_output_keeps_its_name():
     nodes = [
         node("Identity", ["x"], "a"),
         node("Gemm", ["a", "w"], "b", transB=1),
@@ -108,7 +108,7 @@ def test_identity_and_dropout_go_and_the_output_keeps_its_name():
         node("Identity", ["d"], "e"),
         node("Identity", ["e"], "y"),
     ]
-    proto = tidied(model(nodes, {"w": W}))
+    proto = cleaned_up(model(nodes, {"w": W}))
     assert [n.op_type for n in proto.graph.node] == ["Gemm", "Relu"]
     assert proto.graph.output[0].name == "y"
 
@@ -131,7 +131,7 @@ def test_dropout_whose_mask_is_read_stays():
     assert "Dropout" in [n.op_type for n in proto.graph.node]
 
 
-def test_names_are_unique_and_notes_are_gone():
+def test_names_are_unique_and_exporter_metadata_is_removed():
     nodes = [node("Relu", ["x"], "a", name="r"), node("Relu", ["a"], "b", name="r"), node("Abs", ["b"], "y")]
     nodes[0].doc_string = "/home/somebody/net.py, line 3"
     proto = model(nodes)
@@ -145,13 +145,13 @@ def test_names_are_unique_and_notes_are_gone():
     assert b"somebody" not in proto.SerializeToString()
 
 
-def test_what_nobody_reads_goes():
+def test_unused_nodes_and_initializers_are_removed():
     nodes = [node("Relu", ["x"], "unused"), node("Gemm", ["x", "w"], "y", transB=1)]
-    proto = tidied(model(nodes, {"w": W, "spare": W}))
+    proto = cleaned_up(model(nodes, {"w": W, "spare": W}))
     assert len(proto.graph.node) == len(proto.graph.initializer) == 1
 
 
-def test_little_that_makes_much_is_not_stored():
+def test_nodes_with_much_larger_outputs_are_not_folded():
     nodes = [
         constant("shape", np.array([1000, 1000])),
         node("ConstantOfShape", ["shape"], "zeros"),
@@ -163,14 +163,14 @@ def test_little_that_makes_much_is_not_stored():
     assert len(proto.SerializeToString()) < 10_000
 
 
-def test_random_nodes_are_not_constant():
+def test_random_nodes_are_not_folded():
     nodes = [node("RandomNormal", [], "r", shape=[6]), node("Add", ["x", "r"], "y")]
     proto = model(nodes)
     clean_up(proto)
     assert [n.op_type for n in proto.graph.node] == ["RandomNormal", "Add"]
 
 
-def test_names_inside_branches_are_followed():
+def test_renamed_tensors_are_renamed_inside_branches():
     def branch(name):
         result = helper.make_tensor_value_info(f"out_{name}", TensorProto.FLOAT, None)
         return helper.make_graph([node(name, ["a"], f"out_{name}")], name, [], [result])
@@ -203,13 +203,13 @@ def condition():
     return [node("ReduceSum", ["x"], "s", keepdims=0), node("Cast", ["s"], "c", to=TensorProto.BOOL)]
 
 
-def test_a_tensor_that_only_a_branch_reads_is_kept():
+def test_a_tensor_that_only_a_branch_reads_stays():
     nodes = [node("Relu", ["x"], "a"), *condition(), node("If", ["c"], "y", **branches("Identity", "Abs"))]
-    proto = tidied_if(model(nodes))
+    proto = cleaned_up_if(model(nodes))
     assert "Relu" in [n.op_type for n in proto.graph.node]
 
 
-def tidied_if(proto):
+def cleaned_up_if(proto):
     x, spec = RNG.standard_normal((2, 6)).astype(np.float32), InputSpec((6,), "x")
     wanted = run(proto, spec, x)
     clean_up(proto)
@@ -217,7 +217,7 @@ def tidied_if(proto):
     return proto
 
 
-def test_a_weight_that_a_branch_reads_too_is_not_changed_for_it():
+def test_a_weight_that_a_branch_reads_is_not_changed():
     nodes = [
         node("Transpose", ["a"], "t", perm=[1, 0]),
         node("MatMul", ["x", "t"], "m"),
@@ -225,7 +225,7 @@ def test_a_weight_that_a_branch_reads_too_is_not_changed_for_it():
         node("If", ["c"], "i", **branches("Neg", "Abs")),
         node("MatMul", ["m", "i"], "y"),
     ]
-    assert "a" in [i.name for i in tidied_if(model(nodes, {"a": W})).graph.initializer]
+    assert "a" in [i.name for i in cleaned_up_if(model(nodes, {"a": W})).graph.initializer]
 
 
 def test_a_scalar_stays_a_scalar():
@@ -239,7 +239,7 @@ def test_a_scalar_stays_a_scalar():
         node("Concat", ["n1", "rest"], "to", axis=0),
         node("Reshape", ["x", "to"], "y"),
     ]
-    proto = tidied(model(nodes))
+    proto = cleaned_up(model(nodes))
     assert {i.name: list(i.dims) for i in proto.graph.initializer}["zero"] == []
 
 
@@ -255,7 +255,7 @@ def test_model_local_functions_are_inlined(opset):
     proto.opset_import.extend(opsets)
     proto.functions.append(block)
     proto.graph.output[0].type.tensor_type.ClearField("shape")
-    proto = tidied(to_opset(proto, InputSpec((6,), "x")))
+    proto = cleaned_up(to_opset(proto, InputSpec((6,), "x")))
     assert [layer.name for layer in layers(proto)] == ["v", "w"]
     assert [(o.domain, o.version) for o in proto.opset_import] == [("", 21)]
     assert not proto.functions

@@ -13,7 +13,7 @@ from spaces.stages.artifact import InputSpec
 
 
 def fold_batch_norm(proto):
-    """Folds in place; returns how many."""
+    """Folds in place; returns the number of folded nodes."""
     graph = ir.from_proto(proto)
     n_folded = folding.fold_batch_norm(graph)
     proto.CopyFrom(ir.to_proto(graph))
@@ -139,7 +139,7 @@ def add(a, b, y="y"):
         ([conv("x", "a"), helper.make_node("Relu", ["a"], ["b"], "relu"), norm("b", "y")], ("y",)),
     ],
 )
-def test_what_cannot_be_folded_stays(nodes, names):
+def test_nodes_that_cannot_be_folded_stay(nodes, names):
     proto = model(nodes, two_of(np.random.default_rng(0)), (3, 4, 4), names)
     assert "BatchNormalization" in check_same(proto, (3, 4, 4), 0)
 
@@ -171,7 +171,7 @@ def test_two_in_a_row_fold_into_one_layer():
     np.testing.assert_allclose(outputs(proto, (3, 4, 4)), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_training_mode_stays():
+def test_a_node_in_training_mode_stays():
     rng = np.random.default_rng(4)
     names = [f"bn.{p}" for p in ("gamma", "beta", "mean", "var")]
     training = helper.make_node("BatchNormalization", ["a", *names], ["y", "m", "v"], "bn", training_mode=1)
@@ -179,7 +179,7 @@ def test_training_mode_stays():
     assert fold_batch_norm(proto) == 0
 
 
-def test_a_matrix_of_biases_stays():
+def test_a_gemm_with_a_bias_matrix_is_not_folded():
     rng = np.random.default_rng(5)
     constants = {"w": rng.standard_normal((6, 3)), "b": rng.standard_normal((3, 1)), **norm_constants(rng, 3)}
     gemm = helper.make_node("Gemm", ["x", "w", "b"], ["a"], "l")

@@ -21,7 +21,7 @@ def test_further_options_are_set():
     assert session.get_providers() == [CPU]
 
 
-def test_without_optimizing_results_are_near():
+def test_outputs_without_optimization_are_close():
     model, x = tiny_model(), np.ones((1, 3, 8, 8), np.float32)
     runs = [
         ort_session(model.onnx_bytes, optimize=o).run(None, {model.input.name: x})[0] for o in (True, False)

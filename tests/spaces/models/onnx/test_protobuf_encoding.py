@@ -1,4 +1,4 @@
-"""Serialized models are taken apart and put together as protobuf does it."""
+"""Fields of serialized models are parsed and encoded as by protobuf."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from spaces.models.onnx import protobuf_encoding as protobuf
 
 
 @given(st.integers(0, 2**40), st.binary(max_size=300), st.text(max_size=20), st.lists(st.integers(0, 999)))
-def test_fields_are_protobufs(number, raw, name, dims):
+def test_fields_are_encoded_as_by_protobuf(number, raw, name, dims):
     assert protobuf.varint(number) in TensorProto(int64_data=[number]).SerializeToString()
     tensor = TensorProto(dims=dims, data_type=1, name=name, raw_data=raw, int64_data=[number])
     data = b"before" + tensor.SerializeToString()
@@ -26,8 +26,8 @@ def test_fields_are_protobufs(number, raw, name, dims):
     assert data[found[-1][1] :] == protobuf.head(protobuf.RAW_DATA, len(raw)) + raw
 
 
-def test_what_is_no_message_is_refused():
-    with pytest.raises(ValueError, match="kind 3"):
+def test_invalid_messages_raise():
+    with pytest.raises(ValueError, match="wire type 3"):
         list(protobuf.fields(b"\x0b", 0, 1))
     with pytest.raises(ValueError, match="no field 9"):
         protobuf.span(b"", 0, 0, protobuf.RAW_DATA)

@@ -25,7 +25,7 @@ def net():
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("wrap", [None, "state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_usual_forms_are_read(tmp_path, net, wrap, prefix, legacy):
+def test_usual_file_layouts_are_read(tmp_path, net, wrap, prefix, legacy):
     state = {prefix + name: value for name, value in net.state_dict().items()}
     content = state if wrap is None else {"epoch": 3, wrap: state}
     torch.save(content, tmp_path / "c.pt", _use_new_zipfile_serialization=not legacy)
@@ -63,7 +63,7 @@ def test_code_in_a_plain_pickle_is_not_run(tmp_path, protocol):
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
-def test_truncation_is_told(tmp_path, net, legacy, share):
+def test_truncated_files_raise(tmp_path, net, legacy, share):
     path = tmp_path / "c.pt"
     torch.save(net.state_dict(), path, _use_new_zipfile_serialization=not legacy)
     data = path.read_bytes()
@@ -72,7 +72,7 @@ def test_truncation_is_told(tmp_path, net, legacy, share):
         read_state_dict(path)
 
 
-def test_foreign_files_are_told(tmp_path):
+def test_files_of_other_formats_raise(tmp_path):
     (tmp_path / "table.pt").write_text("a,b\n1,2\n")
     (tmp_path / "text.pt").write_text("hello, this is not a checkpoint")
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
@@ -87,16 +87,16 @@ def test_foreign_files_are_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "text"),
     [
         ([1, 2], "holds a list; a state dict is needed"),
         ({"a": 1}, "holds no tensors"),
         ({"w": torch.tensor([1.0, float("nan")])}, "not finite in w"),
     ],
 )
-def test_other_contents_are_told(tmp_path, content, told):
+def test_files_without_a_valid_state_dict_raise(tmp_path, content, text):
     torch.save(content, tmp_path / "c.pt")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=text):
         read_state_dict(tmp_path / "c.pt")
 
 
@@ -108,12 +108,12 @@ def test_half_precision_is_cast(net):
     assert (net[0].weight == 0.5).all()
 
 
-def test_counters_of_batch_norm_may_be_missing(net):
+def test_batch_norm_counters_may_be_missing(net):
     state = {n: v for n, v in net.state_dict().items() if "num_batches" not in n}
     load_state_dict(net, state, "c.pt")
 
 
-def test_names_that_do_not_fit_are_told_and_nothing_is_loaded(net):
+def test_names_that_do_not_fit_raise_and_nothing_is_loaded(net):
     before = net[0].weight.clone()
     state = {"0.weight": torch.ones(2, 3), **{f"extra.{i}": torch.zeros(1) for i in range(6)}}
     with pytest.raises(InputError) as caught:
@@ -123,7 +123,7 @@ def test_names_that_do_not_fit_are_told_and_nothing_is_loaded(net):
     assert torch.equal(net[0].weight, before)
 
 
-def test_shapes_that_do_not_fit_are_told(net):
+def test_shapes_that_do_not_fit_raise(net):
     state = {**net.state_dict(), "0.weight": torch.ones(5, 3)}
     with pytest.raises(InputError, match=r"0.weight is \(5, 3\) in the file, \(2, 3\) in the network"):
         load_state_dict(net, state, "c.pt")

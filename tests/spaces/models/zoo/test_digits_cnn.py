@@ -42,7 +42,7 @@ def test_size():
     assert sum(p.numel() for p in DigitsCNN().parameters()) == 24_058
 
 
-def test_it_learns_and_is_trained_once(tmp_path, monkeypatch):
+def test_the_network_learns_and_is_trained_once(tmp_path, monkeypatch):
     split = Corners()
     threads = torch.get_num_threads()
     first = DigitsCNNModel(n_classes=4).load(LoadContext(split, tmp_path))
@@ -59,14 +59,14 @@ def test_it_learns_and_is_trained_once(tmp_path, monkeypatch):
     assert DigitsCNNModel(n_classes=4).load(LoadContext(split, tmp_path)).digest == first.digest
 
 
-def test_other_data_seeds_and_recipes_are_kept_apart(tmp_path):
+def test_checkpoints_depend_on_data_seed_and_recipe(tmp_path):
     loads = [(2, Corners(), 0), (2, Corners(digest="other"), 0), (2, Corners(), 1), (3, Corners(), 0)]
     for epochs, split, seed in loads:
         DigitsCNNModel(n_classes=4, epochs=epochs).load(LoadContext(split, tmp_path, seed))
     assert len(list(tmp_path.iterdir())) == len(loads)
 
 
-def test_training_again_elsewhere_gives_the_same(tmp_path):
+def test_training_is_reproducible(tmp_path):
     digests = {
         DigitsCNNModel(n_classes=4, epochs=2).load(LoadContext(Corners(), tmp_path / name)).digest
         for name in "ab"
@@ -74,7 +74,7 @@ def test_training_again_elsewhere_gives_the_same(tmp_path):
     assert len(digests) == 1
 
 
-def test_a_damaged_cache_is_replaced(tmp_path):
+def test_a_damaged_checkpoint_is_replaced(tmp_path):
     model = DigitsCNNModel(n_classes=4, epochs=2)
     first = model.load(LoadContext(Corners(), tmp_path))
     (kept,) = tmp_path.iterdir()
@@ -82,7 +82,7 @@ def test_a_damaged_cache_is_replaced(tmp_path):
     assert model.load(LoadContext(Corners(), tmp_path)).digest == first.digest
 
 
-def test_a_checkpoint_of_the_users_is_loaded(tmp_path):
+def test_a_users_checkpoint_is_loaded(tmp_path):
     net = DigitsCNN(3)
     torch.save(net.state_dict(), tmp_path / "mine.pt")
     artifact = DigitsCNNModel(str(tmp_path / "mine.pt"), n_classes=3).load(LoadContext(None, tmp_path))
@@ -90,6 +90,6 @@ def test_a_checkpoint_of_the_users_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("split", [None, Corners(0)])
-def test_nothing_to_train_on(tmp_path, split):
+def test_an_empty_train_split_raises(tmp_path, split):
     with pytest.raises(InputError, match="no train split"):
         DigitsCNNModel().load(LoadContext(split, tmp_path))

@@ -31,7 +31,7 @@ def share_right(artifact, split):
         return (artifact.model(torch.from_numpy(split.inputs)).argmax(1).numpy() == split.labels).mean()
 
 
-def test_it_learns_is_in_eval_mode_and_is_kept_under_its_name(tmp_path):
+def test_the_network_learns_is_in_eval_mode_and_is_stored_under_its_name(tmp_path):
     artifact = Linear(recipe=Recipe(20, 16, 0.1)).load(LoadContext(pairs(), tmp_path))
     assert share_right(artifact, pairs()) > 0.9
     assert not artifact.model.training
@@ -39,7 +39,7 @@ def test_it_learns_is_in_eval_mode_and_is_kept_under_its_name(tmp_path):
     assert kept.name.startswith("linear-")
 
 
-def test_every_part_of_the_recipe_keeps_trainings_apart(tmp_path):
+def test_checkpoints_depend_on_every_part_of_the_recipe(tmp_path):
     recipes = [Recipe(3, 16, 0.1), Recipe(4, 16, 0.1), Recipe(3, 8, 0.1), Recipe(3, 16, 0.2)]
     digests = {Linear(recipe=r).load(LoadContext(pairs(), tmp_path)).digest for r in recipes}
     assert len(digests) == len(list(tmp_path.iterdir())) == len(recipes)
@@ -57,28 +57,30 @@ def test_the_seed_decides_the_order_of_examples(tmp_path):
     assert not np.array_equal(trained(0), trained(1))
 
 
-def test_a_last_batch_of_one_example_does_not_stop_batch_norm():
+def test_a_last_batch_of_one_example_does_not_fail_in_batch_norm():
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     train(module, pairs(17), Recipe(1, 16), 0)
     assert module[1].num_batches_tracked == 1
 
 
-def test_examples_of_another_shape_are_refused_before_training(tmp_path):
+def test_examples_of_another_shape_raise_before_training(tmp_path):
     split = ArraySplit(np.zeros((4, 3), np.float32), np.zeros(4, np.int64))
     with pytest.raises(InputError, match=r"model.input_shape is \[2\], but the task's examples are \[3\]"):
         Linear().load(LoadContext(split, tmp_path))
 
 
-@pytest.mark.parametrize(("label", "told"), [(2, "0..2"), (-1, "-1..1")])
-def test_labels_without_an_output_are_refused_before_training(tmp_path, label, told):
+@pytest.mark.parametrize(("label", "labels_text"), [(2, "0..2"), (-1, "-1..1")])
+def test_labels_without_an_output_raise_before_training(tmp_path, label, labels_text):
     labels = np.arange(8) % 2
     labels[3] = label
-    with pytest.raises(InputError, match=f"2 outputs, but the task's labels lie in {told}: model.n_classes"):
+    with pytest.raises(
+        InputError, match=f"2 outputs, but the task's labels lie in {labels_text}: model.n_classes"
+    ):
         Linear().load(LoadContext(pairs(8, labels), tmp_path))
 
 
 @pytest.mark.parametrize("split", [None, pairs(0)])
-def test_nothing_to_train_on(tmp_path, split):
+def test_an_empty_train_split_raises(tmp_path, split):
     with pytest.raises(InputError, match="linear is trained on first use, but the task has no train split"):
         Linear().load(LoadContext(split, tmp_path))
 
@@ -87,13 +89,13 @@ def test_nothing_to_train_on(tmp_path, split):
     ("values", "key"),
     [((0,), "epochs"), ((1.5,), "epochs"), ((1, 0), "batch_size"), ((1, 8, 0.0), "learning_rate")],
 )
-def test_a_recipe_that_makes_no_sense_names_the_key(values, key):
+def test_invalid_recipes_name_the_key(values, key):
     with pytest.raises(ConfigError, match=rf"model\.{key} must be"):
         Recipe(*values)
 
 
 class Shifted(Linear):
-    """The same, of a network whose `repr` does not tell what it computes."""
+    """The same with a network whose `repr` does not show an argument that its outputs depend on."""
 
     def __init__(self, shift):
         super().__init__()

@@ -15,7 +15,7 @@ DATA = Path(__file__).parents[5] / "shared/data"
 
 
 def waves(n=96, n_channels=2, length=32, n_classes=3):
-    """The class is the frequency."""
+    """A split whose class is the frequency of a sine wave."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % n_classes
     time = np.arange(length) / length
@@ -48,7 +48,7 @@ def test_size():
     ("widths", "strides", "kernel_size"),
     [((4,), (1,), 1), ((4, 6), (2, 3), 3), ((4, 6, 8, 10), (1, 2, 1, 2), 7)],
 )
-def test_widths_strides_and_window_are_as_asked_for(widths, strides, kernel_size):
+def test_widths_strides_and_kernel_size(widths, strides, kernel_size):
     net = HarCNN(5, 3, widths, strides, kernel_size).eval()
     inputs = (3, *widths)
     weights = sum(kernel_size * n * m + 2 * m for n, m in zip(inputs, widths, strict=False))
@@ -63,7 +63,7 @@ def test_widths_strides_and_window_are_as_asked_for(widths, strides, kernel_size
         assert found == wanted
 
 
-def test_it_learns(tmp_path):
+def test_the_network_learns(tmp_path):
     split = waves()
     artifact = small().load(LoadContext(split, tmp_path))
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_it_learns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "text"),
     [
         ({"input_shape": [6]}, r"model.input_shape must be \[channels, time\]"),
         ({"kernel_size": 4}, "model.kernel_size must be an odd whole number, not 4"),
@@ -82,13 +82,13 @@ def test_it_learns(tmp_path):
         ({"epochs": 0}, "model.epochs must be"),
     ],
 )
-def test_values_that_make_no_network_name_the_key(values, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_values_name_the_key(values, text):
+    with pytest.raises(ConfigError, match=text):
         small(**values)
 
 
 @pytest.mark.slow
-def test_activities_of_nine_people_that_it_never_saw(tmp_path):
+def test_accuracy_on_activities_of_nine_unseen_people(tmp_path):
     path = DATA / "har/hapt_windows128.npz"
     if not path.is_file():
         pytest.skip("the human-activity windows are absent")
@@ -99,4 +99,4 @@ def test_activities_of_nine_people_that_it_never_saw(tmp_path):
     inputs, labels = next(splits.test.batches(len(splits.test)))
     with torch.no_grad():
         right = artifact.model(torch.from_numpy(inputs)).argmax(1).numpy() == labels
-    assert right.mean() > 0.93  # 93 % to 98 %, by who is among the nine
+    assert right.mean() > 0.93  # 93 % to 98 %, depending on the nine people

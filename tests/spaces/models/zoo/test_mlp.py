@@ -14,7 +14,7 @@ from spaces.stages.stage import StageContext
 
 
 def rings(n=120):
-    """No line tells them apart: the class is whether a point lies far out."""
+    """A split that is not linearly separable: the class is whether a point is far from the centre."""
     x = np.random.default_rng(0).standard_normal((n, 4)).astype(np.float32)
     return ArraySplit(x, (np.linalg.norm(x, axis=1) > 1.8).astype(np.int64))
 
@@ -38,7 +38,7 @@ def test_size():
 
 
 @pytest.mark.parametrize(("hidden", "batch_norm"), [((5,), False), ((5, 7, 6), False), ((5, 7), True)])
-def test_layers_are_as_asked_for(hidden, batch_norm):
+def test_layers_follow_the_arguments(hidden, batch_norm):
     net = MLP(3, hidden, 4, batch_norm).eval()
     linear = [part for part in net.modules() if isinstance(part, nn.Linear)]
     assert [part.out_features for part in linear] == [*hidden, 4]
@@ -49,7 +49,7 @@ def test_layers_are_as_asked_for(hidden, batch_norm):
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_it_learns(tmp_path, batch_norm):
+def test_the_network_learns(tmp_path, batch_norm):
     split = rings()
     artifact = small(batch_norm=batch_norm).load(LoadContext(split, tmp_path))
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_it_learns(tmp_path, batch_norm):
     assert (outputs.argmax(1).numpy() == split.labels).mean() > 0.9
 
 
-def test_widths_and_norm_are_kept_apart(tmp_path):
+def test_checkpoints_depend_on_widths_and_norm(tmp_path):
     for more in ({}, {"hidden": [16, 9]}, {"batch_norm": True}, {"batch_size": 8}, {"learning_rate": 1e-3}):
         small(epochs=1, **more).load(LoadContext(rings(), tmp_path))
     assert len(list(tmp_path.iterdir())) == 5
@@ -70,7 +70,7 @@ def test_several_axes_are_flattened():
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_its_onnx_says_the_same_and_names_layers_by_weights(tmp_path, batch_norm):
+def test_the_onnx_file_has_equal_outputs_and_layers_named_by_weights(tmp_path, batch_norm):
     import onnxruntime
 
     artifact = small(epochs=1, batch_norm=batch_norm).load(LoadContext(rings(), tmp_path))
@@ -85,6 +85,6 @@ def test_its_onnx_says_the_same_and_names_layers_by_weights(tmp_path, batch_norm
 
 
 @pytest.mark.parametrize("hidden", [[], [0], [8.0], "64", [True]])
-def test_widths_that_make_no_sense(hidden):
+def test_invalid_widths_raise(hidden):
     with pytest.raises(ConfigError, match=r"model\.hidden must list positive whole numbers"):
         MLPModel(hidden=hidden)

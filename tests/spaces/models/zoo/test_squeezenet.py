@@ -54,7 +54,7 @@ def test_caffe_weights_take_torch_inputs(tmp_path):
     assert torch.allclose(got, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
-def test_published_names_are_taken_as_they_are(tmp_path):
+def test_published_names_are_not_changed(tmp_path):
     net = SqueezeNet(5)
     torch.save(net.state_dict(), tmp_path / "c.pth")
     ours = SqueezeNetModel(str(tmp_path / "c.pth"), n_classes=5).load(LoadContext(None, tmp_path)).model

@@ -15,7 +15,7 @@ SEVEN = (
 
 
 def picture(side=32, channels=3, seed=0):
-    """Smooth shapes with an edge, as photographs have."""
+    """An image of smooth shapes with an edge, like a photograph."""
     y, x = np.mgrid[:side, :side] / side
     waves = [120 + 80 * np.sin(6 * x + k) * np.cos(5 * y - k) + 40 * (x > y) for k in range(channels)]
     return np.clip(np.stack(waves, axis=-1), 0, 255).astype(np.float32)
@@ -26,14 +26,14 @@ def error(kind, image, n=16):
     return float(np.mean([np.mean((f.astype(float) - image) ** 2) for f in found]))
 
 
-def test_there_are_seven():
+def test_there_are_seven_degradations():
     assert tuple(DEGRADATIONS) == SEVEN
     assert all(name == row.name for name, row in DEGRADATIONS.items())
 
 
 @pytest.mark.parametrize("kind", SEVEN)
 @pytest.mark.parametrize(("side", "channels"), [(8, 1), (32, 3), (64, 1), (2, 3), (1, 1)])
-def test_they_yield_bytes_of_the_same_shape_and_repeat_themselves(kind, side, channels):
+def test_results_are_uint8_of_the_same_shape_and_reproducible(kind, side, channels):
     image = picture(side, channels)
     before = image.copy()
     one, same, other = (DEGRADATIONS[kind](image, np.random.default_rng(seed)) for seed in (1, 1, 2))
@@ -43,7 +43,7 @@ def test_they_yield_bytes_of_the_same_shape_and_repeat_themselves(kind, side, ch
     assert np.array_equal(image, before)
     if side > 8:
         assert not np.array_equal(one, np.rint(image))
-        assert "blur" in kind or not np.array_equal(one, other)  # few kernel sizes, so draws may coincide
+        assert "blur" in kind or not np.array_equal(one, other)  # few kernel sizes, so draws may be equal
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_they_yield_bytes_of_the_same_shape_and_repeat_themselves(kind, side, ch
     [("low_noise", "medium_noise"), ("small_blur", "large_blur"), ("moderate_jpeg", "heavy_jpeg")],
 )
 @pytest.mark.parametrize("side", [8, 32])
-def test_the_second_severity_is_the_stronger(mild, strong, side):
+def test_the_second_severity_is_stronger(mild, strong, side):
     assert 0 < error(mild, picture(side)) < error(strong, picture(side))
 
 
@@ -79,7 +79,7 @@ def test_a_grey_area_stays_in_range(kind):
         assert abs(found.mean() - level) < (160 if kind == "low_contrast" else 8)
 
 
-def test_kernels_are_opencvs_on_large_images_and_shrink_on_small_ones():
+def test_kernels_equal_opencvs_on_large_images_and_are_smaller_on_small_ones():
     for kernel, deviation in ((3, 0.8), (5, 1.1), (11, 2.0)):
         weights = gaussian(kernel, 2 * LARGEST_KERNEL)
         assert len(weights) == kernel
@@ -92,10 +92,10 @@ def test_kernels_are_opencvs_on_large_images_and_shrink_on_small_ones():
     assert sizes[22] == sizes[224] == [3, 5, 7, 9, 11]
     assert all(max(found) <= max(3, side / 2 + 1) for side, found in sizes.items())
     blurs = [gaussian(k, 8).max() for k in (3, 5, 7, 9, 11)]
-    assert blurs == sorted(blurs, reverse=True)  # the wider, the less is left of the pixel itself
+    assert blurs == sorted(blurs, reverse=True)  # the wider the kernel, the smaller its central weight
 
 
-def test_a_blur_keeps_the_mean_of_a_mirrored_image_and_takes_detail():
+def test_a_blur_keeps_the_mean_of_a_mirrored_image_and_reduces_detail():
     image = np.indices((32, 32)).sum(axis=0)[..., None] % 2 * np.float32(200)
     found = DEGRADATIONS["large_blur"](image, np.random.default_rng(0))
     assert found.std() < 5 < image.std()

@@ -28,11 +28,11 @@ def inputs_of(split, batch_size=64, limit=None):
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 1000))
-def test_any_number_of_first_examples_has_the_share(one, other, n):
+def test_any_first_examples_have_the_share(one, other, n):
     low, high = sorted((one, other))
     few, many = is_degraded(PLACES, low), is_degraded(PLACES, high)
     assert abs(int(many[:n].sum()) - high * n) < 3
-    assert not (few & ~many).any()  # a smaller share is part of a larger one
+    assert not (few & ~many).any()  # a smaller share is a subset of a larger one
 
 
 def test_none_and_all():
@@ -52,26 +52,26 @@ def test_examples_do_not_depend_on_batches(noise, batch_size):
     assert [len(y) for _, y in split.batches(20)] == [20, 20, 20, 4]
 
 
-def test_a_larger_share_degrades_the_same_examples_alike(noise):
+def test_a_larger_share_degrades_the_same_examples_equally(noise):
     few, many = (inputs_of(DegradedSplit(noise, 0, share)) for share in (0.3, 0.8))
     chosen = is_degraded(np.arange(64), 0.3)
     assert np.array_equal(few[chosen], many[chosen])
 
 
 def test_every_degradation_occurs_about_as_often(noise, monkeypatch):
-    seen, real = Counter(), Degradation.__call__
+    counts, real = Counter(), Degradation.__call__
 
-    def noting(self, image, random):
-        seen[self.name] += 1
+    def counting(self, image, random):
+        counts[self.name] += 1
         return real(self, image, random)
 
-    monkeypatch.setattr(Degradation, "__call__", noting)
+    monkeypatch.setattr(Degradation, "__call__", counting)
     assert DegradedSplit(noise_split((1, 8, 8), 350), 0).images(350).shape == (350, 8, 8, 1)
-    assert set(seen) == set(DEGRADATIONS)
-    assert 25 < min(seen.values()) < max(seen.values()) < 80  # 50 each, give or take four deviations
+    assert set(counts) == set(DEGRADATIONS)
+    assert 25 < min(counts.values()) < max(counts.values()) < 80  # 50 each, within four standard deviations
 
 
-def test_one_kind_alone(noise):
+def test_a_single_degradation(noise):
     each = {kind: DegradedSplit(noise, 0, kinds=(kind,)).images(20) for kind in DEGRADATIONS}
     assert all(images.shape == (20, 8, 8, 3) and images.dtype == np.uint8 for images in each.values())
     assert len({images.tobytes() for images in each.values()}) == 7
@@ -80,7 +80,7 @@ def test_one_kind_alone(noise):
         assert np.array_equal(split.pixels.inputs(images), inputs_of(split, limit=20))
 
 
-def test_digests_tell_what_decides(noise):
+def test_digests_depend_on_all_arguments(noise):
     base = DegradedSplit(noise, 0, 0.5)
     others = [
         replace(base, seed=1), replace(base, share=0.25), replace(base, kinds=("low_noise",)),
@@ -92,7 +92,7 @@ def test_digests_tell_what_decides(noise):
     assert np.array_equal(inputs_of(copy), inputs_of(base))
 
 
-def test_what_is_no_image_is_refused():
+def test_examples_that_are_not_images_raise():
     with pytest.raises(StageError, match="only images can be degraded"):
         inputs_of(DegradedSplit(noise_split((6,)), 0))
 
@@ -106,7 +106,7 @@ def apply(artifact, context, **values):
 
 @pytest.fixture
 def never(monkeypatch):
-    """Fails where an image is degraded."""
+    """Fails if an image is degraded."""
 
     def refuse(*arguments):
         raise AssertionError("an image was degraded")
@@ -124,7 +124,7 @@ def test_a_share_of_0_is_clean_calibration(small, context, values, never):
     )
 
 
-def test_more_degraded_images_change_numbers_and_nothing_else(small, context):
+def test_the_share_changes_only_numbers(small, context):
     files = [apply(small, context, degraded_share=share, clipping="mse") for share in (0.0, 0.25, 0.5, 1.0)]
     assert len({f.digest for f in files}) == 4
     assert len({len(f.onnx_bytes) for f in files}) == 1
@@ -136,8 +136,7 @@ def test_more_degraded_images_change_numbers_and_nothing_else(small, context):
     assert shapes[0] == shapes[1]
 
 
-def test_the_file_follows_from_the_degraded_examples(small, context, noise):
-    """The same as calibrating on these examples, had somebody stored them."""
+def test_the_file_equals_calibration_on_stored_degraded_examples(small, context, noise):
     stored = replace(noise, raw=inputs_of(DegradedSplit(noise, context.seed, 0.5)))
     for values in ({"clipping": "mse"}, {"bias_correction": True, "calibration_images": 33}):
         wanted = apply(small, StageContext(stored, Cache()), **values)
@@ -151,26 +150,26 @@ def test_the_seed_decides_the_degradations(small, noise):
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_one_pass_a_share_serves_all_numbers_of_examples(small, noise, monkeypatch, tmp_path):
-    seen = []
+def test_one_pass_per_share_serves_all_numbers_of_examples(small, noise, monkeypatch, tmp_path):
+    counts = []
 
-    def noting(artifact, tensors, split, *arguments):
-        seen.append((type(split).__name__, 0))
+    def counting(artifact, tensors, split, *arguments):
+        counts.append((type(split).__name__, 0))
         for batch in running.activations(artifact, tensors, split, *arguments):
-            seen[-1] = (seen[-1][0], seen[-1][1] + len(batch["input"]))
+            counts[-1] = (counts[-1][0], counts[-1][1] + len(batch["input"]))
             yield batch
 
-    monkeypatch.setattr(module, "activations", noting)
+    monkeypatch.setattr(module, "activations", counting)
     for _ in range(2):  # the second time from the cache
         for share in (0.0, 0.5):
             for n in (16, 64):
                 context = StageContext(noise, Cache(tmp_path), calibration_sizes=(16, 64))
                 apply(small, context, degraded_share=share, calibration_images=n)
-    assert sum(n for kind, n in seen if kind == "ArraySplit") == 64
-    assert sum(n for kind, n in seen if kind == "DegradedSplit") == 64
+    assert sum(n for kind, n in counts if kind == "ArraySplit") == 64
+    assert sum(n for kind, n in counts if kind == "DegradedSplit") == 64
 
 
-def test_estimates_tell_shares_apart(small, context):
+def test_estimates_depend_on_the_share(small, context):
     stage = QuantizeStage()
     rows = [stage.canonical(small, {"degraded_share": s}, context) for s in (0.0, 1.0)]
     found = stage.estimates(small, rows, context)["activations_sqnr_db"]
@@ -178,7 +177,7 @@ def test_estimates_tell_shares_apart(small, context):
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
-def test_where_there_are_no_images_the_knob_is_empty(lonely, share):
+def test_without_images_the_knob_is_empty(lonely, share):
     stage, context = QuantizeStage(), StageContext(noise_split((6,)), Cache())
     said = stage.empty_knobs(lonely, {"degraded_share": (0.0, share)}, context)
     assert "(6,) are no images" in said["degraded_share"]
@@ -189,14 +188,15 @@ def test_where_there_are_no_images_the_knob_is_empty(lonely, share):
         stage.check(lonely, {"degraded_share": (share,)}, context)
 
 
-def test_images_are_no_empty_knob(small, context):
+def test_with_images_the_knob_is_not_empty(small, context):
     assert QuantizeStage().empty_knobs(small, {"degraded_share": (0.0, 0.5)}, context) == {}
     QuantizeStage().check(small, {"degraded_share": (0.5,)}, context)
 
 
-def test_a_share_that_reaches_no_image_is_0(small, context):
+def test_a_share_that_selects_no_image_is_canonically_0(small, context):
     stage = QuantizeStage()
-    values = {"degraded_share": 0.4, "calibration_images": 1}  # the first is degraded from a half on
+    # The first example is degraded from a share of 0.5 on.
+    values = {"degraded_share": 0.4, "calibration_images": 1}
     assert stage.canonical(small, values, context)["degraded_share"] == 0
     assert stage.canonical(small, values | {"degraded_share": 0.6}, context)["degraded_share"] == 0.6
     assert (

@@ -1,4 +1,4 @@
-"""A histogram that needs no range beforehand: exact counts at any width, whatever the order and the parts."""
+"""The streaming histogram: exact counts at any width, independent of order and batches."""
 
 import math
 from functools import reduce
@@ -24,8 +24,8 @@ def distribution_of(*parts):
 
 
 def same(a, b):
-    facts = [(d.low, d.high, d.zeros, d.exponent) for d in (a, b)]
-    return facts[0] == facts[1] and np.array_equal(a.counts, b.counts)
+    states = [(d.low, d.high, d.zeros, d.exponent) for d in (a, b)]
+    return states[0] == states[1] and np.array_equal(a.counts, b.counts)
 
 
 def counted_one_by_one(values, width):
@@ -72,7 +72,7 @@ def test_chunks_do_not_matter(monkeypatch):
     assert same(distribution_of(values), whole)
 
 
-def test_merging_leaves_the_other_as_it_is():
+def test_merging_does_not_change_the_other():
     small, large = distribution_of([0.1, -0.3]), distribution_of([100.0])
     before = small.counts.copy()
     large.merge(small)
@@ -81,7 +81,7 @@ def test_merging_leaves_the_other_as_it_is():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_told(value):
+def test_values_that_are_not_finite_return_false(value):
     assert not Distribution().add(np.array([1.0, value, 2.0], np.float32))
 
 
@@ -101,7 +101,7 @@ def test_the_histogram_spans_the_values(values):
     assert (coarse.edges[0], coarse.edges[-1]) == (histogram.low, histogram.high)
     cumulated = np.concatenate([[0], np.cumsum(histogram.counts)])
     joined = np.concatenate([[0], np.cumsum(coarse.counts)])
-    # the first and the last bin may begin where they end, so that an edge is there twice
+    # the first and the last bin may have zero width, so that an edge occurs twice
     assert all(n in cumulated[edges == edge] for edge, n in zip(coarse.edges, joined, strict=True))
 
 
@@ -111,13 +111,13 @@ def test_the_larger_side_has_many_bins():
 
 
 @pytest.mark.parametrize(
-    ("size", "wanted"), [(1.0, 1), (0.99, 0), (0.0, LEAST_EXPONENT), (1e-40, LEAST_EXPONENT)]
+    ("size", "expected"), [(1.0, 1), (0.99, 0), (0.0, LEAST_EXPONENT), (1e-40, LEAST_EXPONENT)]
 )
-def test_exponents(size, wanted):
-    assert exponent_of(size) == wanted
+def test_exponents(size, expected):
+    assert exponent_of(size) == expected
 
 
-def test_merging_is_a_sum():
+def test_merging_adds_counts():
     parts = [distribution_of(np.full(3, 2.0**i)) for i in range(5)]
     total = reduce(lambda a, b: (a.merge(b), a)[1], parts, Distribution())
     assert total.counts.sum() == 15

@@ -1,4 +1,4 @@
-"""What calibration sees: in one pass, in bounded memory, and no example twice."""
+"""Activation statistics: one pass, bounded memory, and no example twice."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,24 +24,24 @@ WANTED = Wanted(("input", "stem_relu", "sum", "classifier_out", "flat"), MEANS)
 
 @pytest.fixture
 def whole(small, noise):
-    """Every activation on every example, the way that does not scale."""
+    """Every activation on every example, all in memory."""
     batches = list(activations(small, WANTED.tensors, noise, len(noise)))
     return {tensor: np.concatenate([batch[tensor] for batch in batches]) for tensor in WANTED.tensors}
 
 
 @pytest.fixture
 def passes(monkeypatch):
-    """Notes the numbers of examples that each pass over the network runs on, batch by batch."""
-    seen = []
+    """Records the numbers of examples per batch of each pass over the network."""
+    sizes = []
 
-    def noting(artifact, tensors, *arguments):
-        seen.append([])
+    def recording(artifact, tensors, *arguments):
+        sizes.append([])
         for batch in activations(artifact, tensors, *arguments):
-            seen[-1].append(len(batch["input"]))
+            sizes[-1].append(len(batch["input"]))
             yield batch
 
-    monkeypatch.setattr(module, "activations", noting)
-    return seen
+    monkeypatch.setattr(module, "activations", recording)
+    return sizes
 
 
 def equal(a, b):
@@ -55,7 +55,7 @@ def equal(a, b):
         assert all(np.array_equal(x[t], y[t]) for t in x)
 
 
-def test_everything_is_numpys(small, context, whole):
+def test_statistics_equal_numpys(small, context, whole):
     found = Statistics(small, WANTED, 64, context)
     for tensor, values in whole.items():
         assert found.ranges()[tensor] == (values.min(), values.max())
@@ -63,7 +63,7 @@ def test_everything_is_numpys(small, context, whole):
         inner = histogram.edges[1:-1]
         some = values[values != 0]
         sides = [np.searchsorted(inner, some, side=side) for side in ("left", "right")]
-        bins = np.where(some < 0, *sides)  # what lies on an edge is in the bin further from 0
+        bins = np.where(some < 0, *sides)  # a value on an edge belongs to the bin further from 0
         counts = np.bincount(bins, minlength=len(inner) + 1)
         assert histogram.zeros == (values == 0).sum()
         assert np.array_equal(histogram.counts, counts)
@@ -95,14 +95,14 @@ def test_sums_do_not_depend_on_batches(cuts, axis, n_axes):
     assert whole.squares / whole.n_values == pytest.approx(np.ravel((wide**2).mean(axis=others)), rel=1e-5)
 
 
-def test_a_tensor_that_is_a_number_for_each_example():
+def test_a_tensor_with_one_value_per_example():
     sums = ChannelSums.empty(None)
     sums.add(np.array([1.0, 2.0, 6.0], np.float32))
     assert (sums.squares.tolist(), sums.n_values) == ([41.0], 3)
 
 
 @pytest.mark.parametrize("split", [None, noise_split((3, 8, 8), 0)])
-def test_no_examples(small, split):
+def test_no_examples_raise(small, split):
     with pytest.raises(StageError, match="needs calibration examples"):
         Statistics(small, WANTED, 8, StageContext(split, Cache()))
 
@@ -115,7 +115,7 @@ def test_only_the_first_examples_are_used(small, noise):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_refused(small, bad):
+def test_activations_that_are_not_finite_raise(small, bad):
     split = noise_split((3, 8, 8), 8)
     split.inputs[3, 0, 0, 0] = bad
     with pytest.raises(StageError, match="'input' of the float network is not finite"):
@@ -132,17 +132,17 @@ def test_one_pass_serves_everything(small, context, passes):
 
 @pytest.mark.parametrize("order", [(7, 20, 64), (64, 20, 7), (20, 64, 7)])
 def test_one_pass_serves_all_numbers_of_examples(small, noise, order, passes, monkeypatch, tmp_path):
-    monkeypatch.setattr(running, "MOST_EXAMPLES", 1)  # so that every batch is computed alike
+    monkeypatch.setattr(running, "MAX_EXAMPLES", 1)  # so that all batches have the same size
     separate = {n: Statistics(small, WANTED, n, StageContext(noise, Cache())) for n in order}
     [s.histograms() for s in separate.values()]
     del passes[:]
-    for n in order:  # each as another process would
+    for n in order:  # each with a new cache object, like another process
         context = StageContext(noise, Cache(tmp_path), calibration_sizes=(20, 7, 64, 1000, 0))
         equal(Statistics(small, WANTED, n, context), separate[n])
     assert sum(map(sum, passes)) == 64
 
 
-def test_going_on_with_batches_that_end_elsewhere(small, noise):
+def test_resuming_with_other_batch_sizes(small, noise):
     context = StageContext(noise, Cache(), calibration_sizes=(5, 37))
     direct = Statistics(small, WANTED, 64, StageContext(noise, Cache()))
     Statistics(small, WANTED, 37, context).ranges()
@@ -152,7 +152,7 @@ def test_going_on_with_batches_that_end_elsewhere(small, noise):
     assert found.means()["flat"] == pytest.approx(direct.means()["flat"], rel=1e-4)
 
 
-def test_several_at_once(small, noise, tmp_path):
+def test_concurrent_use(small, noise, tmp_path):
     def one(n):
         return Statistics(small, WANTED, n, StageContext(noise, Cache(tmp_path), calibration_sizes=(20, 64)))
 
@@ -162,7 +162,7 @@ def test_several_at_once(small, noise, tmp_path):
     equal(found[1], found[2])
 
 
-def test_half_of_an_entry_is_no_entry(small, noise, tmp_path):
+def test_a_missing_part_of_an_entry_is_computed_again(small, noise, tmp_path):
     context = StageContext(noise, Cache(tmp_path), calibration_sizes=(20, 64))
     wanted = Statistics(small, WANTED, 20, context)
     counts = wanted.histograms()["sum"].counts
@@ -175,7 +175,7 @@ def test_half_of_an_entry_is_no_entry(small, noise, tmp_path):
 
 
 def test_memory_is_bounded(small, monkeypatch):
-    monkeypatch.setattr(running, "MOST_BATCH_BYTES", 20_000)
+    monkeypatch.setattr(running, "MAX_BATCH_BYTES", 20_000)
     split = noise_split((3, 8, 8), 300)
     batches = activations(small, ("input", "stem_relu", "depthwise_relu"), split, 300)
     sizes = [(len(batch["input"]), sum(v.nbytes for v in batch.values())) for batch in batches]
@@ -188,7 +188,7 @@ def test_memory_is_bounded(small, monkeypatch):
     ("first", "breaks"), [(0, ()), (0, (10, 32)), (10, (10, 11)), (63, (5,)), (0, (64, 70))]
 )
 def test_portions(small, noise, first, breaks, monkeypatch):
-    monkeypatch.setattr(running, "MOST_EXAMPLES", 16)
+    monkeypatch.setattr(running, "MAX_EXAMPLES", 16)
     batches = [b["input"] for b in activations(small, ("input",), noise, 64, first, breaks)]
     assert np.array_equal(np.concatenate(batches), noise.inputs[first:])
     ends = first + np.cumsum([len(b) for b in batches])
@@ -196,7 +196,7 @@ def test_portions(small, noise, first, breaks, monkeypatch):
     assert max(map(len, batches)) <= 16
 
 
-def test_a_caller_that_stops_early_and_examples_that_do_not_fit(small, noise):
+def test_a_caller_that_stops_early_and_examples_of_another_shape(small, noise):
     stream = activations(small, ("sum",), noise, 64)
     next(stream)
     stream.close()
@@ -206,7 +206,7 @@ def test_a_caller_that_stops_early_and_examples_that_do_not_fit(small, noise):
 
 def test_a_network_with_a_fixed_batch(small, noise, context):
     proto = small.proto()
-    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 7  # 64 is no multiple of it
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 7  # 64 is not a multiple of 7
     fixed = Artifact.onnx(proto, small.input)
     wanted, found = Statistics(small, WANTED, 64, context), Statistics(fixed, WANTED, 64, context)
     assert found.key != wanted.key
@@ -214,7 +214,7 @@ def test_a_network_with_a_fixed_batch(small, noise, context):
         assert found.ranges()[tensor] == pytest.approx(span, rel=1e-5)
 
 
-def test_the_cache_keeps_them_apart_and_across_processes(small, noise, tmp_path):
+def test_cache_keys_and_use_across_processes(small, noise, tmp_path):
     cache = Cache(tmp_path)
     first = Statistics(small, WANTED, 64, StageContext(noise, cache))
     first.histograms()

@@ -1,9 +1,9 @@
-"""Thinned counting: what is exact stays exact, and neither batches nor pauses matter."""
+"""Subsampled histograms: exact tails, independent of batches and interruptions."""
 
 import numpy as np
 import pytest
 
-from spaces.quantization.calibration import subsample as thinning
+from spaces.quantization.calibration import subsample as module
 from spaces.quantization.calibration.histogram import Distribution
 from spaces.quantization.calibration.histograms import Histograms
 from spaces.quantization.calibration.subsample import SubsampledHistogram
@@ -11,8 +11,8 @@ from spaces.quantization.calibration.subsample import SubsampledHistogram
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(thinning, "WHOLE", 5_000)
-    monkeypatch.setattr(thinning, "CHUNK", 1_000)
+    monkeypatch.setattr(module, "WHOLE", 5_000)
+    monkeypatch.setattr(module, "CHUNK", 1_000)
 
 
 def examples(kind, n=200, seed=0):
@@ -60,7 +60,7 @@ def test_extrema_and_tails_are_exact_and_the_rest_is_close(kind):
     assert gap.max() < 0.03
 
 
-def test_few_values_are_all_counted():
+def test_a_few_values_are_all_counted():
     values = examples("signed", n=10)
     exact, subsampled = Distribution(), counted(values)
     exact.add(values)
@@ -70,7 +70,7 @@ def test_few_values_are_all_counted():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", ["relu", "signed"])
-def test_what_is_not_finite_is_told(kind, value):
+def test_values_that_are_not_finite_return_false(kind, value):
     values = examples(kind).copy()
     values[150, 3, 31] = value
     assert not SubsampledHistogram().add(values)
@@ -85,12 +85,12 @@ def test_a_new_extreme_far_into_the_split_is_counted_once():
 
 
 @pytest.mark.parametrize("stop", [3, 14, 50, 120])
-def test_going_on_where_a_pass_ended(stop):
+def test_resuming_a_pass(stop):
     batches = {name: examples(name) for name in KINDS}
     whole, first, second = (Histograms(KINDS, {}) for _ in range(3))
     whole.add(batches)
     first.add({name: values[:stop] for name, values in batches.items()})
-    second.take_up(first.moments(), first.histograms())
+    second.resume(first.moments(), first.histograms())
     second.add({name: values[stop:] for name, values in batches.items()})
     for wanted, found in ((whole.moments(), second.moments()), (whole.histograms(), second.histograms())):
         assert wanted.keys() == found.keys()

@@ -15,7 +15,7 @@ from spaces.stages.stage import StageContext
 
 
 def rounded(proto, bits=3):
-    """The model with its weights rounded, the grids, and the weights as they were."""
+    """The model with rounded weights, the grids, and the original weights."""
     weights, grids = {}, {}
     for layer in layers(proto):
         tensor = next(i for i in proto.graph.initializer if i.name == layer.name)
@@ -42,7 +42,7 @@ def test_the_mean_output_of_a_layer_is_restored(build, run, kind):
         out = b.op("Gemm", ["input", b.weight("layer.weight", 6, 4), b.bias("layer.bias", 4)], "out")
     else:
         groups = {"grouped": 2, "depthwise": 6}.get(kind, 1)
-        # No padding: the mean of the input is then the same under every tap, but for the border.
+        # Without padding the mean of the input is the same at every kernel position, except at the border.
         inputs = ["input", b.weight("layer.weight", 12, 6 // groups, 1, 1)]
         inputs += [] if kind == "no bias" else [b.bias("layer.bias", 12)]
         out = b.op("Conv", inputs, "out", group=groups)
@@ -63,7 +63,7 @@ def test_the_mean_output_of_a_layer_is_restored(build, run, kind):
     assert after == pytest.approx(wanted, abs=1e-4)
 
 
-def test_layers_without_a_grid_and_matmuls_are_left_alone(build):
+def test_layers_without_a_grid_and_matmuls_are_not_changed(build):
     b = build((6,))
     out = b.op("MatMul", [b.linear("input", "first", 6, 4), b.weight("second.weight", 4, 3)], "out")
     proto = b.artifact(out).proto()
@@ -75,7 +75,7 @@ def test_layers_without_a_grid_and_matmuls_are_left_alone(build):
     assert proto.SerializeToString() == before
 
 
-def test_it_helps_at_four_bits(small, run, noise):
+def test_correction_reduces_the_error_at_four_bits(small, run, noise):
     inputs = np.abs(noise.inputs)  # a mean that is not 0, as images have
     context = StageContext(ArraySplit(inputs, noise.labels), Cache())
     wanted, shift = run(small, inputs), {}

@@ -35,7 +35,7 @@ def test_the_function_is_preserved(small, noise, run):
     assert result.digest != small.digest
 
 
-def test_ranges_are_even_afterwards(small):
+def test_ranges_are_equal_afterwards(small):
     before, after = weights(small), weights(equalized(small))
 
     def ranges(tensors, name, axis):
@@ -53,7 +53,7 @@ def test_ranges_are_even_afterwards(small):
     assert np.array_equal(before["stem.weight"], after["stem.weight"])
 
 
-def test_it_helps_a_whole_tensors_scale(build, context, noise, run):
+def test_equalization_improves_per_tensor_quantization(build, context, noise, run):
     b = build((3, 8, 8))
     first = [b.weight("a.weight", 16, 3, 3, 3, spread=3.0), b.bias("a.bias", 16)]
     x = b.op("Relu", [b.op("Conv", ["input", *first], "a_out")], "a_relu")
@@ -67,7 +67,7 @@ def test_it_helps_a_whole_tensors_scale(build, context, noise, run):
 
 
 @pytest.mark.parametrize("between", ["Relu", "LeakyRelu", "MaxPool", "AveragePool", None])
-def test_what_may_stand_between(build, noise, run, between):
+def test_operators_between_the_layers(build, noise, run, between):
     b = build((3, 8, 8))
     x = b.conv("input", "a", 3, 6)
     if between:
@@ -78,7 +78,7 @@ def test_what_may_stand_between(build, noise, run, between):
     assert np.abs(run(equalized(artifact), noise.inputs) - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
-def test_linear_layers_pair_up(build, run):
+def test_linear_layers_are_paired(build, run):
     b = build((6,))
     x = b.op("Relu", [b.linear("input", "a", 6, 9)], "mid")
     artifact = b.artifact(b.op("Gemm", [x, b.weight("b.weight", 9, 4), b.bias("b.bias", 4)], "out"))
@@ -94,8 +94,8 @@ def test_a_clip_becomes_a_relu_and_differs_only_where_it_saturated(build, noise,
     artifact = b.artifact(b.conv(x, "b", 6, 4))
     result = equalized(artifact)
     assert [n.op_type for n in result.proto().graph.node] == ["Conv", "Relu", "Conv"]
-    calm = 0.1 * noise.inputs  # nothing reaches 6
-    assert run(result, calm) == pytest.approx(run(artifact, calm), rel=1e-4, abs=1e-4)
+    small_inputs = 0.1 * noise.inputs  # no activation reaches 6
+    assert run(result, small_inputs) == pytest.approx(run(artifact, small_inputs), rel=1e-4, abs=1e-4)
 
 
 def no_pair_fork(b):
@@ -126,13 +126,13 @@ def no_pair_output(b):
 @pytest.mark.parametrize(
     "network", [no_pair_fork, no_pair_sigmoid, no_pair_clip_below_zero, no_pair_shared_weight, no_pair_output]
 )
-def test_no_pair(build, network):
+def test_networks_without_a_pair(build, network):
     artifact = network(build((3, 8, 8)))
     assert names(artifact) == []
     assert equalized(artifact).digest == artifact.digest
 
 
-def test_a_channel_without_weights_stays_as_it_is(build, noise, run):
+def test_a_channel_without_weights_is_not_scaled(build, noise, run):
     b = build((3, 8, 8))
     weight = b.rng.standard_normal((4, 3, 1, 1)).astype(np.float32)
     weight[2] = 0

@@ -1,4 +1,4 @@
-"""The quantized file holds the grids that were asked for, and computes what it should."""
+"""The quantized file has the planned grids, and its outputs are close to the float model's."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def sqnr_db(wanted, got):
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Plans that the stage makes, in order."""
+    """The plans that the stage has made, in order."""
     plans, original = [], quantize.make_plan
 
     def make_plan(*args):
@@ -40,7 +40,7 @@ def planned(monkeypatch):
 @pytest.mark.parametrize(
     ("activations", "weights"), [("unsigned", "signed"), ("unsigned", "unsigned"), ("signed", "signed")]
 )
-def test_the_file_holds_what_was_asked_for(
+def test_the_file_has_the_planned_grids(
     small, context, planned, form, granularity, scheme, activations, weights
 ):
     values = {
@@ -75,11 +75,11 @@ def test_the_file_holds_what_was_asked_for(
 
 @pytest.mark.parametrize("bits", [{"weight_bits": 4}, {"activation_bits": 16}, {}], ids=["w4", "a16", "w8a8"])
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_how_integers_are_stored_does_not_change_values(small, context, noise, run, bits, granularity):
+def test_storage_types_do_not_change_values(small, context, noise, run, bits, granularity):
     outputs = []
     for activations, weights in itertools.product(STORED, STORED):
         values = {"activation_type": activations, "weight_type": weights, "granularity": granularity, **bits}
-        # Without optimization every operator is computed as the standard says.
+        # Without optimization every operator is computed as defined by ONNX.
         outputs.append(run(QuantizeStage().apply(small, values, context), noise.inputs, optimize=False))
     for other in outputs[1:]:
         assert other == pytest.approx(outputs[0], abs=1e-4)
@@ -165,7 +165,7 @@ def computed_operands(b):
 
 
 def padded_shortcut(b):
-    """A shortcut without parameters: every second pixel, and channels of zeros beside."""
+    """A parameter-free shortcut: every second pixel, with channels of zeros on both sides."""
     x = b.op("Relu", [b.conv("input", "a", 3, 4)], "a_relu")
     y = b.conv(x, "b", 4, 8, strides=[2, 2])
     numbers = {"starts": [0, 0], "ends": [100, 100], "axes": [2, 3], "steps": [2, 2]}
@@ -190,7 +190,7 @@ NETWORKS = [
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(("form", "activations", "weights"), FORMS)
 @pytest.mark.parametrize("scheme", ["asymmetric", "symmetric"])
-def test_every_form_computes_what_float_does(
+def test_every_form_is_close_to_float(
     build, run, network, form, activations, weights, scheme, integer_kernels_saturate
 ):
     if integer_kernels_saturate and form == "qoperator":
@@ -211,7 +211,7 @@ def test_every_form_computes_what_float_does(
         assert sqnr_db(got, run(result, split.inputs, optimize=False)) > 28
 
 
-def test_a_bias_that_is_huge_beside_its_weights(build, run, noise, context, integer_kernels_saturate):
+def test_a_bias_much_larger_than_its_weights(build, run, noise, context, integer_kernels_saturate):
     b = build((3, 8, 8))
     weight = b.rng.standard_normal((4, 3, 1, 1)).astype(np.float32)
     weight[1] *= 1e-9  # scale(input) * scale(weight) would make the int32 bias overflow
@@ -225,7 +225,7 @@ def test_a_bias_that_is_huge_beside_its_weights(build, run, noise, context, inte
 
 
 @pytest.mark.parametrize("opset", [11, 13, 17, 21])
-def test_old_models_are_converted_as_far_as_needed(build, run, noise, context, opset):
+def test_old_opsets_are_converted_as_far_as_needed(build, run, noise, context, opset):
     b = build((3, 8, 8))
     x = b.op("MaxPool", [b.op("Relu", [b.conv("input", "a", 3, 8)], "mid")], "pool", kernel_shape=[2, 2])
     artifact = b.artifact(b.conv(x, "b", 8, 4), opset=opset)
@@ -236,7 +236,7 @@ def test_old_models_are_converted_as_far_as_needed(build, run, noise, context, o
         assert sqnr_db(run(artifact, noise.inputs), run(result, noise.inputs)) > 12
 
 
-def test_the_users_own_metadata_stays(small, context):
+def test_user_metadata_is_kept(small, context):
     from spaces.stages.artifact import Artifact
 
     proto = small.proto()

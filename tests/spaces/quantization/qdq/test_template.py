@@ -1,4 +1,4 @@
-"""A file that is made from a skeleton is the file that onnxruntime's tool makes."""
+"""A file made from a template equals the file made by onnxruntime's tool."""
 
 import itertools
 import time
@@ -23,13 +23,13 @@ CONTEXT = StageContext(SPLIT, Cache())
 
 
 class _Tool:
-    """Asks the tool for every candidate."""
+    """Runs the tool for every candidate."""
 
     model = staticmethod(tool_model)
 
 
 def reference(artifact, values, context):
-    """The file that the tool makes of this candidate, with nothing left over from others."""
+    """The file that the tool makes of this candidate, with empty caches."""
     stage = QuantizeStage()
     stage._templates = _Tool()
     return stage.apply(artifact, values, context)
@@ -61,7 +61,7 @@ def transposed(b):
 
 
 def forked(b):
-    """A ReLU whose input something else reads; a weight and a bias that two layers share."""
+    """A ReLU whose input has another reader; a weight and a bias that two layers share."""
     x = b.conv("input", "a", 3, 3)
     y = b.op("Relu", [x], "relu")
     weight, bias = b.weight("shared.weight", 3, 3, 1, 1), b.bias("shared.bias", 3)
@@ -71,7 +71,7 @@ def forked(b):
 
 
 def padded(b):
-    """A Pad with a constant of its own, an old opset, a Gemm with factors, odd numbers of 4-bit weights."""
+    """A Pad with its own constant, an old opset, a Gemm with factors, odd numbers of 4-bit weights."""
     x = b.op("Relu", [b.conv("input", "a", 3, 5, 1)], "a_relu")
     sizes, fill = b.constant("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1])), b.constant("fill", np.float32(0.5))
     x = b.op("Pad", [x, sizes, fill], "pad")
@@ -115,17 +115,17 @@ def case(request):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_the_bytes_are_the_tools(case, build, data):
+def test_files_equal_the_tools(case, build, data):
     network, stage = case
     artifact = network(build((3, 8, 8)))
-    names = sorted({layer.name for layer in stage._sources.facts(artifact).network.layers})
+    names = sorted({layer.name for layer in stage._sources.metadata(artifact).network.layers})
     values = data.draw(values_of(names))
     if values["format"] == "qoperator":
         values |= {"weight_bits": 8, "activation_bits": 8}
     try:
         chosen = stage.canonical(artifact, values, CONTEXT)
     except StageError:
-        return  # a form that cannot run
+        return  # a combination that cannot run
     first, again = (stage.apply(artifact, chosen, CONTEXT) for _ in range(2))
     wanted = reference(artifact, chosen, CONTEXT)
     assert first.onnx_bytes == wanted.onnx_bytes
@@ -133,8 +133,8 @@ def test_the_bytes_are_the_tools(case, build, data):
 
 
 @pytest.mark.parametrize("fill", [0.1, 0.3, 0.5, 0.7, 0.9])
-def test_a_constant_that_follows_the_grid_is_not_kept_for_other_grids(build, fill):
-    """Where a scale and a zero point move together, an integer can stay what it is by chance."""
+def test_a_constant_that_depends_on_the_grid_is_not_reused_for_other_grids(build, fill):
+    """If a scale and a zero point change together, an integer can stay the same by chance."""
     b = build((3, 8, 8))
     x = b.op("Relu", [b.conv("input", "a", 3, 5, 1)], "a_relu")
     sizes = b.constant("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
@@ -148,7 +148,7 @@ def test_a_constant_that_follows_the_grid_is_not_kept_for_other_grids(build, fil
 
 @pytest.fixture
 def built(monkeypatch):
-    """What came of the structures that were built, in order."""
+    """The results of `build_template`, in order."""
     found = []
 
     def build(*arguments):
@@ -161,15 +161,15 @@ def built(monkeypatch):
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
-def test_no_structure_falls_back_to_the_tool(build, built, network, form):
+def test_only_a_quantized_pad_constant_has_no_template(build, built, network, form):
     artifact, stage = network(build((3, 8, 8))), QuantizeStage()
     for correction in (False, True):
         stage.apply(artifact, {"format": form, "bias_correction": correction}, CONTEXT)
-    # A quantized constant of a Pad follows from the scale of what is padded.
+    # The quantized constant of a Pad depends on the scale of the padded tensor.
     assert [s is None for s in built] == [network is padded and form == "qoperator"] * 2
 
 
-def test_candidates_of_one_structure_share_a_skeleton_and_a_size(small, context, built):
+def test_candidates_of_one_structure_share_a_template_and_a_size(small, context, built):
     stage, sizes = QuantizeStage(), set()
     for scheme, clipping, images, reduced in itertools.product(
         ("asymmetric", "symmetric_uint8"), ("max", "kl", "mse"), (1, 8), (False, True)
@@ -193,7 +193,7 @@ def test_candidates_of_one_structure_share_a_skeleton_and_a_size(small, context,
 def test_equal_structures_have_equal_graphs(case, build, data):
     network, stage = case
     artifact = network(build((3, 8, 8)))
-    names = sorted({layer.name for layer in stage._sources.facts(artifact).network.layers})
+    names = sorted({layer.name for layer in stage._sources.metadata(artifact).network.layers})
     shapes = {}
     base = data.draw(values_of(names))
     for other in (
@@ -216,7 +216,7 @@ NUMBERS = (
 
 
 def outline(artifact):
-    """All of a file but the numbers in it."""
+    """Everything in a file except numbers."""
     proto = artifact.proto()
     for tensor in proto.graph.initializer:
         tensor.raw_data = bytes(len(tensor.raw_data))
@@ -224,7 +224,7 @@ def outline(artifact):
     return proto.SerializeToString(deterministic=True)
 
 
-def test_structure_leaves_out_what_changes_numbers_only(small, context):
+def test_structure_leaves_out_knobs_that_change_only_numbers(small, context):
     stage = QuantizeStage()
 
     def structure(**values):
@@ -250,7 +250,7 @@ def test_structure_leaves_out_what_changes_numbers_only(small, context):
         assert structure() != structure(**values)
 
 
-def test_structure_sees_what_a_network_lacks(build, context):
+def test_structure_depends_on_what_the_network_lacks(build, context):
     artifact, stage = residual(build((3, 8, 8))), QuantizeStage()
 
     def structure(**values):
@@ -272,7 +272,7 @@ def test_structure_is_cheap(small, context):
 
 
 def test_a_huge_bias_is_left_to_the_tool(build, context):
-    """In operators' form the tool rescales a weight whose bias would overflow; bias correction may yield such."""
+    """With format=qoperator the tool rescales a weight whose bias, e.g. after correction, would overflow."""
     b = build((3, 8, 8))
     weight = b.constant("a.weight", np.full((2, 3, 1, 1), 1e-9, np.float32))
     bias = b.constant("a.bias", np.array([5.0, -3.0], np.float32))
@@ -282,8 +282,8 @@ def test_a_huge_bias_is_left_to_the_tool(build, context):
         assert found.onnx_bytes == reference(artifact, values, context).onnx_bytes
 
 
-def test_tensors_whose_names_look_like_the_tools(build, context, built):
-    """A network may have a tensor of a name that the tool gives to a scale; then nothing is taken apart."""
+def test_tensors_with_names_of_the_tool(build, context, built):
+    """If a tensor has a name that the tool would give to a scale, no template is used."""
     b = build((3, 8, 8))
     weight, other = b.weight("w", 4, 3, 1, 1), b.weight("w_quantized", 4, 4, 1, 1)
     artifact = b.artifact(b.op("Conv", [b.op("Conv", ["input", weight], "mid"), other], "out"))
@@ -309,7 +309,7 @@ FORMS = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
-def test_the_bytes_are_the_tools_for_the_zoo(name, built):
+def test_files_equal_the_tools_for_the_zoo(name, built):
     from spaces.models.base import LoadContext
     from spaces.models.export import ExportStage
     from spaces.models.zoo import cifar_resnet, mobilenet_v2, squeezenet
@@ -327,8 +327,8 @@ def test_the_bytes_are_the_tools_for_the_zoo(name, built):
     assert None not in built
 
 
-def test_onnx_files_of_others(small, context, tmp_path):
-    """A file that was written and read again gives the same."""
+def test_reloaded_onnx_files(small, context, tmp_path):
+    """A model read back from a file gives the same result."""
     path = tmp_path / "small.onnx"
     path.write_bytes(small.onnx_bytes)
     again = Artifact.onnx(path.read_bytes(), InputSpec((3, 8, 8)))

@@ -1,4 +1,4 @@
-"""Integers are those of onnxruntime's tool, bit for bit."""
+"""Integers equal those of onnxruntime's tool."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_weights_are_rounded_as_by_the_tool(seed, bits, stored, axis, shape):
 
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal(shape).astype(np.float32)
-    weight[0, 0] = np.round(weight[0, 0] * 4) / 4  # halves of a step are among them
+    weight[0, 0] = np.round(weight[0, 0] * 4) / 4  # includes halves of a step
     n = () if axis is None else (shape[axis],)
     scale = rng.choice(np.float32([0.5, 0.1, 0.013]), n).astype(np.float32)
     grid = Grid(np.asarray(scale), np.full(n, rng.integers(-3, 4)), bits, axis)
@@ -42,7 +42,7 @@ def test_weights_are_rounded_as_by_the_tool(seed, bits, stored, axis, shape):
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("stored", ["signed", "unsigned"])
-def test_zero_points_are_stored_as_onnx_stores_them(bits, stored):
+def test_zero_points_are_encoded_as_by_onnx(bits, stored):
     kind = quant_type(bits, stored).tensor_type
     low = 0 if stored == "unsigned" else -(2 ** (bits - 1))
     for numbers in ([low], [low + 2**bits - 1], [low, 0, 3], [1, 2, 3, 4]):
@@ -51,6 +51,6 @@ def test_zero_points_are_stored_as_onnx_stores_them(bits, stored):
         assert stored_bytes(np.array(numbers), bits, stored) == wanted.raw_data
 
 
-def test_biases_stop_at_the_ends_of_int32():
+def test_biases_are_clipped_to_int32():
     bias, scale = np.float32([1.0, 1e9, -1e9, 0.25, -0.75]), np.float32([0.5, 1e-3, 1e-3, 0.5, 0.5])
     assert bias_integers(bias, scale).tolist() == [2, INT32.max, INT32.min, 0, -2]

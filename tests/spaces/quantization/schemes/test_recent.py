@@ -1,4 +1,4 @@
-"""What was used last is kept, up to a bound."""
+"""The LRU cache."""
 
 import pytest
 
@@ -15,23 +15,23 @@ def ask(recent, built, *keys):
         assert recent.get(key, lambda key=key: built.append(key) or key * 10) == key * 10
 
 
-def test_the_least_recently_used_goes_first(built):
+def test_the_least_recently_used_is_evicted_first(built):
     recent = Recent(2)
     ask(recent, built, 1, 2, 1, 3, 1, 2)
     assert built == [1, 2, 3, 2]
     assert len(recent) == 2
 
 
-def test_sizes_count(built):
+def test_sizes_are_bounded(built):
     recent = Recent(100, lambda value: value)
-    ask(recent, built, 3, 4, 3, 5, 3)  # 30 + 40 + 50 are too many
+    ask(recent, built, 3, 4, 3, 5, 3)  # 30 + 40 + 50 exceed the bound
     assert built == [3, 4, 5]
-    ask(recent, built, 50, 50)  # larger than all there is room for
+    ask(recent, built, 50, 50)  # larger than the bound
     assert built == [3, 4, 5, 50]
     assert len(recent) == 1
 
 
-def test_what_fails_is_not_kept(built):
+def test_a_failed_build_is_not_cached(built):
     recent = Recent(2)
     with pytest.raises(ZeroDivisionError):
         recent.get(1, lambda: 1 / 0)

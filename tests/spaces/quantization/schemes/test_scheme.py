@@ -18,12 +18,12 @@ def limits(bits):
 
 
 @given(names, reals, reals, widths)
-def test_values_in_the_range_are_off_by_half_a_step_at_most(name, a, b, bits):
+def test_rounding_errors_are_at_most_half_a_step(name, a, b, bits):
     low, high = min(a, b, 0.0), max(a, b, 0.0)
     grid = make_grid(scheme_of(name).activations, low, high, bits)
     values = np.linspace(low, high, 101).astype(np.float32)
     error = np.abs(grid.dequantized(values) - values.astype(np.float64))
-    # A zero point is itself rounded, which may cost the ends of an asymmetric range half a step more.
+    # The zero point is rounded, too, which can add half a step at the ends of an asymmetric range.
     ends = 1.0 if name == "asymmetric" else 0.5
     assert error.max() <= float(grid.scale) * (ends + 1e-3) + 1e-6 * max(-low, high)
 
@@ -39,7 +39,7 @@ def test_zero_is_exact(name, a, b, bits):
 
 
 @given(reals, reals, widths)
-def test_what_each_scheme_promises(a, b, bits):
+def test_properties_of_each_scheme(a, b, bits):
     low, high = min(a, b), max(a, b)
     grids = {name: make_grid(row.activations, low, high, bits) for name, row in SCHEMES.items()}
     assert grids["symmetric"].zero_point == 0
@@ -61,13 +61,13 @@ def test_a_non_negative_tensor_uses_every_integer_or_half_of_them():
     assert (float(half.scale), int(half.zero_point)) == (pytest.approx(0.02), 0)
 
 
-def test_one_grid_for_each_channel():
+def test_one_scale_per_channel():
     weight = np.array([[1.0, -2.0], [0.5, 0.25], [0.0, 0.0]], np.float32)
     rule = scheme_of("symmetric").channel_weights
     grid = make_grid(rule, weight.min(axis=1), weight.max(axis=1), 8, axis=0)
     assert grid.scale.tolist()[:2] == pytest.approx([2 / 127, 0.5 / 127])
     assert np.abs(grid.dequantized(weight) - weight).max() <= grid.scale.max() / 2
-    assert np.all(grid.dequantized(weight)[2] == 0)  # a dead channel stays dead, whatever its scale
+    assert np.all(grid.dequantized(weight)[2] == 0)  # a channel of zeros stays zero with any scale
 
 
 def test_a_reduced_range_leaves_one_bit():
@@ -77,12 +77,12 @@ def test_a_reduced_range_leaves_one_bit():
     assert (integers.min(), integers.max()) == (-64, 64)  # 2 * 64 * 255 still fits 16 bits
 
 
-def test_a_least_scale_is_kept():
+def test_scales_are_at_least_the_least_scale():
     for name, row in SCHEMES.items():
         grid = make_grid(row.weights, -1e-9, 1e-9, 8, least_scale=0.3)
         assert grid.scale == np.float32(0.5 if name == "symmetric_power2" else 0.3)
 
 
-def test_an_unknown_scheme_is_told_with_the_known_ones():
+def test_an_unknown_scheme_raises_with_the_known_ones():
     with pytest.raises(StageError, match=r"'symetric'.*Did you mean 'symmetric'.*asymmetric"):
         scheme_of("symetric")

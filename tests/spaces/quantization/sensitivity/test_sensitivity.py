@@ -1,4 +1,4 @@
-"""Noise reckoned without a run, against noise that was measured."""
+"""Noise estimated without a run, compared with measured noise."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from spaces.quantization.calibration.clipping.base import Histogram
 from spaces.quantization.calibration.statistics import Statistics
 from spaces.quantization.quantize import QuantizeStage
 from spaces.quantization.schemes.scheme import SCHEMES, make_grid
-from spaces.quantization.sensitivity.noise_gains import output_gains
-from spaces.quantization.sensitivity.sensitivity import MOST_DB, rounding_noise
+from spaces.quantization.sensitivity.noise_gains import noise_gains
+from spaces.quantization.sensitivity.sensitivity import MAX_DB, rounding_noise
 from spaces.stages.stage import StageContext
 
 SPREAD = [
@@ -29,7 +29,7 @@ def computed(stage, artifact, context, changes):
     return stage.estimates(artifact, [stage.canonical(artifact, c, context) for c in changes], context)
 
 
-def test_the_propagated_ratio_ranks_candidates_as_running_them_does(small, context, noise, run):
+def test_the_propagated_ratio_ranks_candidates_as_measured(small, context, noise, run):
     stage = QuantizeStage()
     wanted = run(small, noise.inputs)
     measured = [sqnr_db(wanted, run(stage.apply(small, c, context), noise.inputs)) for c in SPREAD]
@@ -46,7 +46,7 @@ def test_more_bits_and_fewer_rounded_layers_are_better(small, context):
     assert np.diff(found).min() > 0.1
 
 
-def test_correction_takes_out_the_mean_error(small, context):
+def test_bias_correction_removes_the_mean_error(small, context):
     changes = [{"weight_bits": 4, "bias_correction": on} for on in (False, True)]
     found = computed(QuantizeStage(), small, context, changes)
     assert np.diff(found["weights_sqnr_db"]) > 0
@@ -55,37 +55,37 @@ def test_correction_takes_out_the_mean_error(small, context):
 
 def test_the_float_model_has_no_noise(small, context):
     found = computed(QuantizeStage(), small, context, [{"keep_float": ("*",)}, {}])
-    assert all(values[0] == MOST_DB for values in found.values())
-    assert all(values[1] < MOST_DB for values in found.values())
+    assert all(values[0] == MAX_DB for values in found.values())
+    assert all(values[1] < MAX_DB for values in found.values())
 
 
-def test_figures_do_not_depend_on_the_company(small, context):
+def test_estimates_do_not_depend_on_other_candidates(small, context):
     together = computed(QuantizeStage(), small, context, SPREAD[:3])
     alone = computed(QuantizeStage(), small, context, SPREAD[2:3])
     assert {name: values[2] for name, values in together.items()} == {n: v[0] for n, v in alone.items()}
 
 
-def test_without_data_nothing_can_be_reckoned(small, context):
+def test_estimates_without_data_raise(small, context):
     without = StageContext(None, context.cache)
     with pytest.raises(StageError, match="calibration"):
         computed(QuantizeStage(), small, without, [{}])
 
 
 @pytest.mark.parametrize("scheme", list(SCHEMES))
-def test_rounding_noise_is_that_of_rounding(scheme):
+def test_rounding_noise_is_the_measured_error(scheme):
     values = np.maximum(np.random.default_rng(0).standard_normal(200_000), 0).astype(np.float32)
     counts, edges = np.histogram(values[values > 0], 4096, (0.0, float(values.max())))
     histogram = Histogram(0.0, float(edges[-1]), counts, int(np.sum(values == 0)))
-    for high in (float(values.max()), 1.5):  # all of it, and cut off
+    for high in (float(values.max()), 1.5):  # without and with clipping
         grid = make_grid(SCHEMES[scheme].activations, 0.0, high, 8)
         direct = float(np.mean((grid.dequantized(values) - values) ** 2.0))
         assert rounding_noise(histogram, grid) == pytest.approx(direct, rel=0.05)
 
 
-def test_gains_say_what_noise_does_to_the_output(small, context):
+def test_noise_gains_are_relative_output_noise(small, context):
     stage = QuantizeStage()
     source = stage._sources.source(small, False, context)
-    gains = output_gains(source, lambda layer, error: float(np.mean(error**2)), context)
+    gains = noise_gains(source, lambda layer, error: float(np.mean(error**2)), context)
     assert gains["tensors"].shape == (len(source.network.tensors),)
     assert gains["layers"].shape == (len(source.network.layers),)
     assert (gains["tensors"] >= 0).all()
@@ -93,6 +93,5 @@ def test_gains_say_what_noise_does_to_the_output(small, context):
     output = source.artifact.proto().graph.output[0].name
     powers = Statistics(source.artifact, source.wanted, 8, context).second_moments()
     at_output = gains["tensors"][source.network.tensors.index(output)]
-    assert at_output * powers[output] == pytest.approx(
-        1, rel=0.6
-    )  # noise there is noise of the output, as it is
+    # The gain of the output itself is the inverse of its power.
+    assert at_output * powers[output] == pytest.approx(1, rel=0.6)

@@ -1,4 +1,4 @@
-"""Which part of a range each clipping method covers."""
+"""The ranges of the clipping methods."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaces.quantization.calibration.clipping.base import ClipContext, windows
-from spaces.quantization.calibration.clipping.kl import MOST_BINS
+from spaces.quantization.calibration.clipping.kl import MAX_BINS
 from spaces.quantization.calibration.clipping.methods import clippings
 from spaces.quantization.calibration.histogram import Distribution
 from spaces.quantization.schemes.scheme import make_grid, scheme_of
@@ -41,7 +41,7 @@ def test_the_names_are_the_knobs_values():
 
 @given(st.sampled_from(sorted(clippings())), st.sampled_from(SCHEMES), st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
-def test_a_range_is_never_wider_than_what_was_seen(name, scheme, seed):
+def test_a_range_is_never_wider_than_the_values(name, scheme, seed):
     rng = np.random.default_rng(seed)
     values = (rng.standard_normal(500) * rng.uniform(0.01, 100) + rng.uniform(-50, 50)).astype(np.float32)
     low, high = clipped(name, values, scheme)
@@ -50,7 +50,7 @@ def test_a_range_is_never_wider_than_what_was_seen(name, scheme, seed):
     assert low < high
 
 
-def test_max_is_what_was_seen():
+def test_max_is_the_range_of_the_values():
     assert clipped("max", HEAVY) == (HEAVY.min(), HEAVY.max())
 
 
@@ -59,9 +59,9 @@ def test_max_is_what_was_seen():
 )
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", ["kl", "mse", "percentile"])
-def test_a_heavy_tail_is_really_clipped(name, scheme, values):
+def test_a_heavy_tail_is_clipped(name, scheme, values):
     low, high = clipped(name, values, scheme, percentile=99.9)
-    # The square of the outliers' error weighs heavily, so least squares keeps more of them.
+    # Squared errors of outliers are large, so the least squared error keeps more of them.
     assert max(-low, high) < (0.97 if name == "mse" else 0.75) * np.abs(values).max()
     assert (low == 0) == (values.min() == 0)
     assert (high == 0) == (values.max() == 0)
@@ -74,7 +74,7 @@ def test_a_uniform_distribution_is_hardly_clipped(name, low):
     assert found == pytest.approx((low, 1.0), abs=0.02)
 
 
-def test_the_zeros_after_a_relu_do_not_decide():
+def test_zeros_after_a_relu_have_no_effect():
     values = np.maximum(HEAVY, 0)
     padded = np.concatenate([values, np.zeros(900_000, np.float32)])
     for name in ("kl", "mse"):
@@ -89,7 +89,7 @@ def test_mse_has_the_least_error(scheme, values):
         assert mse <= 1.05 * squared_error(values, clipped(other, values, scheme), scheme)
 
 
-def test_percentiles_are_numpys():
+def test_percentiles_equal_numpys():
     for percentile in (90.0, 95.0, 99.0):
         low, high = clipped("percentile", HEAVY, percentile=percentile)
         assert (low > HEAVY).mean() <= 1 - percentile / 100 + 1e-9
@@ -99,16 +99,16 @@ def test_percentiles_are_numpys():
         assert (low, high) == pytest.approx(tuple(wanted), abs=float(1.01 * width))
 
 
-def test_the_hundredth_percentile_is_everything():
+def test_the_hundredth_percentile_is_the_whole_range():
     assert clipped("percentile", HEAVY, percentile=100.0) == pytest.approx((HEAVY.min(), HEAVY.max()))
 
 
-def test_kl_gives_up_where_the_histogram_is_coarser_than_the_grid():
+def test_kl_does_not_clip_if_the_histogram_is_coarser_than_the_grid():
     assert clippings()["kl"].most_bits < 16
     assert clipped("kl", HEAVY, bits=16) == pytest.approx((HEAVY.min(), HEAVY.max()))
 
 
-def test_a_tensor_that_is_always_the_same():
+def test_a_constant_tensor():
     for name in clippings():
         for value in (0.0, 3.0, -2.0):
             low, high = clipped(name, np.full(10, value))
@@ -123,9 +123,9 @@ def test_windows_grow_to_the_whole_range():
 
 
 def kl_step_by_step(histogram, context):
-    """The search as the slides tell it, candidate by candidate; every candidate's divergence by its range."""
+    """The search as described on the slides. Returns the divergence of every candidate by its range."""
     lows, highs = windows(histogram, 256)
-    coarse, found = histogram.coarser(MOST_BINS), {}
+    coarse, found = histogram.coarser(MAX_BINS), {}
     counts, edges = coarse.counts, coarse.edges
     for low, high, step in zip(lows, highs, context.step(lows, highs), strict=True):
         from_low = edges[1:] > low if low > edges[0] else edges[1:] >= low
@@ -165,7 +165,7 @@ def mse_step_by_step(histogram, context):
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("n_values", [60, 3_000, 100_000])
 @pytest.mark.parametrize(("name", "slowly"), [("kl", kl_step_by_step), ("mse", mse_step_by_step)])
-def test_the_fast_search_finds_what_the_plain_one_finds(name, slowly, n_values, scheme):
+def test_the_vectorized_search_equals_the_plain_one(name, slowly, n_values, scheme):
     rng = np.random.default_rng(n_values)
     for values in (HEAVY[:n_values], np.maximum(HEAVY[:n_values], 0), rng.uniform(2, 3, n_values)):
         histogram, context = histogram_of(values), ClipContext(scheme_of(scheme).activations, 5, 99.9)
