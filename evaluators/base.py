@@ -1,4 +1,4 @@
-"""What an evaluator is: it turns an artifact into measurements and knows nothing of spaces or samplers."""
+"""The evaluator interface: an evaluator turns an artifact into measurements and depends on no space or sampler."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Measurement:
         name: e.g. `top1`, `latency_ms`, `weight_bytes`; carries its unit where it has one.
         value: The number.
         unit: e.g. `%`, `ms`, `bytes`, `dB`.
-        source: `measured`, `modelled` (by us) or `estimated` (by somebody else's tool).
+        source: `measured`, `modelled` (by this package) or `estimated` (by another tool).
         device: The device that a cost is for; None for a metric of the model itself.
     """
 
@@ -42,13 +42,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Reference:
-    """The uncompressed model, against which every candidate is judged.
+    """The uncompressed model, with which every candidate is compared.
 
     Attributes:
         artifact: The float ONNX model.
         outputs: Its outputs on `EvaluationContext.split`, `(n, n_outputs)` float32.
-        batch_size: Most examples a batch that they were computed with.
-        threads: onnxruntime's threads within an operator that they were computed with.
+        batch_size: Maximum batch size with which `outputs` were computed.
+        threads: onnxruntime's threads within an operator with which `outputs` were computed.
     """
 
     artifact: Artifact
@@ -59,11 +59,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class EarlyStoppingThreshold:
-    """How good a model must be to be of use.
+    """The metric value below which the evaluation of an artifact may stop early.
 
     Attributes:
-        least: The metric's value, in its unit, that it has to exceed.
-        why: What asks for it, in words: another trial, or a constraint.
+        least: The threshold, in the metric's unit.
+        why: What sets the threshold, as text: another trial, or a constraint.
     """
 
     least: float
@@ -75,13 +75,13 @@ class EvaluationContext:
     """What an evaluator may use besides the artifact.
 
     Attributes:
-        split: The data to judge on (validation during the search, test once for the front).
-        metric: How good an output is.
+        split: The data to evaluate on (validation during the search, test once for the front).
+        metric: Scores the outputs.
         reference: The float model and its outputs on `split`.
         devices: The devices that costs are wanted for, by name.
         seed: Seed of everything random in the evaluator.
-        measured: What the evaluators before this one said of the same artifact.
-        needed: How good the metric has to be for the artifact to matter; None judges every artifact to the end.
+        measured: Measurements of the same artifact by the evaluators before this one.
+        threshold: Early-stopping threshold of the metric; None evaluates every artifact on the whole split.
     """
 
     split: Split
@@ -95,12 +95,12 @@ class EvaluationContext:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluator says.
+    """The result of one evaluator for one artifact.
 
     Attributes:
         measurements: Measurements.
-        details: What explains them, JSON-able.
-        pruned: Why the judging stopped before its end, in words; empty if it did not. What was estimated until then has
+        details: Explanations of the measurements, JSON-serializable.
+        pruned: Why the evaluation stopped early, as text; empty if it did not. The measurements are then estimates, under
             names that no full measurement has.
     """
 
@@ -114,11 +114,12 @@ class Evaluator(ABC):
 
     Attributes:
         name: Short name; the step's time is logged as `seconds.<name>`.
-        exclusive: Whether nothing else may compute on the machine meanwhile (anything that is timed).
+        exclusive: Whether nothing else may compute on the machine during an evaluation (true if it measures time).
         repeatable: Whether a second call gives the same values (a timing does not).
-        scores_split: Whether it judges by the context's data, so that the front is judged once more on the test split.
-        structural: Whether its measurements follow from the file's structure (nodes, shapes, types, sizes) alone; ask
-            `follows_structure`, which knows the devices too.
+        scores_split: Whether the measurements depend on the context's split, so that the front is evaluated once more on
+            the test split.
+        structural: Whether the measurements follow from the file's structure (nodes, shapes, types, sizes) alone;
+            `follows_structure` also checks the devices of the context.
     """
 
     name: ClassVar[str]
@@ -128,17 +129,17 @@ class Evaluator(ABC):
     structural: ClassVar[bool] = False
 
     def follows_structure(self, context: EvaluationContext) -> bool:
-        """Whether files of equal structure get equal measurements in this study."""
+        """Whether files of equal structure get equal measurements in this context."""
         del context
         return self.structural
 
     def explain(self, artifact: Artifact, context: EvaluationContext) -> Mapping[str, Any]:
-        """Returns details that are too dear for every trial; the study asks for them for the models that it reports on."""
+        """Returns details that are too expensive for every trial; they are requested for the models in the report."""
         del artifact, context
         return {}
 
     def possible(self, context: EvaluationContext) -> frozenset[str]:
-        """Returns columns that the uncompressed model may lack but others can have (an int8-only device's latency)."""
+        """Returns columns that candidates can have even if the uncompressed model lacks them (latency on an int8-only device)."""
         del context
         return frozenset()
 
@@ -147,5 +148,5 @@ class Evaluator(ABC):
         """Returns the measurements of one ONNX artifact.
 
         Raises:
-            EvaluationError: The artifact cannot be judged, e.g. its outputs are not finite.
+            EvaluationError: The artifact cannot be evaluated, e.g. its outputs are not finite.
         """

@@ -10,7 +10,7 @@ Kind = Literal["metric", "cost"]
 
 @dataclass(frozen=True, order=True)
 class Column:
-    """What a number is about: a metric of the model itself, or a cost on one device.
+    """Identifies a measurement: a metric of the model itself, or a cost on one device.
 
     The text is `metric.<name>` or `cost.<device>.<name>`. A device's name may have dots, so a cost's own name has none.
 
@@ -20,7 +20,7 @@ class Column:
         name: The measurement's name, e.g. `top1`, `latency_ms`.
 
     Raises:
-        InputError: The parts make no column whose text could be parsed again.
+        InputError: The parts do not form a column whose text can be parsed back.
     """
 
     kind: Kind
@@ -34,7 +34,7 @@ class Column:
             raise InputError(f"a {self.kind} column needs the name of a measurement")
         if self.kind == "metric" and self.device is not None:
             raise InputError(
-                f"metric {self.name!r} is the model's own: it has no device, but got {self.device!r}"
+                f"metric {self.name!r} belongs to the model and has no device, but got {self.device!r}"
             )
         if self.kind == "cost" and not self.device:
             raise InputError(f"cost {self.name!r} needs the name of a device")
@@ -53,10 +53,12 @@ class Column:
         Raises:
             InputError: The text is neither `metric.<name>` nor `cost.<device>.<name>`.
         """
-        found = cls.find(text)
-        if found is None:
-            raise InputError(f"{text!r} is no column: it must be `metric.<name>` or `cost.<device>.<name>`")
-        return found
+        column = cls.find(text)
+        if column is None:
+            raise InputError(
+                f"{text!r} is not a column: it must be `metric.<name>` or `cost.<device>.<name>`"
+            )
+        return column
 
     @classmethod
     def find(cls, text: str) -> Self | None:
@@ -72,12 +74,12 @@ class Column:
 
     @property
     def short(self) -> str:
-        """The text without its kind, for people: `<name>` or `<device>.<name>`."""
+        """The text without its kind, for display: `<name>` or `<device>.<name>`."""
         return self.name if self.device is None else f"{self.device}.{self.name}"
 
     @property
     def is_cost(self) -> bool:
-        """Whether it is a cost on a device."""
+        """Whether the column is a cost on a device."""
         return self.kind == "cost"
 
     def named(self, name: str) -> Self:

@@ -1,4 +1,4 @@
-"""What a metric is: it scores a model's outputs example by example."""
+"""The metric interface: a metric scores a model's outputs example by example."""
 
 from typing import Protocol
 
@@ -12,7 +12,7 @@ class Metric(Protocol):
     Attributes:
         name: e.g. `top1`; becomes `metric.top1`.
         unit: e.g. `%`.
-        scale: The mean of the examples' scores times this is the metric (100 for per cent).
+        scale: Factor from the mean score of the examples to the metric (100 for per cent).
     """
 
     name: str

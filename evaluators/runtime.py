@@ -1,4 +1,4 @@
-"""Running ONNX artifacts through onnxruntime, with errors that say what is wrong with the model."""
+"""Runs ONNX artifacts through onnxruntime; errors say what is wrong with the model."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 MOST_INPUT_BYTES = 8 * 2**20  # of one batch
-BATCH_SIZE, THREADS = 256, 1  # unless told otherwise
+BATCH_SIZE, THREADS = 256, 1  # defaults
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Inputs or outputs `(b, ...)`, and labels `(b,)`."""
@@ -28,7 +28,7 @@ def open_session(model: bytes, threads: int, optimize: bool = True) -> "ort.Infe
     Args:
         model: The serialized model.
         threads: Threads within an operator; operators run one after the other.
-        optimize: False keeps every tensor of the file as it is.
+        optimize: False turns graph optimizations off, so that every tensor of the file is computed.
 
     Raises:
         EvaluationError: onnxruntime cannot load the model, or it has not exactly one input.
@@ -49,36 +49,36 @@ def run_session(
     """Returns the tensors `names` for `(b, *input.shape)` inputs.
 
     Raises:
-        EvaluationError: onnxruntime cannot run the model on them.
+        EvaluationError: onnxruntime cannot run the model on the inputs.
     """
-    wanted = session.get_inputs()[0]
-    dtype = {"tensor(float)": np.float32, "tensor(float16)": np.float16}.get(wanted.type)
+    model_input = session.get_inputs()[0]
+    dtype = {"tensor(float)": np.float32, "tensor(float16)": np.float16}.get(model_input.type)
     if dtype is None:
         raise EvaluationError(
-            f"the model's input {wanted.name!r} must be float32 or float16, but is a {wanted.type}"
+            f"the model's input {model_input.name!r} must be float32 or float16, but is a {model_input.type}"
         )
     try:
-        return list(session.run(names, {wanted.name: inputs.astype(dtype, copy=False)}))
-    except ParedownError:  # a time limit that struck here
+        return list(session.run(names, {model_input.name: inputs.astype(dtype, copy=False)}))
+    except ParedownError:  # a time limit that was reached during the run
         raise
     except Exception as error:
         raise EvaluationError(
-            f"onnxruntime cannot run the model on inputs of shape {inputs.shape} (it declares {wanted.shape}): "
+            f"onnxruntime cannot run the model on inputs of shape {inputs.shape} (declared: {model_input.shape}): "
             f"{_first_line(error)}"
         ) from error
 
 
 def fixed_batch(session: "ort.InferenceSession") -> int | None:
-    """The only batch size that the model takes; None if it takes any."""
+    """Returns the only batch size that the model takes; None if it takes any."""
     shape = session.get_inputs()[0].shape
     return shape[0] if shape and isinstance(shape[0], int) else None
 
 
 class Batches:
-    """Keeps a split's batches in memory, if they fit, so that its examples are not prepared anew for every model.
+    """Caches a split's batches in memory, if they fit, so that examples are not prepared again for every model.
 
     Args:
-        most_bytes: Most bytes of inputs that are kept.
+        most_bytes: Maximum size of the cached inputs, bytes.
     """
 
     def __init__(self, most_bytes: int = 256 * 2**20) -> None:
@@ -90,17 +90,17 @@ class Batches:
         self._labels: tuple[Split, NDArray[np.int64]] | None = None
 
     def __reduce__(self) -> tuple[type["Batches"], tuple[int]]:
-        return type(self), (self._most_bytes,)  # what is kept stays behind
+        return type(self), (self._most_bytes,)  # the cache is not pickled
 
     def labels(self, split: Split) -> NDArray[np.int64]:
         """Returns the labels of all examples, `(n,)`."""
         if self._labels is None or self._labels[0] is not split:
-            found = [labels for _, labels in split.batches(64)]
-            self._labels = (split, np.concatenate(found) if found else np.empty(0, np.int64))
+            batches = [labels for _, labels in split.batches(64)]
+            self._labels = (split, np.concatenate(batches) if batches else np.empty(0, np.int64))
         return self._labels[1]
 
     def of(self, split: Split, batch_size: int) -> Iterator[Batch]:
-        """Yields what `split.batches(batch_size)` does; the arrays must not be written to."""
+        """Yields the batches of `split.batches(batch_size)`; the arrays must not be modified."""
         if split is not self._split or batch_size != self._batch_size:
             self._split, self._batch_size = split, batch_size
             self._rest, self._kept = split.batches(batch_size), []
@@ -111,7 +111,7 @@ class Batches:
                 if batch is None:
                     return
                 if position == 0 and batch[0].nbytes / len(batch[0]) * len(split) > self._most_bytes:
-                    self._split = None  # begins anew every time
+                    self._split = None  # too large for the cache: prepared again on every call
                     yield from chain([batch], rest)
                     return
                 kept.append(batch)
@@ -124,9 +124,9 @@ def run_batches(
     """Runs a model over batches of examples.
 
     Args:
-        artifact: An ONNX artifact; only its first output counts.
-        batches: Yields inputs and labels, given the size of a batch.
-        batch_size: Most examples a batch; a model with a fixed batch gets that, the last one filled up.
+        artifact: An ONNX artifact; only its first output is used.
+        batches: Takes a batch size and yields inputs and labels.
+        batch_size: Maximum batch size; a model with a fixed batch size gets that, its last batch padded.
         threads: onnxruntime's threads within an operator.
 
     Yields:
@@ -138,7 +138,7 @@ def run_batches(
     session = open_session(artifact.onnx_bytes, threads)
     fixed = fixed_batch(session)
     for inputs, labels in batches(fixed or _batch_size(artifact, batch_size)):
-        yield _run_filled(session, inputs, fixed), labels
+        yield _run_padded(session, inputs, fixed), labels
 
 
 def run_split(
@@ -147,9 +147,9 @@ def run_split(
     """Runs a model over a split.
 
     Args:
-        artifact: An ONNX artifact; only its first output counts.
+        artifact: An ONNX artifact; only its first output is used.
         split: The examples.
-        batch_size: Most examples a batch; a model with a fixed batch gets that, the last one filled up.
+        batch_size: Maximum batch size; a model with a fixed batch size gets that, its last batch padded.
         threads: onnxruntime's threads within an operator.
 
     Returns:
@@ -162,24 +162,24 @@ def run_split(
 
 
 def joined(batches: Sequence[Batch]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Returns the outputs and labels of all batches.
+    """Returns the concatenated outputs and labels of all batches.
 
     Raises:
-        EvaluationError: There are none, or some outputs are not finite.
+        EvaluationError: There are no batches, or some outputs are not finite.
     """
     if not batches:
         raise EvaluationError("the split has no examples")
-    found = np.concatenate([outputs for outputs, _ in batches])
-    bad = int(np.sum(~np.isfinite(found).all(axis=1)))
+    joined_outputs = np.concatenate([outputs for outputs, _ in batches])
+    bad = int(np.sum(~np.isfinite(joined_outputs).all(axis=1)))
     if bad:
         raise EvaluationError(
-            f"the model's outputs are not finite (NaN or infinite) for {bad} of {len(found)} examples"
+            f"the model's outputs are not finite (NaN or infinite) for {bad} of {len(joined_outputs)} examples"
         )
-    return found, np.concatenate([labels for _, labels in batches])
+    return joined_outputs, np.concatenate([labels for _, labels in batches])
 
 
 def _batch_size(artifact: Artifact, most: int) -> int:
-    """Large images go in small batches: a batch's activations take many times the memory of its inputs."""
+    """Returns a batch size, smaller for large images: activations of a batch take many times the memory of its inputs."""
     return max(1, min(most, MOST_INPUT_BYTES // (4 * math.prod(artifact.input.shape))))
 
 
@@ -194,7 +194,7 @@ def reference_outputs(
     return run_split(artifact, split, batch_size, threads)[0]
 
 
-def _run_filled(
+def _run_padded(
     session: "ort.InferenceSession", inputs: NDArray[np.float32], fixed: int | None
 ) -> NDArray[np.float32]:
     n = len(inputs)
@@ -203,7 +203,7 @@ def _run_filled(
     output = run_session(session, inputs, [session.get_outputs()[0].name])[0]
     if output.ndim == 0 or len(output) < n:
         raise EvaluationError(
-            f"the model yields a tensor of shape {output.shape} for {n} examples; one row each is needed"
+            f"the model yields a tensor of shape {output.shape} for {n} examples; one row per example is needed"
         )
     return output[:n].reshape(n, -1).astype(np.float32, copy=False)
 

@@ -1,4 +1,4 @@
-"""What every evaluator must do, as a test class to inherit, and a tiny model and split to do it with.
+"""Conformance tests that the test class of every evaluator inherits, with a tiny model and split to run them on.
 
 A new evaluator's test is::
 
@@ -39,7 +39,7 @@ class RandomSplit:
 
     @property
     def digest(self) -> str:
-        """Digest of what decides the examples."""
+        """Digest of the arguments, which determine the examples."""
         return digest_of(self.n, self.shape, self.seed)
 
     def __len__(self) -> int:
@@ -59,11 +59,11 @@ class RandomSplit:
 
 
 def model_from_text(text: str, stored: Mapping[str, NDArray[np.generic]]) -> Artifact:
-    """Makes a model from ONNX's text form.
+    """Builds a model from ONNX's textual syntax.
 
     Args:
         text: `name (float[n,3,8,8] input) => (float[n,5] output) { y = Relu(x) ... }`.
-        stored: Constants by name; arrays of `ml_dtypes.int4` make INT4 tensors.
+        stored: Initializers by name; arrays of `ml_dtypes.int4` make INT4 tensors.
     """
     from onnx import numpy_helper, parser
 
@@ -74,12 +74,12 @@ def model_from_text(text: str, stored: Mapping[str, NDArray[np.generic]]) -> Art
 
 
 def tiny_model(weight_bits: int | None = None, batch: int | str = "n") -> Artifact:
-    """Makes a Conv, Relu, GlobalAveragePool, Flatten, Gemm network for `RandomSplit`.
+    """Builds a Conv, Relu, GlobalAveragePool, Flatten, Gemm network for `RandomSplit`.
 
     Args:
         weight_bits: 8 or 4 quantizes the Conv: its weights per channel, its input and output to int8, as
             QuantizeLinear and DequantizeLinear around it. None leaves everything in floating point.
-        batch: Size of the first axis, or the name of a free one.
+        batch: Size of the batch axis, or the name of a free one.
     """
     random = np.random.default_rng(7)
     kernel = random.normal(size=(4, 3, 3, 3)).astype(np.float32)
@@ -143,18 +143,18 @@ def tiny_context(reference: Artifact | None = None, n: int = 32) -> EvaluationCo
 
 
 class EvaluatorConformance:
-    """Inherit, and implement `make_evaluator`; override the other two if the evaluator needs other inputs."""
+    """Inherit and implement `make_evaluator`; override `make_artifacts` and `make_context` if other inputs are needed."""
 
     def make_evaluator(self) -> Evaluator:
         """Returns the evaluator under test."""
         raise NotImplementedError
 
     def make_artifacts(self) -> list[Artifact]:
-        """Returns the models that it must be able to judge; the first is the reference."""
+        """Returns models that the evaluator must be able to evaluate; the first is the reference."""
         return [tiny_model(), tiny_model(weight_bits=8), tiny_model(weight_bits=4)]
 
     def make_context(self) -> EvaluationContext:
-        """Returns the context that it gets."""
+        """Returns the context of the evaluations."""
         return tiny_context(self.make_artifacts()[0])
 
     def test_has_a_name(self) -> None:
@@ -166,12 +166,12 @@ class EvaluatorConformance:
         context, evaluator = self.make_context(), self.make_evaluator()
         for artifact in self.make_artifacts():
             evaluation = evaluator.evaluate(artifact, context)
-            found = evaluation.measurements
-            assert found or evaluation.details[evaluator.name]["absent_because"]
-            assert all(math.isfinite(m.value) for m in found)
-            assert all(m.name and m.unit and m.source in get_args(Source) for m in found)
-            assert all(m.device is None or m.device in context.devices for m in found)
-            assert len({m.column for m in found}) == len(found)
+            measurements = evaluation.measurements
+            assert measurements or evaluation.details[evaluator.name]["absent_because"]
+            assert all(math.isfinite(m.value) for m in measurements)
+            assert all(m.name and m.unit and m.source in get_args(Source) for m in measurements)
+            assert all(m.device is None or m.device in context.devices for m in measurements)
+            assert len({m.column for m in measurements}) == len(measurements)
 
     def test_details_are_json(self) -> None:
         """Details must survive a journal, a tracker and a report: plain JSON without NaN."""
@@ -179,8 +179,8 @@ class EvaluatorConformance:
             details = self.make_evaluator().evaluate(artifact, self.make_context()).details
             assert json.loads(json.dumps(details, allow_nan=False)) == details
 
-    def test_repeats_itself(self) -> None:
-        """A repeatable evaluator says the same again; a timing at least measures the same things."""
+    def test_repeated_evaluations_agree(self) -> None:
+        """A repeatable evaluator returns equal results; a timing at least returns the same columns."""
         evaluator, artifact = self.make_evaluator(), self.make_artifacts()[-1]
         first = evaluator.evaluate(artifact, self.make_context())
         second = evaluator.evaluate(artifact, self.make_context())
@@ -188,13 +188,13 @@ class EvaluatorConformance:
             assert first == second
         assert [m.column for m in first.measurements] == [m.column for m in second.measurements]
 
-    def test_travels_between_processes(self) -> None:
-        """An evaluator is sent to workers, what it found comes back."""
+    def test_evaluator_and_evaluation_can_be_pickled(self) -> None:
+        """Evaluators are sent to worker processes, evaluations are sent back."""
         evaluator = pickle.loads(pickle.dumps(self.make_evaluator()))  # noqa: S301 (our own bytes)
         evaluation = evaluator.evaluate(self.make_artifacts()[0], self.make_context())
         assert pickle.loads(pickle.dumps(evaluation)) == evaluation  # noqa: S301
 
-    def test_leaves_its_inputs_alone(self) -> None:
+    def test_artifact_and_context_are_not_modified(self) -> None:
         """Artifacts and contexts are shared by all evaluators of a trial."""
         artifact, context = self.make_artifacts()[-1], self.make_context()
         outputs = context.reference.outputs.copy()

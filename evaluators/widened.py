@@ -1,8 +1,8 @@
-"""Runs models with 4-bit weights faster: the same integers, stored in 8 bits.
+"""Stores 4-bit weights in 8 bits, so that models run faster.
 
 onnxruntime's CPU has no convolution with 4-bit weights: it dequantizes them and computes in float, 3 to 4 times as slow as its
-8-bit kernels. With the weights widened it uses these. The numbers are the same but for rounding where sums lie between two
-integers, so that this is for looks; what is reported is measured on the file that is shipped.
+8-bit kernels. With the same integers stored in 8 bits it uses these kernels. Outputs are equal but for rounding where sums lie
+between two integers, so this is for low-fidelity evaluations; reported values are measured on the file that is shipped.
 """
 
 import numpy as np

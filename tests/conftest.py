@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings and fixtures for all tests."""
 
 import signal
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# no deadline: the machines are noisy; the same examples every time: a failure must be the change's own
+# no deadline, because machines are noisy; the same examples in every run, so that a failure is due to a change
 settings.register_profile("paredown", deadline=None, derandomize=True)
 settings.load_profile("paredown")
 
 
 @pytest.fixture
 def interruptible():
-    """Ctrl-C works as in a terminal, here and in child processes: whoever starts the tests may ignore SIGINT."""
+    """Makes Ctrl-C work as in a terminal, here and in child processes, even if the tests' parent ignores SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -43,6 +43,6 @@ def integer_kernels_saturate():
 
 @pytest.fixture
 def exact_integer_kernels(integer_kernels_saturate):
-    """Skips what must be computed by 8-bit kernels, where these saturate."""
+    """Skips tests of 8-bit kernels on processors on which these saturate."""
     if integer_kernels_saturate:
         pytest.skip("this processor's 8-bit kernels saturate")

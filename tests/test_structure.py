@@ -1,4 +1,4 @@
-"""What holds for the project as a whole."""
+"""The structure of the project as a whole: imports, folders, pinned dependencies."""
 
 import re
 import shutil
@@ -15,14 +15,14 @@ TOP_LEVEL = {
 }  # fmt: skip
 
 
-def test_rooms_import_one_way_only():
+def test_packages_import_in_one_direction():
     linter = Path(sys.executable).with_name("lint-imports")
     run = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
     assert " 0 broken" in run.stdout
 
 
-def test_no_folder_is_crowded_and_no_imports_run_in_a_circle():
+def test_no_folder_has_too_many_files_and_no_imports_are_cyclic():
     script = [sys.executable, ROOT / ".ci/structure.py"]
     run = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
@@ -37,7 +37,7 @@ def test_no_folder_is_crowded_and_no_imports_run_in_a_circle():
          "circle of folders"),
     ],
 )  # fmt: skip
-def test_the_structure_script_tells_what_is_wrong(tmp_path, files, problem):
+def test_the_structure_script_reports_the_problem(tmp_path, files, problem):
     for name, text in {"spaces/__init__.py": "", "spaces/room/__init__.py": "", **files}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -48,8 +48,8 @@ def test_the_structure_script_tells_what_is_wrong(tmp_path, files, problem):
     assert problem in run.stdout
 
 
-def test_nothing_is_imported_that_only_one_system_has():
-    """`fcntl`, `resource`, `pwd`, ... are absent on Windows: the search must not need them."""
+def test_no_module_of_a_single_operating_system_is_imported():
+    """`fcntl`, `resource`, `pwd`, ... are absent on Windows, on which the search must run."""
     found = subprocess.run(
         ["git", "grep", "-nE", r"^\s*(import|from) (fcntl|resource|pwd|grp|termios|msvcrt|winreg)\b", "--",
          "search", "spaces", "evaluators"],
@@ -58,7 +58,7 @@ def test_nothing_is_imported_that_only_one_system_has():
     assert found == ""
 
 
-def test_nothing_else_lies_at_the_top():
+def test_the_top_level_has_no_other_files():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     names = {line.split("/")[0] for line in tracked.splitlines()}
     assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
@@ -77,7 +77,7 @@ def test_the_lock_pins_every_dependency_exactly():
     assert "torch==2.13.0" in lock
 
 
-def test_the_readme_opens_with_two_lines_to_paste():
+def test_the_readme_has_two_install_commands():
     lines = (ROOT / "README.md").read_text().splitlines()
     commands = [line for line in lines if line.startswith("python3 -m venv")]
     assert len(commands) == 2

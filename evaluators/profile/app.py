@@ -23,7 +23,7 @@ from spaces.stages.artifact import Artifact
 OK, USAGE, INTERRUPTED = 0, 2, 130
 DTYPES: tuple[DType, ...] = ("float32", "int8")
 _INT8_SHARE = 0.55
-_LEARNING_SHARE = 0.12  # of the time; the rest is measuring
+_FITTING_SHARE = 0.12  # of the time; the rest is measuring
 LEAST_NETWORKS = 20
 
 
@@ -53,14 +53,20 @@ def run_command(arguments: Sequence[str]) -> int:
 def networks(
     random: np.random.Generator, dtypes: Sequence[str], most: int | None = None
 ) -> Iterator[Artifact]:
-    """Yields random networks, float and quantized as `dtypes` has it."""
+    """Yields random networks whose weights are stored in the given dtypes.
+
+    Args:
+        random: Draws the networks.
+        dtypes: `float32`, `int8` (quantized), or both, in random order.
+        most: Maximum number of networks; None yields networks without end.
+    """
     n = 0
     while most is None or n < most:
         artifact = random_network(random)
         if "float32" not in dtypes or ("int8" in dtypes and random.random() < _INT8_SHARE):
             try:
                 artifact = quantized(artifact, random_form(random), random)
-            except StageError:  # nothing in it can be quantized
+            except StageError:  # the network has no layer to quantize
                 continue
         n += 1
         yield artifact
@@ -68,7 +74,7 @@ def networks(
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Argparse prints the usage and exits; here a mistake is one line, told where all others are."""
+        """Raises ConfigError, where argparse prints the usage and exits, so that every mistake is reported as one line."""
         raise ConfigError(f"{message} (paredown-profile --help lists the options)")
 
 
@@ -81,13 +87,18 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         required=True,
         type=Path,
         metavar="DIR",
-        help="folder that paredown --config-dir will be told",
+        help="folder to write to, for paredown --config-dir",
     )
-    add("--minutes", type=float, default=5.0, help="time for all (default: 5)")
+    add("--minutes", type=float, default=5.0, help="total time in minutes (default: 5)")
     add("--threads", type=int, default=1, help="onnxruntime's threads within an operator (default: 1)")
     add("--dtypes", default=",".join(DTYPES), help=f"of {','.join(DTYPES)} (default: all)")
     add("--seed", type=int, default=0, help="seed of the random networks (default: 0)")
-    add("--networks", type=int, default=None, help="most networks to time (default: what fits the time)")
+    add(
+        "--networks",
+        type=int,
+        default=None,
+        help="maximum number of networks to time (default: limited by the time only)",
+    )
     options = parser.parse_args(arguments)
     _check(options)
     return options
@@ -108,9 +119,9 @@ def _check(options: argparse.Namespace) -> None:
     wrong = [dtype for dtype in options.dtypes if dtype not in DTYPES]
     if wrong:
         raise ConfigError(f"--dtypes must be of {', '.join(DTYPES)}, separated by commas, not {wrong[0]!r}")
-    place = options.out.expanduser()
-    if place.exists() and not place.is_dir():
-        raise ConfigError(f"--out must be a folder, but {place} is a file")
+    folder = options.out.expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out must be a folder, but {folder} is a file")
 
 
 def _profile(options: argparse.Namespace, console: Console) -> None:
@@ -121,16 +132,16 @@ def _profile(options: argparse.Namespace, console: Console) -> None:
     seconds = 60 * options.minutes
     with pinned(options.threads) as cores:
         anchor = open_anchor(options.threads)
-        samples = _measure(options, anchor, seconds * (1 - _LEARNING_SHARE), console)
+        samples = _measure(options, anchor, seconds * (1 - _FITTING_SHARE), console)
     if len(samples) < LEAST_NETWORKS:
         raise ConfigError(
-            f"--minutes {options.minutes:g} sufficed for {len(samples)} networks only; at least {LEAST_NETWORKS} are needed"
+            f"--minutes {options.minutes:g} is enough for {len(samples)} networks only, but at least {LEAST_NETWORKS} are required"
         )
-    with console.status("learning"):
+    with console.status("fitting"):
         profile = profile_of(options.name, samples, anchor, options.threads, options.seed)
-    command = f" --threads {options.threads}" if options.threads > 1 else ""
+    arguments = f" --threads {options.threads}" if options.threads > 1 else ""
     minutes = (time.monotonic() - started) / 60
-    paths = profile.write(options.out, command, time.strftime("%Y-%m-%d"), minutes)
+    paths = profile.write(options.out, arguments, time.strftime("%Y-%m-%d"), minutes)
     console.print(summary(profile, cores))
     console.print(
         f"{paths[0]}\n{paths[1]}\nUse it: paredown --config-dir {options.out} device={options.name}"
@@ -146,8 +157,8 @@ def _measure(options: argparse.Namespace, anchor: Anchor, seconds: float, consol
         task = progress.add_task("timing random networks", total=seconds)
         for sample in measured(drawn, anchor, options.threads, seconds, Effort()):
             samples.append(sample)
-            told = f"{len(samples)} networks timed"
-            progress.update(task, completed=time.monotonic() - started, description=told)
+            description = f"{len(samples)} networks timed"
+            progress.update(task, completed=time.monotonic() - started, description=description)
     return samples
 
 

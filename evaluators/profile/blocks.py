@@ -6,15 +6,15 @@ import numpy as np
 
 from evaluators.profile.sketch import Place, Sketch, channels
 
-MOST_MACS = 1.2e8  # of one network, about
+MOST_MACS = 1.2e8  # of one network, approximately
 MOST_ELEMENTS = 1.3e6  # of one activation
-MOST_WEIGHTS = 6e6  # of one network, about
-# Networks trade size for channels: their product stays within a range (positions of one side x channels).
+MOST_WEIGHTS = 6e6  # of one network, approximately
+# Networks have more channels at lower resolution: the side length times the channels stays within this range.
 SIDE_TIMES_CHANNELS = (100.0, 12000.0)
 
 
 def activation(sketch: Sketch, x: Place, probability: float = 0.8) -> Place:
-    """Adds an activation function, or none."""
+    """Adds a random activation function with this probability, else nothing."""
     random = sketch.random
     if random.random() > probability:
         return x
@@ -33,7 +33,7 @@ def _six(sketch: Sketch) -> str:
 
 
 def _width(sketch: Sketch, x: Place, window: int, stride: int = 1) -> int:
-    """Output channels, an eighth to the eightfold of those of `x`, that keep arithmetic and memory in bounds."""
+    """Draws a number of output channels, an eighth to eight times those of `x`, within the limits on MACs and memory."""
     positions = x.shape[1] * x.shape[2] / stride**2
     most = min(
         1280.0,
@@ -47,7 +47,7 @@ def _width(sketch: Sketch, x: Place, window: int, stride: int = 1) -> int:
 
 
 def _near(sketch: Sketch, x: Place) -> int:
-    """Channels between half and double those of `x`."""
+    """Draws a number of channels between half and double those of `x`."""
     return channels(sketch, max(2, x.shape[0] / 2), min(1280, max(8, 2 * x.shape[0])))
 
 
@@ -93,13 +93,13 @@ def _residual(sketch: Sketch, x: Place) -> Place:
         x = (
             sketch.conv(x, out, 1, stride)
             if sketch.random.random() < 0.6
-            else _cut_and_fill(sketch, x, out, stride)
+            else _slice_and_pad(sketch, x, out, stride)
         )
     return activation(sketch, sketch.add("Add", [y.name, x.name], y.shape), 0.9)
 
 
-def _cut_and_fill(sketch: Sketch, x: Place, out: int, stride: int) -> Place:
-    """Every second position, and zeros as the missing channels."""
+def _slice_and_pad(sketch: Sketch, x: Place, out: int, stride: int) -> Place:
+    """Adds a shortcut without weights: a strided slice, padded with zeros to `out` channels."""
     size = tuple((n - 1) // stride + 1 for n in x.shape[1:])
     if sketch.random.random() < 0.5:
         ints = [sketch.integers(v) for v in ([0, 0], [2**31, 2**31], [2, 3], [stride, stride])]

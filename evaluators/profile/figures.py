@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 _FASTEST_MACS_PER_S = 1e13
 _FASTEST_BYTES_PER_S = 1e12
 _ROUNDS = 8
-_USUAL_ERROR = 0.3
+_USUAL_ERROR = 0.3  # relative; kernels that deviate by more count less
 
 
 def fit_figures(
@@ -28,12 +28,12 @@ def fit_figures(
     """Fits time = MACs / throughput + bytes / bandwidth + overhead by non-negative least squares of relative errors.
 
     Args:
-        name: The device's.
+        name: Name of the device.
         kernels: Timed kernels of many networks.
-        times_us: Their times, `(n_kernels,)`.
-        run_overhead_us: Time that a run costs besides its kernels.
-        runtime: What ran them.
-        description: Where.
+        times_us: Times of the kernels, `(n_kernels,)`.
+        run_overhead_us: Time of a run besides its kernels.
+        runtime: Description of the runtime.
+        description: Description of the machine.
     """
     classes = sorted({(k.dtype, k.kind) for k in kernels if k.macs})
     kinds = [kind for kind in KINDS if any(k.kind == kind for k in kernels)]
@@ -84,7 +84,7 @@ def _fit(terms: Floats, times_us: Floats, least: Floats) -> Floats:
 
 
 def _typical(dtype: str, rates: dict[str, float], kernels: Sequence[Kernel]) -> float:
-    """For classes that were not timed: what all timed ones reach together."""
+    """Returns the throughput of all timed classes together, MAC/s, for classes that were not timed."""
     macs = {kind: sum(k.macs for k in kernels if k.dtype == dtype and k.kind == kind) for kind in rates}
     return _rounded(sum(macs.values()) / max(sum(n / rates[kind] for kind, n in macs.items()), 1e-30))
 

@@ -1,4 +1,4 @@
-"""Writing a profile: the device's YAML and the correction beside it, both whole or not at all."""
+"""Writes a profile: the YAML file of the device and the JSON file of its correction, each atomically."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _HEAD = """\
 # paredown --config-dir {folder} device={name}
 # Measured by paredown-profile{options} on {when}: {n_networks} random networks ({n_kernels} kernels) in {minutes:.1f} minutes.
 # {machine_load}
-# The figures are for reading and comparing; what predicts latency is the correction in the residual file upon them.
+# Latency is predicted from these figures and the correction in the residual file; the figures alone are for comparison.
 """
 
 
@@ -29,20 +29,23 @@ def write_profile(
     """Writes `folder/device/<name>.yaml` and `<name>.residual.json` beside it; returns both paths.
 
     Args:
-        folder: What `paredown --config-dir` will be told.
+        folder: The folder for `paredown --config-dir`.
         device: The figures; their `residual` is set here.
         residual: The correction.
-        sources: Figure to what it was measured by.
-        notes: What the first lines of the YAML tell: `options`, `when`, `n_networks`, `n_kernels`, `minutes`, `machine_load`.
+        sources: By figure, how it was measured.
+        notes: Values of the YAML file's header: `options`, `when`, `n_networks`, `n_kernels`, `minutes`, `machine_load`.
 
     Raises:
         OSError: A file cannot be written.
     """
-    place = folder.expanduser().resolve() / "device"
-    json_file, yaml_file = place / f"{device.name}.residual.json", place / f"{device.name}.yaml"
+    device_folder = folder.expanduser().resolve() / "device"
+    json_file, yaml_file = (
+        device_folder / f"{device.name}.residual.json",
+        device_folder / f"{device.name}.yaml",
+    )
     head = _HEAD.format(folder=folder, name=device.name, **notes)
     text = head + _yaml({device.name: _section(device, json_file, sources)})
-    # The YAML goes last: it is the one that makes the profile known.
+    # The YAML file is written last, because it refers to the JSON file.
     write_atomic(json_file, json.dumps(residual.to_json(), separators=(",", ":")).encode())
     write_atomic(yaml_file, text.encode())
     return yaml_file, json_file
@@ -62,7 +65,9 @@ def _section(device: Device, residual: Path, sources: Mapping[str, str]) -> dict
         "error": dict(device.error),
         "sources": {figure: {"measured": text} for figure, text in sources.items()},
     }
-    device_from_config(device.name, section, f"device.{device.name}")  # what is written can be read
+    device_from_config(
+        device.name, section, f"device.{device.name}"
+    )  # raises if the section cannot be read back
     return section
 
 
@@ -76,7 +81,7 @@ def _dumper() -> Any:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Writes 5.9e+10 with its sign and point, without which YAML 1.1 reads text."""
+        """Writes floats as 5.9e+10: without the sign and the point, YAML 1.1 reads them as text."""
 
     def number(dumper: Any, value: float) -> Any:
         text = f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The quantized forms of a random network, as the quantize stage writes them, with made-up ranges."""
+"""Quantized forms of a random network, as the quantize stage writes them, with random ranges."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Form:
     float_ends: bool = False
 
 
-# The forms that int8 candidates have, and how often they are drawn.
+# The forms of int8 candidates, and their relative frequencies.
 FORMS: tuple[tuple[Form, float], ...] = (
     (Form(), 5),
     (Form(per_channel=False), 2),
@@ -51,7 +51,7 @@ def random_form(random: Random) -> Form:
 
 
 def quantized(artifact: Artifact, form: Form, random: Random) -> Artifact:
-    """Returns the network in a quantized form; its ranges are drawn, so that its numbers mean nothing.
+    """Returns the network in a quantized form, with random ranges, so that its outputs are meaningless.
 
     Raises:
         StageError: The network has no layer to quantize.
@@ -104,8 +104,8 @@ def _source(network: Network, tensor: str) -> str:
 
 
 def _activation_grid(form: Form, rectified: bool, random: Random) -> Grid:
-    """Every tensor has a step of its own, as real ranges do: equal steps would let the runtime copy instead of compute."""
-    step = np.float32(random.uniform(4, 12) / 2**form.activation_bits)
+    """Draws quantization parameters with a scale for each tensor, as in real files: equal scales let the runtime skip work."""
+    scale = np.float32(random.uniform(4, 12) / 2**form.activation_bits)
     lowest = -(2 ** (form.activation_bits - 1))
     zero = (
         0
@@ -114,4 +114,4 @@ def _activation_grid(form: Form, rectified: bool, random: Random) -> Grid:
         if rectified
         else int(random.integers(lowest // 2, -lowest // 2))
     )
-    return Grid(np.asarray(step, np.float32), np.asarray(zero, np.int64), form.activation_bits)
+    return Grid(np.asarray(scale, np.float32), np.asarray(zero, np.int64), form.activation_bits)

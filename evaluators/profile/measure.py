@@ -1,4 +1,4 @@
-"""Timing networks: whole runs to the nanosecond, and onnxruntime's own profile of which kernel took what share."""
+"""Times networks: whole runs by the clock, and each kernel's share of a run by onnxruntime's profiler."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,17 +18,17 @@ from evaluators.runtime import open_session, run_session
 from spaces.errors import EvaluationError
 from spaces.stages.artifact import Artifact
 
-# Time of a visit. The first dozens of runs after another network are up to a tenth slower: what is
-# wanted is what a network takes that runs again and again.
+# Duration of a visit. The first dozens of runs after another network are up to a tenth slower, and the time to be
+# measured is that of a network that runs repeatedly.
 _VISIT_US = 5000.0
 _MOST_RUNS = 60
-_WARM_UP = 2  # runs, after another network had the caches
-_AT_ONCE = 16  # networks that take turns
+_WARM_UP = 2  # runs, because another network used the caches before
+_AT_ONCE = 16  # networks that are visited in turn
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How often each network is visited, plain and profiled."""
+    """Number of visits to each network; each visit times runs with and without the profiler."""
 
     visits: int = 2
 
@@ -38,10 +38,10 @@ class Sample:
     """One network's times.
 
     Attributes:
-        graph: Its kernels, as onnxruntime runs them.
+        graph: The network's kernels, as onnxruntime runs them.
         total_us: Median time of a run.
         total_load_us: The anchor's median time between these runs.
-        kernel_us: Each kernel's share by onnxruntime's profiler, which adds its own time, `(n_kernels,)`.
+        kernel_us: Each kernel's time by onnxruntime's profiler, including the profiler's overhead, `(n_kernels,)`.
         kernel_load_us: The anchor's median time between the profiled runs.
         spread: Interquartile range of single runs over `total_us`.
     """
@@ -55,7 +55,7 @@ class Sample:
 
 
 def open_anchor(threads: int) -> Anchor:
-    """Opens the anchor: small kernels of both layouts, which a neighbour on the same core disturbs most."""
+    """Opens the anchor: a network of small kernels, which a neighbour on the same core disturbs most."""
     sketch = Sketch(np.random.default_rng(1))
     x = Place("input", (24, 14, 14))
     for _ in range(6):
@@ -64,7 +64,7 @@ def open_anchor(threads: int) -> Anchor:
 
 
 def runner(artifact: Artifact, threads: int) -> Callable[[], object]:
-    """Opens a session, and returns what runs it once as latency is timed elsewhere."""
+    """Opens a session, and returns a function that runs it once, in the way in which latency is timed."""
     session = open_session(artifact.onnx_bytes, threads)
     inputs = np.zeros((1, *artifact.input.shape), np.float32)
     names = [output.name for output in session.get_outputs()]
@@ -74,7 +74,7 @@ def runner(artifact: Artifact, threads: int) -> Callable[[], object]:
 def measured(
     networks: Iterator[Artifact], anchor: Anchor, threads: int, seconds: float, effort: Effort
 ) -> Iterator[Sample]:
-    """Times networks in turns until the time is over or there are no more."""
+    """Times networks in turn, until `seconds` are over or all networks are timed."""
     end = monotonic() + seconds
     active: list[_Subject] = []
     subjects = _subjects(networks, threads)
@@ -96,7 +96,7 @@ def measured(
 
 
 def _subjects(networks: Iterator[Artifact], threads: int) -> "Iterator[_Subject]":
-    """Opens the networks; the few that this onnxruntime cannot run are left out."""
+    """Opens the networks, and skips the few that this onnxruntime cannot run."""
     good, bad = 0, 0
     for artifact in networks:
         try:
@@ -120,24 +120,24 @@ class _Track:
     Attributes:
         run: Runs the session.
         n_runs: Runs so far.
-        counted: Number of the run (the profiler numbers them, too) to its time in us.
-        timings_us: The anchor's time between them.
+        times_us: Time of each timed run, us, by the number of the run (the same as in the profile).
+        anchor_us: Times of the anchor between them.
     """
 
     run: Callable[[], object]
     n_runs: int = 0
-    counted: dict[int, float] = field(default_factory=dict)
-    timings_us: list[float] = field(default_factory=list)
+    times_us: dict[int, float] = field(default_factory=dict)
+    anchor_us: list[float] = field(default_factory=list)
 
     def visit(self, anchor: Anchor) -> None:
-        """Times some runs between two looks at the anchor."""
+        """Times some runs between two timings of the anchor."""
         for _ in range(_WARM_UP):
             (once,) = self._timed(1).values()
         n = int(np.clip(_VISIT_US / once, 2, _MOST_RUNS))
-        self.timings_us.append(anchor.timing_us())
-        self._timed(_WARM_UP)  # the anchor had the caches
-        self.counted |= self._timed(n)
-        self.timings_us.append(anchor.timing_us())
+        self.anchor_us.append(anchor.timing_us())
+        self._timed(_WARM_UP)  # the anchor used the caches before
+        self.times_us |= self._timed(n)
+        self.anchor_us.append(anchor.timing_us())
 
     def _timed(self, n: int) -> dict[int, float]:
         first = self.n_runs
@@ -156,38 +156,38 @@ class _Subject:
             self._profiled = _Track(self._probe.run)
             self._plain.run()
             self._profiled.run()
-            self._profiled.n_runs = 1  # the profile has it
+            self._profiled.n_runs = 1  # the profile includes the run above
         except EvaluationError:
             self.close()
             raise
         self.visits = 0
 
     def visit(self, anchor: Anchor) -> None:
-        """Times both sessions."""
+        """Times runs without and with the profiler."""
         self._plain.visit(anchor)
         self._profiled.visit(anchor)
         self.visits += 1
 
     def finish(self) -> Sample:
-        """Reads the profile and sums up."""
+        """Closes the network, and returns its times."""
         profiled = self._probe.finish()
         self.close()
-        quarter, median, three = np.quantile(list(self._plain.counted.values()), [0.25, 0.5, 0.75])
+        quarter, median, three = np.quantile(list(self._plain.times_us.values()), [0.25, 0.5, 0.75])
         return Sample(
             profiled.graph,
             float(median),
-            float(np.median(self._plain.timings_us)),
-            _middle(profiled.kernel_us[:, list(self._profiled.counted)]),
-            float(np.median(self._profiled.timings_us)),
+            float(np.median(self._plain.anchor_us)),
+            _interquartile_mean(profiled.kernel_us[:, list(self._profiled.times_us)]),
+            float(np.median(self._profiled.anchor_us)),
             float((three - quarter) / median),
         )
 
     def close(self) -> None:
-        """Removes its files."""
+        """Removes the profiler's files."""
         self._folder.cleanup()
 
 
-def _middle(kernel_us: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the middle half of each kernel's runs: a median would stay a whole microsecond, as the profiler rounds."""
+def _interquartile_mean(kernel_us: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns each kernel's interquartile mean, `(n_kernels,)`: a median would be whole microseconds, as the profiler rounds."""
     n = kernel_us.shape[1]
     return np.asarray(np.sort(kernel_us, axis=1)[:, n // 4 : n - n // 4].mean(axis=1))

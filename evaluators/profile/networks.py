@@ -1,7 +1,7 @@
-"""Random small networks: the kernels to be timed, in the company in which networks run them.
+"""Random small networks, whose kernels are timed between the kernels that precede and follow them in real networks.
 
-A kernel alone in a session runs on warm caches and in a layout that it never has in a network; so the designed shapes
-come as chains, residual blocks, branches and heads. The shapes are log-uniform over the ranges of small networks, and
+A kernel alone in a session runs on warm caches and in a layout that it never has in a network; so the kernels are part
+of chains, residual blocks, branches and heads. The shapes are log-uniform over the ranges of small networks, and
 no known architecture is among them.
 """
 
@@ -18,7 +18,22 @@ from evaluators.profile.blocks import (
 from evaluators.profile.sketch import Place, Random, Sketch, channels, log_int
 from spaces.stages.artifact import Artifact
 
-GRAINS = (1, 2, 4, 8, 8, 8, 8, 16, 16, 16, 16, 16, 16, 32)  # channel counts are multiples of it
+GRAINS = (
+    1,
+    2,
+    4,
+    8,
+    8,
+    8,
+    8,
+    16,
+    16,
+    16,
+    16,
+    16,
+    16,
+    32,
+)  # channel counts of a network are multiples of its grain
 
 
 def random_network(random: Random) -> Artifact:
@@ -108,7 +123,7 @@ def _image_network(sketch: Sketch) -> Artifact:
     )
     shape = (n_channels, height, width)
     x = Place("input", shape)
-    if random.random() < 0.15:  # a network from a framework with channels last
+    if random.random() < 0.15:  # as exported from a framework with channels last
         shape = (height, width, n_channels)
         x = sketch.add("Transpose", ["input"], (n_channels, height, width), perm=[0, 3, 1, 2])
     most_macs = log_int(random, 3e5, MOST_MACS)

@@ -8,7 +8,7 @@ from evaluators.profile.result import Profile
 
 
 def summary(profile: Profile, cores: list[int] | None) -> Group:
-    """Returns what is printed: the figures with the errors of held-out kernels, and of held-out networks."""
+    """Returns the figures of the device, with the errors on held-out kernels and on held-out networks."""
     device = profile.device
     table = Table(title=f"{device.name}: {device.runtime}, {device.description}", title_justify="left")
     for column in ("kernel class", "dtype", "GMAC/s", "overhead us", "kernels", "error alone", "corrected"):

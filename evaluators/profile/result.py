@@ -1,4 +1,4 @@
-"""What one profiling session found, and how well it predicts networks that it held back."""
+"""The result of a profiling session, with the errors on held-out networks."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ class Profile:
     """A device with its correction.
 
     Attributes:
-        device: The figures, and the error on whole networks that were held back.
+        device: The figures, and the error on held-out networks.
         residual: The correction.
-        samples: How many networks were used.
-        kernels: How many kernels they have.
+        samples: Number of timed networks.
+        kernels: Number of their kernels.
         network_errors: Signed relative errors of held-out networks, `(n_networks,)`.
         class_errors: Kernel class and dtype to the median relative error of held-out kernels, with figures alone and
             corrected, and the number of kernels.
-        machine_load: What to tell about the machine's mood.
+        machine_load: Description of the machine load during the session, as text.
     """
 
     device: Device
@@ -90,8 +90,8 @@ def _machine_load(anchor: Anchor, samples: Sequence[Sample]) -> str:
     spread = float(np.median([sample.spread for sample in samples]))
     slower = anchor.typical_us / anchor.calm_us
     return (
-        f"An anchor network took {anchor.typical_us:.1f} us at the median, to which all times are brought, "
-        f"{slower:.2f}x its calm time (calm: {anchor.calm_share:.0%} of the moments). Repeated runs spread by {spread:.1%}."
+        f"An anchor network took {anchor.typical_us:.1f} us at the median, to which all times are scaled, "
+        f"{slower:.2f}x its undisturbed time ({anchor.calm_share:.0%} of its timings). Repeated runs spread by {spread:.1%}."
     )
 
 
@@ -111,5 +111,5 @@ def _cross_validate(
                 network.graph.kernels, network.kernel_us, plain, corrected, strict=True
             ):
                 errors[kernel.kind, kernel.dtype].append((abs(before / true - 1), abs(after / true - 1)))
-    medians = {key: (*np.median(found, axis=0).tolist(), len(found)) for key, found in errors.items()}
+    medians = {key: (*np.median(pairs, axis=0).tolist(), len(pairs)) for key, pairs in errors.items()}
     return totals, {key: (before, after, n) for key, (before, after, n) in medians.items()}

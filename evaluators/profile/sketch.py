@@ -1,4 +1,4 @@
-"""An ONNX graph that grows node by node, with random weights."""
+"""Builds ONNX graphs node by node, with random weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Random = np.random.Generator
 
 @dataclass(frozen=True)
 class Place:
-    """A tensor in the making: its name and its shape without the batch axis."""
+    """A tensor of the graph: its name and its shape without the batch axis."""
 
     name: str
     shape: tuple[int, ...]
@@ -33,7 +33,18 @@ class Place:
 
 @dataclass
 class Sketch:
-    """An ONNX graph that grows node by node; all values are random."""
+    """An ONNX graph under construction, with random weights.
+
+    Attributes:
+        random: Draws all that is random.
+        nodes: Nodes so far.
+        stored: Initializers so far.
+        grain: Channel counts of this or more are multiples of it.
+        stride_share: Probability that a convolution has stride 2.
+        macs: Multiply-accumulates so far.
+        weights: Number of weights so far.
+        pool: Random values from which weights are taken.
+    """
 
     random: Random
     nodes: "list[onnx.NodeProto]" = field(default_factory=list)
@@ -53,7 +64,7 @@ class Sketch:
         return Place(name, shape)
 
     def weight(self, shape: Sequence[int], scale: float) -> str:
-        """Stores random weights; they are slices of one pool, because drawing them would take longer than timing."""
+        """Adds an initializer of random weights, and returns its name; values come from a pool, because drawing is slow."""
         from onnx import TensorProto, helper
 
         n = int(np.prod(shape))
@@ -69,7 +80,7 @@ class Sketch:
         return name
 
     def integers(self, values: Sequence[int]) -> str:
-        """Stores whole numbers, e.g. a shape."""
+        """Adds an INT64 initializer, e.g. a shape, and returns its name."""
         from onnx import TensorProto, helper
 
         name = f"w{len(self.stored)}"
@@ -77,7 +88,7 @@ class Sketch:
         return name
 
     def conv(self, x: Place, out: int, window: int, stride: int = 1, groups: int = 1) -> Place:
-        """Adds a convolution with a bias that keeps the size (but for its stride)."""
+        """Adds a convolution, mostly with a bias, whose padding keeps the size (divided by the stride)."""
         channels, height, width = x.shape
         wide = (min(window, 2 * height - 1) | 1, min(window, 2 * width - 1) | 1)
         pads = [w // 2 for w in wide] * 2
@@ -92,26 +103,26 @@ class Sketch:
         )
 
     def gemm(self, x: Place, out: int) -> Place:
-        """Adds a linear layer on `(n,)`: as torch stores it, transposed, or as a MatMul and an Add."""
+        """Adds a linear layer on `(n,)`: a Gemm with weights as torch stores them, or transposed, or a MatMul and an Add."""
         (inner,) = x.shape
         bias, style = self.weight((out,), 0.1), self.random.random()
         self.macs += inner * out
         if style < 0.2:
-            made = self.add("MatMul", [x.name, self.weight((inner, out), inner**-0.5)], (out,))
-            return self.add("Add", [made.name, bias], (out,))
+            product = self.add("MatMul", [x.name, self.weight((inner, out), inner**-0.5)], (out,))
+            return self.add("Add", [product.name, bias], (out,))
         transposed = int(style < 0.8)
         shape = (out, inner) if transposed else (inner, out)
         return self.add("Gemm", [x.name, self.weight(shape, inner**-0.5), bias], (out,), transB=transposed)
 
     def matmul(self, x: Place, out: int) -> Place:
-        """Adds a linear layer on `(rows, n)`, as networks on tokens have it: MatMul and Add."""
+        """Adds a linear layer on `(rows, n)`, as in networks on tokens: a MatMul and an Add."""
         rows, inner = x.shape
         self.macs += rows * inner * out
-        made = self.add("MatMul", [x.name, self.weight((inner, out), inner**-0.5)], (rows, out))
-        return self.add("Add", [made.name, self.weight((out,), 0.1)], (rows, out))
+        product = self.add("MatMul", [x.name, self.weight((inner, out), inner**-0.5)], (rows, out))
+        return self.add("Add", [product.name, self.weight((out,), 0.1)], (rows, out))
 
     def artifact(self, shape: tuple[int, ...], output: Place) -> Artifact:
-        """Closes the graph."""
+        """Returns the graph as an artifact."""
         from onnx import TensorProto, helper
 
         graph = helper.make_graph(
@@ -131,6 +142,6 @@ def log_int(random: Random, low: float, high: float) -> int:
 
 
 def channels(sketch: Sketch, low: float, high: float) -> int:
-    """A log-uniform count, in multiples of the network's grain, as networks have."""
+    """Draws a log-uniform channel count, a multiple of the network's grain."""
     n = log_int(sketch.random, low, high)
     return max(1, n if n < sketch.grain else n // sketch.grain * sketch.grain)

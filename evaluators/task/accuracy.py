@@ -1,4 +1,4 @@
-"""How good a candidate's outputs are: the task's metric, its uncertainty, and how it differs from the float model."""
+"""The accuracy of a candidate: the task's metric with a confidence interval, and the difference from the float model."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ __all__ = ["AccuracyEvaluator", "reference_outputs"]
 
 
 class AccuracyEvaluator(Evaluator):
-    """Judges outputs in one pass over the split through onnxruntime.
+    """Evaluates outputs in one pass over the split through onnxruntime.
 
     Yields, with METRIC the name of the task's metric (`top1`):
 
@@ -31,22 +31,22 @@ class AccuracyEvaluator(Evaluator):
     file_bytes                     size of the ONNX file
     ============================== =================================================================================
 
-    Where `context.needed` says how good the metric has to be, it stops as soon as the model is confidently worse, and yields
+    With `context.threshold`, the evaluation stops as soon as the metric is confidently below the threshold, and yields
     `METRIC_partial` and `METRIC_drop_partial` (estimates), `METRIC_partial_error` (their standard error),
-    `METRIC_partial_images` (how many examples they are from) and `file_bytes`.
+    `METRIC_partial_images` (the number of examples evaluated) and `file_bytes`.
 
-    `explain` says in `layers` what `layer_sqnr` finds for every layer.
+    `explain` returns the result of `layer_sqnr` as `layers`.
 
     Args:
-        batch_size: Most examples a batch.
+        batch_size: Maximum batch size.
         threads: onnxruntime's threads within an operator; fixed, so that results do not depend on the executor.
         confidence: Confidence of the intervals, in (0, 1).
         sqnr_images: Examples that layers are compared on; 0 leaves the layers out.
-        stop_early: Whether to stop when the model is confidently worse than needed.
-        stop_confidence: Confidence of such a stop, over all looks at one model together, in (0, 1).
+        stop_early: Whether to stop when the metric is confidently below the early-stopping threshold.
+        stop_confidence: Confidence of early stopping, over all tests of one model together, in (0, 1).
 
     Raises:
-        ConfigError: An argument makes no sense.
+        ConfigError: An argument is out of range.
     """
 
     name: ClassVar[str] = "accuracy"
@@ -92,17 +92,17 @@ class AccuracyEvaluator(Evaluator):
                 f"the reference has outputs of {len(reference)} examples, but the split has {len(context.split)}"
             )
         size = Measurement("file_bytes", len(artifact.onnx_bytes), "bytes", "measured")
-        found = self._run(artifact, context)
-        if isinstance(found, _Stop):
+        result = self._run(artifact, context)
+        if isinstance(result, _EarlyStopping):
             return Evaluation(
-                (*found.measurements(context.metric), size), pruned=found.reason(context.metric)
+                (*result.measurements(context.metric), size), pruned=result.reason(context.metric)
             )
-        outputs, labels = found
+        outputs, labels = result
         metric = self._metric(context.metric, outputs, reference, labels)
-        return Evaluation((*metric, *_likeness(outputs, reference), size))
+        return Evaluation((*metric, *_similarity(outputs, reference), size))
 
     def explain(self, artifact: Artifact, context: EvaluationContext) -> Mapping[str, Any]:
-        """Returns `layers`, or `layers_absent_because`; it never fails."""
+        """Returns `layers`, or `layers_absent_because` if the layers cannot be compared."""
         if self.sqnr_images == 0:
             return {}
         try:
@@ -113,37 +113,38 @@ class AccuracyEvaluator(Evaluator):
             return {"layers": [], "layers_absent_because": f"{type(error).__name__}: {error}"}
         return {"layers": layers}
 
-    def _run(self, artifact: Artifact, context: EvaluationContext) -> "Batch | _Stop":
-        """Returns outputs and labels, unless the model turns out to be of no use before the end."""
+    def _run(self, artifact: Artifact, context: EvaluationContext) -> "Batch | _EarlyStopping":
+        """Returns outputs and labels, or the early-stopping test if it stopped the evaluation."""
         if self._is_reference(artifact, context):
             return context.reference.outputs, self._batches.labels(context.split)
         early = self._early_test(context)
-        found: list[Batch] = []
+        batches: list[Batch] = []
         runs = run_batches(
             artifact, lambda size: self._batches.of(context.split, size), self.batch_size, self.threads
         )
         for batch in runs:
-            found.append(batch)
+            batches.append(batch)
             if early is not None and early.stops(batch, context.metric):
                 return early
-        return joined(found)
+        return joined(batches)
 
     def _is_reference(self, artifact: Artifact, context: EvaluationContext) -> bool:
-        """Whether the reference's outputs are what running the artifact again would yield."""
+        """Whether the artifact is the reference, whose outputs were computed with this batch size and these threads."""
         reference = context.reference
-        alike = (reference.batch_size, reference.threads) == (self.batch_size, self.threads)
-        return alike and len(reference.outputs) > 0 and artifact.digest == reference.artifact.digest
+        same_settings = (reference.batch_size, reference.threads) == (self.batch_size, self.threads)
+        return same_settings and len(reference.outputs) > 0 and artifact.digest == reference.artifact.digest
 
-    def _early_test(self, context: EvaluationContext) -> "_Stop | None":
+    def _early_test(self, context: EvaluationContext) -> "_EarlyStopping | None":
         if not self.stop_early or context.threshold is None:
             return None
         labels = self._batches.labels(context.split)
         scores = _scores(context.metric, context.reference.outputs, labels)
         bounds = getattr(context.metric, "bounds", (0.0, 1.0) if is_binary(scores) else None)
-        if bounds is None:  # nothing is certain of scores without bounds
+        if bounds is None:  # the test needs bounded scores
             return None
         least = context.threshold.least / context.metric.scale
-        return _Stop(PairedTest(scores, least, self.stop_confidence, bounds), context.threshold, len(labels))
+        test = PairedTest(scores, least, self.stop_confidence, bounds)
+        return _EarlyStopping(test, context.threshold, len(labels))
 
     def _metric(
         self,
@@ -153,25 +154,25 @@ class AccuracyEvaluator(Evaluator):
         labels: NDArray[np.int64],
     ) -> list[Measurement]:
         scores = _scores(metric, outputs, labels)
-        wanted = _scores(metric, reference, labels)
-        drop = float(np.mean(wanted)) - float(np.mean(scores))
+        reference_scores = _scores(metric, reference, labels)
+        drop = float(np.mean(reference_scores)) - float(np.mean(scores))
         values = {metric.name: float(np.mean(scores)), f"{metric.name}_drop": drop}
         if len(scores) > 1:
             values |= _ends(metric.name, score_interval(scores, self.confidence))
-            values |= _ends(f"{metric.name}_drop", paired_interval(wanted, scores, self.confidence))
+            values |= _ends(f"{metric.name}_drop", paired_interval(reference_scores, scores, self.confidence))
         return [Measurement(name, metric.scale * v, metric.unit, "measured") for name, v in values.items()]
 
 
-class _Stop:
-    """Watches the scores as they come, and says why to stop."""
+class _EarlyStopping:
+    """Tests after every batch of outputs whether to stop, and reports the estimate and the reason."""
 
     def __init__(self, test: PairedTest, threshold: EarlyStoppingThreshold, n_examples: int) -> None:
         self._test, self._threshold, self._n = test, threshold, n_examples
 
     def stops(self, batch: Batch, metric: Metric) -> bool:
-        """Takes one more batch of outputs; whether to stop after it."""
+        """Adds one batch of outputs, and returns whether to stop after it."""
         outputs, labels = batch
-        if not np.isfinite(outputs).all():  # an error, which tells of all examples
+        if not np.isfinite(outputs).all():  # run to the end, so that the error counts all examples
             self._test.give_up()
         else:
             self._test.add(_scores(metric, outputs, labels))
@@ -188,13 +189,13 @@ class _Stop:
         ]
 
     def reason(self, metric: Metric) -> str:
-        """Returns the bound in words."""
+        """Returns why the evaluation stopped, as text."""
         k = self._test.partial().n_examples
         likely = f"with {100 * self._test.confidence:.6g} % confidence"
-        sure = "whatever the rest says" if self._test.certain else likely
+        certainty = "for certain" if self._test.certain else likely
         unit = f" {metric.unit}" if metric.unit else ""
         return (
-            f"{metric.name} is below {self._threshold.least:.6g}{unit} {sure} after {k:,} of {self._n:,} images; "
+            f"{metric.name} is below {self._threshold.least:.6g}{unit} {certainty} after {k:,} of {self._n:,} images; "
             f"{self._threshold.why}"
         )
 
@@ -211,14 +212,14 @@ def _ends(name: str, interval: Interval) -> dict[str, float]:
     return {f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _likeness(outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> list[Measurement]:
-    """Compares outputs with the float model's, where the two have the same shape."""
+def _similarity(outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> list[Measurement]:
+    """Returns `agreement` and `output_sqnr_db`; nothing if the outputs have another shape than the float model's."""
     if outputs.shape != reference.shape:
         return []
-    wanted = reference.astype(np.float64)
-    ratio = sqnr_db(float(np.sum(wanted**2)), float(np.sum((outputs - wanted) ** 2)))
-    found = [Measurement("output_sqnr_db", ratio, "dB", "measured")]
+    signal = reference.astype(np.float64)
+    ratio = sqnr_db(float(np.sum(signal**2)), float(np.sum((outputs - signal) ** 2)))
+    measurements = [Measurement("output_sqnr_db", ratio, "dB", "measured")]
     if outputs.shape[1] > 1:
         share = float(np.mean(outputs.argmax(axis=1) == reference.argmax(axis=1)))
-        found.insert(0, Measurement("agreement", 100 * share, "%", "measured"))
-    return found
+        measurements.insert(0, Measurement("agreement", 100 * share, "%", "measured"))
+    return measurements

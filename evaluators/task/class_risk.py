@@ -1,7 +1,7 @@
-"""How often a candidate misses the examples of each class, beside the uncompressed network: risk as a constraint.
+"""False negatives of each class, compared with the uncompressed network's, for use in constraints.
 
-A network that was compressed may be as accurate as before and yet miss more of the few examples that matter. After "Class-
-dependent Compression of Deep Neural Networks" (arXiv 1909.10364), whose measure is the number of false negatives.
+A compressed network may be as accurate as before and yet miss more of the few examples that matter. The measure, the number of
+false negatives, is that of "Class-dependent Compression of Deep Neural Networks" (arXiv 1909.10364).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from evaluators.task.statistics.intervals import clopper_pearson_bound
 from spaces.errors import ConfigError, EvaluationError
 from spaces.stages.artifact import Artifact
 
-MOST_CLASSES = 10  # that get columns of their own, or a row in the details
+MOST_CLASSES = 10  # with columns of their own, and with rows in the details
 
 EXCESS = "false_negatives_excess"
 
@@ -26,37 +26,37 @@ Counts = NDArray[np.int64]
 
 
 class ClassRiskEvaluator(Evaluator):
-    """Counts false negatives: examples of a class whose largest output is another class'.
+    """Counts false negatives: examples of a class whose largest output is that of another class.
 
     Yields, with CLASS a class' number:
 
     ================================ ===============================================================================
     false_negatives_excess           the largest over the classes of `misses - dense misses * (1 + slack)`, in examples;
                                      0 or less: no class is missed more often than the dense network misses it. With a
-                                     `margin`, what is only just recognised counts among the model's misses here
-    false_negatives_CLASS            how many of its examples are missed
+                                     `margin`, examples recognised by no more than that count as misses here
+    false_negatives_CLASS            number of its examples that are missed
     false_negatives_CLASS_rate       the same as per cent of its examples
     false_negatives_CLASS_rate_high  exact upper bound of the rate (Clopper and Pearson), one-sided
     ================================ ===============================================================================
 
-    What holds on a split with few examples of a class need not hold on another: a model that misses none of these more may
-    have been lucky, the more so if it was chosen among many. A `margin` asks for more than the dense network has to give, so
-    that a little bad luck is borne.
+    A result on few examples of a class need not hold on another split: a model without excess may have been lucky, the more
+    so if it was chosen among many. A `margin` is stricter with the candidate than with the dense network, which compensates
+    for a little luck.
 
-    The columns by class are left out where more than `MOST_CLASSES` classes are looked at; details name the worst ones.
-    The model runs over the split once more than the accuracy needs.
+    The columns by class are absent if more than `MOST_CLASSES` classes are counted; details list the worst classes.
+    The model runs over the split once more, in addition to the run for the accuracy.
 
     Args:
-        classes: Numbers of the classes that count; None takes every class that occurs.
-        slack: Share of the dense network's misses that may come on top, 0 or more.
-        margin: By how much the softmax of a class' output must lead every other, in [0, 1), lest the model's recognising an
-            example counts as a miss in the excess. Outputs have to be logits. The dense network is counted without.
+        classes: Numbers of the classes to count; None takes every class that occurs.
+        slack: Additional misses that are allowed, as a share of the dense network's misses, 0 or more.
+        margin: Lead of the softmax probability of an example's class over every other class, in [0, 1), up to which the
+            example counts as a miss in the excess. Outputs have to be logits. The dense network has no margin.
         confidence: Confidence of the upper bounds, in (0, 1).
-        batch_size: Most examples a batch.
+        batch_size: Maximum batch size.
         threads: onnxruntime's threads within an operator.
 
     Raises:
-        ConfigError: An argument makes no sense.
+        ConfigError: An argument is out of range.
     """
 
     name: ClassVar[str] = "class_risk"
@@ -108,7 +108,7 @@ class ClassRiskEvaluator(Evaluator):
             )
             outputs = joined(list(runs))[0]
         classes = self._chosen(labels, outputs.shape[1])
-        found = _Misses(
+        misses = _Misses(
             classes,
             np.array([np.sum(labels == c) for c in classes]),
             _misses(outputs, labels, classes),
@@ -116,15 +116,15 @@ class ClassRiskEvaluator(Evaluator):
             _misses(reference, labels, classes),
         )
         details = {
-            self.name: found.details(self.slack),
-            "because": {str(Column.of(EXCESS)): found.worst(self.slack, self.margin)},
+            self.name: misses.details(self.slack),
+            "because": {str(Column.of(EXCESS)): misses.worst(self.slack, self.margin)},
         }
-        return Evaluation(tuple(self._measurements(found)), details)
+        return Evaluation(tuple(self._measurements(misses)), details)
 
     def _chosen(self, labels: NDArray[np.int64], n_outputs: int) -> tuple[int, ...]:
         occurring = np.unique(labels[labels >= 0]).tolist()
         if not occurring:
-            raise EvaluationError("class_risk: the split has no labels, so nothing can be missed")
+            raise EvaluationError("class_risk: the split has no labels, so false negatives cannot be counted")
         if n_outputs < 2 or occurring[-1] >= n_outputs:
             raise EvaluationError(
                 f"class_risk needs an output for each class: the model has {n_outputs}, labels go up to {occurring[-1]}"
@@ -137,33 +137,33 @@ class ClassRiskEvaluator(Evaluator):
             )
         return self.classes or tuple(occurring)
 
-    def _measurements(self, found: "_Misses") -> list[Measurement]:
-        excess = float(found.excess(self.slack).max())
-        told = [Measurement(EXCESS, excess, "examples", "measured")]
-        if len(found.classes) > MOST_CLASSES:
-            return told
+    def _measurements(self, misses: "_Misses") -> list[Measurement]:
+        excess = float(misses.excess(self.slack).max())
+        measurements = [Measurement(EXCESS, excess, "examples", "measured")]
+        if len(misses.classes) > MOST_CLASSES:
+            return measurements
         for number, n, missed in zip(
-            found.classes, found.examples.tolist(), found.missed.tolist(), strict=True
+            misses.classes, misses.examples.tolist(), misses.missed.tolist(), strict=True
         ):
             name, bound = f"false_negatives_{number}", clopper_pearson_bound(missed, n, self.confidence)
-            told += [
+            measurements += [
                 Measurement(name, missed, "examples", "measured"),
                 Measurement(f"{name}_rate", 100 * missed / n, "%", "measured"),
                 Measurement(f"{name}_rate_high", 100 * bound, "%", "measured"),
             ]
-        return told
+        return measurements
 
 
 @dataclass(frozen=True)
 class _Misses:
-    """By class `(n_classes,)`: examples, and how many of them are missed.
+    """Numbers of examples and of misses by class, each `(n_classes,)`.
 
     Attributes:
         classes: Numbers of the classes.
-        examples: How many there are.
-        missed: How many the model misses.
-        unsure: How many it misses or recognises by less than the margin.
-        dense: How many the dense network misses.
+        examples: Number of examples.
+        missed: Number that the model misses.
+        unsure: Number that the model misses or recognises by no more than the margin.
+        dense: Number that the dense network misses.
     """
 
     classes: tuple[int, ...]
@@ -173,12 +173,12 @@ class _Misses:
     dense: Counts
 
     def excess(self, slack: float) -> NDArray[np.float64]:
-        """Returns how many more a class loses than it may, `(n_classes,)`."""
+        """Returns the misses of each class beyond those allowed, `(n_classes,)`."""
         # rounded, because 100 * (1 + 0.15) is a little less than 115
         return np.asarray(np.round(self.unsure - self.dense * (1 + slack), 9), np.float64)
 
     def worst(self, slack: float, margin: float) -> str:
-        """Says which class loses most."""
+        """Describes the class with the largest excess, as text."""
         i = int(np.argmax(self.excess(slack)))
         unsure = f" or recognised by less than {margin:g}" if margin else ""
         return (
@@ -187,7 +187,7 @@ class _Misses:
         )
 
     def details(self, slack: float) -> dict[str, Any]:
-        """Returns the worst classes, the one that loses most first."""
+        """Returns the classes with the largest excess, the largest first."""
         excess = self.excess(slack)
         worst = np.argsort(-excess, kind="stable")[:MOST_CLASSES].tolist()
         rows = [

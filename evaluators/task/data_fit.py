@@ -1,4 +1,4 @@
-"""Does the model fit the task? Asked once, before the first trial."""
+"""Checks, once before the first trial, that the model fits the task."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ BATCH_SIZE = 8
 
 
 def check_fit(artifact: Artifact, task: Task, splits: Splits) -> None:
-    """Runs the float model on the first validation examples.
+    """Checks shapes and sizes, and runs the float model on the first validation examples.
 
     Args:
         artifact: The exported float model.
@@ -20,7 +20,7 @@ def check_fit(artifact: Artifact, task: Task, splits: Splits) -> None:
 
     Raises:
         InputError: The input shapes differ, the model cannot run, its batch is not free, it has too few outputs for
-            the task's classes, or its outputs are not finite. The message has both numbers.
+            the task's classes, or its outputs are not finite. The message states both numbers.
     """
     if artifact.input.shape != task.input_shape:
         raise InputError(
@@ -60,7 +60,7 @@ def _outputs(artifact: Artifact, inputs: "np.ndarray") -> "np.ndarray":
 
 def _hint(model: tuple[int, ...], task: tuple[int, ...]) -> str:
     if model == (*task[1:], task[0]):
-        return ". Set task.layout=NHWC if the task has it"
+        return ". Set task.layout=NHWC if the task has a layout"
     if task == (*model[1:], model[0]):
-        return ". Set task.layout=NCHW if the task has it"
+        return ". Set task.layout=NCHW if the task has a layout"
     return ""

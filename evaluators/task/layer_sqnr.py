@@ -1,4 +1,4 @@
-"""Why a candidate lost accuracy: how far every layer is from the float model's, as a signal-to-noise ratio."""
+"""Explains a loss of accuracy by the signal-to-noise ratio of every layer, relative to the float model's layers."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from evaluators.task.layers import Layer, add_outputs, layers_of
 from spaces.stages.artifact import Artifact, Split
 
 MAX_SQNR_DB = 200.0  # of identical tensors; beyond float32's own precision of about 150 dB
-_BATCH = 4  # examples at once, because all activations of a batch are held in memory
+_BATCH = 4  # examples, few because all activations of a batch are held in memory
 
 
 def sqnr_db(signal: float, noise: float) -> float:
@@ -35,14 +35,14 @@ def layer_sqnr(
 ) -> list[dict[str, Any]]:
     """Compares the layers (Conv, ConvTranspose, Gemm, MatMul with weights) that both models have.
 
-    Both models run without fusions here, so a quantized layer's arithmetic is simulated in float32; what that
-    differs from integer kernels is far below the quantization noise.
+    Both models run without fusions here, so a quantized layer's arithmetic is simulated in float32; the difference
+    from integer kernels is far below the quantization noise.
 
     Args:
         artifact: The candidate: a float, QDQ or QOperator model.
         reference: The float model.
         split: Where the examples come from.
-        n_images: Examples that activations are compared on.
+        n_images: Number of examples on which activations are compared.
         threads: onnxruntime's threads within an operator.
 
     Returns:
@@ -59,36 +59,36 @@ def layer_sqnr(
             pairs.compare(inputs)
     return [
         {
-            "layer": wanted.name,
-            "op": wanted.op,
-            "weight_sqnr_db": pairs.weights.get(wanted.weight),
-            "output_sqnr_db": pairs.results.get(wanted.result),
-            "float": found.is_float,
+            "layer": float_layer.name,
+            "op": float_layer.op,
+            "weight_sqnr_db": pairs.weights.get(float_layer.weight),
+            "output_sqnr_db": pairs.results.get(float_layer.result),
+            "float": layer.is_float,
         }
-        for wanted, found in pairs.layers
+        for float_layer, layer in pairs.layers
     ]
 
 
 class Ratios:
-    """Adds up signal and noise by key; a key whose tensors differ in shape has none."""
+    """Accumulates signal and noise power by key; a key whose tensors differ in shape has no ratio."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         self._unlike: set[str] = set()
 
-    def add(self, key: str, wanted: NDArray[np.generic], found: NDArray[np.generic]) -> None:
-        """Adds `found`'s difference from `wanted`."""
-        if wanted.shape != found.shape:
+    def add(self, key: str, reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> None:
+        """Adds the power of `reference` as signal, and that of `candidate - reference` as noise."""
+        if reference.shape != candidate.shape:
             self._unlike.add(key)
             return
-        # float32 sums are off by far less than a hundredth of a dB, and half as dear.
-        reference = wanted.astype(np.float32, copy=False).ravel()
-        difference = found.astype(np.float32, copy=False).ravel() - reference
+        # float32 sums are off by far less than a hundredth of a dB, and take half the time
+        values = reference.astype(np.float32, copy=False).ravel()
+        difference = candidate.astype(np.float32, copy=False).ravel() - values
         signal, noise = self._sums[key]
-        self._sums[key] = signal + float(reference @ reference), noise + float(difference @ difference)
+        self._sums[key] = signal + float(values @ values), noise + float(difference @ difference)
 
     def get(self, key: str) -> float | None:
-        """The ratio in dB; None if there is nothing to compare, or it is not finite."""
+        """Returns the ratio in dB; None if no tensors could be compared, or if a sum is not finite."""
         if key not in self._sums or key in self._unlike:
             return None
         signal, noise = self._sums[key]
@@ -96,37 +96,38 @@ class Ratios:
 
 
 class _Pairs:
-    """The layers that two models share, and a session of each that yields their tensors."""
+    """The layers that two models share, and a session of each model that outputs their tensors."""
 
     def __init__(self, candidate: Artifact, reference: Artifact, threads: int) -> None:
-        theirs, ours = reference.proto(), candidate.proto()
-        self.layers = _matched(layers_of(theirs), layers_of(ours))
+        reference_proto, candidate_proto = reference.proto(), candidate.proto()
+        self.layers = _matched(layers_of(reference_proto), layers_of(candidate_proto))
         self.weights, self.results = Ratios(), Ratios()
-        self._weights = {wanted.weight: found.weight for wanted, found in self.layers}
-        self._results = {wanted.result: found.result for wanted, found in self.layers}
-        add_outputs(theirs, [*self._weights, *self._results])
-        add_outputs(ours, [*self._weights.values(), *self._results.values()])
-        self._theirs = open_session(theirs.SerializeToString(), threads, optimize=False)
-        self._ours = open_session(ours.SerializeToString(), threads, optimize=False)
-        self.batch = fixed_batch(self._ours) or fixed_batch(self._theirs) or _BATCH
+        self._weights = {float_layer.weight: layer.weight for float_layer, layer in self.layers}
+        self._results = {float_layer.result: layer.result for float_layer, layer in self.layers}
+        add_outputs(reference_proto, [*self._weights, *self._results])
+        add_outputs(candidate_proto, [*self._weights.values(), *self._results.values()])
+        self._reference = open_session(reference_proto.SerializeToString(), threads, optimize=False)
+        self._candidate = open_session(candidate_proto.SerializeToString(), threads, optimize=False)
+        self.batch = fixed_batch(self._candidate) or fixed_batch(self._reference) or _BATCH
 
     def compare(self, inputs: NDArray[np.float32]) -> None:
-        """Adds one batch of `(b, *input.shape)` inputs; the weights, which never change, with the first one."""
+        """Compares the layers on one batch of `(b, *input.shape)` inputs; the constant weights on the first batch only."""
         if not self.layers:  # onnxruntime takes "no outputs" for "all outputs"
             return
         weights, self._weights = self._weights, {}
-        wanted = run_session(self._theirs, inputs, [*weights, *self._results])
-        found = run_session(self._ours, inputs, [*weights.values(), *self._results.values()])
-        named = zip((*weights, *self._results), wanted, found, strict=True)
-        for position, (name, reference, value) in enumerate(named):
-            (self.weights if position < len(weights) else self.results).add(name, reference, value)
+        reference = run_session(self._reference, inputs, [*weights, *self._results])
+        candidate = run_session(self._candidate, inputs, [*weights.values(), *self._results.values()])
+        named = zip((*weights, *self._results), reference, candidate, strict=True)
+        for position, (name, reference_tensor, tensor) in enumerate(named):
+            (self.weights if position < len(weights) else self.results).add(name, reference_tensor, tensor)
 
 
-def _matched(wanted: Sequence[Layer], found: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
+def _matched(reference: Sequence[Layer], candidate: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
     """Pairs layers by their weights' name (the k-th use of it), else by their output's."""
-    by_weight, by_output = _numbered(found), {layer.output: layer for layer in found}
+    by_weight, by_output = _numbered(candidate), {layer.output: layer for layer in candidate}
     matches = (
-        (layer, by_weight.get(key) or by_output.get(layer.output)) for key, layer in _numbered(wanted).items()
+        (layer, by_weight.get(key) or by_output.get(layer.output))
+        for key, layer in _numbered(reference).items()
     )
     return [(layer, match) for layer, match in matches if match is not None]
 

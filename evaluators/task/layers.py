@@ -12,7 +12,7 @@ _ACTIVATIONS = ("Relu", "Clip")
 
 
 class _Positions(NamedTuple):
-    """Inputs of an operator of the QOperator format, and the axis of its weights that has a scale each."""
+    """Input positions of a QOperator-format operator, and the axis of its weights along which scales are per channel."""
 
     weight: int
     output_scale: int
@@ -34,8 +34,8 @@ class Layer:
         name: The name of its weights in the float model's file.
         op: Its operator.
         output: The tensor that its node writes.
-        weight: Tensor of its weights, dequantized.
-        result: Tensor of its result, dequantized, after the Relu or Clip that follows.
+        weight: The tensor of its weights, dequantized.
+        result: The tensor of its result, dequantized, after the Relu or Clip that follows.
         is_float: Whether its weights are stored in floating point.
     """
 
@@ -50,25 +50,25 @@ class Layer:
 def layers_of(model: "onnx.ModelProto") -> list[Layer]:
     """Returns the layers in the file's order.
 
-    Layers of the QOperator format have no dequantized tensors in the file, so nodes that make them are added to
+    Layers of the QOperator format have no dequantized tensors in the file, so DequantizeLinear nodes are added to
     `model`.
     """
-    wiring = _Wiring(model.graph)
+    dataflow = _Dataflow(model.graph)
     nodes = list(model.graph.node)
-    found = [_integer(n, wiring, model) if n.op_type in _INTEGER else _float(n, wiring) for n in nodes]
-    return [layer for layer in found if layer is not None]
+    layers = [_integer(n, dataflow, model) if n.op_type in _INTEGER else _float(n, dataflow) for n in nodes]
+    return [layer for layer in layers if layer is not None]
 
 
 def add_outputs(model: "onnx.ModelProto", names: Iterable[str]) -> None:
-    """Makes tensors of the model its outputs too."""
+    """Adds tensors of the model to its outputs."""
     import onnx
 
     known = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(names) - known))
 
 
-class _Wiring:
-    """Who reads each tensor, and which stored tensor every constant is made from."""
+class _Dataflow:
+    """The nodes that read each tensor, and the initializer from which each constant tensor is computed."""
 
     def __init__(self, graph: "onnx.GraphProto") -> None:
         self.origin = {i.name: i.name for i in graph.initializer}
@@ -85,7 +85,7 @@ class _Wiring:
                 self.readers.setdefault(name, []).append(node)
 
     def result(self, tensor: str) -> str:
-        """Follows quantizing, dequantizing, Relu and Clip to the layer's final result."""
+        """Returns the last tensor of the chain of QDQ pairs, Relu and Clip that starts at `tensor`."""
         while True:
             readers = self.readers.get(tensor, [])
             quantize = next((n for n in readers if n.op_type == "QuantizeLinear"), None)
@@ -99,36 +99,36 @@ class _Wiring:
             tensor = following.output[0]
 
 
-def _float(node: "onnx.NodeProto", wiring: _Wiring) -> Layer | None:
-    if node.op_type not in _FLOAT or node.input[1] not in wiring.origin:
+def _float(node: "onnx.NodeProto", dataflow: _Dataflow) -> Layer | None:
+    if node.op_type not in _FLOAT or node.input[1] not in dataflow.origin:
         return None
     weight = node.input[1]
     return Layer(
-        wiring.origin[weight].removesuffix("_quantized"),
+        dataflow.origin[weight].removesuffix("_quantized"),
         node.op_type,
         node.output[0],
         weight,
-        wiring.result(node.output[0]),
-        weight not in wiring.dequantized,
+        dataflow.result(node.output[0]),
+        weight not in dataflow.dequantized,
     )
 
 
-def _integer(node: "onnx.NodeProto", wiring: _Wiring, model: "onnx.ModelProto") -> Layer | None:
+def _integer(node: "onnx.NodeProto", dataflow: _Dataflow, model: "onnx.ModelProto") -> Layer | None:
     positions = _INTEGER[node.op_type]
     weight = node.input[positions.weight]
-    if weight not in wiring.origin:
+    if weight not in dataflow.origin:
         return None
     output = node.output[0]
     result = output
     if len(node.input) > positions.output_scale:
-        reader = next((n for n in wiring.readers.get(output, []) if n.op_type == "DequantizeLinear"), None)
+        reader = next((n for n in dataflow.readers.get(output, []) if n.op_type == "DequantizeLinear"), None)
         scale = list(node.input[positions.output_scale : positions.output_scale + 2])
         result = (
-            wiring.result(reader.output[0]) if reader is not None else _dequantize(model, [output, *scale])
+            dataflow.result(reader.output[0]) if reader is not None else _dequantize(model, [output, *scale])
         )
     scale = list(node.input[positions.weight + 1 : positions.weight + 3])
     dequantized = _dequantize(model, [weight, *scale], _channel_axis(node, positions))
-    name = wiring.origin[weight].removesuffix("_quantized")
+    name = dataflow.origin[weight].removesuffix("_quantized")
     return Layer(name, node.op_type, output.removesuffix("_quantized"), dequantized, result, False)
 
 
@@ -138,7 +138,7 @@ def _channel_axis(node: "onnx.NodeProto", positions: _Positions) -> int:
 
 
 def _dequantize(model: "onnx.ModelProto", inputs: list[str], channel_axis: int | None = None) -> str:
-    """Adds a node and returns the name of what it makes."""
+    """Adds a DequantizeLinear node and returns the name of its output."""
     import onnx
 
     output = f"{inputs[0]}_dequantized_for_comparison"

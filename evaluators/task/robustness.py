@@ -1,8 +1,8 @@
-"""How much of its own score a candidate loses on degraded images: noise, blur, low contrast, JPEG compression.
+"""The share of its own score that a candidate loses on degraded images: noise, blur, low contrast, JPEG compression.
 
 The measure is that of QRID ("Quantization Robustness to Input Degradations"): the relative drop
-`(m_clean - m_degraded) / m_clean`, each model against its own clean score, so that a model that is worse throughout is not
-called less robust for it.
+`(m_clean - m_degraded) / m_clean`, each model against its own clean score, so that a model with a lower clean score
+does not count as less robust for that.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,25 +23,25 @@ from spaces.stages.artifact import Artifact, Split
 from spaces.stages.pixels import Pixels, no_images
 
 CLEAN = "clean"
-_ASSUMED = "assumed: black is the smallest input seen, white the largest"
+_ASSUMED = "assumed: black is the smallest input value, white the largest"
 Scores = dict[str, float]
 
 
 class RobustnessEvaluator(Evaluator):
-    """Judges a model on the same images clean and under each degradation, which is drawn once for all models.
+    """Evaluates a model on the same images clean and under each degradation, which is drawn once for all models.
 
     Yields, in per cent of the model's own clean score: `robustness_drop_NAME` for each degradation, `robustness_drop_worst` and
-    `robustness_drop_mean`. Below 0 the model is better on degraded images. All are absent where the clean score is not above
-    0. Details have the scores, and the uncompressed network's drops.
+    `robustness_drop_mean`. Below 0 the model is better on degraded images. All are absent if the clean score is not above
+    0. Details list the scores, and the uncompressed network's drops.
 
     Args:
-        n_images: How many images, the first of the split; None takes all. All degradations of them are kept as bytes.
+        n_images: Number of images, the first of the split; None takes all. All their degradations are kept in memory as bytes.
         degradations: Names of degradations; None takes all seven.
-        batch_size: Most images a batch.
+        batch_size: Maximum batch size.
         threads: onnxruntime's threads within an operator.
 
     Raises:
-        ConfigError: An argument makes no sense.
+        ConfigError: An argument is out of range.
     """
 
     name: ClassVar[str] = "robustness"
@@ -70,13 +70,13 @@ class RobustnessEvaluator(Evaluator):
         self._dense: tuple[tuple[str, str], Scores] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_images": None, "_dense": None}  # what is known of the images stays behind
+        return {**vars(self), "_images": None, "_dense": None}  # the caches are not pickled
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact on the first images of `context.split`.
 
         Raises:
-            ConfigError: The split's examples are no images.
+            ConfigError: The split's examples are not images.
             EvaluationError: The model cannot be run, or its outputs or scores are not finite.
         """
         images = self._degraded(context)
@@ -90,10 +90,10 @@ class RobustnessEvaluator(Evaluator):
         }
         if not drops:
             details["absent_because"] = f"the clean {context.metric.name} is not above 0"
-        found = [
+        measurements = [
             Measurement(f"robustness_drop_{kind}", drop, "%", "measured") for kind, drop in drops.items()
         ]
-        return Evaluation(tuple(found), {self.name: details, "because": _because(drops, details)})
+        return Evaluation(tuple(measurements), {self.name: details, "because": _because(drops, details)})
 
     def _degraded(self, context: EvaluationContext) -> "_Images":
         key = f"{context.split.digest} {context.seed}"
@@ -155,7 +155,7 @@ def _images(split: Split, kinds: Sequence[str], n_images: int | None, seed: int)
 
 
 def _because(drops: Scores, details: dict[str, Any]) -> dict[str, str]:
-    """Says what decided the worst drop, or why columns are absent, by column."""
+    """Returns, by column, the degradation with the worst drop, or why the column is absent."""
     if not drops:
         return {_column(end): details["absent_because"] for end in ("worst", "mean")}
     worst = max((kind for kind in drops if kind not in ("worst", "mean")), key=lambda kind: drops[kind])
@@ -167,7 +167,7 @@ def _column(end: str) -> str:
 
 
 def _drops(scores: Scores) -> Scores:
-    """Returns the relative drops in per cent, the worst and the mean; nothing if there is no clean score to lose."""
+    """Returns the relative drops in per cent, the worst and the mean; empty if the clean score is not above 0."""
     clean = scores[CLEAN]
     if clean <= 0:
         return {}

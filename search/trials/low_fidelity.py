@@ -141,7 +141,7 @@ class CompressionLowFidelity:
         try:
             with self._runner.lock.shared():
                 outputs = self._runs.outputs(key, n_examples, lambda: widened(self._structures.built(params)))
-            return self._reference.look(outputs)
+            return self._reference.estimate(outputs)
         except ParedownError:
             return None
 

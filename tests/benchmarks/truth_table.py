@@ -226,7 +226,7 @@ class Bench:
         outputs, labels = run_split(artifact, self.split, 256, 1)
         seconds = {"quantize": built_s, "run": time.perf_counter() - began - built_s}
         scores = Top1().per_example(outputs, labels)
-        whole = self._reference.look(outputs)
+        whole = self._reference.estimate(outputs)
         columns = {
             "metric.top1": 100 * float(scores.mean()),
             "metric.top1_drop": whole.drop,

@@ -7,7 +7,7 @@ from search.cli.app import run_command
 
 
 class Ran:
-    """What a command printed, and its exit status."""
+    """The exit status of a command, and what it printed."""
 
     def __init__(self, status, out, err):
         self.status, self.out, self.err = status, out, err
@@ -15,7 +15,7 @@ class Ran:
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
-    """Where the digits network is kept once it is trained, for all tests."""
+    """The cache folder of all tests, so that the digits network is trained once."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -27,7 +27,7 @@ def paredown(cache_dir, tmp_path, monkeypatch):
     def run(*arguments):
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            flags = [a for a in arguments if a.startswith("--")]  # argparse wants them in front
+            flags = [a for a in arguments if a.startswith("--")]  # argparse requires them before overrides
             rest = [a for a in arguments if a not in flags]
             status = run_command([*flags, f"cache_dir={cache_dir}", "tracker=none", *rest])
         return Ran(status, out.getvalue(), err.getvalue())

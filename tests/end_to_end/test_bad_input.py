@@ -1,4 +1,4 @@
-"""A mistake ends with exit status 2 and one message that says what, where, and what would be right."""
+"""Invalid input ends with exit status 2 and one message that names the mistake, its place and the valid values."""
 
 import pickle
 import zipfile
@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 
-def assert_told(ran, *texts):
+def assert_reported(ran, *texts):
     assert ran.status == 2, ran.out + ran.err
     assert "Traceback" not in ran.out + ran.err
     for text in texts:
@@ -65,14 +65,14 @@ def assert_told(ran, *texts):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value and "=" in value[0] else "",
 )  # fmt: skip
-def test_mistakes_of_words(paredown, digits_onnx, arguments, texts):
+def test_invalid_overrides_are_reported(paredown, digits_onnx, arguments, texts):
     model = (
         []
         if any(a.startswith("model") for a in arguments)
         else ["model=onnx", f"model.checkpoint={digits_onnx}"]
     )
     own_sections = arguments[:1] == ["experiment=tabular"]
-    assert_told(paredown(*([] if own_sections else model), *arguments), *texts)
+    assert_reported(paredown(*([] if own_sections else model), *arguments), *texts)
 
 
 def file_with(path, data):
@@ -81,12 +81,12 @@ def file_with(path, data):
 
 
 @pytest.mark.parametrize("content", ["empty", "truncated", "foreign"])
-def test_damaged_onnx_files(paredown, digits_onnx, tmp_path, content):
+def test_damaged_onnx_files_are_reported(paredown, digits_onnx, tmp_path, content):
     data = {"empty": b"", "truncated": digits_onnx.read_bytes()[:2000], "foreign": b"\x89PNG\r\n" * 50}[
         content
     ]
     path = file_with(tmp_path / "bad.onnx", data)
-    assert_told(paredown("model=onnx", f"model.checkpoint={path}"), "bad.onnx")
+    assert_reported(paredown("model=onnx", f"model.checkpoint={path}"), "bad.onnx")
 
 
 class Code:
@@ -105,18 +105,18 @@ def test_a_checkpoint_that_holds_code_is_refused_and_does_not_run(paredown, tmp_
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({"state_dict": Code(victim)}, protocol=2))
         archive.writestr("archive/version", "3")
-    assert_told(paredown("model=resnet20", "task=digits", f"model.checkpoint={path}"), "evil.th")
+    assert_reported(paredown("model=resnet20", "task=digits", f"model.checkpoint={path}"), "evil.th")
     path.write_bytes(pickle.dumps({"state_dict": Code(victim)}, protocol=2))
-    assert_told(paredown("model=resnet20", "task=digits", f"model.checkpoint={path}"), "evil.th")
+    assert_reported(paredown("model=resnet20", "task=digits", f"model.checkpoint={path}"), "evil.th")
     assert not victim.exists()
 
 
-def test_a_checkpoint_of_another_network(paredown, tmp_path):
+def test_a_checkpoint_of_another_network_is_reported(paredown, tmp_path):
     import torch
 
     path = tmp_path / "other.th"
     torch.save({"state_dict": {"some.weight": torch.zeros(3)}}, path)
-    assert_told(paredown("model=resnet20", f"model.checkpoint={path}"), "other.th", "some.weight")
+    assert_reported(paredown("model=resnet20", f"model.checkpoint={path}"), "other.th", "some.weight")
 
 
 def npz(path, n=400, shape=(8, 8, 1), labels=10, seed=0):
@@ -125,21 +125,21 @@ def npz(path, n=400, shape=(8, 8, 1), labels=10, seed=0):
     return path
 
 
-def test_data_that_does_not_fit_the_network(paredown, digits_onnx, tmp_path):
+def test_data_that_does_not_fit_the_network_is_reported(paredown, digits_onnx, tmp_path):
     model = ["model=onnx", f"model.checkpoint={digits_onnx}"]
     sizes = ["task.calibration=50", "task.validation=100", "task.test=100"]
     path = npz(tmp_path / "wide.npz", shape=(16, 16, 1))
     task = ["task=npz", f"task.root={path}", "task.input_shape=[1,16,16]", "task.n_classes=10", *sizes]
-    assert_told(paredown(*model, *task), "16", "8")
+    assert_reported(paredown(*model, *task), "16", "8")
     path = npz(tmp_path / "many.npz", labels=12)
     task = ["task=npz", f"task.root={path}", "task.input_shape=[1,8,8]", "task.n_classes=12", *sizes]
-    assert_told(paredown(*model, *task), "12", "10")
+    assert_reported(paredown(*model, *task), "12", "10")
     task = ["task=npz", f"task.root={path}", "task.input_shape=[1,8,8]", "task.n_classes=10", *sizes]
-    assert_told(paredown(*model, *task), "label")
+    assert_reported(paredown(*model, *task), "label")
 
 
 @pytest.mark.parametrize("content", ["empty", "truncated", "foreign", "pickled"])
-def test_damaged_npz_files(paredown, digits_onnx, tmp_path, content):
+def test_damaged_npz_files_are_reported(paredown, digits_onnx, tmp_path, content):
     good = npz(tmp_path / "good.npz").read_bytes()
     path = tmp_path / "bad.npz"
     path.write_bytes(
@@ -148,28 +148,28 @@ def test_damaged_npz_files(paredown, digits_onnx, tmp_path, content):
     if content == "pickled":
         np.savez(path, x=np.array([{"a": 1}], dtype=object), y=np.zeros(1))
     task = ["task=npz", f"task.root={path}", "task.input_shape=[1,8,8]", "task.n_classes=10"]
-    assert_told(paredown("model=onnx", f"model.checkpoint={digits_onnx}", *task), "bad.npz")
+    assert_reported(paredown("model=onnx", f"model.checkpoint={digits_onnx}", *task), "bad.npz")
 
 
-def test_a_network_that_yields_nan(paredown, digits_onnx, tmp_path):
+def test_a_network_with_nan_outputs_is_reported(paredown, digits_onnx, tmp_path):
     proto = onnx.load(digits_onnx)
     first = next(i for i in proto.graph.initializer if len(i.dims) == 4)
     array = np.full(tuple(first.dims), np.nan, dtype=np.float32)
     first.CopyFrom(onnx.numpy_helper.from_array(array, first.name))
     path = tmp_path / "nan.onnx"
     onnx.save(proto, path)
-    assert_told(paredown("model=onnx", f"model.checkpoint={path}"), "finite")
+    assert_reported(paredown("model=onnx", f"model.checkpoint={path}"), "finite")
 
 
-def test_resuming_with_another_space(paredown, digits_onnx):
+def test_resuming_with_other_settings_is_reported(paredown, digits_onnx):
     model = ["model=onnx", f"model.checkpoint={digits_onnx}", "study.n_trials=1", "objective=accuracy_size"]
     assert paredown(*model).status == 0
     ran = paredown(*model, "space.quantize.weight_bits=8")
-    assert_told(ran, "space.quantize.weight_bits", "study.name")
+    assert_reported(ran, "space.quantize.weight_bits", "study.name")
     ran = paredown(*model, "task.validation=250")
-    assert_told(ran, "task.validation")
+    assert_reported(ran, "task.validation")
     ran = paredown(*model, "evaluator.latency.rounds=3", "seed=1")
-    assert_told(ran, "evaluator.latency.rounds: was 8, is 3", "seed: was 0, is 1", "study.name")
+    assert_reported(ran, "evaluator.latency.rounds: was 8, is 3", "seed: was 0, is 1", "study.name")
     again = paredown(*model, "study.n_trials=2", "study.patience=9", "sampler=random", "study.report=false")
     assert again.status == 0, again.err
 

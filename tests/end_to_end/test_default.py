@@ -1,4 +1,4 @@
-"""The default study, with a small budget: every file that outside tools read is there and fits together."""
+"""The default study, with a small budget: all files that other tools read are written and consistent."""
 
 import json
 
@@ -19,7 +19,7 @@ def study(paredown, digits_onnx, tmp_path):
     return ran, tmp_path / "outputs/digits"
 
 
-def test_files_and_what_a_person_sees(study):
+def test_files_and_printed_text(study):
     ran, folder = study
     assert {p.name for p in folder.iterdir()} >= {
         "config.yaml", "trials.csv", "pareto.csv", "summary.json", "report.html", "models", "study.journal",
@@ -28,7 +28,7 @@ def test_files_and_what_a_person_sees(study):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["config"]["study"]["n_trials"] == 4
     assert config["versions"]["onnxruntime"]
-    first = pd.read_csv(folder / "trials.csv").iloc[0]  # the stage's defaults, as far as the space has them
+    first = pd.read_csv(folder / "trials.csv").iloc[0]  # the stage's defaults, if they are in the space
     assert (first["knob.quantize.granularity"], first["knob.quantize.clipping"]) == ("channel", "max")
     assert first["knob.quantize.weight_bits"] == 8
     assert config["digests"]["model"]["digest"]
@@ -44,7 +44,7 @@ def test_files_and_what_a_person_sees(study):
     assert front["cost.host.first_latency_ms"].notna().all()
 
 
-def test_a_shipped_file_scores_what_the_study_says(study):
+def test_a_shipped_file_has_the_reported_accuracy(study):
     """Loaded by plain onnxruntime, with its default threads and the whole split as one batch."""
     _, folder = study
     images, labels = next(DigitsTask().splits().test.batches(10_000))
@@ -59,7 +59,7 @@ def test_a_shipped_file_scores_what_the_study_says(study):
         assert json.loads(candidate)["quantize.scheme"] == table.loc[row.number, "knob.quantize.scheme"]
 
 
-def test_dry_run_runs_no_trial_and_leaves_nothing(paredown, digits_onnx, tmp_path):
+def test_dry_run_runs_no_trial_and_writes_nothing(paredown, digits_onnx, tmp_path):
     ran = paredown("model=onnx", f"model.checkpoint={digits_onnx}", "dry_run=true")
     assert ran.status == 0, ran.err
     for text in (

@@ -1,4 +1,4 @@
-"""The same candidate has the same measurements wherever its trial runs."""
+"""A candidate has the same measurements with every executor."""
 
 import pandas as pd
 import pytest

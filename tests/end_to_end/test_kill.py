@@ -1,4 +1,4 @@
-"""Killed at any instant and started again, a study loses at most the running trial."""
+"""A study that is killed at any time and started again loses at most the running trial."""
 
 import json
 import random
@@ -29,9 +29,9 @@ def test_ten_kills_and_sixty_distinct_trials(digits_onnx, cache_dir, tmp_path):
         time.sleep(rng.uniform(0, 1.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        table = pd.read_csv(folder / "trials.csv")  # whole at any instant
+        table = pd.read_csv(folder / "trials.csv")  # complete at any time
         for row in table.itertuples():
-            # what had completed is never measured again: not even its seconds change
+            # completed trials are never measured again: not even their times change
             assert measured.setdefault(row.number, row.wall_s) == row.wall_s
     subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
     table = pd.read_csv(folder / "trials.csv")

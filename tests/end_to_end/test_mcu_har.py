@@ -34,7 +34,7 @@ def write_windows(path, n_people=8, n_windows=24):
 
 
 def shipped(folder):
-    """The files of the front, each with its costs by our own count."""
+    """Yields the files of the front, each with flash and peak SRAM in bytes from its memory plan."""
     for path in sorted((folder / "models").glob("trial_*.onnx")):
         artifact = Artifact.onnx(path.read_bytes(), InputSpec((6, 128)))
         plan = plan_memory(op_graph(artifact))
@@ -71,7 +71,7 @@ def test_small_windows_from_training_to_int8(paredown, tmp_path):
     )
     assert ran.status == 0, ran.err
     summary = check_study(tmp_path / "outputs/mcu_har")
-    # in 8 bits, too, the whole network is too large: a weight a byte
+    # the uncompressed network is too large in 8 bits, too: one byte per weight
     assert summary["baseline"]["costs"][DEVICE]["flash_bytes"] / 4 > MOST_FLASH_BYTES
 
 

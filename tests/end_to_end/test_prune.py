@@ -1,4 +1,4 @@
-"""Networks that are cut, trained and quantized in one study, from the command line to the shipped file."""
+"""Networks that are pruned, trained and quantized in one study, from the command line to the shipped file."""
 
 import json
 
@@ -21,7 +21,7 @@ def session(path):
     return ort.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def told(ran, *texts):
+def assert_reported(ran, *texts):
     assert ran.status == 2, ran.out + ran.err
     assert "Traceback" not in ran.out + ran.err
     assert "measuring the float model" not in ran.out
@@ -65,13 +65,13 @@ def test_a_pruned_and_quantized_network_is_shipped(paredown, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value and "=" in value[0] else "",
 )  # fmt: skip
-def test_mistakes_are_told_before_anything_is_trained(paredown, tmp_path, arguments, texts):
-    told(paredown(*SMALL, "study.name=wrong", *arguments), *texts)
+def test_mistakes_are_reported_before_training(paredown, tmp_path, arguments, texts):
+    assert_reported(paredown(*SMALL, "study.name=wrong", *arguments), *texts)
     assert not (tmp_path / "outputs/wrong/trials.csv").exists()
 
 
 def test_an_onnx_file_cannot_be_pruned(paredown, digits_onnx):
-    told(
+    assert_reported(
         paredown(*SMALL, "model=onnx", f"model.checkpoint={digits_onnx}"),
         "'prune' takes torch",
         "model=torch",
@@ -97,7 +97,7 @@ def test_serial_processes_and_ray_agree(paredown, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_that_falls_behind_ends_early_and_leaves_its_curve(paredown, tmp_path):
+def test_a_pruned_trial_ends_training_early_with_a_reason(paredown, tmp_path):
     settings = [setting for setting in SMALL if "keep" not in setting and not setting.startswith("objective")]
     ran = paredown(
         *settings, "objective=accuracy", "sampler=random", "study.n_trials=8", "study.name=pruned", "~space.constraints",
@@ -112,7 +112,7 @@ def test_a_training_that_falls_behind_ends_early_and_leaves_its_curve(paredown, 
 
 
 @pytest.mark.slow
-def test_the_time_that_is_expected_costs_two_epochs(paredown):
+def test_a_dry_run_estimates_the_time_without_a_full_training(paredown):
     ran = paredown(*SMALL, "study.n_trials=2", "space.recover.epochs=500", "dry_run=true")
     assert ran.status == 0, ran.err
     assert "prune -> recover -> export -> quantize" in " ".join(ran.out.split())

@@ -9,7 +9,7 @@ EXCESS = "metric.false_negatives_excess"
 
 
 @pytest.mark.slow
-def test_no_model_that_is_chosen_misses_more_than_it_may(paredown, tmp_path):
+def test_models_on_the_front_meet_the_limit_on_false_negatives(paredown, tmp_path):
     ran = paredown(
         "experiment=breast_cancer", "study.n_trials=5", "study.report=false", "sampler=random", "knowledge=none",
         "space.recover.epochs.choices=[1,10]", "space.recover.learning_rate=0.01", "evaluator.class_risk.margin=0.9",
@@ -31,7 +31,7 @@ def test_no_model_that_is_chosen_misses_more_than_it_may(paredown, tmp_path):
         assert summary["best"]["number"] in summary["pareto"]
 
 
-def test_the_report_says_whether_degraded_calibration_helped(paredown, digits_onnx, tmp_path):
+def test_the_report_compares_calibration_with_and_without_degraded_images(paredown, digits_onnx, tmp_path):
     ran = paredown(
         "model=onnx", f"model.checkpoint={digits_onnx}", "space=degraded_calibration", "sampler=brute_force",
         "evaluator=[accuracy,cost,robustness,class_risk]", "objective=safe_classes", "device=host", "study.n_trials=8",
@@ -48,7 +48,7 @@ def test_the_report_says_whether_degraded_calibration_helped(paredown, digits_on
     assert "over 4 pairs of trials that differ in nothing else" in (folder / "report.html").read_text()
 
 
-def test_what_the_data_cannot_give_is_told_before_the_search(paredown, digits_onnx):
+def test_evaluators_that_do_not_fit_the_data_are_reported_before_the_search(paredown, digits_onnx):
     model = ("model=onnx", f"model.checkpoint={digits_onnx}")
     ran = paredown(*model, "evaluator=[accuracy,cost,class_risk]", "evaluator.class_risk.classes=[11]")
     assert ran.status == 2

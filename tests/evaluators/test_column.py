@@ -1,4 +1,4 @@
-"""The column of a measurement: its text can always be parsed again, and nothing else builds or splits it."""
+"""The column of a measurement: its text can be parsed back, and no other module builds or splits it."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ COSTS_NAME = st.text(min_size=1).filter(lambda text: "." not in text)
 
 
 @given(st.text(min_size=1))
-def test_a_metric_of_any_name_goes_to_text_and_back(name):
+def test_a_metric_of_any_name_is_parsed_back(name):
     column = Column.of(name)
     assert str(column) == f"metric.{name}"
     assert Column.parse(str(column)) == column == Column("metric", None, name)
@@ -25,7 +25,7 @@ def test_a_metric_of_any_name_goes_to_text_and_back(name):
 
 
 @given(device=st.text(min_size=1), name=COSTS_NAME)
-def test_a_cost_on_any_device_goes_to_text_and_back(device, name):
+def test_a_cost_on_any_device_is_parsed_back(device, name):
     column = Column.of(name, device)
     assert str(column) == f"cost.{device}.{name}"
     assert Column.parse(str(column)) == column == Column("cost", device, name)
@@ -33,7 +33,7 @@ def test_a_cost_on_any_device_goes_to_text_and_back(device, name):
 
 
 @given(st.text(alphabet="metricos.t_", max_size=20))
-def test_a_text_is_refused_or_comes_back_as_it_was(text):
+def test_a_text_is_refused_or_parsed_without_loss(text):
     found = Column.find(text)
     assert found is None or str(found) == text
 
@@ -61,7 +61,7 @@ def test_a_device_may_have_dots():
         "baseline.metric.top1",
     ],
 )
-def test_a_text_that_is_no_column_is_refused(text):
+def test_a_text_that_is_not_a_column_raises(text):
     assert Column.find(text) is None
     with pytest.raises(InputError, match=r"must be `metric.<name>` or `cost.<device>.<name>`"):
         Column.parse(text)
@@ -78,7 +78,7 @@ def test_a_text_that_is_no_column_is_refused(text):
         (("cost", "host", "latency.ms"), "has no dots"),
     ],
 )
-def test_parts_that_make_no_column_are_refused(parts, match):
+def test_parts_that_do_not_form_a_column_raise(parts, match):
     with pytest.raises(InputError, match=match):
         Column(*parts)
 
@@ -91,7 +91,7 @@ def test_columns_are_ordered_and_hashable(parts):
 
 
 @given(COSTS_NAME, COSTS_NAME, st.none() | st.text(min_size=1))
-def test_another_measurement_stands_in_the_same_place(name, other, device):
+def test_named_keeps_the_kind_and_the_device(name, other, device):
     assume(name != other)
     assert Column.of(name, device).named(other) == Column.of(other, device)
 
@@ -109,9 +109,11 @@ def _texts(tree):
             yield node.lineno, node.value
 
 
-def test_nothing_else_builds_or_splits_a_column():
+def test_no_other_module_builds_or_splits_a_column():
     product = (
-        path for room in ("search", "spaces", "evaluators", "conf") for path in (ROOT / room).rglob("*.py")
+        path
+        for package in ("search", "spaces", "evaluators", "conf")
+        for path in (ROOT / package).rglob("*.py")
     )
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text!r}"

@@ -21,7 +21,7 @@ def test_outputs_do_not_depend_on_the_batch_size():
     np.testing.assert_array_equal(reference_outputs(model, split, 10), outputs)
 
 
-def test_a_fixed_batch_is_filled_up_and_cut_again():
+def test_a_batch_is_padded_to_a_fixed_size_and_its_outputs_cut():
     free, fixed = tiny_model(), tiny_model(batch=4)
     wanted = reference_outputs(free, RandomSplit(10), batch_size=4)
     np.testing.assert_allclose(reference_outputs(fixed, RandomSplit(10)), wanted, rtol=1e-5)
@@ -75,12 +75,12 @@ def test_not_finite_outputs_are_counted():
     ],
     ids=["damaged", "shape", "dtype", "inputs", "rows"],
 )
-def test_models_that_do_not_fit_say_why(model, message):
+def test_models_that_cannot_be_run_raise_the_reason(model, message):
     with pytest.raises(EvaluationError, match=message):
         reference_outputs(model, RandomSplit(6))
 
 
-def test_an_empty_split_is_an_error():
+def test_an_empty_split_raises():
     with pytest.raises(EvaluationError, match="no examples"):
         reference_outputs(tiny_model(), RandomSplit(0))
 
@@ -108,7 +108,7 @@ def test_batches_are_prepared_once_even_if_a_pass_stops_early():
             np.testing.assert_array_equal(labels, theirs)
     assert CountingSplit.prepared == 4
     np.testing.assert_array_equal(batches.labels(split), np.concatenate([labels for _, labels in found]))
-    assert len(list(batches.of(RandomSplit(3), 5))) == 1  # another split is not mistaken for it
+    assert len(list(batches.of(RandomSplit(3), 5))) == 1  # the cache is that of one split
     assert len(list(batches.of(split, 10))) == 2
 
 

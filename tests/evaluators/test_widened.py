@@ -44,6 +44,6 @@ def test_the_same_integers_give_the_same_outputs():
         np.testing.assert_allclose(outputs(found, inputs), outputs(artifact, inputs), rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_without_4_bits_is_left_alone():
+def test_a_model_without_4_bit_weights_is_returned_unchanged():
     artifact = tiny_model()
     assert widened(artifact) is artifact

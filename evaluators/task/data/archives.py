@@ -1,4 +1,4 @@
-"""Reads data files of others without running anything in them; every kind of damage becomes an InputError."""
+"""Reads untrusted data files without executing code in them; any damage raises InputError."""
 
 import gzip
 import lzma
@@ -25,17 +25,17 @@ DAMAGE = (
     lzma.LZMAError,
     tarfile.TarError,
     zipfile.BadZipFile,
-    NotImplementedError,  # zipfile: a compression method that it does not know
+    NotImplementedError,  # of zipfile, for an unknown compression method
 )
 
 
 @contextmanager
 def reading(path: object, what: str) -> Iterator[None]:
-    """Turns any sign of a missing, truncated or foreign file into an InputError that names it.
+    """Converts the errors of a missing or damaged file, or one of another format, to an InputError that names the file.
 
     Args:
         path: The file, for the message.
-        what: What it should be, e.g. `an .npz file`.
+        what: The expected format, e.g. `an .npz file`.
     """
     try:
         yield
@@ -50,7 +50,7 @@ def read_npz(path: Path, *keys: str) -> list[NDArray[Any]]:
     """Reads named arrays; nothing is unpickled.
 
     Raises:
-        InputError: The file is missing, damaged or foreign, or lacks a key.
+        InputError: The file is missing, damaged or of another format, or lacks a key.
     """
     with reading(path, "an .npz file"), path.open("rb") as file:
         loaded = np.load(file, allow_pickle=False)
@@ -75,27 +75,30 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_tar(path: Path, names: list[str]) -> dict[str, bytes]:
-    """Reads these members of an archive, by their base names, into memory; nothing is extracted to disk.
+    """Reads the members with these base names into memory; nothing is extracted to disk.
+
+    Returns:
+        Content by base name, of the members that the archive has.
 
     Raises:
         InputError: The archive is missing or damaged.
     """
-    found = {}
+    contents = {}
     with reading(path, "a tar archive"), tarfile.open(path) as archive:
         for member in archive:
             name = Path(member.name).name
             file = archive.extractfile(member) if name in names and member.isfile() else None
             if file is not None:
-                found[name] = file.read()
-    return found
+                contents[name] = file.read()
+    return contents
 
 
 def unpickle_plain(data: bytes, path: object) -> Any:
-    """Reads a pickle of dicts, lists, strings, numbers and numeric arrays; anything else in it is refused.
+    """Reads a pickle of dicts, lists, strings, numbers and numeric arrays; a pickle of anything else is refused.
 
     Args:
         data: The pickle, of Python 2 or 3; Python 2's strings become bytes.
-        path: Where it came from, for the message.
+        path: The file that has the pickle, for the message.
 
     Raises:
         InputError: The pickle is damaged, or names any class or function besides those of plain arrays.
@@ -107,7 +110,7 @@ def unpickle_plain(data: bytes, path: object) -> Any:
     except _RefusedError as error:
         raise InputError(f"{path} is refused: {error}") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise InputError(f"{path} is damaged, or no pickle: {type(error).__name__}") from error
+        raise InputError(f"{path} is damaged, or not a pickle: {type(error).__name__}") from error
 
 
 class _Dtype:
@@ -141,7 +144,7 @@ def _latin1(text: str, _: str) -> bytes:
 
 
 class _RefusedError(Exception):
-    """The pickle names something that is not on the list."""
+    """The pickle names a class or function that is not allowed."""
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -46,7 +46,7 @@ class Crop:
         """Returns the crop, `(size, size, 3)` uint8.
 
         Raises:
-            InputError: The file is missing, or no image that can be decoded.
+            InputError: The file is missing, or cannot be decoded as an image.
         """
         from PIL import Image
 
@@ -77,7 +77,7 @@ class Crop:
 
 
 def store_crops(files: Sequence[Path], crop: Crop, cache_dir: Path) -> StoredRows:
-    """Decodes images into one `.npy` file in `cache_dir`, unless it is there already.
+    """Decodes images into one `.npy` file in `cache_dir`, unless the file exists.
 
     The file's name is a digest of the images' paths, sizes, times of change and of `crop`, so an image that
     changed is decoded again. 50,000 crops of 224 x 224 take 7.5 GB on disk, and no memory.
@@ -115,10 +115,10 @@ def _digest_path(path: Path) -> Path:
 
 
 def _content(path: Path, n: int) -> str | None:
-    """Returns the digest of a finished file; None if there is none, or only a part."""
+    """Returns the digest of the stored crops; None if the file is missing or incomplete."""
     try:
-        whole = len(np.load(path, mmap_mode="r", allow_pickle=False)) == n
-        return _digest_path(path).read_text() if whole else None
+        complete = len(np.load(path, mmap_mode="r", allow_pickle=False)) == n
+        return _digest_path(path).read_text() if complete else None
     except (OSError, ValueError, EOFError):
         return None
 

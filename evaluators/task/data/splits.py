@@ -1,4 +1,4 @@
-"""How raw examples become model inputs, and how examples are divided into splits."""
+"""Converts raw examples to model inputs, and divides examples into splits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,17 +21,17 @@ class Normalise:
         std: Like `mean`.
         layout: `NCHW` puts the last (channel) axis first; `NHWC` leaves the axes as they are. For examples of
             any number of axes, `NCHW` means channels first.
-        white: Raw value of the brightest pixel, if examples are images; it changes no input.
+        white: Raw value of the brightest pixel, if examples are images; inputs do not depend on it.
     """
 
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     layout: Layout = "NCHW"
-    white: float = field(default=255.0, repr=False)  # no part of a split's digest
+    white: float = field(default=255.0, repr=False)  # not part of a split's digest
 
     def __post_init__(self) -> None:
-        """Turns lists, as they come from YAML, into tuples."""
+        """Converts lists, as YAML has them, to tuples, and checks the values. Raises ConfigError."""
         object.__setattr__(self, "scale", float(self.scale))
         for name in ("mean", "std"):
             values = getattr(self, name)
@@ -56,7 +56,7 @@ class Normalise:
         return np.ascontiguousarray(x, dtype=np.float32)
 
     def pixels(self) -> Pixels:
-        """Returns how inputs relate to pixels, for raw examples that are images."""
+        """Returns the mapping between inputs and pixels, for raw examples that are images."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         black, white = ((level * self.scale - mean) / std for level in (0.0, self.white))
         return Pixels(self.layout, tuple(black.tolist()), tuple(white.tolist()))
@@ -77,36 +77,36 @@ class Normalise:
 
 
 def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed: int) -> dict[str, Indices]:
-    """Divides `n` examples into disjoint parts, with every class in each part in proportion, as far as it goes.
+    """Divides `n` examples into disjoint parts, stratified by class.
 
-    The examples of a class, shuffled, are spread evenly over [0, 1) from a random offset on, and parts are cut
-    from the line on which all classes lie. Any stretch of that line holds every class in proportion to within
-    two examples, so the first examples of a part are balanced, too.
+    The examples of a class, shuffled, get evenly spaced positions in [0, 1) with a random offset, and each part is a
+    contiguous run of all examples sorted by position. Any contiguous run has every class in proportion to within two
+    examples, so the first examples of a part are balanced, too.
 
     Args:
-        n: How many examples there are.
-        sizes: Size of each part by its name; None (at most once) takes what the others leave.
-        labels: `(n,)` classes; None divides without regard to classes.
+        n: Number of examples.
+        sizes: Size of each part by its name; None (at most once) takes the remaining examples.
+        labels: `(n,)` classes; None divides without stratification.
         seed: Seed of the shuffling.
 
     Returns:
         Indices of each part, disjoint.
 
     Raises:
-        ConfigError: A size is negative, a part other than `train` would be empty, or more is asked for than there is.
+        ConfigError: A size is negative, a part other than `train` would be empty, or the sizes exceed `n`.
     """
-    wanted = _check_sizes(n, sizes)
+    n_requested = _check_sizes(n, sizes)
     order = _spread(np.zeros(n, np.int64) if labels is None else labels, seed)
     parts, start = {}, 0
     for name, size in sizes.items():
-        stop = start + (n - wanted if size is None else size)
+        stop = start + (n - n_requested if size is None else size)
         parts[name] = order[start:stop]
         start = stop
     return parts
 
 
 def mixed(rows: Indices, labels: Indices, seed: int) -> Indices:
-    """Returns the rows in an order of which any stretch holds every class in proportion, as `carve` orders its parts.
+    """Returns the rows in an order in which any contiguous run has every class in proportion, as in the parts of `carve`.
 
     Args:
         rows: Indices of examples.
@@ -117,27 +117,27 @@ def mixed(rows: Indices, labels: Indices, seed: int) -> Indices:
 
 
 def _check_sizes(n: int, sizes: Mapping[str, int | None]) -> int:
-    """Returns how many examples the sizes ask for."""
+    """Checks the sizes, and returns their sum."""
     for name, size in sizes.items():
         least = 0 if name == "train" else 1
         if size is not None and (type(size) is not int or size < least):
             raise ConfigError(
                 f"task.{name} must be a whole number of examples, at least {least}, not {size!r}"
             )
-    wanted = sum(size or 0 for size in sizes.values())
-    if wanted > n:
-        asked = " + ".join(f"task.{name}={size}" for name, size in sizes.items() if size is not None)
-        raise ConfigError(f"{asked} asks for {wanted} examples, but there are only {n}")
+    n_requested = sum(size or 0 for size in sizes.values())
+    if n_requested > n:
+        terms = " + ".join(f"task.{name}={size}" for name, size in sizes.items() if size is not None)
+        raise ConfigError(f"{terms} asks for {n_requested} examples, but there are only {n}")
     empty = next(
-        (name for name, size in sizes.items() if size is None and wanted == n and name != "train"), None
+        (name for name, size in sizes.items() if size is None and n_requested == n and name != "train"), None
     )
     if empty is not None:
         raise ConfigError(f"task.{empty} would be empty: the other splits take all {n} examples")
-    return wanted
+    return n_requested
 
 
 def _spread(labels: Indices, seed: int) -> Indices:
-    """Returns an order of all examples in which classes are evenly mixed."""
+    """Returns a permutation of all examples in which classes are evenly mixed."""
     rng = np.random.default_rng(seed)
     position = np.empty(len(labels))
     for value in np.unique(labels):
@@ -150,7 +150,7 @@ def check_labels(labels: NDArray[np.generic], n: int, n_classes: int, path: obje
     """Returns the labels as `(n,)` int64.
 
     Raises:
-        InputError: They are no whole numbers, of another number than the examples, or outside `[0, n_classes)`.
+        InputError: The labels are not whole numbers, not `n`, or outside `[0, n_classes)`.
     """
     if labels.dtype.kind not in "iu" or labels.size != n:
         raise InputError(

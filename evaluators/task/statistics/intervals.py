@@ -42,7 +42,7 @@ def clopper_pearson_bound(n_events: int, n: int, confidence: float = 0.95) -> fl
 
     Clopper, Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika
     26: the largest proportion under which so few events are not less likely than `1 - confidence`. It is never too
-    small, however few events there are; of none in `n` it makes `1 - (1 - confidence)^(1/n)`.
+    small, however few events there are; for no events it is `1 - (1 - confidence)^(1/n)`.
 
     Raises:
         ValueError: Not 0 <= n_events <= n, n = 0, or a confidence outside (0, 1).
@@ -73,13 +73,13 @@ def paired_proportion_interval(
         only_first: Examples that only the first model gets right.
         only_second: Examples that only the second model gets right.
         n: All examples.
-        confidence: Wanted coverage.
+        confidence: Nominal coverage.
 
     Returns:
         The interval of P(first right) - P(second right).
 
     Raises:
-        ValueError: Counts that cannot be, or a confidence outside (0, 1).
+        ValueError: Impossible counts, or a confidence outside (0, 1).
     """
     if min(only_first, only_second) < 0 or only_first + only_second > n or n == 0:
         raise ValueError(
@@ -121,7 +121,7 @@ def paired_interval(
     Bonett and Price's if every score is 0 or 1, else the normal one of the differences.
 
     Raises:
-        ValueError: The lengths differ, or there is no score.
+        ValueError: The shapes differ, or there are too few scores.
     """
     if first.shape != second.shape:
         raise ValueError(f"paired scores must have one shape, but got {first.shape} and {second.shape}")

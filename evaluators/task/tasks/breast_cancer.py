@@ -1,4 +1,4 @@
-"""The Wisconsin breast cancer data (Street, Wolberg, Mangasarian 1993) that come with scikit-learn: 569 tumours, 30 numbers each."""
+"""The Wisconsin breast cancer data (Street, Wolberg, Mangasarian 1993) that come with scikit-learn: 569 tumours, 30 features each."""
 
 import numpy as np
 
@@ -12,10 +12,10 @@ MALIGNANT = 1
 
 
 class BreastCancerTask(Task):
-    """Tells malignant tumours (label 1, the positive class: 212) from benign ones (label 0: 357).
+    """Classifies tumours as malignant (label 1, the positive class: 212) or benign (label 0: 357).
 
-    scikit-learn numbers the classes the other way round. Features are standardised with mean and deviation of the train split
-    alone, so that nothing of the other splits leaks into inputs.
+    scikit-learn has the labels reversed. Features are standardised with mean and deviation of the train split
+    alone, so that no information of the other splits leaks into inputs.
 
     Args:
         calibration: Cases in the calibration split.
@@ -49,8 +49,8 @@ class BreastCancerTask(Task):
                 f"task.calibration, task.validation and task.test leave {len(parts['train'])} of {len(raw)} cases for "
                 "training; at least 2 are needed to standardise the features"
             )
-        known = raw[parts["train"]]
-        deviation = np.where(known.std(axis=0) > 0, known.std(axis=0), 1.0)
-        transform = Normalise(1.0, tuple(known.mean(axis=0).tolist()), tuple(deviation.tolist()))
+        train = raw[parts["train"]]
+        deviation = np.where(train.std(axis=0) > 0, train.std(axis=0), 1.0)
+        transform = Normalise(1.0, tuple(train.mean(axis=0).tolist()), tuple(deviation.tolist()))
         whole = ArraySplit(raw, labels, transform)
         return Splits(**{name: whole.subset(rows) for name, rows in parts.items()})

@@ -21,9 +21,9 @@ Data = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 class Cifar10Task(Task):
-    """Tells ten kinds of 32x32 colour images apart.
+    """Classifies 32x32 colour images into ten classes.
 
-    The test split is the whole published test set, or what `validate_on=test` leaves of it; the others are carved from the
+    The test split is the whole published test set, or the part that `validate_on=test` leaves; the others are carved from the
     training images.
 
     Args:
@@ -34,9 +34,9 @@ class Cifar10Task(Task):
         split_seed: Seed of the division.
         mean: Mean per channel of inputs in [0, 1].
         std: Standard deviation per channel.
-        validate_on: Where the validation split comes from. A network that was trained on all training images knows them by
-            heart, so that they say little of what a change of its weights costs: `test` takes images of the published test
-            set instead, and leaves the others as test split.
+        validate_on: The published set from which the validation split is taken. A network that was trained on all training
+            images fits them too well for them to show how much accuracy a compressed network loses: `test` takes images of
+            the published test set instead, and leaves the others as test split.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class Cifar10Task(Task):
         """Loads the images.
 
         Raises:
-            InputError: A file is missing, damaged or foreign.
+            InputError: A file is missing, damaged or of another format.
             ConfigError: More examples are asked for than there are.
         """
         (x, y), (x_test, y_test) = read_cifar10(self._root)
-        whole, unseen = ArraySplit(x, y, self._transform), ArraySplit(x_test, y_test, self._transform)
+        train_set, test_set = ArraySplit(x, y, self._transform), ArraySplit(x_test, y_test, self._transform)
         if self._validate_on == "train":
-            return Splits(test=unseen, **self._carved(whole, self._sizes))
+            return Splits(test=test_set, **self._carved(train_set, self._sizes))
         validation = self._sizes["validation"]
-        held_out = self._carved(unseen, {"validation": validation, "test": len(y_test) - (validation or 0)})
-        left = {name: size for name, size in self._sizes.items() if name != "validation"}
-        return Splits(**held_out, **self._carved(whole, left))
+        held_out = self._carved(test_set, {"validation": validation, "test": len(y_test) - (validation or 0)})
+        sizes = {name: size for name, size in self._sizes.items() if name != "validation"}
+        return Splits(**held_out, **self._carved(train_set, sizes))
 
     def _carved(self, split: ArraySplit, sizes: Mapping[str, int | None]) -> dict[str, ArraySplit]:
         parts = carve(len(split), sizes, split.labels, self._split_seed)
@@ -84,7 +84,7 @@ def read_cifar10(root: Path) -> tuple[Data, Data]:
     """Reads training and test images, `(n, 32, 32, 3)` uint8, with labels `(n,)`.
 
     Raises:
-        InputError: Nothing that looks like CIFAR-10 is there, or a file is damaged.
+        InputError: There are no files of CIFAR-10, or a file is damaged.
     """
     if (root / "test.npz").is_file():
         files = sorted(root.glob("train*.npz"))
@@ -92,14 +92,14 @@ def read_cifar10(root: Path) -> tuple[Data, Data]:
             raise InputError(f"{root} has test.npz but no train*.npz")
         return _join([_from_npz(f) for f in files]), _from_npz(root / "test.npz")
     for names, decode in (([*BATCHES, "test_batch"], _from_python), (_binary_names(), _from_binary)):
-        for place, found in _places(root, names):
-            missing = [n for n in (names[0], names[-1]) if n not in found]
+        for place, contents in _places(root, names):
+            missing = [n for n in (names[0], names[-1]) if n not in contents]
             if missing:
                 raise InputError(f"{place} lacks {missing[0]}")
-            decoded = [decode(found[n], f"{place}: {n}") for n in names if n in found]
+            decoded = [decode(contents[n], f"{place}: {n}") for n in names if n in contents]
             return _join(decoded[:-1]), decoded[-1]
     raise InputError(
-        f"{root}: no CIFAR-10 found (task.root). Wanted: test.npz and train*.npz, or cifar-10-batches-py, "
+        f"{root}: no CIFAR-10 found (task.root). Expected: test.npz and train*.npz, or cifar-10-batches-py, "
         "cifar-10-python.tar.gz, cifar-10-batches-bin or cifar-10-binary.tar.gz"
     )
 
@@ -109,18 +109,18 @@ def _binary_names() -> list[str]:
 
 
 def _places(root: Path, names: list[str]) -> Iterator[tuple[Path, dict[str, bytes]]]:
-    """Yields each place that may hold the original files, with those that it holds."""
+    """Yields each folder or archive with original files, and the content of these files by name."""
     for folder in (root, root / "cifar-10-batches-py", root / "cifar-10-batches-bin"):
-        found = {n: read_bytes(folder / n) for n in names if (folder / n).is_file()}
-        if found:
-            yield folder, found
+        contents = {n: read_bytes(folder / n) for n in names if (folder / n).is_file()}
+        if contents:
+            yield folder, contents
     archives = (
         [root] if root.is_file() else [root / f"cifar-10-{kind}.tar.gz" for kind in ("python", "binary")]
     )
     for archive in archives:
-        found = read_tar(archive, names) if archive.is_file() else {}
-        if found:
-            yield archive, found
+        contents = read_tar(archive, names) if archive.is_file() else {}
+        if contents:
+            yield archive, contents
 
 
 def _from_npz(path: Path) -> Data:
@@ -150,7 +150,7 @@ def _from_binary(data: bytes, where: str) -> Data:
 
 
 def _images(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Rows of all red, then all green, then all blue bytes become `(n, 32, 32, 3)`."""
+    """Converts rows of all red, then all green, then all blue bytes to images `(n, 32, 32, 3)`."""
     return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 

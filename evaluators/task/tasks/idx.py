@@ -58,7 +58,7 @@ class IdxTask(Task):
         """Loads the images.
 
         Raises:
-            InputError: A file is missing, damaged or foreign.
+            InputError: A file is missing, damaged or of another format.
             ConfigError: More examples are asked for than there are.
         """
         whole = self._read(TRAIN_IMAGES, TRAIN_LABELS)
@@ -85,7 +85,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """Reads an IDX file of unsigned bytes: two zero bytes, a type code, the number of axes, big-endian sizes, data.
 
     Raises:
-        InputError: The file is missing, truncated, or no IDX file of bytes.
+        InputError: The file is missing, truncated, or not an IDX file of bytes.
     """
     data = read_bytes(path)
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
@@ -95,15 +95,15 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape = tuple(np.frombuffer(data[4:start], ">u4").tolist()) if whole_header else ()
     if not whole_header or len(data) - start != math.prod(shape):
         raise InputError(
-            f"{path} is truncated or damaged: its header tells shape {shape}, its size does not fit"
+            f"{path} is truncated or damaged: its size does not fit the shape {shape} in its header"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _find(root: Path, name: str) -> Path:
-    """Finds a file under the names that are in use: `-idx3-` or `.idx3-`, with `.gz` or without."""
+    """Returns the path of a file under one of its usual names: `-idx3-` or `.idx3-`, with `.gz` or without."""
     names = [n + end for n in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
-    found = next((root / n for n in names if (root / n).is_file()), None)
-    if found is None:
+    path = next((root / n for n in names if (root / n).is_file()), None)
+    if path is None:
         raise InputError(f"{root}: there is no {name} or {name}.gz (task.root)")
-    return found
+    return path

@@ -1,4 +1,4 @@
-"""A folder of images with a label file, prepared as ImageNet's are."""
+"""A folder of images with a label file, preprocessed like ImageNet."""
 
 import csv
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class ImageFolderTask(Task):
         root: The folder.
         cache_dir: Where decoded images are kept.
         labels: The label file, CSV with a header, within `root`.
-        file_column: Its column of file names, relative to `root`.
-        class_column: Its column of class indices.
+        file_column: The column of file names, relative to `root`.
+        class_column: The column of class indices.
         n_classes: Number of classes.
         resize: Length of the shorter side, pixels.
         crop: Side of the square that is cut out, pixels.
@@ -73,7 +73,7 @@ class ImageFolderTask(Task):
         """Reads the label file and decodes the images of all splits.
 
         Raises:
-            InputError: The label file or an image is missing, damaged or foreign; the message names it.
+            InputError: The label file or an image is missing, damaged or of another format; the message names the file.
             ConfigError: More images are asked for than there are.
         """
         files, labels = self._read_labels()
@@ -95,11 +95,11 @@ class ImageFolderTask(Task):
                 self._check_header(reader.fieldnames or [], path)
                 rows = [self._row(row, f"{path}, line {reader.line_num}") for row in reader]
         except csv.Error as error:
-            raise InputError(f"{path} is no CSV file: {error}") from error
+            raise InputError(f"{path} is not a CSV file: {error}") from error
         files = [file for file, _ in rows]
-        twice = next((f for f, n in zip(sorted(files), sorted(files)[1:], strict=False) if f == n), None)
-        if twice is not None:
-            raise InputError(f"{path} lists {twice.name} twice: splits would not be disjoint")
+        duplicate = next((f for f, n in zip(sorted(files), sorted(files)[1:], strict=False) if f == n), None)
+        if duplicate is not None:
+            raise InputError(f"{path} lists {duplicate.name} twice: splits would not be disjoint")
         return files, np.asarray([label for _, label in rows], np.int64)
 
     def _check_header(self, names: Sequence[str], path: Path) -> None:
@@ -112,11 +112,11 @@ class ImageFolderTask(Task):
     def _row(self, row: dict[str, str], where: str) -> tuple[Path, int]:
         name, text = (row[column] for column in self._columns)
         if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise InputError(f"{where}: {name!r} is no file name within {self._root}")
+            raise InputError(f"{where}: {name!r} is not a file name within {self._root}")
         try:
             label = int(text)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{where}: class index {text!r} is no whole number") from error
+            raise InputError(f"{where}: class index {text!r} is not a whole number") from error
         if not 0 <= label < self.n_classes:
             raise InputError(
                 f"{where}: class index {label} of {name} is outside 0..{self.n_classes - 1} (task.n_classes)"

@@ -27,17 +27,17 @@ class NpzTask(Task):
         test_root: A second file that is the test split as a whole; None carves the test split from `root`.
         x: Name of the array of examples, `(n, ...)`, channels last.
         y: Name of the array of labels, `(n,)`.
-        group: Name of an array `(n,)` that says which examples belong together, e.g. to one person; no group is
-            then divided between splits, and the sizes count groups. None divides by examples.
-        example_shape: Shape that each example is brought to first, channels last; None leaves it.
+        group: Name of an array `(n,)` with the group of each example, e.g. a person; no group is divided between
+            splits, and the sizes count groups. None divides by examples.
+        example_shape: Shape to which each example is reshaped first, channels last; None keeps the stored shape.
         layout: `NCHW` (channels first, for any number of axes) or `NHWC` (as stored).
         scale: Factor on raw values.
         mean: Mean of scaled values, one for all or one per channel.
         std: Standard deviation, likewise.
         calibration: Examples (or groups) in the calibration split.
         validation: Examples (or groups) in the validation split.
-        test: Examples (or groups) in the test split; without effect if `test_root` is given. What is left is for
-            training.
+        test: Examples (or groups) in the test split; without effect if `test_root` is given. The remaining
+            examples are for training.
         split_seed: Seed of the division.
     """
 
@@ -78,7 +78,7 @@ class NpzTask(Task):
         """Loads the arrays.
 
         Raises:
-            InputError: A file is missing, damaged or foreign, or does not fit what the config says of it.
+            InputError: A file is missing, damaged or of another format, or does not match the config.
             ConfigError: More examples are asked for than there are.
         """
         whole = self._read(self._root)
@@ -95,15 +95,15 @@ class NpzTask(Task):
             raise InputError(
                 f"{self._root}: {self._group} has shape {groups.shape}, but there are {len(labels)} labels"
             )
-        names, which = np.unique(groups, return_inverse=True)
+        names, group_indices = np.unique(groups, return_inverse=True)
         try:
             parts = carve(len(names), self._sizes, None, self._split_seed)
         except ConfigError as error:
             raise ConfigError(f"{error} (task.group={self._group}: sizes count groups)") from error
-        # stretches of a part shall hold all groups and classes
-        kinds = which.reshape(-1) * self.n_classes + labels
-        rows = {part: np.flatnonzero(np.isin(which, chosen)) for part, chosen in parts.items()}
-        return {part: mixed(found, kinds, self._split_seed) for part, found in rows.items()}
+        # any contiguous run of a part is to have all groups and classes in proportion
+        strata = group_indices.reshape(-1) * self.n_classes + labels
+        rows = {part: np.flatnonzero(np.isin(group_indices, chosen)) for part, chosen in parts.items()}
+        return {part: mixed(part_rows, strata, self._split_seed) for part, part_rows in rows.items()}
 
     def _read(self, path: Path) -> ArraySplit:
         raw, labels = read_npz(path, self._x, self._y)

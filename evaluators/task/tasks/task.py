@@ -1,4 +1,4 @@
-"""A task: data splits and the metric that says how good an output is."""
+"""The task interface: data splits, and the metric that scores outputs on them."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Task(ABC):
     Attributes:
         input_shape: Shape of one model input, without the batch axis.
         n_classes: Number of classes; labels lie in `[0, n_classes)`.
-        metric: How good an output is.
+        metric: Scores the outputs.
     """
 
     input_shape: tuple[int, ...]
@@ -35,5 +35,5 @@ class Task(ABC):
         """Loads the data and returns the four disjoint splits.
 
         Raises:
-            InputError: A file is missing, damaged or foreign, or a split would be empty.
+            InputError: A file is missing, damaged or of another format, or a split would be empty.
         """

@@ -1,4 +1,4 @@
-"""What every task must keep to. A new task's test inherits this class and supplies the `task` fixture."""
+"""Conformance tests of tasks: a new task's test class inherits `TaskConformance` and supplies the `task` fixture."""
 
 import pickle
 from itertools import combinations
@@ -21,7 +21,7 @@ class TaskConformance:
             def task(self) -> Task:
                 return MyTask(...)
 
-    The task's examples should differ from one another, or disjointness cannot be seen.
+    The task's examples should differ from one another, or disjointness cannot be tested.
     """
 
     @pytest.fixture
@@ -31,16 +31,16 @@ class TaskConformance:
 
     @pytest.fixture
     def splits(self, task: Task) -> Splits:
-        """Returns its splits."""
+        """Returns the task's splits."""
         return task.splits()
 
     def test_splits_are_disjoint(self, splits: Splits) -> None:
         """No example is in two splits."""
-        seen = {name: {x.tobytes() for x in _all(getattr(splits, name))[0]} for name in NAMES}
+        examples = {name: {x.tobytes() for x in _all(getattr(splits, name))[0]} for name in NAMES}
         for one, other in combinations(NAMES, 2):
-            assert not seen[one] & seen[other], f"{one} and {other} share examples"
+            assert not examples[one] & examples[other], f"{one} and {other} share examples"
 
-    def test_splits_that_are_judged_on_have_examples(self, splits: Splits) -> None:
+    def test_calibration_validation_and_test_splits_have_examples(self, splits: Splits) -> None:
         """Only the train split may be empty."""
         assert all(len(getattr(splits, name)) > 0 for name in NAMES[1:])
 
@@ -80,8 +80,8 @@ class TaskConformance:
             assert copy.digest == split.digest
             np.testing.assert_array_equal(_all(copy)[0], _all(split)[0])
 
-    def test_digests_tell_splits_apart_and_are_stable(self, task: Task, splits: Splits) -> None:
-        """Loading again gives the same digests; other examples have another."""
+    def test_digests_are_distinct_and_stable(self, task: Task, splits: Splits) -> None:
+        """Loading again gives the same digests; splits with other examples have other digests."""
         again = task.splits()
         assert all(getattr(again, name).digest == getattr(splits, name).digest for name in NAMES)
         assert len({getattr(splits, name).digest for name in NAMES}) == len(NAMES)

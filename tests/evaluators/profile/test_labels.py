@@ -50,7 +50,7 @@ def samples(n=80, noise=0.0, seed=0, slowest=1.0):
     return found
 
 
-def test_the_profilers_own_time_is_taken_out():
+def test_the_profilers_overhead_is_removed():
     labels = labels_of(samples(), 100.0)
     assert labels.run_overhead_us == pytest.approx(6, abs=1.5)
     for sample, times in zip(samples(), labels.kernel_us, strict=True):
@@ -58,14 +58,14 @@ def test_the_profilers_own_time_is_taken_out():
         assert times.sum() + labels.run_overhead_us == pytest.approx(sample.total_us, rel=0.02)
 
 
-def test_times_of_any_mood_are_brought_to_the_typical_one():
+def test_times_under_any_load_are_scaled_to_the_typical_load():
     labels = labels_of(samples(slowest=1.6), 100.0)
     for sample, times, total in zip(samples(), labels.kernel_us, labels.total_us, strict=True):
         assert total == pytest.approx(sample.total_us, rel=0.1)
         assert times.sum() + labels.run_overhead_us == pytest.approx(total, rel=0.02)
 
 
-def test_the_figures_are_found_again():
+def test_the_figures_are_recovered():
     random = np.random.default_rng(1)
     drawn = kernels(random, 400)
     times = np.array([true_us(k) for k in drawn])

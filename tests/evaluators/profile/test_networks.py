@@ -19,7 +19,7 @@ def test_random_networks_are_valid_and_run(seed):
     assert graph.macs < 20 * MOST_MACS
 
 
-def test_the_seed_decides_the_network():
+def test_the_network_depends_on_the_seed():
     first, second = (random_network(np.random.default_rng(5)).digest for _ in range(2))
     assert first == second
     assert random_network(np.random.default_rng(6)).digest != first
@@ -39,7 +39,7 @@ def test_every_form_can_be_built_and_run(form):
 
 
 def test_the_forms_are_those_of_the_quantize_stage():
-    """The same optimized graph as the stage's own file, whose ranges are real."""
+    """The optimized graph is that of the stage's file, which has calibrated ranges."""
     from evaluators.profile.forms import Form
     from evaluators.testing import RandomSplit, tiny_model
     from spaces.quantization.quantize import QuantizeStage
@@ -53,7 +53,7 @@ def test_the_forms_are_those_of_the_quantize_stage():
     assert [k.op for k in runtime_graph(ours).kernels] == [k.op for k in runtime_graph(staged).kernels]
 
 
-def test_dtypes_choose_the_networks():
+def test_networks_have_the_requested_dtypes():
     random = np.random.default_rng(0)
     floats = list(networks(random, ("float32",), 4))
     integers = list(networks(random, ("int8",), 4))

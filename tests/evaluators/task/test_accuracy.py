@@ -17,7 +17,7 @@ class TestConformance(EvaluatorConformance):
 
 
 class Confidence:
-    """A metric that is not 0 or 1: minus the distance of the first output from the label."""
+    """A metric whose scores are not 0 or 1: minus the distance of the first output from the label."""
 
     name = "closeness"
     unit = "points"
@@ -31,7 +31,7 @@ def values(evaluation):
     return {m.name: m.value for m in evaluation.measurements}
 
 
-def test_the_reference_judged_by_itself():
+def test_the_reference_has_no_drop():
     context = tiny_context()
     found = values(AccuracyEvaluator().evaluate(tiny_model(), context))
     assert found["top1_drop"] == 0
@@ -87,7 +87,7 @@ def replace_labels(split, labels):
     return Labelled(len(split))
 
 
-def test_metrics_that_are_not_right_or_wrong():
+def test_metrics_with_scores_that_are_not_binary():
     context = replace(tiny_context(), metric=Confidence())
     evaluation = AccuracyEvaluator().evaluate(tiny_model(weight_bits=8), context)
     found = values(evaluation)
@@ -145,7 +145,7 @@ def test_a_reference_of_another_split_is_refused():
         AccuracyEvaluator().evaluate(tiny_model(), replace(context, reference=other))
 
 
-def test_layers_explain_but_never_fail_a_study(monkeypatch):
+def test_layers_are_explained_and_an_error_is_reported_instead_of_raised(monkeypatch):
     found = AccuracyEvaluator(sqnr_images=4).explain(tiny_model(8), tiny_context())
     assert [layer["layer"] for layer in found["layers"]] == ["kernel", "dense_weight"]
 
@@ -158,7 +158,7 @@ def test_layers_explain_but_never_fail_a_study(monkeypatch):
     assert AccuracyEvaluator(sqnr_images=0).explain(tiny_model(8), tiny_context()) == {}
 
 
-def test_a_time_limit_is_never_swallowed(monkeypatch):
+def test_a_time_limit_is_raised(monkeypatch):
     def late(*_):
         raise TimeLimitError("too late")
 
@@ -177,7 +177,7 @@ def test_the_float_model_is_not_run_again_where_its_outputs_are_known(monkeypatc
     assert len(runs) == 1
 
 
-def judged_by_the_float_model(n):
+def labelled_by_the_float_model(n):
     """A context in which the float model is always right."""
     context = tiny_context(n=n)
     return replace(context, split=replace_labels(context.split, context.reference.outputs.argmax(1)))
@@ -194,9 +194,9 @@ def unlike_model():
     )
 
 
-def test_a_model_that_is_clearly_worse_than_needed_is_stopped():
+def test_a_model_that_is_clearly_below_the_threshold_is_stopped():
     context = replace(
-        judged_by_the_float_model(400), threshold=EarlyStoppingThreshold(91.25, "trial 12 is as good")
+        labelled_by_the_float_model(400), threshold=EarlyStoppingThreshold(91.25, "trial 12 is as good")
     )
     evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), context)
     found = values(evaluation)
@@ -213,18 +213,18 @@ def test_a_model_that_is_clearly_worse_than_needed_is_stopped():
     assert evaluation.pruned == f"{wanted}; trial 12 is as good"
 
 
-def test_a_model_that_is_good_enough_is_judged_to_the_end():
-    context = judged_by_the_float_model(200)
+def test_a_model_that_reaches_the_threshold_is_evaluated_on_the_whole_split():
+    context = labelled_by_the_float_model(200)
     alone = AccuracyEvaluator(batch_size=8).evaluate(tiny_model(8), context)
     least = values(alone)["top1"]
-    asked = replace(context, threshold=EarlyStoppingThreshold(least, "trial 1 has it"))
-    assert AccuracyEvaluator(batch_size=8).evaluate(tiny_model(8), asked) == alone
+    with_threshold = replace(context, threshold=EarlyStoppingThreshold(least, "trial 1 reaches it"))
+    assert AccuracyEvaluator(batch_size=8).evaluate(tiny_model(8), with_threshold) == alone
     assert alone.pruned == ""
 
 
 def test_scores_without_known_bounds_are_never_stopped():
     context = replace(
-        tiny_context(n=200), metric=Confidence(), threshold=EarlyStoppingThreshold(1e6, "nobody")
+        tiny_context(n=200), metric=Confidence(), threshold=EarlyStoppingThreshold(1e6, "no trial")
     )
     evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), context)
     assert evaluation.pruned == ""
@@ -233,9 +233,7 @@ def test_scores_without_known_bounds_are_never_stopped():
         bounds = (-50.0, 50.0)
 
     evaluation = AccuracyEvaluator(batch_size=8).evaluate(unlike_model(), replace(context, metric=Bounded()))
-    assert evaluation.pruned.startswith(
-        "closeness is below 1e+06 points whatever the rest says after 8 of 200"
-    )
+    assert evaluation.pruned.startswith("closeness is below 1e+06 points for certain after 8 of 200")
 
 
 def test_outputs_that_are_not_finite_fail_a_trial_that_might_stop():
@@ -248,7 +246,7 @@ def test_outputs_that_are_not_finite_fail_a_trial_that_might_stop():
     )
     with pytest.raises(EvaluationError, match="for 100 of 100 examples"):
         AccuracyEvaluator(batch_size=8).evaluate(
-            broken, replace(tiny_context(n=100), threshold=EarlyStoppingThreshold(99.0, "nobody"))
+            broken, replace(tiny_context(n=100), threshold=EarlyStoppingThreshold(99.0, "no trial"))
         )
 
 
@@ -256,6 +254,6 @@ def test_outputs_that_are_not_finite_fail_a_trial_that_might_stop():
     "arguments",
     [{"batch_size": 0}, {"threads": 0}, {"confidence": 1.0}, {"sqnr_images": -1}, {"stop_confidence": 0}],
 )
-def test_senseless_arguments_are_refused(arguments):
+def test_arguments_out_of_range_raise(arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         AccuracyEvaluator(**arguments)

@@ -32,13 +32,13 @@ def linear(n_in=4, n_out=3, batch="batch", value=1.0):
     return Artifact.onnx(model, InputSpec((n_in,), "x"))
 
 
-def test_what_fits_passes():
+def test_a_model_that_fits_passes():
     check_fit(linear(), Toy(), Toy().splits())
     check_fit(linear(n_out=7), Toy(), Toy().splits())
 
 
 @pytest.mark.parametrize(
-    ("artifact", "told"),
+    ("artifact", "message"),
     [
         (linear(n_in=5), r"inputs of shape \(5,\).*the task yields \(4,\)"),
         (linear(n_out=2), "has 2 outputs, but the task has 3 classes"),
@@ -48,8 +48,8 @@ def test_what_fits_passes():
         (Artifact.onnx(b"rubbish", InputSpec((4,))), "does not work on the task's inputs"),
     ],
 )
-def test_what_does_not_fit_is_told(artifact, told):
-    with pytest.raises(InputError, match=told):
+def test_a_model_that_does_not_fit_raises(artifact, message):
+    with pytest.raises(InputError, match=message):
         check_fit(artifact, Toy(), Toy().splits())
 
 

@@ -50,10 +50,10 @@ def test_quantized_weights_have_the_noise_of_their_rounding(bits):
         10 * np.log10(np.sum(kernel**2) / np.sum(noise**2)), abs=1e-3
     )
     assert conv["float"] is False
-    assert 5 < conv["output_sqnr_db"] < conv["weight_sqnr_db"]  # the input's rounding comes on top
+    assert 5 < conv["output_sqnr_db"] < conv["weight_sqnr_db"]  # the input's rounding adds noise
     assert dense["float"] is True
     assert dense["weight_sqnr_db"] == 200.0
-    assert dense["output_sqnr_db"] < 60  # its input is not what it was
+    assert dense["output_sqnr_db"] < 60  # its input has noise
 
 
 def test_fewer_bits_are_further_from_float():
@@ -62,7 +62,7 @@ def test_fewer_bits_are_further_from_float():
     assert eight["output_sqnr_db"] > four["output_sqnr_db"]
 
 
-def test_layers_that_changed_shape_or_are_gone():
+def test_layers_of_another_shape_have_no_ratio_and_absent_layers_no_row():
     text = "g (float[n,8] input) => (float[n,{out}] output) {{ output = MatMul(input, weight) }}"
     random = np.random.default_rng(0)
     wide = model_from_text(text.format(out=6), {"weight": random.normal(size=(8, 6)).astype(np.float32)})

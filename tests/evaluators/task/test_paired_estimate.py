@@ -1,4 +1,4 @@
-"""What a few examples say of all."""
+"""Estimates of a metric on a whole split from the first examples."""
 
 import numpy as np
 import pytest
@@ -23,59 +23,60 @@ def worse(reference, spread, seed=1):
     return (reference.outputs + noise).astype(np.float32)
 
 
-def test_the_whole_split_leaves_nothing_to_chance(reference):
+def test_on_the_whole_split_the_estimate_is_exact(reference):
     outputs = worse(reference, 1.0)
-    look = reference.look(outputs)
+    estimate = reference.estimate(outputs)
     scores = Top1().per_example(outputs, reference.labels)
-    assert look.drop == pytest.approx(100 * (reference.scores.mean() - scores.mean()))
-    assert look.drop_error == 0
+    assert estimate.drop == pytest.approx(100 * (reference.scores.mean() - scores.mean()))
+    assert estimate.drop_error == 0
 
 
-def test_the_error_covers_what_the_look_misses(reference):
-    whole = reference.look(worse(reference, 1.0)).drop
+def test_the_standard_error_matches_the_errors_of_estimates(reference):
+    whole = reference.estimate(worse(reference, 1.0)).drop
     order = [np.random.default_rng(s).permutation(2000) for s in range(40)]
     outputs = worse(reference, 1.0)
     misses = []
     for rows in order:
         shuffled = PairedReference(Top1(), reference.outputs[rows], reference.labels[rows])
-        look = shuffled.look(outputs[rows][:250])
-        misses.append((look.drop - whole) / look.drop_error)
+        estimate = shuffled.estimate(outputs[rows][:250])
+        misses.append((estimate.drop - whole) / estimate.drop_error)
     assert 0.6 < np.std(misses) < 1.4
 
 
 def test_the_float_model_itself_has_no_drop_but_an_error(reference):
-    look = reference.look(reference.outputs[:64])
-    assert look.drop == 0
-    assert look.drop_error > 1  # 64 equal answers do not show that all are
-    assert look.features["agreement"] == 100
-    assert look.features["output_sqnr_db"] == 200
-    assert look.features["minus_divergence"] == pytest.approx(0, abs=1e-9)
-    assert look.features["resampled"] == pytest.approx(100 * reference.scores.mean())
+    estimate = reference.estimate(reference.outputs[:64])
+    assert estimate.drop == 0
+    assert estimate.drop_error > 1  # 64 equal answers do not show that all are
+    assert estimate.features["agreement"] == 100
+    assert estimate.features["output_sqnr_db"] == 200
+    assert estimate.features["minus_divergence"] == pytest.approx(0, abs=1e-9)
+    assert estimate.features["resampled"] == pytest.approx(100 * reference.scores.mean())
 
 
-def test_more_noise_is_told_by_every_feature(reference):
-    little, much = reference.look(worse(reference, 0.1)[:64]), reference.look(worse(reference, 2.0)[:64])
-    for name, value in little.features.items():
-        assert value > much.features[name], name
+def test_every_feature_decreases_with_more_noise(reference):
+    low_noise, high_noise = (
+        reference.estimate(worse(reference, 0.1)[:64]),
+        reference.estimate(worse(reference, 2.0)[:64]),
+    )
+    for name, value in low_noise.features.items():
+        assert value > high_noise.features[name], name
 
 
 def test_resampling_varies_less_than_counting(reference):
     outputs = worse(reference, 0.7)
-    low_fidelity = []
+    estimates = []
     for seed in range(30):
         rows = np.random.default_rng(seed).permutation(2000)
         shuffled = PairedReference(Top1(), reference.outputs[rows], reference.labels[rows])
-        low_fidelity.append(shuffled.look(outputs[rows][:64]))
+        estimates.append(shuffled.estimate(outputs[rows][:64]))
     whole = 100 * float(Top1().per_example(outputs, reference.labels).mean())
-    assert np.std([x.features["resampled"] for x in low_fidelity]) < 0.5 * np.std(
-        [x.drop for x in low_fidelity]
-    )
-    assert np.mean([x.features["resampled"] for x in low_fidelity]) == pytest.approx(whole, abs=1.5)
+    assert np.std([x.features["resampled"] for x in estimates]) < 0.5 * np.std([x.drop for x in estimates])
+    assert np.mean([x.features["resampled"] for x in estimates]) == pytest.approx(whole, abs=1.5)
 
 
 def test_outputs_of_another_shape_have_no_features():
     reference = PairedReference(Top1(), np.zeros((8, 3), np.float32), np.zeros(8, np.int64))
-    assert reference.look(np.zeros((4, 5), np.float32)).features == {}
+    assert reference.estimate(np.zeros((4, 5), np.float32)).features == {}
 
 
 @given(

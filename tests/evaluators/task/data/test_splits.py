@@ -14,7 +14,7 @@ from spaces.stages.array_split import ArraySplit
     st.integers(1, 50),
     st.integers(0, 5),
 )
-def test_parts_are_disjoint_and_of_the_size_asked_for(labels, a, b, seed):
+def test_parts_are_disjoint_and_of_the_requested_size(labels, a, b, seed):
     n = len(labels)
     sizes = {"test": a, "validation": b, "train": None}
     if a + b > n:
@@ -27,7 +27,7 @@ def test_parts_are_disjoint_and_of_the_size_asked_for(labels, a, b, seed):
 
 
 @given(st.integers(1, 8), st.integers(5, 40), st.integers(0, 100), st.data())
-def test_every_stretch_holds_classes_in_proportion(n_classes, per_class, seed, data):
+def test_the_first_examples_of_a_part_have_classes_in_proportion(n_classes, per_class, seed, data):
     labels = np.repeat(np.arange(n_classes), per_class)
     size = data.draw(st.integers(1, len(labels)))
     part = carve(len(labels), {"test": size, "train": None}, labels, seed)["test"]
@@ -43,14 +43,14 @@ def test_division_depends_on_the_seed_alone():
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, True, "10"])
-def test_a_split_to_judge_on_needs_examples(size):
+def test_a_calibration_split_without_examples_raises(size):
     with pytest.raises(
         ConfigError, match=r"task\.calibration must be a whole number of examples, at least 1"
     ):
         carve(10, {"calibration": size, "train": None}, None, 0)
 
 
-def test_nothing_left_for_a_split_that_takes_the_rest():
+def test_no_examples_for_a_split_that_takes_the_rest_raises():
     with pytest.raises(ConfigError, match=r"task\.test would be empty"):
         carve(10, {"validation": 10, "test": None}, None, 0)
 
@@ -72,13 +72,13 @@ def test_normalise_by_hand():
 
 @pytest.mark.parametrize("shape", [(4,), (6, 3), (5, 4, 3), (2, 3, 4, 2)])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_normalise_shape_agrees_with_what_it_does(shape, layout):
+def test_normalise_shape_is_that_of_its_outputs(shape, layout):
     transform = Normalise(layout=layout)
     assert transform(np.zeros((2, *shape))).shape == (2, *transform.shape(shape))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"std": (1.0, 0.0)}, "must not hold 0"),
         ({"layout": "CHWN"}, "NCHW or NHWC"),
@@ -86,17 +86,17 @@ def test_normalise_shape_agrees_with_what_it_does(shape, layout):
         ({"std": ()}, "must list numbers"),
     ],
 )
-def test_normalise_refuses(arguments, told):
-    with pytest.raises(ConfigError, match=told):
+def test_invalid_arguments_of_normalise_raise(arguments, message):
+    with pytest.raises(ConfigError, match=message):
         Normalise(**arguments)
 
 
-def test_normalise_needs_a_value_per_channel():
+def test_a_wrong_number_of_means_raises():
     with pytest.raises(ConfigError, match=r"task\.mean has 3 values, but the examples have 1 channels"):
         Normalise(mean=(0.1, 0.2, 0.3)).shape((28, 28, 1))
 
 
-def test_digest_sees_examples_labels_and_transform():
+def test_digest_depends_on_examples_labels_and_transform():
     raw, labels = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([0, 1])
     splits = [
         ArraySplit(raw, labels, Normalise()),

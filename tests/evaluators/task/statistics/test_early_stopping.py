@@ -9,7 +9,7 @@ from evaluators.task.statistics.early_stopping import PairedTest
 
 
 def scores(rng, n, right, lost, won):
-    """0/1 scores of a float model and of a candidate, which gets `lost` wrong and `won` right that it did not."""
+    """0/1 scores of a float model and of a candidate that gets a share `lost` newly wrong and `won` newly right."""
     reference = (rng.permutation(n) < round(right * n)).astype(float)
     candidate = reference.copy()
     candidate[rng.permutation(np.flatnonzero(reference == 1))[: round(lost * n)]] = 0
@@ -18,14 +18,14 @@ def scores(rng, n, right, lost, won):
 
 
 def ever_stopped(reference, candidate, confidence):
-    """Whether it stops at any example, were the candidate's own mean just what is needed."""
+    """Whether the test stops at any example if the threshold is the candidate's own mean."""
     test = PairedTest(reference, candidate.mean(), confidence)
-    test.add(candidate[: int(0.94 * len(candidate))])  # it knows whether it would have stopped before
+    test.add(candidate[: int(0.94 * len(candidate))])  # the test keeps the largest capital over all examples
     return test.hopeless
 
 
 def stopped_after(reference, candidate, least, confidence, block=16):
-    """How many examples were looked at before it stopped; None if it went on to the end."""
+    """Number of examples added before the test stopped; None if it did not stop."""
     test = PairedTest(reference, least, confidence)
     for start in range(0, len(candidate), block):
         test.add(candidate[start : start + block])
@@ -35,7 +35,7 @@ def stopped_after(reference, candidate, least, confidence, block=16):
 
 
 @pytest.mark.parametrize(("lost", "won"), [(0.02, 0.0), (0.05, 0.05), (0.3, 0.02)])
-def test_a_candidate_that_is_just_good_enough_is_stopped_no_oftener_than_stated(lost, won):
+def test_a_candidate_at_the_threshold_is_stopped_with_at_most_the_stated_probability(lost, won):
     rng = np.random.default_rng(0)
     n, runs, confidence = 200, 2000, 0.9
     wrong = 0
@@ -46,7 +46,7 @@ def test_a_candidate_that_is_just_good_enough_is_stopped_no_oftener_than_stated(
     assert wrong / runs <= allowed + 3 * np.sqrt(allowed * (1 - allowed) / runs)
 
 
-def test_the_same_for_scores_that_are_not_right_or_wrong():
+def test_the_same_for_scores_that_are_not_binary():
     rng = np.random.default_rng(1)
     n, runs = 100, 2000
     wrong = 0
@@ -67,14 +67,14 @@ def test_bad_candidates_cost_a_small_part_of_a_full_evaluation():
         assert np.mean(used) <= most * 4000
 
 
-def test_a_candidate_that_is_clearly_good_enough_is_never_stopped():
+def test_a_candidate_clearly_above_the_threshold_is_never_stopped():
     rng = np.random.default_rng(3)
     for _ in range(100):
         reference, candidate = scores(rng, 500, 0.9, 0.01, 0.01)
         assert stopped_after(reference, candidate, reference.mean() - 0.05, 0.999) is None
 
 
-def test_what_not_even_perfect_answers_could_mend_is_certain():
+def test_a_threshold_out_of_reach_of_the_highest_scores_is_certain():
     reference = np.ones(100)
     test = PairedTest(reference, 0.9, 1 - 1e-12)
     test.add(np.zeros(10))
@@ -84,7 +84,7 @@ def test_what_not_even_perfect_answers_could_mend_is_certain():
     assert test.hopeless
 
 
-def test_exactly_enough_is_enough():
+def test_a_mean_equal_to_the_threshold_is_not_certain():
     reference = np.ones(50)
     test = PairedTest(reference, 0.9, 0.999)
     test.add(np.zeros(5))
@@ -92,14 +92,14 @@ def test_exactly_enough_is_enough():
     assert not test.certain
 
 
-def test_at_the_end_nothing_is_saved_by_stopping():
+def test_the_test_does_not_stop_near_the_end():
     test = PairedTest(np.ones(100), 0.99, 0.9)
     test.add(np.zeros(96))
     assert test.certain
     assert not test.hopeless
 
 
-def test_a_score_outside_its_bounds_ends_the_test():
+def test_a_score_outside_its_bounds_disables_stopping():
     test = PairedTest(np.ones(100), 0.99, 0.9)
     test.add(np.array([-7.0]))
     test.add(np.zeros(50))
@@ -113,7 +113,7 @@ def test_a_score_outside_its_bounds_ends_the_test():
     least=st.floats(-0.5, 1.5),
     blocks=st.lists(st.integers(1, 50), max_size=12),
 )
-def test_blocks_do_not_matter_and_nothing_overflows(seed, n, least, blocks):
+def test_results_do_not_depend_on_blocks_and_are_finite(seed, n, least, blocks):
     rng = np.random.default_rng(seed)
     reference, candidate = rng.integers(0, 2, n).astype(float), rng.integers(0, 2, n).astype(float)
     whole, divided = PairedTest(reference, least), PairedTest(reference, least)
@@ -129,7 +129,7 @@ def test_blocks_do_not_matter_and_nothing_overflows(seed, n, least, blocks):
         assert candidate.mean() < least
 
 
-def test_the_estimate_is_paired_and_its_error_is_honest():
+def test_the_estimate_is_paired_and_its_standard_error_covers():
     rng = np.random.default_rng(4)
     inside, n, k = 0, 2000, 300
     for _ in range(300):

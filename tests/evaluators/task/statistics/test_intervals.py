@@ -47,7 +47,7 @@ def test_clopper_and_pearson_give_the_published_values(n_events, n, confidence, 
 
 
 @pytest.mark.parametrize("p", [0.02, 0.1, 0.5])
-def test_clopper_and_pearsons_bound_is_never_too_small_too_often(p):
+def test_clopper_and_pearsons_bound_has_at_least_its_nominal_coverage(p):
     n = 40
     weights = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
     missed = sum(w for k, w in enumerate(weights) if clopper_pearson_bound(k, n, 0.9) < p)
@@ -81,7 +81,7 @@ def test_paired_interval_of_a_small_table():
     assert paired_proportion_interval(1, 7, 21) == pytest.approx((-0.508, -0.013), abs=6e-4)
 
 
-def test_wilson_covers_what_it_promises():
+def test_wilson_has_its_nominal_coverage():
     def coverage(p, n=50):
         chance = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
         return sum(
@@ -97,8 +97,8 @@ def test_wilson_covers_what_it_promises():
     ("p_first", "p_second"), [(0.15, 0.05), (0.02, 0.02), (0.1, 0.3), (0.05, 0.0), (0.4, 0.4), (0.3, 0.01)]
 )
 @pytest.mark.parametrize("n", [15, 40])
-def test_paired_interval_covers_what_it_promises(p_first, p_second, n):
-    """Exact coverage: every possible pair of counts, weighted by its trinomial chance."""
+def test_paired_interval_has_about_its_nominal_coverage(p_first, p_second, n):
+    """Exact coverage: every possible pair of counts, weighted by its trinomial probability."""
     truth, covered = p_first - p_second, 0.0
     for b in range(n + 1):
         for c in range(n + 1 - b):
@@ -110,7 +110,7 @@ def test_paired_interval_covers_what_it_promises(p_first, p_second, n):
     assert covered >= 0.93
 
 
-def test_normal_interval_covers_what_it_promises():
+def test_normal_interval_has_its_nominal_coverage():
     random = np.random.default_rng(0)
     samples = random.exponential(size=(2000, 200))
     covered = np.mean([i.low <= 1 <= i.high for i in map(mean_interval, samples)])
@@ -149,7 +149,7 @@ def test_pairing_is_narrower_than_two_separate_intervals():
     assert paired.high - paired.low < 0.6 * (alone.high - alone.low)
 
 
-def test_scores_that_are_not_right_or_wrong_get_the_normal_interval():
+def test_scores_that_are_not_binary_get_the_normal_interval():
     scores = np.array([0.1, 0.4, 0.7, 0.2])
     assert not is_binary(scores)
     assert score_interval(scores) == mean_interval(scores)

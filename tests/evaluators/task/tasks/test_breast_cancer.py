@@ -32,7 +32,7 @@ def test_sizes_and_shares_of_malignant_cases():
 
 
 def test_malignant_tumours_are_the_larger_ones():
-    """That labels are the right way round: the first feature is the mean radius."""
+    """The labels are not swapped: the first feature is the mean radius."""
     x, y = named_splits()["test"]
     assert x[y == MALIGNANT, 0].mean() > 0.5 > -0.3 > x[y != MALIGNANT, 0].mean()
 
@@ -53,7 +53,7 @@ def test_inputs_are_the_features():
         assert np.corrcoef(np.sort(raw[:, feature])[order], whole[:, feature])[0, 1] > 0.9999
 
 
-def test_the_seed_decides_the_division():
+def test_the_division_depends_on_the_seed():
     one, same, other = (named_splits(split_seed=seed)["test"][0] for seed in (0, 0, 1))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -67,6 +67,6 @@ def test_the_seed_decides_the_division():
         ({"test": 0}, r"task\.test must be a whole number"),
     ],
 )
-def test_sizes_that_do_not_fit(sizes, text):
+def test_sizes_that_do_not_fit_raise(sizes, text):
     with pytest.raises(ConfigError, match=text):
         BreastCancerTask(**sizes).splits()

@@ -9,7 +9,7 @@ from evaluators.task.tasks.cifar10 import Cifar10Task, read_cifar10
 from evaluators.task.tasks.testing import TaskConformance
 from spaces.errors import InputError
 
-N = 20  # images a batch
+N = 20  # images per batch
 
 
 def batches():
@@ -106,7 +106,7 @@ def damaged(root, name, change):
 
 
 @pytest.mark.parametrize(
-    ("layout", "name", "change", "told"),
+    ("layout", "name", "change", "message"),
     [
         ("npz", "test.npz", lambda d: d[:-100], "test.npz is damaged"),
         ("npz", "train_data_batch_1.npz", lambda d: b"no", "train_data_batch_1.npz is damaged"),
@@ -124,15 +124,15 @@ def damaged(root, name, change):
         ("binary archive", "*.tar.gz", lambda d: b"text", "cifar-10-binary.tar.gz is damaged"),
     ],
 )
-def test_damage_is_told(tmp_path, layout, name, change, told):
+def test_damaged_files_raise(tmp_path, layout, name, change, message):
     LAYOUTS[layout](tmp_path)
     damaged(tmp_path, name, change)
     with pytest.raises(InputError) as caught:
         read_cifar10(tmp_path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_missing_parts_are_told(tmp_path):
+def test_missing_files_raise(tmp_path):
     with pytest.raises(InputError, match=r"no CIFAR-10 found \(task.root\)"):
         read_cifar10(tmp_path)
     LAYOUTS["python folder"](tmp_path)
@@ -141,7 +141,7 @@ def test_missing_parts_are_told(tmp_path):
         read_cifar10(tmp_path)
 
 
-def test_other_arrays_are_told(tmp_path):
+def test_arrays_of_another_shape_raise(tmp_path):
     for name in ("test", "train"):
         np.savez(tmp_path / f"{name}.npz", x=np.zeros((2, 28, 28), np.uint8), y=np.zeros(2, int))
     with pytest.raises(InputError, match=r"must be uint8 of shape \(n, 32, 32, 3\), not uint8 \(2, 28, 28\)"):

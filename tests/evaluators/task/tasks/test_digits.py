@@ -23,7 +23,7 @@ def test_sizes_and_range():
     assert (inputs.min(), inputs.max()) == (0.0, 1.0)
 
 
-def test_more_than_there_is():
+def test_more_examples_than_there_are_raise():
     with pytest.raises(
         ConfigError, match=r"task\.test=1700.*asks for 2200 examples, but there are only 1797"
     ):

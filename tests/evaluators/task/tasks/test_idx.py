@@ -51,7 +51,7 @@ def test_every_way_of_naming_gives_the_same_images(tmp_path):
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(max_dims=3, max_side=5)), st.data())
-def test_reads_back_and_any_cut_is_noticed(tmp_path_factory, array, data):
+def test_arrays_are_read_back_and_any_truncation_raises(tmp_path_factory, array, data):
     path = tmp_path_factory.mktemp("idx") / "f"
     whole = idx(array)
     path.write_bytes(whole)
@@ -62,7 +62,7 @@ def test_reads_back_and_any_cut_is_noticed(tmp_path_factory, array, data):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("train-images-idx3-ubyte", b"text, not IDX", "is no IDX file"),
         (
@@ -75,16 +75,16 @@ def test_reads_back_and_any_cut_is_noticed(tmp_path_factory, array, data):
         ("t10k-images-idx3-ubyte", None, r"there is no t10k-images-idx3-ubyte or .*\.gz \(task.root\)"),
     ],
 )
-def test_bad_files_are_told(tmp_path, name, content, told):
+def test_invalid_files_raise(tmp_path, name, content, message):
     write(tmp_path)
     (tmp_path / name).unlink()
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         IdxTask(str(tmp_path), calibration=10, validation=20).splits()
 
 
-def test_truncated_gzip_is_told(tmp_path):
+def test_truncated_gzip_raises(tmp_path):
     write(tmp_path, ".gz")
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-100])

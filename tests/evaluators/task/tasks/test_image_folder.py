@@ -75,7 +75,7 @@ def test_a_damaged_cache_is_rebuilt(tmp_path):
     assert len(next(splits.test.batches(6))[0]) == 6
 
 
-def test_split_ships_the_path_and_not_the_pixels(tmp_path):
+def test_a_pickled_split_has_the_path_and_not_the_pixels(tmp_path):
     import pickle
 
     write(tmp_path / "images")
@@ -100,13 +100,13 @@ def test_grey_and_palette_images_become_rgb(tmp_path):
     assert Crop(8, 8)(tmp_path / "palette.gif").shape == (8, 8, 3)
 
 
-def test_crop_larger_than_the_image():
+def test_a_crop_larger_than_the_image_raises():
     with pytest.raises(ConfigError, match=r"crop=224, resize=200"):
         Crop(200, 224)
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda root: (root / "03.png").unlink(), "03.png: there is no such image"),
         (lambda root: (root / "03.png").write_text("text"), "03.png cannot be decoded"),
@@ -126,15 +126,15 @@ def test_crop_larger_than_the_image():
         ),
         (
             lambda root: (root / "labels.csv").write_text("file,class_index\n00.png,cat\n"),
-            "'cat' is no whole number",
+            "'cat' is not a whole number",
         ),
         (
             lambda root: (root / "labels.csv").write_text("file,class_index\n00.png\n"),
-            "None is no whole number",
+            "None is not a whole number",
         ),
         (
             lambda root: (root / "labels.csv").write_text("file,class_index\n../x.png,1\n"),
-            "is no file name within",
+            "is not a file name within",
         ),
         (
             lambda root: (root / "labels.csv").write_text("file,class_index\n1.png,1\n1.png,1\n"),
@@ -142,28 +142,28 @@ def test_crop_larger_than_the_image():
         ),
     ],
 )
-def test_bad_files_are_told(tmp_path, damage, told):
+def test_invalid_files_raise(tmp_path, damage, message):
     write(tmp_path / "images")
     damage(tmp_path / "images")
     with pytest.raises(InputError) as caught:
         make(tmp_path, train=None).splits()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert not list((tmp_path / "cache").glob(".crops*"))
 
 
-def test_a_program_file_is_not_handed_to_another_program(tmp_path):
+def test_postscript_is_refused_and_not_passed_to_an_interpreter(tmp_path):
     (tmp_path / "page.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
     with pytest.raises(InputError, match="cannot be decoded"):
         Crop(8, 8)(tmp_path / "page.png")
 
 
-def test_more_images_than_there_are(tmp_path):
+def test_more_images_than_there_are_raise(tmp_path):
     write(tmp_path / "images")
     with pytest.raises(ConfigError, match="asks for 109 examples, but there are only 20"):
         make(tmp_path, test=100).splits()
 
 
-def test_cache_that_cannot_be_written(tmp_path):
+def test_a_cache_that_cannot_be_written_raises(tmp_path):
     write(tmp_path / "images")
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(ConfigError, match=r"task\.cache_dir=.* cannot be written"):

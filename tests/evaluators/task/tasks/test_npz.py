@@ -50,14 +50,14 @@ class TestGroups(TaskConformance):
         assert [len(p) for p in parts] == [2, 3, 4]
         assert len(set.union(*parts)) == 9
 
-    def test_any_stretch_of_a_split_holds_groups_and_classes_in_proportion(self, tmp_path):
+    def test_the_first_examples_of_a_split_have_groups_and_classes_in_proportion(self, tmp_path):
         who, y = np.repeat(np.arange(6), 40), np.tile(np.repeat(np.arange(4), 10), 6)  # stored in blocks
         np.savez(tmp_path / "g.npz", x=np.stack([who, y], 1).astype(float), y=y, who=who)
         task = NpzTask(str(tmp_path / "g.npz"), [2], 4, group="who", calibration=1, validation=2, test=2)
         (first, _), *_ = task.splits().validation.batches(16)
-        kinds, counts = np.unique(first, axis=0, return_counts=True)
-        assert np.abs(counts - 2).max() <= 2  # eight kinds, each within two examples of its share
-        assert (len(set(kinds[:, 0])), len(set(kinds[:, 1]))) == (2, 4)
+        strata, counts = np.unique(first, axis=0, return_counts=True)
+        assert np.abs(counts - 2).max() <= 2  # eight strata, each within two examples of its share
+        assert (len(set(strata[:, 0])), len(set(strata[:, 1]))) == (2, 4)
 
     def test_sizes_count_groups(self, tmp_path):
         path = write(tmp_path / "data.npz", who=np.arange(100) // 50)
@@ -74,7 +74,7 @@ def test_flat_examples_can_be_reshaped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         (
             {"x": np.zeros((50, 3, 16)), "y": np.zeros(50, int)},
@@ -87,9 +87,9 @@ def test_flat_examples_can_be_reshaped(tmp_path):
         ({"x": np.zeros((50, 16, 3))}, "has no array 'y'"),
     ],
 )
-def test_bad_arrays_are_told(tmp_path, arrays, told):
+def test_invalid_arrays_raise(tmp_path, arrays, message):
     np.savez(tmp_path / "d.npz", **arrays)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         NpzTask(str(tmp_path / "d.npz"), [3, 16], 4, calibration=5, validation=5, test=5).splits()
 
 
