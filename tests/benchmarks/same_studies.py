@@ -4,7 +4,8 @@ Run the same commands with both builds, each in a folder of its own, then::
 
     python tests/benchmarks/same_studies.py BEFORE/outputs AFTER/outputs
 
-Reads the trials.csv of every study that is in both folders. Prints for each study how many trials agree, and for each column
+Reads the trials.csv of every study that is in both folders; `--ignore` takes overrides out of the names of a sweep's studies, where one
+build wrote more of them than the other. Prints for each study how many trials agree, and for each column
 that differs in how many trials and by how much at most; columns that only one build writes are listed. Seconds are not compared,
 nor what was measured on a clock (`--measured`, default `cost.host`). Exits with 1 if anything differs.
 """
@@ -12,6 +13,7 @@ nor what was measured on a clock (`--measured`, default `cost.host`). Exits with
 import argparse
 import csv
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -60,6 +62,17 @@ def compare(before: Path, after: Path, measured: str) -> bool:
     return agree == len(old) == len(new)
 
 
+def studies_in(folder: Path, ignored: list[str]) -> dict[str, Path]:
+    """Returns the studies' folders by name, without the overrides that are ignored."""
+    found = {}
+    for path in sorted(folder.glob("*/trials.csv")):
+        name = path.parent.name
+        for key in ignored:
+            name = re.sub(rf"(?<=[-,]){re.escape(key)}=[^,]*,", "", name)
+        found[name] = path.parent
+    return found
+
+
 def main() -> int:
     """Compares and prints; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -68,14 +81,14 @@ def main() -> int:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--measured", default="cost.host", help="what columns measured on a clock begin with")
+    parser.add_argument("--ignore", nargs="*", default=["tabular.path"], help="overrides in names of studies")
     args = parser.parse_args()
-    studies = sorted(path.parent.name for path in args.before.glob("*/trials.csv"))
-    common = [name for name in studies if (args.after / name / "trials.csv").exists()]
-    for name in set(studies) - set(common):
+    before, after = studies_in(args.before, args.ignore), studies_in(args.after, args.ignore)
+    for name in before.keys() - after.keys():
         print(f"{name}: only in {args.before}")
-    same = [compare(args.before / name, args.after / name, args.measured) for name in common]
-    print(f"{sum(same)} of {len(studies)} studies are the same")
-    return 0 if same and all(same) and len(common) == len(studies) else 1
+    same = [compare(path, after[name], args.measured) for name, path in before.items() if name in after]
+    print(f"{sum(same)} of {len(before)} studies are the same")
+    return 0 if same and sum(same) == len(before) else 1
 
 
 if __name__ == "__main__":
