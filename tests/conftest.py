@@ -2,9 +2,10 @@
 
 import signal
 
-import numpy as np
 import pytest
 from hypothesis import settings
+
+from evaluators.integer_kernels import integer_kernels_saturate as saturates
 
 # no deadline, because machines are noisy; the same examples in every run, so that a failure is due to a change
 settings.register_profile("paredown", deadline=None, derandomize=True)
@@ -21,28 +22,12 @@ def interruptible():
 
 @pytest.fixture(scope="session")
 def integer_kernels_saturate():
-    """Whether onnxruntime's 8-bit kernels add pairs of products in 16 bits, which saturates: x86 without VNNI."""
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    weight = numpy_helper.from_array(np.full((64, 16), 127, np.int8), "w")
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 64])],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 16])],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.checker.check_model(model)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (sums,) = session.run(None, {"x": np.full((1, 64), 255, np.uint8)})
-    return bool(np.any(sums != 64 * 255 * 127))
+    """Whether this processor's 8-bit kernels saturate."""
+    return saturates()
 
 
 @pytest.fixture
-def exact_integer_kernels(integer_kernels_saturate):
+def exact_integer_kernels():
     """Skips tests of 8-bit kernels on processors on which these saturate."""
-    if integer_kernels_saturate:
+    if saturates():
         pytest.skip("this processor's 8-bit kernels saturate")

@@ -9,6 +9,7 @@ import optuna
 from evaluators.base import EvaluationContext, Evaluator, Reference
 from evaluators.column import Column
 from evaluators.devices.device import Device
+from evaluators.integer_kernels import integer_kernels_saturate
 from evaluators.task.accuracy import reference_outputs
 from search.planning.basics import basics
 from search.planning.config.instantiate import instantiate
@@ -25,6 +26,7 @@ from search.trials.machine_lock import MachineLock
 from search.trials.re_evaluation import FrontReEvaluator
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate, Value
+from spaces.quantization.quantize import QuantizeStage
 
 
 def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
@@ -90,6 +92,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             *loaded.notes,
             *_silent_devices(loaded, objectives),
             *_unknown_operators(details),
+            *_inexact_kernels(loaded),
         ),
         learned=knowledge.notes,
         record=knowledge.record,
@@ -149,3 +152,13 @@ def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     told = ", ".join(f"{op} ({count})" for op, count in unknown.items())
     return (f"the cost models do not know {told}: their bytes count, their arithmetic does not",)
+
+
+def _inexact_kernels(loaded: Loaded) -> tuple[str, ...]:
+    quantizes = any(stage.name == QuantizeStage.name for stage in loaded.pipeline.stages)
+    if not quantizes or not integer_kernels_saturate():
+        return ()
+    return (
+        "this processor's 8-bit kernels saturate (x86 without VNNI): accuracies of 8-bit candidates with unsigned activations and "
+        "signed weights can be lower here than on a device with exact kernels",
+    )
