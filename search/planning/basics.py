@@ -1,4 +1,4 @@
-"""What the plans of all studies take from the config in the same way."""
+"""Attributes of a `StudyPlan` that every kind of study takes from the config in the same way."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from search.record.environment import environment
 
 
 def basics(config: Config) -> dict[str, Any]:
-    """Returns the attributes of a plan that come straight from the config, whatever the study is about."""
+    """Returns keyword arguments of `StudyPlan` that do not depend on the kind of study."""
     from search.report.report import write_report
 
     study = config.study

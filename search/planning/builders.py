@@ -1,4 +1,4 @@
-"""What builds models, as a digest: what older code has built must not be taken for what this code would build."""
+"""A digest of the code that builds models: part of cache keys, so that output of other code is not reused."""
 
 from collections.abc import Iterable
 from importlib import resources
@@ -10,8 +10,8 @@ from spaces.stages.stage import Stage
 
 
 def builders_digest(stages: Iterable[Stage]) -> str:
-    """Returns a digest of the code of the stages, of all that they may use here, and of the libraries' versions."""
-    room = Path(str(resources.files("spaces")))
+    """Returns a digest of the stages' classes, all Python files of `spaces`, and the libraries' versions."""
+    package = Path(str(resources.files("spaces")))
     versions = [(name, version_of(name)) for name in LIBRARIES]
     code = [code_digest(type(stage)) for stage in stages]
-    return digest_of(versions, sorted(code), *(file.read_bytes() for file in sorted(room.rglob("*.py"))))
+    return digest_of(versions, sorted(code), *(file.read_bytes() for file in sorted(package.rglob("*.py"))))

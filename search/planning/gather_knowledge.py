@@ -1,4 +1,4 @@
-"""What a study knows before its first trial: reads earlier studies, in bounded time, and never stops the one that asks."""
+"""Reads earlier studies for the sampler to learn from, in bounded time; a failure never stops the new study."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What earlier studies teach this one.
+    """Trials of earlier studies that the sampler may learn from.
 
     Attributes:
-        rows: Their trials, as candidates of this study's space.
-        descriptors: What is known of this study's model and task as numbers.
-        metadata: What config.yaml keeps under `knowledge`, for later studies.
-        summary: One sentence: what was learned from; empty if nothing was.
-        refused: Sentences: what was not used, and why.
+        rows: Trials of earlier studies, as candidates of this study's space.
+        descriptors: Numeric descriptors of this study's model and task, by name.
+        metadata: This study's own metadata, which config.yaml keeps under `knowledge` for later studies.
+        summary: A sentence that names the earlier studies that were used; empty if none was.
+        refused: A sentence for each group of studies that were not used, with the reason.
     """
 
     rows: tuple[KnowledgeRow, ...] = ()
@@ -43,28 +43,28 @@ class Knowledge:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks for people; none if there was nothing to learn from."""
+        """Summary and refusals, for the report; empty if there were no earlier studies."""
         return (*([self.summary] if self.summary else []), *self.refused)
 
     @property
     def record(self) -> dict[str, Any]:
-        """What config.yaml holds for later studies."""
+        """The entry of config.yaml that later studies read."""
         return {"knowledge": self.metadata.to_json()}
 
 
 def knowledge_of(
     config: Config, loaded: "Loaded", objectives: Sequence[Objective], baseline: Sequence[Measurement]
 ) -> Knowledge:
-    """Returns what earlier studies teach the one that `config` declares.
+    """Returns the trials of earlier studies that the study of `config` may learn from.
 
     Args:
         config: The config; its `knowledge` section names the source.
         loaded: Model, task and space.
-        objectives: Axes of the front.
+        objectives: The study's objectives.
         baseline: The uncompressed model's measurements.
 
     Raises:
-        ConfigError: A key of the `knowledge` section is wrong. Nothing else is ever raised.
+        ConfigError: A key of the `knowledge` section is wrong. No other error is raised.
     """
     metadata = metadata_of(config, loaded, objectives, baseline)
     source = source_of(config)
@@ -84,16 +84,16 @@ def source_of(config: Config) -> KnowledgeSource | None:
     section = config.data.get("knowledge")
     if section is None:
         return None
-    made = instantiate(section, "knowledge", config.trusted)
-    if not isinstance(made, KnowledgeSource):
+    source = instantiate(section, "knowledge", config.trusted)
+    if not isinstance(source, KnowledgeSource):
         raise ConfigError(f"knowledge._target_: {section['_target_']!r} is no KnowledgeSource")
-    return made
+    return source
 
 
 def uses_knowledge(config: Config) -> bool:
     """Whether the config's sampler learns from other studies.
 
-    It says so by an attribute `uses_knowledge`, or by an argument `transfer` that is true.
+    A sampler declares that by an attribute `uses_knowledge`, or by an argument `transfer` that is true.
     """
     section = config.section("sampler")
     sampler = instantiate(section, "sampler", config.trusted, seed=config.seed)
@@ -109,25 +109,25 @@ def gather(
     space: Space,
     objectives: Sequence[Objective],
 ) -> Knowledge:
-    """Reads a source and keeps what fits.
+    """Reads a source and keeps the trials that are candidates of the space, in the study's units.
 
     Args:
-        source: Where to look; None knows nothing.
-        own: The study that asks.
-        metadata: What is known of it.
+        source: The source; None if there is none.
+        own: Name and folder of the present study.
+        metadata: Its metadata.
         space: Its space.
-        objectives: Its axes.
+        objectives: Its objectives.
     """
-    mine = Knowledge(descriptors=metadata.descriptors, metadata=metadata)
+    without_studies = Knowledge(descriptors=metadata.descriptors, metadata=metadata)
     if source is None:
-        return mine
+        return without_studies
     learner = Learner(metadata, space, objectives, MOST_TRIALS)
     deadline = Deadline(source.seconds)
-    found = read_within(source.studies(own, deadline), deadline)
-    results = [_learned(learner, study) for study in found.studies]
+    reading = read_within(source.studies(own, deadline), deadline)
+    results = [_learned(learner, study) for study in reading.studies]
     learned = [each for each in results if isinstance(each, Learned)]
     refused = [each for each in results if isinstance(each, Refused)]
-    unread = () if found.complete else (unread_note(source.seconds, len(found.studies)),)
+    unread = () if reading.complete else (unread_note(source.seconds, len(reading.studies)),)
     return Knowledge(
         tuple(row for each in learned for row in each.rows),
         metadata.descriptors,
@@ -142,5 +142,5 @@ def _learned(learner: Learner, study: PastStudy | Refused) -> Learned | Refused:
         return study
     try:
         return learner.learn(study)
-    except Exception as error:  # what others wrote must not stop this study
+    except Exception as error:  # a damaged record of another study must not stop this one
         return Refused(study.name, f"cannot be used: {type(error).__name__}: {error}".partition("\n")[0])

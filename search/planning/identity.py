@@ -1,7 +1,8 @@
 """The identity of a study: everything that changes what a trial measures, so that one table holds comparable numbers only.
 
-What decides which trials are run, where, and who is told (`study.n_trials`, `study.patience`, `sampler`, `executor`,
-`tracker`, ...) is no part of it, and may change when a study is resumed. Paths may change too: what they hold is compared.
+Settings that decide which trials are run, where they run and where they are logged (`study.n_trials`,
+`study.patience`, `sampler`, `executor`, `tracker`, ...) are not part of it and may change when a study is resumed.
+So may paths: the content of the files is compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from spaces.digest import digest_of
 from spaces.stages.artifact import Split
 
 _SECTIONS = ("space", "stage", "criterion", "evaluator", "objective", "device", "seed")
-_TOLD = ("description", "sources")  # keys of a device profile that no figure depends on
+_DESCRIPTIVE = ("description", "sources")  # keys of a device profile that no measurement depends on
 
 
 def compression_identity(
@@ -27,13 +28,13 @@ def compression_identity(
     axes: Sequence[Objective | Constraint],
     baseline: Sequence[Measurement],
 ) -> dict[str, Any]:
-    """Returns what must be equal to resume a study of a network.
+    """Returns the settings and digests that must be equal for a study of a network to be resumed.
 
     Args:
         config: The study's config.
         loaded: Its model, task and devices.
         axes: Objectives and constraints: the unit and the source of their columns are compared.
-        baseline: What the evaluators measured of the uncompressed model.
+        baseline: Measurements of the uncompressed model.
 
     Returns:
         Section name to a JSON-able description.
@@ -53,7 +54,7 @@ def compression_identity(
 
 
 def tabular_identity(problem: TabularProblem) -> dict[str, Any]:
-    """Returns what must be equal to resume a study on a table: its rows with their metrics, and what is searched in them."""
+    """Returns what must be equal for a study on a table to be resumed: rows, task, metric and direction."""
     rows = [(sorted(row.knobs.items()), sorted(row.metrics.items())) for row in problem.rows]
     return {
         "table": digest_of(rows),
@@ -65,7 +66,7 @@ def tabular_identity(problem: TabularProblem) -> dict[str, Any]:
 
 def _profiles(section: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: {key: value for key, value in profile.items() if key not in _TOLD}
+        name: {key: value for key, value in profile.items() if key not in _DESCRIPTIVE}
         if isinstance(profile, Mapping)
         else profile
         for name, profile in section.items()
@@ -73,7 +74,7 @@ def _profiles(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _splits(loaded: Loaded) -> dict[str, str]:
-    """Describes the examples that a trial sees; those to train on only where a stage may learn from them."""
+    """Describes the splits that a trial uses; the train split only where a stage may train on it."""
     splits: dict[str, Split | None] = {
         "train": loaded.stage_context.train,
         "calibration": loaded.splits.calibration,
@@ -92,10 +93,10 @@ def _metric(metric: Metric) -> dict[str, Any]:
 
 
 def _measurements(columns: set[str], baseline: Sequence[Measurement]) -> dict[str, str]:
-    """Describes the columns by unit and source; a cost that was measured also by the processor that it was measured on."""
+    """Describes the columns by unit and source, and a measured cost also by the processor of this machine."""
     processor = environment()["cpu"]
-    found = {}
+    described = {}
     for m in baseline:
         where = f" on {processor}" if m.source == "measured" and m.device is not None else ""
-        found[m.column] = " ".join(filter(None, (m.unit, f"{m.source}{where}")))
-    return {column: found[column] for column in sorted(columns) if column in found}
+        described[m.column] = " ".join(filter(None, (m.unit, f"{m.source}{where}")))
+    return {column: described[column] for column in sorted(columns) if column in described}

@@ -1,4 +1,4 @@
-"""From a config to what its study is about: model, task, devices and space, checked against each other."""
+"""Loads the model, task, devices and space of a config, and checks them against each other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,13 +35,13 @@ class Loaded:
     Attributes:
         task: The task.
         splits: Its data.
-        start: What the stages with knobs begin with: the torch network, if the first of them takes one, or `dense`.
+        start: Input of the first stage with knobs: the torch network, if that stage takes one, or `dense`.
         dense: The float ONNX model.
         pipeline: The stages from the first one with knobs on.
-        space: What may vary.
-        stage_context: What stages may use.
-        devices: By name.
-        notes: Remarks for people.
+        space: The search space.
+        stage_context: Data, cache and settings that every stage gets.
+        devices: Device profiles by name.
+        notes: Remarks for the report.
     """
 
     task: Task
@@ -56,35 +56,39 @@ class Loaded:
 
 
 def load(config: Config, say: Say) -> Loaded:
-    """Loads what a study needs and checks that it fits together.
+    """Loads model, task, devices and space, and checks that they fit together.
+
+    Args:
+        config: The config.
+        say: Reports progress, one line of text a step.
 
     Raises:
         ConfigError: A value of the config is wrong.
-        InputError: A file is missing, damaged or does not fit.
+        InputError: A file is missing, damaged, or does not fit the task or the model.
     """
     devices = devices_of(config)
     stages = _stages(config)
-    read_space(config.section("space"), stages)  # a typo is told before a network is loaded
+    read_space(config.section("space"), stages)  # reports a typo before the network is loaded
     say("reading the task's data")
     task: Task = made(Task, config.section("task"), "task", config)
     splits = task.splits()
     say("loading the network")
     source: ModelSource = made(ModelSource, config.section("model"), "model", config)
     model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
-    # what no stage uses is not shipped to workers
-    learns = any(stage.produces == "torch" for stage in stages)
+    # data that no stage uses is not sent to the workers
+    trains = any(stage.produces == "torch" for stage in stages)
     context = StageContext(
         splits.calibration,
         _cache(config, stages),
         config.seed,
-        train=splits.train if learns and len(splits.train) else None,
-        teacher=model if learns and model.kind == "torch" else None,
+        train=splits.train if trains and len(splits.train) else None,
+        teacher=model if trains and model.kind == "torch" else None,
         accelerator=_accelerator(config),
         latency_ms=ModelledLatency(devices),
     )
     names = [key for key in config.section("space") if key != "constraints"]
     prefix, pipeline = Pipeline(stages).split(names)
-    say("exporting it")
+    say("exporting the network")
     start = prefix.run(model, {}, context, cache_last=True)
     dense = _dense(start, pipeline, context)
     check_fit(dense, task, splits)
@@ -105,19 +109,23 @@ def _stages(config: Config) -> list[Stage]:
 
 
 def _dense(start: Artifact, pipeline: Pipeline, context: StageContext) -> Artifact:
-    """Returns the float ONNX model: what the first stage with knobs gets, or that torch network exported as it is."""
+    """Returns the float ONNX model: the input of the first stage with knobs, exported if need be."""
     if pipeline.stages and start.kind not in pipeline.stages[0].consumes:
         first = pipeline.stages[0]
-        hint = ": it needs the network itself (model=torch or one of the zoo)" if start.kind == "onnx" else ""
+        hint = (
+            ": this stage needs a torch network (model=torch or a model of the zoo)"
+            if start.kind == "onnx"
+            else ""
+        )
         raise ConfigError(
             f"stage {first.name!r} takes {' or '.join(first.consumes)}, but the model is {start.kind}{hint}"
         )
     if start.kind == "onnx":
         return start
-    exporting = [s for s in pipeline.stages if "torch" in s.consumes and s.produces == "onnx"]
-    if not exporting:
+    exports = [s for s in pipeline.stages if "torch" in s.consumes and s.produces == "onnx"]
+    if not exports:
         raise ConfigError("stage: nothing turns the torch model into ONNX; add `export`")
-    return Pipeline(exporting[:1]).run(start, {}, context)
+    return Pipeline(exports[:1]).run(start, {}, context)
 
 
 def _accelerator(config: Config) -> str:
@@ -128,7 +136,7 @@ def _accelerator(config: Config) -> str:
 
 
 def _cache(config: Config, stages: Sequence[Stage]) -> Cache:
-    """What stages yield is shared by all studies, as long as what builds it stays the same."""
+    """Returns the cache of the stages' output, shared by all studies that run the same code."""
     if config.data["dry_run"]:
         return Cache(None)
     return Cache(
@@ -139,13 +147,20 @@ def _cache(config: Config, stages: Sequence[Stage]) -> Cache:
 
 
 def _calibration_sizes(pipeline: Pipeline, space: Space) -> tuple[int, ...]:
-    """Returns the numbers of calibration examples that candidates will ask for."""
+    """Returns the numbers of calibration examples that the space contains, ascending."""
     sizes = {n for s in pipeline.stages for n in space.domains(s.name).get(CALIBRATION_KNOB, ())}
     return tuple(sorted(n for n in sizes if isinstance(n, int)))
 
 
 def made(kind: type[Any], section: Any, where: str, config: Config, **extra: Any) -> Any:
-    """Returns what a section's `_target_` makes.
+    """Returns the object that a section's `_target_` makes.
+
+    Args:
+        kind: The class that the object must be an instance of.
+        section: The section.
+        where: Its config path, for messages.
+        config: The config, for seed, cache folder and trusted modules.
+        **extra: Arguments for those targets that have such parameters.
 
     Args:
         kind: What it has to be.
@@ -155,9 +170,9 @@ def made(kind: type[Any], section: Any, where: str, config: Config, **extra: Any
         **extra: Arguments for those targets that take them.
 
     Raises:
-        ConfigError: It is no `kind`, or does not take the section's values.
+        ConfigError: The object is no `kind`, or `_target_` does not take the section's values.
     """
-    found = instantiate(
+    instance = instantiate(
         section,
         where,
         config.trusted,
@@ -166,27 +181,27 @@ def made(kind: type[Any], section: Any, where: str, config: Config, **extra: Any
         trusted_modules=list(config.trusted),
         **extra,
     )
-    if not isinstance(found, kind):
+    if not isinstance(instance, kind):
         raise ConfigError(f"{where}._target_: {section['_target_']!r} is no {kind.__name__}")
-    return found
+    return instance
 
 
 def _checked_knobs(
     pipeline: Pipeline, start: Artifact, dense: Artifact, space: Space, context: StageContext
 ) -> tuple[str, ...]:
-    """Checks the space against the network, and returns which knobs cannot change its file.
+    """Checks the space against the network, and returns a note for each knob that cannot change its file.
 
-    What a later stage will get is not known before a candidate is built: the uncompressed network stands for it, as torch
-    network or as ONNX model, since its layers have the same names.
+    The input of a later stage is not known before a candidate is built, so the stage is checked with the
+    uncompressed network, as torch network or as ONNX model: the layers have the same names.
     """
     notes: list[str] = []
     for stage in pipeline.stages:
         domains = space.domains(stage.name)
-        given = start if start.kind in stage.consumes else dense
+        model = start if start.kind in stage.consumes else dense
         try:
-            stage.check(given, space.extremes(stage.name), context)
+            stage.check(model, space.extremes(stage.name), context)
         except StageError as error:
             raise ConfigError(f"space.{stage.name}: {error}") from error
-        for name, reason in stage.empty_knobs(given, domains, context).items():
+        for name, reason in stage.empty_knobs(model, domains, context).items():
             notes.append(f"knob {stage.name}.{name} cannot change this network's file: {reason}")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""The modelled latency of a network on the study's devices, for stages that cut towards one."""
+"""The modelled latency of a network on the study's devices, for stages that prune to a latency budget."""
 
 from collections.abc import Mapping
 
@@ -11,13 +11,13 @@ from spaces.stages.artifact import Artifact
 
 
 class ModelledLatency:
-    """Implements `spaces.stages.stage.LatencyModel` by the cost models.
+    """Implements `spaces.stages.stage.LatencyModel` with the cost models of `evaluators.cost`.
 
     Args:
         devices: The study's devices, by name.
 
     Attributes:
-        digest: Of the devices' profiles.
+        digest: Digest of the devices' profiles.
     """
 
     def __init__(self, devices: Mapping[str, Device]) -> None:
@@ -28,7 +28,7 @@ class ModelledLatency:
         """Returns the latency in milliseconds.
 
         Raises:
-            StageError: The study has no such device, it is timed instead of modelled, or it cannot run the network.
+            StageError: The study has no such device, or the latency there is timed or cannot be modelled.
         """
         if device not in self._devices:
             raise StageError(unknown_name("device", device, self._devices, "the study's devices"))
@@ -40,6 +40,6 @@ class ModelledLatency:
             )
         costs = DeviceCosts(Graphs(artifact).on(profile), profile)
         if costs.latency_ms is None:
-            why = costs.because()[str(Column.of("latency_ms", device))]
-            raise StageError(f"the latency of the float network on {device} cannot be modelled: {why}")
+            reason = costs.because()[str(Column.of("latency_ms", device))]
+            raise StageError(f"the latency of the float network on {device} cannot be modelled: {reason}")
         return costs.latency_ms

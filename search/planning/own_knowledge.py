@@ -1,4 +1,4 @@
-"""What a study records about itself when it begins, for later ones to learn from."""
+"""The metadata that a study records about itself at its start, for later studies to learn from it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def metadata_of(
     config: Config, loaded: "Loaded", objectives: Sequence[Objective], baseline: Sequence[Measurement]
 ) -> StudyMetadata:
-    """Returns the facts of the study that `config` declares."""
+    """Returns the metadata of the study that `config` declares."""
     splits = loaded.splits
     return StudyMetadata(
         model=_name(config, "model"),
@@ -35,12 +35,12 @@ def metadata_of(
 
 
 def stage_defaults(stages: Iterable[Stage]) -> dict[str, Any]:
-    """Returns `stage.knob` to its default."""
+    """Returns the default value of every knob, by `stage.knob`."""
     return {f"{stage.name}.{knob.name}": knob.default for stage in stages for knob in stage.knobs}
 
 
 def _name(config: Config, group: str) -> str:
-    """Returns the name of a group's chosen file; of a model that is any file, that file's name."""
+    """Returns the name of a group's chosen file; for model=onnx and model=torch the checkpoint's stem."""
     section = config.data.get(group)
     chosen = config.choices.get(group)
     path = section.get("checkpoint") if isinstance(section, Mapping) else None

@@ -1,4 +1,4 @@
-"""From what was loaded to the plan of a compression study: measures the baseline."""
+"""Measures the baseline and makes the plan of a compression study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +32,11 @@ from spaces.quantization.quantize import QuantizeStage
 def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     """Measures the baseline and returns the plan.
 
+    Args:
+        config: The config.
+        loaded: Its model, task, devices and space.
+        say: Reports progress, one line of text a step.
+
     Raises:
         ConfigError: An objective, constraint or evaluator is wrong.
     """
@@ -60,7 +65,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         _sizes(loaded.devices),
     )
     knowledge = knowledge_of(config, loaded, objectives, baseline)
-    # where a network is cut and trained, what a candidate costs and is worth shows only once it is built
+    # where a network is pruned and trained, a candidate's costs and quality are known only once it is built
     low_fidelity = (
         CompressionLowFidelity(runner, objectives, constraints) if loaded.start.kind == "onnx" else None
     )
@@ -90,7 +95,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         first=_defaults(loaded) if config.study.start_with_defaults else None,
         notes=(
             *loaded.notes,
-            *_silent_devices(loaded, objectives),
+            *_devices_without_objective(loaded, objectives),
             *_unknown_operators(details),
             *_inexact_kernels(loaded),
         ),
@@ -111,16 +116,16 @@ def _pruner(config: Config) -> optuna.pruners.BasePruner | None:
 
 
 def _defaults(loaded: Loaded) -> Candidate | None:
-    """Returns the stages' defaults, where the space has them; None if that breaks a constraint."""
-    wanted = {f"{s.name}.{k.name}": k.default for s in loaded.pipeline.stages for k in s.knobs}
+    """Returns the stages' defaults as a candidate of the space; None if it breaks a constraint."""
+    defaults = {f"{s.name}.{k.name}": k.default for s in loaded.pipeline.stages for k in s.knobs}
     values: dict[str, Value] = {}
     for knob in loaded.space.knobs:
         if not loaded.space.active(knob, values):
             continue
-        default = wanted[knob.base]
+        default = defaults[knob.base]
         if default in knob.domain:
             values[knob.path] = default
-        else:  # the middle: the least extreme of what the space has instead
+        else:  # the space lacks the default: take the middle of its values
             domain = knob.domain
             options = list(domain) if domain.size is not None else [domain.sample(np.random.default_rng(0))]
             values[knob.path] = options[len(options) // 2]
@@ -128,21 +133,22 @@ def _defaults(loaded: Loaded) -> Candidate | None:
 
 
 def _sizes(devices: Mapping[str, Device]) -> dict[str, float]:
-    """What the devices' profiles allow, by column."""
-    stated = {
+    """Returns the memory sizes in bytes that the profiles state, by the column that must fit."""
+    sizes = {
         str(Column.of(cost, name)): size
         for name, device in devices.items()
         for cost, size in (("peak_sram_bytes", device.ram_bytes), ("flash_bytes", device.flash_bytes))
     }
-    return {column: float(size) for column, size in stated.items() if size is not None}
+    return {column: float(size) for column, size in sizes.items() if size is not None}
 
 
-def _silent_devices(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:
-    heard = {Column.parse(o.column).device for o in objectives} - {None}
+def _devices_without_objective(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """Returns a note for each device that has no objective, although others have."""
+    with_objective = {Column.parse(o.column).device for o in objectives} - {None}
     return tuple(
-        f"device {name} is no axis of the front: its profile lacks a figure that the float model's cost needs"
+        f"device {name} has no objective: its profile lacks a figure that the cost of the float model needs"
         for name in loaded.devices
-        if heard and name not in heard
+        if with_objective and name not in with_objective
     )
 
 
@@ -150,8 +156,8 @@ def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
     unknown = details.get("cost", {}).get("unknown_operators", {})
     if not unknown:
         return ()
-    told = ", ".join(f"{op} ({count})" for op, count in unknown.items())
-    return (f"the cost models do not know {told}: their bytes count, their arithmetic does not",)
+    operators = ", ".join(f"{op} ({count})" for op, count in unknown.items())
+    return (f"the cost models do not know {operators}: their bytes are counted, their arithmetic is not",)
 
 
 def _inexact_kernels(loaded: Loaded) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""From a config to the plan of a study whose objective is a table."""
+"""Makes the plan of a study whose objective is a table."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -26,15 +26,19 @@ _KEYS = ("path", "task", "metric", "direction", "stop_at_best")
 
 @dataclass(frozen=True)
 class TableRunner:
-    """A trial is a look into the table."""
+    """Runs a trial by looking up the candidate's row in the table."""
 
     problem: TabularProblem
 
     def key(self, candidate: Candidate) -> str:
-        """Returns the row's position. Raises StageError if the candidate is no row."""
+        """Returns the index of the candidate's row.
+
+        Raises:
+            StageError: The candidate is not a row of the table.
+        """
         row = self.problem.row(candidate)
         if row is None:
-            raise StageError(f"{candidate!r} is no row of the table")
+            raise StageError(f"{candidate!r} is not a row of the table")
         return str(row.index)
 
     def run(self, request: TrialRequest) -> TrialResult:
@@ -43,9 +47,9 @@ class TableRunner:
         measurements = tuple(Measurement(name, value, "", "measured") for name, value in metrics.items())
         return TrialResult(request.id, request.candidate, "measured", measurements=measurements)
 
-    def nearest(self, candidate: Candidate, seen: Collection[str]) -> Candidate | None:
-        """Returns the nearest row that has not been measured."""
-        row = self.problem.nearest(candidate, {int(key) for key in seen})
+    def nearest(self, candidate: Candidate, measured_keys: Collection[str]) -> Candidate | None:
+        """Returns the nearest row that has not been measured; None if all have been."""
+        row = self.problem.nearest(candidate, {int(key) for key in measured_keys})
         return None if row is None else Candidate(row.knobs)
 
 
@@ -79,7 +83,7 @@ def plan_tabular(config: Config) -> StudyPlan:
             baselines=(problem.baseline,),
         ),
         runner=runner,
-        executor=SerialExecutor(),  # looking into a table is not worth a worker
+        executor=SerialExecutor(),  # a look-up needs no worker process
         identity=tabular_identity(problem),
         baseline=(),
         stop_when=_best_found(problem) if section.get("stop_at_best", True) else None,

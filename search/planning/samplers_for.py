@@ -1,4 +1,4 @@
-"""Makes the sampler that a config names, and tells it what is known beforehand."""
+"""Makes the sampler that a config names, and binds it to space, objectives and knowledge."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,13 +30,13 @@ def sampler_factory(
 
     Args:
         config: The config, for its `sampler` section.
-        space: What may vary.
-        objectives: Axes of the front.
-        candidates: The only candidates that there are; None takes the space's.
-        knowledge: Measurements of other tasks.
-        descriptors: Of the present task.
-        low_fidelity: What can be told of a candidate before its trial.
-        baselines: What the uncompressed model has, per objective, raw; None where it is unknown.
+        space: The search space.
+        objectives: The study's objectives.
+        candidates: The candidates to choose from; None takes all of the space.
+        knowledge: Rows that were measured on other tasks.
+        descriptors: Numeric descriptors of the present task, by name.
+        low_fidelity: Evaluates candidates at low fidelity before their trials; None if that is not possible.
+        baselines: The uncompressed model's value of each objective, in the column's unit; None if unknown.
     """
     listed: list[dict[str, Param]] | None = (
         pool(space) if candidates is None else [params_of(space, c) for c in candidates]

@@ -1,4 +1,4 @@
-"""One run of the command: from a config to a plan, and what is told before and after."""
+"""One run of the command: the plan of a config, and the texts printed before and after the search."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Session:
         config: The config.
         plan: The plan.
         stages: Names of the stages, in order.
-        expected_s: Guessed seconds of the whole study; None if there is nothing to guess from.
+        expected_s: Estimated seconds of the whole study; None without `dry_run`, or for a table.
     """
 
     config: Config
@@ -33,7 +33,7 @@ class Session:
     expected_s: float | None = None
 
     def description(self) -> RenderableType:
-        """Returns what `dry_run=true` prints."""
+        """Returns the text that `dry_run=true` prints."""
         plan = self.plan
         table = Table(title="the space", title_justify="left", box=None, padding=(0, 2, 0, 0))
         for heading in ("knob", "values", ""):
@@ -47,7 +47,7 @@ class Session:
             f"stages       {' -> '.join(self.stages) or 'none: a table is the objective'}",
             f"devices      {', '.join(plan.devices) or 'none'}",
             f"objectives   {', '.join(f'{o.direction} {o.column}' for o in plan.objectives)}",
-            f"must hold    {'; '.join(_limit(c) for c in plan.constraints) or 'nothing'}",
+            f"limits       {'; '.join(_limit(c) for c in plan.constraints) or 'none'}",
             *(f"note         {note}" for note in plan.notes),
             *(f"knowledge    {text}" for text in plan.learned),
         ]
@@ -57,7 +57,7 @@ class Session:
         return Group(table, Text(""), *(Text(line) for line in lines))
 
     def closing(self, outcome: Outcome, width: int) -> RenderableType:
-        """Returns what is printed at the end, on a terminal of so many columns."""
+        """Returns the text that is printed at the end, for a terminal that is `width` columns wide."""
         from search.report.terminal import closing_table
 
         prediction = outcome.results.prediction
@@ -97,7 +97,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
 
 
 def _recorded(plan: StudyPlan) -> StudyPlan:
-    """Adds what config.yaml holds: the resolved config, versions, and digests of model and data."""
+    """Returns the plan with the content of config.yaml: resolved config, versions, digests of model and data."""
     digests = {key: value for key, value in plan.identity.items() if key in ("model", "task", "table")}
     record = {
         "command": plan.command,
@@ -110,9 +110,9 @@ def _recorded(plan: StudyPlan) -> StudyPlan:
 
 
 def _limit(constraint: Constraint) -> str:
-    sign, less = ("<=", "-") if constraint.kind == "max" else (">=", "+")
-    margin = f" {less} {constraint.margin:g}" if constraint.margin else ""
-    return f"{constraint.column} {sign} {constraint.limit:g}{margin}"
+    relation, margin_sign = ("<=", "-") if constraint.kind == "max" else (">=", "+")
+    margin = f" {margin_sign} {constraint.margin:g}" if constraint.margin else ""
+    return f"{constraint.column} {relation} {constraint.limit:g}{margin}"
 
 
 def _duration(seconds: float) -> str:

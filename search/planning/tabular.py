@@ -56,8 +56,8 @@ class TabularProblem:
         for row in self.rows:
             if self.metric not in row.metrics:
                 raise InputError(
-                    f"{self.table.path}, line {row.line}: column `{Column.of(self.metric)}` is empty, but it is what is "
-                    "searched; fill it, remove the row, or choose another with tabular.metric"
+                    f"{self.table.path}, line {row.line}: column `{Column.of(self.metric)}` is empty, but it is the "
+                    "metric to search; fill it, remove the row, or choose another with tabular.metric"
                 )
 
     def _task(self, task: str | None) -> str:
@@ -71,8 +71,8 @@ class TabularProblem:
     def _metric(self, metric: str | None) -> str:
         if metric is None:
             return self.table.metrics[0]
-        found = Column.find(str(metric))  # the column is as good as the bare name
-        name = str(metric) if found is None else found.name
+        column = Column.find(str(metric))  # `metric.NAME` or NAME
+        name = str(metric) if column is None else column.name
         if name not in self.table.metrics:
             raise ConfigError(unknown_name("metric", metric, self.table.metrics, f"{self.table.path}"))
         return name
@@ -107,12 +107,12 @@ class TabularProblem:
 
     @property
     def descriptors(self) -> Mapping[str, float]:
-        """What the table says about the task."""
+        """Numeric descriptors of the task: its `task.*` columns."""
         return self.table.descriptors[self.task]
 
     @property
     def baseline(self) -> float | None:
-        """What the uncompressed model has for the metric, as its column beside says (see `CsvKnowledge`); None if none does."""
+        """The uncompressed model's value of the metric, if the table has it (see `CsvKnowledge`); else None."""
         return next((v for row in self.rows if (v := self._float_value(row)) is not None), None)
 
     def _float_value(self, row: TableRow) -> float | None:
@@ -134,7 +134,7 @@ class TabularProblem:
     def _key(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(values.get(name) for name in self.table.knobs)
 
-    # -- proposals that are no row -----------------------------------------------------------------------
+    # -- proposals that are not rows ---------------------------------------------------------------------
 
     def nearest(self, values: Mapping[str, Any], exclude: Collection[int] = ()) -> TableRow | None:
         """Returns the row nearest to a proposal.
@@ -185,7 +185,7 @@ class TabularProblem:
         return max(values) if self.direction == "maximize" else min(values)
 
     def progress(self, values_in_order: Sequence[float | None]) -> dict[str, int | None]:
-        """Says after how many trials the best row was found, or one within 0.1 and 0.5 metric points of it.
+        """Returns after how many trials the best row was found, or one within 0.1 and 0.5 metric points of it.
 
         Args:
             values_in_order: The metric of each trial, in the order of the trials; None for one that failed.
@@ -205,7 +205,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _ordered(values: Sequence[Value]) -> list[Value]:
-    found = list(dict.fromkeys(v for v in values if v is not None))
-    if all(_is_number(v) for v in found):
-        found.sort(key=lambda v: float(v))  # type: ignore[arg-type]  # numbers, as just checked
-    return found + [None] * (None in values)
+    distinct = list(dict.fromkeys(v for v in values if v is not None))
+    if all(_is_number(v) for v in distinct):
+        distinct.sort(key=lambda v: float(v))  # type: ignore[arg-type]  # numbers, as just checked
+    return distinct + [None] * (None in values)

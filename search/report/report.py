@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page that somebody who never saw the terminal can read."""
+"""The report: one self-contained HTML page that can be read without any other output of the study."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ from spaces.stages.cache import write_atomic
 
 
 def write_report(results: Results, path: Path) -> None:
-    """Writes the report atomically; it loads nothing from anywhere and is about 5 MB (Plotly's script).
+    """Writes the report atomically; the page loads no other resource and is about 5 MB (Plotly's script).
 
     Args:
-        results: The study, at any moment: without a trial, too.
+        results: The study at any moment, even without trials.
         path: The HTML file.
     """
     write_atomic(path, report_html(results).encode())
@@ -36,7 +36,7 @@ def write_report(results: Results, path: Path) -> None:
 def report_html(results: Results) -> str:
     """Returns the page."""
     charts = Charts()
-    found = [
+    candidates = [
         picks.section(results),
         front.section(results, charts),
         importance.section(results, charts),
@@ -48,7 +48,7 @@ def report_html(results: Results) -> str:
         trials.section(results),
         reproduce.section(results),
     ]
-    sections = [s for s in found if s is not None]
+    sections = [s for s in candidates if s is not None]
     return _PAGE.format(
         title=esc(results.name),
         style=STYLE,
@@ -72,7 +72,7 @@ script-src 'unsafe-inline'; img-src data: blob:">
 {header}
 <main>{sections}</main>
 <footer>Written by Paredown. <em>measured</em>: on the hardware that is named; <em>modelled</em>: computed by \
-Paredown; <em>estimated</em>: by somebody else’s tool. A number in a \
+Paredown; <em>estimated</em>: by a third-party tool. A number in a \
 sentence without one of these words is measured. Sizes: 1 KiB = 1024 bytes.</footer>
 {scripts}
 </body>
@@ -82,13 +82,13 @@ sentence without one of these words is measured. Sizes: 1 KiB = 1024 bytes.</foo
 
 def _header(results: Results, sections: list[Section]) -> str:
     css = "answer" if results.best is not None else "answer none"
-    told = "".join(f'<p class="{css}">{esc(text)}</p>' for text in answers(results))
+    answer = "".join(f'<p class="{css}">{esc(text)}</p>' for text in answers(results))
     metadata = "".join(
         f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in _metadata(results).items()
     )
     links = "".join(f'<a href="#{esc(s.anchor)}">{esc(s.title)}</a>' for s in sections)
     return (
-        f'<header><p class="eyebrow">Paredown study</p><h1>{esc(results.name)}</h1>{told}'
+        f'<header><p class="eyebrow">Paredown study</p><h1>{esc(results.name)}</h1>{answer}'
         f'<dl class="strip">{metadata}</dl><nav aria-label="Sections">{links}</nav></header>'
     )
 
@@ -96,8 +96,8 @@ def _header(results: Results, sections: list[Section]) -> str:
 def _metadata(results: Results) -> dict[str, str]:
     metadata = {state: str(n) for state, n in results.states().items() if n or state == "complete"}
     if results.aliases:
-        metadata["answered from the study"] = str(len(results.aliases))
-    metadata["on the front"] = str(len(results.front))
+        metadata["duplicate proposals"] = str(len(results.aliases))
+    metadata["on the Pareto front"] = str(len(results.front))
     metadata["sampler"] = results.sampler
     metadata["time"] = numbers.duration(results.wall_s)
     if results.hypervolume is not None and len(results.objectives) > 1:

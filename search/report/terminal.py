@@ -1,4 +1,4 @@
-"""What a person sees in the terminal when the search has ended."""
+"""The table and the sentences that the terminal shows at the end of a search."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -30,13 +30,13 @@ _WIDE = 130  # columns of a terminal with room for knobs
 
 
 def closing_table(results: Results, width: int = 140) -> "Group":
-    """Returns the answer, the baseline beside the front, and where the files are, to be printed by rich.
+    """Returns the front with the baseline, the models to ship, and the paths of the files, for rich to print.
 
-    Text of the study is never read as rich markup.
+    Text that comes from the study is never read as rich markup.
 
     Args:
-        results: What the study knows.
-        width: Columns of the terminal; a narrow one shows no knobs.
+        results: The study.
+        width: Columns of the terminal; below 130 the table has no knobs.
     """
     from rich.console import Group
     from rich.text import Text
@@ -48,8 +48,8 @@ def closing_table(results: Results, width: int = 140) -> "Group":
         parts.append(_devices(results))
     style = "bold green" if results.best is not None else "bold red"
     parts += [Text(sentence, style=style) for sentence in answers(results)]
-    if told := degraded.verdict(results):
-        parts.append(Text(told))
+    if sentence := degraded.verdict(results):
+        parts.append(Text(sentence))
     parts += [Text(line, style="dim") for line in _files(results)]
     return Group(*parts)
 
@@ -59,15 +59,15 @@ def _table(results: Results, width: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    shown = [o.column for o in results.objectives]
+    columns = [o.column for o in results.objectives]
     if len(results.picks) > MANY_DEVICES:
-        shown = [column for column in shown if device_of(column) is None]  # the rest has a table of its own
+        columns = [c for c in columns if device_of(c) is None]  # the costs have a table of their own
     knobs = _knobs(results) if width >= _WIDE else []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for head in (
         "trial",
         *(["change\nand interval"] if _shows_change(results) else []),
-        *(_head(results, c) for c in shown),
+        *(_head(results, c) for c in columns),
     ):
         table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold", no_wrap=width >= 80)
     for path in knobs:
@@ -76,11 +76,11 @@ def _table(results: Results, width: int) -> "Table":
     rows = _rows(results, picked)
     if results.baseline:
         table.add_row(
-            Text("baseline"), *_figures(results, None, shown), *[Text("")] * len(knobs), style="dim"
+            Text("baseline"), *_figures(results, None, columns), *[Text("")] * len(knobs), style="dim"
         )
     for record in rows:
         values, style = knob_texts(record), "bold" if record.number in picked else ""
-        cells = [Text(str(record.number)), *_figures(results, record, shown)]
+        cells = [Text(str(record.number)), *_figures(results, record, columns)]
         table.add_row(*cells, *(Text(values.get(k, "")) for k in knobs), style=style)
     if len(rows) < len(results.front):
         table.caption = Text(f"{len(results.front) - len(rows)} more on the front, in pareto.csv")
@@ -88,49 +88,49 @@ def _table(results: Results, width: int) -> "Table":
 
 
 def _devices(results: Results) -> "Table":
-    """A row per device: what its pick costs there."""
+    """Returns a table with a row per device: the costs of the device's pick."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    columns = ["latency_ms", "energy_uj", "peak_sram_bytes"]
+    cost_names = ["latency_ms", "energy_uj", "peak_sram_bytes"]
     measured = [m for pick in results.picks for m in results.trial(pick.number).measurements]
-    shown = [name for name in columns if any(m.name == name and m.device is not None for m in measured)]
+    names = [name for name in cost_names if any(m.name == name and m.device is not None for m in measured)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(Text("device"), overflow="fold")
-    found = {
+    figures_by_name = {
         name: [
             figure(results.trial(p.number).measurements, str(Column.of(name, p.device)))
             for p in results.picks
         ]
-        for name in shown
+        for name in names
     }
-    # The source stands in the head where it is the same for all devices.
-    sources = {name: {f.source for f in figures if f} for name, figures in found.items()}
-    for head in ("trial", *("\n".join([name_label(n), "/".join(sorted(sources[n]))]) for n in shown)):
+    # The source is in the column head if it is the same for all devices.
+    sources = {name: {f.source for f in figures if f} for name, figures in figures_by_name.items()}
+    for head in ("trial", *("\n".join([name_label(n), "/".join(sorted(sources[n]))]) for n in names)):
         table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold")
     for row, pick in enumerate(results.picks):
-        cells = [_with_source(found[name][row], len(sources[name]) > 1) for name in shown]
+        cells = [_with_source(figures_by_name[name][row], len(sources[name]) > 1) for name in names]
         table.add_row(Text(pick.device), Text(str(pick.number)), *map(Text, cells))
     return table
 
 
-def _with_source(shown: Figure | None, named: bool) -> str:
-    if shown is None:
+def _with_source(cost: Figure | None, with_source: bool) -> str:
+    if cost is None:
         return "–"
-    return f"{shown.full} {shown.source}" if named else shown.full
+    return f"{cost.full} {cost.source}" if with_source else cost.full
 
 
 def _rows(results: Results, picked: set[int | None]) -> list[TrialRecord]:
-    """The picks and, as far as there is room, the best others, in the front's order."""
+    """Returns the picks and the best other trials of the front, at most 12 rows, in the front's order."""
     others = [n for n in results.front if n not in picked]
-    room = max(0, _MOST_ROWS - len(picked & set(results.front)))
-    kept = set(others[:room]) | picked
+    n_others = max(0, _MOST_ROWS - len(picked & set(results.front)))
+    kept = set(others[:n_others]) | picked
     return [results.trial(n) for n in results.front if n in kept]
 
 
 def _knobs(results: Results) -> Sequence[str]:
-    """The first knobs in which the trials of the front differ; one value of a per-layer knob is too narrow."""
+    """Returns the first three knobs in which the trials of the front differ, without those of single layers."""
     return [path for path in split_knobs(results, results.front)[0] if "[" not in path][:_MOST_KNOBS]
 
 
@@ -139,7 +139,7 @@ def _head(results: Results, column: str) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _figures(results: Results, record: TrialRecord | None, shown: Sequence[str]) -> "list[Text]":
+def _figures(results: Results, record: TrialRecord | None, columns: Sequence[str]) -> "list[Text]":
     from rich.text import Text
 
     measurements, metric = record.measurements if record else results.baseline, headline_metric(results)
@@ -147,7 +147,7 @@ def _figures(results: Results, record: TrialRecord | None, shown: Sequence[str])
     if metric and _shows_change(results):
         changed = change(results, record, metric) if record else None
         cells.append(Text(changed.full if changed else "–"))
-    for column in shown:
+    for column in columns:
         now = figure(measurements, column)
         cells.append(Text(now.text if now else "–"))
     return cells
@@ -162,4 +162,4 @@ def _files(results: Results) -> list[str]:
     for name, path in (("Report", results.folder / "report.html"), ("Models", results.folder / "models")):
         if path.exists():
             lines.append(f"{name}: {path}")
-    return [*lines, f"Again: {redact_text(results.command)}"] if results.command else lines
+    return [*lines, f"Reproduce: {redact_text(results.command)}"] if results.command else lines

@@ -1,4 +1,4 @@
-"""Fake results with the shape of a real study: for tests of reports and trackers, ours and other people's."""
+"""Fake results with the shape of a real study, for tests of reports and trackers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,10 +36,10 @@ def fake_results(
     """Returns a study of `n_trials` trials: some failed, some infeasible, the rest with per-layer details.
 
     Args:
-        folder: What `Results.folder` says; nothing is written there.
+        folder: The value of `Results.folder`; nothing is written there.
         n_trials: Number of trials.
-        devices: Device names; none makes a study with one objective, the accuracy.
-        seed: Seed of everything random.
+        devices: Device names; without any, the accuracy is the only objective.
+        seed: Seed of the random values.
         top1_min: Lowest accuracy that is feasible, in per cent; above 100 nothing is feasible.
     """
     rng = np.random.default_rng(seed)
@@ -82,7 +82,7 @@ def _results(
         objectives=objectives,
         constraints=constraints,
         knobs=KNOBS,
-        notes=("quantize.clip: entropy comes to the same ranges as minmax on this network",),
+        notes=("quantize.clip: entropy gives the same ranges as minmax on this network",),
         baseline=_measurements(_BASELINE_TOP1, _BASELINE_BYTES, devices, is_baseline=True),
         trials=trials,
         aliases=aliases,
@@ -156,27 +156,27 @@ def _values(rng: np.random.Generator) -> dict[str, object]:
 def _measurements(
     top1: float, size: float, devices: Sequence[str], *, is_baseline: bool = False
 ) -> tuple[Measurement, ...]:
-    found = [
+    measurements = [
         Measurement("top1", top1, "%", "measured"),
         Measurement("top1_low", top1 - 0.6, "%", "measured"),
         Measurement("top1_high", min(100.0, top1 + 0.6), "%", "measured"),
     ]
     if not is_baseline:
         drop = _BASELINE_TOP1 - top1
-        found.append(Measurement("top1_drop", drop, "%", "measured"))
-        found.append(Measurement("top1_drop_low", drop - 0.4, "%", "measured"))
-        found.append(Measurement("top1_drop_high", drop + 0.4, "%", "measured"))
+        measurements.append(Measurement("top1_drop", drop, "%", "measured"))
+        measurements.append(Measurement("top1_drop_low", drop - 0.4, "%", "measured"))
+        measurements.append(Measurement("top1_drop_high", drop + 0.4, "%", "measured"))
     for speed, device in enumerate(devices, start=1):
         latency = round(0.2 + size / 40_000 / speed, 4)
-        found.append(
+        measurements.append(
             Measurement("latency_ms", latency, "ms", "measured" if device == "host" else "modelled", device)
         )
-        found.append(Measurement("weight_bytes", size, "bytes", "measured", device))
-    return tuple(found)
+        measurements.append(Measurement("weight_bytes", size, "bytes", "measured", device))
+    return tuple(measurements)
 
 
 def _front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> tuple[int, ...]:
-    """Numbers of the feasible trials that no other feasible trial beats, best first objective first."""
+    """Returns the numbers of the feasible trials that no other one dominates, best first objective first."""
     points = {
         t.number: np.array(
             [t.values()[o.column] * (1 if o.direction == "minimize" else -1) for o in objectives]

@@ -1,4 +1,4 @@
-"""What a tracker is: it keeps a record of the study for people who never saw the terminal."""
+"""The interface of trackers, which log a study to a service outside its folder."""
 
 from abc import ABC, abstractmethod
 
@@ -6,14 +6,14 @@ from search.record.results import Results, TrialRecord
 
 
 class Tracker(ABC):
-    """Called by the study, always from one thread, in the order start, trial*, finish, close.
+    """Logs a study. The study calls it from one thread, in the order start, trial*, finish, close.
 
-    A tracker that is slow or down must not stop the search: it queues, retries and finally warns once.
+    A tracker whose server is slow or down must not stop the search: it queues, retries, and at last warns once.
     """
 
     @abstractmethod
     def start(self, results: Results) -> None:
-        """Opens (or, on resume, reopens) the record of a study; `results.trials` holds what is already done.
+        """Opens (or, on resume, reopens) the record of a study; `results.trials` has the trials so far.
 
         Raises:
             ConfigError: The tracker's settings are wrong (e.g. a URI that cannot exist).
@@ -21,7 +21,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def trial(self, record: TrialRecord, results: Results) -> None:
-        """Records one finished trial; `results` is the study as it is after it."""
+        """Records one finished trial; `results` is the study including that trial."""
 
     @abstractmethod
     def finish(self, results: Results) -> None:

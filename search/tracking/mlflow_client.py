@@ -1,4 +1,4 @@
-"""What MlflowClient lacks: paged searches, ending a run without printing, letting go of connections."""
+"""Functions that MlflowClient lacks: paged searches, ending a run without printing, closing connections."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def runs(client: "MlflowClient", experiment_id: str, condition: str) -> "Iterator[Run]":
-    """Yields all runs, newest first; a single search stops at 1,000 without saying so."""
+    """Yields all runs, newest first; a single search would silently stop at 1,000."""
     token = None
     while True:
         page = client.search_runs(
@@ -46,12 +46,12 @@ def release(client: "MlflowClient") -> None:
 
 
 def _store(client: "MlflowClient") -> Any:
-    """The client's store; None should a version of MLflow keep it elsewhere."""
+    """Returns the client's store; None in versions of MLflow that keep it in another attribute."""
     return getattr(getattr(client, "_tracking_client", None), "store", None)
 
 
 def user() -> str:
-    """Returns the login name; empty where the machine has none."""
+    """Returns the login name; empty if the user has none."""
     try:
         return getuser()
     except (OSError, KeyError):

@@ -48,16 +48,16 @@ def _roles(chosen: dict[int, list[str]], name: str) -> str:
 
 
 def _logged(client: "MlflowClient", experiment_id: str, run_id: str) -> dict[str, str]:
-    """Returns the models of this run that are complete, by name."""
-    found, token = {}, None
+    """Returns the ids of this run's complete models, by name."""
+    ids, token = {}, None
     while True:
         page = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'", page_token=token)
-        found.update(
+        ids.update(
             {m.name: m.model_id for m in page if str(m.status) in ("READY", "LoggedModelStatus.READY")}
         )
         token = page.token
         if not token:
-            return {name: i for name, i in found.items() if name.rpartition("_")[2].isdigit()}
+            return {name: i for name, i in ids.items() if name.rpartition("_")[2].isdigit()}
 
 
 def _log_model(
@@ -115,7 +115,7 @@ def _save(model: "onnx.ModelProto", path: Path, location: str, run_id: str, mode
 
 
 def signature_of(model: bytes) -> "ModelSignature | None":
-    """Returns inputs and outputs with dtype and shape (-1 where it varies); None if MLflow has no such dtype.
+    """Returns inputs and outputs with dtype and shape (-1 for free axes); None if MLflow lacks a dtype.
 
     Args:
         model: A serialized ONNX model.
@@ -125,15 +125,15 @@ def signature_of(model: bytes) -> "ModelSignature | None":
     from mlflow.types import Schema, TensorSpec
 
     session = ort_session(model)
-    sides = []
+    schemas = []
     for ports in (session.get_inputs(), session.get_outputs()):
         dtypes = [_DTYPES.get(p.type.removeprefix("tensor(").removesuffix(")")) for p in ports]
         if None in dtypes:
             return None
         shapes = [tuple(d if isinstance(d, int) else -1 for d in p.shape) for p in ports]
-        sides.append(
+        schemas.append(
             Schema(
                 [TensorSpec(np.dtype(d), s, p.name) for p, d, s in zip(ports, dtypes, shapes, strict=True)]
             )
         )
-    return ModelSignature(inputs=sides[0], outputs=sides[1])
+    return ModelSignature(inputs=schemas[0], outputs=schemas[1])

@@ -1,4 +1,4 @@
-"""Fits names and values to what MLflow accepts; it refuses odd characters and cuts long values silently."""
+"""Converts names and values to ones that MLflow takes: it refuses some characters and cuts long values."""
 
 import posixpath
 import re
@@ -25,18 +25,18 @@ def safe_name(name: str) -> str:
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
     """Maps names to safe ones that stay distinct: of those that would collide, all but the first get a digest."""
-    found: dict[str, str] = {}
+    safe_by_name: dict[str, str] = {}
     taken: set[str] = set()
     for name in dict.fromkeys(names):
         safe = safe_name(name)
         if safe in taken:
             safe = f"{safe[: _MOST_NAME_CHARS - 17]}.{digest_of(name)}"
         taken.add(safe)
-        found[name] = safe
-    return found
+        safe_by_name[name] = safe
+    return safe_by_name
 
 
 def clip(text: str, most: int, rest: str) -> str:
-    """Cuts `text` to `most` characters and says where the rest is."""
+    """Returns `text`; if it is too long, cut to `most` characters that end with `rest`, a hint to the whole."""
     ending = f" … ({rest})"
     return text if len(text) <= most else text[: most - len(ending)] + ending

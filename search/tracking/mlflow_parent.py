@@ -1,4 +1,4 @@
-"""Finds a study's parent run again, with the trials that are there already."""
+"""Finds a study's parent run in MLflow, with the trials that are logged already."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Parent:
-    """The parent run and what is known to be under it.
+    """The parent run of a study and its child runs.
 
     Attributes:
-        run_id: The parent's id.
-        params: Params that it has.
+        run_id: The parent's run id.
+        params: The parent's params.
         children: Trial number to run id, for trials that are completely written.
-        unfinished: The same for runs whose writing was cut off.
-        on_front: Trial number to what its tag says.
-        last_step: The last step of its hypervolume; -1 if there is none.
+        unfinished: Trial number to run id, for trials whose writing was interrupted.
+        on_front: Trial number to the value of its tag `on_front`.
+        last_step: The last logged step of the metric `hypervolume`; -1 if there is none.
     """
 
     run_id: str
@@ -35,20 +35,20 @@ class Parent:
 
 
 def study_key(results: Results) -> str:
-    """Returns what identifies a study: its name and its folder."""
+    """Returns a digest of a study's name and folder, the value of the tag `paredown.study`."""
     return key_of_study(results.name, results.folder)
 
 
 def key_of_study(name: str, folder: Path) -> str:
-    """Returns what identifies the study of that name in that folder."""
+    """Returns the value of the tag `paredown.study` for the study of that name in that folder."""
     return digest_of(name, str(folder.resolve()))
 
 
 def find_parent(client: "MlflowClient", experiment_id: str, results: Results) -> Parent:
     """Returns the study's parent run, creating it if there is none.
 
-    A run is the study's if it has its key and holds no trial that the study lacks: a study that was started afresh
-    in the same folder gets a run of its own.
+    A run belongs to the study if it has the study's key and no trial that the study lacks: a new study in the
+    same folder gets a run of its own.
     """
     for run in runs(client, experiment_id, f"tags.`paredown.study` = '{study_key(results)}'"):
         parent = _known(client, experiment_id, run, results)

@@ -1,4 +1,7 @@
-"""One study in MLflow: a parent run, a child run per trial. Explicit run ids only; no active run, no global URI."""
+"""Writes one study to MLflow: a parent run, and a child run per trial.
+
+Run ids are explicit: no active run and no process-wide tracking URI are set.
+"""
 
 import json
 import math
@@ -25,12 +28,12 @@ _FILES = ("config.yaml", "trials.csv", "pareto.csv", "summary.json", "report.htm
 
 
 class StudyRecord:
-    """Brings MLflow up to a study's state; whatever is there already is skipped, so it may be called again.
+    """Writes the state of a study to MLflow, skipping what is logged already, so that it can be repeated.
 
     Args:
         client: The client.
         experiment_id: The experiment.
-        results: The study, to find its parent run again.
+        results: The study, to find its parent run.
     """
 
     def __init__(self, client: "MlflowClient", experiment_id: str, results: Results) -> None:
@@ -42,7 +45,13 @@ class StudyRecord:
         self._begin(results)
 
     def write(self, results: Results, phase: Phase, beat: Callable[[], None]) -> None:
-        """Writes what is missing; at the end also the front, the files and the models."""
+        """Logs trials that are missing; at the end also the front, the files and the models.
+
+        Args:
+            results: The study.
+            phase: `running`, or how the study ended.
+            beat: Called after each step, as a sign of progress.
+        """
         for record in results.trials:
             if record.number not in self._parent.children and record.number not in self.refused:
                 self._write_child(record, results)
@@ -66,7 +75,7 @@ class StudyRecord:
         tags = parent_tags(results)
         metadata = metadata_in(results.folder)
         tags |= {"paredown.metadata": metadata.to_tag()} if metadata is not None else {}
-        # A param cannot be changed in MLflow; what another session set otherwise becomes a tag.
+        # A param cannot be changed in MLflow: a value that differs from an earlier session's becomes a tag.
         tags |= {f"now.{k}": v for k, v in params.items() if known.get(k, v) != v}
         fresh = {k: v for k, v in params.items() if k not in known}
         values = {m.column: m.value for m in results.baseline}
@@ -89,7 +98,7 @@ class StudyRecord:
         self._half_written.pop(record.number, None)
 
     def _lost_child(self, record: TrialRecord) -> str | None:
-        """The run of a trial that the server created although its answer did not arrive."""
+        """Returns the run of a trial that the server created although its response got lost."""
         if record.number not in self._asked_for:
             return None
         condition = f"tags.`mlflow.parentRunId` = '{self._parent.run_id}' AND tags.`paredown.trial` = '{record.number}'"
@@ -130,7 +139,7 @@ class StudyRecord:
         tags |= {f"source.{m.column}": m.source for m in record.measurements}
         self._log(run_id, values, params, tags)
         self._log_curve(run_id, record)
-        self._client.log_dict(run_id, _whole(record), "candidate.json")
+        self._client.log_dict(run_id, _trial_json(record), "candidate.json")
         end_run(self._client, run_id, "FAILED" if record.state == "failed" else "FINISHED")
         self._parent.on_front[record.number] = on_front
 
@@ -145,16 +154,18 @@ class StudyRecord:
         self._log_steps(self._parent.run_id, "hypervolume", steps)
         self._parent.last_step = max([self._parent.last_step, *steps])
         if results.best is not None:
-            shown = set(columns(results))
-            values = {f"best.{c}": v for c, v in results.trial(results.best).values().items() if c in shown}
+            main_columns = set(columns(results))
+            values = {
+                f"best.{c}": v for c, v in results.trial(results.best).values().items() if c in main_columns
+            }
             self._log(self._parent.run_id, values, {}, {}, step=len(results.trials))
 
     def _mark_front(self, results: Results) -> None:
         for number, run_id in self._parent.children.items():
-            wanted = number in results.front
-            if self._parent.on_front.get(number) != wanted:
-                self._client.set_tag(run_id, "on_front", str(wanted).lower())
-                self._parent.on_front[number] = wanted
+            on_front = number in results.front
+            if self._parent.on_front.get(number) != on_front:
+                self._client.set_tag(run_id, "on_front", str(on_front).lower())
+                self._parent.on_front[number] = on_front
 
     def _write_end(self, results: Results) -> None:
         run_id = self._parent.run_id
@@ -179,14 +190,14 @@ class StudyRecord:
 
         now_ms, names = round(time.time() * 1000), safe_names(values)
         finite = {names[k]: v for k, v in values.items() if math.isfinite(v)}
-        # MLflow would store infinity as 1.8e308: what is not finite is told, not drawn.
-        odd = {f"not_finite.{names[k]}": str(v) for k, v in values.items() if not math.isfinite(v)}
-        tag_names = safe_names([*tags, *odd])
+        # MLflow would store infinity as 1.8e308: values that are not finite become tags.
+        not_finite = {f"not_finite.{names[k]}": str(v) for k, v in values.items() if not math.isfinite(v)}
+        tag_names = safe_names([*tags, *not_finite])
         self._client.log_batch(
             run_id,
             [Metric(k, v, now_ms, step) for k, v in finite.items()],
             [Param(k, v) for k, v in params.items()],
-            [RunTag(tag_names[k], clip(v, MOST_TAG_CHARS, "cut")) for k, v in {**tags, **odd}.items()],
+            [RunTag(tag_names[k], clip(v, MOST_TAG_CHARS, "cut")) for k, v in {**tags, **not_finite}.items()],
         )
 
     def _log_steps(self, run_id: str, name: str, steps: dict[int, float]) -> None:
@@ -197,8 +208,8 @@ class StudyRecord:
         self._client.log_batch(run_id, metrics)
 
 
-def _whole(record: TrialRecord) -> dict[str, Any]:
-    """Everything about a trial, with whatever explains it."""
+def _trial_json(record: TrialRecord) -> dict[str, Any]:
+    """Returns the content of candidate.json: the whole record of a trial, with its per-layer details."""
     return {
         "number": record.number,
         "state": record.state,

@@ -1,4 +1,4 @@
-"""The story of a study for somebody who opens it in the MLflow UI: a description, params, tags, a table."""
+"""Texts for the MLflow UI: description, params and tags of a study's parent run, and the front as a table."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -26,18 +26,19 @@ def description(results: Results) -> str:
         _rejected(results),
         "\n".join(f"- {_plain(note)}" for note in results.remarks),
         f"**To reproduce**\n\n```\n{redact_text(results.command)}\n```",
-        "The child runs are the trials. Artifacts: `report.html` (everything), `front.json`, `trials.csv`, `config.yaml`.",
+        "The child runs are the trials. Artifacts: `report.html` (the full report), `front.json`, `trials.csv`, "
+        "`config.yaml`.",
     ]
-    kept, room = [], MOST_TAG_CHARS - 100
+    kept, n_chars_left = [], MOST_TAG_CHARS - 100
     for part in filter(None, parts):
-        if len(part) + 2 <= room:
+        if len(part) + 2 <= n_chars_left:
             kept.append(part)
-            room -= len(part) + 2
+            n_chars_left -= len(part) + 2
     return "\n\n".join(kept)
 
 
 def _plain(text: str) -> str:
-    """Keeps text from being read as Markdown or HTML."""
+    """Returns text escaped so that it is not read as Markdown or HTML."""
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text).replace("\n", " ")
 
 
@@ -63,8 +64,8 @@ def _comparison(results: Results) -> str:
             ]
             for r in comparison(results, number, names[0] if len(names) == 1 else None)
         ]
-        place = f" for {', '.join(map(_plain, names))}" if names else ""
-        parts.append(f"**Baseline beside trial {number}{place}**\n\n")
+        devices = f" for {', '.join(map(_plain, names))}" if names else ""
+        parts.append(f"**Trial {number} compared with the baseline{devices}**\n\n")
         parts[-1] += _table(["", "baseline", f"trial {number}", "change"], rows)
     return "\n\n".join(parts)
 
@@ -76,36 +77,39 @@ def _front(results: Results) -> str:
     more = len(results.front) - len(table["data"])
     rest = f"\n\nand {more} more in `front.json`" if more else ""
     heads = [_plain(h) for h in table["columns"]]
-    return "**The front**\n\n" + _table(heads, [[_plain(c) for c in row] for row in table["data"]]) + rest
+    return "**Pareto front**\n\n" + _table(heads, [[_plain(c) for c in row] for row in table["data"]]) + rest
 
 
 def front_table(results: Results, most_knobs: int = 50, most_rows: int = 1000) -> dict[str, Any]:
     """Returns the front as `{"columns": [...], "data": [[...]]}`, all cells text with units."""
-    metric, shown = headline_metric(results), [o.column for o in results.objectives]
+    metric, objectives = headline_metric(results), [o.column for o in results.objectives]
     knobs = split_knobs(results, results.front)[0][:most_knobs]
-    heads = ["trial", *(f"{label(c, with_device=True)} ({'/'.join(sources_of(results, c))})" for c in shown)]
+    heads = [
+        "trial",
+        *(f"{label(c, with_device=True)} ({'/'.join(sources_of(results, c))})" for c in objectives),
+    ]
     rows = []
     for number in results.front[:most_rows]:
         record = results.trial(number)
-        found = [figure(record.measurements, c) for c in shown]
+        figures = [figure(record.measurements, c) for c in objectives]
         changed = change(results, record, metric) if metric else None
         values = knob_texts(record)
-        cells = [str(number), *(f.text if f else "–" for f in found), changed.full if changed else "–"]
+        cells = [str(number), *(f.text if f else "–" for f in figures), changed.full if changed else "–"]
         rows.append(cells + [values.get(k, "–") for k in knobs])
     return {"columns": [*heads, "change against baseline", *knobs], "data": rows}
 
 
 def _rejected(results: Results) -> str:
-    told = [m.sentence(results) for m in misses(results)]
+    lines = [m.sentence(results) for m in misses(results)]
     for state, records in failures(results):
-        told.append(
+        lines.append(
             f"{len(records)} {state}, e.g. trial {records[0].number}: {records[0].reason.partition(chr(10))[0]}"
         )
-    return "**Rejected**\n\n" + "\n".join(f"- {_plain(t)}" for t in told[:10]) if told else ""
+    return "**Rejected**\n\n" + "\n".join(f"- {_plain(line)}" for line in lines[:10]) if lines else ""
 
 
 def config_params(config: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the scalars of the config as params `config.<path>`, secrets redacted, the first 100 of them."""
+    """Returns the first 100 scalars of the config as params `config.<path>`, with secrets redacted."""
     kept = {k: v for k, v in redact(config).items() if k not in _LEFT_OUT}
     flat = dict(_flatten(kept, "config"))
     names = safe_names(flat)
@@ -124,7 +128,7 @@ def _flatten(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def parent_tags(results: Results) -> dict[str, str]:
-    """Returns the parent's tags: how many trials are in which state, the picks, the front."""
+    """Returns the parent run's tags: trials by state, front, picks, sources, environment and description."""
     tags = {f"trials.{state}": str(n) for state, n in results.states().items()}
     tags["front"] = ", ".join(map(str, results.front)) or "(empty)"
     tags["best"] = "(none)" if results.best is None else f"trial {results.best}"
@@ -133,5 +137,5 @@ def parent_tags(results: Results) -> dict[str, str]:
     tags |= {"sampler": results.sampler, "command": redact_text(results.command)}
     tags |= {f"environment.{k}": v for k, v in results.environment.items()}
     names = safe_names(tags)
-    found = {names[k]: clip(v, MOST_TAG_CHARS, "cut") for k, v in tags.items() if v}
-    return {**found, "mlflow.note.content": description(results)}
+    kept = {names[k]: clip(v, MOST_TAG_CHARS, "cut") for k, v in tags.items() if v}
+    return {**kept, "mlflow.note.content": description(results)}

@@ -1,4 +1,4 @@
-"""MLflow: one parent run a study, one child run a trial, written by a thread that the search never waits for."""
+"""Logs studies to MLflow from a background thread: a parent run per study, a child run per trial."""
 
 import logging
 import os
@@ -23,8 +23,8 @@ _LOG = logging.getLogger(__name__)
 _REACHABLE_TIMEOUT_S = 5.0
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": (
-        "Each run is a Paredown study: its description says what came out. Expand it to see its trials as child runs; "
-        "filter with `tags.on_front = 'true'` for the front."
+        "Each run is a Paredown study; its description summarises the results. Expand it to see its trials as child "
+        "runs; filter with `tags.on_front = 'true'` for the front."
     ),
 }
 
@@ -33,9 +33,9 @@ class MlflowTracker(Tracker):
     """Logs a study to MLflow.
 
     Knobs become params, measurements metrics (with a tag `source.<column>`), the whole candidate with its per-layer
-    details an artifact `candidate.json`. The parent's description tells the study's story. A study that is resumed
-    finds its runs again and adds what is missing. A server that is down is tried again and again; if it stays down,
-    one warning is logged at the end and the next start fills in the rest.
+    details an artifact `candidate.json`. The parent's description summarises the study. A resumed study
+    continues its runs and logs what is missing. If the server is down, the tracker retries; if it stays down, one
+    warning is logged at the end, and the next session logs the rest.
 
     Args:
         uri: Any MLflow tracking URI, e.g. `sqlite:///mlflow.db` or `http://host:5000`.
@@ -74,7 +74,7 @@ class MlflowTracker(Tracker):
             ConfigError: A setting is wrong, so that nothing could ever be logged.
         """
         if not self._telemetry:
-            # MLflow reads it when it is first imported, which is later, in the writer's thread
+            # MLflow reads the variable when it is first imported, later, in the writer's thread
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         check_uri(self._uri)
         check_artifacts(self._artifact_dir)
@@ -94,7 +94,7 @@ class MlflowTracker(Tracker):
         self._put(results, "running")
 
     def finish(self, results: Results) -> None:
-        """Queues the end: front, files and models; returns at once."""
+        """Queues front, files and models; returns at once."""
         self._is_finished = True
         self._put(results, "finished")
 
@@ -108,8 +108,8 @@ class MlflowTracker(Tracker):
         error = writer.close(self._close_timeout_s)
         if error is not None:
             _LOG.warning(
-                "MLflow at %s did not take everything of this study (%s: %s). Nothing is lost: the study's folder is "
-                "complete, and running the same command again logs what is missing.",
+                "MLflow at %s did not take everything of this study (%s: %s). No result is lost: the study's "
+                "folder is complete, and running the same command again logs the rest.",
                 redact_text(self._uri),
                 type(error).__name__,
                 redact_text(str(error)).partition("\n")[0][:300],
@@ -126,7 +126,7 @@ class MlflowTracker(Tracker):
         with quiet_migrations():
             self._check_reachable()
             if self._record is None:
-                # What was done before this session says which run to go on with, not what has been done since.
+                # The parent run is found by the trials before this session: later ones are not logged yet.
                 self._record = self._open(self._at_start or results)
                 beat()
         self._record.write(results, phase, beat)
@@ -134,7 +134,7 @@ class MlflowTracker(Tracker):
             self._record.release()
 
     def _open(self, results: Results) -> "StudyRecord":
-        """The first use of a database creates its tables, which takes seconds; the search goes on meanwhile."""
+        """Opens the store. The first use of a database creates its tables, which takes seconds."""
         # MLflow warns of its own type hints whenever it is first used for a model.
         warnings.filterwarnings("ignore", r".*Any type hint is inferred as AnyType", UserWarning)
         from mlflow import MlflowClient
@@ -145,20 +145,20 @@ class MlflowTracker(Tracker):
         return StudyRecord(client, self._experiment_id(client), results)
 
     def _experiment_id(self, client: "MlflowClient") -> str:
-        found = client.get_experiment_by_name(self._experiment)
-        if found is None:
+        experiment = client.get_experiment_by_name(self._experiment)
+        if experiment is None:
             location = default_artifacts(self._uri, self._artifact_dir)
             return str(
                 client.create_experiment(self._experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)
             )
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise RuntimeError(
-                f"the experiment {self._experiment!r} was deleted there; restore it or set tracker.experiment"
+                f"experiment {self._experiment!r} was deleted in MLflow; restore it or set tracker.experiment"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _check_reachable(self) -> None:
-        """Asks a server for a sign of life, since MLflow's own client would try for minutes."""
+        """Raises at once if a server does not respond; MLflow's own client would retry for minutes."""
         if not self._uri.lower().startswith(("http://", "https://")):
             return
         import requests
@@ -168,7 +168,7 @@ class MlflowTracker(Tracker):
 
 @contextmanager
 def quiet_migrations() -> Iterator[None]:
-    """Silences the hundred lines at INFO level that creating MLflow's tables prints to the terminal."""
+    """Silences the hundred INFO lines that MLflow logs while it creates its tables."""
     loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
     levels = [logger.level for logger in loggers]
     try:

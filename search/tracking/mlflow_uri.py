@@ -1,4 +1,4 @@
-"""Checks a tracking URI before the search starts: cheap, without importing mlflow, without a connection."""
+"""Checks a tracking URI before the search starts, without importing MLflow and without a connection."""
 
 import os
 from importlib.metadata import entry_points
@@ -17,14 +17,14 @@ def check_uri(uri: str) -> None:
     """Raises ConfigError if nothing can ever be logged to `uri`; a server that is merely down passes."""
     where = f"tracker.uri is {redact_text(str(uri))!r}"
     if not isinstance(uri, str) or not uri.strip():
-        raise ConfigError(f"{where}: it must name a place, e.g. sqlite:///mlflow.db, or use tracker=none")
+        raise ConfigError(f"{where}, but must be a URI, e.g. sqlite:///mlflow.db (tracker=none logs nowhere)")
     scheme, separator, _ = uri.partition(":")
     kind = scheme.partition("+")[0].lower()
     if kind == "sqlite":
         _check_folder(sqlite_path(uri, where).parent, where)
     elif kind in (*_SERVERS, *_DATABASES):
         if not _host(uri, where):
-            raise ConfigError(f"{where}: it names no host; {kind}://HOST... is expected")
+            raise ConfigError(f"{where}, which has no host; {kind}://HOST... is expected")
     elif kind == "file" or (not separator and uri not in _NAMED):
         raise ConfigError(f"{where}: MLflow no longer logs to plain folders; use sqlite:///PATH.db")
     elif kind not in _NAMED and scheme not in (known := _plugins()):
@@ -38,17 +38,17 @@ def sqlite_path(uri: str, where: str = "tracker.uri") -> Path:
     """Returns the file of a `sqlite:///...` URI.
 
     Raises:
-        ConfigError: It names no file.
+        ConfigError: The URI names no file.
     """
-    _, found, path = uri.partition(":///")
+    _, separator, path = uri.partition(":///")
     path = path.partition("?")[0]
-    if not found or not path or path == ":memory:":
-        raise ConfigError(f"{where}: it names no file; sqlite:///PATH.db is expected, with three slashes")
+    if not separator or not path or path == ":memory:":
+        raise ConfigError(f"{where}, which has no file; sqlite:///PATH.db is expected, with three slashes")
     return Path(path)
 
 
 def default_artifacts(uri: str, artifact_dir: str | None) -> str | None:
-    """Returns where a new experiment keeps artifacts: beside a SQLite file, else wherever the server says (None)."""
+    """Returns the artifact URI of a new experiment: beside a SQLite file; None lets the server choose."""
     if artifact_dir is not None:
         return artifact_dir if "://" in artifact_dir else Path(artifact_dir).resolve().as_uri()
     if uri.lower().startswith("sqlite"):

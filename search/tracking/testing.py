@@ -1,4 +1,4 @@
-"""What every tracker must do. A new tracker's test inherits this and says how to make one::
+"""Conformance tests of trackers. The test of a new tracker inherits them and overrides the fixture `make`::
 
 class TestMyTracker(TrackerConformance):
     @pytest.fixture
@@ -39,14 +39,14 @@ def first(results: Results, n_trials: int) -> Results:
 
 
 def play(tracker: Tracker, results: Results, start: int = 0) -> None:
-    """Feeds a tracker trial by trial, from trial `start` to the end of the study, without closing it."""
+    """Passes a study to a tracker trial by trial, from trial `start` on, without closing the tracker."""
     tracker.start(first(results, start))
     for n_trials in range(start + 1, len(results.trials) + 1):
         tracker.trial(results.trials[n_trials - 1], first(results, n_trials))
 
 
 class TrackerConformance:
-    """Inherit, and override the fixture `make`; each call of what it returns opens the same place."""
+    """Inherit and override the fixture `make`; each call of the function that it returns opens the same store."""
 
     @pytest.fixture
     def make(self, tmp_path: Path) -> MakeTracker:
@@ -62,7 +62,7 @@ class TrackerConformance:
         tracker.close()
 
     def test_a_trial_does_not_wait(self, make: MakeTracker, tmp_path: Path) -> None:
-        """Calls during the search return at once, whatever the tracker does behind them."""
+        """Calls during the search return at once, however slow the server is."""
         tracker, results = make(), fake_results(tmp_path / "out", 6)
         longest = 0.0
         tracker.start(first(results, 0))
@@ -74,7 +74,7 @@ class TrackerConformance:
         assert longest < _LONGEST_CALL_S
 
     def test_an_interrupted_study_can_be_resumed(self, make: MakeTracker, tmp_path: Path) -> None:
-        """Close without finish, then the same study from where it was."""
+        """Close without finish, then the rest of the same study with a new tracker."""
         results = fake_results(tmp_path / "out", 8)
         tracker = make()
         play(tracker, first(results, 4))

@@ -1,4 +1,4 @@
-"""One thread that writes a study's latest state to somewhere slow, and never stops the search."""
+"""A thread that writes the latest state of a study to a slow store without stopping the search."""
 
 import threading
 import time
@@ -13,16 +13,16 @@ _LONGEST_PAUSE_S = 30.0
 
 
 class Writer:
-    """Hands the newest state to `write` on a thread of its own, again and again until it is written.
+    """Passes the newest state to `write` on a thread of its own, and retries until it is written.
 
-    Only the newest state waits: it holds everything that the ones before it held, so a tracker that was down for
-    an hour has one thing to catch up with, and nothing piles up.
+    Only the newest state is queued, because it contains all earlier ones: after an hour without a server, there is
+    one state to write.
 
     Args:
         write: Writes a state; called again with the same or a newer one if it raises, so it must skip what is
-            there already. It calls its last argument whenever it gets on.
-        retries: Attempts after the first one that `close` grants a failing tracker.
-        backoff_s: First pause after a failure; doubles up to half a minute.
+            written already. It calls its last argument after each step, as a sign of progress.
+        retries: Further attempts after `close` was called, before the writer gives up.
+        backoff_s: First pause after a failure, in seconds; doubles up to half a minute.
     """
 
     def __init__(self, write: Write, retries: int, backoff_s: float) -> None:
@@ -83,13 +83,13 @@ class Writer:
     def _attempt(self, job: tuple[Results, Phase]) -> Exception | None:
         try:
             self._write(*job, self._beat)
-        except Exception as error:  # whatever a tracker raises, the search goes on
+        except Exception as error:  # no error of a tracker stops the search
             return error
         self._beat()
         return None
 
     def _pause(self, seconds: float, job: tuple[Results, Phase]) -> None:
-        """Waits, but no longer than until `close` is called; then queues the job again, unless a newer one waits."""
+        """Waits, at most until `close` is called, then queues the job again unless a newer one is queued."""
         with self._condition:
             was_closing = self._is_closing
             self._condition.wait_for(lambda: self._is_closing and not was_closing, timeout=seconds)

@@ -45,7 +45,7 @@ def test_a_pruned_and_quantized_network_is_shipped(paredown, tmp_path):
         )
         assert outputs[0].shape == (3, 10)
     report = (folder / "report.html").read_text()
-    assert "What became of the network" in report
+    assert "Pruning and training" in report
     assert "the networks were cut or trained" in report
 
 

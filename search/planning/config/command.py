@@ -1,4 +1,4 @@
-"""The command that composes a config again: what a study's report and its record tell people to run."""
+"""The command line that composes a config again, for a study's report and its record."""
 
 import re
 import shlex
@@ -33,8 +33,8 @@ def options_of(job: HydraConf) -> list[str]:
 
 def overrides_of(job: HydraConf) -> list[str]:
     """Returns a job's overrides, with those of Hydra's own that decide where configs are found."""
-    own = [o for o in job.overrides.hydra if o.partition("=")[0].lstrip("+~") == "hydra.searchpath"]
-    return [*own, *job.overrides.task]
+    search_path = [o for o in job.overrides.hydra if o.partition("=")[0].lstrip("+~") == "hydra.searchpath"]
+    return [*search_path, *job.overrides.task]
 
 
 def section_overrides(name: str, before: Any, after: Mapping[str, Any]) -> list[str]:
@@ -42,14 +42,17 @@ def section_overrides(name: str, before: Any, after: Mapping[str, Any]) -> list[
 
     Args:
         name: The section, e.g. `space`.
-        before: What is composed without them: a mapping, or None.
-        after: What shall be there instead.
+        before: The section as composed without these overrides: a mapping, or None.
+        after: The section that replaces it.
     """
     if not isinstance(before, Mapping):
         return [f"+{name}={value_text(after)}"]
-    gone = [key for key in before if key not in after or before[key] != after[key]]
-    new = [key for key in after if key not in before or before[key] != after[key]]
-    return [*(f"~{name}.{key}" for key in gone), *(f"+{name}.{key}={value_text(after[key])}" for key in new)]
+    removed = [key for key in before if key not in after or before[key] != after[key]]
+    added = [key for key in after if key not in before or before[key] != after[key]]
+    return [
+        *(f"~{name}.{key}" for key in removed),
+        *(f"+{name}.{key}={value_text(after[key])}" for key in added),
+    ]
 
 
 def value_text(value: Any) -> str:

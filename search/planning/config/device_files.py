@@ -26,15 +26,11 @@ def devices_of(config: Config) -> dict[str, Device]:
     try:
         return devices_from_config(section)
     except ConfigError as error:
-        found = _KEY.search(str(error))
-        # A value from the command line is not the file's.
-        if (
-            found is None
-            or found[1] not in section
-            or re.search(rf"{re.escape(found[0])}[.=]", config.command)
-        ):
+        key = _KEY.search(str(error))
+        # A value set on the command line does not come from the file.
+        if key is None or key[1] not in section or re.search(rf"{re.escape(key[0])}[.=]", config.command):
             raise
-        raise ConfigError(_named(str(error), profile_file(found[1], config.search_path))) from error
+        raise ConfigError(_with_file(str(error), profile_file(key[1], config.search_path))) from error
 
 
 def folders_of(sources: Iterable[Any]) -> tuple[Path, ...]:
@@ -45,9 +41,9 @@ def folders_of(sources: Iterable[Any]) -> tuple[Path, ...]:
 def profile_file(name: str, folders: Sequence[Path]) -> Path | None:
     """Returns the file that holds a profile; None if it was written elsewhere, e.g. on the command line."""
     for folder in folders:
-        own = folder / GROUP / f"{name}.yaml"
-        for path in (own, *(p for p in _files(folder) if p != own)):
-            if name in _held(path):
+        likely = folder / GROUP / f"{name}.yaml"
+        for path in (likely, *(p for p in _files(folder) if p != likely)):
+            if name in _content(path):
                 return path
     return None
 
@@ -57,10 +53,10 @@ class Catalogue:
     """The profiles that a study can choose.
 
     Attributes:
-        devices: By name.
-        files: Profile to its file.
-        groups: Files that list others, to the names that they list.
-        hidden: Files that are never used: Hydra takes the file of the same name that comes first.
+        devices: Profiles by name.
+        files: Name of a profile to the file that holds it.
+        groups: Stem of a file that lists others, to the names in its list.
+        hidden: Files that Hydra never uses, because a file of the same name comes earlier on the search path.
     """
 
     devices: Mapping[str, Device]
@@ -86,10 +82,10 @@ def catalogue(folders: Sequence[Path]) -> Catalogue:
     files: dict[str, Path] = {}
     groups: dict[str, tuple[str, ...]] = {}
     for path in chosen.values():
-        held = _held(path)
-        if members := held.get("defaults"):
+        content = _content(path)
+        if members := content.get("defaults"):
             groups[path.stem] = tuple(m for m in members if isinstance(m, str) and m != "_self_")
-        for name, profile in held.items():
+        for name, profile in content.items():
             if name != "defaults":
                 devices[name], files[name] = _read(name, profile, path), path
     return Catalogue(devices, files, groups, tuple(hidden))
@@ -99,14 +95,14 @@ def _read(name: str, profile: object, path: Path) -> Device:
     try:
         return device_from_config(name, profile, f"{GROUP}.{name}")
     except ConfigError as error:
-        raise ConfigError(_named(str(error), path)) from error
+        raise ConfigError(_with_file(str(error), path)) from error
 
 
 _KEY = re.compile(rf"\b{GROUP}\.(\w[\w-]*)(?:\.\w+)*")
 
 
-def _named(message: str, path: Path | None) -> str:
-    """Names a profile's file behind its key."""
+def _with_file(message: str, path: Path | None) -> str:
+    """Returns an error message with the profile's file in parentheses behind its key."""
     key = _KEY.search(message)
     if path is None or key is None:
         return message
@@ -117,10 +113,10 @@ def _files(folder: Path) -> list[Path]:
     return sorted((folder / GROUP).glob("*.yaml"))
 
 
-def _held(path: Path) -> dict[str, Any]:
-    """What a file of the group holds; nothing, if it cannot be read: that is for Hydra to say when it is chosen."""
+def _content(path: Path) -> dict[str, Any]:
+    """Returns the content of a file of the group; empty if it cannot be read (Hydra reports chosen ones)."""
     try:
-        held = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except Exception:
         return {}
-    return {str(key): value for key, value in held.items()} if isinstance(held, dict) else {}
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, as one message in the words of the user's config."""
+"""Hydra's and OmegaConf's errors as one message that names groups and keys of the user's config."""
 
 import re
 
@@ -10,7 +10,7 @@ from spaces.errors import unknown_name
 
 
 def hydra_text(error: Exception) -> str:
-    """Returns Hydra's message, with that of the error that caused it, in the words of the user's config."""
+    """Returns Hydra's message and that of its cause, without Hydra's own object types and URL schemes."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return unknown_name(group or "config", name, error.options or _files_of(group), f"{group}={name}")
@@ -23,7 +23,7 @@ def hydra_text(error: Exception) -> str:
     lines = [line for part in parts for line in part.splitlines() if "object_type=" not in line]
     if any("Cannot merge DictConfig with ListConfig" in line for line in lines):
         lines.append(
-            "It has keys of its own: set its `choices`, e.g. space.quantize.percentile.choices=[99.9]"
+            "This knob is a mapping: set its `choices`, e.g. space.quantize.percentile.choices=[99.9]"
         )
     unknown = re.search(r"Key '(\w+)' is not in struct", "\n".join(lines))
     if unknown and (renamed := renamed_key(unknown[1])):

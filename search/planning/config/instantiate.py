@@ -48,32 +48,32 @@ def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) 
         raise ConfigError(f"{where} must name a class in `_target_`, but got {section!r}")
     target = str(section["_target_"])
     try:
-        made = import_trusted(target, trusted, f"{where}._target_")
+        factory = import_trusted(target, trusted, f"{where}._target_")
     except InputError as error:
         raise type(error)(f"{error}{moved_target(target)}") from error
     given = {str(key): value for key, value in section.items() if key != "_target_"}
-    parameters = _parameters(made)
+    parameters = _parameters(factory)
     given |= {key: value for key, value in extra.items() if key in parameters and key not in given}
     _check_names(given, parameters, where)
-    hints = _hints(made)
+    hints = _hints(factory)
     arguments = {key: _fitted(value, hints.get(key, Any), f"{where}.{key}") for key, value in given.items()}
     try:
-        return made(**arguments)
-    except (TypeError, ValueError) as error:  # from a class that is not ours: ours raise ParedownError
+        return factory(**arguments)
+    except (TypeError, ValueError) as error:  # from another package: our classes raise ParedownError
         raise ConfigError(f"{where}: {target} does not take these values: {error}") from error
 
 
-def _parameters(made: Any) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(made).parameters
+def _parameters(factory: Any) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(factory).parameters
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: p for name, p in found.items() if p.kind in kinds}
+    return {name: p for name, p in parameters.items() if p.kind in kinds}
 
 
-def _hints(made: Any) -> dict[str, Any]:
-    function = made.__init__ if inspect.isclass(made) else made
+def _hints(factory: Any) -> dict[str, Any]:
+    function = factory.__init__ if inspect.isclass(factory) else factory
     try:
         return typing.get_type_hints(function)
-    except (NameError, TypeError):  # some annotations exist for type checkers only: take the plain ones
+    except (NameError, TypeError):  # some names exist for type checkers only: use the plain types
         texts = getattr(function, "__annotations__", {})
         return {name: _PLAIN[text] for name, text in texts.items() if text in _PLAIN}
 
@@ -92,7 +92,7 @@ def _check_names(given: Mapping[str, Any], parameters: Mapping[str, inspect.Para
 
 
 def _fitted(value: Any, hint: Any, where: str) -> Any:
-    """Returns the value as the annotation wants it; only plain types are checked."""
+    """Returns the value, converted where needed (int to float, string to Path); checks plain types only."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if any(_fits(value, option) for option in options):
         return float(value) if float in options and int not in options and isinstance(value, int) else value

@@ -1,4 +1,4 @@
-"""What a config of an earlier version calls otherwise: keys that were renamed, classes that moved."""
+"""Config keys that were renamed and classes that moved since earlier versions, for error messages."""
 
 import re
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ _TARGET = re.compile(r"_target_: *([\w.]+)")
 
 
 def renamed_key(key: str) -> str:
-    """Returns what to add to a message about an unknown key: its new name; empty if it never was a key."""
+    """Returns the end of an error message that gives a key's new name; empty if it was never renamed."""
     new = RENAMED_KEYS.get(key)
     return f" {key!r} is called {new!r} now." if new else ""
 
 
 def moved_target(target: str) -> str:
-    """Returns what to add to a message about a `_target_` that does not exist: where a class of that name is now."""
+    """Returns the end of an error message that says where a class is now; empty if `conf/` names none."""
     name = target.rpartition(".")[2]
     texts = (path.read_text() for path in sorted(shipped().rglob("*.yaml")))
-    found = {new for text in texts for new in _TARGET.findall(text) if new.endswith(f".{name}")}
-    return f". It is {' or '.join(sorted(found))} now" if found else ""
+    targets = {new for text in texts for new in _TARGET.findall(text) if new.endswith(f".{name}")}
+    return f". It is {' or '.join(sorted(targets))} now" if targets else ""

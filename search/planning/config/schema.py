@@ -86,7 +86,7 @@ class Config:
         choices: Config group to the name of its chosen file, e.g. `{"sampler": "tpe"}`.
         command: The command that composes this config.
         study: The `study` section.
-        search_path: Folders that it was composed from, in their order.
+        search_path: Folders that the config was composed from, in Hydra's order.
         sweep: The name that the studies of a sweep have in common; empty for a study on its own.
     """
 
@@ -109,24 +109,24 @@ class Config:
 
     @property
     def cache_dir(self) -> Path:
-        """Where what all studies share is kept."""
+        """The folder of the cache that all studies share."""
         return Path(self.data["cache_dir"]).expanduser()
 
     @property
     def cache_bytes(self) -> int:
-        """The most bytes of stages' output that are kept there."""
+        """The maximum size of the stages' cached output, in bytes."""
         return parse_bytes(self.data["cache_bytes"], "cache_bytes")
 
     def section(self, name: str) -> dict[str, Any]:
         """Returns a section that must be a mapping.
 
         Raises:
-            ConfigError: It is missing or no mapping.
+            ConfigError: The section is missing, empty or not a mapping.
         """
-        found = self.data.get(name)
-        if not isinstance(found, Mapping) or not found:
+        section = self.data.get(name)
+        if not isinstance(section, Mapping) or not section:
             raise ConfigError(f"{name} is not given: choose one with {name}=NAME")
-        return dict(found)
+        return dict(section)
 
 
 def read_config(
@@ -141,9 +141,9 @@ def read_config(
     Args:
         composed: The composed config.
         choices: Hydra's choices by group.
-        command: The command that composes it again.
-        suffix: Appended to `study.name`, so that the studies of a sweep do not meet in one folder.
-        search_path: Folders that it was composed from, for messages about their files.
+        command: The command that composes the config again.
+        suffix: Appended to `study.name`, so that each study of a sweep has a folder of its own.
+        search_path: Folders that the config was composed from, for messages about their files.
 
     Raises:
         ConfigError: A value is wrong, or a `_target_` is outside the allow-list.

@@ -1,9 +1,9 @@
 """Reads figures out of Results: a column's value, its interval, its change against the baseline, its source.
 
-Evaluators say how sure they are through companion measurements: `<name>_low` and `<name>_high` bound
-`<name>`; `<name>_drop` is how much the candidate lost against the baseline (positive is worse where higher
-is better), with its own bounds; `<name>_partial` is the estimate that a pruned trial was judged by. Companions are shown
-beside their measurement, never as rows of their own.
+Evaluators report uncertainty as companion measurements: `<name>_low` and `<name>_high` bound `<name>`; `<name>_drop`
+is how much the candidate lost against the baseline (positive is worse where higher is better), with bounds of its
+own; `<name>_partial` is the estimate at which a trial was pruned. Companions appear with their measurement, not
+as rows of their own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,22 +56,22 @@ class Figure:
 def figure(measurements: Iterable[Measurement], column: str) -> Figure | None:
     """Returns one column with its interval, or None if it was not measured."""
     by_column = {m.column: m for m in measurements}
-    if (found := by_column.get(column)) is None:
+    if (measured := by_column.get(column)) is None:
         return None
     low, high = by_column.get(f"{column}_low"), by_column.get(f"{column}_high")
     if low is None or high is None:
-        return Figure(found.value, found.unit, found.source)
-    return Figure(found.value, found.unit, found.source, low.value, high.value)
+        return Figure(measured.value, measured.unit, measured.source)
+    return Figure(measured.value, measured.unit, measured.source, low.value, high.value)
 
 
 def estimated(results: Results, record: TrialRecord, column: str) -> str:
-    """Returns what a pruned trial's column was thought to be, e.g. `≈ 91.20 % ± 0.80`; empty if nothing was."""
-    found = record.estimate(column) if record.state == "pruned" else None
-    if found is None or column in record.values():
+    """Returns a pruned trial's estimate with its 95 % interval, e.g. `≈ 91.25 % [90.27, 92.23]`, or nothing."""
+    estimate = record.estimate(column) if record.state == "pruned" else None
+    if estimate is None or column in record.values():
         return ""
     unit = unit_of(results, column) or unit_of(results, f"{column}_partial")
-    low, high = (found[0] + sign * 1.96 * found[1] for sign in (-1, 1))
-    return "≈ " + " ".join(numbers.with_bounds(found[0], low, high, unit))
+    low, high = (estimate[0] + sign * 1.96 * estimate[1] for sign in (-1, 1))
+    return "≈ " + " ".join(numbers.with_bounds(estimate[0], low, high, unit))
 
 
 def change(results: Results, record: TrialRecord, column: str) -> Figure | None:
@@ -88,7 +88,7 @@ def change(results: Results, record: TrialRecord, column: str) -> Figure | None:
 
 
 def is_companion(column: str, columns: Iterable[str]) -> bool:
-    """Says whether a column only qualifies another one (a bound, a drop, an estimate)."""
+    """Returns whether a column only qualifies another one (a bound, a drop, an estimate)."""
     known = set(columns)
     for suffix in _COMPANIONS:
         stem = column.removesuffix(suffix)
@@ -98,15 +98,15 @@ def is_companion(column: str, columns: Iterable[str]) -> bool:
 
 
 def columns(results: Results) -> tuple[str, ...]:
-    """Returns every column that the baseline or a trial has, objectives first, companions left out."""
-    seen = dict.fromkeys(o.column for o in results.objectives)
+    """Returns every column that the baseline or a trial has, objectives first, without companions."""
+    present = dict.fromkeys(o.column for o in results.objectives)
     for measurements in (results.baseline, *(t.measurements for t in results.trials)):
-        seen.update(dict.fromkeys(m.column for m in measurements))
-    return tuple(c for c in seen if not is_companion(c, seen))
+        present.update(dict.fromkeys(m.column for m in measurements))
+    return tuple(c for c in present if not is_companion(c, present))
 
 
 def device_of(column: str) -> str | None:
-    """Returns the device of a cost's column; None for a metric's."""
+    """Returns the device of a cost column; None for a metric."""
     return Column.parse(column).device
 
 
@@ -118,7 +118,7 @@ def devices(results: Results) -> tuple[str, ...]:
 
 
 def costs(results: Results, device: str) -> tuple[str, ...]:
-    """Returns the columns that decide on a device: its objectives, else its constraints, else its first costs."""
+    """Returns the main costs on a device: its objectives, else its constraints, else its first two costs."""
     of_device = [c for c in columns(results) if device_of(c) == device]
     for wanted in ([o.column for o in results.objectives], [c.column for c in results.constraints]):
         chosen = [c for c in of_device if c in wanted]
@@ -128,7 +128,7 @@ def costs(results: Results, device: str) -> tuple[str, ...]:
 
 
 def headline_metric(results: Results) -> str | None:
-    """Returns the metric that a person asks for first: the first objective that is one, else any."""
+    """Returns the metric to show first: the first objective that is a metric, else any metric; None without."""
     ranked = [o.column for o in results.objectives] + list(columns(results))
     return next((c for c in ranked if _is_score(c)), None)
 
@@ -143,20 +143,20 @@ def unit_of(results: Results, column: str) -> str:
 
 
 def sources_of(results: Results, column: str) -> tuple[str, ...]:
-    """Returns the sources that a column's numbers have: one, unless evaluators were mixed."""
+    """Returns the sources of a column's values: one, unless several evaluators measured it."""
     groups = (results.baseline, *(t.measurements for t in results.trials))
     return tuple(dict.fromkeys(m.source for group in groups for m in group if m.column == column))
 
 
 def label(column: str, *, with_device: bool = False) -> str:
-    """Returns a column's name for people: that of `peak_sram_bytes` on any device becomes `peak SRAM size`."""
-    of = Column.parse(column)
-    words = name_label(of.name)
-    return f"{words} on {of.device}" if with_device and of.device else words
+    """Returns a column's name as it is shown: `peak_sram_bytes` on any device becomes `peak SRAM size`."""
+    parsed = Column.parse(column)
+    text = name_label(parsed.name)
+    return f"{text} on {parsed.device}" if with_device and parsed.device else text
 
 
 def name_label(name: str) -> str:
-    """Returns a measurement's name for people, without the unit at its end."""
+    """Returns a measurement's name as it is shown, without the unit at its end."""
     for suffix in _UNIT_SUFFIXES:
         name = name.removesuffix(suffix) or name
     if name.endswith("_bytes"):
@@ -165,7 +165,7 @@ def name_label(name: str) -> str:
 
 
 def direction(results: Results, column: str) -> str:
-    """Returns `maximize` or `minimize`: as the objective says, else metrics up, costs and sizes down."""
+    """Returns the objective's direction; of other columns `maximize` for metrics, else `minimize`."""
     for objective in results.objectives:
         if objective.column == column:
             return objective.direction
@@ -173,7 +173,7 @@ def direction(results: Results, column: str) -> str:
 
 
 def _is_score(column: str) -> bool:
-    """Whether a column tells how good the model is, rather than how large or how slow."""
+    """Whether a column is a quality metric rather than a cost or a size."""
     return not Column.parse(column).is_cost and not column.endswith("_bytes")
 
 

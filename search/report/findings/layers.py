@@ -1,4 +1,4 @@
-"""What the layers of the best model say: which one hurts most, and what another trial did better there."""
+"""Per-layer findings: the layer with the lowest SQNR, and a trial in which that layer is clearly better."""
 
 import math
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ from search.report.findings.figures import direction, headline_metric
 from search.report.findings.summary import knob_texts
 
 _CLEARLY_BETTER_DB = 3.0  # half the error power
-_IDENTICAL_DB = 200.0  # what evaluators say of equal tensors, for want of infinity in JSON
+_IDENTICAL_DB = 200.0  # SQNR that evaluators report for equal tensors: JSON has no infinity
 KEYS = {"output_sqnr_db": "output SQNR", "weight_sqnr_db": "weight SQNR"}
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The layer that hurts most in one trial, and what the study knows about it.
+    """The layer with the lowest SQNR in one trial, and a trial that is better at that layer.
 
     Attributes:
         layer: Name of the layer.
         sqnr_db: Its signal-to-quantization-noise ratio in dB.
-        key: Which one (`output_sqnr_db` or `weight_sqnr_db`).
-        better: A trial that does clearly better at this layer; None if there is none.
-        better_db: What it reaches there, in dB.
-        differing: Knob to (this trial's value, the better one's); None where the knob is inactive.
+        key: Which SQNR that is: `output_sqnr_db` or `weight_sqnr_db`.
+        better: A trial whose SQNR at this layer is higher by at least 3 dB; None if there is none.
+        better_db: SQNR of the layer in that trial, in dB.
+        differing: Knob to its values in this trial and in the better one; None where the knob is inactive.
         better_keeps_float: Whether the better trial keeps the layer in floating point.
     """
 
@@ -45,39 +45,39 @@ def layers(record: TrialRecord) -> list[Mapping[str, object]]:
 
 
 def sqnr(record: TrialRecord, key: str) -> dict[str, float]:
-    """Returns layer to SQNR in dB, for the layers that have one and differ from the float model at all."""
-    found = {}
+    """Returns the SQNR in dB by layer, without layers that lack it or are equal to the float model's."""
+    by_layer = {}
     for entry in layers(record):
         value = entry.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and value < _IDENTICAL_DB:
-            found[str(entry["layer"])] = float(value)
-    return found
+            by_layer[str(entry["layer"])] = float(value)
+    return by_layer
 
 
 def key_of(record: TrialRecord) -> str | None:
-    """Returns what the trial's layers are judged by: the output if it was measured, else the weights."""
+    """Returns the SQNR to compare layers by: that of outputs if measured, else that of weights; None without."""
     return next((key for key in KEYS if sqnr(record, key)), None)
 
 
 def rivals(results: Results, record: TrialRecord, key: str) -> list[tuple[str, TrialRecord]]:
-    """Returns the runner-up on the front and the worst trial by the first metric, as far as they have layers."""
+    """Returns (role, trial) of the front's runner-up and of the worst trial by the first metric, with layers."""
     metric = headline_metric(results)
     if metric is None:
         return []
     sign = 1.0 if direction(results, metric) == "maximize" else -1.0
-    judged = [
+    measured = [
         t for t in results.trials if t.number != record.number and metric in t.values() and sqnr(t, key)
     ]
-    ranked = sorted(judged, key=lambda t: -sign * t.values()[metric])
+    ranked = sorted(measured, key=lambda t: -sign * t.values()[metric])
     runner_up = next((t for t in ranked if t.number in results.front), None)
-    found = [("runner-up", runner_up)] if runner_up else []
+    pairs = [("runner-up", runner_up)] if runner_up else []
     if ranked and ranked[-1] is not runner_up:
-        found.append(("worst", ranked[-1]))
-    return found
+        pairs.append(("worst", ranked[-1]))
+    return pairs
 
 
 def advice(results: Results, record: TrialRecord) -> Advice | None:
-    """Returns the layer with the lowest SQNR and the best trial that does clearly better there."""
+    """Returns the layer with the lowest SQNR and the most similar trial that is clearly better there."""
     key = key_of(record)
     if key is None:
         return None
@@ -96,12 +96,12 @@ def advice(results: Results, record: TrialRecord) -> Advice | None:
 def _better_there(
     results: Results, record: TrialRecord, key: str, layer: str, db: float
 ) -> TrialRecord | None:
-    """The trial nearest to `record` (fewest differing knobs) among those that do clearly better at the layer."""
-    mine = knob_texts(record)
+    """Returns the trial with fewest differing knobs of those that are clearly better at the layer."""
+    own = knob_texts(record)
 
     def distance(other: TrialRecord) -> int:
         theirs = knob_texts(other)
-        return sum(mine.get(p) != theirs.get(p) for p in mine.keys() | theirs.keys())
+        return sum(own.get(p) != theirs.get(p) for p in own.keys() | theirs.keys())
 
     better = [t for t in results.trials if sqnr(t, key).get(layer, -math.inf) >= db + _CLEARLY_BETTER_DB]
     return min(better, key=lambda t: (distance(t), t.number), default=None)

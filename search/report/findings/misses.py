@@ -1,4 +1,4 @@
-"""Which constraints were broken, how often and by how much; which trials failed, and of what."""
+"""Which constraints were broken, how often and by how much; which trials failed, and why."""
 
 import re
 from collections import defaultdict
@@ -11,12 +11,13 @@ from search.report.findings.figures import constraint_text, label, unit_of
 
 @dataclass(frozen=True)
 class Miss:
-    """How often one constraint was broken, and by how much (in the column's unit).
+    """The trials that broke one constraint.
 
     Attributes:
-        constraint: What had to hold.
-        excess: Trial number to how far it is beyond the limit, of a pruned trial by what was estimated; all are above zero.
-        absent: Trials that lack the column.
+        constraint: The constraint.
+        excess: Trial number to how far its value is beyond the limit, in the column's unit, above 0; of pruned
+            trials their estimate.
+        absent: Numbers of infeasible trials that lack the column.
     """
 
     constraint: Constraint
@@ -25,11 +26,11 @@ class Miss:
 
     @property
     def nearest(self) -> int:
-        """The trial that broke it by least."""
+        """Number of the trial with the smallest excess."""
         return min(self.excess, key=lambda n: self.excess[n])
 
     def sentence(self, results: Results) -> str:
-        """Says which constraint failed how often, and the nearest miss."""
+        """Returns a sentence on how many trials broke the constraint, and on the nearest miss."""
         unit = unit_of(results, self.constraint.column)
         least = numbers.quantity(self.excess[self.nearest], "pp" if unit == "%" else unit)
         name = label(self.constraint.column, with_device=True)
@@ -42,8 +43,8 @@ class Miss:
 
 
 def misses(results: Results) -> list[Miss]:
-    """Returns the constraints that infeasible trials broke, and pruned ones would have: the one that failed most first."""
-    found = []
+    """Returns the constraints that infeasible trials broke or pruned ones would break, most broken first."""
+    broken = []
     rejected = [t for t in results.trials if t.state == "infeasible"]
     for constraint in results.constraints:
         values = {t.number: t.values().get(constraint.column) for t in rejected}
@@ -51,22 +52,22 @@ def misses(results: Results) -> list[Miss]:
         over |= _estimated_excesses(results, constraint)
         if over:
             absent = tuple(n for n, v in values.items() if v is None)
-            found.append(Miss(constraint, over, absent))
-    return sorted(found, key=lambda m: -len(m.excess))
+            broken.append(Miss(constraint, over, absent))
+    return sorted(broken, key=lambda m: -len(m.excess))
 
 
 def _estimated_excesses(results: Results, constraint: Constraint) -> dict[int, float]:
-    """Pruned trials whose 95 % interval lies beyond the limit."""
-    found = {}
+    """Returns the estimated excess of pruned trials whose 95 % interval is beyond the limit, by number."""
+    excesses = {}
     for record in results.trials:
-        guess = record.estimate(constraint.column) if record.state == "pruned" else None
-        if guess is not None and constraint.excess(guess[0]) > 1.96 * guess[1]:
-            found[record.number] = constraint.excess(guess[0])
-    return found
+        estimate = record.estimate(constraint.column) if record.state == "pruned" else None
+        if estimate is not None and constraint.excess(estimate[0]) > 1.96 * estimate[1]:
+            excesses[record.number] = constraint.excess(estimate[0])
+    return excesses
 
 
 def nearest_miss(results: Results) -> tuple[TrialRecord, list[Constraint]] | None:
-    """Returns the infeasible trial whose worst relative excess is least, with what it broke."""
+    """Returns the infeasible trial whose largest relative excess is smallest, and what it broke."""
     ranked = []
     for record in results.trials:
         values = record.values()

@@ -1,4 +1,4 @@
-"""How numbers are written for people: a value with its unit, a signed change, an interval, a ratio."""
+"""How the report writes numbers: a value with its unit, a signed change, an interval, a ratio."""
 
 import math
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _scale(magnitude: float, unit: str) -> tuple[float, str]:
 
 
 def _decimals(largest: float) -> int:
-    """Decimals with which the largest number of a group has three significant digits."""
+    """Returns the number of decimals at which the largest number of a group has three significant digits."""
     return 0 if largest == 0 else min(9, max(0, 2 - math.floor(math.log10(largest))))
 
 
@@ -78,7 +78,7 @@ def _sign(value: float, text: str) -> str:
 
 
 def ratio(column: str, before: float, after: float) -> str | None:
-    """Says how many times smaller, faster or lower a cost became; None where a ratio means nothing."""
+    """Returns by what factor a cost changed, e.g. `3.9× smaller`; None where a ratio means nothing."""
     if not (before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
         return None
     name = Column.parse(column).name
@@ -90,8 +90,8 @@ def ratio(column: str, before: float, after: float) -> str | None:
     factor = before / after
     if abs(factor - 1) < 0.005:
         return "the same"
-    word, shown = (better, factor) if factor > 1 else (worse, 1 / factor)
-    return f"{shown:.3g}× {word}" if shown >= 10 else f"{shown:.2g}× {word}"
+    word, times = (better, factor) if factor > 1 else (worse, 1 / factor)
+    return f"{times:.3g}× {word}" if times >= 10 else f"{times:.2g}× {word}"
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Settings side by side: what a knob's value changes, over pairs of trials that differ in nothing else."""
+"""Effects of single settings: how objectives change over pairs of trials that differ in one knob only."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _VISIBLE_ROWS = 12
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of (value minus reference) for one column.
+    """Mean difference of one column between a value of a knob and the reference value.
 
     Attributes:
-        mean: In the column's unit.
+        mean: Mean of value minus reference, in the column's unit.
         low: Lower end of the 95 % t interval; None with a single pair.
         high: Upper end.
     """
@@ -34,7 +34,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One value of a knob beside a reference value.
+    """One value of a knob compared with a reference value.
 
     Attributes:
         knob: The knob's path.
@@ -56,22 +56,22 @@ class Comparison:
 def comparisons(results: Results) -> list[Comparison]:
     """Compares, for each knob, every value with the best trial's (else the most frequent one)."""
     columns = [o.column for o in results.objectives][:_MOST_OBJECTIVES]
-    seen = [t for t in results.trials if all(np.isfinite(t.values().get(c, np.nan)) for c in columns)]
-    found = []
-    for knob in dict.fromkeys(path for t in seen for path in t.candidate):
-        groups = _groups(results, seen, knob)
+    measured = [t for t in results.trials if all(np.isfinite(t.values().get(c, np.nan)) for c in columns)]
+    compared = []
+    for knob in dict.fromkeys(path for t in measured for path in t.candidate):
+        groups = _groups(results, measured, knob)
         reference = _reference(results, groups, knob)
         for value in sorted(groups.keys() - {reference}):
             is_paired, (counts, differences) = compare(groups[value], groups[reference], knob, columns)
-            per_layer = "[" in knob  # one layer among many: only pairs say something about it
+            per_layer = "[" in knob  # the effect of one layer among many shows only in pairs
             if is_paired or not per_layer:
-                found.append(Comparison(knob, value, reference, is_paired, counts, differences))
-    return sorted(found, key=lambda c: not c.is_paired)
+                compared.append(Comparison(knob, value, reference, is_paired, counts, differences))
+    return sorted(compared, key=lambda c: not c.is_paired)
 
 
-def _groups(results: Results, seen: Sequence[TrialRecord], knob: str) -> dict[str, list[TrialRecord]]:
-    """Groups trials by the knob's value; a continuous knob is cut at its median."""
-    active = [t for t in seen if knob in t.candidate]
+def _groups(results: Results, trials: Sequence[TrialRecord], knob: str) -> dict[str, list[TrialRecord]]:
+    """Groups trials by the knob's value; a continuous knob is divided at its median."""
+    active = [t for t in trials if knob in t.candidate]
     values = {value_text(t.candidate[knob]) for t in active}
     groups: dict[str, list[TrialRecord]] = defaultdict(list)
     if len(values) <= _MOST_VALUES and results.knobs.get(knob, (0,)):
@@ -117,7 +117,8 @@ def compare(
         columns: Columns that all of them have.
 
     Returns:
-        Whether pairs were compared; the number of pairs, or of trials in either group; the mean of ours minus theirs by column.
+        Whether pairs were compared; the number of pairs, or of trials in either group; and by column the mean of
+        `ours` minus `theirs`.
     """
     paired = _paired(ours, theirs, knob, columns)
     return (True, paired) if paired is not None else (False, _unpaired(ours, theirs, columns))
@@ -139,7 +140,7 @@ def _paired(
         return None
     differences = {}
     for column in columns:
-        # A knob cut at its median may have several trials a side: their mean counts once.
+        # A knob that is divided at its median may have several trials on a side: their mean counts once.
         gaps = np.array([_mean(a, column) - _mean(b, column) for a, b in pairs])
         error = float(gaps.std(ddof=1)) / np.sqrt(len(gaps)) if len(gaps) > 1 else None
         differences[column] = _with_interval(float(gaps.mean()), error, len(gaps) - 1)
@@ -151,7 +152,7 @@ def _mean(records: Sequence[TrialRecord], column: str) -> float:
 
 
 def _unpaired(ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord], columns: Sequence[str]) -> Compared:
-    """Group means with the interval of Welch, The generalization of Student's problem, Biometrika 34 (1947)."""
+    """Compares group means; interval of Welch, The generalization of Student's problem, Biometrika 34 (1947)."""
     differences = {}
     for column in columns:
         a = np.array([t.values()[column] for t in ours])
@@ -177,23 +178,30 @@ def _with_interval(mean: float, error: float | None, freedom: float) -> Differen
 
 def settings_html(results: Results) -> str:
     """Returns the comparisons as a table; empty if no knob took two values."""
-    found = comparisons(results)
-    if not found:
+    compared = comparisons(results)
+    if not compared:
         return ""
-    columns = list(found[0].differences)
-    heads = ["knob", "this", "beside", "over", *(label(c, with_device=True) for c in columns)]
-    rows = [_row(results, c, columns) for c in found]
+    columns = list(compared[0].differences)
+    heads = [
+        "knob",
+        "value",
+        "compared with",
+        "trials compared",
+        *(label(c, with_device=True) for c in columns),
+    ]
+    rows = [_row(results, c, columns) for c in compared]
     numeric = range(3, len(heads))
-    shown = table(heads, rows[:_VISIBLE_ROWS], numeric=numeric)
+    visible = table(heads, rows[:_VISIBLE_ROWS], numeric=numeric)
     more = rows[_VISIBLE_ROWS:]
     folded = details(f"{len(more)} more comparisons", table(heads, more, numeric=numeric)) if more else ""
-    return f"<h3>Setting beside setting</h3><p>{esc(_READING)}</p>{shown}{folded}"
+    return f"<h3>Effects of single settings</h3><p>{esc(_EXPLANATION)}</p>{visible}{folded}"
 
 
-_READING = (
-    "Mean change of each objective with a 95 % t interval. “Pairs” are trials that differ in this knob and in nothing "
-    "else; where there are none, group means are compared and the other knobs differ too (grey). One pair has no "
-    "interval. The intervals are not corrected for their number: with twenty of them, expect one to miss."
+_EXPLANATION = (
+    "Mean change of each objective from the compared value to this value, with a 95 % t interval. “Pairs” are trials "
+    "that differ in this knob only; where there are none, group means are compared and other knobs differ as well "
+    "(grey). A single pair has no interval. The intervals are not corrected for multiple comparisons: of twenty, one "
+    "is expected to miss the true change."
 )
 
 

@@ -1,4 +1,4 @@
-"""What a study found, as sentences and rows; the page, the terminal and the tracker all show these."""
+"""The results of a study as sentences and rows, which the page, the terminal and the tracker show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +20,16 @@ from search.report.findings.figures import (
 from search.report.findings.misses import misses
 from spaces.candidate import value_text
 
-# in trials.csv for who wants them; beside the baseline they only say again what the latency's own row says
-MANY_DEVICES = (
-    3  # more than these get a table in the terminal, and a sentence per model instead of per device
-)
+# more devices than these get a table in the terminal, and a sentence per model instead of per device
+MANY_DEVICES = 3
 _FILE_BYTES = str(Column.of("file_bytes"))
+# not compared with the baseline: they repeat the row of the latency; trials.csv has them
 _DETAILS = ("first_", "latency_float_", "latency_iqr_", "speedup")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement of the baseline beside a trial's.
+    """One measurement of the baseline and of a trial.
 
     Attributes:
         column: Column of trials.csv.
@@ -48,7 +47,7 @@ class Row:
 
 
 def comparison(results: Results, number: int, device: str | None) -> list[Row]:
-    """Returns the baseline beside one trial: the metrics, and the costs on `device` (all devices if None)."""
+    """Compares one trial with the baseline: its metrics, and its costs on `device` (on all devices if None)."""
     record, rows = results.trial(number), []
     for column in columns(results):
         if device is not None and device_of(column) not in (None, device):
@@ -68,14 +67,16 @@ def _difference(results: Results, record: TrialRecord, column: str) -> str:
     is_cost = Column.parse(column).is_cost or (after is not None and after.unit == "bytes")
     if is_cost and before is not None and after is not None:
         return numbers.ratio(column, _float_latency(record, column) or before.value, after.value) or ""
-    found = change(results, record, column)
-    return found.full if found else ""
+    changed = change(results, record, column)
+    return changed.full if changed else ""
 
 
 def _float_latency(record: TrialRecord, column: str) -> float | None:
-    """The float model's latency as it was timed in turns with this trial: what load there was hit both."""
-    of = Column.parse(column)
-    return record.values().get(str(of.named("latency_float_ms"))) if of.name == "latency_ms" else None
+    """Returns the float model's latency that was timed in turns with this trial's; None if it was not."""
+    parsed = Column.parse(column)
+    if parsed.name != "latency_ms":
+        return None
+    return record.values().get(str(parsed.named("latency_float_ms")))
 
 
 def _limits(results: Results, column: str) -> str:
@@ -84,37 +85,37 @@ def _limits(results: Results, column: str) -> str:
 
 def trial_sentence(results: Results, number: int, device: str | None) -> str:
     """Returns e.g. `97.80 % top1 (−0.20 pp [−0.60, +0.10]) at 31 KiB weight size, 3.9× smaller`."""
-    return _sentence(results, number, _quoted(results, device))
+    return _sentence(results, number, _main_costs(results, device))
 
 
-def _sentence(results: Results, number: int, quoted: Sequence[str]) -> str:
+def _sentence(results: Results, number: int, cost_columns: Sequence[str]) -> str:
     record, metric = results.trial(number), headline_metric(results)
     if metric and (on_test := _on_test(metric)) in record.values():
-        metric = on_test  # the search never saw it, so the choice among trials does not flatter it
+        metric = on_test  # not used by the search, so not biased by the selection of the best trial
     parts = []
     now = figure(record.measurements, metric) if metric else None
     if metric and now:
         changed = change(results, record, metric)
         parts.append(f"{now.text} {label(metric)}" + (f" ({changed.full})" if changed else ""))
-    parts += [_cost_phrase(results, record, c) for c in quoted if figure(record.measurements, c)]
+    parts += [_cost_phrase(results, record, c) for c in cost_columns if figure(record.measurements, c)]
     return (
         " at ".join(filter(None, [parts[0], numbers.listing(parts[1:])])) if parts else "nothing was measured"
     )
 
 
 def _on_test(metric: str) -> str:
-    of = Column.parse(metric)
-    return str(of.named(f"test_{of.name}"))
+    parsed = Column.parse(metric)
+    return str(parsed.named(f"test_{parsed.name}"))
 
 
-def _quoted(results: Results, device: str | None) -> list[str]:
-    """The costs that a sentence names: those that decide on the device, and a size."""
-    quoted = list(costs(results, device)) if device else []
+def _main_costs(results: Results, device: str | None) -> list[str]:
+    """Returns the cost columns that a sentence mentions: those of the device's objectives, and a size."""
+    cost_columns = list(costs(results, device)) if device else []
     if not device:
-        quoted = [o.column for o in results.objectives if o.column != headline_metric(results)]
-    if not any(c.endswith("_bytes") for c in quoted):
-        quoted.append(_FILE_BYTES)
-    return quoted
+        cost_columns = [o.column for o in results.objectives if o.column != headline_metric(results)]
+    if not any(c.endswith("_bytes") for c in cost_columns):
+        cost_columns.append(_FILE_BYTES)
+    return cost_columns
 
 
 def _cost_phrase(results: Results, record: TrialRecord, column: str) -> str:
@@ -126,7 +127,7 @@ def _cost_phrase(results: Results, record: TrialRecord, column: str) -> str:
 
 
 def answers(results: Results) -> list[str]:
-    """Returns the answer of the study: a sentence per device (per model, if they are many), or why there is none."""
+    """Returns which model to ship: a sentence per device, per model if devices are many, or why none."""
     if len(results.picks) > MANY_DEVICES:
         return _by_model(results)
     if results.picks:
@@ -140,11 +141,11 @@ def answers(results: Results) -> list[str]:
 
 
 def _by_model(results: Results) -> list[str]:
-    """One sentence for all devices that get the same model, and which of them gain nothing by it."""
+    """Returns a sentence for each model with the devices that it is picked for, and the caveats by device."""
     by_model: dict[int, list[str]] = {}
     for pick in results.picks:
         by_model.setdefault(pick.number, []).append(pick.device)
-    told = [
+    sentences = [
         f"Ship trial {number} to {numbers.listing(devices)}: {_sentence(results, number, [_FILE_BYTES])}."
         for number, devices in by_model.items()
     ]
@@ -152,20 +153,21 @@ def _by_model(results: Results) -> list[str]:
     for pick in results.picks:
         if pick.caveat:
             caveats.setdefault(pick.caveat.replace(" there ", " "), []).append(pick.device)
-    return [*told, *(f"On {numbers.listing(devices)}: {caveat}" for caveat, devices in caveats.items())]
+    return [*sentences, *(f"On {numbers.listing(devices)}: {caveat}" for caveat, devices in caveats.items())]
 
 
 def no_answer(results: Results) -> str:
-    """Says why no trial can be shipped."""
+    """Returns a sentence on why no trial can be shipped."""
     states = results.states()
     if not results.trials:
         return "No trial has ended yet."
     if states["infeasible"] or states["pruned"]:
-        worst = misses(results)
-        stopped = f", {states['pruned']} were stopped early as hopeless" if states["pruned"] else ""
-        text = f"No candidate met the constraints: {states['infeasible']} of {len(results.trials)} broke one{stopped}"
-        return text + (f". {worst[0].sentence(results)}" if worst else ".")
-    return f"No candidate could be judged: {states['failed']} of {len(results.trials)} trials failed."
+        broken = misses(results)
+        stopped = f", {states['pruned']} were pruned (stopped early)" if states["pruned"] else ""
+        n_broke, n_trials = states["infeasible"], len(results.trials)
+        text = f"No candidate met the constraints: {n_broke} of {n_trials} trials broke one{stopped}"
+        return text + (f". {broken[0].sentence(results)}" if broken else ".")
+    return f"No candidate could be evaluated: {states['failed']} of {len(results.trials)} trials failed."
 
 
 def knob_texts(record: TrialRecord) -> dict[str, str]:
@@ -179,18 +181,18 @@ def split_knobs(results: Results, trial_numbers: tuple[int, ...]) -> tuple[list[
     paths = list(dict.fromkeys([*results.knobs, *(p for c in candidates for p in c)]))
     differing, shared = [], {}
     for path in paths:
-        seen = {c.get(path) for c in candidates}
-        if len(seen) > 1:
+        values = {c.get(path) for c in candidates}
+        if len(values) > 1:
             differing.append(path)
-        elif (only := next(iter(seen), None)) is not None:
+        elif (only := next(iter(values), None)) is not None:
             shared[path] = only
     return differing, shared
 
 
 def states_text(results: Results) -> str:
-    """Returns e.g. `24 trials: 18 complete, 3 infeasible, 3 failed; 2 proposals answered from the study`."""
+    """Returns e.g. `24 trials: 18 complete, 3 infeasible, 3 failed; 2 duplicate proposals`."""
     counts = [f"{n} {state}" for state, n in results.states().items() if n]
     text = numbers.counted(len(results.trials), "trial") + (f": {', '.join(counts)}" if counts else "")
     if results.aliases:
-        text += f"; {numbers.counted(len(results.aliases), 'proposal')} answered from the study"
+        text += f"; {numbers.counted(len(results.aliases), 'duplicate proposal')}"
     return text

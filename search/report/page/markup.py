@@ -1,4 +1,4 @@
-"""The few pieces that the page is made of. Whatever comes from a study passes through `esc`."""
+"""The building blocks of the page. All text that comes from a study passes through `esc`."""
 
 import html
 import itertools
@@ -16,7 +16,7 @@ class Section:
     Attributes:
         anchor: The `id` in the page.
         title: Heading, plain text.
-        lead: One sentence that says what there is to see, plain text; may be empty.
+        lead: Introduction, plain text; may be empty.
         body: HTML.
     """
 
@@ -67,19 +67,19 @@ def _head(text: str) -> str:
 
 
 def two_lines(text: str) -> str:
-    """Sets the interval of `+0.1 pp [-0.3, +0.5]` under its value."""
+    """Returns HTML of a text like `+0.1 pp [-0.3, +0.5]` with the interval on a second line."""
     value, bracket, interval = text.partition(" [")
     return esc(value or "–") + (f'<br><span class="interval">[{esc(interval)}</span>' if bracket else "")
 
 
 def knob_head(path: str) -> str:
-    """Returns a knob's name as a column head: the name, and its stage set small."""
+    """Returns a knob's name as a column head: the name, and its stage on a second line."""
     stage, _, name = path.partition(".")
     return f"{name}\n{stage}" if name else path
 
 
 def details(summary: str, body: str, anchor: str = "") -> str:
-    """Returns a part that is folded away until it is asked for."""
+    """Returns HTML that is collapsed until the reader opens it."""
     name = f' id="{esc(anchor)}"' if anchor else ""
     return f"<details{name}><summary>{esc(summary)}</summary>{body}</details>"
 
@@ -90,12 +90,12 @@ def trial_link(number: int) -> str:
 
 
 def source_tag(source: str) -> str:
-    """Returns the small tag that says where a number comes from."""
+    """Returns a small tag with the source of a number (measured, modelled, estimated)."""
     return f'<span class="source {esc(source)}">{esc(source)}</span>' if source else ""
 
 
 def script_json(value: Any) -> str:
-    """Returns JSON that can stand in a script element: no markup can end it, non-finite numbers are null."""
+    """Returns JSON for a script element: no markup can end the element, and non-finite numbers are null."""
     text = json.dumps(_finite(value), separators=(",", ":"), ensure_ascii=False)
     return (
         text.replace("<", "\\u003c")
@@ -116,7 +116,7 @@ def _finite(value: Any) -> Any:
 
 
 class Charts:
-    """Hands out chart elements with distinct ids, and keeps what the page's script draws into them."""
+    """Makes chart elements with distinct ids, and collects the Plotly charts that the page's script draws."""
 
     def __init__(self) -> None:
         self._ids: Iterator[int] = itertools.count(1)
@@ -130,7 +130,7 @@ class Charts:
         Args:
             traces: Plotly traces; a colour may be `var(--name)`, a variable of the page's style.
             layout: Plotly layout.
-            title: What the chart shows, for people who hear the page; also its caption.
+            title: What the chart shows: its caption, and its label for screen readers.
             height: Pixels.
         """
         name = f"chart-{next(self._ids)}"

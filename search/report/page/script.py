@@ -1,4 +1,4 @@
-"""The page's script: draws the charts in the style's colours, sorts the table of trials, opens a clicked trial."""
+"""The page's script: draws charts in the style's colours, sorts the table of trials, opens clicked trials."""
 
 SCRIPT = """
 (function () {

@@ -1,4 +1,4 @@
-"""The interactive front: per device, the first objective against each of its costs."""
+"""The section on the Pareto front: per device, charts of the first objective against each cost, and a table."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _MOST_KNOBS_IN_HOVER = 14
 
 
 def section(results: Results, charts: Charts) -> Section | None:
-    """Returns the front as charts and as a table, or None if there is a single axis."""
+    """Returns the front as charts and as a table, or None if there is a single objective."""
     axes = _axes(results)
     if not axes:
         return None
@@ -36,18 +36,18 @@ def section(results: Results, charts: Charts) -> Section | None:
         drawn = "".join(_chart(results, charts, x, y, device) for x, y in pairs)
         parts.append(f'{heading}<div class="grid">{drawn}</div>')
     lead = (
-        f"{numbers.counted(len(results.front), 'trial')} on the front: no other trial that met every constraint is at "
-        "least as good in every objective. Click a point to see the trial."
+        f"{numbers.counted(len(results.front), 'trial')} on the Pareto front: no other trial that met every "
+        "constraint is at least as good in every objective and better in one. Click a point to see the trial."
     )
     if not results.front:
         lead = "The front is empty: no trial met every constraint. Click a point to see the trial."
-    unplaced = sum(t.state in ("failed", "pruned") and not t.measurements for t in results.trials)
+    n_without = sum(t.state in ("failed", "pruned") and not t.measurements for t in results.trials)
     note = (
-        f"<p>{numbers.counted(unplaced, 'failed trial')} without measurements cannot be drawn.</p>"
-        if unplaced
+        f"<p>{numbers.counted(n_without, 'failed trial')} without measurements cannot be drawn.</p>"
+        if n_without
         else ""
     )
-    return Section("front", "The front", lead, "".join(parts) + note + front_table(results))
+    return Section("front", "Pareto front", lead, "".join(parts) + note + front_table(results))
 
 
 def _axes(results: Results) -> dict[str, list[tuple[str, str]]]:
@@ -55,14 +55,14 @@ def _axes(results: Results) -> dict[str, list[tuple[str, str]]]:
     if not results.objectives:
         return {}
     y = results.objectives[0].column
-    found: dict[str, list[tuple[str, str]]] = {}
+    axes: dict[str, list[tuple[str, str]]] = {}
     for device in devices(results):
         height = y if y not in costs(results, device) else (headline_metric(results) or y)
         pairs = [(x, height) for x in costs(results, device) if x != height]
         if pairs:
-            found[device] = pairs
+            axes[device] = pairs
     others = [(o.column, y) for o in results.objectives[1:] if not Column.parse(o.column).is_cost]
-    return {**found, **({"": others} if others else {})}
+    return {**axes, **({"": others} if others else {})}
 
 
 def _chart(results: Results, charts: Charts, x: str, y: str, device: str) -> str:
@@ -92,7 +92,7 @@ _RING = {"symbol": "circle-open", "size": 18, "color": "var(--accent)", "line": 
 
 
 def _scale(results: Results, column: str) -> tuple[float, str]:
-    """Returns what to divide by and the unit to show: bytes are drawn as KiB."""
+    """Returns the divisor of a column's values and the unit to show: bytes are drawn as KiB."""
     unit = unit_of(results, column)
     return (1024.0, "KiB") if unit == "bytes" else (1.0, unit)
 
@@ -103,8 +103,8 @@ def _axis(results: Results, column: str, placed: Sequence[TrialRecord]) -> dict[
     values += [base.value] if base else []
     wide = len(values) > 1 and min(values) > 0 and max(values) / min(values) > 30
     unit, sources = _scale(results, column)[1], "/".join(sources_of(results, column))
-    shown = ", ".join(filter(None, [unit, sources]))
-    title = f"{label(column)} ({shown})" if shown else label(column)
+    qualifier = ", ".join(filter(None, [unit, sources]))
+    title = f"{label(column)} ({qualifier})" if qualifier else label(column)
     return {"title": {"text": esc(title)}, "type": "log" if wide else "linear"}
 
 
@@ -126,7 +126,7 @@ def _points(
 
 
 def _line(results: Results, placed: Sequence[TrialRecord], x: str, y: str) -> dict[str, Any]:
-    """The steps that bound what these two axes alone allow; a front over more axes may lie behind it."""
+    """Returns the front over these two axes alone, as steps; a front over more objectives may lie behind it."""
     signs = {c: 1.0 if direction(results, c) == "minimize" else -1.0 for c in (x, y)}
     feasible = [t.values() for t in placed if t.state == "complete"]
     edge, best = [], math.inf
@@ -184,10 +184,10 @@ def _limits(results: Results, x: str, y: str) -> list[dict[str, Any]]:
     return shapes
 
 
-def hover(results: Results, record: TrialRecord, shown: Sequence[str]) -> str:
-    """Returns what a point says: the trial, its figures with interval and source, its knobs."""
+def hover(results: Results, record: TrialRecord, columns: Sequence[str]) -> str:
+    """Returns the tooltip of a point, HTML: the trial, its figures with interval and source, its knobs."""
     lines = [f"<b>trial {record.number}</b> · {esc(record.state)}"]
-    for column in shown:
+    for column in columns:
         now = figure(record.measurements, column)
         if now is not None:
             lines.append(f"{esc(label(column))} {esc(now.full)} ({esc(now.source)})")

@@ -1,4 +1,4 @@
-"""The front as a table: figures first, then the knobs in which its trials differ."""
+"""The Pareto front as a table: figures first, then the knobs in which its trials differ."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,20 @@ def front_table(results: Results) -> str:
     """Returns the front as a table: figures first, then the knobs in which its trials differ."""
     if not results.front:
         return ""
-    shown = [o.column for o in results.objectives]
+    columns = [o.column for o in results.objectives]
     differing, shared = split_knobs(results, results.front)
     metric = headline_metric(results)
-    heads = ["trial", *(["change\nagainst baseline"] if metric else []), *(_head(results, c) for c in shown)]
+    heads = [
+        "trial",
+        *(["change\nagainst baseline"] if metric else []),
+        *(_head(results, c) for c in columns),
+    ]
     heads += [knob_head(path) for path in differing[:_MOST_KNOBS]]
-    rows = [_row(results, None, shown, differing, metric)] if results.baseline else []
-    rows += [_row(results, results.trial(n), shown, differing, metric) for n in results.front]
-    numeric = range(1, len(shown) + 1 + bool(metric))
+    rows = [_row(results, None, columns, differing, metric)] if results.baseline else []
+    rows += [_row(results, results.trial(n), columns, differing, metric) for n in results.front]
+    numeric = range(1, len(columns) + 1 + bool(metric))
     same = "".join(f"<li><code>{esc(k)}</code> = <code>{esc(v)}</code></li>" for k, v in shared.items())
-    note = f'<p>The same in all of them:</p><ul class="inline">{same}</ul>' if same else ""
+    note = f'<p>Equal in all trials of the front:</p><ul class="inline">{same}</ul>' if same else ""
     return table(heads, rows, numeric=numeric) + note
 
 
@@ -35,7 +39,7 @@ def _head(results: Results, column: str) -> str:
 def _row(
     results: Results,
     record: TrialRecord | None,
-    shown: Sequence[str],
+    columns: Sequence[str],
     differing: Sequence[str],
     metric: str | None,
 ) -> list[str]:
@@ -44,7 +48,7 @@ def _row(
     if metric:
         changed = change(results, record, metric) if record else None
         cells.append(two_lines(changed.full) if changed else "–")
-    for column in shown:
+    for column in columns:
         now = figure(measurements, column)
         mixed = len(sources_of(results, column)) > 1
         cells.append("–" if now is None else esc(now.text) + (source_tag(now.source) if mixed else ""))

@@ -1,4 +1,4 @@
-"""What the chosen model does on each device: memory over time, and time, bytes and MACs kernel by kernel."""
+"""The chosen model's costs on each device: memory over time, and time, bytes and MACs of every kernel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,16 +20,16 @@ _MOST_DEVICES = 6
 
 def section(results: Results, charts: Charts) -> Section | None:
     """Returns the section, or None if no model was chosen or its file is not there."""
-    found = [(pick, costs) for pick in results.picks if (costs := _costs(results, pick)) is not None]
-    if not found:
+    picks = [(pick, costs) for pick in results.picks if (costs := _costs(results, pick)) is not None]
+    if not picks:
         return None
-    parts = [_device(results, charts, pick, costs) for pick, costs in found[:_MOST_DEVICES]]
-    left_out = [pick.device for pick, _ in found[_MOST_DEVICES:]]
+    parts = [_device(results, charts, pick, costs) for pick, costs in picks[:_MOST_DEVICES]]
+    left_out = [pick.device for pick, _ in picks[_MOST_DEVICES:]]
     if left_out:
-        parts.append(f"<p>Not drawn: {esc(numbers.listing(left_out))}.</p>")
+        parts.append(f"<p>Devices that are not drawn: {esc(numbers.listing(left_out))}.</p>")
     lead = (
-        "Memory while the chosen model runs, kernel by kernel, and what each kernel costs. A kernel is what the runtime "
-        "executes at once: a layer with its activation, bias and rescaling."
+        "Memory while the chosen model runs, and the costs of each kernel. A kernel is what the runtime executes at "
+        "once: a layer with its activation, bias and rescaling."
     )
     return Section("hardware", "On the device", lead, "".join(parts))
 
@@ -45,14 +45,12 @@ def _costs(results: Results, pick: DevicePick) -> "DeviceCosts | None":
     try:
         device = device_from_config(pick.device, profile, f"device.{pick.device}")
         return DeviceCosts(Graphs(_artifact(path)).on(device), device)
-    except (
-        ParedownError
-    ):  # a file or a profile from an older version: the rest of the report stands without it
+    except ParedownError:  # a file or a profile from an older version: the report leaves the section out
         return None
 
 
 def _artifact(path: Path) -> Artifact:
-    """Reads a file that a study wrote: it has one input, of which at most the batch axis is free."""
+    """Reads a model file of a study; it has one input, of which only the batch axis may be free."""
     import onnx
 
     data = path.read_bytes()
@@ -78,12 +76,14 @@ def _finding(costs: "DeviceCosts") -> str:
     )
     if device.ram_bytes:
         share = 100 * memory.peak_sram_bytes / device.ram_bytes
-        text += f", {share:.3g} % of the {esc(numbers.quantity(device.ram_bytes, 'bytes'))} there"
+        text += (
+            f", {share:.3g} % of the {esc(numbers.quantity(device.ram_bytes, 'bytes'))} that the device has"
+        )
     return f"{text}. {source_tag('modelled')}"
 
 
 def _memory(charts: Charts, timeline: Sequence[Step], device: Device, costs: "DeviceCosts") -> str:
-    """Bars: what the kernel reads and writes, below what waits for later kernels."""
+    """Returns a chart of the memory that each kernel uses, that later kernels need, and that the runtime uses."""
     used_by = {kernel.name: {*kernel.inputs, *kernel.outputs} for kernel in costs.graph.kernels}
     now = [sum(n for t, n in s.live.items() if _is_used(t, s.kernel, used_by)) for s in timeline]
     later = [s.total_bytes - n for s, n in zip(timeline, now, strict=True)]
@@ -101,12 +101,12 @@ def _memory(charts: Charts, timeline: Sequence[Step], device: Device, costs: "De
     if device.ram_bytes and device.ram_bytes < 4 * costs.memory.peak_sram_bytes:
         layout["shapes"] = [_limit(device.ram_bytes / size)]
     traces = [
-        _bars("read or written now", timeline, [n / size for n in now], hover, "var(--accent)"),
-        _bars("kept for later", timeline, [n / size for n in later], hover, "var(--faint)"),
+        _bars("read or written by the kernel", timeline, [n / size for n in now], hover, "var(--accent)"),
+        _bars("kept for later kernels", timeline, [n / size for n in later], hover, "var(--faint)"),
     ]
     if costs.memory.runtime_bytes:
         share = [costs.memory.runtime_bytes / size] * len(timeline)
-        traces.append(_bars("the runtime's own", timeline, share, hover, "var(--rule)"))
+        traces.append(_bars("used by the runtime", timeline, share, hover, "var(--rule)"))
     return charts.add(traces, layout, f"Memory over time on {device.name}", height=300)
 
 
@@ -149,7 +149,7 @@ def _scale(n_bytes: float) -> tuple[float, str]:
 def _kernels(costs: "DeviceCosts") -> str:
     times_ms = costs.kernel_ms()
     total_ms = sum(times_ms) if times_ms is not None else 0.0
-    heads = ["kernel", "class", "computes in", "MACs", "weights", "reads", "writes"]
+    heads = ["kernel", "class", "dtype", "MACs", "weights", "reads", "writes"]
     rows = []
     for i, k in enumerate(costs.graph.kernels):
         sizes = [
@@ -169,14 +169,14 @@ def _kernels(costs: "DeviceCosts") -> str:
 
 
 def _left_out(costs: "DeviceCosts") -> str:
-    """Says why kernels without multiply-accumulates take no time, where they do."""
+    """Returns a note on why kernels without multiply-accumulates have no time, if that is so."""
     left_out = costs.explained().get("left_out", ())
     if "kernel_overhead_us" not in left_out:
         return ""
-    told = numbers.listing([f"<code>{esc(figure)}</code>" for figure in left_out])
+    figures = numbers.listing([f"<code>{esc(figure)}</code>" for figure in left_out])
     return (
-        f"<p>The profile has no {told}: its throughput was seen on whole networks, so the time of kernels that move "
-        "bytes is in that of the others.</p>"
+        f"<p>The profile has no {figures}: its throughput was measured on whole networks, so the time of kernels "
+        "that only move bytes is included in that of the others.</p>"
     )
 
 
@@ -184,8 +184,8 @@ def _unknown(costs: "DeviceCosts") -> str:
     unknown = costs.graph.unknown
     if not unknown:
         return ""
-    told = numbers.listing([f"{op} ({count} times)" for op, count in unknown.items()])
+    operators = numbers.listing([f"{op} ({count} times)" for op, count in unknown.items()])
     return (
-        f"<p><strong>Not known to the cost models:</strong> {esc(told)}. Their bytes count, their arithmetic does not, so "
-        "the latency is too low.</p>"
+        f"<p><strong>Not known to the cost models:</strong> {esc(operators)}. Their bytes are counted, their "
+        "arithmetic is not, so the latency is underestimated.</p>"
     )

@@ -1,4 +1,4 @@
-"""The section on what mattered: which knobs decide each objective."""
+"""The section on knob importance: how much each objective depends on each knob."""
 
 from search.record.results import Results
 from search.report.findings import degraded
@@ -9,10 +9,11 @@ from search.report.page.markup import Charts, Section, esc
 
 _MOST_BARS = 15
 _METHOD = (
-    f"Share of the whole importance: how much worse a random forest ({TREES} trees) predicts the objective in trials that "
-    "it has not seen, once the knob's values are shuffled among the trials where the knob is active (Breiman 2001, 5 "
-    "folds, 10 shuffles; the whiskers are one standard error over the folds). All layers of a per-layer knob count as one knob. "
-    "It says what mattered among the trials that this search made, not which value is better."
+    f"Share of the total permutation importance: how much worse a random forest ({TREES} trees) predicts the "
+    "objective of held-out trials once the knob's values are shuffled among the trials where the knob is active "
+    "(Breiman 2001, 5 folds, 10 shuffles; the whiskers are one standard error over the folds). All layers of a "
+    "per-layer knob count as one knob. The importance refers to the trials of this search; it does not say which "
+    "value is better."
 )
 
 
@@ -20,37 +21,39 @@ def section(results: Results, charts: Charts) -> Section | None:
     """Returns the section, or None if no trial was measured."""
     if not any(t.measurements for t in results.trials):
         return None
-    drawn, untold = [], []
+    charts_of_knobs, unranked = [], []
     for objective in results.objectives:
-        found = importance(results.trials, objective.column)
+        ranking = importance(results.trials, objective.column)
         name = label(objective.column, with_device=True)
-        if found.reason:
-            untold.append(f"<li>{esc(name)}: {esc(found.reason)}.</li>")
+        if ranking.reason:
+            unranked.append(f"<li>{esc(name)}: {esc(ranking.reason)}.</li>")
         else:
-            drawn.append(_chart(charts, name, found))
+            charts_of_knobs.append(_chart(charts, name, ranking))
     charts_html = (
-        f'<div class="grid">{"".join(drawn)}</div><p class="method">{esc(_METHOD)}</p>' if drawn else ""
+        f'<div class="grid">{"".join(charts_of_knobs)}</div><p class="method">{esc(_METHOD)}</p>'
+        if charts_of_knobs
+        else ""
     )
-    none = f'<p>No ranking of knobs for:</p><ul class="untold">{"".join(untold)}</ul>' if untold else ""
+    none = f'<p>No ranking of knobs for:</p><ul class="unranked">{"".join(unranked)}</ul>' if unranked else ""
     lead = (
         ""
-        if drawn
-        else f"No ranking can be trusted here; one needs at least {LEAST_TRIALS} trials that it can predict."
+        if charts_of_knobs
+        else f"No reliable ranking: it needs at least {LEAST_TRIALS} trials whose objective the knobs predict."
     )
-    told = degraded.verdict(results)
-    finding = f'<p class="finding">{esc(told)}</p>' if told else ""
-    return Section("mattered", "What mattered", lead, finding + charts_html + none + settings_html(results))
+    sentence = degraded.verdict(results)
+    finding = f'<p class="finding">{esc(sentence)}</p>' if sentence else ""
+    return Section("mattered", "Knob importance", lead, finding + charts_html + none + settings_html(results))
 
 
-def _chart(charts: Charts, name: str, found: Importance) -> str:
-    shown = list(found.shares)[:_MOST_BARS][::-1]  # Plotly draws from the bottom up
-    whiskers = [100 * found.spreads[k] for k in shown]
-    down = [min(w, 100 * found.shares[k]) for w, k in zip(whiskers, shown, strict=True)]
+def _chart(charts: Charts, name: str, ranking: Importance) -> str:
+    knobs = list(ranking.shares)[:_MOST_BARS][::-1]  # Plotly draws from the bottom up
+    whiskers = [100 * ranking.spreads[k] for k in knobs]
+    down = [min(w, 100 * ranking.shares[k]) for w, k in zip(whiskers, knobs, strict=True)]
     bars = {
         "type": "bar",
         "orientation": "h",
-        "x": [100 * found.shares[k] for k in shown],
-        "y": [esc(k) for k in shown],
+        "x": [100 * ranking.shares[k] for k in knobs],
+        "y": [esc(k) for k in knobs],
         "error_x": {
             "type": "data",
             "array": whiskers,
@@ -67,5 +70,5 @@ def _chart(charts: Charts, name: str, found: Importance) -> str:
         "yaxis": {"automargin": True},
         "showlegend": False,
     }
-    title = f"{name} ({found.n_trials} trials, cross-validated R² {found.r2:.2f})"
-    return charts.add([bars], layout, title, height=110 + 26 * len(shown))
+    title = f"{name} ({ranking.n_trials} trials, cross-validated R² {ranking.r2:.2f})"
+    return charts.add([bars], layout, title, height=110 + 26 * len(knobs))

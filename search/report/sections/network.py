@@ -1,4 +1,4 @@
-"""The section on what became of the network: what was cut, and how its trainings went."""
+"""The section on pruning and training: what was pruned from the chosen models, and training curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _COUNTS = {
 
 
 def section(results: Results, charts: Charts) -> Section | None:
-    """Returns the section, or None if no trial cut or trained anything."""
+    """Returns the section, or None if no trial pruned or trained the network."""
     chosen = [
         results.trial(n)
         for n in dict.fromkeys((results.best, *(p.number for p in results.picks)))
@@ -29,12 +29,12 @@ def section(results: Results, charts: Charts) -> Section | None:
         parts.append(_curves(results, trained, charts))
     if not parts:
         return None
-    lead = "What was cut from the chosen models, and the metric after every epoch of training, before quantization."
-    return Section("network", "What became of the network", lead, "".join(parts))
+    lead = "What was pruned from the chosen models, and the metric after every training epoch, before quantization."
+    return Section("network", "Pruning and training", lead, "".join(parts))
 
 
 def notes_of(record: TrialRecord) -> Mapping[str, Any] | None:
-    """Returns what the stage that cut the network noted; None if none did."""
+    """Returns the notes of the stage that pruned the network (sizes, widths); None if none did."""
     stages = record.details.get("stages", {})
     return next(
         (notes for notes in stages.values() if isinstance(notes, Mapping) and "widths" in notes), None
@@ -47,8 +47,8 @@ def _cut(record: TrialRecord) -> str:
         return ""
     widths = {layer: (int(before), int(after)) for layer, (before, after) in notes["widths"].items()}
     narrower = {layer: pair for layer, pair in widths.items() if pair[0] != pair[1]}
-    told = [_count(notes, key, name) for key, name in _COUNTS.items()]
-    finding = f"{trial_link(record.number)} keeps {numbers.listing([t for t in told if t])}."
+    counts = [_count(notes, key, name) for key, name in _COUNTS.items()]
+    finding = f"{trial_link(record.number)} keeps {numbers.listing([text for text in counts if text])}."
     blocks = [f"<code>{esc(block)}</code>" for block in notes.get("blocks", ())]
     if blocks:
         finding += f" Blocks removed: {numbers.listing(blocks)}."
@@ -74,25 +74,25 @@ def _left_alone(notes: Mapping[str, Any]) -> str:
     left_alone: Sequence[str] = notes.get("left_alone", ())
     if not left_alone:
         return ""
-    return f"<p>Left whole: {esc('; '.join(map(str, left_alone)))}.</p>"
+    return f"<p>Not pruned: {esc('; '.join(map(str, left_alone)))}.</p>"
 
 
 def _curves(results: Results, trained: Sequence[TrialRecord], charts: Charts) -> str:
-    """Lines over epochs: the best trial's, those that were stopped, and all others."""
-    shown = [r for r in trained if r.number == results.best or r.number in results.front]
-    shown += [r for r in trained[::-1] if r not in shown][: max(0, _MOST_CURVES - len(shown))]
-    traces = [_trace(results, record) for record in sorted(shown, key=lambda r: r.number == results.best)]
-    metric = curve_of(trained[0].details)
-    name = metric.metric if metric is not None else ""
+    """Returns a chart of the metric over epochs: the best trial, the front, and the latest other trials."""
+    drawn = [r for r in trained if r.number == results.best or r.number in results.front]
+    drawn += [r for r in trained[::-1] if r not in drawn][: max(0, _MOST_CURVES - len(drawn))]
+    traces = [_trace(results, record) for record in sorted(drawn, key=lambda r: r.number == results.best)]
+    curve = curve_of(trained[0].details)
+    name = curve.metric if curve is not None else ""
     axes = {
         "xaxis": {"title": {"text": "epoch"}, "dtick": 1},
         "yaxis": {"title": {"text": esc(name)}},
         "showlegend": False,
     }
     stopped = sum(record.state == "pruned" for record in trained)
-    title = f"{name} after every epoch, {len(shown)} of {numbers.counted(len(trained), 'training')}"
-    told = f"<p>{numbers.counted(stopped, 'trial')} of them ended early (dotted).</p>" if stopped else ""
-    return charts.add(traces, axes, title, 320) + told
+    title = f"{name} after every epoch, {len(drawn)} of {numbers.counted(len(trained), 'training')}"
+    note = f"<p>{numbers.counted(stopped, 'training')} ended early (dotted).</p>" if stopped else ""
+    return charts.add(traces, axes, title, 320) + note
 
 
 def _trace(results: Results, record: TrialRecord) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The pick for each device: the baseline beside the model to ship."""
+"""The section with the pick for each device: the model to ship compared with the baseline."""
 
 from search.record.results import Results
 from search.report.findings import numbers
@@ -17,13 +17,13 @@ def section(results: Results) -> Section | None:
     elif results.best not in {p.number for p in results.picks} or len(results.picks) > 1:
         why = f": {esc(results.best_why)}" if results.best_why else ""
         cards.append(f"<p>Over all devices the pick is {trial_link(results.best)}{why}.</p>")
-    lead = "The uncompressed model beside the one to ship. " + _reading(results)
+    lead = "The uncompressed model compared with the one to ship. " + _explanation(results)
     return Section("picks", "What to ship", lead, f'<div class="cards">{"".join(cards)}</div>')
 
 
-def _reading(results: Results) -> str:
+def _explanation(results: Results) -> str:
     if any("_low" in m.name for m in results.baseline):
-        return "Intervals are those that the evaluator reported; where the interval around a change holds 0, no change is shown."
+        return "Intervals are the evaluators' own; a change whose interval contains 0 is not significant."
     return ""
 
 
@@ -36,11 +36,11 @@ def _card(results: Results, number: int, device: str | None, why: str) -> str:
         else ""
     )
     reason = f"<p>Why: {esc(why)}.</p>".replace("..", ".") if why else ""
-    place = f"<p>Model: {link}</p>" if link else ""
+    file = f"<p>Model: {link}</p>" if link else ""
     rows = [_cells(row) for row in comparison(results, number, device)]
     heads = ["", "baseline", f"trial {number}", "change"]
     figures = table(heads, rows, numeric=(1, 2, 3))
-    return f"<article><h3>{title}</h3>{reason}{figures}{place}{_knobs(results, number)}</article>"
+    return f"<article><h3>{title}</h3>{reason}{figures}{file}{_knobs(results, number)}</article>"
 
 
 def _cells(row: Row) -> list[str]:
@@ -49,11 +49,11 @@ def _cells(row: Row) -> list[str]:
     return [name + limits, _cell(row.before), _cell(row.after), two_lines(row.difference)]
 
 
-def _cell(shown: Figure | None) -> str:
-    if shown is None:
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
         return "–"
-    interval = f'<br><span class="interval">{esc(shown.interval)}</span>' if shown.interval else ""
-    return f"{esc(shown.text)}{interval}<br>{source_tag(shown.source)}"
+    interval = f'<br><span class="interval">{esc(figure.interval)}</span>' if figure.interval else ""
+    return f"{esc(figure.text)}{interval}<br>{source_tag(figure.source)}"
 
 
 def _knobs(results: Results, number: int) -> str:

@@ -1,4 +1,4 @@
-"""The section on how the search went: its progress over the trials, and where the time went."""
+"""The section on the progress of the search over the trials, and on the time of each step."""
 
 from collections import Counter
 from typing import Any
@@ -8,27 +8,27 @@ from search.report.findings import numbers
 from search.report.findings.figures import direction, label, sources_of, unit_of
 from search.report.page.markup import Charts, Section, esc, table
 
-LOW_FIDELITY = (
-    "known",
-    "statistics",
-    "low_fidelity",
-)  # what a sampler asks about candidates that are no trials
+LOW_FIDELITY = ("known", "statistics", "low_fidelity")
+"""Steps in which the sampler evaluates candidates at low fidelity, before their trials."""
 _LOW_FIDELITY = (
-    "Looks at candidates before their trials took {}, {:.0f} % of the trials’ time; they are no trials."
+    "Low-fidelity evaluations of candidates before their trials took {}, {:.0f} % of the time of all steps; they do "
+    "not count as trials."
 )
 _STEPS = {
-    "propose": "the sampler’s own thinking",
-    "known": "looks: modelled costs, which are certain",
-    "statistics": "looks: reckoned from the calibration statistics, without a run",
-    "looks": "looks: short runs on a part of the validation examples",
-    "prepare": "making the candidate ready for its stages",
-    "sparsify": "training it towards channels that can go",
-    "prune": "cutting channels and blocks",
-    "recover": "training what was left",
-    "prune_recover": "cutting and training in turns",
-    "accuracy": "running the candidate on the validation examples",
-    "cost": "modelling its costs",
-    "latency": "timing it",
+    "propose": "sampler: fitting its model and choosing the candidate",
+    "known": "low-fidelity evaluations: modelled costs, which are exact without a run",
+    "statistics": "low-fidelity evaluations: noise predicted from calibration statistics, without a run",
+    "low_fidelity": "low-fidelity evaluations: runs on a part of the validation examples",
+    "prepare": "reducing the candidate’s knobs to canonical values",
+    "sparsify": "training for sparse channels, before pruning",
+    "prune": "pruning channels and blocks",
+    "recover": "training after pruning",
+    "prune_recover": "pruning and training in rounds",
+    "export": "exporting the network to ONNX",
+    "quantize": "quantizing the network",
+    "accuracy": "evaluating the candidate on the validation examples",
+    "cost": "modelling the candidate’s costs",
+    "latency": "timing the candidate",
 }
 
 
@@ -36,13 +36,13 @@ def best_so_far(results: Results, column: str) -> list[float | None]:
     """Returns the best feasible value of a column after each trial; None before the first feasible one."""
     better = max if direction(results, column) == "maximize" else min
     best: float | None = None
-    found = []
+    values = []
     for record in results.trials:
         value = record.values().get(column)
         if record.state == "complete" and value is not None:
             best = value if best is None else better(best, value)
-        found.append(best)
-    return found
+        values.append(best)
+    return values
 
 
 def section(results: Results, charts: Charts) -> Section | None:
@@ -58,7 +58,7 @@ def section(results: Results, charts: Charts) -> Section | None:
     lead += f" Ended: {results.ended}." if results.ended else ""
     return Section(
         "progress",
-        "How the search went",
+        "Progress of the search",
         lead,
         f'{_prediction(results)}<div class="grid">{"".join(drawn)}</div>{_learned(results)}{_seconds(results)}',
     )
@@ -73,26 +73,26 @@ def _prediction(results: Results) -> str:
 def _learned(results: Results) -> str:
     if not results.learned:
         return ""
-    told = "".join(f"<li>{esc(text)}</li>" for text in results.learned)
-    return f"<h3>What earlier studies taught</h3><ul>{told}</ul>"
+    items = "".join(f"<li>{esc(text)}</li>" for text in results.learned)
+    return f"<h3>Knowledge from earlier studies</h3><ul>{items}</ul>"
 
 
 def _best_chart(results: Results, charts: Charts, column: str) -> str:
-    numbers_ = [t.number for t in results.trials]
-    judged = [t for t in results.trials if column in t.values()]
-    pruned = [t for t in results.trials if t.state == "pruned" and t.estimate(column) and t not in judged]
+    trial_numbers = [t.number for t in results.trials]
+    measured = [t for t in results.trials if column in t.values()]
+    pruned = [t for t in results.trials if t.state == "pruned" and t.estimate(column) and t not in measured]
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "markers",
             "name": "each trial",
-            "x": [t.number for t in judged],
-            "y": [t.values()[column] for t in judged],
-            "customdata": [t.number for t in judged],
-            "text": [esc(t.state) for t in judged],
+            "x": [t.number for t in measured],
+            "y": [t.values()[column] for t in measured],
+            "customdata": [t.number for t in measured],
+            "text": [esc(t.state) for t in measured],
             "marker": {
                 "size": 6,
-                "color": ["var(--accent)" if t.state == "complete" else "var(--faint)" for t in judged],
+                "color": ["var(--accent)" if t.state == "complete" else "var(--faint)" for t in measured],
             },
             "hovertemplate": "trial %{x}: %{y} (%{text})<extra></extra>",
         },
@@ -101,27 +101,31 @@ def _best_chart(results: Results, charts: Charts, column: str) -> str:
             "type": "scatter",
             "mode": "lines",
             "name": "best so far",
-            "x": numbers_,
+            "x": trial_numbers,
             "y": best_so_far(results, column),
             "line": {"shape": "hv", "color": "var(--accent)"},
         },
     ]
-    shown = ", ".join(filter(None, [unit_of(results, column), "/".join(sources_of(results, column))]))
+    qualifier = ", ".join(filter(None, [unit_of(results, column), "/".join(sources_of(results, column))]))
     name = label(column, with_device=True)
-    axis = {"title": {"text": esc(f"{name} ({shown})" if shown else name)}}
+    axis = {"title": {"text": esc(f"{name} ({qualifier})" if qualifier else name)}}
     return charts.add(traces, {"xaxis": {"title": {"text": "trial"}}, "yaxis": axis}, f"{name} by trial", 320)
 
 
 def _pruned_trace(pruned: list[TrialRecord], column: str) -> dict[str, Any]:
-    found = [t.estimate(column) or (None, 0.0) for t in pruned]
+    estimates = [t.estimate(column) or (None, 0.0) for t in pruned]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "stopped early (estimate)",
         "x": [t.number for t in pruned],
-        "y": [value for value, _ in found],
+        "y": [value for value, _ in estimates],
         "customdata": [t.number for t in pruned],
-        "error_y": {"type": "data", "array": [1.96 * error for _, error in found], "color": "var(--faint)"},
+        "error_y": {
+            "type": "data",
+            "array": [1.96 * error for _, error in estimates],
+            "color": "var(--faint)",
+        },
         "marker": {"size": 6, "symbol": "x", "color": "var(--faint)"},
         "hovertemplate": "trial %{x}: about %{y} (stopped early)<extra></extra>",
     }
@@ -150,22 +154,22 @@ def _seconds(results: Results) -> str:
         totals.update(record.seconds)
     if not totals:
         return ""
-    whole, n_trials = sum(totals.values()) or 1.0, len(results.trials)
+    whole_s, n_trials = sum(totals.values()) or 1.0, len(results.trials)
     rows = [
         [
             f"<code>{esc(step)}</code>",
-            esc(_STEPS.get(step, "a step of the trial")),
+            esc(_STEPS.get(step, "a stage or an evaluator of the trial")),
             esc(numbers.duration(total)),
-            f'<span class="bar" style="--share:{100 * total / whole:.1f}%"></span>{100 * total / whole:.0f} %',
+            f'<span class="bar" style="--share:{100 * total / whole_s:.1f}%"></span>{100 * total / whole_s:.0f} %',
             esc(numbers.duration(total / n_trials)),
         ]
         for step, total in totals.most_common()
     ]
     low_fidelity_s = sum(totals[step] for step in LOW_FIDELITY)
-    told = (
-        f"<p>{esc(_LOW_FIDELITY.format(numbers.duration(low_fidelity_s), 100 * low_fidelity_s / whole))}</p>"
+    note = (
+        f"<p>{esc(_LOW_FIDELITY.format(numbers.duration(low_fidelity_s), 100 * low_fidelity_s / whole_s))}</p>"
         if low_fidelity_s
         else ""
     )
-    heads = ["step", "what it is", "in all", "share", "per trial"]
-    return f"<h3>Where the time went</h3>{told}" + table(heads, rows, numeric=(2, 3, 4))
+    heads = ["step", "description", "total", "share", "per trial"]
+    return f"<h3>Time by step</h3>{note}" + table(heads, rows, numeric=(2, 3, 4))

@@ -1,4 +1,4 @@
-"""The section on what was rejected, and why."""
+"""The section on rejected trials, and why they were rejected."""
 
 from statistics import median
 
@@ -10,13 +10,13 @@ from search.report.page.markup import Section, details, esc, table, trial_link
 
 _MOST_PRUNED = 8
 _STATES = {
-    "infeasible": "infeasible (measured, but beyond a limit)",
-    "failed": "failed (could not be built or judged)",
-    "pruned": "pruned (stopped early: confidently of no use)",
+    "infeasible": "infeasible (evaluated, but a constraint is broken)",
+    "failed": "failed (could not be built or evaluated)",
+    "pruned": "pruned (stopped early: with high confidence not good enough)",
 }
 _PRUNED = (
-    "These were not judged on the whole validation split: as soon as it was clear that a candidate could not be good enough, "
-    "its trial ended, before anything that would have been measured after. What is told of them is an estimate with its "
+    "Pruned trials were not evaluated on the whole validation split: a trial ends as soon as its candidate is, with "
+    "high confidence, not good enough, and skips the evaluators that would follow. The metric is an estimate with its "
     "95 % interval."
 )
 
@@ -26,7 +26,9 @@ def section(results: Results) -> Section | None:
     states = results.states()
     if not states["infeasible"] + states["failed"] + states["pruned"]:
         return None
-    body = _constraints_html(results) + _failures_html(results) + _pruned_html(results) + _every_one(results)
+    body = (
+        _constraints_html(results) + _failures_html(results) + _pruned_html(results) + _all_rejected(results)
+    )
     lead = ", ".join(f"{states[s]} {_STATES[s]}" for s in _STATES if states[s])
     return Section(
         "rejected", "What was rejected, and why", f"Of {len(results.trials)} trials: {lead}.", body
@@ -34,8 +36,8 @@ def section(results: Results) -> Section | None:
 
 
 def _constraints_html(results: Results) -> str:
-    rows, found = [], misses(results)
-    for miss in found:
+    rows = []
+    for miss in misses(results):
         column = miss.constraint.column
         unit = "pp" if (unit := unit_of(results, column)) == "%" else unit
         over = [numbers.quantity(v, unit) for v in (min(miss.excess.values()), median(miss.excess.values()))]
@@ -51,21 +53,28 @@ def _constraints_html(results: Results) -> str:
         )
     if not rows:
         return ""
-    heads = ["constraint", "limit", "broken by", "missed by at least", "median", "at most"]
+    heads = [
+        "constraint",
+        "limit",
+        "trials that break it",
+        "smallest excess",
+        "median excess",
+        "largest excess",
+    ]
     return table(heads, rows, numeric=(2, 3, 4, 5)) + _nearest_html(results)
 
 
 def _nearest_html(results: Results) -> str:
-    found = nearest_miss(results)
-    if found is None:
+    nearest = nearest_miss(results)
+    if nearest is None:
         return ""
-    record, broken = found
-    told = []
+    record, broken = nearest
+    texts = []
     for constraint in broken:
         now = figure(record.measurements, constraint.column)
         name = label(constraint.column, with_device=True)
-        told.append(f"{name} is {now.text if now else '?'}, limit {constraint_text(results, constraint)}")
-    return f"<p><strong>Nearest miss:</strong> {trial_link(record.number)}, whose {esc(numbers.listing(told))}.</p>"
+        texts.append(f"{name} is {now.text if now else '?'}, limit {constraint_text(results, constraint)}")
+    return f"<p><strong>Nearest miss:</strong> {trial_link(record.number)}, whose {esc(numbers.listing(texts))}.</p>"
 
 
 def _failures_html(results: Results) -> str:
@@ -75,7 +84,7 @@ def _failures_html(results: Results) -> str:
         reason = records[0].reason.strip().partition("\n")[0] or "no reason was given"
         if state == "failed":
             rows.append([esc(reason), str(len(records)), links])
-    heads = ["reason (of the first)", "trials", "which"]
+    heads = ["reason (of the first trial)", "trials", "trial numbers"]
     return f"<h3>Failed</h3>{table(heads, rows, numeric=(1,))}" if rows else ""
 
 
@@ -93,16 +102,16 @@ def _pruned_html(results: Results) -> str:
         ]
         for t in pruned
     ]
-    heads = ["trial", "examples", label(metric), "why it was stopped"]
-    shown = table(heads, rows[:_MOST_PRUNED], numeric=(1, 2))
+    heads = ["trial", "examples", label(metric), "reason"]
+    visible = table(heads, rows[:_MOST_PRUNED], numeric=(1, 2))
     more = rows[_MOST_PRUNED:]
     folded = details(f"{len(more)} more", table(heads, more, numeric=(1, 2))) if more else ""
-    return f"<h3>Stopped early</h3><p>{esc(_PRUNED)}</p>{shown}{folded}"
+    return f"<h3>Stopped early</h3><p>{esc(_PRUNED)}</p>{visible}{folded}"
 
 
-def _every_one(results: Results) -> str:
+def _all_rejected(results: Results) -> str:
     rejected = [t for t in results.trials if t.state != "complete"]
-    if all(t.state == "pruned" for t in rejected):  # they have been listed
+    if all(t.state == "pruned" for t in rejected):  # they are listed above
         return ""
     rows = [[trial_link(t.number), esc(t.state), esc(t.reason)] for t in rejected]
     return details(f"Every rejected trial ({len(rows)})", table(["trial", "state", "reason"], rows))

@@ -1,4 +1,4 @@
-"""The section with the exact command, the environment, the notes, the aliases and the resolved config."""
+"""The section with the command, environment, notes, duplicate proposals and resolved config of the study."""
 
 import json
 
@@ -36,10 +36,8 @@ def _aliases(results: Results) -> str:
     for alias in results.aliases:
         knobs = ", ".join(f"<code>{esc(k)}={esc(value_text(v))}</code>" for k, v in alias.candidate.items())
         rows.append([trial_link(alias.same_as), knobs])
-    title = (
-        f"{numbers.counted(len(rows), 'proposal')} answered from the study: the same file as a trial before"
-    )
-    return details(title, table(["same file as", "proposed"], rows))
+    title = f"{numbers.counted(len(rows), 'duplicate proposal')} (with the same file as an earlier trial)"
+    return details(title, table(["same file as", "proposal"], rows))
 
 
 def _metadata(results: Results) -> str:
@@ -54,7 +52,7 @@ def _metadata(results: Results) -> str:
     ]
     config = json.dumps(redact(dict(results.config)), indent=2, ensure_ascii=False, default=str)
     return (
-        details("Environment", table(["what", "value"], rows))
+        details("Environment", table(["name", "value"], rows))
         + (
             details(f"The space: {numbers.counted(len(knobs), 'knob')}", table(["knob", "values"], knobs))
             if knobs

@@ -1,4 +1,4 @@
-"""The table of all trials, folded away: what every point of every chart refers to."""
+"""The section with the table of all trials, collapsed; points of the charts link to its rows."""
 
 from search.record.results import Results, TrialRecord
 from search.report.findings.figures import columns, estimated, figure, label, sources_of
@@ -12,17 +12,24 @@ def section(results: Results) -> Section | None:
     """Returns the section, or None if there is no trial yet."""
     if not results.trials:
         return None
-    shown = columns(results)
+    figure_columns = columns(results)
     knobs, shared = split_knobs(results, tuple(t.number for t in results.trials))
-    heads = ["trial", "state", *(_head(results, c) for c in shown), *map(knob_head, knobs[:_MOST_KNOBS])]
-    rows = [_row(results, t, shown, knobs[:_MOST_KNOBS]) for t in results.trials]
+    heads = [
+        "trial",
+        "state",
+        *(_head(results, c) for c in figure_columns),
+        *map(knob_head, knobs[:_MOST_KNOBS]),
+    ]
+    rows = [_row(results, t, figure_columns, knobs[:_MOST_KNOBS]) for t in results.trials]
     ids = [f"trial-{t.number}" for t in results.trials]
-    body = table(heads, rows, numeric=range(2, 2 + len(shown)), ids=ids)
+    body = table(heads, rows, numeric=range(2, 2 + len(figure_columns)), ids=ids)
     same = [f"<li><code>{esc(k)}</code> = <code>{esc(v)}</code></li>" for k, v in shared.items()]
-    note = f'<p>The same in every trial:</p><ul class="inline">{"".join(same)}</ul>' if same else ""
+    note = f'<p>Equal in all trials:</p><ul class="inline">{"".join(same)}</ul>' if same else ""
     left_out = len(knobs) - _MOST_KNOBS
     note += f"<p>{left_out} more knobs are in <code>trials.csv</code>.</p>" if left_out > 0 else ""
-    folded = details(f"All {len(rows)} trials (click a head to sort)", note + body, anchor="all-trials")
+    folded = details(
+        f"All {len(rows)} trials (click a column head to sort)", note + body, anchor="all-trials"
+    )
     return Section("trials", "All trials", "", folded)
 
 
@@ -31,14 +38,18 @@ def _head(results: Results, column: str) -> str:
     return f"{label(column, with_device=True)}\n{sources[0] if len(sources) == 1 else ''}"
 
 
-def _row(results: Results, record: TrialRecord, shown: tuple[str, ...], knobs: list[str]) -> list[str]:
+def _row(
+    results: Results, record: TrialRecord, figure_columns: tuple[str, ...], knobs: list[str]
+) -> list[str]:
     mark = " ★" if record.number in results.front else ""
-    cells = [f'<span title="on the front">{record.number}{mark}</span>' if mark else str(record.number)]
+    cells = [
+        f'<span title="on the Pareto front">{record.number}{mark}</span>' if mark else str(record.number)
+    ]
     cells.append(f'<span class="state {record.state}" title="{esc(record.reason)}">{record.state}</span>')
-    for column in shown:
+    for column in figure_columns:
         now = figure(record.measurements, column)
         tag = source_tag(now.source) if now and len(sources_of(results, column)) > 1 else ""
-        guess = f'<span class="quiet">{esc(estimated(results, record, column) or "–")}</span>'
-        cells.append(f'<span data-sort="{now.value!r}">{esc(now.text)}</span>{tag}' if now else guess)
+        estimate = f'<span class="quiet">{esc(estimated(results, record, column) or "–")}</span>'
+        cells.append(f'<span data-sort="{now.value!r}">{esc(now.text)}</span>{tag}' if now else estimate)
     values = knob_texts(record)
     return cells + [f"<code>{esc(values[k])}</code>" if k in values else "–" for k in knobs]

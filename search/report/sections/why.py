@@ -1,4 +1,4 @@
-"""The section on the layers of the best model, beside the runner-up's and the worst trial's."""
+"""The section on the SQNR of the best model's layers, beside the runner-up's and the worst trial's."""
 
 from search.record.results import Results, TrialRecord
 from search.report.findings import numbers
@@ -18,20 +18,18 @@ def section(results: Results, charts: Charts) -> Section | None:
         return _absent(best)
     compared = [("best", best), *rivals(results, best, key)]
     lead = (
-        "Signal-to-quantization-noise ratio of each layer in dB, against the float model: 6 dB less is twice the error "
-        "amplitude, and the lowest bar is the layer that hurts most."
+        "Signal-to-quantization-noise ratio (SQNR) of each layer in dB, against the float model: 6 dB less is twice the "
+        "error amplitude."
     )
     body = _advice_html(results, best) + _chart(charts, compared, key) + _table(best)
-    return Section("why", f"Layer by layer: why trial {best.number}", lead, body)
+    return Section("why", f"Layers of trial {best.number}", lead, body)
 
 
 def _absent(best: TrialRecord) -> Section | None:
     reason = best.details.get("layers_absent_because")
     if not reason:
         return None
-    return Section(
-        "why", f"Layer by layer: why trial {best.number}", f"The layers could not be compared: {reason}", ""
-    )
+    return Section("why", f"Layers of trial {best.number}", f"The layers could not be compared: {reason}", "")
 
 
 def _chart(charts: Charts, compared: list[tuple[str, TrialRecord]], key: str) -> str:
@@ -68,41 +66,42 @@ def _chart(charts: Charts, compared: list[tuple[str, TrialRecord]], key: str) ->
 
 
 def _advice_html(results: Results, best: TrialRecord) -> str:
-    found = advice(results, best)
-    if found is None:
+    weakest = advice(results, best)
+    if weakest is None:
         return ""
-    hurts = f"<strong>{esc(found.layer)}</strong> hurts most: {found.sqnr_db:.1f} dB {esc(KEYS[found.key])}."
-    return f'<p class="finding">{hurts} {_suggestion(found)}</p>'
+    db, key = f"{weakest.sqnr_db:.1f} dB", KEYS[weakest.key]
+    text = f"<strong>{esc(weakest.layer)}</strong> has the lowest {esc(key)}: {db}."
+    return f'<p class="finding">{text} {_suggestion(weakest)}</p>'
 
 
-def _suggestion(found: Advice) -> str:
-    if found.better is None or found.better_db is None:
+def _suggestion(weakest: Advice) -> str:
+    if weakest.better is None or weakest.better_db is None:
         return (
-            "No trial of this study does clearly better at this layer: give it more bits, or keep it in float, in a "
-            "wider space."
+            "No trial of this study is clearly better at this layer: widen the space, so that the layer can have more "
+            "bits or stay in float."
         )
-    kept = ", where it keeps the layer in float" if found.better_keeps_float else ""
-    told = [
+    kept = ", where it keeps the layer in float" if weakest.better_keeps_float else ""
+    changed = [
         f"<code>{esc(k)}</code> = <code>{esc(b)}</code>"
-        for k, (_, b) in found.differing.items()
+        for k, (_, b) in weakest.differing.items()
         if b is not None
     ]
-    gone = [f"<code>{esc(k)}</code> inactive" for k, (_, b) in found.differing.items() if b is None]
-    changes = numbers.listing([*told, *gone][:6]) or "the same knobs"
+    inactive = [f"<code>{esc(k)}</code> inactive" for k, (_, b) in weakest.differing.items() if b is None]
+    changes = numbers.listing([*changed, *inactive][:6]) or "no knob"
     return (
-        f"{trial_link(found.better.number)} reaches {found.better_db:.1f} dB there{kept}; it differs in {changes}. "
-        "What to try next: these values for this layer alone, where the space allows it."
+        f"{trial_link(weakest.better.number)} reaches {weakest.better_db:.1f} dB there{kept}; it differs in "
+        f"{changes}. Try these values for this layer alone, if the space allows that."
     )
 
 
 def _table(best: TrialRecord) -> str:
     entries = layers(best)
     scalars = [k for k in dict.fromkeys(k for e in entries for k in e) if k != "layer"]
-    shown = [k for k in scalars if any(isinstance(e.get(k), int | float | str) for e in entries)]
-    rows = [[f"<code>{esc(e['layer'])}</code>", *(_cell(e.get(k)) for k in shown)] for e in entries]
+    columns = [k for k in scalars if any(isinstance(e.get(k), int | float | str) for e in entries)]
+    rows = [[f"<code>{esc(e['layer'])}</code>", *(_cell(e.get(k)) for k in columns)] for e in entries]
     heads = [
         "layer",
-        *(KEYS.get(k, k.replace("_", " ")) + ("\ndB" if k.endswith("_db") else "") for k in shown),
+        *(KEYS.get(k, k.replace("_", " ")) + ("\ndB" if k.endswith("_db") else "") for k in columns),
     ]
     return details(f"Every layer of trial {best.number}", table(heads, rows, numeric=range(1, len(heads))))
 

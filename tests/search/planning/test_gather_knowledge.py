@@ -1,4 +1,4 @@
-"""Real studies are learned from by later ones, and nothing that lies in their folder stops those."""
+"""Studies learn from finished ones, and no file that lies in the folder stops them."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from spaces.errors import ConfigError
 from spaces.space_config import read_space
 
 MAIN = (Objective("metric.top1", "maximize"),)
-FACTS = StudyMetadata(
+METADATA = StudyMetadata(
     model="ours", model_digest="m", task="digits", task_digest="t", baseline={"metric.top1": 90.0},
     units={"metric.top1": "%"}, directions={"metric.top1": "maximize"}, defaults={"q.c": 0},
 )  # fmt: skip
@@ -46,7 +46,7 @@ def past(name="past", values=None, trials=None, **metadata):
     )
 
 
-def learn(*studies, metadata=FACTS, space=SPACE, objectives=MAIN, seconds=5.0, tmp="/nowhere/ours"):
+def learn(*studies, metadata=METADATA, space=SPACE, objectives=MAIN, seconds=5.0, tmp="/nowhere/ours"):
     from pathlib import Path
 
     return gather(Listed(*studies, seconds=seconds), Own("ours", Path(tmp)), metadata, space, objectives)
@@ -74,11 +74,11 @@ def test_the_rows_are_what_the_study_measured(lab):
     results, _ = lab.run("first")  # nothing is left to do
     _, known = lab.planned("fourth", "four")
     rows = [row for row in known.rows if row.task == "one (digits)"]
-    told = {frozenset(t.candidate.items()): t.values() for t in results.trials}
+    measured = {frozenset(t.candidate.items()): t.values() for t in results.trials}
     before = {m.column: m.value for m in results.baseline}
-    assert len(rows) == len(told) == 4
+    assert len(rows) == len(measured) == 4
     for row in rows:
-        values = told[frozenset(row.params.items())]
+        values = measured[frozenset(row.params.items())]
         assert row.value == values["metric.top1"]
         assert row.baseline == before["metric.top1"]
         assert row.values[1] == values["metric.file_bytes"] / before["metric.file_bytes"]
@@ -97,7 +97,7 @@ def test_another_study_of_the_very_same_model_is_marked(lab):
     assert not any(row.same_model for row in other_data.rows)
 
 
-def test_notes_and_facts_reach_the_study(lab):
+def test_notes_and_metadata_reach_the_study(lab):
     results, known = lab.run("fifth", "five", "study.n_trials=1")
     assert results.learned == (known.summary,)
     assert known.summary in results.remarks
@@ -109,7 +109,7 @@ def test_notes_and_facts_reach_the_study(lab):
 
 
 def test_a_space_with_other_knobs(lab):
-    """What a study lacks stood at its stage's default; what we lack must have been at ours."""
+    """A knob that the earlier study lacks was at its default; one that this study lacks must have been at ours."""
     space = {
         "quantize": {
             "granularity": ["tensor", "channel"],
@@ -137,7 +137,7 @@ def test_other_spaces_are_refused_with_what_differs(lab):
     assert "quantize.calibration_images is 16 there; here it can be: 8, 12" in note
 
 
-def test_only_samplers_that_learn_are_told(lab):
+def test_samplers_that_do_not_learn_get_no_knowledge(lab):
     for sampler in ("tpe", "quantune", "random"):
         _, known = lab.planned("eighth", "eight", f"sampler={sampler}")
         assert known.rows == known.notes == ()
@@ -161,7 +161,7 @@ def test_mistakes_in_the_config(lab, override, text):
         lab.planned("ninth", "nine", override)
 
 
-def test_a_path_that_is_not_there_is_told(lab):
+def test_a_path_that_is_not_there_is_reported(lab):
     _, known = lab.planned("tenth", "ten", "knowledge.path=nope")
     assert known.notes == ("not learned from nope: knowledge.path names no folder",)
     _, known = lab.planned("tenth", "ten", f"knowledge.path=[{lab.folder}/outputs/first,nope]")
@@ -235,8 +235,8 @@ def test_no_content_of_a_file_raises(copy, name, place, junk, replaced):
     path.unlink() if before is None else path.write_bytes(before)
 
 
-def test_a_study_that_recorded_no_facts(copy):
-    """Its summary and config tell what they can."""
+def test_a_study_that_recorded_no_metadata(copy):
+    """Metadata is taken from summary.json and config.yaml, as far as they have it."""
     record = yaml.safe_load((copy / "config.yaml").read_text())
     del record["knowledge"]
     (copy / "config.yaml").write_text(yaml.safe_dump(record))
@@ -248,7 +248,7 @@ def test_a_study_that_recorded_no_facts(copy):
     assert "its summary.json is half-written or damaged" in read_study(copy).why
 
 
-def test_strangers_in_the_folder_are_passed_over(lab, tmp_path):
+def test_other_files_in_the_folder_are_ignored(lab, tmp_path):
     (tmp_path / "tool").mkdir()
     (tmp_path / "tool/config.yaml").write_text("learning_rate: 1\n")
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -288,7 +288,7 @@ def test_refused_with_what_differs(study, why):
     assert known.summary == "learned from 2 trials of 1 earlier study: theirs (digits)"
 
 
-def test_equal_reasons_are_told_once():
+def test_equal_reasons_are_reported_once():
     studies = [Refused(f"study{i}", "is broken") for i in range(5)]
     assert learn(*studies).notes == ("not learned from study0, study1, study2 and 2 more: is broken",)
     studies = [Refused(f"study{i}", f"is broken {i}") for i in range(20)]
@@ -304,7 +304,7 @@ def test_other_objectives_are_left_out_where_they_do_not_fit():
     values = {"metric.top1": 80.0, "cost.host.latency_ms": 2.0, "cost.mcu.bytes": 5.0}
     baseline = {"metric.top1": 85.0, "cost.host.latency_ms": 4.0, "cost.mcu.bytes": 20.0}
     units = {"metric.top1": "%", "cost.host.latency_ms": "ms", "cost.mcu.bytes": "bytes"}
-    metadata = replace(FACTS, units=units, measured=frozenset({"cost.host.latency_ms"}), machine="here")
+    metadata = replace(METADATA, units=units, measured=frozenset({"cost.host.latency_ms"}), machine="here")
 
     def values_of(**changes):
         study = past(values=values, **{"baseline": baseline, "units": units, "machine": "here", **changes})
@@ -318,7 +318,7 @@ def test_other_objectives_are_left_out_where_they_do_not_fit():
     assert math.isnan(values_of(baseline={})[0])
 
 
-def test_one_name_a_model():
+def test_a_model_has_one_name():
     one = past("first", model_digest="x", task_digest="t")
     known = learn(one, replace(one, name="second", trials=past(values={"metric.top1": 70.0}).trials))
     assert {row.task for row in known.rows} == {"theirs (digits)"}
@@ -363,22 +363,22 @@ class Raising(KnowledgeSource):
 def test_reading_ends_in_time(tmp_path):
     for source in (Hanging(), Endless()):
         began = time.monotonic()
-        known = gather(source, Own("ours", tmp_path), FACTS, SPACE, MAIN)
+        known = gather(source, Own("ours", tmp_path), METADATA, SPACE, MAIN)
         assert time.monotonic() - began < 5
         assert "was stopped after 0.3 s (knowledge.seconds)" in known.refused[-1]
-    assert len(gather(Hanging(), Own("ours", tmp_path), FACTS, SPACE, MAIN).rows) == 2
+    assert len(gather(Hanging(), Own("ours", tmp_path), METADATA, SPACE, MAIN).rows) == 2
 
 
 def test_a_source_that_fails_stops_nothing(tmp_path):
-    known = gather(Raising(), Own("ours", tmp_path), FACTS, SPACE, MAIN)
+    known = gather(Raising(), Own("ours", tmp_path), METADATA, SPACE, MAIN)
     assert len(known.rows) == 2
     assert known.refused == ("not learned from earlier studies: RuntimeError: the disk",)
-    assert gather(None, Own("ours", tmp_path), FACTS, SPACE, MAIN).rows == ()
+    assert gather(None, Own("ours", tmp_path), METADATA, SPACE, MAIN).rows == ()
     assert list(NoKnowledge().studies(Own("ours", tmp_path), Deadline(1))) == []
 
 
 def test_siblings_of_a_sweep_do_not_teach_each_other(tmp_path):
-    """Wherever the sweep's studies lie, and when it is run again with other seeds."""
+    """Whatever folders the studies of the sweep are in, and also if the sweep is run again with other seeds."""
     beside = Own("digits-seed=1", tmp_path / "outputs/digits-seed=1", "digits")
     assert beside.is_sibling("digits-seed=2", tmp_path / "outputs/digits-seed=2")
     assert beside.is_sibling("digits-seed=2")  # by MLflow, which knows no folder
@@ -399,7 +399,7 @@ def test_a_folder_of_siblings_teaches_nothing_and_says_so(lab):
     assert {f.name for f in found} == {"1 study of this sweep", "first", "second"}
 
 
-def test_facts_are_json(lab):
+def test_metadata_is_json(lab):
     _, known = lab.planned("twelfth", "twelve", "knowledge=none")
     assert json.loads(json.dumps(known.record)) == known.record
     assert callable(knowledge_of)

@@ -9,18 +9,18 @@ from spaces.errors import StageError
 DEVICES = tiny_context().devices
 
 
-def test_says_what_the_cost_evaluator_says():
+def test_the_latency_is_the_cost_evaluators():
     context = tiny_context()
     found = {m.column: m.value for m in CostEvaluator().evaluate(tiny_model(), context).measurements}
     assert ModelledLatency(DEVICES)(tiny_model(), "board") == found["cost.board.latency_ms"]
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [("boord", "Did you mean 'board'"), ("host", "timed, not modelled; modelled in this study: board")],
 )
-def test_a_device_without_a_model_is_refused(name, told):
-    with pytest.raises(StageError, match=told):
+def test_a_device_without_a_model_is_refused(name, message):
+    with pytest.raises(StageError, match=message):
         ModelledLatency(DEVICES)(tiny_model(), name)
 
 

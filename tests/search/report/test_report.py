@@ -208,8 +208,8 @@ def test_text_of_the_study_is_never_markup(tmp_path):
     assert not [tag for tag, k, v in page.loads if v == "x"]
     for name, chart in page.charts.items():
         for trace in chart["traces"]:
-            shown = [*trace.get("text", []), *(v for v in trace.get("y", []) if isinstance(v, str))]
-            assert not [s for s in shown if "<script" in s or "<img" in s], name
+            texts = [*trace.get("text", []), *(v for v in trace.get("y", []) if isinstance(v, str))]
+            assert not [s for s in texts if "<script" in s or "<img" in s], name
 
 
 def test_secrets_stay_out(tmp_path):

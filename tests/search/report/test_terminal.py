@@ -24,9 +24,9 @@ def test_it_shows_the_baseline_the_front_and_the_picks(tmp_path):
         in text
     )
     lines = [line.split() for line in text.splitlines()]
-    shown = [int(words[0]) for words in lines if words and words[0].isdigit() and "pp" in words]
-    assert shown == [n for n in results.front if n in shown]
-    assert {pick.number, results.best} <= set(shown)
+    numbers = [int(words[0]) for words in lines if words and words[0].isdigit() and "pp" in words]
+    assert numbers == [n for n in results.front if n in numbers]
+    assert {pick.number, results.best} <= set(numbers)
     assert results.command in text
 
 
@@ -41,7 +41,7 @@ def test_paths_are_named_once_they_exist(tmp_path):
 @pytest.mark.parametrize(
     ("n_trials", "devices", "top1_min"), [(0, ("a",), 94), (9, (), 94), (9, ("a",), 101)]
 )
-def test_odd_studies_are_told(tmp_path, n_trials, devices, top1_min):
+def test_odd_studies_are_summarised(tmp_path, n_trials, devices, top1_min):
     text = printed(fake_results(tmp_path, n_trials, devices, top1_min=top1_min), 60)
     assert ("The best is" in text) == (top1_min == 94 and n_trials > 0)
     assert ("No candidate met" in text) == (top1_min == 101)

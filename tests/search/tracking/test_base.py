@@ -13,7 +13,7 @@ class TestNoTracker(TrackerConformance):
         return NoTracker
 
 
-def test_importing_the_room_does_not_import_mlflow():
+def test_importing_the_package_does_not_import_mlflow():
     code = (
         "import sys, search.tracking.base, search.tracking.mlflow_tracker, search.tracking.mlflow_record;"
         "print([m for m in ('mlflow', 'plotly', 'torch', 'sklearn', 'onnx') if m in sys.modules])"

@@ -29,7 +29,7 @@ class TestConformance(TrackerConformance):
 
     @pytest.fixture(autouse=True)
     def nothing_is_lost(self, caplog):
-        """A tracker that logs nothing would pass the rest, too."""
+        """The other tests would pass even if nothing were logged."""
         yield
         assert [r.getMessage() for r in caplog.records if r.name.startswith("search.tracking")] == []
 
@@ -99,7 +99,7 @@ def test_the_candidate_is_logged_whole_with_its_layers(uri, tmp_path):
     assert {m["name"] for m in whole["measurements"]} == {m.name for m in results.trial(1).measurements}
 
 
-def test_the_parent_tells_the_story(uri, tmp_path):
+def test_the_parent_has_description_metrics_and_artifacts(uri, tmp_path):
     results = fake_results(tmp_path / "out", 12)
     for name in ("trials.csv", "report.html"):
         (tmp_path / "out").mkdir(exist_ok=True)
@@ -109,7 +109,7 @@ def test_the_parent_tells_the_story(uri, tmp_path):
     note = parent.data.tags["mlflow.note.content"]
     assert f"Ship trial {results.picks[0].number} to host" in note
     assert results.command in note
-    assert "**The front**" in note
+    assert "**Pareto front**" in note
     assert parent.data.metrics["baseline.metric.top1"] == 98.0
     assert parent.data.metrics["best.metric.top1"] == results.trial(results.best).values()["metric.top1"]
     history = client.get_metric_history(parent.info.run_id, "hypervolume")
@@ -206,7 +206,7 @@ def test_trials_that_were_lost_in_a_hard_kill_are_filled_in(uri, tmp_path):
     assert steps == list(range(9))
 
 
-def test_an_answer_that_is_lost_makes_no_second_run(uri, tmp_path, monkeypatch):
+def test_a_lost_response_makes_no_second_run(uri, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
     create, lost = MlflowClient.create_run, []
@@ -215,7 +215,7 @@ def test_an_answer_that_is_lost_makes_no_second_run(uri, tmp_path, monkeypatch):
         run = create(self, *args, **kwargs)
         if kwargs["tags"].get("paredown.trial") == "2" and not lost:
             lost.append(run.info.run_id)
-            raise ConnectionError("the answer did not arrive")
+            raise ConnectionError("the response got lost")
         return run
 
     monkeypatch.setattr(MlflowClient, "create_run", lossy)
@@ -319,15 +319,15 @@ def test_credentials_are_kept_out_of_messages(tmp_path):
     assert "hunter2" not in str(caught.value)
 
 
-def test_how_a_training_went_is_a_curve_of_its_trial(uri, tmp_path):
+def test_a_training_curve_is_logged_with_its_trial(uri, tmp_path):
     results = fake_results(tmp_path / "out", 3)
     details = {"curve": Curve("top1", (40.0, 60.0, 55.0), 100).to_detail()}
     trials = [replace(t, state="pruned", details=details) if t.number == 1 else t for t in results.trials]
     log_whole(uri, replace(results, trials=tuple(trials)))
     client, _, children = runs_of(uri)
-    told = {
+    histories = {
         int(c.data.tags["paredown.trial"]): client.get_metric_history(c.info.run_id, "curve.top1")
         for c in children
     }
-    assert [(point.step, point.value) for point in told[1]] == [(1, 40.0), (2, 60.0), (3, 55.0)]
-    assert told[0] == told[2] == []
+    assert [(point.step, point.value) for point in histories[1]] == [(1, 40.0), (2, 60.0), (3, 55.0)]
+    assert histories[0] == histories[2] == []

@@ -12,11 +12,11 @@ def states(tmp_path):
 
 
 def test_the_newest_state_is_written_and_older_ones_may_be_skipped(states):
-    seen, gate = [], threading.Event()
+    written, gate = [], threading.Event()
 
     def write(results, phase, beat):
         gate.wait(10)
-        seen.append((len(results.trials), phase))
+        written.append((len(results.trials), phase))
 
     writer = Writer(write, retries=0, backoff_s=0.01)
     for results in states:
@@ -24,8 +24,8 @@ def test_the_newest_state_is_written_and_older_ones_may_be_skipped(states):
     writer.put(states[-1], "finished")
     gate.set()
     assert writer.close(10) is None
-    assert seen[-1] == (3, "finished")
-    assert len(seen) <= 2
+    assert written[-1] == (3, "finished")
+    assert len(written) <= 2
 
 
 def test_a_failure_is_tried_again_with_the_same_state(states):
@@ -42,7 +42,7 @@ def test_a_failure_is_tried_again_with_the_same_state(states):
     assert attempts == ["finished"] * 3
 
 
-def test_it_gives_up_after_its_retries_and_tells_the_error(states):
+def test_it_gives_up_after_its_retries_and_returns_the_error(states):
     attempts = []
 
     def write(results, phase, beat):
@@ -56,7 +56,7 @@ def test_it_gives_up_after_its_retries_and_tells_the_error(states):
     assert 3 <= len(attempts) <= 5  # one or two may have come before close
 
 
-def test_one_that_hangs_is_left_behind(states):
+def test_a_write_that_hangs_times_out(states):
     gate = threading.Event()
     writer = Writer(lambda results, phase, beat: gate.wait(30), retries=0, backoff_s=0.01)
     writer.put(states[1], "finished")
@@ -64,7 +64,7 @@ def test_one_that_hangs_is_left_behind(states):
     gate.set()
 
 
-def test_one_that_makes_progress_is_waited_for(states):
+def test_a_write_that_makes_progress_does_not_time_out(states):
     pauses = []
 
     def write(results, phase, beat):

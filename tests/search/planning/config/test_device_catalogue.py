@@ -126,7 +126,7 @@ def assert_predicted_or_explained(artifact, is_float):
     return silent
 
 
-def test_networks_are_predicted_or_the_reason_is_told():
+def test_networks_are_predicted_or_the_reason_is_given():
     floating = exported("resnet20")
     silent = assert_predicted_or_explained(floating, is_float=True)
     assert "ethos_u55_128" in silent
@@ -138,7 +138,7 @@ def test_networks_are_predicted_or_the_reason_is_told():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mobilenet_v2", "squeezenet"])
-def test_imagenet_networks_are_predicted_or_the_reason_is_told(model):
+def test_imagenet_networks_are_predicted_or_the_reason_is_given(model):
     floating = exported(model)
     assert_predicted_or_explained(floating, is_float=True)
     assert_predicted_or_explained(quantized(floating), is_float=False)
@@ -188,7 +188,7 @@ def test_predictions_are_near_the_rows_they_come_from(name, tiny):
     allowed = 2.6  # whole networks, one scale a board
     assert all(1 / allowed < ratio < allowed for ratio in ratios), dict(zip(rows, ratios, strict=True))
     assert error is not None
-    # The error is that of predicting unseen networks, so seen ones are on the whole nearer.
+    # The error is that of predicting held-out networks, so fitted ones are nearer on the whole.
     assert np.median(np.abs(np.array(ratios) - 1)) < max(1.2 * error, 0.1)
 
 

@@ -48,9 +48,9 @@ def test_the_search_path_has_the_users_folders_and_ours(folder):
 )
 def test_a_mistake_names_key_and_file(folder, profile, before, after):
     path = write(folder, f"mine: {profile}\n")
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as error:
         devices_of(config_of(folder, "device=mine"))
-    assert f"{before} ({path}){after}" in str(told.value)
+    assert f"{before} ({path}){after}" in str(error.value)
 
 
 def test_a_profile_may_be_in_a_file_of_another_name(folder):
@@ -62,12 +62,12 @@ def test_a_profile_may_be_in_a_file_of_another_name(folder):
 
 def test_a_value_from_the_command_line_is_not_the_files(folder):
     write(folder, "mine: {runtime: x, macs_per_s: {int8: 1.0e+9}}\n")
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as error:
         devices_of(config_of(folder, "device=mine", "device.mine.macs_per_s.int8=-3"))
-    assert str(told.value) == "device.mine.macs_per_s.int8: must not be negative, got -3"
+    assert str(error.value) == "device.mine.macs_per_s.int8: must not be negative, got -3"
 
 
-def test_a_profile_without_a_file_is_told_by_its_key():
+def test_a_profile_without_a_file_is_named_by_its_key():
     config = compose(["device=host"])
     wrong = replace(config, data={**config.data, "device": {"new": {"runtime": "x"}}})
     with pytest.raises(ConfigError, match=r"^device\.new\.macs_per_s is missing"):

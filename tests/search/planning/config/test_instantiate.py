@@ -38,7 +38,7 @@ def test_extra_arguments_are_passed_only_where_they_are_taken():
         ({"_target_": "search.executors.base.time.sleep"}, UntrustedTargetError, "executor"),
     ],
 )
-def test_mistakes_are_told(section, error, text):
+def test_mistakes_raise(section, error, text):
     with pytest.raises(error, match=text):
         instantiate(section, "executor", ())
 

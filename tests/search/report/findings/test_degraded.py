@@ -89,16 +89,16 @@ def test_proposals_that_came_to_the_same_file_count(tmp_path):
     assert "changed by 0.00 pp [0.00, 0.00]" in text
 
 
-def test_without_pairs_the_means_are_compared_and_said_so(tmp_path):
+def test_without_pairs_the_means_are_compared_and_reported_so(tmp_path):
     trials = [record(i, {KNOB: 0.0, "quantize.clip": "a", "x": i}, 20.0 + i % 2) for i in range(6)]
     trials += [record(i, {KNOB: 0.5, "quantize.clip": "b", "x": i}, 10.0 + i % 2) for i in range(6, 13)]
     text = verdict(study(tmp_path, trials))
     assert text.startswith("Calibrating on degraded images helped: between 7 trials with and 6 without, ")
-    assert "which differ in other knobs, too" in text
+    assert "which also differ in other knobs" in text
 
 
-def test_a_single_pair_judges_nothing(tmp_path):
-    assert "cannot be judged by a single pair" in verdict(study(tmp_path, pairs(-5.0)[:2]))
+def test_a_single_pair_gives_no_verdict(tmp_path):
+    assert "cannot be assessed from a single pair" in verdict(study(tmp_path, pairs(-5.0)[:2]))
 
 
 def test_without_the_robustness_metric_nothing_is_claimed(tmp_path):
@@ -108,7 +108,7 @@ def test_without_the_robustness_metric_nothing_is_claimed(tmp_path):
     ]
     text = verdict(study(tmp_path, trials))
     assert "helped" not in text
-    assert "was judged on clean images alone (evaluator=robustness" in text
+    assert "was evaluated on clean images only (evaluator=robustness" in text
 
 
 def test_the_column_that_the_study_asks_for_decides(tmp_path):
@@ -126,12 +126,12 @@ def test_the_column_that_the_study_asks_for_decides(tmp_path):
 
 @pytest.mark.parametrize(
     ("keep", "text"),
-    [(0.0, "judged with them"), (0.5, "judged without them"), (None, "no trial was judged")],
+    [(0.0, "evaluated with them"), (0.5, "evaluated without them"), (None, "no trial was evaluated")],
 )
-def test_what_was_not_tried_is_said(tmp_path, keep, text):
+def test_missing_settings_are_named(tmp_path, keep, text):
     trials = [t for t in pairs(0.0) if t.candidate[KNOB] == keep]
     assert verdict(study(tmp_path, trials)).startswith(
-        "Whether calibrating on degraded images helps cannot be told"
+        "Whether calibrating on degraded images helps cannot be determined"
     )
     assert text in verdict(study(tmp_path, trials))
 
@@ -140,12 +140,12 @@ def test_a_study_without_the_knob_says_nothing(tmp_path):
     assert verdict(fake_results(tmp_path)) == ""
 
 
-def test_page_and_terminal_say_it(tmp_path):
+def test_page_and_terminal_show_the_verdict(tmp_path):
     from rich.console import Console
 
     results = study(tmp_path, pairs(0.0))
     assert "Calibrating on degraded images did not help: over 6 pairs" in report_html(results)
     console = Console(width=400)
-    with console.capture() as shown:
+    with console.capture() as capture:
         console.print(closing_table(results))
-    assert verdict(results) in shown.get()
+    assert verdict(results) in capture.get()

@@ -39,7 +39,7 @@ def test_noise_gives_no_ranking():
     assert "do not predict" in found.reason
 
 
-def test_a_conditional_knob_is_judged_where_it_is_active():
+def test_a_conditional_knob_is_assessed_where_it_is_active():
     def conditional(rng):
         pruned = bool(rng.random() < 0.5)
         ratio = float(rng.random())

@@ -47,7 +47,7 @@ def test_failures_are_grouped_without_their_numbers(results):
     assert {r.number for r in records} == {t.number for t in results.trials if t.state == "failed"}
 
 
-def test_the_layer_that_hurts_and_the_trial_that_does_better(results):
+def test_the_layer_with_the_lowest_sqnr_and_the_trial_that_is_better_there(results):
     best = results.trial(results.best)
     found = advice(results, best)
     own = {e["layer"]: e["output_sqnr_db"] for e in best.details["layers"]}
@@ -58,7 +58,7 @@ def test_the_layer_that_hurts_and_the_trial_that_does_better(results):
         assert ours != theirs, path
 
 
-def test_identical_layers_are_no_weak_ones(results):
+def test_identical_layers_are_left_out(results):
     best = results.trial(results.best)
     layers = [{"layer": "same", "output_sqnr_db": 200.0}, {"layer": "float", "output_sqnr_db": None}]
     assert advice(results, replace(best, details={"layers": layers})) is None
@@ -86,7 +86,7 @@ def test_best_so_far_never_gets_worse_and_ends_at_the_best(results):
 
 
 def pruned(record, top1, error, n_images):
-    """The trial as it would be, had it been stopped early."""
+    """Returns the trial as if it had been stopped early."""
     drop = 98.0 - top1
     measurements = (
         Measurement("top1_partial", top1, "%", "measured"),
@@ -107,7 +107,7 @@ def test_a_pruned_trial_breaks_a_limit_only_where_its_interval_lies_beyond(resul
     assert near.number not in accuracy.excess
 
 
-def test_pruned_trials_are_told_from_failed_ones(results):
+def test_pruned_and_failed_trials_are_listed_apart(results):
     stopped = pruned(next(t for t in results.trials if t.state == "complete"), 91.25, 0.5, 256)
     trials = tuple(stopped if t.number == stopped.number else t for t in results.trials)
     html = rejected_section(replace(results, trials=trials)).html()
@@ -124,19 +124,20 @@ def test_nothing_is_shipped_where_all_were_stopped_early(tmp_path):
     trials = tuple(pruned(t, 60.0 + t.number, 0.5, 256) for t in results.trials)
     results = replace(results, trials=trials, front=(), best=None, picks=())
     text = no_answer(results)
-    assert "3 were stopped early as hopeless" in text
+    assert "3 were pruned (stopped early)" in text
     assert "the nearest, trial 2, missed it by 32.00 pp" in text
 
 
-def test_progress_tells_what_looks_took_what_was_learned_and_what_is_ahead(results):
-    looked = replace(
+def test_progress_reports_low_fidelity_seconds_knowledge_and_prediction(results):
+    record = replace(
         results.trials[0], seconds={"propose": 1.0, "known": 2.0, "low_fidelity": 4.0, "accuracy": 3.0}
     )
     prediction = "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
     html = progress_section(
-        replace(results, trials=(looked, *results.trials[1:]), learned=("learned from 24 trials",), prediction=prediction),
+        replace(results, trials=(record, *results.trials[1:]), learned=("learned from 24 trials",), prediction=prediction),
         Charts(),
     ).html()  # fmt: skip
-    assert "Looks at candidates before their trials took 6 s" in html
+    assert "Low-fidelity evaluations of candidates before their trials took 6 s" in html
+    assert "low-fidelity evaluations: runs on a part of the validation examples" in html
     assert "learned from 24 trials" in html
     assert "Another 20 trials would gain at most 0.05 points" in html

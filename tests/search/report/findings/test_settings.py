@@ -54,7 +54,7 @@ def test_the_interval_is_students(tmp_path):
     assert (gap.low, gap.high) == pytest.approx((np.mean(gaps) - half, np.mean(gaps) + half))
 
 
-def test_without_pairs_group_means_are_compared_and_said_so(tmp_path):
+def test_without_pairs_group_means_are_compared_and_marked(tmp_path):
     rows = [({"bits": 8, "x": 0.1}, 50.0), ({"bits": 8, "x": 0.2}, 52.0), ({"bits": 4, "x": 0.3}, 40.0)]
     (bits,) = [c for c in comparisons(study(tmp_path, rows, {"bits": (4, 8), "x": ()})) if c.knob == "bits"]
     assert not bits.is_paired

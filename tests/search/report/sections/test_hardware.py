@@ -35,7 +35,7 @@ def test_it_shows_memory_over_time_and_every_kernel(results):
     assert "87.5 % of the 2 KiB" in found.body
 
 
-def test_operators_that_nobody_knows_are_named(results):
+def test_unknown_operators_are_named(results):
     model = model_from_text("a (float[n, 4, 4] input) => (float[n] output) { output = Det (input) }", {})
     results.model_path(results.picks[0].number).write_bytes(model.onnx_bytes)
     found = section(results, Charts())

@@ -15,7 +15,7 @@ CUT = {
 }  # fmt: skip
 
 
-def told(results, number, **details):
+def with_details(results, number, **details):
     trials = [
         replace(t, details={**t.details, **details}) if t.number == number else t for t in results.trials
     ]
@@ -27,40 +27,42 @@ def results(tmp_path):
     return fake_results(tmp_path)
 
 
-def test_a_study_that_cut_and_trained_nothing_has_no_section(results):
+def test_a_study_without_pruning_or_training_has_no_section(results):
     assert section(results, Charts()) is None
 
 
-def test_it_says_what_was_cut(results):
-    found = section(told(results, results.best, stages={"recover": {"epochs": 1}, "prune": CUT}), Charts())
+def test_it_shows_what_was_pruned(results):
+    found = section(
+        with_details(results, results.best, stages={"recover": {"epochs": 1}, "prune": CUT}), Charts()
+    )
     assert "49.7 % of 1,000 multiply-accumulates and 50.5 % of 200 parameters" in found.body
     assert "Blocks removed: <code>layer2.1</code>" in found.body
     assert "1 of 2 are narrower" in found.body
     assert "<code>&lt;conv2&gt;.weight</code>" in found.body
     assert "25 %" in found.body
-    assert "Left whole: conv1.weight: a shortcut" in found.body
+    assert "Not pruned: conv1.weight: a shortcut" in found.body
 
 
 def test_blocks_alone_have_no_table_of_layers(results):
     cut = {**CUT, "widths": {"conv1.weight": [16, 16]}}
-    found = section(told(results, results.best, stages={"prune": cut}), Charts())
+    found = section(with_details(results, results.best, stages={"prune": cut}), Charts())
     assert "<table" not in found.body
 
 
-def test_it_draws_how_trainings_went(results):
+def test_it_draws_training_curves(results):
     best = results.best
     other = next(t.number for t in results.trials if t.number not in (*results.front, best))
-    shown = told(results, best, curve=Curve("top1", (50.0, 90.0), 100).to_detail())
-    shown = told(shown, other, curve=Curve("top1", (40.0,), 100).to_detail())
-    trials = [replace(t, state="pruned") if t.number == other else t for t in shown.trials]
+    results = with_details(results, best, curve=Curve("top1", (50.0, 90.0), 100).to_detail())
+    results = with_details(results, other, curve=Curve("top1", (40.0,), 100).to_detail())
+    trials = [replace(t, state="pruned") if t.number == other else t for t in results.trials]
     charts = Charts()
-    found = section(replace(shown, trials=tuple(trials)), charts)
+    found = section(replace(results, trials=tuple(trials)), charts)
     (spec,) = charts.specs.values()
     assert [trace["y"] for trace in spec["traces"]] == [[40.0], [50.0, 90.0]]  # the best is drawn on top
     assert [trace["line"]["dash"] for trace in spec["traces"]] == ["dot", "solid"]
-    assert "1 trial of them ended early" in found.body
+    assert "1 training ended early" in found.body
 
 
-def test_the_page_has_it(results):
-    assert 'id="network"' in report_html(told(results, results.best, stages={"prune": CUT}))
+def test_the_page_has_the_section(results):
+    assert 'id="network"' in report_html(with_details(results, results.best, stages={"prune": CUT}))
     assert 'id="network"' not in report_html(results)
