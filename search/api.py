@@ -18,8 +18,8 @@ from search.planning.config.device_files import folders_of
 from search.planning.config.hydra_errors import hydra_text
 from search.planning.config.schema import Config, read_config, register_schema
 from search.planning.config.shipped import shipped
-from search.record.results import Results
-from search.results import Results as Answers
+from search.record.results import StudyRecord
+from search.results import Results
 from spaces.errors import ConfigError
 
 
@@ -82,13 +82,13 @@ def run(
         space: A `space` section to search instead of the composed one.
         console: Where progress is drawn; None takes standard output.
 
-    >>> run(overrides, console=quiet).best
+    >>> run(overrides, console=quiet).best().number
     0
 
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
-    return _run(compose(overrides, space), console)
+    return Results(_run(compose(overrides, space), console))
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Study:
 
     config: Config
 
-    def run(self, console: Console | None = None) -> Answers:
+    def run(self, console: Console | None = None) -> Results:
         """Runs, or resumes, the study and returns what it found.
 
         Args:
@@ -114,10 +114,10 @@ class Study:
         Raises:
             ParedownError: Something in the config or the files is wrong.
         """
-        return Answers(_run(self.config, console))
+        return Results(_run(self.config, console))
 
 
-def _run(config: Config, console: Console | None) -> Results:
+def _run(config: Config, console: Console | None) -> StudyRecord:
     from search.planning.session import prepare
     from search.study.progress import LiveProgress
     from search.study.study import results_before, run_study

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.record.results import Results as StudyRecord
-from search.record.results import TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.record.trial_records import rows
 from spaces.errors import StudyError
 
@@ -22,6 +21,11 @@ class Results:
     """
 
     record: StudyRecord
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder, with its files."""
+        return self.record.folder
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Returns a row per trial, by number, with the columns and units of trials.csv; NaN where nothing was measured.

@@ -13,7 +13,7 @@ from search.planning.config.schema import Config
 from search.planning.identity import tabular_identity
 from search.planning.samplers_for import sampler_factory
 from search.planning.tabular import TabularProblem
-from search.record.results import Objective, Results
+from search.record.results import Objective, StudyRecord
 from search.study.plan import StudyPlan
 from search.trials.trial import TrialRequest, TrialResult
 from spaces.candidate import Candidate
@@ -96,7 +96,7 @@ def plan_tabular(config: Config) -> StudyPlan:
     )
 
 
-def _best_found(problem: TabularProblem) -> Callable[[Results], bool]:
+def _best_found(problem: TabularProblem) -> Callable[[StudyRecord], bool]:
     return lambda results: _progress(problem, results)["trials_to_best"] is not None
 
 
@@ -116,6 +116,6 @@ def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
     )
 
 
-def _progress(problem: TabularProblem, results: Results) -> dict[str, int | None]:
+def _progress(problem: TabularProblem, results: StudyRecord) -> dict[str, int | None]:
     column = str(Column.of(problem.metric))
     return problem.progress([t.values().get(column) for t in results.trials])

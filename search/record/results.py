@@ -135,7 +135,7 @@ class DevicePick:
 
 
 @dataclass(frozen=True)
-class Results:
+class StudyRecord:
     """Everything about a study at one moment.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from search.record.results import Results, TrialRecord, model_path
+from search.record.results import StudyRecord, TrialRecord, model_path
 from search.record.trial_records import finite, rows, split_values
 from spaces.errors import StudyError
 from spaces.stages.cache import write_atomic
@@ -55,7 +55,7 @@ def write_model(folder: Path, record: TrialRecord, model: bytes) -> None:
     write_atomic(model_path(folder, record.number), proto.SerializeToString(deterministic=True))
 
 
-def drop_models_off_front(results: Results) -> None:
+def drop_models_off_front(results: StudyRecord) -> None:
     """Deletes the files of models that have left the front."""
     kept = {model_path(results.folder, number).name for number in results.front}
     for path in (results.folder / "models").glob("trial_*.onnx"):
@@ -63,7 +63,7 @@ def drop_models_off_front(results: Results) -> None:
             path.unlink()
 
 
-def write_trials(results: Results) -> None:
+def write_trials(results: StudyRecord) -> None:
     """Writes trials.csv, and aliases.csv if any proposal was answered with an earlier trial."""
     columns, table = rows(results.trials, results.knobs)
     # only the journal has to survive a power failure; a sync to disk after every trial would take too long
@@ -78,14 +78,14 @@ def write_trials(results: Results) -> None:
         write_atomic(results.folder / "aliases.csv", _csv(["same_as", *knobs], table), durable=False)
 
 
-def write_front(results: Results) -> None:
+def write_front(results: StudyRecord) -> None:
     """Writes pareto.csv: the rows of the front, with the columns of trials.csv."""
     columns, table = rows(results.trials, results.knobs)
     by_number = {int(row["number"]): row for row in table}
     write_atomic(results.folder / "pareto.csv", _csv(columns, [by_number[n] for n in results.front]))
 
 
-def write_summary(results: Results, extra: Any) -> None:
+def write_summary(results: StudyRecord, extra: Any) -> None:
     """Writes summary.json."""
     metrics, costs = split_values(results.baseline)
     states = results.states()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.report.findings import numbers
 from search.report.findings.summary import answers
 from search.report.page.markup import Charts, Section, esc, script_json
@@ -23,7 +23,7 @@ from search.report.sections import (
 from spaces.stages.cache import write_atomic
 
 
-def write_report(results: Results, path: Path) -> None:
+def write_report(results: StudyRecord, path: Path) -> None:
     """Writes the report atomically; the page loads no other resource and is about 5 MB (Plotly's script).
 
     Args:
@@ -33,7 +33,7 @@ def write_report(results: Results, path: Path) -> None:
     write_atomic(path, report_html(results).encode())
 
 
-def report_html(results: Results) -> str:
+def report_html(results: StudyRecord) -> str:
     """Returns the page."""
     charts = Charts()
     candidates = [
@@ -80,7 +80,7 @@ sentence without one of these words is measured. Sizes: 1 KiB = 1024 bytes.</foo
 """
 
 
-def _header(results: Results, sections: list[Section]) -> str:
+def _header(results: StudyRecord, sections: list[Section]) -> str:
     css = "answer" if results.best is not None else "answer none"
     answer = "".join(f'<p class="{css}">{esc(text)}</p>' for text in answers(results))
     metadata = "".join(
@@ -93,7 +93,7 @@ def _header(results: Results, sections: list[Section]) -> str:
     )
 
 
-def _metadata(results: Results) -> dict[str, str]:
+def _metadata(results: StudyRecord) -> dict[str, str]:
     metadata = {state: str(n) for state, n in results.states().items() if n or state == "complete"}
     if results.aliases:
         metadata["duplicate proposals"] = str(len(results.aliases))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from evaluators.column import Column
 from search.record.redact import redact_text
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import degraded
 from search.report.findings.figures import (
     Figure,
@@ -29,7 +29,7 @@ _MOST_KNOBS = 3
 _WIDE = 130  # columns of a terminal with room for knobs
 
 
-def closing_table(results: Results, width: int = 140) -> "Group":
+def closing_table(results: StudyRecord, width: int = 140) -> "Group":
     """Returns the front with the baseline, the models to ship, and the paths of the files, for rich to print.
 
     Text that comes from the study is never read as rich markup.
@@ -54,7 +54,7 @@ def closing_table(results: Results, width: int = 140) -> "Group":
     return Group(*parts)
 
 
-def _table(results: Results, width: int) -> "Table":
+def _table(results: StudyRecord, width: int) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -87,7 +87,7 @@ def _table(results: Results, width: int) -> "Table":
     return table
 
 
-def _devices(results: Results) -> "Table":
+def _devices(results: StudyRecord) -> "Table":
     """Returns a table with a row per device: the costs of the device's pick."""
     from rich import box
     from rich.table import Table
@@ -121,7 +121,7 @@ def _with_source(cost: Figure | None, with_source: bool) -> str:
     return f"{cost.full} {cost.source}" if with_source else cost.full
 
 
-def _rows(results: Results, picked: set[int | None]) -> list[TrialRecord]:
+def _rows(results: StudyRecord, picked: set[int | None]) -> list[TrialRecord]:
     """Returns the picks and the best other trials of the front, at most 12 rows, in the front's order."""
     others = [n for n in results.front if n not in picked]
     n_others = max(0, _MOST_ROWS - len(picked & set(results.front)))
@@ -129,17 +129,17 @@ def _rows(results: Results, picked: set[int | None]) -> list[TrialRecord]:
     return [results.trial(n) for n in results.front if n in kept]
 
 
-def _knobs(results: Results) -> Sequence[str]:
+def _knobs(results: StudyRecord) -> Sequence[str]:
     """Returns the first three knobs in which the trials of the front differ, without those of single layers."""
     return [path for path in split_knobs(results, results.front)[0] if "[" not in path][:_MOST_KNOBS]
 
 
-def _head(results: Results, column: str) -> str:
+def _head(results: StudyRecord, column: str) -> str:
     lines = [device_of(column) or "", label(column), "/".join(sources_of(results, column))]
     return "\n".join(filter(None, lines))
 
 
-def _figures(results: Results, record: TrialRecord | None, columns: Sequence[str]) -> "list[Text]":
+def _figures(results: StudyRecord, record: TrialRecord | None, columns: Sequence[str]) -> "list[Text]":
     from rich.text import Text
 
     measurements, metric = record.measurements if record else results.baseline, headline_metric(results)
@@ -153,11 +153,11 @@ def _figures(results: Results, record: TrialRecord | None, columns: Sequence[str
     return cells
 
 
-def _shows_change(results: Results) -> bool:
+def _shows_change(results: StudyRecord) -> bool:
     return headline_metric(results) is not None and bool(results.baseline)
 
 
-def _files(results: Results) -> list[str]:
+def _files(results: StudyRecord) -> list[str]:
     lines = []
     for name, path in (("Report", results.folder / "report.html"), ("Models", results.folder / "models")):
         if path.exists():

@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluators.base import Measurement
 from evaluators.column import Column
-from search.record.results import Alias, Constraint, DevicePick, Objective, Results, TrialRecord
+from search.record.results import Alias, Constraint, DevicePick, Objective, StudyRecord, TrialRecord
 from spaces.candidate import Candidate, Value
 from spaces.digest import digest_of
 
@@ -32,7 +32,7 @@ def fake_results(
     devices: Sequence[str] = ("host", "stm32h743"),
     seed: int = 0,
     top1_min: float = 94.0,
-) -> Results:
+) -> StudyRecord:
     """Returns a study of `n_trials` trials: some failed, some infeasible, the rest with per-layer details.
 
     Args:
@@ -60,7 +60,7 @@ def _results(
     objectives: tuple[Objective, ...],
     constraints: tuple[Constraint, ...],
     devices: tuple[str, ...],
-) -> Results:
+) -> StudyRecord:
     front = _front(trials, objectives)
     by_number = {t.number: t.values() for t in trials}
     best = front[0] if front else None
@@ -73,7 +73,7 @@ def _results(
     )
     volumes = tuple(len(_front(trials[: i + 1], objectives)) / 20 for i in range(len(trials)))
     aliases = tuple(Alias(t.candidate, t.number) for t in trials[:2])
-    return Results(
+    return StudyRecord(
         name="digits",
         folder=folder,
         config=_config(),

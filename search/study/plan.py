@@ -9,7 +9,7 @@ import optuna
 
 from evaluators.base import Measurement
 from search.executors.base import Executor
-from search.record.results import Constraint, Objective, Results, TrialRecord
+from search.record.results import Constraint, Objective, StudyRecord, TrialRecord
 from search.samplers.candidates.context import LowFidelityEvaluations
 from search.tracking.base import Tracker
 from search.trials.trial import TrialRunner
@@ -20,10 +20,10 @@ from spaces.space import Space
 class Observer(Protocol):
     """Watches a study, e.g. to draw a progress bar."""
 
-    def begin(self, results: Results, plan: "StudyPlan") -> None:
+    def begin(self, results: StudyRecord, plan: "StudyPlan") -> None:
         """Called when the study starts or resumes."""
 
-    def trial(self, record: TrialRecord, results: Results) -> None:
+    def trial(self, record: TrialRecord, results: StudyRecord) -> None:
         """Called after each trial."""
 
     def message(self, text: str) -> None:
@@ -122,9 +122,9 @@ class StudyPlan:
     notes: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    stop_when: Callable[[Results], bool] | None = None
-    extra_summary: Callable[[Results], Mapping[str, Any]] | None = None
-    write_report: Callable[[Results, Path], None] | None = None
+    stop_when: Callable[[StudyRecord], bool] | None = None
+    extra_summary: Callable[[StudyRecord], Mapping[str, Any]] | None = None
+    write_report: Callable[[StudyRecord, Path], None] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     first: Candidate | None = None
     pool: Sequence[Candidate] | None = None

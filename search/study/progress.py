@@ -13,7 +13,7 @@ from rich.progress import (
 )
 
 from evaluators.column import Column
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.study.plan import StudyPlan
 
 _LINE_EVERY_S = 10.0  # seconds between two lines where there is no terminal
@@ -32,7 +32,7 @@ class LiveProgress:
         self._last_line = 0.0
         self._n_trials = 0
 
-    def begin(self, results: Results, plan: StudyPlan) -> None:
+    def begin(self, results: StudyRecord, plan: StudyPlan) -> None:
         """Prints the study's notes, and starts the bar."""
         self._n_trials = plan.n_trials
         for note in (*plan.notes, *plan.learned):
@@ -52,7 +52,7 @@ class LiveProgress:
         self._bar.add_task("searching", total=plan.n_trials, completed=done)
         self._bar.start()
 
-    def trial(self, record: TrialRecord, results: Results) -> None:
+    def trial(self, record: TrialRecord, results: StudyRecord) -> None:
         """Moves the bar, or prints a line every 10 seconds."""
         text = best_text(results)
         if record.state == "failed":
@@ -76,7 +76,7 @@ class LiveProgress:
             self._bar = None
 
 
-def best_text(results: Results) -> str:
+def best_text(results: StudyRecord) -> str:
     """Returns the best trial so far, as text with its first two objectives."""
     if results.best is None:
         return "nothing feasible yet"

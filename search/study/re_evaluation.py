@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from evaluators.base import Measurement
 from search.record import study_files as files
-from search.record.results import Results, TrialRecord, model_path
+from search.record.results import StudyRecord, TrialRecord, model_path
 from search.study.ledger import Ledger
 from search.study.plan import Observer, ReEvaluator, StudyPlan
 from spaces.errors import ParedownError
@@ -34,7 +34,7 @@ class ReEvaluation:
         """Returns the uncompressed model's measurements, with those of its re-evaluation."""
         return _overridden(self._plan.baseline, self._ledger.re_evaluated(_BASELINE) or ())
 
-    def re_evaluate(self, results: Callable[[], Results]) -> None:
+    def re_evaluate(self, results: Callable[[], StudyRecord]) -> None:
         """Re-evaluates the front until all of its models have been: new timings may change the front."""
         re_evaluator = self._plan.re_evaluator
         while re_evaluator is not None:
@@ -49,7 +49,7 @@ class ReEvaluation:
             for number in waiting:
                 self._re_evaluate(re_evaluator, number)
 
-    def explain(self, results: Results) -> None:
+    def explain(self, results: StudyRecord) -> None:
         """Explains the models that the report compares; explaining all would take longer than the trials."""
         waiting = [n for n in _compared(results) if self._ledger.explained(n) is None]
         if self._plan.explain is None or not waiting:
@@ -90,7 +90,7 @@ class ReEvaluation:
         return record if explained is None else replace(record, details={**record.details, **explained})
 
 
-def _compared(results: Results) -> list[int]:
+def _compared(results: StudyRecord) -> list[int]:
     """Returns the trials that the report compares: the picks, the front's best and runner-up, and the worst one."""
     if results.best is None:
         return []

@@ -11,7 +11,7 @@ import optuna
 from search.record import study_files as files
 from search.record.front import overall_best, pareto_front, picks
 from search.record.hypervolume import Volume
-from search.record.results import Alias, Results, TrialRecord
+from search.record.results import Alias, StudyRecord, TrialRecord
 from search.record.suggest import params_of
 from search.study.early_stopping import EarlyStoppingThresholds
 from search.study.interrupts import Interrupts
@@ -37,7 +37,7 @@ class Outcome:
         why: Why no more trials were run.
     """
 
-    results: Results
+    results: StudyRecord
     interrupted: bool
     why: str
 
@@ -54,9 +54,9 @@ def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
         return _Study(plan, ledger, observer).run()
 
 
-def results_before(plan: StudyPlan) -> Results:
+def results_before(plan: StudyPlan) -> StudyRecord:
     """Returns the results of a study before its first trial."""
-    return Results(
+    return StudyRecord(
         name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
         objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=plan.notes,
         baseline=plan.baseline, trials=(), environment=plan.environment, learned=plan.learned,
@@ -217,7 +217,7 @@ class _Study:
     def _wall_s(self) -> float:
         return self._earlier_s + time.monotonic() - self._began
 
-    def _results(self) -> Results:
+    def _results(self) -> StudyRecord:
         plan = self._plan
         records = self._re_evaluation.records()
         # a re-evaluated timing may bring a trial to the front that was dominated before
@@ -239,7 +239,7 @@ class _Study:
             wall_s=self._wall_s(),
         )  # fmt: skip
 
-    def _finish(self, why: str) -> Results:
+    def _finish(self, why: str) -> StudyRecord:
         plan = self._plan
         self._ledger.note("wall_s", self._wall_s())
         prediction = self._patience.prediction(self._ledger.records, self._ledger.forecast)

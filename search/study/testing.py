@@ -22,7 +22,7 @@ from evaluators.base import EarlyStoppingThreshold, Measurement
 from evaluators.column import Column
 from search.executors.base import Executor
 from search.executors.serial import SerialExecutor
-from search.record.results import Constraint, Objective, Results, TrialRecord
+from search.record.results import Constraint, Objective, StudyRecord, TrialRecord
 from search.study.plan import StudyPlan
 from search.tracking.base import NoTracker
 from search.trials.trial import TrialRequest, TrialResult
@@ -161,10 +161,10 @@ class SilentObserver:
         self.numbers: list[int] = []
         self._on_trial = on_trial
 
-    def begin(self, results: Results, plan: StudyPlan) -> None:
+    def begin(self, results: StudyRecord, plan: StudyPlan) -> None:
         """Does nothing."""
 
-    def trial(self, record: TrialRecord, results: Results) -> None:
+    def trial(self, record: TrialRecord, results: StudyRecord) -> None:
         """Records the trial's number."""
         self.numbers.append(record.number)
         if self._on_trial is not None:

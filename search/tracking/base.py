@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 
 
 class Tracker(ABC):
@@ -12,7 +12,7 @@ class Tracker(ABC):
     """
 
     @abstractmethod
-    def start(self, results: Results) -> None:
+    def start(self, results: StudyRecord) -> None:
         """Opens (or, on resume, reopens) the record of a study; `results.trials` has the trials so far.
 
         Raises:
@@ -20,11 +20,11 @@ class Tracker(ABC):
         """
 
     @abstractmethod
-    def trial(self, record: TrialRecord, results: Results) -> None:
+    def trial(self, record: TrialRecord, results: StudyRecord) -> None:
         """Records one finished trial; `results` is the study including that trial."""
 
     @abstractmethod
-    def finish(self, results: Results) -> None:
+    def finish(self, results: StudyRecord) -> None:
         """Records the end: front, picks, report and models (they are in `results.folder` by now)."""
 
     @abstractmethod
@@ -35,13 +35,13 @@ class Tracker(ABC):
 class NoTracker(Tracker):
     """Logs nowhere (`tracker=none`)."""
 
-    def start(self, results: Results) -> None:
+    def start(self, results: StudyRecord) -> None:
         """Does nothing."""
 
-    def trial(self, record: TrialRecord, results: Results) -> None:
+    def trial(self, record: TrialRecord, results: StudyRecord) -> None:
         """Does nothing."""
 
-    def finish(self, results: Results) -> None:
+    def finish(self, results: StudyRecord) -> None:
         """Does nothing."""
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.tracking.mlflow_names import MOST_PARAM_CHARS, clip, safe_names
 from spaces.candidate import value_text
 from spaces.models.onnx.ort_session import ort_session
@@ -27,7 +27,7 @@ _DTYPES = {
 }
 
 
-def log_models(client: "MlflowClient", experiment_id: str, run_id: str, results: Results) -> None:
+def log_models(client: "MlflowClient", experiment_id: str, run_id: str, results: StudyRecord) -> None:
     """Logs the overall pick and each device's pick, once each, as `trial_<number>` with the tag `chosen_for`."""
     chosen: dict[int, list[str]] = defaultdict(list)
     if results.best is not None:
@@ -61,7 +61,7 @@ def _logged(client: "MlflowClient", experiment_id: str, run_id: str) -> dict[str
 
 
 def _log_model(
-    client: "MlflowClient", experiment_id: str, run_id: str, results: Results, number: int, roles: str
+    client: "MlflowClient", experiment_id: str, run_id: str, results: StudyRecord, number: int, roles: str
 ) -> None:
     import onnx
     from mlflow.entities import LoggedModelOutput

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.tracking.mlflow_client import runs, user
 from spaces.digest import digest_of
 
@@ -34,7 +34,7 @@ class Parent:
     last_step: int = -1
 
 
-def study_key(results: Results) -> str:
+def study_key(results: StudyRecord) -> str:
     """Returns a digest of a study's name and folder, the value of the tag `paredown.study`."""
     return key_of_study(results.name, results.folder)
 
@@ -44,7 +44,7 @@ def key_of_study(name: str, folder: Path) -> str:
     return digest_of(name, str(folder.resolve()))
 
 
-def find_parent(client: "MlflowClient", experiment_id: str, results: Results) -> Parent:
+def find_parent(client: "MlflowClient", experiment_id: str, results: StudyRecord) -> Parent:
     """Returns the study's parent run, creating it if there is none.
 
     A run belongs to the study if it has the study's key and no trial that the study lacks: a new study in the
@@ -60,7 +60,7 @@ def find_parent(client: "MlflowClient", experiment_id: str, results: Results) ->
     return Parent(str(created.info.run_id))
 
 
-def _known(client: "MlflowClient", experiment_id: str, run: "Run", results: Results) -> Parent | None:
+def _known(client: "MlflowClient", experiment_id: str, run: "Run", results: StudyRecord) -> Parent | None:
     parent = Parent(run.info.run_id, dict(run.data.params))
     candidates = {t.number: t.candidate.digest for t in results.trials}
     for child in runs(client, experiment_id, f"tags.`mlflow.parentRunId` = '{parent.run_id}'"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.record.curve import curve_of
 from search.record.metadata import metadata_in
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings.figures import columns
 from search.tracking.mlflow_client import end_run, release, runs, user
 from search.tracking.mlflow_models import log_models
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _FILES = ("config.yaml", "trials.csv", "pareto.csv", "summary.json", "report.html")
 
 
-class StudyRecord:
+class MlflowRecord:
     """Writes the state of a study to MLflow, skipping what is logged already, so that it can be repeated.
 
     Args:
@@ -36,7 +36,7 @@ class StudyRecord:
         results: The study, to find its parent run.
     """
 
-    def __init__(self, client: "MlflowClient", experiment_id: str, results: Results) -> None:
+    def __init__(self, client: "MlflowClient", experiment_id: str, results: StudyRecord) -> None:
         self._client, self._experiment_id = client, experiment_id
         self._parent: Parent = find_parent(client, experiment_id, results)
         self._half_written: dict[int, str] = dict(self._parent.unfinished)
@@ -44,7 +44,7 @@ class StudyRecord:
         self.refused: dict[int, str] = {}  # trials that MLflow will never take, and why
         self._begin(results)
 
-    def write(self, results: Results, phase: Phase, beat: Callable[[], None]) -> None:
+    def write(self, results: StudyRecord, phase: Phase, beat: Callable[[], None]) -> None:
         """Logs trials that are missing; at the end also the front, the files and the models.
 
         Args:
@@ -69,7 +69,7 @@ class StudyRecord:
         """Closes connections; the next `write` opens them again."""
         release(self._client)
 
-    def _begin(self, results: Results) -> None:
+    def _begin(self, results: StudyRecord) -> None:
         run_id, known = self._parent.run_id, self._parent.params
         params = config_params(results.config)
         tags = parent_tags(results)
@@ -81,7 +81,7 @@ class StudyRecord:
         values = {m.column: m.value for m in results.baseline}
         self._log(run_id, {f"baseline.{c}": v for c, v in values.items()}, fresh, tags)
 
-    def _write_child(self, record: TrialRecord, results: Results) -> None:
+    def _write_child(self, record: TrialRecord, results: StudyRecord) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -122,7 +122,7 @@ class StudyRecord:
         self._half_written[record.number] = str(run.info.run_id)
         return str(run.info.run_id)
 
-    def _fill_child(self, run_id: str, record: TrialRecord, results: Results) -> None:
+    def _fill_child(self, run_id: str, record: TrialRecord, results: StudyRecord) -> None:
         values = {
             **record.values(),
             **{f"seconds.{k}": v for k, v in record.seconds.items()},
@@ -149,7 +149,7 @@ class StudyRecord:
         if curve is not None:
             self._log_steps(run_id, f"curve.{curve.metric}", dict(enumerate(curve.values, 1)))
 
-    def _write_progress(self, results: Results) -> None:
+    def _write_progress(self, results: StudyRecord) -> None:
         steps = {i: v for i, v in enumerate(results.hypervolumes) if i > self._parent.last_step}
         self._log_steps(self._parent.run_id, "hypervolume", steps)
         self._parent.last_step = max([self._parent.last_step, *steps])
@@ -160,14 +160,14 @@ class StudyRecord:
             }
             self._log(self._parent.run_id, values, {}, {}, step=len(results.trials))
 
-    def _mark_front(self, results: Results) -> None:
+    def _mark_front(self, results: StudyRecord) -> None:
         for number, run_id in self._parent.children.items():
             on_front = number in results.front
             if self._parent.on_front.get(number) != on_front:
                 self._client.set_tag(run_id, "on_front", str(on_front).lower())
                 self._parent.on_front[number] = on_front
 
-    def _write_end(self, results: Results) -> None:
+    def _write_end(self, results: StudyRecord) -> None:
         run_id = self._parent.run_id
         values = {"wall_s": results.wall_s, "front_size": float(len(results.front))}
         values |= {f"trials.{state}": float(n) for state, n in results.states().items()}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from search.record.redact import redact, redact_text
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.report.findings.figures import change, columns, figure, headline_metric, label, sources_of
 from search.report.findings.misses import failures, misses
 from search.report.findings.summary import answers, comparison, knob_texts, split_knobs, states_text
@@ -15,7 +15,7 @@ _MOST_PARAMS = 100
 _LEFT_OUT = ("tracker", "hydra", "trusted_modules")
 
 
-def description(results: Results) -> str:
+def description(results: StudyRecord) -> str:
     """Returns the parent run's description: Markdown, within MLflow's limit for a tag."""
     parts = [
         f"## {_plain(results.name)}",
@@ -47,7 +47,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _comparison(results: Results) -> str:
+def _comparison(results: StudyRecord) -> str:
     if results.best is None:
         return ""
     picks: dict[int, list[str]] = {p.number: [] for p in results.picks} or {results.best: []}
@@ -70,7 +70,7 @@ def _comparison(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def _front(results: Results) -> str:
+def _front(results: StudyRecord) -> str:
     if not results.front:
         return ""
     table = front_table(results, most_knobs=4, most_rows=15)
@@ -80,7 +80,7 @@ def _front(results: Results) -> str:
     return "**Pareto front**\n\n" + _table(heads, [[_plain(c) for c in row] for row in table["data"]]) + rest
 
 
-def front_table(results: Results, most_knobs: int = 50, most_rows: int = 1000) -> dict[str, Any]:
+def front_table(results: StudyRecord, most_knobs: int = 50, most_rows: int = 1000) -> dict[str, Any]:
     """Returns the front as `{"columns": [...], "data": [[...]]}`, all cells text with units."""
     metric, objectives = headline_metric(results), [o.column for o in results.objectives]
     knobs = split_knobs(results, results.front)[0][:most_knobs]
@@ -99,7 +99,7 @@ def front_table(results: Results, most_knobs: int = 50, most_rows: int = 1000) -
     return {"columns": [*heads, "change against baseline", *knobs], "data": rows}
 
 
-def _rejected(results: Results) -> str:
+def _rejected(results: StudyRecord) -> str:
     lines = [m.sentence(results) for m in misses(results)]
     for state, records in failures(results):
         lines.append(
@@ -127,7 +127,7 @@ def _flatten(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def parent_tags(results: Results) -> dict[str, str]:
+def parent_tags(results: StudyRecord) -> dict[str, str]:
     """Returns the parent run's tags: trials by state, front, picks, sources, environment and description."""
     tags = {f"trials.{state}": str(n) for state, n in results.states().items()}
     tags["front"] = ", ".join(map(str, results.front)) or "(empty)"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from search.record.redact import redact_text
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.tracking.base import Tracker
 from search.tracking.mlflow_uri import check_artifacts, check_uri, default_artifacts
 from search.tracking.writer import Phase, Writer
@@ -17,7 +17,7 @@ from spaces.errors import ConfigError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from search.tracking.mlflow_record import StudyRecord
+    from search.tracking.mlflow_record import MlflowRecord
 
 _LOG = logging.getLogger(__name__)
 _REACHABLE_TIMEOUT_S = 5.0
@@ -62,12 +62,12 @@ class MlflowTracker(Tracker):
         self._uri, self._experiment, self._artifact_dir = uri, experiment, artifact_dir
         self._retries, self._backoff_s, self._close_timeout_s = retries, backoff_s, close_timeout_s
         self._writer: Writer | None = None
-        self._record: StudyRecord | None = None
-        self._at_start: Results | None = None
-        self._latest: Results | None = None
+        self._record: MlflowRecord | None = None
+        self._at_start: StudyRecord | None = None
+        self._latest: StudyRecord | None = None
         self._is_finished = False
 
-    def start(self, results: Results) -> None:
+    def start(self, results: StudyRecord) -> None:
         """Checks the settings and starts the thread, which opens or reopens the record of the study.
 
         Raises:
@@ -89,11 +89,11 @@ class MlflowTracker(Tracker):
         self._writer = Writer(self._write, self._retries, self._backoff_s)
         self._put(results, "running")
 
-    def trial(self, record: TrialRecord, results: Results) -> None:
+    def trial(self, record: TrialRecord, results: StudyRecord) -> None:
         """Queues one finished trial; returns at once."""
         self._put(results, "running")
 
-    def finish(self, results: Results) -> None:
+    def finish(self, results: StudyRecord) -> None:
         """Queues front, files and models; returns at once."""
         self._is_finished = True
         self._put(results, "finished")
@@ -117,12 +117,12 @@ class MlflowTracker(Tracker):
         for number, reason in dict(self._record.refused).items() if self._record else ():
             _LOG.warning("MLflow refused trial %d: %s", number, reason.partition("\n")[0][:300])
 
-    def _put(self, results: Results, phase: Phase) -> None:
+    def _put(self, results: StudyRecord, phase: Phase) -> None:
         self._latest = results
         if self._writer is not None:
             self._writer.put(results, phase)
 
-    def _write(self, results: Results, phase: Phase, beat: Callable[[], None]) -> None:
+    def _write(self, results: StudyRecord, phase: Phase, beat: Callable[[], None]) -> None:
         with quiet_migrations():
             self._check_reachable()
             if self._record is None:
@@ -133,16 +133,16 @@ class MlflowTracker(Tracker):
         if phase != "running":
             self._record.release()
 
-    def _open(self, results: Results) -> "StudyRecord":
+    def _open(self, results: StudyRecord) -> "MlflowRecord":
         """Opens the store. The first use of a database creates its tables, which takes seconds."""
         # MLflow warns of its own type hints whenever it is first used for a model.
         warnings.filterwarnings("ignore", r".*Any type hint is inferred as AnyType", UserWarning)
         from mlflow import MlflowClient
 
-        from search.tracking.mlflow_record import StudyRecord
+        from search.tracking.mlflow_record import MlflowRecord
 
         client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
-        return StudyRecord(client, self._experiment_id(client), results)
+        return MlflowRecord(client, self._experiment_id(client), results)
 
     def _experiment_id(self, client: "MlflowClient") -> str:
         experiment = client.get_experiment_by_name(self._experiment)

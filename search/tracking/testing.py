@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from evaluators.base import Measurement
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.report.testing import fake_results
 from search.tracking.base import Tracker
 from spaces.candidate import Candidate
@@ -24,7 +24,7 @@ MakeTracker = Callable[[], Tracker]
 _LONGEST_CALL_S = 0.5  # a trial of a small network takes about this; a tracker must not add to it
 
 
-def first(results: Results, n_trials: int) -> Results:
+def first(results: StudyRecord, n_trials: int) -> StudyRecord:
     """Returns the study as it was after its first `n_trials` trials."""
     front = tuple(n for n in results.front if n < n_trials)
     return replace(
@@ -38,7 +38,7 @@ def first(results: Results, n_trials: int) -> Results:
     )
 
 
-def play(tracker: Tracker, results: Results, start: int = 0) -> None:
+def play(tracker: Tracker, results: StudyRecord, start: int = 0) -> None:
     """Passes a study to a tracker trial by trial, from trial `start` on, without closing the tracker."""
     tracker.start(first(results, start))
     for n_trials in range(start + 1, len(results.trials) + 1):
@@ -104,7 +104,7 @@ class TrackerConformance:
         tracker.close()
 
 
-def odd_results(folder: Path) -> Results:
+def odd_results(folder: Path) -> StudyRecord:
     """Returns a study whose names and values break naive trackers."""
     results = fake_results(folder, 3)
     values = {

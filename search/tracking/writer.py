@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from search.record.results import Results
+from search.record.results import StudyRecord
 
 Phase = Literal["running", "finished", "interrupted"]
-Write = Callable[[Results, Phase, Callable[[], None]], None]
+Write = Callable[[StudyRecord, Phase, Callable[[], None]], None]
 _LONGEST_PAUSE_S = 30.0
 
 
@@ -28,14 +28,14 @@ class Writer:
     def __init__(self, write: Write, retries: int, backoff_s: float) -> None:
         self._write, self._retries, self._backoff_s = write, retries, backoff_s
         self._condition = threading.Condition()
-        self._waiting: tuple[Results, Phase] | None = None
+        self._waiting: tuple[StudyRecord, Phase] | None = None
         self._is_closing = False
         self._error: Exception | None = None
         self._last_beat = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="paredown-tracker", daemon=True)
         self._thread.start()
 
-    def put(self, results: Results, phase: Phase) -> None:
+    def put(self, results: StudyRecord, phase: Phase) -> None:
         """Makes `results` the state to write; returns at once."""
         with self._condition:
             self._waiting = (results, phase)
@@ -80,7 +80,7 @@ class Writer:
             doublings = min((failures_while_closing if closing else failures) - 1, 20)
             self._pause(min(_LONGEST_PAUSE_S, self._backoff_s * 2**doublings), job)
 
-    def _attempt(self, job: tuple[Results, Phase]) -> Exception | None:
+    def _attempt(self, job: tuple[StudyRecord, Phase]) -> Exception | None:
         try:
             self._write(*job, self._beat)
         except Exception as error:  # no error of a tracker stops the search
@@ -88,7 +88,7 @@ class Writer:
         self._beat()
         return None
 
-    def _pause(self, seconds: float, job: tuple[Results, Phase]) -> None:
+    def _pause(self, seconds: float, job: tuple[StudyRecord, Phase]) -> None:
         """Waits, at most until `close` is called, then queues the job again unless a newer one is queued."""
         with self._condition:
             was_closing = self._is_closing

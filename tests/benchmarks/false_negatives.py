@@ -23,7 +23,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search import run
-from search.record.results import Results
+from search.record.results import StudyRecord
 
 MISSED = "metric.test_false_negatives_1"
 FIGURES = {MISSED: "{:.0f}", "metric.test_top1": "{:.2f} %", "metric.file_bytes": "{:.0f}"}
@@ -80,7 +80,7 @@ def overrides(split: int, margin: str, given: argparse.Namespace) -> list[str]:
     ]  # fmt: skip
 
 
-def row_of(results: Results) -> Row:
+def row_of(results: StudyRecord) -> Row:
     """Returns the row of a study: the network that it chose."""
     dense = {m.column: m.value for m in results.baseline}
     return Row(dense, None if results.best is None else results.trial(results.best).values())

@@ -25,7 +25,7 @@ from scipy import stats
 
 from search import run
 from search.record.hypervolume import Volume
-from search.record.results import Objective, Results, TrialRecord
+from search.record.results import Objective, StudyRecord, TrialRecord
 
 KINDS = {
     "prune": ("[prune,recover,export]", ["space=prune"]),
@@ -56,7 +56,7 @@ def overrides(kind: str, seed: int, given: argparse.Namespace) -> list[str]:
     return found
 
 
-def volumes(results: Results) -> tuple[float, float]:
+def volumes(results: StudyRecord) -> tuple[float, float]:
     """Returns the hypervolume of the front by the validation split and by the test split."""
     front = [results.trial(number) for number in results.front]
     metric = results.objectives[0]

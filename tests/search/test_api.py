@@ -125,5 +125,5 @@ def test_a_dry_run_prints_the_plan_and_runs_no_trial(tmp_path, monkeypatch):
         console=Console(file=text, width=120),
     )
     assert "dry_run=true: no trial was run" in text.getvalue()
-    assert (results.trials, results.best, results.name) == ((), None, "tabular")
+    assert (results.record.trials, results.record.best, results.record.name) == ((), None, "tabular")
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from evaluators.column import Column
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import name_label, unit_of
 from search.report.findings.settings import Difference, compare
@@ -16,7 +16,7 @@ ROBUSTNESS = "robustness_drop_"  # prefix of the names of robustness measurement
 _SUBJECT = "Calibrating on degraded images"
 
 
-def verdict(results: Results) -> str:
+def verdict(results: StudyRecord) -> str:
     """Returns a sentence on the knob `degraded_share`; empty if the study does not have it.
 
     Trials that differ in nothing else are compared in pairs; without pairs, group means are compared. The knob is
@@ -44,14 +44,14 @@ def verdict(results: Results) -> str:
     return f"{_SUBJECT} {_judgement(columns, differences)}: {evidence}."
 
 
-def _trials(results: Results, knob: str) -> list[TrialRecord]:
+def _trials(results: StudyRecord, knob: str) -> list[TrialRecord]:
     """Returns the trials that have the knob, and as trials the proposals whose file equals that of a trial."""
     aliases = [replace(results.trial(a.same_as), candidate=a.candidate) for a in results.aliases]
     by_digest = {t.candidate.digest: t for t in (*aliases, *results.trials)}
     return [t for t in by_digest.values() if knob in t.candidate]
 
 
-def _robustness(results: Results, trials: Sequence[TrialRecord]) -> str | None:
+def _robustness(results: StudyRecord, trials: Sequence[TrialRecord]) -> str | None:
     """Returns the robustness column of an objective or constraint, else the mean over the degradations."""
     limits_and_objectives = [o.column for o in results.objectives] + [c.column for c in results.constraints]
     preferred = [*filter(_is_drop, limits_and_objectives), str(Column.of(f"{ROBUSTNESS}mean"))]
@@ -75,7 +75,7 @@ def _missing(with_some: Sequence[TrialRecord], with_none: Sequence[TrialRecord])
     return f"no trial was evaluated {'with' if not with_some else 'without'} them"
 
 
-def _change(results: Results, column: str, difference: Difference) -> str:
+def _change(results: StudyRecord, column: str, difference: Difference) -> str:
     unit = unit_of(results, column)
     metric = name_label(Column.parse(column).name.removeprefix(ROBUSTNESS))
     name = f"the relative drop on degraded images ({metric})" if _is_drop(column) else f"clean {metric}"

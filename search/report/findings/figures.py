@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from evaluators.base import Measurement
 from evaluators.column import Column
-from search.record.results import Constraint, Results, TrialRecord
+from search.record.results import Constraint, StudyRecord, TrialRecord
 from search.report.findings import numbers
 
 _UNIT_SUFFIXES = ("_ms", "_us", "_s", "_uj", "_mj", "_j", "_db", "_mw", "_pct")
@@ -64,7 +64,7 @@ def figure(measurements: Iterable[Measurement], column: str) -> Figure | None:
     return Figure(measured.value, measured.unit, measured.source, low.value, high.value)
 
 
-def estimated(results: Results, record: TrialRecord, column: str) -> str:
+def estimated(results: StudyRecord, record: TrialRecord, column: str) -> str:
     """Returns a pruned trial's estimate with its 95 % interval, e.g. `≈ 91.25 % [90.27, 92.23]`, or nothing."""
     estimate = record.estimate(column) if record.state == "pruned" else None
     if estimate is None or column in record.values():
@@ -74,7 +74,7 @@ def estimated(results: Results, record: TrialRecord, column: str) -> str:
     return "≈ " + " ".join(numbers.with_bounds(estimate[0], low, high, unit))
 
 
-def change(results: Results, record: TrialRecord, column: str) -> Figure | None:
+def change(results: StudyRecord, record: TrialRecord, column: str) -> Figure | None:
     """Returns candidate minus baseline, with the paired interval of `<column>_drop` where there is one."""
     drop = figure(record.measurements, f"{column}_drop")
     if drop is not None:
@@ -97,7 +97,7 @@ def is_companion(column: str, columns: Iterable[str]) -> bool:
     return False
 
 
-def columns(results: Results) -> tuple[str, ...]:
+def columns(results: StudyRecord) -> tuple[str, ...]:
     """Returns every column that the baseline or a trial has, objectives first, without companions."""
     present = dict.fromkeys(o.column for o in results.objectives)
     for measurements in (results.baseline, *(t.measurements for t in results.trials)):
@@ -110,14 +110,14 @@ def device_of(column: str) -> str | None:
     return Column.parse(column).device
 
 
-def devices(results: Results) -> tuple[str, ...]:
+def devices(results: StudyRecord) -> tuple[str, ...]:
     """Returns the devices of the study, those with a pick first."""
     named = dict.fromkeys(p.device for p in results.picks)
     named.update(dict.fromkeys(d for d in map(device_of, columns(results)) if d))
     return tuple(named)
 
 
-def costs(results: Results, device: str) -> tuple[str, ...]:
+def costs(results: StudyRecord, device: str) -> tuple[str, ...]:
     """Returns the main costs on a device: its objectives, else its constraints, else its first two costs."""
     of_device = [c for c in columns(results) if device_of(c) == device]
     for wanted in ([o.column for o in results.objectives], [c.column for c in results.constraints]):
@@ -127,13 +127,13 @@ def costs(results: Results, device: str) -> tuple[str, ...]:
     return tuple(of_device[:2])
 
 
-def headline_metric(results: Results) -> str | None:
+def headline_metric(results: StudyRecord) -> str | None:
     """Returns the metric to show first: the first objective that is a metric, else any metric; None without."""
     ranked = [o.column for o in results.objectives] + list(columns(results))
     return next((c for c in ranked if _is_score(c)), None)
 
 
-def unit_of(results: Results, column: str) -> str:
+def unit_of(results: StudyRecord, column: str) -> str:
     """Returns the unit of a column; empty if no measurement has it."""
     for measurements in (results.baseline, *(t.measurements for t in results.trials)):
         for measurement in measurements:
@@ -142,7 +142,7 @@ def unit_of(results: Results, column: str) -> str:
     return ""
 
 
-def sources_of(results: Results, column: str) -> tuple[str, ...]:
+def sources_of(results: StudyRecord, column: str) -> tuple[str, ...]:
     """Returns the sources of a column's values: one, unless several evaluators measured it."""
     groups = (results.baseline, *(t.measurements for t in results.trials))
     return tuple(dict.fromkeys(m.source for group in groups for m in group if m.column == column))
@@ -164,7 +164,7 @@ def name_label(name: str) -> str:
     return " ".join(_ACRONYMS.get(word, word) for word in name.replace("_", " ").split())
 
 
-def direction(results: Results, column: str) -> str:
+def direction(results: StudyRecord, column: str) -> str:
     """Returns the objective's direction; of other columns `maximize` for metrics, else `minimize`."""
     for objective in results.objectives:
         if objective.column == column:
@@ -177,12 +177,12 @@ def _is_score(column: str) -> bool:
     return not Column.parse(column).is_cost and not column.endswith("_bytes")
 
 
-def measured(results: Results, column: str, states: Sequence[str] = ()) -> list[TrialRecord]:
+def measured(results: StudyRecord, column: str, states: Sequence[str] = ()) -> list[TrialRecord]:
     """Returns the trials that have a column, optionally of some states only."""
     return [t for t in results.trials if column in t.values() and (not states or t.state in states)]
 
 
-def constraint_text(results: Results, constraint: Constraint) -> str:
+def constraint_text(results: StudyRecord, constraint: Constraint) -> str:
     """Returns e.g. `at most 64 KiB less a margin of 6 KiB`."""
     unit = unit_of(results, constraint.column)
     at_most = constraint.kind == "max"

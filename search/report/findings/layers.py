@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings.figures import direction, headline_metric
 from search.report.findings.summary import knob_texts
 
@@ -59,7 +59,7 @@ def key_of(record: TrialRecord) -> str | None:
     return next((key for key in KEYS if sqnr(record, key)), None)
 
 
-def rivals(results: Results, record: TrialRecord, key: str) -> list[tuple[str, TrialRecord]]:
+def rivals(results: StudyRecord, record: TrialRecord, key: str) -> list[tuple[str, TrialRecord]]:
     """Returns (role, trial) of the front's runner-up and of the worst trial by the first metric, with layers."""
     metric = headline_metric(results)
     if metric is None:
@@ -76,7 +76,7 @@ def rivals(results: Results, record: TrialRecord, key: str) -> list[tuple[str, T
     return pairs
 
 
-def advice(results: Results, record: TrialRecord) -> Advice | None:
+def advice(results: StudyRecord, record: TrialRecord) -> Advice | None:
     """Returns the layer with the lowest SQNR and the most similar trial that is clearly better there."""
     key = key_of(record)
     if key is None:
@@ -94,7 +94,7 @@ def advice(results: Results, record: TrialRecord) -> Advice | None:
 
 
 def _better_there(
-    results: Results, record: TrialRecord, key: str, layer: str, db: float
+    results: StudyRecord, record: TrialRecord, key: str, layer: str, db: float
 ) -> TrialRecord | None:
     """Returns the trial with fewest differing knobs of those that are clearly better at the layer."""
     own = knob_texts(record)

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-from search.record.results import Constraint, Results, TrialRecord
+from search.record.results import Constraint, StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import constraint_text, label, unit_of
 
@@ -29,7 +29,7 @@ class Miss:
         """Number of the trial with the smallest excess."""
         return min(self.excess, key=lambda n: self.excess[n])
 
-    def sentence(self, results: Results) -> str:
+    def sentence(self, results: StudyRecord) -> str:
         """Returns a sentence on how many trials broke the constraint, and on the nearest miss."""
         unit = unit_of(results, self.constraint.column)
         least = numbers.quantity(self.excess[self.nearest], "pp" if unit == "%" else unit)
@@ -42,7 +42,7 @@ class Miss:
         )
 
 
-def misses(results: Results) -> list[Miss]:
+def misses(results: StudyRecord) -> list[Miss]:
     """Returns the constraints that infeasible trials broke or pruned ones would break, most broken first."""
     broken = []
     rejected = [t for t in results.trials if t.state == "infeasible"]
@@ -56,7 +56,7 @@ def misses(results: Results) -> list[Miss]:
     return sorted(broken, key=lambda m: -len(m.excess))
 
 
-def _estimated_excesses(results: Results, constraint: Constraint) -> dict[int, float]:
+def _estimated_excesses(results: StudyRecord, constraint: Constraint) -> dict[int, float]:
     """Returns the estimated excess of pruned trials whose 95 % interval is beyond the limit, by number."""
     excesses = {}
     for record in results.trials:
@@ -66,7 +66,7 @@ def _estimated_excesses(results: Results, constraint: Constraint) -> dict[int, f
     return excesses
 
 
-def nearest_miss(results: Results) -> tuple[TrialRecord, list[Constraint]] | None:
+def nearest_miss(results: StudyRecord) -> tuple[TrialRecord, list[Constraint]] | None:
     """Returns the infeasible trial whose largest relative excess is smallest, and what it broke."""
     ranked = []
     for record in results.trials:
@@ -81,7 +81,7 @@ def nearest_miss(results: Results) -> tuple[TrialRecord, list[Constraint]] | Non
     return results.trial(number), broken
 
 
-def failures(results: Results) -> list[tuple[str, list[TrialRecord]]]:
+def failures(results: StudyRecord) -> list[tuple[str, list[TrialRecord]]]:
     """Groups failed and pruned trials by reason (numbers aside), the largest group first."""
     groups: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for record in results.trials:

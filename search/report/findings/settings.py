@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import label, unit_of
 from search.report.page.markup import details, esc, table
@@ -53,7 +53,7 @@ class Comparison:
     differences: dict[str, Difference]
 
 
-def comparisons(results: Results) -> list[Comparison]:
+def comparisons(results: StudyRecord) -> list[Comparison]:
     """Compares, for each knob, every value with the best trial's (else the most frequent one)."""
     columns = [o.column for o in results.objectives][:_MOST_OBJECTIVES]
     measured = [t for t in results.trials if all(np.isfinite(t.values().get(c, np.nan)) for c in columns)]
@@ -69,7 +69,7 @@ def comparisons(results: Results) -> list[Comparison]:
     return sorted(compared, key=lambda c: not c.is_paired)
 
 
-def _groups(results: Results, trials: Sequence[TrialRecord], knob: str) -> dict[str, list[TrialRecord]]:
+def _groups(results: StudyRecord, trials: Sequence[TrialRecord], knob: str) -> dict[str, list[TrialRecord]]:
     """Groups trials by the knob's value; a continuous knob is divided at its median."""
     active = [t for t in trials if knob in t.candidate]
     values = {value_text(t.candidate[knob]) for t in active}
@@ -94,7 +94,7 @@ def _number(value: Value) -> float:
     return float(value)
 
 
-def _reference(results: Results, groups: dict[str, list[TrialRecord]], knob: str) -> str:
+def _reference(results: StudyRecord, groups: dict[str, list[TrialRecord]], knob: str) -> str:
     for value, records in groups.items():
         if results.best is not None and any(r.number == results.best for r in records):
             return value
@@ -176,7 +176,7 @@ def _with_interval(mean: float, error: float | None, freedom: float) -> Differen
     return Difference(mean, mean - half, mean + half)
 
 
-def settings_html(results: Results) -> str:
+def settings_html(results: StudyRecord) -> str:
     """Returns the comparisons as a table; empty if no knob took two values."""
     compared = comparisons(results)
     if not compared:
@@ -205,7 +205,7 @@ _EXPLANATION = (
 )
 
 
-def _row(results: Results, compared: Comparison, columns: Sequence[str]) -> list[str]:
+def _row(results: StudyRecord, compared: Comparison, columns: Sequence[str]) -> list[str]:
     if compared.is_paired:
         over = numbers.counted(compared.counts[0], "pair")
     else:
@@ -214,7 +214,7 @@ def _row(results: Results, compared: Comparison, columns: Sequence[str]) -> list
     return [*cells, over, *(_cell(results, compared, c) for c in columns)]
 
 
-def _cell(results: Results, compared: Comparison, column: str) -> str:
+def _cell(results: StudyRecord, compared: Comparison, column: str) -> str:
     unit, gap = unit_of(results, column), compared.differences[column]
     text = esc(numbers.signed(gap.mean, unit))
     if gap.low is not None and gap.high is not None:

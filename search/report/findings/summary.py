@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluators.column import Column
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import (
     Figure,
@@ -46,7 +46,7 @@ class Row:
     limits: str
 
 
-def comparison(results: Results, number: int, device: str | None) -> list[Row]:
+def comparison(results: StudyRecord, number: int, device: str | None) -> list[Row]:
     """Compares one trial with the baseline: its metrics, and its costs on `device` (on all devices if None)."""
     record, rows = results.trial(number), []
     for column in columns(results):
@@ -62,7 +62,7 @@ def comparison(results: Results, number: int, device: str | None) -> list[Row]:
     return rows
 
 
-def _difference(results: Results, record: TrialRecord, column: str) -> str:
+def _difference(results: StudyRecord, record: TrialRecord, column: str) -> str:
     before, after = figure(results.baseline, column), figure(record.measurements, column)
     is_cost = Column.parse(column).is_cost or (after is not None and after.unit == "bytes")
     if is_cost and before is not None and after is not None:
@@ -79,16 +79,16 @@ def _float_latency(record: TrialRecord, column: str) -> float | None:
     return record.values().get(str(parsed.named("latency_float_ms")))
 
 
-def _limits(results: Results, column: str) -> str:
+def _limits(results: StudyRecord, column: str) -> str:
     return ", ".join(constraint_text(results, c) for c in results.constraints if c.column == column)
 
 
-def trial_sentence(results: Results, number: int, device: str | None) -> str:
+def trial_sentence(results: StudyRecord, number: int, device: str | None) -> str:
     """Returns e.g. `97.80 % top1 (−0.20 pp [−0.60, +0.10]) at 31 KiB weight size, 3.9× smaller`."""
     return _sentence(results, number, _main_costs(results, device))
 
 
-def _sentence(results: Results, number: int, cost_columns: Sequence[str]) -> str:
+def _sentence(results: StudyRecord, number: int, cost_columns: Sequence[str]) -> str:
     record, metric = results.trial(number), headline_metric(results)
     if metric and (on_test := _on_test(metric)) in record.values():
         metric = on_test  # not used by the search, so not biased by the selection of the best trial
@@ -108,7 +108,7 @@ def _on_test(metric: str) -> str:
     return str(parsed.named(f"test_{parsed.name}"))
 
 
-def _main_costs(results: Results, device: str | None) -> list[str]:
+def _main_costs(results: StudyRecord, device: str | None) -> list[str]:
     """Returns the cost columns that a sentence mentions: those of the device's objectives, and a size."""
     cost_columns = list(costs(results, device)) if device else []
     if not device:
@@ -118,7 +118,7 @@ def _main_costs(results: Results, device: str | None) -> list[str]:
     return cost_columns
 
 
-def _cost_phrase(results: Results, record: TrialRecord, column: str) -> str:
+def _cost_phrase(results: StudyRecord, record: TrialRecord, column: str) -> str:
     now = figure(record.measurements, column)
     assert now is not None
     compared = _difference(results, record, column)
@@ -126,7 +126,7 @@ def _cost_phrase(results: Results, record: TrialRecord, column: str) -> str:
     return f"{now.text} {qualifier}{label(column)}" + (f" ({compared})" if compared else "")
 
 
-def answers(results: Results) -> list[str]:
+def answers(results: StudyRecord) -> list[str]:
     """Returns which model to ship: a sentence per device, per model if devices are many, or why none."""
     if len(results.picks) > MANY_DEVICES:
         return _by_model(results)
@@ -140,7 +140,7 @@ def answers(results: Results) -> list[str]:
     return [no_answer(results)]
 
 
-def _by_model(results: Results) -> list[str]:
+def _by_model(results: StudyRecord) -> list[str]:
     """Returns a sentence for each model with the devices that it is picked for, and the caveats by device."""
     by_model: dict[int, list[str]] = {}
     for pick in results.picks:
@@ -156,7 +156,7 @@ def _by_model(results: Results) -> list[str]:
     return [*sentences, *(f"On {numbers.listing(devices)}: {caveat}" for caveat, devices in caveats.items())]
 
 
-def no_answer(results: Results) -> str:
+def no_answer(results: StudyRecord) -> str:
     """Returns a sentence on why no trial can be shipped."""
     states = results.states()
     if not results.trials:
@@ -175,7 +175,7 @@ def knob_texts(record: TrialRecord) -> dict[str, str]:
     return {path: value_text(value) for path, value in record.candidate.items()}
 
 
-def split_knobs(results: Results, trial_numbers: tuple[int, ...]) -> tuple[list[str], dict[str, str]]:
+def split_knobs(results: StudyRecord, trial_numbers: tuple[int, ...]) -> tuple[list[str], dict[str, str]]:
     """Returns the knobs in which these trials differ, in space order, and the values that all of them share."""
     candidates = [knob_texts(results.trial(n)) for n in trial_numbers]
     paths = list(dict.fromkeys([*results.knobs, *(p for c in candidates for p in c)]))
@@ -189,7 +189,7 @@ def split_knobs(results: Results, trial_numbers: tuple[int, ...]) -> tuple[list[
     return differing, shared
 
 
-def states_text(results: Results) -> str:
+def states_text(results: StudyRecord) -> str:
     """Returns e.g. `24 trials: 18 complete, 3 infeasible, 3 failed; 2 duplicate proposals`."""
     counts = [f"{n} {state}" for state, n in results.states().items() if n]
     text = numbers.counted(len(results.trials), "trial") + (f": {', '.join(counts)}" if counts else "")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluators.column import Column
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import (
     change,
@@ -25,7 +25,7 @@ from search.report.sections.front_table import front_table
 _MOST_KNOBS_IN_HOVER = 14
 
 
-def section(results: Results, charts: Charts) -> Section | None:
+def section(results: StudyRecord, charts: Charts) -> Section | None:
     """Returns the front as charts and as a table, or None if there is a single objective."""
     axes = _axes(results)
     if not axes:
@@ -50,7 +50,7 @@ def section(results: Results, charts: Charts) -> Section | None:
     return Section("front", "Pareto front", lead, "".join(parts) + note + front_table(results))
 
 
-def _axes(results: Results) -> dict[str, list[tuple[str, str]]]:
+def _axes(results: StudyRecord) -> dict[str, list[tuple[str, str]]]:
     """Returns, per device (`""` where there is none), the (x, y) columns of each chart."""
     if not results.objectives:
         return {}
@@ -65,7 +65,7 @@ def _axes(results: Results) -> dict[str, list[tuple[str, str]]]:
     return {**axes, **({"": others} if others else {})}
 
 
-def _chart(results: Results, charts: Charts, x: str, y: str, device: str) -> str:
+def _chart(results: StudyRecord, charts: Charts, x: str, y: str, device: str) -> str:
     placed = [t for t in results.trials if x in t.values() and y in t.values()]
     on_front = [t for t in placed if t.number in results.front]
     other = [t for t in placed if t.state == "complete" and t.number not in results.front]
@@ -91,13 +91,13 @@ def _chart(results: Results, charts: Charts, x: str, y: str, device: str) -> str
 _RING = {"symbol": "circle-open", "size": 18, "color": "var(--accent)", "line": {"width": 2.5}}
 
 
-def _scale(results: Results, column: str) -> tuple[float, str]:
+def _scale(results: StudyRecord, column: str) -> tuple[float, str]:
     """Returns the divisor of a column's values and the unit to show: bytes are drawn as KiB."""
     unit = unit_of(results, column)
     return (1024.0, "KiB") if unit == "bytes" else (1.0, unit)
 
 
-def _axis(results: Results, column: str, placed: Sequence[TrialRecord]) -> dict[str, Any]:
+def _axis(results: StudyRecord, column: str, placed: Sequence[TrialRecord]) -> dict[str, Any]:
     values = [t.values()[column] for t in placed]
     base = figure(results.baseline, column)
     values += [base.value] if base else []
@@ -109,7 +109,7 @@ def _axis(results: Results, column: str, placed: Sequence[TrialRecord]) -> dict[
 
 
 def _points(
-    results: Results, trials: Sequence[TrialRecord], x: str, y: str, name: str, marker: dict[str, Any]
+    results: StudyRecord, trials: Sequence[TrialRecord], x: str, y: str, name: str, marker: dict[str, Any]
 ) -> dict[str, Any]:
     by_x, by_y = _scale(results, x)[0], _scale(results, y)[0]
     return {
@@ -125,7 +125,7 @@ def _points(
     }
 
 
-def _line(results: Results, placed: Sequence[TrialRecord], x: str, y: str) -> dict[str, Any]:
+def _line(results: StudyRecord, placed: Sequence[TrialRecord], x: str, y: str) -> dict[str, Any]:
     """Returns the front over these two axes alone, as steps; a front over more objectives may lie behind it."""
     signs = {c: 1.0 if direction(results, c) == "minimize" else -1.0 for c in (x, y)}
     feasible = [t.values() for t in placed if t.state == "complete"]
@@ -146,7 +146,7 @@ def _line(results: Results, placed: Sequence[TrialRecord], x: str, y: str) -> di
     }
 
 
-def _baseline(results: Results, x: str, y: str) -> list[dict[str, Any]]:
+def _baseline(results: StudyRecord, x: str, y: str) -> list[dict[str, Any]]:
     at_x, at_y = figure(results.baseline, x), figure(results.baseline, y)
     if at_x is None or at_y is None:
         return []
@@ -165,7 +165,7 @@ def _baseline(results: Results, x: str, y: str) -> list[dict[str, Any]]:
     ]
 
 
-def _limits(results: Results, x: str, y: str) -> list[dict[str, Any]]:
+def _limits(results: StudyRecord, x: str, y: str) -> list[dict[str, Any]]:
     shapes = []
     for constraint in results.constraints:
         for column, along, across in ((x, "x", "y"), (y, "y", "x")):
@@ -184,7 +184,7 @@ def _limits(results: Results, x: str, y: str) -> list[dict[str, Any]]:
     return shapes
 
 
-def hover(results: Results, record: TrialRecord, columns: Sequence[str]) -> str:
+def hover(results: StudyRecord, record: TrialRecord, columns: Sequence[str]) -> str:
     """Returns the tooltip of a point, HTML: the trial, its figures with interval and source, its knobs."""
     lines = [f"<b>trial {record.number}</b> · {esc(record.state)}"]
     for column in columns:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings.figures import change, figure, headline_metric, label, sources_of
 from search.report.findings.summary import knob_texts, split_knobs
 from search.report.page.markup import esc, knob_head, source_tag, table, trial_link, two_lines
@@ -10,7 +10,7 @@ from search.report.page.markup import esc, knob_head, source_tag, table, trial_l
 _MOST_KNOBS = 14
 
 
-def front_table(results: Results) -> str:
+def front_table(results: StudyRecord) -> str:
     """Returns the front as a table: figures first, then the knobs in which its trials differ."""
     if not results.front:
         return ""
@@ -31,13 +31,13 @@ def front_table(results: Results) -> str:
     return table(heads, rows, numeric=numeric) + note
 
 
-def _head(results: Results, column: str) -> str:
+def _head(results: StudyRecord, column: str) -> str:
     sources = sources_of(results, column)
     return f"{label(column, with_device=True)}\n{sources[0] if len(sources) == 1 else ''}"
 
 
 def _row(
-    results: Results,
+    results: StudyRecord,
     record: TrialRecord | None,
     columns: Sequence[str],
     differing: Sequence[str],

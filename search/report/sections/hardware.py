@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluators.cost.memory import Step
 from evaluators.devices.device import Device
-from search.record.results import DevicePick, Results
+from search.record.results import DevicePick, StudyRecord
 from search.report.findings import numbers
 from search.report.page.markup import Charts, Section, details, esc, source_tag, table, trial_link
 from spaces.errors import ParedownError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MOST_DEVICES = 6
 
 
-def section(results: Results, charts: Charts) -> Section | None:
+def section(results: StudyRecord, charts: Charts) -> Section | None:
     """Returns the section, or None if no model was chosen or its file is not there."""
     picks = [(pick, costs) for pick in results.picks if (costs := _costs(results, pick)) is not None]
     if not picks:
@@ -34,7 +34,7 @@ def section(results: Results, charts: Charts) -> Section | None:
     return Section("hardware", "On the device", lead, "".join(parts))
 
 
-def _costs(results: Results, pick: DevicePick) -> "DeviceCosts | None":
+def _costs(results: StudyRecord, pick: DevicePick) -> "DeviceCosts | None":
     from evaluators.cost.cost import DeviceCosts, Graphs
     from evaluators.devices.config import device_from_config
 
@@ -61,7 +61,7 @@ def _artifact(path: Path) -> Artifact:
     return Artifact.onnx(data, InputSpec(shape, value.name))
 
 
-def _device(results: Results, charts: Charts, pick: DevicePick, costs: "DeviceCosts") -> str:
+def _device(results: StudyRecord, charts: Charts, pick: DevicePick, costs: "DeviceCosts") -> str:
     device = costs.device
     chart = _memory(charts, costs.memory.timeline, device, costs)
     heading = f"<h3>{esc(device.name)}: {trial_link(pick.number)}</h3>"

@@ -1,6 +1,6 @@
 """The section on knob importance: how much each objective depends on each knob."""
 
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.report.findings import degraded
 from search.report.findings.figures import label
 from search.report.findings.forest import LEAST_TRIALS, TREES, Importance, importance
@@ -17,7 +17,7 @@ _METHOD = (
 )
 
 
-def section(results: Results, charts: Charts) -> Section | None:
+def section(results: StudyRecord, charts: Charts) -> Section | None:
     """Returns the section, or None if no trial was measured."""
     if not any(t.measurements for t in results.trials):
         return None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.record.curve import curve_of
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.page.markup import Charts, Section, details, esc, table, trial_link
 
@@ -16,7 +16,7 @@ _COUNTS = {
 }
 
 
-def section(results: Results, charts: Charts) -> Section | None:
+def section(results: StudyRecord, charts: Charts) -> Section | None:
     """Returns the section, or None if no trial pruned or trained the network."""
     chosen = [
         results.trial(n)
@@ -77,7 +77,7 @@ def _left_alone(notes: Mapping[str, Any]) -> str:
     return f"<p>Not pruned: {esc('; '.join(map(str, left_alone)))}.</p>"
 
 
-def _curves(results: Results, trained: Sequence[TrialRecord], charts: Charts) -> str:
+def _curves(results: StudyRecord, trained: Sequence[TrialRecord], charts: Charts) -> str:
     """Returns a chart of the metric over epochs: the best trial, the front, and the latest other trials."""
     drawn = [r for r in trained if r.number == results.best or r.number in results.front]
     drawn += [r for r in trained[::-1] if r not in drawn][: max(0, _MOST_CURVES - len(drawn))]
@@ -95,7 +95,7 @@ def _curves(results: Results, trained: Sequence[TrialRecord], charts: Charts) ->
     return charts.add(traces, axes, title, 320) + note
 
 
-def _trace(results: Results, record: TrialRecord) -> dict[str, Any]:
+def _trace(results: StudyRecord, record: TrialRecord) -> dict[str, Any]:
     curve = curve_of(record.details)
     values = list(curve.values) if curve is not None else []
     on_front = record.number in results.front

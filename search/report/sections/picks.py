@@ -1,13 +1,13 @@
 """The section with the pick for each device: the model to ship compared with the baseline."""
 
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.report.findings import numbers
 from search.report.findings.figures import Figure, label
 from search.report.findings.summary import Row, comparison, knob_texts, split_knobs
 from search.report.page.markup import Section, details, esc, source_tag, table, trial_link, two_lines
 
 
-def section(results: Results) -> Section | None:
+def section(results: StudyRecord) -> Section | None:
     """Returns a card per device, or one card for the best trial; None if no trial was feasible."""
     if results.best is None:
         return None
@@ -21,13 +21,13 @@ def section(results: Results) -> Section | None:
     return Section("picks", "What to ship", lead, f'<div class="cards">{"".join(cards)}</div>')
 
 
-def _explanation(results: Results) -> str:
+def _explanation(results: StudyRecord) -> str:
     if any("_low" in m.name for m in results.baseline):
         return "Intervals are the evaluators' own; a change whose interval contains 0 is not significant."
     return ""
 
 
-def _card(results: Results, number: int, device: str | None, why: str) -> str:
+def _card(results: StudyRecord, number: int, device: str | None, why: str) -> str:
     title = f"{esc(device)}: {trial_link(number)}" if device else trial_link(number)
     model = results.model_path(number)
     link = (
@@ -56,7 +56,7 @@ def _cell(figure: Figure | None) -> str:
     return f"{esc(figure.text)}{interval}<br>{source_tag(figure.source)}"
 
 
-def _knobs(results: Results, number: int) -> str:
+def _knobs(results: StudyRecord, number: int) -> str:
     knobs = knob_texts(results.trial(number))
     ordered = [p for p in split_knobs(results, (number,))[1] if p in knobs]
     rows = [[f"<code>{esc(p)}</code>", f"<code>{esc(knobs[p])}</code>"] for p in ordered]

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import direction, label, sources_of, unit_of
 from search.report.page.markup import Charts, Section, esc, table
@@ -32,7 +32,7 @@ _STEPS = {
 }
 
 
-def best_so_far(results: Results, column: str) -> list[float | None]:
+def best_so_far(results: StudyRecord, column: str) -> list[float | None]:
     """Returns the best feasible value of a column after each trial; None before the first feasible one."""
     better = max if direction(results, column) == "maximize" else min
     best: float | None = None
@@ -45,7 +45,7 @@ def best_so_far(results: Results, column: str) -> list[float | None]:
     return values
 
 
-def section(results: Results, charts: Charts) -> Section | None:
+def section(results: StudyRecord, charts: Charts) -> Section | None:
     """Returns the section, or None if there is no trial yet."""
     if not results.trials:
         return None
@@ -64,20 +64,20 @@ def section(results: Results, charts: Charts) -> Section | None:
     )
 
 
-def _prediction(results: Results) -> str:
+def _prediction(results: StudyRecord) -> str:
     if not results.prediction:
         return ""
     return f'<p class="finding">{esc(results.prediction[:1].upper() + results.prediction[1:])}.</p>'
 
 
-def _learned(results: Results) -> str:
+def _learned(results: StudyRecord) -> str:
     if not results.learned:
         return ""
     items = "".join(f"<li>{esc(text)}</li>" for text in results.learned)
     return f"<h3>Knowledge from earlier studies</h3><ul>{items}</ul>"
 
 
-def _best_chart(results: Results, charts: Charts, column: str) -> str:
+def _best_chart(results: StudyRecord, charts: Charts, column: str) -> str:
     trial_numbers = [t.number for t in results.trials]
     measured = [t for t in results.trials if column in t.values()]
     pruned = [t for t in results.trials if t.state == "pruned" and t.estimate(column) and t not in measured]
@@ -131,7 +131,7 @@ def _pruned_trace(pruned: list[TrialRecord], column: str) -> dict[str, Any]:
     }
 
 
-def _volume_chart(results: Results, charts: Charts) -> str:
+def _volume_chart(results: StudyRecord, charts: Charts) -> str:
     trace = {
         "type": "scatter",
         "mode": "lines",
@@ -148,7 +148,7 @@ def _volume_chart(results: Results, charts: Charts) -> str:
     return charts.add([trace], layout, "Hypervolume of the front (larger is better)", 320)
 
 
-def _seconds(results: Results) -> str:
+def _seconds(results: StudyRecord) -> str:
     totals: Counter[str] = Counter()
     for record in results.trials:
         totals.update(record.seconds)

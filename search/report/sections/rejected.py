@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.report.findings import numbers
 from search.report.findings.figures import constraint_text, estimated, figure, headline_metric, label, unit_of
 from search.report.findings.misses import failures, misses, nearest_miss
@@ -21,7 +21,7 @@ _PRUNED = (
 )
 
 
-def section(results: Results) -> Section | None:
+def section(results: StudyRecord) -> Section | None:
     """Returns the section, or None if nothing was rejected."""
     states = results.states()
     if not states["infeasible"] + states["failed"] + states["pruned"]:
@@ -35,7 +35,7 @@ def section(results: Results) -> Section | None:
     )
 
 
-def _constraints_html(results: Results) -> str:
+def _constraints_html(results: StudyRecord) -> str:
     rows = []
     for miss in misses(results):
         column = miss.constraint.column
@@ -64,7 +64,7 @@ def _constraints_html(results: Results) -> str:
     return table(heads, rows, numeric=(2, 3, 4, 5)) + _nearest_html(results)
 
 
-def _nearest_html(results: Results) -> str:
+def _nearest_html(results: StudyRecord) -> str:
     nearest = nearest_miss(results)
     if nearest is None:
         return ""
@@ -77,7 +77,7 @@ def _nearest_html(results: Results) -> str:
     return f"<p><strong>Nearest miss:</strong> {trial_link(record.number)}, whose {esc(numbers.listing(texts))}.</p>"
 
 
-def _failures_html(results: Results) -> str:
+def _failures_html(results: StudyRecord) -> str:
     rows = []
     for state, records in failures(results):
         links = ", ".join(trial_link(r.number) for r in records[:8]) + (", …" if len(records) > 8 else "")
@@ -88,7 +88,7 @@ def _failures_html(results: Results) -> str:
     return f"<h3>Failed</h3>{table(heads, rows, numeric=(1,))}" if rows else ""
 
 
-def _pruned_html(results: Results) -> str:
+def _pruned_html(results: StudyRecord) -> str:
     pruned = [t for t in results.trials if t.state == "pruned"]
     if not pruned:
         return ""
@@ -109,7 +109,7 @@ def _pruned_html(results: Results) -> str:
     return f"<h3>Stopped early</h3><p>{esc(_PRUNED)}</p>{visible}{folded}"
 
 
-def _all_rejected(results: Results) -> str:
+def _all_rejected(results: StudyRecord) -> str:
     rejected = [t for t in results.trials if t.state != "complete"]
     if all(t.state == "pruned" for t in rejected):  # they are listed above
         return ""

@@ -3,13 +3,13 @@
 import json
 
 from search.record.redact import redact, redact_text
-from search.record.results import Results
+from search.record.results import StudyRecord
 from search.report.findings import numbers
 from search.report.page.markup import Section, details, esc, table, trial_link
 from spaces.candidate import value_text
 
 
-def section(results: Results) -> Section:
+def section(results: StudyRecord) -> Section:
     """Returns the section."""
     command = (
         f'<div class="command"><pre id="command">{esc(redact_text(results.command))}</pre>'
@@ -23,13 +23,13 @@ def section(results: Results) -> Section:
     )
 
 
-def _notes(results: Results) -> str:
+def _notes(results: StudyRecord) -> str:
     if not results.notes:
         return ""
     return f"<h3>Notes</h3><ul>{''.join(f'<li>{esc(note)}</li>' for note in results.notes)}</ul>"
 
 
-def _aliases(results: Results) -> str:
+def _aliases(results: StudyRecord) -> str:
     if not results.aliases:
         return ""
     rows = []
@@ -40,7 +40,7 @@ def _aliases(results: Results) -> str:
     return details(title, table(["same file as", "proposal"], rows))
 
 
-def _metadata(results: Results) -> str:
+def _metadata(results: StudyRecord) -> str:
     metadata = {"sampler": results.sampler, "folder": str(results.folder), **results.environment}
     rows = [[esc(k), f"<code>{esc(v)}</code>"] for k, v in metadata.items()]
     knobs = [

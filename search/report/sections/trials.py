@@ -1,6 +1,6 @@
 """The section with the table of all trials, collapsed; points of the charts link to its rows."""
 
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings.figures import columns, estimated, figure, label, sources_of
 from search.report.findings.summary import knob_texts, split_knobs
 from search.report.page.markup import Section, details, esc, knob_head, source_tag, table
@@ -8,7 +8,7 @@ from search.report.page.markup import Section, details, esc, knob_head, source_t
 _MOST_KNOBS = 40
 
 
-def section(results: Results) -> Section | None:
+def section(results: StudyRecord) -> Section | None:
     """Returns the section, or None if there is no trial yet."""
     if not results.trials:
         return None
@@ -33,13 +33,13 @@ def section(results: Results) -> Section | None:
     return Section("trials", "All trials", "", folded)
 
 
-def _head(results: Results, column: str) -> str:
+def _head(results: StudyRecord, column: str) -> str:
     sources = sources_of(results, column)
     return f"{label(column, with_device=True)}\n{sources[0] if len(sources) == 1 else ''}"
 
 
 def _row(
-    results: Results, record: TrialRecord, figure_columns: tuple[str, ...], knobs: list[str]
+    results: StudyRecord, record: TrialRecord, figure_columns: tuple[str, ...], knobs: list[str]
 ) -> list[str]:
     mark = " ★" if record.number in results.front else ""
     cells = [

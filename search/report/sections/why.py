@@ -1,6 +1,6 @@
 """The section on the SQNR of the best model's layers, beside the runner-up's and the worst trial's."""
 
-from search.record.results import Results, TrialRecord
+from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.layers import KEYS, Advice, advice, key_of, layers, rivals, sqnr
 from search.report.page.markup import Charts, Section, details, esc, table, trial_link
@@ -8,7 +8,7 @@ from search.report.page.markup import Charts, Section, details, esc, table, tria
 _MOST_LAYERS = 60
 
 
-def section(results: Results, charts: Charts) -> Section | None:
+def section(results: StudyRecord, charts: Charts) -> Section | None:
     """Returns the section, or None if the best trial has no per-layer details."""
     if results.best is None:
         return None
@@ -65,7 +65,7 @@ def _chart(charts: Charts, compared: list[tuple[str, TrialRecord]], key: str) ->
     return charts.add(traces, layout, title, height=120 + (12 + 10 * len(compared)) * len(names))
 
 
-def _advice_html(results: Results, best: TrialRecord) -> str:
+def _advice_html(results: StudyRecord, best: TrialRecord) -> str:
     weakest = advice(results, best)
     if weakest is None:
         return ""
