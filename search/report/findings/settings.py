@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
@@ -141,22 +142,25 @@ def _paired(
     differences = {}
     for column in columns:
         # A knob that is divided at its median may have several trials on a side: their mean counts once.
-        gaps = np.array([_mean(a, column) - _mean(b, column) for a, b in pairs])
+        origin = theirs[0].values()[column]
+        means = [[_values(side, column, origin).mean() for side in pair] for pair in pairs]
+        gaps = np.array([a - b for a, b in means])
         error = float(gaps.std(ddof=1)) / np.sqrt(len(gaps)) if len(gaps) > 1 else None
         differences[column] = _with_interval(float(gaps.mean()), error, len(gaps) - 1)
     return (len(pairs),), differences
 
 
-def _mean(records: Sequence[TrialRecord], column: str) -> float:
-    return float(np.mean([r.values()[column] for r in records]))
+def _values(records: Sequence[TrialRecord], column: str, origin: float) -> NDArray[np.float64]:
+    """Returns a column's values less `origin`, so that the mean of equal values is exact."""
+    return np.array([r.values()[column] - origin for r in records], np.float64)
 
 
 def _unpaired(ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord], columns: Sequence[str]) -> Compared:
     """Compares group means; interval of Welch, The generalization of Student's problem, Biometrika 34 (1947)."""
     differences = {}
     for column in columns:
-        a = np.array([t.values()[column] for t in ours])
-        b = np.array([t.values()[column] for t in theirs])
+        origin = theirs[0].values()[column]
+        a, b = _values(ours, column, origin), _values(theirs, column, origin)
         error, freedom = None, 0.0
         if len(a) > 1 and len(b) > 1:
             parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])

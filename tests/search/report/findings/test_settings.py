@@ -73,3 +73,13 @@ def test_one_layer_of_many_is_compared_in_pairs_only(tmp_path):
     assert found["b[l0]"].counts == (1,)
     assert found["b[l0]"].differences["metric.score"].mean == pytest.approx(-2.0)
     assert all(c.is_paired for c in found.values())
+
+
+def test_equal_values_differ_by_nothing_at_all(tmp_path):
+    rows = [({"bits": bits, "clip": clip}, 2.1426285714285718) for bits, clip in product((8, 4), "abcdefg")]
+    found = comparisons(study(tmp_path, rows[1:], {"bits": (4, 8), "clip": tuple("abcdefg")}))
+    assert found
+    assert {(d.mean, d.low, d.high) for c in found for d in c.differences.values()} <= {
+        (0.0, 0.0, 0.0),
+        (0.0, None, None),
+    }
