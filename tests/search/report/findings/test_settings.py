@@ -76,8 +76,8 @@ def test_one_layer_of_many_is_compared_in_pairs_only(tmp_path):
 
 
 def test_equal_values_differ_by_nothing_at_all(tmp_path):
-    rows = [({"bits": bits, "clip": clip}, 2.1426285714285718) for bits, clip in product((8, 4), "abcdefg")]
-    found = comparisons(study(tmp_path, rows[1:], {"bits": (4, 8), "clip": tuple("abcdefg")}))
+    rows = [({"bits": 8 if clip in "abc" else 4, "clip": clip}, 0.1) for clip in "abcde"]
+    found = comparisons(study(tmp_path, rows, {"bits": (4, 8), "clip": tuple("abcde")}))
     assert found
     assert {(d.mean, d.low, d.high) for c in found for d in c.differences.values()} <= {
         (0.0, 0.0, 0.0),
