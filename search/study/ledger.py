@@ -124,7 +124,7 @@ class Ledger:
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
         if record.state == "failed":
-            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            self._study.tell(trial, state=TrialState.FAIL)
             return
         for constraint in self._constraints:
             estimate = record.estimate(constraint.column)
@@ -136,7 +136,7 @@ class Ledger:
         if len(self._objectives) == 1:
             self._report_curve(trial, record)
         values = record.values()
-        self._study.tell(trial, [values[o.column] for o in self._objectives], skip_if_finished=True)
+        self._study.tell(trial, [values[o.column] for o in self._objectives])
 
     def _report_curve(self, trial: Trial, record: TrialRecord) -> None:
         """Reports the training curve as Optuna's intermediate values (with a single objective only)."""
@@ -157,13 +157,13 @@ class Ledger:
         partial = {"n": record.n_partial, "values": values, "errors": errors}
         trial.set_user_attr("partial", json.dumps(partial))
         if len(values) > 1:
-            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            self._study.tell(trial, state=TrialState.FAIL)
             return
         if curve_of(record.details) is not None:
             self._report_curve(trial, record)
         elif values[0] is not None:
             trial.report(values[0], record.n_partial)
-        self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        self._study.tell(trial, state=TrialState.PRUNED)
 
     def _note_alias(self, alias: Alias) -> None:
         repeated = alias.candidate == self.records[alias.same_as].candidate

@@ -59,10 +59,147 @@ CORE: dict[str, tuple[str, ...]] = {
 }
 
 # Mutants that no test can tell from the original: (module, line, the line as changed): why.
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    (
+        "search.record.front",
+        'found = [values.get(o.column, np.nan) * (-1.0 if o.direction == "maximize" else 1.0) for o in objectives]',
+        'found = [values.get(o.column, np.nan) * (-1.0 if o.direction <= "maximize" else 1.0) for o in objectives]',
+    ): "the other direction comes after it in the alphabet",
+    (
+        "search.record.front",
+        'if t.state == "complete" and (loss := losses(t, objectives)) is not None',
+        'if t.state <= "complete" and (loss := losses(t, objectives)) is not None',
+    ): "no state comes before it in the alphabet",
+    (
+        "search.record.front",
+        "return tuple(number for (_, number), on_front in zip(feasible, kept, strict=True) if on_front)",
+        "return tuple(number for (_, number), on_front in zip(feasible, kept, strict=False) if on_front)",
+    ): "one was made from the other",
+    (
+        "search.record.front",
+        "best = min(records, key=lambda r: _main_loss(r, objectives[0]))",
+        "best = min(records, key=lambda r: _main_loss(r, objectives[ -1]))",
+    ): "there is one objective",
+    (
+        "search.record.front",
+        'return -value if main.direction == "maximize" else value',
+        'return -value if main.direction <= "maximize" else value',
+    ): "the other direction comes after it in the alphabet",
+    (
+        "search.record.hypervolume",
+        "if points.shape[1] == 1:",
+        "if points.shape[1] <= 1:",
+    ): "there is an axis",
+    (
+        "search.record.hypervolume",
+        "return float(reference[0] - points.min())",
+        "return float(reference[ -1] - points.min())",
+    ): "there is one axis",
+    (
+        "search.study.verdict",
+        'if record.state != "complete":',
+        'if record.state > "complete":',
+    ): "no state comes before it in the alphabet",
+    (
+        "spaces.quantization.schemes.integers",
+        'low = 0 if stored == "unsigned" else -(2 ** (grid.bits - 1))',
+        'low = 0 if stored >= "unsigned" else -(2 ** (grid.bits - 1))',
+    ): "`signed` comes before it in the alphabet",
+    (
+        "spaces.quantization.schemes.integers",
+        'sign = "u" if stored == "unsigned" else "i"',
+        'sign = "u" if stored >= "unsigned" else "i"',
+    ): "`signed` comes before it in the alphabet",
+    (
+        "spaces.pruning.budgets.budget",
+        "step = self.round_to // gcd(self.round_to, k)",
+        "step = self.round_to / gcd(self.round_to, k)",
+    ): "it is a divisor, and the numbers are made integers",
+    (
+        "spaces.pruning.budgets.budget",
+        "ratio, allowed = ratios.get(group.name, 0.0), limits.allowed(group)",
+        "ratio, allowed = ratios.get(group.name, -1.0), limits.allowed(group)",
+    ): "the nearest to more than all is all",
+    (
+        "spaces.pruning.budgets.budget",
+        "low, high = 0, len(ranking.least_first)",
+        "low, high = 1, len(ranking.least_first)",
+    ): "if nothing had to go, the one channel comes back",
+    (
+        "spaces.pruning.budgets.budget",
+        "if len(allowed) > 1 and floor(wanted + 0.5) < 1:",
+        "if len(allowed) != 1 and floor(wanted + 0.5) < 1:",
+    ): "all channels are always allowed",
+    (
+        "spaces.pruning.budgets.budget",
+        "return np.array([some[at] for some, at in zip(allowed, places, strict=True)], np.int64)",
+        "return np.array([some[at] for some, at in zip(allowed, places, strict=False)], np.int64)",
+    ): "one was made from the other",
+    (
+        "spaces.pruning.budgets.budget",
+        "places = [min(np.searchsorted(some, n), len(some) - 1) for some, n in zip(allowed, left, strict=True)]",
+        "places = [min(np.searchsorted(some, n), len(some) - 1) for some, n in zip(allowed, left, strict=False)]",
+    ): "`allowed` has one for each group already",
+    (
+        "spaces.quantization.schemes.scheme",
+        "shape[self.axis] = -1",
+        "shape[self.axis] = ~1",
+    ): "NumPy takes any negative number for the length that follows",
+    (
+        "spaces.quantization.schemes.scheme",
+        "least_scale: ArrayLike = 0.0,",
+        "least_scale: ArrayLike = -1.0,",
+    ): "every scale is above 0",
+    (
+        "search.study.ledger",
+        "return len(self._study.get_trials(deepcopy=False))",
+        "return len(self._study.get_trials(deepcopy=True))",
+    ): "a copy only takes longer",
+    (
+        "search.study.ledger",
+        "reported = self._study.get_trials(deepcopy=False)[trial.number].intermediate_values",
+        "reported = self._study.get_trials(deepcopy=True)[trial.number].intermediate_values",
+    ): "a copy only takes longer",
+    (
+        "search.study.ledger",
+        "trials = self._study.get_trials(deepcopy=False)",
+        "trials = self._study.get_trials(deepcopy=True)",
+    ): "a copy only takes longer",
+    (
+        "search.study.ledger",
+        "if len(values) > 1:",
+        "if len(values) != 1:",
+    ): "there is an objective",
+    (
+        "search.study.ledger",
+        "elif values[0] is not None:",
+        "elif values[ -1] is not None:",
+    ): "there is one objective",
+    (
+        "search.study.ledger",
+        "if frozen.state == TrialState.RUNNING:",
+        "if frozen.state <= TrialState.RUNNING:",
+    ): "no state comes before it",
+    (
+        "spaces.quantization.schemes.scheme",
+        "return np.ldexp(1.0, exponent - (mantissa == 0.5)), zero",
+        "return np.ldexp(1.0, exponent - (mantissa <= 0.5)), zero",
+    ): "no mantissa is less",
+    (
+        "evaluators.task.statistics.early_stopping",
+        "self._most_capital = 0.0  # at any",
+        "self._most_capital = -1.0  # at any",
+    ): "a capital below the first one stops nothing",
+    (
+        "evaluators.task.statistics.early_stopping",
+        "bets = np.where(needed < width, bets, 0.0)  # else there is nothing to find out",
+        "bets = np.where(needed <= width, bets, 0.0)  # else there is nothing to find out",
+    ): "where only the best scores would do, these win nothing, and any other makes it certain",
+}
 
 IMPORTED_ONCE = (
-    "hypothesis", "numpy", "onnx", "onnxruntime", "onnxruntime.quantization", "optuna", "pandas", "scipy.stats", "torch",
+    "anyio.pytest_plugin", "hydra", "hypothesis", "numpy", "omegaconf", "onnx", "onnxruntime", "onnxruntime.quantization", "optuna",
+    "pandas", "rich.console", "scipy.stats", "torch", "xdist.plugin",
 )  # fmt: skip
 ARITHMETIC = {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}
 ORDER = {"Eq", "NotEq", "Lt", "LtE", "Gt", "GtE"}
@@ -262,8 +399,8 @@ def _run_tests(mutant: Mutant) -> int:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--timeout=0"]
-    # the fork had imported plugins before pytest could rewrite them
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    # to rewrite assertions takes longer than most tests
+    options += ["--assert=plain", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     # an example that fails is enough: it need not be made small
     settings.register_profile(
         "mutation", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]

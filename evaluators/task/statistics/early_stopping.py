@@ -126,8 +126,7 @@ class PairedTest:
         required = (n * self._least - self._total - before) / (n - done)
         gap = required - before / (done + 1)
         room = np.maximum(width - required, 1e-12)
-        bets = np.clip(gap / (variances + gap**2 + 1e-300), 0.0, _MOST_BET / room)
-        # outside this range the result is certain
-        bets = np.where((required > -width) & (required < width), bets, 0.0)
+        bets = np.clip(gap / (variances + gap**2), 0.0, _MOST_BET / room)
+        bets = np.where(required < width, bets, 0.0)  # else the result is certain
         growth: NDArray[np.float64] = np.log1p(-bets * (differences - required))
         return growth

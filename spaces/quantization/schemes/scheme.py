@@ -77,8 +77,7 @@ class Scheme:
 
 def _asymmetric(low: Floats, high: Floats, bits: int, least: Floats) -> tuple[Floats, Floats]:
     scale = np.maximum((high - low) / (2**bits - 1), least)
-    bottom, top = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    return scale, np.clip(np.round(bottom - low / scale), bottom, top)
+    return scale, np.round(-(2 ** (bits - 1)) - low / scale)
 
 
 def _symmetric(low: Floats, high: Floats, bits: int, least: Floats) -> tuple[Floats, Floats]:

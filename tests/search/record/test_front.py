@@ -1,12 +1,13 @@
 import itertools
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
-from search.record.front import overall_best, pareto_front, picks
-from search.record.results import Constraint, Objective, TrialRecord
+from search.record.front import losses, overall_best, pareto_front, picks
+from search.record.results import Constraint, DevicePick, Objective, TrialRecord
 from spaces.candidate import Candidate
 
 AXES = (Objective("metric.top1", "maximize"), Objective("cost.board.latency_ms", "minimize"))
@@ -22,6 +23,13 @@ def record(number, top1, latency_ms, state="complete", **metrics):
 
 
 points = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
+
+
+def test_losses_are_to_be_minimised_and_need_every_objective():
+    assert losses(record(0, 90.5, 5.25), AXES).tolist() == [-90.5, 5.25]
+    assert losses(record(0, math.nan, 5.0), AXES) is None
+    assert losses(record(0, 90.0, math.inf), AXES) is None
+    assert losses(record(0, 90.0, 5.0), (*AXES, Objective("metric.loss", "minimize"))) is None
 
 
 @given(points)
@@ -74,20 +82,78 @@ def test_the_caveat_knows_the_same_tie(before, lower):
     assert (pick.caveat == "") == lower
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "in_turns", "lower"),
+    [
+        ("latency_ms", 100.0, 7.0, False),
+        ("latency_ms", 7.0, 9.0, True),
+        ("size", 10.0, 1.0, True),
+        ("size", 7.0, 100.0, False),
+    ],
+)
+def test_a_timed_pick_is_compared_with_the_float_model_timed_in_turns_with_it(name, before, in_turns, lower):
+    column, top1 = f"cost.board.{name}", record(0, 90.0, 99.0).measurements[0]
+    cost = Measurement(name, 7.0, "", "measured", "board")
+    turns = Measurement("latency_float_ms", in_turns, "ms", "measured", "board")
+    trial = TrialRecord(0, "complete", "", Candidate({"n": 0}), (top1, cost, turns))
+    axes = (AXES[0], Objective(column, "minimize"))
+    (pick,) = picks([trial], axes, [], ["board"], {column: before})
+    assert (pick.caveat == "") == lower
+
+
 def test_without_a_limit_the_pick_cannot_be_told_from_the_best():
     def uncertain(number, top1, latency_ms):
         return record(number, top1, latency_ms, top1_drop=91 - top1, top1_drop_high=91 - top1 + 0.6)
 
-    records = [uncertain(0, 90.0, 5.0), uncertain(1, 89.6, 3.0), uncertain(2, 85.0, 1.0)]
+    records = [
+        uncertain(0, 90.0, 5.0),
+        uncertain(1, 89.6, 3.0),
+        uncertain(2, 89.2, 2.0),
+        uncertain(3, 85.0, 1.0),
+    ]
     (pick,) = picks(records, AXES, [], ["board"], {})
     assert pick.number == 1
-    assert "is within noise of the best" in pick.why
+    assert pick.why == (
+        "lowest latency_ms among the models whose top1 is within noise of the best one's (within 0.60)"
+    )
+
+
+@pytest.mark.parametrize("known", [{}, {"top1_drop": 1.0}, {"top1_drop_high": 1.6}])
+def test_without_an_interval_only_the_best_is_good_enough(known):
+    records = [record(0, 90.0, 5.0, **known), record(1, 89.9, 3.0, **known)]
+    assert picks(records, AXES, [], ["board"], {})[0].number == 0
+
+
+def test_no_pick_without_a_cost_or_a_model():
+    assert picks([record(0, 90.0, 5.0)], AXES, [], ["other"], {}) == ()
+    assert picks([], AXES, [], ["board"], {}) == ()
+    faster = (AXES[0], Objective("cost.board.latency_ms", "maximize"))
+    assert picks([record(0, 90.0, 5.0)], faster, [], ["board"], {}) == ()
 
 
 def test_best_of_a_single_objective_and_of_nothing():
     records = [record(0, 90.0, 5.0), record(1, 91.0, 6.0)]
     assert overall_best(records, AXES[:1], [], [])[0] == 1
     assert overall_best([], AXES, [], []) == (None, "no trial met the constraints")
+
+
+def test_with_devices_it_is_the_first_ones_pick():
+    found = [DevicePick("board", 1, "lowest latency_ms"), DevicePick("chip", 0, "lowest size")]
+    records = [record(0, 90.0, 5.0), record(1, 89.0, 2.0)]
+    assert overall_best(records, AXES, [], found) == (1, "the pick for board: lowest latency_ms")
+
+
+def test_of_a_single_objective_to_minimise_it_is_the_lowest():
+    records = [record(0, 90.0, 5.0), record(1, 91.0, 4.0), record(2, 92.0, 6.0)]
+    assert overall_best(records, AXES[1:], [], []) == (1, "the best cost.board.latency_ms")
+
+
+def test_a_second_objective_to_maximise_goes_to_the_highest():
+    axes = (AXES[0], Objective("metric.recall", "maximize"))
+    limit = Constraint("c", "metric.top1", "min", 80.0)
+    records = [record(n, 90.0 - n, 1.0, recall=recall) for n, recall in enumerate((60.0, 70.0, 65.0))]
+    number, why = overall_best(records, axes, [limit], [])
+    assert (number, why) == (1, "highest metric.recall among the models that meet every constraint")
 
 
 def test_without_devices_a_tie_in_size_goes_to_the_better_model():

@@ -43,6 +43,23 @@ def test_hypervolume_counts_the_dominated_cells(rows):
     assert hypervolume(grid, reference) == pytest.approx(counted)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2, 4).flatmap(
+        lambda d: st.tuples(
+            st.lists(st.lists(st.integers(0, 3), min_size=d, max_size=d), min_size=1, max_size=7),
+            st.lists(st.integers(3, 5), min_size=d, max_size=d),
+        )
+    )
+)
+def test_the_reference_may_be_nearer_on_one_axis_than_on_another(case):
+    rows, reference = case
+    cells = itertools.product(*map(range, reference))
+    counted = sum(any(all(p <= c for p, c in zip(row, cell, strict=True)) for row in rows) for cell in cells)
+    found = hypervolume(np.array(rows, dtype=float), np.array(reference, dtype=float))
+    assert found == pytest.approx(counted)
+
+
 @pytest.mark.parametrize("outside", [[0.0, 5.0], [5.0, 0.0], [0.0, 4.0], [4.0, 0.0], [5.0, 5.0]])
 def test_a_point_outside_the_reference_in_any_axis_counts_for_nothing(outside):
     reference = np.array([4.0, 4.0])
@@ -80,3 +97,33 @@ def test_an_axis_that_the_baseline_lacks_is_left_out():
     volume = Volume(axes, [], BASELINE)
     assert volume.of([record(0, 90.0, 5.0, npu=1.0)]) == pytest.approx(0.5)
     assert volume.of([record(0, 90.0, 5.0)]) == 0.0  # without every objective a trial counts for nothing
+
+
+@pytest.mark.parametrize(
+    ("constraints", "worst"),
+    [
+        ([], 0.9 * 90.0),
+        ([Constraint("c", "metric.top1_drop", "max", 2.0)], 88.0),
+        ([Constraint("c", "metric.top1_drop", "max", 2.0, margin=0.5)], 88.5),
+        ([Constraint("c", "metric.top1", "min", 80.0)], 80.0),
+        ([Constraint("c", "metric.top1", "min", 80.0, margin=4.0)], 84.0),
+        # those say nothing of how low it may be
+        (
+            [Constraint("c", "metric.top1", "max", 80.0), Constraint("d", "metric.top1_drop", "min", 5.0)],
+            81.0,
+        ),
+        ([Constraint("c", "metric.other", "min", 80.0), Constraint("d", "metric.a_drop", "max", 5.0)], 81.0),
+        ([Constraint("c", "metric.zeta", "max", 80.0), Constraint("d", "metric.zeta", "min", 5.0)], 81.0),
+    ],
+)
+def test_the_reference_is_the_worst_that_is_allowed_or_nine_tenths(constraints, worst):
+    volume = Volume(AXES, constraints, BASELINE)
+    for share in (0.25, 0.5, 1.0):
+        assert volume.of([record(0, worst + share * (90.0 - worst), 5.0)]) == pytest.approx(0.5 * share)
+
+
+def test_any_baseline_above_zero_is_one_to_win_over():
+    cheap = {"metric.top1": 0.5, "cost.board.latency_ms": 1e-3}
+    assert Volume(AXES, [], cheap).of([record(0, 0.5, 0.5e-3)]) == pytest.approx(0.5)
+    for nothing in ({"metric.top1": 0.0}, {"cost.board.latency_ms": 0.0}):
+        assert not Volume(AXES, [], BASELINE | nothing).defined

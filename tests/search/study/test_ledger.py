@@ -1,6 +1,7 @@
 """What the record of a study keeps, what the sampler is told of it, and what is left after a kill."""
 
 import json
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -89,6 +90,65 @@ def test_of_a_pruned_trial_the_estimate_is_told(tmp_path, objectives, state, rep
         assert told.constraints == {"small": -3.0}
 
 
+CURVE = {"curve": {"metric": "quality", "values": [1.0, 2.0, 2.5], "macs": 5}}
+
+
+@pytest.mark.parametrize(
+    ("objectives", "reported"), [((QUALITY, SIZE), {}), ((QUALITY,), {1: 1.0, 2: 2.0, 3: 2.5})]
+)
+def test_how_the_training_went_is_told_where_there_is_one_objective(tmp_path, objectives, reported):
+    with opened(tmp_path, objectives) as ledger:
+        ledger.add(asked(ledger), measured(0, details=CURVE))
+        (told,) = optuna_trials(ledger)
+        assert told.state == TrialState.COMPLETE
+        assert told.values == [3.0, 12.0][: len(objectives)]
+        assert told.intermediate_values == reported
+
+
+def test_of_a_pruned_trial_the_training_is_told_before_any_estimate(tmp_path):
+    with opened(tmp_path, (QUALITY,)) as ledger:
+        ledger.add(asked(ledger), replace(pruned(0), details=CURVE))
+        ledger.add(asked(ledger), TrialRecord(1, "pruned", "of no use", Candidate({"x": 1})))
+        trained, unknown = optuna_trials(ledger)
+        assert (trained.state, unknown.state) == (TrialState.PRUNED, TrialState.PRUNED)
+        assert trained.intermediate_values == {1: 1.0, 2: 2.0, 3: 2.5}
+        assert unknown.intermediate_values == {}
+        assert json.loads(unknown.user_attrs["partial"]) == {"n": 0, "values": [None], "errors": [None]}
+        assert unknown.constraints == {}  # its size is not known either
+
+
+def test_a_training_that_a_kill_left_half_told_is_told_to_the_end(tmp_path):
+    with opened(tmp_path, (QUALITY,)) as ledger:
+        ledger._tell = lambda *_: None
+        trial = asked(ledger)
+        trial.report(1.0, 1)
+        ledger.add(trial, measured(0, details=CURVE))
+    with opened(tmp_path, (QUALITY,)) as ledger:
+        (told,) = optuna_trials(ledger)
+        assert (told.state, told.values) == (TrialState.COMPLETE, [3.0])
+        assert told.intermediate_values == {1: 1.0, 2: 2.0, 3: 2.5}
+
+
+def test_opening_again_leaves_what_has_ended_and_what_waits_as_they_are(tmp_path):
+    with opened(tmp_path) as ledger:
+        ledger.add(asked(ledger), measured(0))
+        ledger.add(asked(ledger), measured(1, state="failed"))
+        ledger.add(asked(ledger), pruned(2))
+        ledger.add(asked(ledger), measured(3, state="infeasible"))
+        ledger.alias(asked(ledger), Alias(Candidate({"x": 5}), 0))
+        ledger.alias(asked(ledger), Alias(Candidate({"x": 6}), 1))
+        ledger.reject(asked(ledger))
+        ledger.enqueue({"x": 4})
+        before, records, aliases = optuna_trials(ledger), ledger.records, ledger.aliases
+    for _ in range(2):
+        with opened(tmp_path) as ledger:
+            assert optuna_trials(ledger) == before
+            assert (ledger.records, ledger.aliases) == (records, aliases)
+    assert [t.state.name for t in before] == [
+        "COMPLETE", "FAIL", "FAIL", "COMPLETE", "COMPLETE", "FAIL", "FAIL", "WAITING",
+    ]  # fmt: skip
+
+
 def test_an_alias_is_told_its_trials_values_and_kept(tmp_path):
     other = Alias(Candidate({"x": 5}), 0)
     repeated = Alias(Candidate({"x": 0}), 0)
@@ -119,6 +179,7 @@ def test_what_a_kill_left_untold_is_told_on_opening(tmp_path):
 
 def test_what_ran_when_the_process_died_is_proposed_again_first(tmp_path):
     with opened(tmp_path) as ledger:
+        ledger.enqueue({"x": 7})  # not what the sampler proposes first
         lost = asked(ledger).params
         ledger.ask()  # killed before it had any value: nothing to repeat
     with opened(tmp_path) as ledger:
@@ -145,6 +206,18 @@ def test_a_study_of_something_else_is_refused_and_let_go(tmp_path):
     assert "space.y: was absent, is 3" in str(error.value)
     assert "task" not in str(error.value)
     opened(tmp_path, identity={"space": {"x": 1}, "task": "a"}).close()  # nobody holds the folder
+
+
+def test_each_difference_is_told_by_its_path_and_as_it_was_and_is(tmp_path):
+    opened(tmp_path, identity={"a": 5, "b": {"c": 1}, "d": 1, "e": {"f": 2, "g": {"h": 3}}}).close()
+    with pytest.raises(StudyError) as error:
+        opened(tmp_path, identity={"a": 4, "b": 2, "d": {"x": 1}, "e": {"f": 2, "g": {"h": 9}}})
+    assert str(error.value).splitlines()[1:-1] == [
+        "  a: was 5, is 4",
+        "  b: was {'c': 1}, is 2",
+        "  d: was 1, is {'x': 1}",
+        "  e.g.h: was 3, is 9",
+    ]
 
 
 def test_at_most_twelve_differences_are_told(tmp_path):

@@ -34,6 +34,68 @@ def stopped_after(reference, candidate, least, confidence, block=16):
     return None
 
 
+def greatest_capital(reference, candidate, least, low, high):
+    """What a gambler who begins with 1 had at best: example by example, as the paper has it."""
+    n, width, total = len(reference), high - low, float(reference.sum())
+    capital = greatest = 1.0
+    seen, squares = [], []
+    for i, difference in enumerate((candidate - reference[: len(candidate)]).tolist()):
+        needed = (n * least - total - sum(seen)) / (n - i)  # mean of what is left, were it just enough
+        mean = sum(seen) / (i + 1)  # with one imagined difference of 0
+        variance = (width**2 / 4 + sum(squares)) / (i + 1)
+        bet = 0.0
+        if needed < width:
+            gap = needed - mean
+            bet = min(max(gap / (variance + gap**2), 0.0), 0.75 / (width - needed))
+        capital *= 1 - bet * (difference - needed)
+        greatest = max(greatest, capital)
+        seen.append(difference)
+        squares.append((difference - sum(seen) / len(seen)) ** 2)
+    return greatest
+
+
+@st.composite
+def evaluations(draw):
+    """Scores of a reference and of the first examples of a candidate, their bounds, and what is needed."""
+    low, width = draw(st.sampled_from([(0.0, 1.0), (-1.0, 2.0), (2.0, 0.5)]))
+    n = draw(st.integers(2, 40))
+    k = draw(st.integers(1, n - 1 - n // 20))
+    shares = st.integers(0, 4).map(lambda quarters: low + width * quarters / 4)
+    reference = np.array(draw(st.lists(shares, min_size=n, max_size=n)))
+    candidate = np.array(draw(st.lists(shares, min_size=k, max_size=k)))
+    return reference, candidate, low + width * draw(st.integers(-2, 10)) / 8, low, low + width
+
+
+@settings(max_examples=60, deadline=None)
+@given(evaluations(), st.data())
+def test_it_stops_where_the_capital_once_was_one_over_what_is_allowed(evaluation, data):
+    reference, candidate, least, low, high = evaluation
+    greatest = greatest_capital(*evaluation)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(candidate)), max_size=4)))  # some blocks are empty
+    for factor in (1 - 1e-6, 1 + 1e-6):
+        if greatest * factor > 1:
+            test = PairedTest(reference, least, 1 - 1 / (greatest * factor), (low, high))
+            for block in np.split(candidate, cuts):
+                test.add(block)
+            assert test.hopeless == (test.certain or factor < 1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(evaluations())
+def test_the_estimate_is_the_mean_difference_and_its_error_that_of_a_sample_without_replacement(evaluation):
+    reference, candidate, least, low, high = evaluation
+    n, k = len(reference), len(candidate)
+    differences = reference[:k] - candidate
+    test = PairedTest(reference, least, bounds=(low, high))
+    test.add(candidate)
+    found = test.partial()
+    assert (found.n_examples, found.drop) == (k, pytest.approx(differences.mean()))
+    assert found.mean == pytest.approx(reference.mean() - differences.mean())
+    # one imagined difference of the whole width is shared among the examples
+    variance = differences.var() + ((high - low) / k) ** 2
+    assert found.error == pytest.approx(np.sqrt(variance / k * (n - k) / (n - 1)))
+
+
 @pytest.mark.parametrize(("lost", "won"), [(0.02, 0.0), (0.05, 0.05), (0.3, 0.02)])
 def test_a_candidate_at_the_threshold_is_stopped_with_at_most_the_stated_probability(lost, won):
     rng = np.random.default_rng(0)
@@ -84,6 +146,32 @@ def test_a_threshold_out_of_reach_of_the_highest_scores_is_certain():
     assert test.hopeless
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.data())
+def test_it_is_certain_where_right_answers_to_all_the_rest_are_too_few(answers, data):
+    n = len(answers)
+    k, needed = data.draw(st.integers(0, n)), data.draw(st.integers(0, n))
+    test = PairedTest(np.ones(n), needed / n)
+    test.add(np.array(answers[:k], float))
+    assert test.certain == (sum(answers[:k]) + n - k < needed)
+
+
+@given(st.floats(1e-3, 1e12), st.integers(1, 200), st.data())
+def test_rounding_makes_nothing_certain_and_a_millionth_does(high, n, data):
+    k = data.draw(st.integers(0, n))
+    for least, certain in ((high, False), (high + 1e-6 * max(high, 1.0), True)):
+        test = PairedTest(np.full(n, high), least, bounds=(0.0, high))
+        test.add(np.full(k, high))
+        assert test.certain == certain
+
+
+def test_scores_that_cancel_but_for_rounding_make_nothing_certain():
+    cancelling = np.array([-0.1, -0.2, 0.3])
+    assert cancelling.sum() < 0
+    test = PairedTest(np.zeros(3), 0.0, bounds=(-1.0, 1.0))
+    test.add(cancelling)
+    assert not test.certain
+
+
 def test_a_mean_equal_to_the_threshold_is_not_certain():
     reference = np.ones(50)
     test = PairedTest(reference, 0.9, 0.999)
@@ -99,10 +187,28 @@ def test_the_test_does_not_stop_near_the_end():
     assert not test.hopeless
 
 
-def test_a_score_outside_its_bounds_disables_stopping():
+@pytest.mark.parametrize(("k", "stops"), [(94, True), (95, False), (100, False)])
+def test_the_last_twentieth_is_always_evaluated(k, stops):
     test = PairedTest(np.ones(100), 0.99, 0.9)
-    test.add(np.array([-7.0]))
+    test.add(np.zeros(k))
+    assert test.hopeless == stops
+
+
+@pytest.mark.parametrize("score", [-7.0, -1e-9, 1 + 1e-9, np.nan])
+def test_a_score_outside_its_bounds_ends_the_test(score):
+    test = PairedTest(np.ones(100), 0.99, 0.9)
+    test.add(np.array([score]))
     test.add(np.zeros(50))
+    assert not test.hopeless
+    assert not test.certain
+
+
+def test_what_was_given_up_is_never_stopped():
+    test = PairedTest(np.ones(100), 0.99, 0.9)
+    test.add(np.zeros(50))
+    assert test.hopeless
+    test.give_up()
+    test.add(np.zeros(10))
     assert not test.hopeless
 
 

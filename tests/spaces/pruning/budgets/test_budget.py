@@ -1,10 +1,17 @@
 """Ratios, rounding, rankings. `test_cut.py` tests budgets over random networks."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spaces.errors import StageError
+from spaces.pruning.budgets import budget as budget_module
 from spaces.pruning.budgets.budget import Limits, Ranking, by_ratio, nearest_below, within
+from spaces.pruning.budgets.budget_steps import Steps
 from spaces.pruning.budgets.target import Budget
 from spaces.pruning.groups.group import Group, Slice
 
@@ -39,6 +46,37 @@ def linear(weights, keep=0.5):
 )
 def test_allowed_numbers_of_channels(limits, n, k, allowed):
     assert limits.allowed(group("x", n, k)).tolist() == allowed
+
+
+limits_of_any_kind = st.builds(
+    Limits,
+    st.integers(1, 12),
+    st.integers(1, 9),
+    st.sampled_from([frozenset(), frozenset("a"), frozenset("bc")]),
+)
+
+
+@given(limits_of_any_kind, st.integers(1, 40), st.integers(1, 6))
+def test_a_group_may_keep_all_or_any_multiple_that_is_no_less_than_the_least(limits, n, k):
+    outputs = {m: m * k for m in range(1, n)}
+    some = [m for m, o in outputs.items() if o % limits.round_to == 0 and o >= limits.min_channels]
+    assert limits.allowed(group("b", n, k)).tolist() == [*(some if "b" not in limits.protected else []), n]
+
+
+@given(limits_of_any_kind, st.lists(st.integers(0, 63), min_size=3, max_size=3))
+def test_what_is_left_by_a_ratio_is_the_nearest_that_is_allowed_the_larger_of_two(limits, parts):
+    ratios = {name: part / 64 for name, part in zip("abc", parts, strict=True)}
+    empty = []
+    wanted = []
+    for g, part in zip(GROUPS, parts, strict=True):
+        left, allowed = g.n_channels * (64 - part), limits.allowed(g).tolist()  # in 64ths of a channel
+        empty += [g.name] * (len(allowed) > 1 and left < 32)
+        wanted.append(min(allowed, key=lambda m, left=left: (abs(64 * m - left), -m)))
+    if empty:
+        with pytest.raises(StageError, match=f"would empty {empty[0]}"):
+            by_ratio(GROUPS, ratios, limits)
+    else:
+        assert by_ratio(GROUPS, ratios, limits).tolist() == wanted
 
 
 @pytest.mark.parametrize(
@@ -78,6 +116,117 @@ def test_the_best_channels_are_kept_and_equal_ones_in_order():
     ranking = Ranking((group("a", 4), group("b", 4)), (np.array([1.0, 3, 2, 0]), np.ones(4)))
     kept = ranking.kept(np.array([2, 3]))
     assert {name: rows.tolist() for name, rows in kept.items()} == {"a": [1, 2], "b": [0, 1, 2]}
+
+
+def test_equal_channels_go_in_turn_from_all_groups():
+    zeros = Ranking((group("a", 2), group("b", 4)), (np.zeros(2), np.zeros(4)))
+    assert zeros.least_first.tolist() == [0, 1, 1, 0, 1, 1]
+    scores = (np.array([1.0, 0.0, 2.0]), np.array([0.0, 2.0, 2.0]))
+    assert Ranking((group("a", 3), group("b", 3)), scores).least_first.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+@st.composite
+def budgets(draw):
+    """A few small groups with scores, limits, what they may keep at most, and a budget of a weighted sum of channels."""
+    sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3))
+    groups = tuple(group(name, n) for name, n in zip("abc", sizes, strict=False))
+    scores = tuple(np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)), float) for n in sizes)
+    limits = Limits(
+        draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.sampled_from([frozenset(), frozenset("b")]))
+    )
+    most = np.array([draw(st.sampled_from(limits.allowed(g).tolist())) for g in groups])
+    weights = np.array(draw(st.lists(st.integers(1, 20), min_size=len(sizes), max_size=len(sizes))))
+    budget = Budget(
+        draw(st.integers(1, 20)) / 20, int(weights @ sizes), lambda n_kept: n_kept @ weights, "macs", 0.02
+    )
+    return budget, Ranking(groups, scores), most, limits
+
+
+def every_cut(ranking, most, limits):
+    some = [a[a <= n] for a, n in zip(map(limits.allowed, ranking.groups), most, strict=True)]
+    return [np.array(cut) for cut in itertools.product(*some)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(budgets())
+def test_a_budget_is_met_if_any_cut_meets_it(case):
+    budget, ranking, most, limits = case
+    cuts = every_cut(ranking, most, limits)
+    left = [float(budget.shares(cut)) for cut in cuts]
+    if float(budget.shares(most)) <= budget.keep:
+        assert within(*case) is most
+    elif min(abs(share - budget.keep) for share in left) <= budget.tolerance:
+        found = within(*case)
+        assert found.tolist() in [cut.tolist() for cut in cuts]
+        assert abs(budget.shares(found) - budget.keep) <= budget.tolerance
+    else:
+        with pytest.raises(StageError) as error:
+            within(*case)
+        below = max((share for share in left if share <= budget.keep), default=min(left))
+        above = min(share for share in left if share > budget.keep)
+        shares = sorted({f"{share:.3f}" for share in (below, above)})
+        assert f"leave {' and '.join(shares)} (" in str(error.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(budgets())
+def test_the_least_important_go_until_the_budget_is_met_and_no_step_back_fits(case):
+    budget, ranking, most, limits = case
+    allowed = [a[a <= n] for a, n in zip(map(limits.allowed, ranking.groups), most, strict=True)]
+
+    def after(n_cut):
+        """Each group keeps the least that is allowed of no fewer than are left in it."""
+        gone = ranking.least_first[:n_cut].tolist()
+        left = [g.n_channels - gone.count(i) for i, g in enumerate(ranking.groups)]
+        return np.array([min([*a[a >= n], a[-1]]) for a, n in zip(allowed, left, strict=True)])
+
+    cuts = map(after, range(len(ranking.least_first) + 1))
+    first = next((cut for cut in cuts if budget.shares(cut) <= budget.keep), None)
+    found = nearest_below(*case)
+    if first is None:
+        assert found.tolist() == [a[0] for a in allowed]
+        return
+    assert np.all(found >= first)
+    assert budget.shares(found) <= budget.keep
+    for i, a in enumerate(allowed):
+        for more in a[a > found[i]]:
+            assert budget.shares(np.where(np.arange(len(allowed)) == i, more, found)) > budget.keep
+
+
+def test_one_step_for_another_goes_before_a_cut_above_the_budget():
+    groups, weights = (group("a", 4), group("b", 2)), np.array([14, 1])
+    budget = Budget(0.75, 58, lambda n_kept: n_kept @ weights, "macs")  # 43.5
+    case = budget, Ranking(groups, (np.zeros(4), np.ones(2))), np.array([4, 2]), Limits()
+    assert nearest_below(*case).tolist() == [2, 2]  # 30; another channel of the first would be 44
+    assert within(*case).tolist() == [3, 1]  # 43
+
+
+@pytest.mark.parametrize("most", [[16, 32], [16, 32, 64, 64]])
+def test_there_is_a_number_for_each_group(most):
+    ranking = Ranking(GROUPS, tuple(np.ones(g.n_channels) for g in GROUPS))
+    for call in (ranking.kept, lambda n: nearest_below(linear([1, 1, 1]), ranking, n, Limits())):
+        with pytest.raises(ValueError, match="zip"):
+            call(np.array(most))
+
+
+def test_a_budget_that_is_not_strict_takes_what_is_nearest_below():
+    ranking = Ranking(GROUPS, tuple(np.ones(g.n_channels) for g in GROUPS))
+    strict = linear([1, 1, 1], 0.5)
+    n_kept = within(replace(strict, strict=False), ranking, np.array([16, 32, 64]), Limits(round_to=16))
+    assert n_kept.sum() == 48  # 0.429; the next above is 0.571
+
+
+@pytest.mark.parametrize(("most_combinations", "looked_at"), [(8, True), (7, False)])
+def test_all_cuts_are_looked_at_only_where_they_are_few(monkeypatch, most_combinations, looked_at):
+    monkeypatch.setattr(budget_module, "MOST_COMBINATIONS", most_combinations)
+    called = []
+    monkeypatch.setattr(Steps, "nearest_of_all", lambda self: called.append(1) or (np.ones(3),) * 2)
+    groups = tuple(group(name, 2) for name in "abc")
+    costs = np.array([10, 10, 10])
+    budget = Budget(0.6, 60, lambda n_kept: n_kept @ costs, "macs")
+    with pytest.raises(StageError):
+        within(budget, Ranking(groups, (np.zeros(2),) * 3), np.full(3, 2), Limits())
+    assert bool(called) == looked_at
 
 
 def test_the_least_important_channels_of_all_groups_are_cut_first():
@@ -132,7 +281,9 @@ def test_a_budget_that_cannot_be_met_raises_with_the_nearest_cuts(limits, keep, 
         within(linear([1, 1, 1], keep), ranking, np.array([16, 32, 64]), limits)
 
 
-def test_with_rounding_slightly_more_may_remain():
+@pytest.mark.parametrize("most_combinations", [0, 50_000])
+def test_with_rounding_slightly_more_may_remain(monkeypatch, most_combinations):
+    monkeypatch.setattr(budget_module, "MOST_COMBINATIONS", most_combinations)
     ranking = Ranking(GROUPS, tuple(np.ones(g.n_channels) for g in GROUPS))
     budget = linear([1, 1, 1], 0.56)
     n_kept = within(budget, ranking, np.array([16, 32, 64]), Limits(round_to=16))

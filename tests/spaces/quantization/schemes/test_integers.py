@@ -41,6 +41,13 @@ def test_weights_are_rounded_as_by_the_tool(seed, bits, stored, axis, shape):
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
+def test_an_unsigned_form_shifts_zero_points_by_half_the_range(bits):
+    grid = Grid(np.ones(3, np.float32), np.array([-1, 0, 2]), bits, 0)
+    assert stored_zero_point(grid, "signed").tolist() == [-1, 0, 2]
+    assert (stored_zero_point(grid, "unsigned") - 2 ** (bits - 1)).tolist() == [-1, 0, 2]
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("stored", ["signed", "unsigned"])
 def test_zero_points_are_encoded_as_by_onnx(bits, stored):
     kind = quant_type(bits, stored).tensor_type
