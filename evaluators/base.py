@@ -92,6 +92,15 @@ class EvaluationContext:
     measured: tuple[Measurement, ...] = ()
     threshold: EarlyStoppingThreshold | None = None
 
+    @property
+    def exact_sums(self) -> bool:
+        """Whether outputs are computed with exact 8-bit sums, as other devices add them.
+
+        On x86 processors without VNNI onnxruntime's 8-bit kernels saturate, which matters only if this
+        machine is one of the devices.
+        """
+        return not any(device.measured for device in self.devices.values())
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -1,7 +1,7 @@
 """Runs ONNX artifacts through onnxruntime; errors say what is wrong with the model."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -18,29 +18,59 @@ if TYPE_CHECKING:
 MOST_INPUT_BYTES = 8 * 2**20  # of one batch
 BATCH_SIZE, THREADS = 256, 1  # defaults
 
+# Entries of onnxruntime's session configuration (onnxruntime_session_options_config_keys.h).
+_UNSIGNED_WEIGHTS = {"session.x64quantprecision": "1"}  # only where 8-bit kernels saturate
+_NO_INTEGER_KERNELS = {"session.disable_quant_qdq": "1"}
+
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Inputs or outputs `(b, ...)`, and labels `(b,)`."""
 
 
-def open_session(model: bytes, threads: int, optimize: bool = True) -> "ort.InferenceSession":
+def open_session(
+    model: bytes, threads: int, optimize: bool = True, entries: Mapping[str, str] | None = None
+) -> "ort.InferenceSession":
     """Loads a model on the CPU.
 
     Args:
         model: The serialized model.
         threads: Threads within an operator; operators run one after the other.
         optimize: False turns graph optimizations off, so that every tensor of the file is computed.
+        entries: Entries of onnxruntime's session configuration.
 
     Raises:
         EvaluationError: onnxruntime cannot load the model, or it has not exactly one input.
     """
     try:
-        session = ort_session(model, threads, optimize)
+        session = ort_session(model, threads, optimize, entries=entries)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise EvaluationError(f"onnxruntime cannot load the model: {_first_line(error)}") from error
     names = [i.name for i in session.get_inputs()]
     if len(names) != 1:
         raise EvaluationError(f"the model must have one input, but it has {len(names)}: {', '.join(names)}")
     return session
+
+
+def open_exact_session(artifact: Artifact, threads: int) -> "ort.InferenceSession":
+    """Loads a model so that 8-bit products are summed exactly, as far as onnxruntime can do that.
+
+    On x86 processors without VNNI its kernels add pairs of products in 16 bits, which saturates, unless one
+    operand is made unsigned. Some files do not load or run with that; their quantized tensors are computed in
+    floating point.
+
+    Args:
+        artifact: An ONNX artifact.
+        threads: Threads within an operator.
+
+    Raises:
+        EvaluationError: onnxruntime cannot load the model, or it has not exactly one input.
+    """
+    try:
+        session = open_session(artifact.onnx_bytes, threads, entries=_UNSIGNED_WEIGHTS)
+        example = np.zeros((fixed_batch(session) or 1, *artifact.input.shape), np.float32)
+        run_session(session, example, [session.get_outputs()[0].name])
+        return session
+    except EvaluationError:
+        return open_session(artifact.onnx_bytes, threads, entries=_NO_INTEGER_KERNELS)
 
 
 def run_session(
@@ -119,7 +149,11 @@ class Batches:
 
 
 def run_batches(
-    artifact: Artifact, batches: Callable[[int], Iterable[Batch]], batch_size: int, threads: int
+    artifact: Artifact,
+    batches: Callable[[int], Iterable[Batch]],
+    batch_size: int,
+    threads: int,
+    exact_sums: bool = False,
 ) -> Iterator[Batch]:
     """Runs a model over batches of examples.
 
@@ -128,6 +162,7 @@ def run_batches(
         batches: Takes a batch size and yields inputs and labels.
         batch_size: Maximum batch size; a model with a fixed batch size gets that, its last batch padded.
         threads: onnxruntime's threads within an operator.
+        exact_sums: Whether 8-bit kernels must not saturate: see `EvaluationContext.exact_sums`.
 
     Yields:
         Outputs `(b, n_outputs)` float32 and labels `(b,)` int64.
@@ -135,7 +170,9 @@ def run_batches(
     Raises:
         EvaluationError: The model cannot be loaded or run.
     """
-    session = open_session(artifact.onnx_bytes, threads)
+    session = (
+        open_exact_session(artifact, threads) if exact_sums else open_session(artifact.onnx_bytes, threads)
+    )
     fixed = fixed_batch(session)
     for inputs, labels in batches(fixed or _batch_size(artifact, batch_size)):
         yield _run_padded(session, inputs, fixed), labels

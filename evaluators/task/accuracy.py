@@ -120,7 +120,11 @@ class AccuracyEvaluator(Evaluator):
         early = self._early_test(context)
         batches: list[Batch] = []
         runs = run_batches(
-            artifact, lambda size: self._batches.of(context.split, size), self.batch_size, self.threads
+            artifact,
+            lambda size: self._batches.of(context.split, size),
+            self.batch_size,
+            self.threads,
+            context.exact_sums,
         )
         for batch in runs:
             batches.append(batch)

@@ -104,7 +104,11 @@ class ClassRiskEvaluator(Evaluator):
         outputs = reference if artifact.digest == context.reference.artifact.digest else None
         if outputs is None:
             runs = run_batches(
-                artifact, lambda size: self._batches.of(context.split, size), self.batch_size, self.threads
+                artifact,
+                lambda size: self._batches.of(context.split, size),
+                self.batch_size,
+                self.threads,
+                context.exact_sums,
             )
             outputs = joined(list(runs))[0]
         classes = self._chosen(labels, outputs.shape[1])

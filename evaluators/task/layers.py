@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from spaces.models.onnx.subgraphs import names_read
+
 if TYPE_CHECKING:
     import onnx
 
@@ -81,7 +83,7 @@ class _Dataflow:
                 )
                 if node.op_type == "DequantizeLinear" or self.dequantized.intersection(node.input):
                     self.dequantized.update(node.output)
-            for name in dict.fromkeys(node.input):
+            for name in dict.fromkeys(names_read(node)):
                 self.readers.setdefault(name, []).append(node)
 
     def result(self, tensor: str) -> str:

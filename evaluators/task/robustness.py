@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.column import Column
-from evaluators.metric import Metric
 from evaluators.runtime import Batch, joined, run_batches
 from spaces.errors import ConfigError, EvaluationError, unknown_name
 from spaces.quantization.calibration.degradations import DEGRADATIONS
@@ -80,7 +79,7 @@ class RobustnessEvaluator(Evaluator):
             EvaluationError: The model cannot be run, or its outputs or scores are not finite.
         """
         images = self._degraded(context)
-        scores = self._scores(artifact, images, context.metric)
+        scores = self._scores(artifact, images, context)
         drops, dense = _drops(scores), _drops(self._dense_scores(images, context))
         details: dict[str, Any] = {
             "images": len(images.labels),
@@ -104,12 +103,14 @@ class RobustnessEvaluator(Evaluator):
     def _dense_scores(self, images: "_Images", context: EvaluationContext) -> Scores:
         key = (context.reference.artifact.digest, f"{context.split.digest} {context.seed}")
         if self._dense is None or self._dense[0] != key:
-            self._dense = (key, self._scores(context.reference.artifact, images, context.metric))
+            self._dense = (key, self._scores(context.reference.artifact, images, context))
         return self._dense[1]
 
-    def _scores(self, artifact: Artifact, images: "_Images", metric: Metric) -> Scores:
+    def _scores(self, artifact: Artifact, images: "_Images", context: EvaluationContext) -> Scores:
         """Returns the mean score on the clean images and under each degradation, from one session."""
-        outputs, labels = joined(list(run_batches(artifact, images.batches, self.batch_size, self.threads)))
+        runs = run_batches(artifact, images.batches, self.batch_size, self.threads, context.exact_sums)
+        outputs, labels = joined(list(runs))
+        metric = context.metric
         each = np.asarray(metric.per_example(outputs, labels), np.float64).reshape(
             1 + len(images.degraded), -1
         )

@@ -96,8 +96,13 @@ def load(config: Config, say: Say) -> Loaded:
         config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(dense.proto())))
     )
     context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
-    notes = _checked_knobs(pipeline, start, dense, space, context)
+    notes = _model_note(model) + _checked_knobs(pipeline, start, dense, space, context)
     return Loaded(task, splits, start, dense, pipeline, space, context, devices, notes)
+
+
+def _model_note(model: Artifact) -> tuple[str, ...]:
+    """Returns the remark of the model's source, if it made one."""
+    return (str(model.notes["model"]),) if "model" in model.notes else ()
 
 
 def _stages(config: Config) -> list[Stage]:

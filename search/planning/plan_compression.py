@@ -162,9 +162,10 @@ def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _inexact_kernels(loaded: Loaded) -> tuple[str, ...]:
     quantizes = any(stage.name == QuantizeStage.name for stage in loaded.pipeline.stages)
-    if not quantizes or not integer_kernels_saturate():
+    on_this_machine = any(device.measured for device in loaded.devices.values())
+    if not (quantizes and on_this_machine and integer_kernels_saturate()):
         return ()
     return (
-        "this processor's 8-bit kernels saturate (x86 without VNNI): accuracies of 8-bit candidates with unsigned activations and "
-        "signed weights can be lower here than on a device with exact kernels",
+        "this machine is one of the devices, so accuracies are those of its 8-bit kernels, which saturate (x86 without VNNI): with "
+        "unsigned activations and signed weights they can be lower than on other devices",
     )

@@ -137,7 +137,7 @@ class CompressionLowFidelity:
         if self._reference is None or self._runs is None:
             labels = Batches(0).labels(context.split)
             self._reference = PairedReference(context.metric, context.reference.outputs, labels)
-            self._runs = PartialRuns(context.split, self.sizes)
+            self._runs = PartialRuns(context.split, self.sizes, exact_sums=context.exact_sums)
         try:
             with self._runner.lock.shared():
                 outputs = self._runs.outputs(key, n_examples, lambda: widened(self._structures.built(params)))

@@ -48,11 +48,14 @@ class PartialRuns:
         split: The split.
         sizes: Numbers of examples that will be requested, ascending.
         threads: onnxruntime's threads within an operator.
+        exact_sums: Whether 8-bit kernels must not saturate: see `EvaluationContext.exact_sums`.
     """
 
-    def __init__(self, split: Split, sizes: Sequence[int], threads: int = 1) -> None:
+    def __init__(
+        self, split: Split, sizes: Sequence[int], threads: int = 1, exact_sums: bool = False
+    ) -> None:
         self._prefix = Prefix(split, sizes[-1])
-        self._sizes, self._threads = tuple(sizes), threads
+        self._sizes, self._threads, self._exact_sums = tuple(sizes), threads, exact_sums
         self._batches = Batches()
         self._done: OrderedDict[str, list[NDArray[np.float32]]] = OrderedDict()
         self._open: OrderedDict[str, Iterator[Batch]] = OrderedDict()
@@ -96,7 +99,9 @@ class PartialRuns:
             n_bytes.pop(0)
 
     def _begin(self, artifact: Artifact, n_done: int) -> Iterator[Batch]:
-        return run_batches(artifact, lambda size: self._after(n_done, size), BLOCK, self._threads)
+        return run_batches(
+            artifact, lambda size: self._after(n_done, size), BLOCK, self._threads, self._exact_sums
+        )
 
     def _after(self, n_done: int, batch_size: int) -> Iterator[Batch]:
         """Yields the batches after the first `n_done` examples; a batch ends at each of the sizes."""

@@ -10,6 +10,7 @@ from spaces.candidate import StageValue
 from spaces.errors import StageError
 from spaces.models.layers import layers
 from spaces.models.onnx.clean_up import clean_up
+from spaces.models.onnx.expand_fused import expand_fused
 from spaces.models.onnx.fold_constants import fold_constants
 from spaces.models.onnx.graph import n_readers, to_proto
 from spaces.models.onnx.opset import OPSET, to_opset
@@ -46,7 +47,7 @@ class ExportStage(Stage):
             proto = _from_torch(artifact)
             spec = InputSpec(artifact.input.shape, INPUT)
         else:
-            proto = to_opset(artifact.proto(), artifact.input)
+            proto = to_opset(expand_fused(artifact.proto()), artifact.input)
             spec = artifact.input
         clean_up(proto)
         if artifact.kind == "torch":

@@ -1,6 +1,7 @@
 """A user's own network as an ONNX file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,14 +9,21 @@ from spaces.errors import InputError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.checkpoint import check_shape
 from spaces.models.onnx.dynamic_batch import free_batch
+from spaces.models.onnx.half_precision import without_half_precision
 from spaces.stages.artifact import Artifact, InputSpec
 
 if TYPE_CHECKING:
     import onnx
 
 
+_NOTE = (
+    "{name} has float16 or bfloat16 tensors, which were converted to float32 (inputs and outputs, too): the "
+    "uncompressed model's size and costs are those of float32"
+)
+
+
 class OnnxModel(ModelSource):
-    """Any ONNX file with one float32 input and one output.
+    """Any ONNX file with one float input and one output; float16 and bfloat16 become float32.
 
     Args:
         checkpoint: The file. External weight files beside it are read, too.
@@ -27,15 +35,19 @@ class OnnxModel(ModelSource):
         self.input_shape = None if input_shape is None else check_shape(input_shape)
 
     def load(self, context: LoadContext) -> Artifact:
-        """Returns the model; a fixed batch axis is made dynamic.
+        """Returns the model in float32; a fixed batch axis is made dynamic.
+
+        A note says so if the file has tensors of half precision.
 
         Raises:
             InputError: The file is missing, damaged or of another format, or has other inputs and outputs.
         """
-        proto = read_onnx(self.checkpoint)
+        given = read_onnx(self.checkpoint)
+        proto = without_half_precision(given)
         value = _one_input(proto, self.checkpoint)
         spec = InputSpec(self._shape(value), value.name)
-        return Artifact.onnx(free_batch(proto, spec, self.checkpoint), spec)
+        notes = {} if proto is given else {"model": _NOTE.format(name=self.checkpoint.name)}
+        return replace(Artifact.onnx(free_batch(proto, spec, self.checkpoint), spec), notes=notes)
 
     def _shape(self, value: "onnx.ValueInfoProto") -> tuple[int, ...]:
         """Returns the shape of one example, and sets the dynamic axes of `value` to it."""

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from evaluators.runtime import Batches, reference_outputs, run_split
+from evaluators.runtime import Batches, joined, reference_outputs, run_batches, run_split
 from evaluators.testing import RandomSplit, model_from_text, tiny_model
 from spaces.errors import EvaluationError
 from spaces.stages.artifact import Artifact, InputSpec
@@ -38,6 +38,50 @@ def test_half_precision_inputs_are_cast():
     )
     found = reference_outputs(model, RandomSplit(6))
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """q = QuantizeLinear(input, scale, zero)
+        x = DequantizeLinear(q, scale, zero)
+        w = DequantizeLinear(weight, scale)
+        output = MatMul(x, w)""",
+        """q = QuantizeLinear(input, scale, zero)
+        x = DequantizeLinear(q, scale, zero)
+        w = DequantizeLinear<axis = 1>(weight, scales)
+        output = MatMul(x, w)""",
+        """q = QuantizeLinear(input, scale, zero)
+        p = com.microsoft.QGemm(q, scale, zero, weight, scale, weight_zero, , large, zero)
+        output = DequantizeLinear(p, large, zero)""",
+    ],
+)
+def test_exact_sums_do_not_saturate(text):
+    # Each pair of products is 2 * 255 * 127, which is more than 16 bits hold.
+    arrays = {
+        "scale": np.float32(1), "zero": np.uint8(0), "weight": np.full((64, 4), 127, np.int8),
+        "scales": np.ones(4, np.float32),
+        "weight_zero": np.int8(0), "large": np.float32(2**14),
+    }  # fmt: skip
+    model = model_from_text(f"g (float[n,64] input) => (float[n,4] output) {{ {text} }}", arrays)
+    inputs = np.full((8, 64), 255, np.float32)
+    runs = run_batches(model, lambda size: [(inputs, np.zeros(8, np.int64))], 8, 1, exact_sums=True)
+    np.testing.assert_allclose(joined(list(runs))[0], 64 * 255 * 127, rtol=0.01)
+
+
+def test_operators_without_exact_kernels_run_as_they_are():
+    # onnxruntime's option would make the weight unsigned, and has no kernel for that with signed activations.
+    arrays = {"scale": np.float32(1), "zero": np.int8(0), "weight": np.eye(4, dtype=np.int8)}
+    text = """g (float[n,4] input) => (float[n,4] output) {
+        q = QuantizeLinear(input, scale, zero)
+        p = QLinearMatMul(q, scale, zero, weight, scale, zero, scale, zero)
+        output = DequantizeLinear(p, scale, zero)
+    }"""
+    inputs = np.arange(8, dtype=np.float32).reshape(2, 4)
+    runs = run_batches(
+        model_from_text(text, arrays), lambda size: [(inputs, np.zeros(2, np.int64))], 8, 1, exact_sums=True
+    )
+    np.testing.assert_array_equal(joined(list(runs))[0], inputs)
 
 
 def test_not_finite_outputs_are_counted():

@@ -1,5 +1,6 @@
 """Opens ONNX models in onnxruntime, with the settings that all sessions share."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ def ort_session(
     threads: int = 1,
     optimize: bool = True,
     provider: str = CPU,
+    entries: Mapping[str, str] | None = None,
     **options: object,
 ) -> "ort.InferenceSession":
     """Loads a model, with settings under which its outputs are reproducible.
@@ -23,6 +25,7 @@ def ort_session(
         threads: Threads within an operator; operators run one after the other. 0 uses every core.
         optimize: False disables graph optimization, which keeps every node and tensor of the file.
         provider: Name of onnxruntime's execution provider.
+        entries: Entries of onnxruntime's session configuration.
         options: Further attributes of `onnxruntime.SessionOptions`, such as `enable_cpu_mem_arena` or
             `log_severity_level`, which is 4 by default: errors are raised as exceptions.
 
@@ -37,9 +40,11 @@ def ort_session(
     session_options.log_severity_level = 4
     if threads > 1:  # otherwise idle threads of a session spin and slow down other sessions
         session_options.add_session_config_entry("session.force_spinning_stop", "1")
+    for key, value in (entries or {}).items():
+        session_options.add_session_config_entry(key, value)
     if not optimize:
         session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    for name, value in options.items():
-        setattr(session_options, name, value)
+    for name, option in options.items():
+        setattr(session_options, name, option)
     serialized = model if isinstance(model, bytes) else model.SerializeToString()
     return ort.InferenceSession(serialized, session_options, providers=[provider])

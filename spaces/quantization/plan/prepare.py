@@ -7,6 +7,8 @@ import numpy as np
 
 from spaces.errors import StageError
 from spaces.models.layers import QUANTIZABLE
+from spaces.models.onnx.subgraphs import expose_subgraph_readers
+from spaces.models.onnx.value_types import add_missing_types
 from spaces.stages.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def prepared(artifact: Artifact) -> "onnx.ModelProto":
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node):
         raise StageError("the model is quantized already: quantize needs the float model")
     _name_nodes(proto)
+    expose_subgraph_readers(proto.graph)
     _split_biases(proto)
     _fold_gemm_factors(proto)
     return with_opset(proto, OLDEST_OPSET)
@@ -50,7 +53,9 @@ def with_opset(proto: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
             ) from error
         proto.ir_version = max(proto.ir_version, onnx.helper.find_min_ir_version_for(proto.opset_import))
         _name_nodes(proto)
-    return shape_inference.infer_shapes(proto)
+    proto = shape_inference.infer_shapes(proto)
+    add_missing_types(proto)
+    return proto
 
 
 def _name_nodes(proto: "onnx.ModelProto") -> None:

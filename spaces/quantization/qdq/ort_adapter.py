@@ -88,7 +88,11 @@ def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings:
         "activation_qType": quant_type(settings.activation_bits, settings.activation_type),
         "tensors_range": _tensor_data(plan),
         "nodes_to_quantize": [],
-        "nodes_to_exclude": list(plan.float_nodes),
+        # The tool ignores domains, and would quantize e.g. a Conv of another layout.
+        "nodes_to_exclude": [
+            *plan.float_nodes,
+            *(node.name for node in proto.graph.node if node.domain not in ("", "ai.onnx")),
+        ],
         "op_types_to_quantize": ["Conv", "ConvTranspose", "Gemm", "MatMul", *PASSING],
     }
     keeps = scheme_of(settings.scheme).keeps_activations

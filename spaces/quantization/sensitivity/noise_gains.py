@@ -14,6 +14,7 @@ from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.models.layers import Layer
 from spaces.models.onnx.ort_session import ort_session
+from spaces.models.onnx.subgraphs import names_read
 from spaces.quantization.plan.source import Source
 from spaces.stages.artifact import Split
 from spaces.stages.cache import Arrays
@@ -76,10 +77,7 @@ class _Noisy:
     def __init__(self, source: Source, split: Split) -> None:
         proto, tensors = source.artifact.proto(), source.network.tensors
         nodes = list(proto.graph.node)
-        whole = any(a.HasField("g") or len(a.graphs) for node in nodes for a in node.attribute)
-        n_parts = (
-            1 if whole else min(N_PARTS, len(nodes))
-        )  # a node with a subgraph reads more than its inputs
+        n_parts = min(N_PARTS, len(nodes))
         firsts = [len(nodes) * k // n_parts for k in range(n_parts)]
         part_of = {name: k for k, names in enumerate(_outputs_by_part(nodes, firsts)) for name in names}
         self._part_of_tensor = {t: part_of.get(t, 0) for t in tensors}
@@ -136,7 +134,7 @@ class _Part:
         for name in read:
             kind = helper.np_dtype_to_tensor_dtype(values[name].dtype)
             graph.input.append(helper.make_tensor_value_info(name, kind, None))
-        used = {name for node in graph.node for name in node.input} | results
+        used = {name for node in graph.node for name in names_read(node)} | results
         kept = [i for i in graph.initializer if i.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)
@@ -154,7 +152,7 @@ def _read_after(proto: "onnx.ModelProto", first: int) -> list[str]:
     graph = proto.graph
     nodes = list(graph.node)
     known = {i.name for i in graph.initializer} | {name for node in nodes[first:] for name in node.output}
-    read = (*(name for node in nodes[first:] for name in node.input), *(o.name for o in graph.output))
+    read = (*(name for node in nodes[first:] for name in names_read(node)), *(o.name for o in graph.output))
     return [name for name in dict.fromkeys(read) if name and name not in known]
 
 

@@ -42,6 +42,20 @@ def test_the_reference_has_no_drop():
     assert found["top1_drop_low"] < 0 < found["top1_drop_high"]
 
 
+@pytest.mark.parametrize(("names", "exact"), [((), True), (("board",), True), (("board", "host"), False)])
+def test_sums_are_exact_unless_this_machine_is_a_device(monkeypatch, names, exact):
+    context, given = tiny_context(), []
+    context = replace(context, devices={name: context.devices[name] for name in names})
+
+    def watched(*arguments):
+        given.append(arguments[-1])
+        return run_batches(*arguments)
+
+    monkeypatch.setattr(accuracy, "run_batches", watched)
+    AccuracyEvaluator().evaluate(tiny_model(weight_bits=8), context)
+    assert given == [exact] == [context.exact_sums]
+
+
 def test_metric_and_drop_are_those_of_the_outputs():
     context = tiny_context(n=200)
     candidate = tiny_model(weight_bits=4)

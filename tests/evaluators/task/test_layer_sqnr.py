@@ -3,6 +3,7 @@ import pytest
 
 from evaluators.base import Reference
 from evaluators.task.layer_sqnr import MAX_SQNR_DB, layer_sqnr, sqnr_db
+from evaluators.task.layers import layers_of
 from evaluators.testing import RandomSplit, model_from_text, tiny_model
 from spaces.quantization.quantize import QuantizeStage
 from spaces.stages.cache import Cache
@@ -34,6 +35,17 @@ def test_the_float_model_itself_differs_nowhere():
             "float": True,
         },
     ]
+
+
+def test_readers_in_subgraphs_count():
+    text = """g (float[n,3] input, bool go) => (float[n,3] output) {
+        a = Gemm(input, w)
+        r = Relu(a)
+        b = If(go) <then_branch = t () => (float[n,3] u) { u = Neg(a) }, else_branch = e () => (float[n,3] v) { v = Neg(a) }>
+        output = Add(r, b)
+    }"""
+    model = model_from_text(text, {"w": np.eye(3, dtype=np.float32)}).proto()
+    assert [layer.result for layer in layers_of(model)] == ["a"]  # what the branches read, too
 
 
 @pytest.mark.parametrize("bits", [8, 4])

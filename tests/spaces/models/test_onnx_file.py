@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from spaces.errors import InputError
 from spaces.models.base import LoadContext
 from spaces.models.onnx.opset import run
+from spaces.models.onnx.ort_session import ort_session
 from spaces.models.onnx_file import OnnxModel
 from spaces.models.testing import ModelSourceConformance
 
@@ -117,12 +118,25 @@ def test_dynamic_axes_without_an_input_shape_raise(tmp_path):
     [
         ({"n_inputs": 2}, r"must have one input, but has 2 \(x, x1\)"),
         ({"n_outputs": 2}, r"must have one output, but has 2 \(y, d\)"),
-        ({"kind": TensorProto.FLOAT16}, "must be float32, but is FLOAT16"),
+        ({"kind": TensorProto.DOUBLE}, "must be float32, but is DOUBLE"),
     ],
 )
 def test_inputs_and_outputs_are_checked(tmp_path, arguments, text):
     with pytest.raises(InputError, match=text):
         load(save(tmp_path, **arguments))
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_a_float16_file_becomes_float32_with_a_note(tmp_path, batch):
+    path = save(tmp_path, kind=TensorProto.FLOAT16, batch=batch)
+    artifact = load(path)
+    assert (
+        "net.onnx has float16 or bfloat16 tensors, which were converted to float32" in artifact.notes["model"]
+    )
+    x = np.random.default_rng(1).standard_normal((1, 4, 6)).astype(np.float32)
+    (wanted,) = ort_session(onnx.load(path)).run(None, {"x": x.astype(np.float16)})
+    np.testing.assert_allclose(run(artifact.proto(), artifact.input, x), wanted, atol=0.05)
+    assert load(save(tmp_path)).notes == {}
 
 
 def test_missing_and_invalid_files_raise(tmp_path):

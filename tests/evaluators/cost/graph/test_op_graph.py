@@ -283,6 +283,17 @@ def with_weight(text, shape=(8,)):
     return Artifact.onnx(model, InputSpec(shape, model.graph.input[0].name))
 
 
+def test_readers_in_branches_count():
+    text = """g (float[n,8] input, bool c) => (float[n,8] output) {
+        a = MatMul(input, w)
+        r = Relu(a)
+        output = If(c) <then_branch = t () => (float[n,8] u) { u = Add(a, r) },
+                       else_branch = e () => (float[n,8] v) { v = Neg(r) }>
+    }"""
+    ops = [kernel.op for kernel in op_graph(model_from_text(text, {"w": zeros(8, 8)})).kernels]
+    assert ops == ["MatMul", "Relu", "Add"]  # both live; no fusion, because the branch reads `a`, too
+
+
 def test_if_counts_as_its_more_expensive_branch():
     graph = op_graph(with_weight(BRANCHES.format(flag=", bool c", stored="")))
     assert [k.op for k in graph.kernels] == ["MatMul", "Tanh", "Relu"]
