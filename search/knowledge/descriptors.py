@@ -109,8 +109,10 @@ def _weights(proto: "onnx.ModelProto") -> dict[str, float]:
 
 
 def _spread(weight: NDArray[np.generic], axis: int) -> float | None:
+    if not weight.size:
+        return None
     ranges = np.abs(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).max(axis=1, initial=0.0)
-    median = float(np.median(ranges)) if len(ranges) else 0.0
+    median = float(np.median(ranges))
     spread = float(np.log2(ranges.max() / median)) if median > 0 else math.nan
     return min(spread, _MOST_BITS) if math.isfinite(spread) else None
 

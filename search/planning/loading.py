@@ -194,7 +194,7 @@ def made(kind: type[Any], section: Any, where: str, config: Config, **extra: Any
 def _checked_knobs(
     pipeline: Pipeline, start: Artifact, dense: Artifact, space: Space, context: StageContext
 ) -> tuple[str, ...]:
-    """Checks the space against the network, and returns a note for each knob that cannot change its file.
+    """Checks the space against the network; returns a note for each knob without effect, and the stages' remarks.
 
     The input of a later stage is not known before a candidate is built, so the stage is checked with the
     uncompressed network, as torch network or as ONNX model: the layers have the same names.
@@ -209,4 +209,5 @@ def _checked_knobs(
             raise ConfigError(f"space.{stage.name}: {error}") from error
         for name, reason in stage.empty_knobs(model, domains, context).items():
             notes.append(f"knob {stage.name}.{name} cannot change this network's file: {reason}")
+        notes += stage.remarks(model, domains, context)
     return tuple(notes)

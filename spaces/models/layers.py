@@ -4,7 +4,7 @@ Node and tensor names change from one export to the next; the weight initializer
 user's state dict. So the name of a layer is that of its weight everywhere: in knobs, reports and costs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Layer:
             it runs over the channels of one group.
         bias: Name of the bias tensor; None without one. A MatMul's bias is a separate Add and not included
             here.
+        groups: Groups of a ConvTranspose, else 1. Not compared, because the node decides it.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Layer:
     weight_shape: tuple[int, ...]
     weight_axis_out: int
     bias: str | None = None
+    groups: int = field(default=1, compare=False)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of output channels."""
+        return self.weight_shape[self.weight_axis_out] * self.groups
 
 
 def layers(proto: "onnx.ModelProto") -> list[Layer]:
@@ -67,7 +74,13 @@ def _layer(node: "onnx.NodeProto", weight_shape: tuple[int, ...]) -> Layer:
         weight_shape=weight_shape,
         weight_axis_out=_axis_out(node, len(weight_shape)),
         bias=node.input[2] if len(node.input) > 2 and node.input[2] else None,
+        groups=_groups(node),
     )
+
+
+def _groups(node: "onnx.NodeProto") -> int:
+    given = (int(a.i) for a in node.attribute if a.name == "group")
+    return next(given, 1) if node.op_type == "ConvTranspose" else 1
 
 
 def _axis_out(node: "onnx.NodeProto", n_axes: int) -> int:

@@ -53,6 +53,11 @@ def matching(names: Iterable[str], globs: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _kept(network: Network, globs: Iterable[str]) -> frozenset[str]:
+    """Returns the layers that match a pattern and would not stay float without it."""
+    return matching((*network.names, *network.float_layers), globs).intersection(network.names)
+
+
 def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     """Maps knob values that give the same file to one representative.
 
@@ -65,7 +70,7 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     """
     _check_values(values)
     network, chosen = situation.network, dict(values)
-    kept = matching(network.names, cast(tuple[str, ...], chosen["keep_float"]))
+    kept = _kept(network, cast(tuple[str, ...], chosen["keep_float"]))
     ends = frozenset((network.names[0], network.names[-1]))
     kept |= ends if chosen["mixed_precision"] else frozenset()
     quantized = [name for name in network.names if name not in kept]
@@ -109,7 +114,7 @@ def _weight_bits(network: Network, quantized: list[str], bits: StageValue) -> St
     if not isinstance(bits, dict):
         return bits
     for name in bits:
-        if name not in network.names:
+        if name not in network.names and name not in network.float_layers:
             raise StageError(unknown_name("layer", name, network.names, "quantize.weight_bits"))
     chosen = {name: bits.get(name, DEFAULTS["weight_bits"]) for name in quantized}
     return chosen if len(set(chosen.values())) > 1 else next(iter(chosen.values()))
@@ -187,9 +192,7 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
     if situation.no_images:
         found["degraded_share"] = situation.no_images
     kept = {
-        matching(network.names, cast(tuple[str, ...], globs))
-        for globs in options["keep_float"]
-        if globs is not None
+        _kept(network, cast(tuple[str, ...], globs)) for globs in options["keep_float"] if globs is not None
     }
     if len(kept) == 1 and None not in options["keep_float"]:
         found["keep_float"] = "all values match the same layers"

@@ -14,6 +14,7 @@ from spaces.knob_spec import KnobSpec
 from spaces.quantization.calibration.degraded_split import DegradedSplit
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
 from spaces.quantization.knobs import KNOBS
+from spaces.quantization.plan.left_float import NO_QOPERATOR, notes
 from spaces.quantization.plan.network import Network
 from spaces.quantization.plan.plan import Settings, make_plan
 from spaces.quantization.plan.ranges import Ranges
@@ -51,11 +52,12 @@ class QuantizeStage(Stage):
         chosen = self.canonical(artifact, values, context)
         step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
-        settings = _settings(self._sources.metadata(artifact).network, chosen)
+        network = self._network(artifact, context)
+        settings = _settings(network, chosen)
         if not settings.weight_bits:
             return replace(artifact, provenance=provenance)
         context = _calibrated(context, chosen)
-        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context)
+        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context, network)
         n_images = int(cast(int, chosen["calibration_images"]))
         spans = self._ranges.spans(source, settings, n_images, context)
         plan = make_plan(source, spans, settings, self._grids)
@@ -97,10 +99,11 @@ class QuantizeStage(Stage):
         self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
     ) -> Planned | None:
         """Returns a candidate's plan; None if every layer is kept float."""
-        settings = _settings(self._sources.metadata(artifact).network, chosen)
+        network = self._network(artifact, context)
+        settings = _settings(network, chosen)
         if not settings.weight_bits:
             return None
-        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context)
+        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context, network)
         n_images = cast(int, chosen["calibration_images"])
         spans = self._ranges.spans(source, settings, n_images, _calibrated(context, chosen))
         return Planned(
@@ -126,18 +129,35 @@ class QuantizeStage(Stage):
         if no_image and shares and all(shares):
             raise StageError(f"quantize.degraded_share must be 0, not {list(shares)}: {no_image}")
         lists = domains.get("keep_float", ())
-        self.check_globs(artifact, [str(g) for globs in lists if isinstance(globs, tuple) for g in globs])
+        self.check_globs(
+            artifact, [str(g) for globs in lists if isinstance(globs, tuple) for g in globs], context
+        )
 
-    def check_globs(self, artifact: Artifact, globs: Iterable[str]) -> None:
+    def check_globs(
+        self, artifact: Artifact, globs: Iterable[str], context: StageContext | None = None
+    ) -> None:
         """Checks that every pattern of `keep_float` matches a layer.
 
         Raises:
             StageError: A pattern matches no layer; the message names the pattern and the layers.
         """
-        matching(self._sources.metadata(artifact).network.names, globs)
+        network = self._network(artifact, context)
+        matching((*network.names, *network.float_layers), globs)
+
+    def remarks(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> tuple[str, ...]:
+        """Returns which nodes stay float whatever the other knobs are, a sentence for each reason."""
+        network = self._network(artifact, context)
+        without = {layer.node: NO_QOPERATOR for layer in network.layers if layer.op_type == "ConvTranspose"}
+        has_qoperator = "qoperator" in domains.get("format", ())
+        return notes({**network.left_float, **(without if has_qoperator else {})})
+
+    def _network(self, artifact: Artifact, context: StageContext | None) -> Network:
+        return self._sources.metadata(artifact, context).network
 
     def _situation(self, artifact: Artifact, context: StageContext) -> Situation:
-        metadata = self._sources.metadata(artifact)
+        metadata = self._sources.metadata(artifact, context)
         n_images = None if context.calibration is None else len(context.calibration)
         return Situation(
             metadata.network, metadata.n_pairs, metadata.clips, n_images, no_images(artifact.input.shape)

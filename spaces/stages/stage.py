@@ -162,6 +162,19 @@ class Stage(ABC):
         """
         return {}
 
+    def remarks(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> tuple[str, ...]:
+        """Returns what people should know about how the stage treats this artifact: a sentence each.
+
+        Args:
+            artifact: Input of the stage.
+            domains: For each knob of the space, the values that it can take (empty if not finite).
+            context: Calibration data, cache and seed.
+        """
+        del artifact, domains, context
+        return ()
+
     def check(  # noqa: B027 (most stages have nothing to check)
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:

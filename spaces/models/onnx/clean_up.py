@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from spaces.models.onnx.flatten_biases import flatten_biases
 from spaces.models.onnx.fold_batch_norm import fold_batch_norm
 from spaces.models.onnx.fold_constants import fold_constants
 from spaces.models.onnx.graph import array_of, is_op
@@ -15,8 +16,8 @@ def clean_up(proto: "onnx.ModelProto") -> None:
     """Changes the model in place: constants are initializers, BatchNormalization is folded, every node has a name.
 
     Model-local functions are inlined, initializers are removed from the inputs, Identity and inference-mode
-    Dropout are removed, node names are made unique, an exporter's metadata (source lines, paths) is dropped,
-    and shapes are inferred.
+    Dropout are removed, a Gemm's bias gets one axis, node names are made unique, an exporter's metadata (source
+    lines, paths) is dropped, and shapes are inferred.
 
     Args:
         proto: A checked ONNX model.
@@ -32,6 +33,7 @@ def clean_up(proto: "onnx.ModelProto") -> None:
     fold_constants(model)
     _remove_pass_through(model)
     fold_batch_norm(model)
+    flatten_biases(model)
     ir.passes.Sequential(common.ClearMetadataAndDocStringPass(), common.NameFixPass(_Names()))(model)
     _clear_values(model)
     proto.CopyFrom(ir.to_proto(model))

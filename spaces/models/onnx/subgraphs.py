@@ -15,6 +15,14 @@ def names_read(node: "onnx.NodeProto") -> tuple[str, ...]:
     return (*node.input, *_read_inside(node))
 
 
+def nodes_inside(node: "onnx.NodeProto") -> Iterator["onnx.NodeProto"]:
+    """Yields the nodes of a node's subgraphs, and of those within them."""
+    for graph in _subgraphs(node):
+        for inner in graph.node:
+            yield inner
+            yield from nodes_inside(inner)
+
+
 def expose_subgraph_readers(graph: "onnx.GraphProto") -> None:
     """Lets subgraphs read tensors of the graph through Identity nodes of the graph, in place.
 

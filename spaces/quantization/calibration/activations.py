@@ -50,13 +50,11 @@ def activations(
     Raises:
         StageError: The examples do not fit the model.
     """
-    run, size = _runner(artifact, tensors, split)
+    run, size = _runner(artifact, tensors)
     return _ahead(run, _portions(split, size, n_images, first, sorted(breaks)))
 
 
-def _runner(
-    artifact: Artifact, tensors: Sequence[str], split: Split
-) -> tuple[Callable[[Examples], Batch], int]:
+def _runner(artifact: Artifact, tensors: Sequence[str]) -> tuple[Callable[[Examples], Batch], int]:
     """Returns a function that runs the network on a batch, and the number of examples per batch."""
     import onnx
 
@@ -82,9 +80,9 @@ def _runner(
             examples = np.resize(examples, (fixed, *examples.shape[1:]))
         arrays = buffered.run(examples) if outputs else []
         named = dict(zip(outputs, arrays, strict=True)) | {artifact.input.name: examples}
-        return {t: named[t][:n] if len(named[t]) == len(examples) else named[t] for t in tensors}
+        return {t: named[t][:n] if named[t].shape[:1] == (len(examples),) else named[t] for t in tensors}
 
-    return run, fixed or _batch_size(run(next(split.batches(1, 1))[0]))
+    return run, fixed or _batch_size(run(np.zeros((1, *artifact.input.shape), np.float32)))
 
 
 class _BufferedSession:

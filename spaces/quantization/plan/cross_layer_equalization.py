@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.models.layers import Layer, layers
+from spaces.quantization.plan.left_float import layer_problem
 
 if TYPE_CHECKING:
     import onnx
@@ -56,7 +57,12 @@ def _pairs(proto: "onnx.ModelProto") -> Iterator[Pair]:
     for node in proto.graph.node:
         for tensor in node.input:
             readers.setdefault(tensor, []).append(node)
-    by_node = {layer.node: layer for layer in layers(proto) if _can_scale(layer, readers, initializers)}
+    nodes = {node.name: node for node in proto.graph.node}
+    by_node = {
+        layer.node: layer
+        for layer in layers(proto)
+        if _can_scale(layer, readers) and layer_problem(layer, nodes[layer.node], initializers) is None
+    }
     for first in by_node.values():
         clips: list[str] = []
         tensor = first.output
@@ -74,12 +80,10 @@ def _pairs(proto: "onnx.ModelProto") -> Iterator[Pair]:
             tensor = node.output[0]
 
 
-def _can_scale(
-    layer: Layer, readers: Mapping[str, list["onnx.NodeProto"]], initializers: Mapping[str, object]
-) -> bool:
+def _can_scale(layer: Layer, readers: Mapping[str, list["onnx.NodeProto"]]) -> bool:
     if layer.op_type not in ("Conv", "Gemm") or len(readers[layer.name]) != 1:
         return False  # a weight that two nodes share cannot have two scales
-    return layer.bias is None or (layer.bias in initializers and len(readers[layer.bias]) == 1)
+    return layer.bias is None or len(readers[layer.bias]) == 1
 
 
 def _channels_fit(first: Layer, second: Layer) -> bool:

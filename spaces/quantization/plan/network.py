@@ -2,12 +2,20 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from spaces.errors import StageError
 from spaces.models.layers import QUANTIZABLE, Layer, layers
+from spaces.models.onnx.subgraphs import nodes_inside
+from spaces.quantization.plan.left_float import (
+    CONSTANT_FIRST,
+    CONSTANT_OPERAND,
+    NO_FLOAT_OPERAND,
+    layer_problem,
+    notes,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -45,13 +53,16 @@ class Network:
     """The quantizable parts of a graph.
 
     Attributes:
-        layers: Layers with a constant weight, in topological order.
+        layers: Layers that can be quantized, in topological order.
         tensors: Names of the activations that may be quantized.
         follows: Tensor that only a ReLU or Clip reads -> output of the ReLU or Clip, whose range it gets.
         operators: All nodes that can be quantized, in topological order.
         fixed: Nodes that are never quantized: an operand of an Add is a constant (rounding a MatMul's bias to
-            8 bits would cost accuracy and save nothing), or the weight or bias of a layer is computed.
+            8 bits would cost accuracy and save nothing), the weight or bias of a layer is computed, or an
+            integer kernel, its arithmetic or the calibration cannot take the node.
         forked: ReLU and Clip nodes whose input has other readers, so that they cannot be folded.
+        left_float: Node that stays float in every candidate -> reason; nodes without float values are left out.
+        float_layers: Names of the layers among these.
     """
 
     layers: tuple[Layer, ...]
@@ -60,6 +71,8 @@ class Network:
     operators: tuple[Operator, ...]
     fixed: tuple[str, ...]
     forked: tuple[str, ...]
+    left_float: Mapping[str, str] = field(default_factory=dict)
+    float_layers: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -83,26 +96,37 @@ class Network:
         return tuple(staying)
 
 
-def network_of(proto: "onnx.ModelProto") -> Network:
+def network_of(proto: "onnx.ModelProto", unfit: Mapping[str, str] | None = None) -> Network:
     """Returns the quantizable parts of a prepared model.
 
+    Args:
+        proto: The model.
+        unfit: Activation that calibration cannot take -> what is wrong with it.
+
     Raises:
-        StageError: The model has no layer with a constant weight.
+        StageError: The model has no layer that can be quantized.
     """
-    graph = _Graph(proto)
-    constant = tuple(layer for layer in layers(proto) if graph.is_constant(layer))
+    graph = _Graph(proto, unfit or {})
+    fixed = graph.fixed()
+    constant = tuple(layer for layer in graph.layers.values() if layer.node not in fixed)
     if not constant:
+        told = notes({layer.node: fixed[layer.node] for layer in graph.layers.values()})
         raise StageError(
-            "the model has no Conv, ConvTranspose, Gemm or MatMul with a float weight initializer"
+            "; ".join(
+                (
+                    "the model has no Conv, ConvTranspose, Gemm or MatMul with a float weight initializer",
+                    *told,
+                )
+            )
         )
     follows = {
         node.input[0]: node.output[0]
         for node in graph.nodes
-        if node.op_type in ACTIVATIONS and not graph.is_forked(node.input[0])
+        if node.op_type in ACTIVATIONS and node.name not in fixed and not graph.is_forked(node.input[0])
     }
-    fixed = graph.fixed({layer.node for layer in constant})
     operators = tuple(graph.operators(constant, fixed))
     touched = (t for operator in operators for t in (*operator.inputs, *operator.outputs))
+    names = {layer.name for layer in constant}
     return Network(
         layers=constant,
         tensors=tuple(dict.fromkeys(t for t in touched if t not in follows)),
@@ -110,38 +134,85 @@ def network_of(proto: "onnx.ModelProto") -> Network:
         operators=operators,
         fixed=tuple(sorted(fixed)),
         forked=tuple(n.name for n in graph.nodes if n.op_type in ACTIVATIONS and n.input[0] not in follows),
+        left_float=graph.left_float(fixed),
+        float_layers=tuple(
+            dict.fromkeys(x.name for x in graph.layers.values() if x.node in fixed and x.name not in names)
+        ),
     )
 
 
 class _Graph:
-    def __init__(self, proto: "onnx.ModelProto") -> None:
+    def __init__(self, proto: "onnx.ModelProto", unfit: Mapping[str, str]) -> None:
         from onnx import TensorProto
 
-        self._weights = {i.name for i in proto.graph.initializer if i.data_type == TensorProto.FLOAT}
         values = (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
         constants = {o for node in proto.graph.node if node.op_type == "Constant" for o in node.output}
-        initializers = {i.name for i in proto.graph.initializer}
-        self._floats = (
-            {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
-            - constants
-            - initializers
-        )
+        self._initializers = {i.name: i for i in proto.graph.initializer}
+        self._constants = constants | self._initializers.keys()
+        self._floats = {
+            v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT
+        } - self._constants
+        self._all = list(proto.graph.node)
         self.nodes = [
-            n for n in proto.graph.node if n.op_type in QUANTIZABLE + PASSING and n.domain in ("", "ai.onnx")
+            n for n in self._all if n.op_type in QUANTIZABLE + PASSING and n.domain in ("", "ai.onnx")
         ]
+        self.layers = {layer.node: layer for layer in layers(proto)}
+        self._unfit = unfit
         self._results = {o.name for o in proto.graph.output}
         self._n_readers = Counter(tensor for node in proto.graph.node for tensor in node.input)
 
-    def is_constant(self, layer: Layer) -> bool:
-        return layer.name in self._weights and (layer.bias is None or layer.bias in self._weights)
+    def fixed(self) -> dict[str, str]:
+        """Returns the nodes that are never quantized, each with the reason."""
+        found = ((node.name, self._problem(node)) for node in self.nodes)
+        return {name: problem for name, problem in found if problem}
 
-    def fixed(self, layer_nodes: Collection[str]) -> set[str]:
-        return {node.name for node in self.nodes if node.name not in layer_nodes and not self._is_free(node)}
+    def left_float(self, fixed: Mapping[str, str]) -> dict[str, str]:
+        """Returns the nodes with float values that stay float, each with the reason, in topological order."""
+        listed = {node.name for node in self.nodes}
+        found = {}
+        for node in self._all:
+            if any(inner.op_type in QUANTIZABLE for inner in nodes_inside(node)):
+                found[node.name] = "layers in the subgraphs of If, Loop and Scan are not quantized"
+                continue
+            if not any(t in self._floats for t in node.input) or not self.outputs(node):
+                continue
+            if node.op_type == "Identity":  # only `expose_subgraph_readers` leaves any
+                continue
+            if node.name in fixed:
+                found[node.name] = fixed[node.name]
+            elif node.name not in listed:
+                found[node.name] = f"{node.op_type} has no integer kernel that is used here"
+        return found
 
-    def _is_free(self, node: "onnx.NodeProto") -> bool:
+    def _problem(self, node: "onnx.NodeProto") -> str | None:
+        layer = self.layers.get(node.name)
+        if layer is not None:
+            own = layer_problem(layer, node, self._initializers) or self._type_problem(node)
+        else:
+            own = self._operand_problem(node)
+        return own or self._calibration_problem(node)
+
+    def _type_problem(self, node: "onnx.NodeProto") -> str | None:
+        unknown = [t for t in (node.input[0], node.output[0]) if t not in self._floats]
+        return f"{unknown[0]!r} is no float32 activation" if unknown else None
+
+    def _operand_problem(self, node: "onnx.NodeProto") -> str | None:
         if node.op_type in (*_ALL_INPUTS, "MatMul"):  # a MatMul of two activations is not a layer
-            return self._floats.issuperset(node.input)
-        return node.op_type not in QUANTIZABLE
+            if self._floats.issuperset(node.input):
+                return None
+            if self._constants.isdisjoint(node.input):
+                return NO_FLOAT_OPERAND
+            return CONSTANT_FIRST if node.op_type == "MatMul" else CONSTANT_OPERAND
+        return "its weight is computed" if node.op_type in QUANTIZABLE else None
+
+    def _calibration_problem(self, node: "onnx.NodeProto") -> str | None:
+        kinds = {
+            self._unfit[t]: kind
+            for kind, tensors in (("output", self.outputs(node)), ("input", self.inputs(node)))
+            for t in tensors
+            if t in self._unfit
+        }
+        return next((f"its {kind} {problem}" for problem, kind in kinds.items()), None)
 
     def inputs(self, node: "onnx.NodeProto") -> tuple[str, ...]:
         data = node.input if node.op_type in (*_ALL_INPUTS, "MatMul") else node.input[:1]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spaces.errors import StageError
-from spaces.models.layers import QUANTIZABLE
+from spaces.models.layers import QUANTIZABLE, layers
 from spaces.models.onnx.subgraphs import expose_subgraph_readers
 from spaces.models.onnx.value_types import add_missing_types
 from spaces.stages.artifact import Artifact
@@ -30,6 +30,7 @@ def prepared(artifact: Artifact) -> "onnx.ModelProto":
     _name_nodes(proto)
     expose_subgraph_readers(proto.graph)
     _split_biases(proto)
+    _split_weights(proto)
     _fold_gemm_factors(proto)
     return with_opset(proto, OLDEST_OPSET)
 
@@ -67,11 +68,16 @@ def _name_nodes(proto: "onnx.ModelProto") -> None:
 
 
 def _split_biases(proto: "onnx.ModelProto") -> None:
-    """Copies biases that layers share: the scale of a quantized bias depends on its layer's input."""
+    """Copies biases that others read, too: the scale of a quantized bias depends on its layer's input."""
     import onnx
 
     found = {i.name: i for i in proto.graph.initializer}
-    taken: set[str] = set()
+    taken = {
+        tensor
+        for node in proto.graph.node
+        for position, tensor in enumerate(node.input)
+        if node.op_type not in QUANTIZABLE or position != 2
+    }
     for node in proto.graph.node:
         if node.op_type not in QUANTIZABLE or len(node.input) < 3 or node.input[2] not in found:
             continue
@@ -82,6 +88,23 @@ def _split_biases(proto: "onnx.ModelProto") -> None:
             copy.name = node.input[2] = f"{name}_of_{node.name}"
             proto.graph.initializer.append(copy)
         taken.add(name)
+
+
+def _split_weights(proto: "onnx.ModelProto") -> None:
+    """Copies a weight that layers read along different axes (once transposed): its scales have one axis."""
+    import onnx
+
+    found = {i.name: i for i in proto.graph.initializer}
+    nodes = {node.name: node for node in proto.graph.node}
+    names: dict[str, dict[int, str]] = {}
+    for layer in layers(proto):
+        by_axis = names.setdefault(layer.name, {layer.weight_axis_out: layer.name})
+        if layer.weight_axis_out not in by_axis:
+            copy = onnx.TensorProto()
+            copy.CopyFrom(found[layer.name])
+            copy.name = by_axis[layer.weight_axis_out] = f"{layer.name}_of_{layer.node}"
+            proto.graph.initializer.append(copy)
+        nodes[layer.node].input[1] = by_axis[layer.weight_axis_out]
 
 
 def _fold_gemm_factors(proto: "onnx.ModelProto") -> None:

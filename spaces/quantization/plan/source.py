@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from spaces.digest import digest_of
 from spaces.models.onnx import protobuf_encoding as protobuf
 from spaces.quantization.calibration.statistics import Wanted
+from spaces.quantization.calibration.unfit import unfit_tensors
 from spaces.quantization.plan.bias_correction import is_correctable
 from spaces.quantization.plan.cross_layer_equalization import equalize, pairs
 from spaces.quantization.plan.network import Network, network_of
@@ -131,35 +132,54 @@ class Sources:
     """LRU cache of prepared float models."""
 
     def __init__(self) -> None:
-        self._metadata: Recent[str, GraphMetadata] = Recent(N_NETWORKS)
-        self._sources: Recent[tuple[str, bool], Source] = Recent(MAX_SOURCE_BYTES, lambda s: s.n_bytes)
+        self._metadata: Recent[tuple[str, str | None], GraphMetadata] = Recent(N_NETWORKS)
+        self._sources: Recent[tuple[str, bool, tuple[str, ...]], Source] = Recent(
+            MAX_SOURCE_BYTES, lambda s: s.n_bytes
+        )
 
-    def metadata(self, artifact: Artifact) -> GraphMetadata:
+    def metadata(self, artifact: Artifact, context: StageContext | None = None) -> GraphMetadata:
         """Returns the metadata of a float model's graph.
 
+        Args:
+            artifact: The float model.
+            context: Calibration data, whose first examples show which activations have no range; None to skip that.
+
         Raises:
             StageError: The model cannot be quantized.
         """
-        return self._metadata.get(artifact.digest, lambda: _metadata(artifact))
+        data = None if context is None or context.calibration is None else context.calibration.digest
+        return self._metadata.get((artifact.digest, data), lambda: _metadata(artifact, context))
 
-    def source(self, artifact: Artifact, equalized: bool, context: StageContext) -> Source:
+    def source(
+        self, artifact: Artifact, equalized: bool, context: StageContext, network: Network | None = None
+    ) -> Source:
         """Returns the prepared float model, equalized if `equalized`.
 
+        Args:
+            artifact: The float model.
+            equalized: Whether channel ranges are equalized.
+            context: Calibration data and the cache.
+            network: The model's quantizable parts, if the context has another split than decided them.
+
         Raises:
             StageError: The model cannot be quantized.
         """
-        network = self.metadata(artifact).network
+        found = self.metadata(artifact, context).network if network is None else network
 
         def build() -> Source:
-            return _source(_equalized(artifact, context) if equalized else artifact, network)
+            return _source(_equalized(artifact, context) if equalized else artifact, found)
 
-        return self._sources.get((artifact.digest, equalized), build)
+        return self._sources.get((artifact.digest, equalized, found.fixed), build)
 
 
-def _metadata(artifact: Artifact) -> GraphMetadata:
+def _metadata(artifact: Artifact, context: StageContext | None) -> GraphMetadata:
     proto = prepared(artifact)
-    found = pairs(proto)
-    return GraphMetadata(network_of(proto), len(found), any(pair.clips for pair in found))
+    found, network = pairs(proto), network_of(proto)
+    if context is not None:
+        tensors = (*network.tensors, *network.follows)
+        unfit = unfit_tensors(Artifact.onnx(proto, artifact.input), tensors, context)
+        network = network_of(proto, unfit) if unfit else network
+    return GraphMetadata(network, len(found), any(pair.clips for pair in found))
 
 
 def _source(artifact: Artifact, network: Network) -> Source:

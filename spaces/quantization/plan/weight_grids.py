@@ -1,6 +1,6 @@
 """Computes the grids of weights, once per layer and rule where they do not depend on the activations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,7 +133,7 @@ class WeightGrids:
     def _unbounded_grid(self, source: Source, name: str, rule: WeightRule) -> _UnboundedGrid:
         def build() -> _UnboundedGrid:
             layers = [layer for layer in source.network.layers if layer.name == name]
-            grid = _grid(source.weights[name], layers[-1], rule, np.zeros(1))
+            grid = _grid(source.weights[name], layers, rule, np.zeros(1))
             ratios = [
                 (x.input, _largest_ratio(source.biases[x.bias], grid))
                 for x in layers
@@ -144,9 +144,17 @@ class WeightGrids:
         return self._unbounded.get((source.artifact.digest, name, rule), build)
 
 
+def _has_scale_per_output(layer: Layer) -> bool:
+    """Whether a scale for each entry of the weight's axis gives the int32 bias one scale for each output.
+
+    Groups of a ConvTranspose share the entries of the axis. With a bias, its weight gets one scale.
+    """
+    return layer.bias is None or layer.weight_shape[layer.weight_axis_out] == layer.n_outputs
+
+
 def _largest_ratio(bias: NDArray[np.float32], grid: Grid) -> float:
     sizes, steps = np.abs(bias.astype(np.float64)), grid.scale.astype(np.float64)
-    if sizes.shape != steps.shape:  # the bias of a grouped ConvTranspose is longer than the weight's axis
+    if sizes.shape != steps.shape:  # one scale
         return float(sizes.max(initial=0.0) / steps.min())
     return float((sizes / steps).max(initial=0.0))
 
@@ -158,15 +166,21 @@ def _bounded_grid(source: Source, name: str, rule: WeightRule, activations: Mapp
     for layer in layers:
         if layer.bias in source.biases:
             step = activations[layer.input].scale.astype(np.float64) * LARGEST_BIAS
-            least = np.maximum(np.abs(source.biases[layer.bias].astype(np.float64)) / step, least)
-    return _grid(source.weights[name], layers[-1], rule, least)
+            bound = np.abs(source.biases[layer.bias].astype(np.float64)) / step
+            if least.size > 1 and least.shape != bound.shape:  # groups of a shared ConvTranspose: one scale
+                least = least.max(keepdims=True)
+            least = np.maximum(bound, least)
+    return _grid(source.weights[name], layers, rule, least)
 
 
-def _grid(weight: NDArray[np.float32], layer: Layer, rule: WeightRule, least: NDArray[np.float64]) -> Grid:
-    axis = layer.weight_axis_out
-    others = tuple(i for i in range(weight.ndim) if i != axis) if rule.per_channel else None
+def _grid(
+    weight: NDArray[np.float32], layers: Sequence[Layer], rule: WeightRule, least: NDArray[np.float64]
+) -> Grid:
+    per_channel = rule.per_channel and all(map(_has_scale_per_output, layers))
+    axis = layers[0].weight_axis_out if per_channel else None
+    others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
     low, high = np.asarray(weight.min(axis=others)), np.asarray(weight.max(axis=others))
-    if least.shape != low.shape:  # one scale, no bias, or a bias longer than the axis (grouped ConvTranspose)
+    if least.shape != low.shape:  # one scale, or no bias
         least = np.full(low.shape, least.max())
 
     def grid_of(share: NDArray[np.float64]) -> Grid:
@@ -177,7 +191,7 @@ def _grid(weight: NDArray[np.float32], layer: Layer, rule: WeightRule, least: ND
             rule.bits,
             reduced=rule.reduced,
             least_scale=least,
-            axis=axis if rule.per_channel else None,
+            axis=axis,
         )
 
     return grid_of(np.ones(()) if rule.share_of is None else rule.share_of(weight, grid_of))

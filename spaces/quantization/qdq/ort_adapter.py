@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnx
     from onnxruntime.quantization import QuantType
 
+WHERE, HIDDEN = "Where", "Where_float"
 OPSET_OF_ALL_WIDTHS = 21  # the first with 4-bit weights and 16-bit activations
 
 
@@ -43,6 +44,8 @@ def quantized_model(
         proto = with_opset(proto, OPSET_OF_ALL_WIDTHS)
     own = {i.name for i in proto.graph.initializer}
     add_infer_metadata(proto)  # otherwise the tool writes the model to disk and infers shapes again
+    if settings.format == "qoperator":
+        _rename(proto, WHERE, HIDDEN)
     try:
         quantizer = _quantizer(proto, network, plan, settings)
         quantizer.quantize_model()
@@ -50,6 +53,7 @@ def quantized_model(
         raise StageError(
             f"onnxruntime's tool cannot quantize this model with these values: {error}"
         ) from error
+    _rename(quantizer.model.model, HIDDEN, WHERE)
     _float_outputs(quantizer.model.model, network)
     quantizer.model.clean_initializers()
     quantizer.model.topological_sort()
@@ -65,6 +69,17 @@ def reads_shapes(opset: int, settings: Settings) -> bool:
     if opset < OPSET_OF_ALL_WIDTHS:
         return _needs_newest(settings)
     return _may_be_lowered(settings)
+
+
+def _rename(proto: "onnx.ModelProto", old: str, new: str) -> None:
+    """Renames an operator, in place.
+
+    With format=qoperator the tool keeps a float Where, but does not dequantize what it reads. It does so for
+    operators that it does not know.
+    """
+    for node in proto.graph.node:
+        if node.op_type == old:
+            node.op_type = new
 
 
 def _needs_newest(settings: Settings) -> bool:

@@ -61,3 +61,11 @@ def test_descriptors_that_cannot_be_computed_are_left_out(model):
     dynamic.CopyFrom(model)
     dynamic.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     assert "conv" in described(dynamic)
+
+
+def test_an_empty_weight_has_no_spread(model):
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    stored = next(i for i in changed.graph.initializer if i.name == "head.weight")
+    stored.CopyFrom(numpy_helper.from_array(np.zeros((4, 0), np.float32), stored.name))
+    assert "channel_spread" in described(changed)

@@ -173,3 +173,10 @@ def test_operators_that_onnx_has_no_inference_for_stay_float(run, op_type, domai
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     artifact = Artifact.onnx(helper.make_model(graph, opset_imports=opsets, ir_version=10), InputSpec(SHAPE))
     assert relative_error(run, artifact, noise_split(SHAPE, 64), format=form) < 0.06
+
+
+@pytest.mark.parametrize(("control", "name"), [("nested", "If"), ("loop", "Loop")])
+def test_layers_in_subgraphs_are_told(control, name):
+    artifact = network(CONTROL[control]())
+    told = QuantizeStage().remarks(artifact, {}, StageContext(None, Cache()))
+    assert told == (f"Left float: {name}_3: layers in the subgraphs of If, Loop and Scan are not quantized",)
