@@ -15,7 +15,7 @@ from rich.console import Console
 
 from search.planning.config.command import command_text, section_overrides
 from search.planning.config.device_files import folders_of
-from search.planning.config.hydra_errors import hydra_text
+from search.planning.config.hydra_errors import hydra_text, replacing
 from search.planning.config.schema import Config, read_config, register_schema
 from search.planning.config.shipped import shipped
 from search.record.results import StudyRecord
@@ -53,6 +53,8 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
             named = {str(group): name for group, name in choices.items()}
             return read_config(composed, named, command, search_path=folders)
     except (HydraException, OmegaConfBaseException) as error:
+        if (better := replacing(overrides, error)) is not None:
+            return compose(better, space)
         raise ConfigError(hydra_text(error)) from error
     finally:
         HydraConfig.instance().cfg = None

@@ -1,8 +1,8 @@
 """A knob is one search parameter: a path, a domain, conditions, and optionally a group of layers."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -155,6 +155,16 @@ class Range:
 
 
 Domain = Choices | Range
+
+
+def without(domain: Domain, values: Collection[Value]) -> Domain:
+    """Returns a domain without some values; as it is if none would be left, or if it is continuous."""
+    if domain.size is None:
+        return domain
+    left = tuple(v for v in domain if not any(same(v, other) for other in values))
+    if not left or len(left) == domain.size:
+        return domain
+    return replace(domain, values=left) if isinstance(domain, Choices) else Choices(left, ordered=True)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A space: the tree of knobs that a config declares, with its constraints between knobs."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from spaces.candidate import Candidate, StageValue, Value, freeze
 from spaces.constraints import Constraint
 from spaces.digest import digest_of
 from spaces.errors import SpaceError, unknown_name
-from spaces.knobs import Domain, Knob, Range, same
+from spaces.knobs import Condition, Domain, Knob, Range, same, without
 
 _MAX_COUNTED = 1_000_000  # assignments walked to count a space with conditions or constraints
 _MAX_DRAWS = 10_000
@@ -201,6 +201,23 @@ class Space:
             f"the space looks contradictory: none of {_MAX_DRAWS:,} draws satisfied {self._constraint_text()}"
         )
 
+    def without(self, values: Mapping[str, Collection[Value]]) -> "Space":
+        """Returns the space without some values of its knobs; a domain that would be empty stays as it is.
+
+        Args:
+            values: By path without group, e.g. `prune.criterion`: the values to leave out. Knobs that are active at these only
+                are never active in the result.
+
+        Raises:
+            SpaceError: No candidate that is left satisfies the constraints.
+        """
+        domains = {k.path: without(k.domain, values.get(k.base, ())) for k in self.knobs}
+        knobs = [
+            replace(knob, domain=domains[knob.path], when=tuple(_within(c, domains) for c in knob.when))
+            for knob in self.knobs
+        ]
+        return Space(knobs, self.constraints)
+
     # -- features, stage values, display -----------------------------------------------------------------
 
     @cached_property
@@ -251,6 +268,10 @@ class Space:
     def rows(self) -> list[tuple[str, str, str]]:
         """Returns a table for printing: `(path, domain, conditions and layers)` of each knob."""
         return [(k.path, str(k.domain), _remark(k)) for k in self.knobs]
+
+
+def _within(condition: Condition, domains: Mapping[str, Domain]) -> Condition:
+    return replace(condition, values=tuple(v for v in condition.values if v in domains[condition.path]))
 
 
 def _remark(knob: Knob) -> str:

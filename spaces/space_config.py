@@ -99,7 +99,8 @@ def _domain(path: str, node: Mapping[str, Any]) -> Domain:
     kinds = [key for key in _DOMAIN_KEYS if key in node]
     if len(kinds) != 1:
         raise SpaceError(
-            f"space.{path} must have exactly one of {', '.join(_DOMAIN_KEYS)}, but has {kinds or 'none'}"
+            f"space.{path} must have exactly one of {', '.join(_DOMAIN_KEYS)}, but has {kinds or 'none'}; "
+            f"space.{path}=[...] replaces all of them by a list of values"
         )
     kind, given = kinds[0], node[kinds[0]]
     try:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from search.planning.config.command import command_text, options_of, overrides_of, value_text
 from search.planning.config.device_files import folders_of
-from search.planning.config.hydra_errors import hydra_text
+from search.planning.config.hydra_errors import hydra_text, replacing
 from search.planning.config.schema import Config, read_config, register_schema
 from search.planning.config.shipped import shipped
 from spaces.digest import digest_of
@@ -56,6 +56,8 @@ def run_command(arguments: list[str]) -> int:
         with _hydra_raises_errors():
             job()
     except (HydraException, OmegaConfBaseException) as error:
+        if (better := replacing(arguments, error)) is not None:
+            return run_command(better)
         return _print_error(errors, hydra_text(error))
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -11,8 +11,9 @@ from search.planning.builders import builders_digest
 from search.planning.config.device_files import devices_of
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
+from search.planning.fitting import Fitting
 from search.planning.modelled_latency import ModelledLatency
-from spaces.errors import ConfigError, StageError
+from spaces.errors import ConfigError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.layers import layers
 from spaces.pruning.criteria.criterion import Criterion
@@ -95,8 +96,10 @@ def load(config: Config, say: Say) -> Loaded:
     space = read_space(
         config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(dense.proto())))
     )
+    fitting = Fitting(pipeline, start, dense, context)
+    space, left_out = fitting.suited(space)
     context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
-    notes = _model_note(model) + _checked_knobs(pipeline, start, dense, space, context)
+    notes = (*_model_note(model), *left_out, *replace(fitting, context=context).checked(space))
     return Loaded(task, splits, start, dense, pipeline, space, context, devices, notes)
 
 
@@ -189,25 +192,3 @@ def made(kind: type[Any], section: Any, where: str, config: Config, **extra: Any
     if not isinstance(instance, kind):
         raise ConfigError(f"{where}._target_: {section['_target_']!r} is no {kind.__name__}")
     return instance
-
-
-def _checked_knobs(
-    pipeline: Pipeline, start: Artifact, dense: Artifact, space: Space, context: StageContext
-) -> tuple[str, ...]:
-    """Checks the space against the network; returns a note for each knob without effect, and the stages' remarks.
-
-    The input of a later stage is not known before a candidate is built, so the stage is checked with the
-    uncompressed network, as torch network or as ONNX model: the layers have the same names.
-    """
-    notes: list[str] = []
-    for stage in pipeline.stages:
-        domains = space.domains(stage.name)
-        model = start if start.kind in stage.consumes else dense
-        try:
-            stage.check(model, space.extremes(stage.name), context)
-        except StageError as error:
-            raise ConfigError(f"space.{stage.name}: {error}") from error
-        for name, reason in stage.empty_knobs(model, domains, context).items():
-            notes.append(f"knob {stage.name}.{name} cannot change this network's file: {reason}")
-        notes += stage.remarks(model, domains, context)
-    return tuple(notes)

@@ -1,5 +1,6 @@
 """Measures the baseline and makes the plan of a compression study."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     ]
     lock = MachineLock()
     say("measuring the float model")
+    began = time.perf_counter()
     with lock.shared():
         outputs = reference_outputs(loaded.dense, loaded.splits.validation)
     reference = Reference(loaded.dense, outputs)
@@ -57,6 +59,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     )
     with lock.exclusive():
         baseline, details = runner.judge(loaded.dense, context, evaluators)
+    measuring_s = time.perf_counter() - began
     objectives, constraints = read_objectives(
         config.section("objective"),
         loaded.task.metric.name,
@@ -91,6 +94,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         executor=instantiate(config.section("executor"), "executor", config.trusted),
         identity=compression_identity(config, loaded, (*objectives, *constraints), baseline),
         baseline=baseline,
+        measuring_s=measuring_s,
         re_evaluator=FrontReEvaluator(runner, loaded.splits),
         first=_defaults(loaded) if config.study.start_with_defaults else None,
         notes=(

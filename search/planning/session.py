@@ -24,13 +24,11 @@ class Session:
         config: The config.
         plan: The plan.
         stages: Names of the stages, in order.
-        expected_s: Estimated seconds of the whole study; None without `dry_run`, or for a table.
     """
 
     config: Config
     plan: StudyPlan
     stages: tuple[str, ...] = ()
-    expected_s: float | None = None
 
     def description(self) -> RenderableType:
         """Returns the text that `dry_run=true` prints."""
@@ -51,8 +49,8 @@ class Session:
             *(f"note         {note}" for note in plan.notes),
             *(f"knowledge    {text}" for text in plan.learned),
         ]
-        if self.expected_s is not None:
-            lines.append(f"time         about {_duration(self.expected_s)}")
+        if plan.measuring_s is not None:
+            lines.append(f"time         {_expected(plan.n_trials * plan.measuring_s / plan.executor.slots)}")
         lines.append("dry_run=true: no trial was run")
         return Group(table, Text(""), *(Text(line) for line in lines))
 
@@ -79,10 +77,8 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
         from search.planning.plan_tabular import plan_tabular
 
         return Session(config, _recorded(plan_tabular(config)))
-    from search.planning.expected import expected_seconds
     from search.planning.loading import load
     from search.planning.plan_compression import plan_compression
-    from search.trials.trial import CompressionRunner
 
     try:
         loaded = load(config, say)
@@ -90,10 +86,7 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
         raise InputError(f"cannot use {error.filename}: {error.strerror or error}") from error
     plan = plan_compression(config, loaded, say)
     stages = tuple(str(name) for name in config.section("stage"))
-    expected = None
-    if config.data["dry_run"] and isinstance(plan.runner, CompressionRunner):
-        expected = expected_seconds(plan, plan.runner)
-    return Session(config, _recorded(plan), stages, expected)
+    return Session(config, _recorded(plan), stages)
 
 
 def _recorded(plan: StudyPlan) -> StudyPlan:
@@ -113,6 +106,11 @@ def _limit(constraint: Constraint) -> str:
     relation, margin_sign = ("<=", "-") if constraint.kind == "max" else (">=", "+")
     margin = f" {margin_sign} {constraint.margin:g}" if constraint.margin else ""
     return f"{constraint.column} {relation} {constraint.limit:g}{margin}"
+
+
+def _expected(measuring_s: float) -> str:
+    """What is known without building a candidate: measuring one takes about as long as measuring the float model."""
+    return f"about {_duration(measuring_s)} to measure all trials; what it takes to build or train them comes on top"
 
 
 def _duration(seconds: float) -> str:

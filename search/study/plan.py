@@ -68,6 +68,7 @@ class StudyPlan:
         tracker: Logs the study, e.g. to MLflow.
         identity: Section name to a JSON-able description; a study is resumed only if these are equal.
         baseline: The uncompressed model's measurements.
+        measuring_s: Seconds that it took to measure it; None where that is no example of a trial.
         config: The resolved config.
         command: The command line that reproduces the study.
         seed: Seed of the study's own random proposals.
@@ -114,6 +115,7 @@ class StudyPlan:
     config: Mapping[str, Any]
     command: str
     seed: int = 0
+    measuring_s: float | None = None
     storage: str | None = None
     time_limit_s: float | None = None
     trial_time_limit_s: float | None = None

@@ -172,9 +172,11 @@ class CurveWatch:
     def _scores_of(self, module: "torch.nn.Module") -> list[float]:
         import torch
 
+        from spaces.stages.torch_outputs import first_output
+
         with torch.inference_mode():
             outputs = [
-                module(torch.from_numpy(inputs)).numpy()
+                first_output(module(torch.from_numpy(inputs))).numpy()
                 for inputs, _ in self._context.split.batches(250, MOST_EXAMPLES)
             ]
         return self._of_outputs(np.concatenate(outputs))

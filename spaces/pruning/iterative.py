@@ -105,6 +105,14 @@ class IterativePruneStage(PruningStage):
             found["rounds"] = "nothing is cut"
         return found
 
+    def unsuited(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, dict[Value, str]]:
+        """Returns what `prune` and `recover` return."""
+        prune, recover = self._split(domains)
+        found = self._prune.unsuited(artifact, prune, context)
+        return found | self._recover.unsuited(artifact, recover, context)
+
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:

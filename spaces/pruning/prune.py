@@ -134,6 +134,18 @@ class PruneStage(PruningStage):
 
         return empty_knobs(self.facts_of(artifact), domains)
 
+    def unsuited(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, dict[Value, str]]:
+        """Returns the criteria, budgets and numbers of blocks that do not suit the network, each with the reason.
+
+        Raises:
+            StageError: No channels of the network can be cut, or torch-pruning cannot trace it.
+        """
+        from spaces.pruning.cutting.prune_unsuited import unsuited
+
+        return unsuited(self.facts_of(artifact), artifact, domains, context, self.min_channels, self.criteria)
+
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:

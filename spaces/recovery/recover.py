@@ -56,6 +56,18 @@ class RecoverStage(TrainingStage):
         """Returns the knobs that have no effect at any values of the others, each with the reason."""
         return empty_knobs(domains, self._features(artifact))
 
+    def unsuited(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, dict[Value, str]]:
+        """Returns the values that no training of this network is possible with, each with the reason.
+
+        Raises:
+            StageError: There is no train split to learn from, or the artifact is not a torch network.
+        """
+        from spaces.recovery.requirements import unsuited
+
+        return {} if possible(domains, "epochs") == (0,) else unsuited(artifact, domains, context)
+
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:

@@ -1,11 +1,13 @@
 """The requirements of recovery: examples, labels, a teacher, suitable layers."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from spaces.candidate import Value
 from spaces.errors import StageError
 from spaces.recovery.knobs import KNOBS
 from spaces.recovery.lora import check_rank
@@ -13,6 +15,7 @@ from spaces.recovery.losses.hooks import matching_modules
 from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.augmentation import check_augmentation
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.refusals import refusals
 from spaces.stages.stage import StageContext
 
 FIRST = 256  # examples whose labels are checked
@@ -37,18 +40,32 @@ def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context
         StageError: Examples, labels, a teacher or a suitable layer are missing; the message names the knob.
         ConfigError: The accelerator is not available.
     """
-    module, split = torch_module(artifact), train_split(context)
+    torch_module(artifact)
+    train_split(context)
     device_of(context.accelerator)
-    for augmentation in values["augmentation"]:
-        check_augmentation(augmentation, artifact.input.shape)
-    if any(weight < 1 for weight in values["distillation_weight"]):
-        _check_labels(split)
-    for knob, needs in NEEDS_TEACHER.items():
-        has_effect = knob != "cwd_weight" or has_features(artifact)
-        if has_effect and any(needs(value) for value in values[knob]):
-            teacher(context, knob)
-    for rank in values["lora_rank"]:
-        check_rank(module, rank)
+    for knob, check in _CHECKS.items():
+        for value in values[knob]:
+            check(value, artifact, context)
+
+
+def unsuited(
+    artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+) -> dict[str, dict[Value, str]]:
+    """Returns the values that no training is possible with, by knob, each with the reason.
+
+    Args:
+        artifact: The network.
+        domains: By knob, the values that it can take.
+        context: Train split and teacher.
+
+    Raises:
+        StageError: There is no train split, or the artifact is not a torch network.
+    """
+    train_split(context)
+    return {
+        knob: refusals(partial(check, artifact=artifact, context=context), domains.get(knob, ()))
+        for knob, check in _CHECKS.items()
+    }
 
 
 def torch_module(artifact: Artifact) -> nn.Module:
@@ -77,16 +94,48 @@ def teacher(context: StageContext, knob: str) -> nn.Module:
     return context.teacher.model
 
 
-def first_inputs(split: Split, n: int) -> Tensor:
-    """Returns the first examples `(n, *input.shape)`, or all if there are fewer."""
-    inputs, _ = next(iter(split.batches(n, limit=n)))
-    return torch.from_numpy(inputs)
-
-
 def has_features(artifact: Artifact) -> bool:
     """Returns whether a module outputs channels with several positions, for channel-wise distillation."""
     module = torch_module(artifact)
     return bool(matching_modules(module, module, torch.zeros(2, *artifact.input.shape)))
+
+
+def _check_augmentation(name: str, artifact: Artifact, context: StageContext) -> None:
+    check_augmentation(name, artifact.input.shape)
+
+
+def _check_distillation(weight: float, artifact: Artifact, context: StageContext) -> None:
+    if weight < 1:
+        _check_labels(train_split(context))
+    _check_teacher("distillation_weight", weight, context)
+
+
+def _check_channel_wise(weight: float, artifact: Artifact, context: StageContext) -> None:
+    if weight > 0 and has_features(artifact):
+        _check_teacher("cwd_weight", weight, context)
+
+
+def _check_block_weights(kind: str, artifact: Artifact, context: StageContext) -> None:
+    _check_teacher("block_weights", kind, context)
+
+
+def _check_rank(rank: int, artifact: Artifact, context: StageContext) -> None:
+    check_rank(torch_module(artifact), rank)
+
+
+# By knob: checks a value, with the network as `artifact` and the `context`, or raises StageError.
+_CHECKS: dict[str, Callable[..., None]] = {
+    "augmentation": _check_augmentation,
+    "distillation_weight": _check_distillation,
+    "cwd_weight": _check_channel_wise,
+    "block_weights": _check_block_weights,
+    "lora_rank": _check_rank,
+}
+
+
+def _check_teacher(knob: str, value: Any, context: StageContext) -> None:
+    if NEEDS_TEACHER[knob](value):
+        teacher(context, knob)
 
 
 def _check_labels(split: Split) -> None:

@@ -15,7 +15,6 @@ from spaces.recovery.losses.objective import Objective, Teacher
 from spaces.recovery.requirements import (
     NEEDS_TEACHER,
     check_needs,
-    first_inputs,
     teacher,
     torch_module,
     train_split,
@@ -23,6 +22,7 @@ from spaces.recovery.requirements import (
 from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.curve import Curve
 from spaces.recovery.training.determinism import fixed_threads, seed_of
+from spaces.recovery.training.examples import first_inputs
 from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact

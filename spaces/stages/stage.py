@@ -162,6 +162,23 @@ class Stage(ABC):
         """
         return {}
 
+    def unsuited(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, dict[Value, str]]:
+        """Returns, by knob, the values that cannot be applied to this artifact, each with the reason.
+
+        The study leaves them out, as long as another value of the knob is left; what is alone is refused by `check`.
+
+        Args:
+            artifact: Input of the stage.
+            domains: For each knob of the space, the values that it can take (empty if not finite).
+            context: Calibration data, cache and seed.
+
+        Raises:
+            StageError: The stage cannot be applied to the artifact at all.
+        """
+        return {}
+
     def remarks(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> tuple[str, ...]:

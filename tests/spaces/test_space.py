@@ -252,3 +252,14 @@ def test_an_invalid_per_layer_value_raises_before_the_model_is_loaded():
     config = {"quantize": {"scheme": "symmetric", "weight_bits": {"choices": [3], "per": "layer"}}}
     with pytest.raises(SpaceError, match="weight_bits must be one of"):
         read_space(config, [QuantizeStage()])
+
+
+def test_a_space_without_some_values(space):
+    less = space.without({"q.clipping": ["percentile"], "q.bits": [8], "q.percentile": [99.25]})
+    assert list(less["q.clipping"].domain) == ["max", "kl"]
+    assert list(less["q.bits[rest]"].domain) == [4]
+    assert list(less["q.bits[stem]"].domain) == [8]  # the only value there
+    assert list(less["q.percentile"].domain) == [99.0, 99.5]
+    assert less.size.count == len(list(less.enumerate())) == 4
+    assert not any("q.percentile" in candidate for candidate in less.enumerate())
+    assert space.without({}).digest == space.digest

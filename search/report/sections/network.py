@@ -52,6 +52,8 @@ def _cut(record: TrialRecord) -> str:
     blocks = [f"<code>{esc(block)}</code>" for block in notes.get("blocks", ())]
     if blocks:
         finding += f" Blocks removed: {numbers.listing(blocks)}."
+    if missed := notes.get("missed"):
+        finding += f" {esc(str(missed))}."
     if not narrower:
         return f'<p class="finding">{finding}</p>'
     rows = [

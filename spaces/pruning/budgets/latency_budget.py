@@ -113,10 +113,17 @@ class _Search:
         return first[0] + (aim - first[1]) * (second[0] - first[0]) / rise
 
     def nearest(self, limits: Limits) -> NKept:
-        """Returns the evaluated cut nearest to the budget. Raises StageError if a strict budget is missed."""
+        """Returns the evaluated cut nearest to the budget, or nearest below it if that is beyond the tolerance.
+
+        Raises:
+            StageError: A strict budget is missed.
+        """
         (_, share), n_kept = min(self._cuts, key=lambda cut: abs(cut[0][1] - self._keep))
-        if abs(share - self._keep) <= self._macs.tolerance or not self._macs.strict:
+        if abs(share - self._keep) <= self._macs.tolerance:
             return n_kept
+        if not self._macs.strict:
+            below = [cut for cut in self._cuts if cut[0][1] <= self._keep]
+            return max(below, key=lambda cut: cut[0][1])[1] if below else n_kept
         shares = ", ".join(f"{point[1]:.3f}" for point, _ in sorted(self._cuts, key=lambda cut: cut[0]))
         raise StageError(
             f"prune.keep={self._keep:g} cannot be met within {self._macs.tolerance:g}: the cuts that were tried leave {shares} of the "

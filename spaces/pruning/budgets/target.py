@@ -25,7 +25,7 @@ class Budget:
         costs: Maps kept channels to costs, in the unit of `dense`.
         of: Name of the cost, e.g. `macs`.
         tolerance: How far from `keep` a cut may be.
-        strict: Whether it is an error if no cut is within the tolerance; otherwise the nearest cut is taken.
+        strict: Whether it is an error if no cut is within the tolerance; otherwise the nearest cut below is taken.
     """
 
     keep: float

@@ -14,12 +14,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from math import exp
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spaces.pruning.groups.hooks import hooked
+from spaces.stages.torch_outputs import first_output
 
 EPSILON = 1e-6
 BATCH_SIZE = 64
@@ -120,10 +120,4 @@ def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
 
 def _outputs(module: nn.Module, inputs: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([_first(module(batch)).double() for batch in torch.split(inputs, BATCH_SIZE)])
-
-
-def _first(outputs: Any) -> Tensor:
-    while not isinstance(outputs, Tensor):
-        outputs = next(iter(outputs.values())) if isinstance(outputs, dict) else outputs[0]
-    return outputs
+        return torch.cat([first_output(module(batch)).double() for batch in torch.split(inputs, BATCH_SIZE)])

@@ -43,7 +43,9 @@ def examples_of(context: StageContext, n: int, knob: str) -> Examples:
     if split is None:
         raise StageError(f"{knob} needs examples, but there is neither a train nor a calibration split")
     batches = list(split.batches(min(n, BATCH_SIZE), limit=n))
-    inputs = torch.from_numpy(np.concatenate([x for x, _ in batches]).astype(np.float32, copy=False))
+    joined = np.concatenate([x for x, _ in batches])
+    # contiguous also if the split moves axes: see `spaces.recovery.training.training`
+    inputs = torch.from_numpy(np.ascontiguousarray(joined, np.float32))
     labels = torch.from_numpy(np.concatenate([y for _, y in batches]))
     has_labels = split is context.train and bool((labels >= 0).all())
     return Examples(inputs, labels if has_labels else None, f"{split.digest}-{len(inputs)}-{has_labels}")

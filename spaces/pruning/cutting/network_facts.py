@@ -59,6 +59,10 @@ class NetworkFacts:
         """The groups of channels that can be cut, at least one."""
         return self.analysis.groups
 
+    def require_groups(self) -> None:
+        """Raises StageError if no channels can be cut, or tracing fails."""
+        _ = self.analysis
+
     @cached_property
     def arithmetic(self) -> CutArithmetic:
         """The cost of cuts of these groups."""

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import cast
 
-import numpy as np
 import torch
 
 from spaces.candidate import StageValue, Value
-from spaces.pruning.budgets.budget import Ranking, by_ratio, within
+from spaces.pruning.budgets.budget import by_ratio
 from spaces.pruning.budgets.latency import Latency
 from spaces.pruning.criteria.criterion import Criterion, Evidence
 from spaces.pruning.criteria.registry import Criteria
@@ -87,7 +86,7 @@ def _check_cuts(
         if LATENCY_MS in options["budget_of"]:
             latency.check(artifact, context)
         for values in islice(_budgets(options, hardest), MOST_BUDGETS):
-            _check_budget(facts, values, min_channels)
+            check_reachable(facts, budget_of(facts, values), values, min_channels)
 
 
 def _check_all_data(
@@ -123,15 +122,6 @@ def _budgets(options: Domains, hardest: Mapping[str, StageValue]) -> Iterator[di
     kinds = [kind for kind in options["budget_of"] if kind != LATENCY_MS]
     for keep, kind, round_to in product(keeps, kinds, options["round_to"]):
         yield {**hardest, "ratio": 0.0, "keep": keep, "budget_of": kind, "round_to": round_to}
-
-
-def _check_budget(facts: NetworkFacts, values: Mapping[str, StageValue], min_channels: int) -> None:
-    budget = budget_of(facts, values)
-    check_reachable(facts, budget, values, min_channels)
-    scores = tuple(np.ones(group.n_channels) for group in facts.groups)
-    within(
-        budget, Ranking(facts.groups, scores), facts.arithmetic.n_channels, facts.limits(values, min_channels)
-    )
 
 
 def _always_protected(facts: NetworkFacts, options: Domains) -> tuple[str, ...]:

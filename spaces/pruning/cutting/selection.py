@@ -11,6 +11,7 @@ from torch import nn
 
 from spaces.candidate import StageValue
 from spaces.digest import digest_of
+from spaces.errors import StageError
 from spaces.pruning.budgets.arithmetic import NKept
 from spaces.pruning.budgets.budget import Limits, Ranking, by_ratio, within
 from spaces.pruning.budgets.latency import Latency
@@ -25,6 +26,8 @@ from spaces.pruning.cutting.prune_knobs import LATENCY_MS, MACS
 from spaces.pruning.groups.cut import Kept, cut
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
+
+Notes = dict[str, Any]
 
 ROUGHLY = 0.1  # how near the budget of a round has to be that is not the last
 
@@ -81,8 +84,8 @@ class Selection:
     def __init__(self, settings: Settings, facts_of: FactsOf, latency: Latency) -> None:
         self._settings, self._facts_of, self._latency = settings, facts_of, latency
 
-    def kept(self, artifact: Artifact, aim: Aim, context: StageContext) -> tuple[Kept, dict[str, float]]:
-        """Returns the channels to keep by group, and the modelled latencies before and after the cut.
+    def kept(self, artifact: Artifact, aim: Aim, context: StageContext) -> tuple[Kept, Notes]:
+        """Returns the channels to keep by group, and notes on the cut: modelled latencies, a budget that is missed.
 
         Args:
             artifact: The network: the dense one, or what is left of it.
@@ -99,7 +102,9 @@ class Selection:
         if aim.values["budget_of"] == LATENCY_MS:
             return self._within_latency(artifact, aim, context, ranking, most)
         facts = self._facts_of(artifact)
-        return ranking.kept(within(self._budget(facts, aim), ranking, most, self._limits(facts, aim))), {}
+        budget = self._budget(facts, aim)
+        n_kept = within(budget, ranking, most, self._limits(facts, aim))
+        return ranking.kept(n_kept), _missed(budget, float(budget.shares(n_kept)), most, n_kept)
 
     def _limits(self, facts: NetworkFacts, aim: Aim) -> Limits:
         return facts.limits(aim.values, self._settings.min_channels)
@@ -116,12 +121,12 @@ class Selection:
         counts = self._facts_of(aim.dense).counts
         of_macs = aim.values["budget_of"] in (MACS, LATENCY_MS)
         budget = budget_of(facts, aim.values, counts.macs if of_macs else counts.weight_bytes)
-        last = aim.progress == 1.0
-        return replace(budget, keep=aim.keep, tolerance=TOLERANCE if last else ROUGHLY, strict=last)
+        tolerance = TOLERANCE if aim.progress == 1.0 else ROUGHLY
+        return replace(budget, keep=aim.keep, tolerance=tolerance, strict=False)
 
     def _within_latency(
         self, artifact: Artifact, aim: Aim, context: StageContext, ranking: Ranking, most: NKept
-    ) -> tuple[Kept, dict[str, float]]:
+    ) -> tuple[Kept, Notes]:
         facts, module = self._facts_of(artifact), cast(nn.Module, artifact.model)
         whole = self._latency(cast(nn.Module, aim.dense.model), aim.dense.input, context)
 
@@ -129,10 +134,11 @@ class Selection:
             smaller = cut(module, facts.groups, ranking.kept(n_kept))
             return self._latency(smaller, artifact.input, context) / whole
 
-        limits = self._limits(facts, aim)
-        n_kept = within_latency(aim.keep, share, self._budget(facts, aim), ranking, most, limits)
-        latencies = {"latency_ms_before": whole, "latency_ms_after": share(n_kept) * whole}
-        return ranking.kept(n_kept), latencies
+        limits, budget = self._limits(facts, aim), replace(self._budget(facts, aim), of=LATENCY_MS)
+        n_kept = within_latency(aim.keep, share, budget, ranking, most, limits)
+        left = share(n_kept)
+        notes: Notes = {"latency_ms_before": whole, "latency_ms_after": left * whole}
+        return ranking.kept(n_kept), notes | _missed(budget, left, most, n_kept)
 
     def _ranking(self, artifact: Artifact, name: str, context: StageContext) -> Ranking:
         """Scores depend on neither ratios nor budgets: candidates that differ in these share them."""
@@ -152,3 +158,18 @@ class Selection:
         key = digest_of(artifact.digest, criteria.digest(name), digest, context.seed, self._settings.threads)
         found = context.cache.arrays(f"prune-scores-{key}", build)
         return Ranking(groups, tuple(cast(NDArray[np.float64], found[str(at)]) for at in range(len(groups))))
+
+
+def _missed(budget: Budget, share: float, most: NKept, n_kept: NKept) -> Notes:
+    """Returns a note if a cut is further below a budget than the tolerance.
+
+    Raises:
+        StageError: It is further above the budget.
+    """
+    far = f"prune.keep={budget.keep:g} cannot be met within {budget.tolerance:g}: the nearest cut"
+    left = f"leaves {share:.3f} of the dense network's {budget.of}"
+    if share > budget.keep + budget.tolerance and budget.tolerance <= TOLERANCE:
+        raise StageError(f"{far} that was found {left}")
+    if share >= budget.keep - budget.tolerance or np.array_equal(n_kept, most):
+        return {}
+    return {"missed": f"{far} below {left}"}

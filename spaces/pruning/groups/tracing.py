@@ -13,6 +13,7 @@ from torch_pruning.pruner.function import BasePruningFunc
 
 from spaces.errors import StageError
 from spaces.pruning.groups.channel_map import ChannelMap
+from spaces.stages.torch_outputs import tensors_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
 
     def keep(out: Any) -> Any:
         kept.append(out)
-        return out
+        return tensors_of(out)
 
     pruners = {type(m): _PassThroughPruner(pass_throughs) for m in pass_throughs}
     with torch.enable_grad(), warnings.catch_warnings():
@@ -73,7 +74,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
             )
         except Exception as error:  # torch-pruning raises anything on networks that it does not support
             raise StageError(f"torch-pruning cannot trace {kind}: {_summary(error)}") from error
-    output_ids = {id(o.grad_fn) for o in _tensors(kept[-1])}
+    output_ids = {id(o.grad_fn) for o in tensors_of(kept[-1])}
     return Trace(
         graph,
         pass_throughs,
@@ -96,7 +97,7 @@ def _run(module: nn.Module, example: Tensor) -> tuple[dict[nn.Module, tuple[int,
 
     with _hooks(module, enter, leave), torch.enable_grad():
         try:
-            outputs = _tensors(module(example))
+            outputs = tensors_of(module(example))
         except Exception as error:  # user-defined networks raise anything
             place = f" in its module {running[-1]!r}" if running and running[-1] else ""
             raise StageError(
@@ -116,13 +117,6 @@ def _hooks(module: nn.Module, enter: Any, leave: Any) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    parts = outputs.values() if isinstance(outputs, dict) else outputs
-    return [t for part in parts for t in _tensors(part)] if isinstance(outputs, dict | list | tuple) else []
 
 
 def _summary(error: Exception) -> str:

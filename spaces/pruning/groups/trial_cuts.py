@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.pruning.groups.cut import Kept, cut, silenced
 from spaces.pruning.groups.group import Group, LeftAlone
+from spaces.stages.torch_outputs import tensors_of
 
 TOLERANCE = (
     1e-9  # relative to the largest output, in double precision; a wrong dependency causes far larger errors
@@ -110,14 +110,7 @@ class _Trial:
     @staticmethod
     def _run(module: nn.Module, inputs: Tensor) -> list[Tensor]:
         with torch.no_grad():
-            return _tensors(module(inputs))
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    parts = outputs.values() if isinstance(outputs, dict) else outputs
-    return [t for part in parts for t in _tensors(part)] if isinstance(outputs, dict | list | tuple) else []
+            return tensors_of(module(inputs))
 
 
 def _randomize(module: nn.Module, generator: torch.Generator) -> None:

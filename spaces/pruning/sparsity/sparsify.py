@@ -54,6 +54,16 @@ class SparsifyStage(TrainingStage):
         """Returns the knobs that have no effect beside any value of the others, each with the reason."""
         return empty_knobs(domains)
 
+    def unsuited(
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+    ) -> dict[str, dict[Value, str]]:
+        """Returns the methods and augmentations that do not suit the network, each with the reason."""
+        if possible(domains, "epochs") == (0,) or possible(domains, "method") == ("none",):
+            return {}
+        from spaces.pruning.sparsity.sparsifying import unsuited
+
+        return unsuited(artifact, domains, context)
+
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:

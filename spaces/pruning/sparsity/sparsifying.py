@@ -1,7 +1,7 @@
 """One sparsity-aware training: returns a network some of whose channels are zero, or nearly so."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from spaces.candidate import Value
 from spaces.errors import StageError
 from spaces.pruning.budgets.mac_shares import MacShares
 from spaces.pruning.groups.counts import weight_uses
@@ -24,6 +25,7 @@ from spaces.recovery.training.determinism import fixed_threads
 from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.refusals import refusals
 from spaces.stages.stage import StageContext
 
 METHODS: dict[str, type[Sparsifier]] = {
@@ -129,13 +131,37 @@ def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context
     """
     split = _split(context)
     device_of(context.accelerator)
+    aim = Aim(max(values["strength"]), level=min(values["level"]))
     for augmentation in values["augmentation"]:
         check_augmentation(augmentation, artifact.input.shape)
     for method in values["method"]:
-        if method != "none":
-            METHODS[method](
-                subject_of(artifact, split), Aim(max(values["strength"]), level=min(values["level"]))
-            )
+        _check_method(method, artifact, split, aim)
+
+
+def unsuited(
+    artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
+) -> dict[str, dict[Value, str]]:
+    """Returns the methods and augmentations that do not suit the network, each with the reason.
+
+    Args:
+        artifact: The network.
+        domains: By knob, the values that it can take.
+        context: Train split.
+
+    Raises:
+        StageError: The split or labels are missing.
+    """
+    split = _split(context)
+    tries: dict[str, Callable[[Any], None]] = {
+        "augmentation": lambda name: check_augmentation(name, artifact.input.shape),
+        "method": lambda method: _check_method(method, artifact, split, Aim(1.0, level=1.0)),
+    }
+    return {knob: refusals(check, domains.get(knob, ())) for knob, check in tries.items()}
+
+
+def _check_method(method: str, artifact: Artifact, split: Split, aim: Aim) -> None:
+    if method != "none":
+        METHODS[method](subject_of(artifact, split), aim)
 
 
 def _split(context: StageContext) -> Split:

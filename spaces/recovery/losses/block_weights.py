@@ -13,6 +13,8 @@ from math import exp, log
 import torch
 from torch import Tensor, nn
 
+from spaces.stages.torch_outputs import first_output
+
 BOUND = 4.0  # factors lie in [1 / BOUND, BOUND]
 DISTURBANCE = 0.1  # standard deviation of the noise on weights, relative to that of their tensor
 EXAMPLES = 128  # for measuring sensitivities
@@ -45,12 +47,12 @@ def sensitivities(module: nn.Module, inputs: Tensor, seed: int) -> dict[str, flo
     generator = torch.Generator().manual_seed(seed)
     changes = {}
     with torch.no_grad():
-        reference = module(inputs)
+        reference = first_output(module(inputs))
         for block, names in blocks(module).items():
             before = {name: parameters[name].clone() for name in names}
             for name in names:
                 _disturb(parameters[name], generator)
-            changes[block] = float((changed(inputs) - reference).square().mean())
+            changes[block] = float((first_output(changed(inputs)) - reference).square().mean())
             for name, value in before.items():
                 parameters[name].copy_(value)
     return changes

@@ -12,6 +12,7 @@ from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.losses.distillation import distillation_loss
 from spaces.recovery.losses.hooks import hooked
 from spaces.recovery.training.batch import Batch
+from spaces.stages.torch_outputs import first_output
 
 
 class Teacher:
@@ -30,7 +31,7 @@ class Teacher:
     def __call__(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns logits `(b, n_classes)`, and features by name of the module."""
         with torch.no_grad(), hooked(self._module, self._names) as features:
-            return self._module(inputs), features
+            return first_output(self._module(inputs)), features
 
 
 class Objective(nn.Module):

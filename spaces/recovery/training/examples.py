@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,12 @@ class Examples(Protocol):
 def n_batches(n_examples: int, batch_size: int) -> int:
     """Returns the number of batches in an epoch."""
     return n_examples // batch_size + (n_examples % batch_size > 1)
+
+
+def first_inputs(split: Split, n: int = 2) -> Tensor:
+    """Returns the first examples `(n, *input.shape)`, contiguous, or all if there are fewer."""
+    inputs, _ = next(iter(split.batches(n, limit=n)))
+    return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
 def examples_of(split: Split, device: torch.device, most_bytes: int = IN_MEMORY_BYTES) -> Examples:

@@ -6,16 +6,17 @@ from math import isfinite
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from spaces.errors import StageError
 from spaces.recovery.training.augmentation import augment
 from spaces.recovery.training.batch import Batch, Loss
 from spaces.recovery.training.examples import Examples
+from spaces.recovery.training.modes import set_train_mode
 from spaces.recovery.training.optimizers import set_learning_rate
 from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.schedules import factor_at
 from spaces.recovery.training.settling import settle_batch_norm
+from spaces.stages.torch_outputs import first_output
 
 # Called with the index of the step, from 0, and the number of steps of the whole training.
 StepHook = Callable[[int, int], None]
@@ -33,6 +34,7 @@ class Steps:
         loss: The loss to minimise.
         optimizer: The optimizer of all parameters in `trained`.
         stage: Name of the training stage, for error messages.
+        whole: Whether all of the network gets train mode; False for torch's own layers only: see `modes.py`.
         after_backward: Called between the backward pass and the step.
         after_step: Called after the step.
     """
@@ -44,6 +46,7 @@ class Steps:
     loss: Loss
     optimizer: torch.optim.Optimizer
     stage: str
+    whole: bool
     after_backward: StepHook
     after_step: StepHook
 
@@ -57,7 +60,8 @@ class Steps:
         Raises:
             StageError: The loss or a weight is not finite.
         """
-        _set_train_mode(self.trained)
+        self.trained.train()
+        set_train_mode(self.trained["network"], self.whole)
         total, factor = 0.0, 1.0
         for step, batch in enumerate(self._batches(generator), epoch * self.n_steps):
             factor = factor_at(self.recipe.schedule, step, self.recipe.epochs * self.n_steps)
@@ -74,12 +78,12 @@ class Steps:
     def _batches(self, generator: torch.Generator) -> Iterator[Batch]:
         for inputs, labels in self.examples.epoch(self.recipe.batch_size, generator):
             batch = augment(self.recipe.augmentation, Batch(inputs, labels), generator)
-            yield replace(batch, inputs=_channels_last(batch.inputs))
+            yield replace(batch, inputs=batch.inputs.contiguous())  # see `training._contiguous`
 
     def _step(self, batch: Batch, step: int) -> float:
         n_steps = self.recipe.epochs * self.n_steps
         self.optimizer.zero_grad()
-        loss = self.loss(self.trained["network"](batch.inputs), batch)
+        loss = self.loss(first_output(self.trained["network"](batch.inputs)), batch)
         torch.autograd.backward(loss)
         self.after_backward(step, n_steps)
         self.optimizer.step()
@@ -97,16 +101,3 @@ class Steps:
             f"{self.stage}: the {what} not finite in epoch {epoch + 1} of {self.recipe.epochs}, with "
             f"learning_rate={self.recipe.learning_rate:g} and optimizer={self.recipe.optimizer}; a lower learning_rate helps"
         )
-
-
-def _channels_last(inputs: torch.Tensor) -> torch.Tensor:
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
-
-
-def _set_train_mode(module: nn.Module) -> None:
-    """Sets train mode, except for BatchNorms whose parameters are all frozen: these keep statistics."""
-    module.train()
-    for part in module.modules():
-        own = list(part.parameters(recurse=False))
-        if isinstance(part, _BatchNorm) and own and not any(p.requires_grad for p in own):
-            part.eval()

@@ -11,7 +11,8 @@ from spaces.recovery.training.batch import Loss
 from spaces.recovery.training.checkpoints import Checkpoints
 from spaces.recovery.training.curve import Curve
 from spaces.recovery.training.determinism import fixed_threads, seeded
-from spaces.recovery.training.examples import examples_of, n_batches
+from spaces.recovery.training.examples import examples_of, first_inputs, n_batches
+from spaces.recovery.training.modes import computes_the_same_in_training
 from spaces.recovery.training.optimizers import make_optimizer
 from spaces.recovery.training.recipe import Recipe
 from spaces.recovery.training.steps import StepHook, Steps
@@ -62,12 +63,13 @@ def train(
     examples = examples_of(split, device)
     checkpoints = Checkpoints(context.cache, key)
     trained = nn.ModuleDict({"network": module, **({"loss": loss} if isinstance(loss, nn.Module) else {})})
+    whole = computes_the_same_in_training(module, first_inputs(split))
     hooks = (after_backward or _nothing, after_step or _nothing)
     with _frozen(module, factors or {}), _on_device(trained, device):
         optimizer = make_optimizer(recipe, trained, factors)
         curve = checkpoints.restore(trained, optimizer)
         n_steps = n_batches(len(split), recipe.batch_size)
-        steps = Steps(trained, examples, n_steps, recipe, loss, optimizer, stage, *hooks)
+        steps = Steps(trained, examples, n_steps, recipe, loss, optimizer, stage, whole, *hooks)
         for epoch in range(len(curve.losses), recipe.epochs):
             with fixed_threads(recipe.threads), seeded(stage, context.seed, epoch) as generator:
                 curve = curve.with_epoch(*steps.epoch(epoch, generator))
@@ -106,16 +108,20 @@ def _frozen(module: nn.Module, factors: Mapping[str, float]) -> Iterator[None]:
 
 @contextmanager
 def _on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Moves the module to the device until the block ends, with channels-last weights for speed."""
-    _order_weights(module.to(device), torch.channels_last)
+    """Moves the module to the device until the block ends, with contiguous weights."""
+    _contiguous(module.to(device))
     try:
         yield
     finally:
-        _order_weights(module.cpu().eval(), torch.contiguous_format)
+        module.cpu().eval()
         module.zero_grad(set_to_none=True)
 
 
-def _order_weights(module: nn.Module, memory_format: torch.memory_format) -> None:
+def _contiguous(module: nn.Module) -> None:
+    """Makes the weights contiguous, as the inputs are.
+
+    With weights or inputs in channels-last format, the backward pass of a strided 1x1 convolution writes beyond its memory
+    on the CPU (torch 2.13).
+    """
     for parameter in module.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format)
+        parameter.data = parameter.data.contiguous()

@@ -128,6 +128,19 @@ def test_the_watch_records_the_metric_on_the_first_examples(context):
     assert watch.curve.macs == 5 * 3 * 8 * 8
 
 
+def test_the_watch_judges_the_first_of_several_outputs(context):
+    class Pair(Constant):
+        def forward(self, x):
+            return {"logits": super().forward(x), "features": x}
+
+    values = []
+    for kind in (Constant, Pair):
+        watch = CurveWatch(context, None)
+        watch.epoch("recover", 1, 2, kind(0).eval())
+        values.append(watch.curve)
+    assert values[0] == values[1]
+
+
 def test_the_watch_stops_a_training_and_returns_its_estimates(context):
     best = [curve(99.0), curve(99.0)]
     watch = CurveWatch(context, pruning(*best))

@@ -17,6 +17,7 @@ from spaces.pruning.criteria.registry import BUILT_IN
 from spaces.pruning.cutting.prune_knobs import DEFAULTS
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.groups.find import channel_groups
+from spaces.pruning.iterative import IterativePruneStage
 from spaces.pruning.prune import PruneStage
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
@@ -482,6 +483,62 @@ def test_a_criterion_that_does_not_suit_the_network(stage, context):
     with pytest.raises(StageError, match=r"none behind 0\.weight"):
         stage.check(network, {"keep": (0.5,), "criterion": ("bn_gamma", "fpgm")}, context)
     stage.check(network, {"keep": (0.5,), "criterion": ("fpgm",)}, context)
+
+
+def plain_network():
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)
+    return torch_artifact(nn.Sequential(*layers), SPEC)
+
+
+@pytest.mark.parametrize("kind", [PruneStage, IterativePruneStage])
+def test_criteria_that_do_not_suit_the_network_are_named(kind, dense, context):
+    stage, criteria = kind(threads=1), tuple(BUILT_IN)
+    space = {"keep": (0.2, 0.5, 1.0), "criterion": criteria}
+    found = stage.unsuited(plain_network(), space, context)
+    assert list(found["criterion"]) == ["bn_gamma"]
+    assert "none behind 0.weight" in found["criterion"]["bn_gamma"]
+    assert not any(stage.unsuited(dense, space, context).values())
+    unlabelled = replace(context, train=None)
+    assert list(stage.unsuited(dense, space, unlabelled)["criterion"]) == ["taylor"]
+    assert not any(
+        stage.unsuited(plain_network(), {"criterion": criteria}, context).values()
+    )  # nothing is cut
+
+
+def test_budgets_and_blocks_out_of_reach_are_named(dense, context):
+    stage = PruneStage(min_channels=4, threads=1)
+    space = {"keep": (0.01, 0.3, 1.0), "round_to": (1, 64), "drop_blocks": (0, 2, 5)}
+    found = stage.unsuited(dense, space, context)
+    assert {knob: list(reasons) for knob, reasons in found.items() if reasons} == {
+        "keep": [0.01],
+        "round_to": [64],
+        "drop_blocks": [5],
+    }
+    assert "at least" in found["keep"][0.01]
+
+
+def test_what_cannot_be_cut_at_all_is_an_error(stage, context):
+    network = torch_artifact(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), SPEC)
+    with pytest.raises(StageError, match="no channels of Sequential can be cut"):
+        stage.unsuited(network, {"keep": (0.5,), "criterion": ("bn_gamma", "fpgm")}, context)
+
+
+@pytest.mark.parametrize("kind", [PruneStage, IterativePruneStage])
+def test_a_budget_between_two_cuts_takes_the_one_below_and_says_so(kind, context):
+    network, stage = plain_network(), kind(min_channels=1, n_examples=8, threads=1)
+    values = {"keep": 0.5, "round_to": 4}
+    stage.check(network, {knob: (value,) for knob, value in values.items()}, context)
+    made = stage.apply(network, values, context)
+    left = share(made, network)
+    assert left < 0.48
+    assert made.notes[stage.name]["missed"] == (
+        "prune.keep=0.5 cannot be met within 0.02: the nearest cut below leaves "
+        f"{left:.3f} of the dense network's macs"
+    )
+
+
+def test_a_budget_that_is_met_is_no_news(prune):
+    assert "missed" not in prune(keep=0.5).notes["prune"]
 
 
 def test_a_network_without_anything_to_cut(stage, context):

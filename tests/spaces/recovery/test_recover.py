@@ -213,6 +213,29 @@ def test_a_missing_requirement_is_reported_before_the_search(student, context, s
     assert "augmentation=signal needs" in problem(context, student, augmentation=("none", "signal"))
 
 
+def test_values_that_no_training_is_possible_with_are_named(student, context, split):
+    space = {
+        "epochs": (0, 1),
+        "augmentation": ("none", "signal", "flip"),
+        "distillation_weight": (0.0, 0.5, 1.0),
+        "lora_rank": (0, 2, 99),
+        "cwd_weight": (),
+    }
+
+    def unsuited(context, **domains):
+        found = RecoverStage().unsuited(student, space | domains, context)
+        return {knob: list(reasons) for knob, reasons in found.items() if reasons}
+
+    usual = {"augmentation": ["signal"], "lora_rank": [99]}
+    assert unsuited(context) == usual
+    assert unsuited(replace(context, teacher=None)) == {**usual, "distillation_weight": [0.5, 1.0]}
+    unlabelled = replace(context, train=ArraySplit(split.inputs, np.full_like(split.labels, -1)))
+    assert unsuited(unlabelled) == {**usual, "distillation_weight": [0.0, 0.5]}
+    assert unsuited(replace(context, train=None), epochs=(0,)) == {}
+    with pytest.raises(StageError, match="no train split"):
+        unsuited(replace(context, train=None))
+
+
 def test_without_features_the_rest_is_trained(context, split):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
     flat = torch_artifact(net, InputSpec((1, 8, 8)))

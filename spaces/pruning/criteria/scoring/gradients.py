@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spaces.pruning.groups.group import Group
+from spaces.stages.torch_outputs import first_output
 
 Loss = Callable[[Tensor, slice], Tensor]
 """Maps the outputs of a batch, and the slice of examples that form the batch, to a scalar."""
@@ -33,7 +34,8 @@ def first_order(
     for start in range(0, len(inputs), batch_size):
         part = slice(start, min(start + batch_size, len(inputs)))
         with torch.enable_grad():
-            value = loss(functional_call(module, copies, (inputs[part],)), part)
+            outputs = functional_call(module, copies, (inputs[part],))
+            value = loss(first_output(outputs), part)
             gradients = torch.autograd.grad(
                 value, list(weights.values()), materialize_grads=True, allow_unused=True
             )

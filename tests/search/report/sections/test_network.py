@@ -49,6 +49,14 @@ def test_blocks_alone_have_no_table_of_layers(results):
     assert "<table" not in found.body
 
 
+def test_it_says_that_a_budget_was_missed(results):
+    missed = "prune.keep=0.5 cannot be met within 0.02: the nearest cut below leaves 0.368 of the macs"
+    found = section(
+        with_details(results, results.best, stages={"prune": {**CUT, "missed": missed}}), Charts()
+    )
+    assert f"{missed}." in found.body
+
+
 def test_it_draws_training_curves(results):
     best = results.best
     other = next(t.number for t in results.trials if t.number not in (*results.front, best))

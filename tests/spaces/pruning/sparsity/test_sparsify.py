@@ -204,6 +204,14 @@ def test_l1_on_batch_norm_needs_batch_norm(context):
     with pytest.raises(StageError, match=r"bn_gamma needs a BatchNorm .* none follows 0.weight"):
         SparsifyStage().check(plain, {"method": ("bn_gamma",)}, context)
     SparsifyStage().check(plain, {"method": ("bottleneck",)}, context)
+    found = SparsifyStage().unsuited(
+        plain, {"method": ("none", "bn_gamma", "bottleneck"), "augmentation": ("none", "signal")}, context
+    )
+    assert {knob: list(reasons) for knob, reasons in found.items()} == {
+        "method": ["bn_gamma"],
+        "augmentation": ["signal"],
+    }
+    assert SparsifyStage().unsuited(plain, {"epochs": (0,), "method": ("bn_gamma",)}, context) == {}
 
 
 def test_only_torch_networks(context):

@@ -1,0 +1,57 @@
+"""What `dry_run=true` prints, and what it does not do."""
+
+import io
+
+import onnx
+import torch
+from rich.console import Console
+
+from search.api import run
+from search.trials.trial import CompressionRunner
+
+
+def test_a_dry_run_builds_no_candidate(tiny, tmp_path, monkeypatch):
+    def refuse(*arguments, **named):
+        raise AssertionError("a candidate is proposed, built or judged")
+
+    for method in ("run", "build", "_build", "key", "structure_key", "structural"):
+        monkeypatch.setattr(CompressionRunner, method, refuse)
+    onnx.save(tiny, tmp_path / "net.onnx")
+    text = io.StringIO()
+    run(
+        [
+            "model=onnx", f"model.checkpoint={tmp_path / 'net.onnx'}", "evaluator=[accuracy,cost]", "device=[stm32h743]",
+            "objective=accuracy_size", "objective.constraints.drop=null", "tracker=none", "task.calibration=16",
+            "task.validation=100", "task.test=50", "study.name=dry", f"study.dir={tmp_path / 'out'}",
+            f"cache_dir={tmp_path / 'cache'}", "space=quantize", "study.n_trials=1000", "dry_run=true",
+        ],
+        console=Console(file=text, width=200),
+    )  # fmt: skip
+    printed = text.getvalue()
+    assert "time         about" in printed
+    assert "to measure all trials; what it takes to build or train them comes on top" in printed
+    assert "quantize.scheme" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_space_suits_a_network_without_batch_norm(tmp_path, monkeypatch):
+    (tmp_path / "plain_net.py").write_text(
+        "import torch.nn as nn\n"
+        "def Net(): return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), "
+        "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import plain_net
+
+    torch.save(plain_net.Net().state_dict(), tmp_path / "net.pt")
+    text = io.StringIO()
+    overrides = [
+        "model=torch", "model.cls=plain_net.Net", f"model.checkpoint={tmp_path / 'net.pt'}", "model.input_shape=[1,8,8]",
+        "trusted_modules=[plain_net]", "evaluator=[accuracy,cost]", "device=[stm32h743]", "objective=accuracy_size",
+        "tracker=none", "task.calibration=16", "task.validation=100", "task.test=50", "study.name=dry",
+        f"study.dir={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}", "stage=[prune,recover,export]", "space=prune", "dry_run=true",
+    ]  # fmt: skip
+    run(overrides, console=Console(file=text, width=200))
+    printed = " ".join(text.getvalue().split())
+    assert "note prune.criterion=bn_gamma is left out: prune.criterion=bn_gamma needs a BatchNorm" in printed
+    assert "magnitude_l2, fpgm, taylor" in printed
