@@ -91,7 +91,7 @@ def permuted(evidence: Evidence, order: Mapping[str, Tensor]) -> Evidence:
     """Returns the same evidence with a network whose channels are in another order.
 
     Args:
-        evidence: What a criterion looks at.
+        evidence: The input of a criterion.
         order: By name of the group, which channel comes at each place, `(n_channels,)`.
     """
     module = deepcopy(evidence.module)

@@ -110,12 +110,12 @@ def network_of(proto: "onnx.ModelProto", unfit: Mapping[str, str] | None = None)
     fixed = graph.fixed()
     constant = tuple(layer for layer in graph.layers.values() if layer.node not in fixed)
     if not constant:
-        told = notes({layer.node: fixed[layer.node] for layer in graph.layers.values()})
+        by_layer = notes({layer.node: fixed[layer.node] for layer in graph.layers.values()})
         raise StageError(
             "; ".join(
                 (
                     "the model has no Conv, ConvTranspose, Gemm or MatMul with a float weight initializer",
-                    *told,
+                    *by_layer,
                 )
             )
         )
