@@ -68,7 +68,8 @@ class PruningStage(Stage):
 
     def config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, and digests of the criteria among them."""
-        return {**super().config(), "criteria": self.criteria.own_digests()}
+        digests = self.criteria.own_digests()
+        return {**super().config(), **({"criteria": digests} if digests else {})}
 
 
 class PruneStage(PruningStage):

@@ -45,7 +45,7 @@ def assert_reported(ran, *texts):
         (["sampler._target_=os.system"], ["sampler._target_", "os.system", "trusted_modules"]),
         (["executor._target_=subprocess.run"], ["executor._target_", "trusted_modules"]),
         (["sampler=tpe", "sampler.n_startup_trials=few"], ["sampler.n_startup_trials must be a whole number"]),
-        (["space.quantize.percentile=[3]"], ["space.quantize.percentile", "choices"]),
+        (["space.quantize.percentile=[3]"], ["space.quantize.percentile", "between 90.0 and 100.0, not 3"]),
         (["objective.maximize=[speed]"], ["Unknown measurement 'speed' in objective.maximize"]),
         (["objective.constraints.drop.max=low"], ["objective.constraints.drop", "low"]),
         (["study.dir=/dev/null/x"], ["study.dir", "/dev/null/x"]),

@@ -122,7 +122,7 @@ def log_expected_excess(mean: Array, std: Array, threshold: Array) -> Array:
     std = np.maximum(std, 1e-9)
     z = (mean - threshold) / std
     distance = np.abs(z)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):  # of the asymptotic form, where it is not used
         # beyond 1e5 the difference in `_tail` is only rounding error: use its asymptotic form
         tail = np.where(distance < 1e5, _tail(distance), 1 / np.sqrt(2 * np.pi) / distance**2)
         density = -0.5 * z**2
