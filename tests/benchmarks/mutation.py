@@ -62,8 +62,8 @@ CORE: dict[str, tuple[str, ...]] = {
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     (
         "search.record.front",
-        'found = [values.get(o.column, np.nan) * (-1.0 if o.direction == "maximize" else 1.0) for o in objectives]',
-        'found = [values.get(o.column, np.nan) * (-1.0 if o.direction <= "maximize" else 1.0) for o in objectives]',
+        'signed = [values.get(o.column, np.nan) * (-1.0 if o.direction == "maximize" else 1.0) for o in objectives]',
+        'signed = [values.get(o.column, np.nan) * (-1.0 if o.direction <= "maximize" else 1.0) for o in objectives]',
     ): "the other direction comes after it in the alphabet",
     (
         "search.record.front",
@@ -132,13 +132,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "all channels are always allowed",
     (
         "spaces.pruning.budgets.budget",
-        "return np.array([some[at] for some, at in zip(allowed, places, strict=True)], np.int64)",
-        "return np.array([some[at] for some, at in zip(allowed, places, strict=False)], np.int64)",
+        "return np.array([ns[at] for ns, at in zip(allowed, indices, strict=True)], np.int64)",
+        "return np.array([ns[at] for ns, at in zip(allowed, indices, strict=False)], np.int64)",
     ): "one was made from the other",
     (
         "spaces.pruning.budgets.budget",
-        "places = [min(np.searchsorted(some, n), len(some) - 1) for some, n in zip(allowed, left, strict=True)]",
-        "places = [min(np.searchsorted(some, n), len(some) - 1) for some, n in zip(allowed, left, strict=False)]",
+        "indices = [min(np.searchsorted(ns, n), len(ns) - 1) for ns, n in zip(allowed, left, strict=True)]",
+        "indices = [min(np.searchsorted(ns, n), len(ns) - 1) for ns, n in zip(allowed, left, strict=False)]",
     ): "`allowed` has one for each group already",
     (
         "spaces.quantization.schemes.scheme",
@@ -187,13 +187,13 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "no mantissa is less",
     (
         "evaluators.task.statistics.early_stopping",
-        "self._most_capital = 0.0  # at any",
-        "self._most_capital = -1.0  # at any",
+        "self._largest_log_capital = 0.0  # after any example",
+        "self._largest_log_capital = -1.0  # after any example",
     ): "a capital below the first one stops nothing",
     (
         "evaluators.task.statistics.early_stopping",
-        "bets = np.where(needed < width, bets, 0.0)  # else there is nothing to find out",
-        "bets = np.where(needed <= width, bets, 0.0)  # else there is nothing to find out",
+        "bets = np.where(required < width, bets, 0.0)  # else the result is certain",
+        "bets = np.where(required <= width, bets, 0.0)  # else the result is certain",
     ): "where only the best scores would do, these win nothing, and any other makes it certain",
 }
 
