@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.integer_kernels import integer_kernels_saturate
 from spaces.errors import EvaluationError, ParedownError
 from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import Artifact, Split
@@ -170,9 +171,8 @@ def run_batches(
     Raises:
         EvaluationError: The model cannot be loaded or run.
     """
-    session = (
-        open_exact_session(artifact, threads) if exact_sums else open_session(artifact.onnx_bytes, threads)
-    )
+    exact = exact_sums and integer_kernels_saturate()  # elsewhere every session's sums are exact
+    session = open_exact_session(artifact, threads) if exact else open_session(artifact.onnx_bytes, threads)
     fixed = fixed_batch(session)
     for inputs, labels in batches(fixed or _batch_size(artifact, batch_size)):
         yield _run_padded(session, inputs, fixed), labels

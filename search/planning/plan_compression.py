@@ -101,7 +101,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             *loaded.notes,
             *_devices_without_objective(loaded, objectives),
             *_unknown_operators(details),
-            *_inexact_kernels(loaded),
+            *_inexact_kernels(loaded, context),
         ),
         learned=knowledge.notes,
         record=knowledge.record,
@@ -164,10 +164,9 @@ def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"the cost models do not know {operators}: their bytes are counted, their arithmetic is not",)
 
 
-def _inexact_kernels(loaded: Loaded) -> tuple[str, ...]:
+def _inexact_kernels(loaded: Loaded, context: EvaluationContext) -> tuple[str, ...]:
     quantizes = any(stage.name == QuantizeStage.name for stage in loaded.pipeline.stages)
-    on_this_machine = any(device.measured for device in loaded.devices.values())
-    if not (quantizes and on_this_machine and integer_kernels_saturate()):
+    if context.exact_sums or not (quantizes and integer_kernels_saturate()):
         return ()
     return (
         "this machine is one of the devices, so accuracies are those of its 8-bit kernels, which saturate (x86 without VNNI): with "

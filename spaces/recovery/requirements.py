@@ -59,7 +59,7 @@ def unsuited(
         context: Train split and teacher.
 
     Raises:
-        StageError: There is no train split, or the artifact is not a torch network.
+        StageError: There is no train split.
     """
     train_split(context)
     return {
@@ -92,6 +92,12 @@ def teacher(context: StageContext, knob: str) -> nn.Module:
             f"{knob}={off} needs no teacher"
         )
     return context.teacher.model
+
+
+def has_labels(split: Split) -> bool:
+    """Returns whether the first examples all have labels."""
+    _, labels = next(iter(split.batches(FIRST, limit=FIRST)))
+    return not (labels < 0).any()
 
 
 def has_features(artifact: Artifact) -> bool:
@@ -139,8 +145,7 @@ def _check_teacher(knob: str, value: Any, context: StageContext) -> None:
 
 
 def _check_labels(split: Split) -> None:
-    _, labels = next(iter(split.batches(FIRST, limit=FIRST)))
-    if (labels < 0).any():
+    if not has_labels(split):
         raise StageError(
             "recover.distillation_weight is less than 1, which needs labels, but the train split has none; "
             "distillation_weight=1 does not need them"

@@ -1,20 +1,17 @@
 """Checks, before the search, that every value of a space is valid for a network."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice, product
 from typing import cast
-
-import torch
 
 from spaces.candidate import StageValue, Value
 from spaces.pruning.budgets.budget import by_ratio
 from spaces.pruning.budgets.latency import Latency
-from spaces.pruning.criteria.criterion import Criterion, Evidence
 from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.network_facts import NetworkFacts
 from spaces.pruning.cutting.prune_canonical import budget_of, check_data, check_reachable
 from spaces.pruning.cutting.prune_knobs import DEFAULTS, LATENCY_MS, cuts_channels
-from spaces.recovery.training.determinism import fixed_threads
+from spaces.pruning.cutting.prune_unsuited import check_criterion
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
 
@@ -66,8 +63,9 @@ def check(
         return
     _check_all_data(facts, options, hardest, context, criteria)
     if ranges or cuts_channels(hardest):
-        used = [criteria[str(name)] for name in options["criterion"]]
-        _check_criteria(facts, artifact, [criterion for criterion in used if not criterion.needs_inputs])
+        for name in map(str, options["criterion"]):
+            if not criteria[name].needs_inputs:  # it takes no time, and one may not suit the network
+                check_criterion(facts, artifact, name, context, criteria)
         _check_cuts(facts, artifact, options, hardest, context, min_channels, latency)
 
 
@@ -101,16 +99,6 @@ def _check_all_data(
         values |= {k: True for k in ("mask_tuning", "reestimate_batch_norm") if True in options[k]}
         values["reestimate_batch_norm"] = True in options["reestimate_batch_norm"]
         check_data(values, context, facts.has_batch_norm, criteria)
-
-
-def _check_criteria(facts: NetworkFacts, artifact: Artifact, criteria: Sequence[Criterion]) -> None:
-    """Tries criteria that need no examples: it takes no time, and one may not suit the network."""
-    module = artifact.model
-    assert isinstance(module, torch.nn.Module)
-    nothing = torch.zeros(0, *artifact.input.shape)
-    with fixed_threads(1):
-        for criterion in criteria:
-            criterion.scores(Evidence(module, facts.groups, nothing, None, torch.Generator()))
 
 
 def _budgets(options: Domains, hardest: Mapping[str, StageValue]) -> Iterator[dict[str, StageValue]]:

@@ -18,6 +18,7 @@ from spaces.pruning.sparsity.batch_norm_sparsity import BatchNormSparsity
 from spaces.pruning.sparsity.bottleneck_masks import BottleneckMasks
 from spaces.pruning.sparsity.group_envelope import GroupEnvelope
 from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
+from spaces.recovery.requirements import has_labels
 from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.augmentation import check_augmentation
 from spaces.recovery.training.curve import Curve
@@ -31,7 +32,6 @@ from spaces.stages.stage import StageContext
 METHODS: dict[str, type[Sparsifier]] = {
     method.name: method for method in (BatchNormSparsity, GroupEnvelope, BottleneckMasks)
 }
-FIRST = 256  # examples whose labels are checked
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ def _split(context: StageContext) -> Split:
     """Returns the train split. Raises StageError if there is none, or it has no labels."""
     if context.train is None:
         raise StageError("sparsify.method is not none, but the task has no train split to learn from")
-    _, labels = next(iter(context.train.batches(FIRST, limit=FIRST)))
-    if (labels < 0).any():
+    if not has_labels(context.train):
         raise StageError(
             "sparsify.method needs labels, but the train split has none; method=none does not need them"
         )

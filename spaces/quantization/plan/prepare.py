@@ -69,8 +69,6 @@ def _name_nodes(proto: "onnx.ModelProto") -> None:
 
 def _split_biases(proto: "onnx.ModelProto") -> None:
     """Copies biases that others read, too: the scale of a quantized bias depends on its layer's input."""
-    import onnx
-
     found = {i.name: i for i in proto.graph.initializer}
     taken = {
         tensor
@@ -83,28 +81,28 @@ def _split_biases(proto: "onnx.ModelProto") -> None:
             continue
         name = node.input[2]
         if name in taken:
-            copy = onnx.TensorProto()
-            copy.CopyFrom(found[name])
-            copy.name = node.input[2] = f"{name}_of_{node.name}"
-            proto.graph.initializer.append(copy)
+            node.input[2] = _copied(proto, found[name], node.name)
         taken.add(name)
 
 
 def _split_weights(proto: "onnx.ModelProto") -> None:
     """Copies a weight that layers read along different axes (once transposed): its scales have one axis."""
-    import onnx
-
     found = {i.name: i for i in proto.graph.initializer}
     nodes = {node.name: node for node in proto.graph.node}
     names: dict[str, dict[int, str]] = {}
     for layer in layers(proto):
         by_axis = names.setdefault(layer.name, {layer.weight_axis_out: layer.name})
         if layer.weight_axis_out not in by_axis:
-            copy = onnx.TensorProto()
-            copy.CopyFrom(found[layer.name])
-            copy.name = by_axis[layer.weight_axis_out] = f"{layer.name}_of_{layer.node}"
-            proto.graph.initializer.append(copy)
+            by_axis[layer.weight_axis_out] = _copied(proto, found[layer.name], layer.node)
         nodes[layer.node].input[1] = by_axis[layer.weight_axis_out]
+
+
+def _copied(proto: "onnx.ModelProto", initializer: "onnx.TensorProto", node: str) -> str:
+    """Adds a copy of an initializer for a node of this name, and returns the copy's name."""
+    copy = proto.graph.initializer.add()
+    copy.CopyFrom(initializer)
+    copy.name = f"{initializer.name}_of_{node}"
+    return str(copy.name)
 
 
 def _fold_gemm_factors(proto: "onnx.ModelProto") -> None:
