@@ -17,6 +17,7 @@ class KnobSpec:
         allowed: Every valid value; None if `low` and `high`, or the stage's `check`, decide.
         low: Smallest valid number; None for no bound.
         high: Largest valid number; None for no bound.
+        words: Valid values besides numbers, e.g. `auto`.
         per_layer: Whether the knob can have one value per layer.
         list_of_globs: Whether a value is a list of glob patterns over layer names.
     """
@@ -27,6 +28,7 @@ class KnobSpec:
     allowed: tuple[Value, ...] | None = None
     low: float | None = None
     high: float | None = None
+    words: tuple[str, ...] = ()
     per_layer: bool = False
     list_of_globs: bool = False
 
@@ -38,8 +40,10 @@ class KnobSpec:
         if self.list_of_globs:
             good = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
             return None if good else f"must be a list of layer patterns, not {value!r}"
+        if value in self.words:
+            return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"must be a number, not {value!r}"
+            return f"must be {' or '.join((*self.words, 'a number'))}, not {value!r}"
         if isinstance(self.default, int) and not isinstance(value, int):
             return f"must be a whole number, not {value!r}"
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):

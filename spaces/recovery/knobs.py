@@ -9,7 +9,9 @@ from spaces.knob_spec import KnobSpec
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "linear", "constant")
+AUTO = "auto"
 AUGMENTATIONS = (
+    AUTO,
     "none",
     "mixup",
     "flip",
@@ -27,12 +29,22 @@ BLOCK_WEIGHTS = ("none", "inverse_sensitivity", "frozen_prefix")
 KNOBS = (
     KnobSpec("epochs", 0, "passes over the train split; 0 leaves the network as it is", low=0, high=1000),
     KnobSpec("optimizer", "sgd", "sgd uses Nesterov momentum of 0.9", OPTIMIZERS),
-    KnobSpec("learning_rate", 0.03, "peak learning rate", low=1e-6, high=1.0),
+    KnobSpec(
+        "learning_rate",
+        AUTO,
+        "peak learning rate; auto measures it, in a range test of at most 40 steps on the network to train",
+        low=1e-6,
+        high=1.0,
+        words=(AUTO,),
+    ),
     KnobSpec("schedule", "one_cycle", "schedule of the learning rate over all epochs", SCHEDULES),
     KnobSpec("batch_size", 64, "examples per step", low=2, high=4096),
     KnobSpec("weight_decay", 5e-4, "on weights, never on biases and BatchNorm", low=0.0, high=0.1),
     KnobSpec(
-        "augmentation", "none", "random changes of the inputs; mixup blends pairs of examples", AUGMENTATIONS
+        "augmentation",
+        AUTO,
+        "random changes of the inputs; auto takes those that the uncompressed network's answers survive, mixup blends pairs of examples",
+        AUGMENTATIONS,
     ),
     KnobSpec("label_smoothing", 0.0, "share of a label that is spread over all classes", low=0.0, high=0.5),
     KnobSpec(
@@ -43,7 +55,7 @@ KNOBS = (
         high=1.0,
     ),
     KnobSpec("temperature", 4.0, "softmax temperature of the logits in distillation", low=1.0, high=20.0),
-    KnobSpec("cwd_weight", 10.0, "weight of channel-wise distillation of features", low=0.0, high=100.0),
+    KnobSpec("cwd_weight", 30.0, "weight of channel-wise distillation of features", low=0.0, high=100.0),
     KnobSpec("cwd_temperature", 1.0, "temperature of channel-wise distillation", low=0.5, high=20.0),
     KnobSpec(
         "block_weights",

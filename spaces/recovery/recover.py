@@ -38,9 +38,8 @@ class RecoverStage(TrainingStage):
         if chosen["epochs"] == 0:
             return replace(artifact, provenance=provenance)
         key = f"{self.name}-{stage_key(self, artifact, chosen, context)}-{context.seed}"
-        module, curve = recover(artifact, chosen, context, self.threads, key)
+        module, notes = recover(artifact, chosen, context, self.threads, key)
         trained = torch_artifact(module, artifact.input, provenance)
-        notes = {"epochs": chosen["epochs"], "curve": curve.as_json()}
         return replace(trained, notes={**artifact.notes, self.name: notes})
 
     def canonical(

@@ -9,7 +9,7 @@ from torch import nn
 
 from spaces.candidate import Value
 from spaces.errors import StageError
-from spaces.recovery.knobs import KNOBS
+from spaces.recovery.knobs import AUTO, KNOBS
 from spaces.recovery.lora import check_rank
 from spaces.recovery.losses.hooks import matching_modules
 from spaces.recovery.training.accelerator import device_of
@@ -107,7 +107,8 @@ def has_features(artifact: Artifact) -> bool:
 
 
 def _check_augmentation(name: str, artifact: Artifact, context: StageContext) -> None:
-    check_augmentation(name, artifact.input.shape)
+    if name != AUTO:
+        check_augmentation(name, artifact.input.shape)
 
 
 def _check_distillation(weight: float, artifact: Artifact, context: StageContext) -> None:

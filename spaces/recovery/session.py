@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from spaces.recovery.invariance import EXAMPLES as N_TRIED
+from spaces.recovery.invariance import suitable_augmentation
+from spaces.recovery.knobs import AUTO
 from spaces.recovery.lora import merged, with_low_rank
 from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS, EXAMPLES
 from spaces.recovery.losses.channel_wise import ChannelWise
@@ -20,10 +23,9 @@ from spaces.recovery.requirements import (
     train_split,
 )
 from spaces.recovery.training.accelerator import device_of
-from spaces.recovery.training.curve import Curve
 from spaces.recovery.training.determinism import fixed_threads, seed_of
 from spaces.recovery.training.examples import first_inputs
-from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
@@ -31,8 +33,8 @@ from spaces.stages.stage import StageContext
 
 def recover(
     artifact: Artifact, values: Mapping[str, Any], context: StageContext, threads: int, key: str
-) -> tuple[nn.Module, Curve]:
-    """Returns the trained network, of the artifact's structure, and the training curve.
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Returns the trained network, of the artifact's structure, and notes on the training, JSON-able.
 
     Args:
         artifact: The network; left as it is.
@@ -52,23 +54,40 @@ def recover(
     with fixed_threads(threads):
         objective = _objective(module, values, context)
         factors = _factors(module, values, context)
+        recipe = _recipe(values, context, threads)
     with objective.watching(student):
         curve = train(
             student,
             train_split(context),
-            _recipe(values, threads),
+            recipe,
             loss=objective,
             context=context,
             stage="recover",
             key=key,
             factors=factors,
         )
-    return (merged(student, module) if rank else student), curve
+    notes = {"learning_rate": curve.peak_rate, "augmentation": recipe.augmentation, "curve": curve.as_json()}
+    return (merged(student, module) if rank else student), {"epochs": recipe.epochs, **notes}
 
 
-def _recipe(values: Mapping[str, Any], threads: int) -> Recipe:
-    names = ("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "schedule", "augmentation")
-    return Recipe(**{name: values[name] for name in names}, threads=threads)
+def _recipe(values: Mapping[str, Any], context: StageContext, threads: int) -> Recipe:
+    names = ("epochs", "batch_size", "optimizer", "weight_decay", "schedule")
+    rate, augmentation = values["learning_rate"], values["augmentation"]
+    return Recipe(
+        learning_rate=None if rate == AUTO else rate,
+        augmentation=_suitable_augmentation(context) if augmentation == AUTO else augmentation,
+        threads=threads,
+        **{name: values[name] for name in names},
+    )
+
+
+def _suitable_augmentation(context: StageContext) -> str:
+    """Returns the augmentation that the uncompressed network's answers survive; none without that network."""
+    if context.teacher is None:
+        return "none"
+    inputs = first_inputs(train_split(context), N_TRIED)
+    network = teacher(context, "augmentation")
+    return suitable_augmentation(network, inputs, seed_of("augmentation", context.seed))
 
 
 def _objective(module: nn.Module, values: Mapping[str, Any], context: StageContext) -> Objective:

@@ -1,121 +1,180 @@
-"""ResNet-20 at half its multiply-accumulates: our cut and recovery against torch-pruning's plain magnitude pruning and fine-tuning.
+"""Half the multiply-accumulates: the default cut and recovery against torch-pruning's magnitude pruning and fine-tuning.
 
 Run from the root of the repository::
 
-    python tests/benchmarks/half_macs.py DATA --out half_macs.jsonl
+    python tests/benchmarks/half_macs.py DATA --out half_macs --accelerator auto --jobs 1
 
-DATA is a folder with `cifar10` and `weights`. Both sides start from the published checkpoint, learn from the same training images
-(all but those for calibration) for the same few epochs in batches of the same size, and count MACs alike.
+DATA is a folder with `cifar10` and `weights`. The ResNets start from published checkpoints; the plain network and the
+depthwise-separable one are trained first, and kept in the folder `--out`. Both sides learn from the same training images for the same epochs
+in batches of 64, and count MACs alike.
 
-Plain: `MagnitudePruner` with its defaults (L2 norms, the same share of every layer) on the first convolution of every block, which
-is what it can cut of this network; then cross-entropy by SGD with Nesterov's momentum under a one-cycle learning rate. Ours: the
-prune and the recover stage. Each side's learning rate, and whether the plain side flips and crops images, are
-those with the best validation accuracy for the first seed. The checkpoint has memorised all training images,
-so 2,000 of the published test images are for validation; accuracies are of the 8,000 others, by which no
-setting is chosen.
+Plain: `MagnitudePruner` with its defaults (L2 norms, the same share of every layer), in ResNets on the first convolution of every block,
+which is what it can cut there; then cross-entropy by SGD with Nesterov's momentum under a one-cycle learning rate. Its learning rate, and
+whether it flips and crops images, are those with the best validation accuracy for the first seed. Ours: the
+prune and the recover stage with `keep` and `epochs`, and defaults for all else. The checkpoints have memorised
+all training images, so 2,000 of the published test images are for validation; accuracies are of the 8,000
+others, by which no setting is chosen.
 
-Every training is a line of the file; trainings that are in the file are not repeated.
+Every training is a line of the file `trainings.jsonl` in `--out`; trainings that are in the file are not repeated.
 """
 
 import argparse
 import copy
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch_pruning
+from half_macs_networks import NETWORKS
 from scipy import stats
 from torch import nn
 
 from evaluators.task.tasks.cifar10 import Cifar10Task
-from spaces.models.base import LoadContext
-from spaces.models.zoo.cifar_resnet import BasicBlock, CifarResNetModel
+from evaluators.task.tasks.task import Splits
+from spaces.models.zoo.cifar_resnet import BasicBlock
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
 from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.recover import RecoverStage
-from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.accelerator import device_of
+from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.array_split import ArraySplit
-from spaces.stages.artifact import Artifact
+from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
 from spaces.stages.stage import StageContext
+from spaces.stages.torch_artifact import torch_artifact
 
 PLAIN, OURS = "plain", "ours"
 SHAPE = (3, 32, 32)
-RATES = (0.01, 0.03)
-AUGMENTATIONS = {PLAIN: ("none", "flip_crop"), OURS: ("flip_crop",)}
-STREAMS = ("conv1.weight", "*.conv2.weight", "linear.weight")  # outputs that go through shortcuts stay whole
-ALLOWED_DROP = 2.5  # points below the dense network
+RATES = (0.003, 0.01, 0.03)
+AUGMENTATIONS = ("none", "flip_crop")
+DENSE = Recipe(30, 128, learning_rate=0.05, augmentation="flip_crop", threads=1)
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Settings of one training, besides the command line."""
+    """One training. Rate and augmentation are None on our side, whose defaults decide."""
 
+    network: str
+    epochs: int
     side: str
-    learning_rate: float
-    augmentation: str
     seed: int
+    learning_rate: float | None = None
+    augmentation: str | None = None
 
 
+@dataclass(frozen=True)
 class Bench:
-    """Data, the dense network, and both sides' way from it to a small trained one."""
+    """The options that all trainings share."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.given = given
-        root = str(given.data / "cifar10")
-        task = Cifar10Task(root, calibration=256, validation=given.validation, validate_on="test")
-        splits = task.splits()
-        self.calibration, self.validation, self.test = splits.calibration, splits.validation, splits.test
-        self.train = first(splits.train, given.images)
-        self.test = first(splits.test, given.test_images)
-        source = CifarResNetModel(20, str(given.data / "weights" / "resnet20-12fca82f.th"))
-        self.dense = source.load(LoadContext(None, Path()))
+    data: Path
+    out: Path
+    accelerator: str
+    images: int | None
+    keep: float
+    prune: str
+    recover: str
 
     def run(self, setting: Setting) -> Row:
         """Cuts and trains a network, and returns its measurements."""
+        torch.set_num_threads(1)
+        parts, dense = splits(self), dense_network(self, setting.network)
         context = StageContext(
-            self.calibration, Cache(), setting.seed, train=self.train, teacher=self.dense, accelerator="cpu"
-        )
-        began = time.perf_counter()
-        made = (self._plain if setting.side == PLAIN else self._ours)(setting, context)
-        seconds = time.perf_counter() - began
-        return {
-            **vars(setting), "epochs": self.given.epochs, "images": len(self.train), "seconds": round(seconds, 1),
-            "macs": macs(made), "validation": accuracy(made, self.validation), "test": accuracy(made, self.test),
-        }  # fmt: skip
-
-    def _ours(self, setting: Setting, context: StageContext) -> nn.Module:
-        cut = PruneStage(threads=self.given.threads).apply(
-            self.dense, {"keep": self.given.keep, **self.given.prune}, context
-        )
-        values = {
-            "epochs": self.given.epochs, "batch_size": self.given.batch_size,
-            "learning_rate": setting.learning_rate, "augmentation": setting.augmentation, **self.given.recover,
-        }  # fmt: skip
-        return module_of(RecoverStage(self.given.threads).apply(cut, values, context))
-
-    def _plain(self, setting: Setting, context: StageContext) -> nn.Module:
-        module = plain_cut(module_of(self.dense), self.given.keep)
-        recipe = Recipe(
-            self.given.epochs, self.given.batch_size, learning_rate=setting.learning_rate,
-            augmentation=setting.augmentation, settles_batch_norm=False, threads=self.given.threads,
+            parts.calibration, Cache(), setting.seed, train=images(self), teacher=dense, accelerator=self.accelerator
         )  # fmt: skip
-        train(module, self.train, recipe, loss=CrossEntropy(), context=context, stage=PLAIN, key=None)
-        return module
+        began = time.perf_counter()
+        made, notes = (self._plain if setting.side == PLAIN else self._ours)(setting, dense, context)
+        return {
+            **asdict(setting), "images": len(images(self)), "seconds": round(time.perf_counter() - began, 1),
+            "macs": macs(made) / macs(module_of(dense)), "validation": self.accuracy(made, parts.validation),
+            "test": self.accuracy(made, parts.test), "dense": dense_accuracy(self, setting.network), **notes,
+        }  # fmt: skip
+
+    def _ours(self, setting: Setting, dense: Artifact, context: StageContext) -> tuple[nn.Module, Row]:
+        cut = PruneStage(threads=1).apply(dense, {"keep": self.keep, **json.loads(self.prune)}, context)
+        values = {"epochs": setting.epochs, **json.loads(self.recover)}
+        made = RecoverStage(1).apply(cut, values, context)
+        notes = made.notes["recover"]
+        return module_of(made), {"used": [notes["learning_rate"], notes["augmentation"]]}
+
+    def _plain(self, setting: Setting, dense: Artifact, context: StageContext) -> tuple[nn.Module, Row]:
+        module = plain_cut(module_of(dense), self.keep)
+        recipe = Recipe(
+            setting.epochs, learning_rate=setting.learning_rate, augmentation=str(setting.augmentation),
+            settles_batch_norm=False, threads=1,
+        )  # fmt: skip
+        train(module, images(self), recipe, loss=CrossEntropy(), context=context, stage=PLAIN, key=None)
+        return module, {}
+
+    def accuracy(self, module: nn.Module, split: Any) -> float:
+        """Returns top-1 in percent."""
+        right, device = 0, device_of(self.accelerator)
+        module = copy.deepcopy(module).to(device)
+        with torch.inference_mode():
+            for inputs, labels in split.batches(500):
+                answers = module(torch.from_numpy(inputs).to(device)).argmax(1).cpu()
+                right += int((answers.numpy() == labels).sum())
+        return 100 * right / len(split)
 
 
-def first(split: ArraySplit, n: int | None) -> ArraySplit:
-    """Returns the first `n` examples; all for None."""
-    return split if n is None else split.subset(np.arange(min(n, len(split))))
+@cache
+def splits(bench: Bench) -> Splits:
+    """Returns the images."""
+    return Cifar10Task(
+        str(bench.data / "cifar10"), calibration=256, validation=2000, validate_on="test"
+    ).splits()
+
+
+@cache
+def images(bench: Bench) -> ArraySplit:
+    """Returns the training images."""
+    split = splits(bench).train
+    assert isinstance(split, ArraySplit)
+    return split if bench.images is None else split.subset(np.arange(bench.images))
+
+
+@cache
+def dense_network(bench: Bench, name: str) -> Artifact:
+    """Returns a trained network."""
+    published, build = NETWORKS[name]
+    path = bench.data / "weights" / published if published else bench.out / f"{name}.pt"
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if published:
+        state = {key.removeprefix("module."): value for key, value in state["state_dict"].items()}
+    module = build()
+    module.load_state_dict(state)
+    return torch_artifact(module, InputSpec(SHAPE))
+
+
+@cache
+def dense_accuracy(bench: Bench, name: str) -> float:
+    """Returns a trained network's top-1 in percent."""
+    return bench.accuracy(module_of(dense_network(bench, name)), splits(bench).test)
+
+
+def train_dense(bench: Bench, name: str) -> None:
+    """Trains a network that has no published checkpoint, if that was not done before."""
+    path = bench.out / f"{name}.pt"
+    if NETWORKS[name][0] or path.exists():
+        return
+    torch.manual_seed(0)
+    module, split = NETWORKS[name][1](), splits(bench).train
+    assert split is not None
+    context = StageContext(None, Cache(), 0, train=split, accelerator=bench.accelerator)
+    train(module, split, DENSE, loss=CrossEntropy(), context=context, stage="dense", key=None)
+    torch.save(module.state_dict(), path)
+    print(f"{name}: trained, {bench.accuracy(module, splits(bench).test):.2f} %", flush=True)
 
 
 def module_of(artifact: Artifact) -> nn.Module:
@@ -137,90 +196,89 @@ def plain_cut(dense: nn.Module, keep: float) -> nn.Module:
 
 
 def magnitude_cut(dense: nn.Module, ratio: float) -> nn.Module:
-    """Cuts a share of the inner channels of every block."""
+    """Cuts a share of the channels: in ResNets of the inner ones of every block, else of all but the outputs."""
     module = copy.deepcopy(dense)
-    inner = [part.conv1 for part in module.modules() if isinstance(part, BasicBlock)]
     layers = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    inner = [part.conv1 for part in module.modules() if isinstance(part, BasicBlock)]
     pruner = torch_pruning.pruner.MagnitudePruner(
         module,
         torch.zeros(1, *SHAPE),
         importance=torch_pruning.importance.MagnitudeImportance(p=2),
         pruning_ratio=ratio,
-        ignored_layers=[layer for layer in layers if layer not in inner],
+        ignored_layers=[layer for layer in layers if layer not in inner] if inner else [layers[-1]],
     )
     pruner.step()
     return module
 
 
-def accuracy(module: nn.Module, split: ArraySplit) -> float:
-    """Returns top-1 in percent."""
-    right = 0
-    with torch.inference_mode():
-        for inputs, labels in split.batches(500):
-            right += int((module(torch.from_numpy(inputs)).argmax(1).numpy() == labels).sum())
-    return 100 * right / len(split)
-
-
 class Lines:
     """The file of measurements, one training per line."""
 
-    def __init__(self, path: Path, bench: Bench) -> None:
-        self._path, self._bench = path, bench
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.rows: list[Row] = [json.loads(line) for line in lines if line.strip()]
+    def __init__(self, bench: Bench, jobs: int) -> None:
+        self._bench, self._jobs, self._path = bench, jobs, bench.out / "trainings.jsonl"
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        rows = [json.loads(line) for line in lines if line.strip()]
+        self._rows = {Setting(**{key: row[key] for key in Setting.__annotations__}): row for row in rows}
 
-    def get(self, setting: Setting) -> Row:
-        """Returns a training's measurements, from the file or by doing it."""
-        given = self._bench.given
-        wanted = {**vars(setting), "epochs": given.epochs, "images": len(self._bench.train)}
-        row = next((r for r in self.rows if all(r[k] == v for k, v in wanted.items())), None)
-        if row is None:
-            row = self._bench.run(setting)
-            self.rows.append(row)
+    def get(self, settings: Sequence[Setting]) -> list[Row]:
+        """Returns trainings' measurements, from the file or by doing them."""
+        missing = [setting for setting in dict.fromkeys(settings) if setting not in self._rows]
+        for setting, row in zip(missing, in_parallel(self._bench.run, missing, self._jobs), strict=True):
+            self._rows[setting] = row
             with self._path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
-        return row
+        return [self._rows[setting] for setting in settings]
 
 
-def compare(lines: Lines, side: str, seeds: Sequence[int]) -> list[Row]:
-    """Returns a side's trainings, one per seed, with the setting that is best on validation images for the first."""
-    options = [Setting(side, rate, how, seeds[0]) for rate in RATES for how in AUGMENTATIONS[side]]
-    best = max(options, key=lambda option: lines.get(option)["validation"])
-    return [lines.get(Setting(side, best.learning_rate, best.augmentation, seed)) for seed in seeds]
+def in_parallel(function: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Iterator[Any]:
+    """Yields the function's results, in order, from some processes."""
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        yield from pool.map(function, items)
 
 
-def mean_text(values: np.ndarray) -> str:
-    """Returns the mean of `(n,)` values with its 95 % interval (Student's t)."""
-    mean = values.mean()
-    if len(values) < 2 or values.std() == 0:
-        return f"{mean:.2f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]"
+def options(network: str, epochs: int, seed: int) -> list[Setting]:
+    """Returns the settings that the plain side chooses among."""
+    pairs = [(rate, how) for rate in RATES for how in AUGMENTATIONS]
+    return [Setting(network, epochs, PLAIN, seed, *pair) for pair in pairs]
 
 
-def show(bench: Bench, found: Mapping[str, list[Row]]) -> None:
-    """Prints the table and the verdict."""
-    dense_macs, dense = macs(module_of(bench.dense)), accuracy(module_of(bench.dense), bench.test)
-    print(f"\ndense: {dense:.2f} % of {len(bench.test)} test images, {dense_macs / 1e6:.2f} M MACs")
-    for side, rows in found.items():
-        tests, row = np.array([r["test"] for r in rows]), rows[0]
-        print(
-            f"{side}: {', '.join(f'{test:.2f}' for test in tests)} %, mean {mean_text(tests)}; {row['macs'] / 1e6:.2f} M MACs "
-            f"({row['macs'] / dense_macs:.1%}); learning rate {row['learning_rate']:g}, augmentation {row['augmentation']}; "
-            f"{np.mean([r['seconds'] for r in rows]):.0f} s each"
-        )
-    ours, plain = (np.array([row["test"] for row in found[side]]) for side in (OURS, PLAIN))
-    drop = dense - ours.mean()
+def compare(
+    lines: Lines, cases: Sequence[tuple[str, int]], seeds: Sequence[int]
+) -> Iterator[tuple[list[Row], list[Row]]]:
+    """Yields, for every network and number of epochs, both sides' trainings, one per seed."""
+    ours = [[Setting(*case, OURS, seed) for seed in seeds] for case in cases]
+    first = [options(*case, seeds[0]) for case in cases]
+    lines.get([setting for group in (*ours, *first) for setting in group])
+    best = [max(group, key=lambda option: lines.get([option])[0]["validation"]) for group in first]
+    plain = [
+        [Setting(b.network, b.epochs, PLAIN, s, b.learning_rate, b.augmentation) for s in seeds] for b in best
+    ]
+    lines.get([setting for group in plain for setting in group])
+    yield from ((lines.get(a), lines.get(b)) for a, b in zip(plain, ours, strict=True))
+
+
+def mean_text(values: Iterable[float]) -> str:
+    """Returns the mean with its 95 % interval (Student's t)."""
+    held = np.array(list(values))
+    if len(held) < 2 or held.std() == 0:
+        return f"{held.mean():.2f}"
+    half = stats.t.ppf(0.975, len(held) - 1) * held.std(ddof=1) / np.sqrt(len(held))
+    return f"{held.mean():.2f} [{held.mean() - half:.2f}, {held.mean() + half:.2f}]"
+
+
+def show(plain: Sequence[Row], ours: Sequence[Row]) -> None:
+    """Prints a row of the table."""
+    gains = [a["test"] - b["test"] for a, b in zip(ours, plain, strict=True)]
+    used = ", ".join(f"{rate:.3g} {how}" for rate, how in (row["used"] for row in ours))
     print(
-        f"ours over plain, paired by seed: {mean_text(ours - plain)} points: {verdict(ours.mean() > plain.mean())}"
+        f"| {ours[0]['network']} | {ours[0]['epochs']} | {ours[0]['dense']:.2f} | {mean_text(r['test'] for r in plain)} "
+        f"| {mean_text(r['test'] for r in ours)} | {mean_text(gains)} | {'yes' if np.mean(gains) > 0 else 'NO'} "
+        f"| {plain[0]['macs']:.3f}, {ours[0]['macs']:.3f} | {plain[0]['learning_rate']:g} {plain[0]['augmentation']} | {used} |"
     )
-    print(f"ours below dense: {drop:.2f} points, at most {ALLOWED_DROP}: {verdict(drop <= ALLOWED_DROP)}")
-
-
-def verdict(holds: bool) -> str:
-    """Returns "holds" or "DOES NOT HOLD"."""
-    return "holds" if holds else "DOES NOT HOLD"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -229,31 +287,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("half_macs.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("half_macs"), help="folder of networks and results")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--epochs", nargs="+", type=int, default=[1, 3])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
-    parser.add_argument(
-        "--sides", nargs="+", default=[PLAIN, OURS], choices=[PLAIN, OURS], help="one of them: no verdict"
-    )
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--keep", type=float, default=0.5, help="share of the MACs")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument(
-        "--validation", type=int, default=2000, help="test images that settings are chosen by"
-    )
     parser.add_argument("--images", type=int, help="training images; all that are left if not given")
-    parser.add_argument("--test-images", type=int, help="all if not given")
-    parser.add_argument(
-        "--prune", type=json.loads, default={"criterion": "condition", "protect": STREAMS}, help="knobs, JSON"
-    )
-    parser.add_argument("--recover", type=json.loads, default={}, help="more knobs of ours, JSON")
+    parser.add_argument("--prune", default="{}", help="more knobs of ours, JSON")
+    parser.add_argument("--recover", default="{}", help="more knobs of ours, JSON")
     given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    bench = Bench(given)
-    lines = Lines(given.out, bench)
-    found = {side: compare(lines, side, range(given.seeds)) for side in given.sides}
-    if len(found) > 1:
-        show(bench, found)
+    given.out.mkdir(parents=True, exist_ok=True)
+    bench = Bench(
+        given.data, given.out, given.accelerator, given.images, given.keep, given.prune, given.recover
+    )
+    for _ in in_parallel(partial(train_dense, bench), given.networks, given.jobs):
+        pass
+    cases = [(name, epochs) for epochs in given.epochs for name in given.networks]
+    found = list(compare(Lines(bench, given.jobs), cases, range(given.seeds)))
+    print("\n| network | epochs | dense | plain | ours | ours over plain, paired | better | MACs | plain's choice | our defaults |")  # fmt: skip
+    print("| --- " * 10 + "|")
+    for plain, ours in found:
+        show(plain, ours)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from spaces.pruning.cutting.block_search import removable_blocks
 from spaces.pruning.groups.counts import Counts, layer_counts, total
 from spaces.pruning.groups.find import analyse
 from spaces.pruning.groups.group import Analysis, Group
+from spaces.pruning.groups.residual import added_layers
 from spaces.stages.artifact import Artifact
 from spaces.stages.module_identity import identity
 
@@ -78,6 +79,12 @@ class NetworkFacts:
         """The blocks that can be removed, by name, with the layers in each."""
         names = removable_blocks(self._module, self._input_shape)
         return {name: tuple(n for n in self.layers if n.startswith(f"{name}.")) for name in names}
+
+    @cached_property
+    def residuals(self) -> frozenset[str]:
+        """The names of the groups whose channels shortcuts or parallel branches add to."""
+        added = added_layers(self._module, self._input_shape)
+        return frozenset(group.name for group in self.groups if added & set(group.layers))
 
     @cached_property
     def has_batch_norm(self) -> bool:

@@ -77,6 +77,8 @@ def _of_channels(facts: NetworkFacts, chosen: Values, min_channels: int) -> Valu
             found["keep"] = 1.0
         else:
             check_reachable(facts, budget, chosen, min_channels)
+    if found.get("keep", chosen["keep"]) == 1.0 or not facts.residuals:
+        found["residuals"] = DEFAULTS["residuals"]
     if found.get("keep", chosen["keep"]) == 1.0:
         found["budget_of"] = DEFAULTS["budget_of"]
         finer = facts.limits(chosen | {"round_to": 1}, min_channels)
@@ -170,7 +172,9 @@ def empty_knobs(facts: NetworkFacts, domains: Mapping[str, tuple[Value, ...]]) -
         if always("drop_blocks", 0):
             found |= dict.fromkeys(("protect", "reestimate_batch_norm"), "nothing is cut")
     elif always("keep", 1.0):
-        found["budget_of"] = "keep is 1: there is no budget"
+        found |= dict.fromkeys(("budget_of", "residuals"), "keep is 1: there is no budget")
+    elif not facts.residuals:
+        found["residuals"] = "no layer's outputs are added to those of another"
     if not facts.has_batch_norm:
         found["reestimate_batch_norm"] = "the network has no BatchNorm that keeps statistics"
     return {knob: reason for knob, reason in found.items() if len(domains.get(knob, ("",))) != 1}

@@ -9,6 +9,7 @@ from spaces.knob_spec import KnobSpec
 from spaces.pruning.criteria.registry import BUILT_IN
 
 MACS, WEIGHT_BYTES, LATENCY_MS = "macs", "weight_bytes", "latency_ms"
+WHOLE, CUT = "whole", "cut"
 
 KNOBS = (
     KnobSpec("criterion", "magnitude_l2", "which channels go first", allowed=tuple(BUILT_IN)),
@@ -40,6 +41,12 @@ KNOBS = (
     KnobSpec(
         "protect", (), "layers whose channels all stay, as patterns over their names", list_of_globs=True
     ),
+    KnobSpec(
+        "residuals",
+        WHOLE,
+        "channels that shortcuts add to, under a budget: whole leaves them if that leaves enough of the others, cut does not",
+        allowed=(WHOLE, CUT),
+    ),
     KnobSpec("drop_blocks", 0, "whole blocks that go, before any channels", low=0, high=1000),
     KnobSpec(
         "mask_tuning",
@@ -58,7 +65,7 @@ KNOBS = (
 DEFAULTS: Mapping[str, Value] = {knob.name: knob.default for knob in KNOBS}
 
 # Knobs that say how channels are cut: without effect where none is.
-OF_CHANNELS = ("criterion", "budget_of", "round_to", "mask_tuning")
+OF_CHANNELS = ("criterion", "budget_of", "round_to", "residuals", "mask_tuning")
 
 
 def knobs_with(criteria: Iterable[str], knobs: Sequence[KnobSpec] = KNOBS) -> tuple[KnobSpec, ...]:

@@ -100,11 +100,12 @@ class Pruning:
         self, artifact: Artifact, aim: Aim, context: StageContext, notes: Notes
     ) -> nn.Module:
         facts, module = self._facts_of(artifact), cast(nn.Module, artifact.model)
-        kept, latencies = self._selection.kept(artifact, aim, context)
+        kept, chosen = self._selection.kept(artifact, aim, context)
+        spared = chosen.pop("spared", [])
         smaller = cut(module, facts.groups, kept)
         whole = facts.limits(aim.values, self._settings.min_channels).protected
         protected = (f"{', '.join(g.layers)}: protected" for g in facts.groups if g.name in whole)
-        notes |= {**latencies, "left_alone": [*map(str, facts.analysis.left_alone), *protected]}
+        notes |= {**chosen, "left_alone": [*map(str, facts.analysis.left_alone), *protected, *spared]}
         if aim.values["mask_tuning"]:
             outputs = kept_outputs(module, facts.groups, kept)
             tuned = tune_masks(module, smaller, outputs, self._inputs(context, "mask_tuning"))

@@ -1,6 +1,6 @@
 """Which channels a cut keeps: criteria rank them, ratios and budgets say how many."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -22,13 +22,17 @@ from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.examples import examples_of
 from spaces.pruning.cutting.network_facts import FactsOf, NetworkFacts
 from spaces.pruning.cutting.prune_canonical import budget_of
-from spaces.pruning.cutting.prune_knobs import LATENCY_MS, MACS
+from spaces.pruning.cutting.prune_knobs import CUT, LATENCY_MS, MACS
 from spaces.pruning.groups.cut import Kept, cut
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
 
 Notes = dict[str, Any]
 
+SPARED = "residual channels, which stay whole where the budget leaves enough of the others (prune.residuals)"
+# Residuals stay whole if this share of what can be cut beside them is left. Of ResNet-20 at half its MACs (0.41) that was 1.5 points
+# better than cutting them, too; at 0.3 (0.18), 3 points worse.
+ENOUGH = 1 / 3
 ROUGHLY = 0.1  # how near the budget of a round has to be that is not the last
 
 
@@ -103,11 +107,31 @@ class Selection:
             return self._within_latency(artifact, aim, context, ranking, most)
         facts = self._facts_of(artifact)
         budget = self._budget(facts, aim)
-        n_kept = within(budget, ranking, most, self._limits(facts, aim))
-        return ranking.kept(n_kept), _missed(budget, float(budget.shares(n_kept)), most, n_kept)
+        limits = self._limits_within(facts, aim, most, lambda n_kept: float(budget.shares(n_kept)))
+        n_kept = within(budget, ranking, most, limits)
+        notes = _missed(budget, float(budget.shares(n_kept)), most, n_kept)
+        return ranking.kept(n_kept), notes | self._spared(facts, aim, limits)
 
     def _limits(self, facts: NetworkFacts, aim: Aim) -> Limits:
         return facts.limits(aim.values, self._settings.min_channels)
+
+    def _limits_within(
+        self, facts: NetworkFacts, aim: Aim, most: NKept, share: Callable[[NKept], float]
+    ) -> Limits:
+        """Returns the limits under a budget: residuals stay whole if enough of the other channels can stay, too."""
+        limits = self._limits(facts, aim)
+        if aim.values["residuals"] == CUT or not facts.residuals:
+            return limits
+        spared = replace(limits, protected=limits.protected | facts.residuals)
+        least = np.array([spared.allowed(group)[0] for group in facts.groups], np.int64)
+        smallest = share(np.minimum(most, least))
+        return spared if aim.keep - smallest >= ENOUGH * (1 - smallest) else limits
+
+    def _spared(self, facts: NetworkFacts, aim: Aim, limits: Limits) -> Notes:
+        """Returns a note on the groups that the knob `residuals` leaves whole."""
+        spared = limits.protected - self._limits(facts, aim).protected
+        lines = [f"{', '.join(g.layers)}: {SPARED}" for g in facts.groups if g.name in spared]
+        return {"spared": lines} if lines else {}
 
     def _left_by_ratios(self, facts: NetworkFacts, aim: Aim) -> NKept:
         """Counts from the dense network's channels, so that rounds do not add up roundings."""
@@ -134,11 +158,13 @@ class Selection:
             smaller = cut(module, facts.groups, ranking.kept(n_kept))
             return self._latency(smaller, artifact.input, context) / whole
 
-        limits, budget = self._limits(facts, aim), replace(self._budget(facts, aim), of=LATENCY_MS)
+        limits = self._limits_within(facts, aim, most, share)
+        budget = replace(self._budget(facts, aim), of=LATENCY_MS)
         n_kept = within_latency(aim.keep, share, budget, ranking, most, limits)
         left = share(n_kept)
         notes: Notes = {"latency_ms_before": whole, "latency_ms_after": left * whole}
-        return ranking.kept(n_kept), notes | _missed(budget, left, most, n_kept)
+        notes |= _missed(budget, left, most, n_kept) | self._spared(facts, aim, limits)
+        return ranking.kept(n_kept), notes
 
     def _ranking(self, artifact: Artifact, name: str, context: StageContext) -> Ranking:
         """Scores depend on neither ratios nor budgets: candidates that differ in these share them."""

@@ -23,7 +23,7 @@ from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.augmentation import check_augmentation
 from spaces.recovery.training.curve import Curve
 from spaces.recovery.training.determinism import fixed_threads
-from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.refusals import refusals

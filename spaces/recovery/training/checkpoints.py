@@ -4,6 +4,7 @@ import copy
 import io
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,19 +42,27 @@ class Checkpoints:
             "optimizer": optimizer.state_dict(),
             "losses": list(curve.losses),
             "learning_rates": list(curve.learning_rates),
+            "peak_rate": curve.peak_rate,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
         self.cache.keep(self._name, buffer.getvalue())
 
+    def peak_rate(self) -> float | None:
+        """Returns the peak learning rate that an interrupted training began with; None if nothing was kept."""
+        try:
+            rate = (self._state() or {}).get("peak_rate")
+        except Exception:  # torch raises many kinds; `restore` tells the user
+            return None
+        return rate if isinstance(rate, float) else None
+
     def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> Curve:
         """Puts the kept state into `module` and `optimizer`; returns the curve so far, empty if nothing was kept."""
-        data = None if self.key is None else self.cache.find(self._name)
-        if data is None:
-            return Curve()
         before = copy.deepcopy(module.state_dict())
         try:
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            state = self._state()
+            if state is None:
+                return Curve()
             module.load_state_dict(state["module"])
             optimizer.load_state_dict(state["optimizer"])
             return Curve(tuple(state["losses"]), tuple(state["learning_rates"]))
@@ -63,6 +72,10 @@ class Checkpoints:
             )
             module.load_state_dict(before)
             return Curve()
+
+    def _state(self) -> dict[str, Any] | None:
+        data = None if self.key is None else self.cache.find(self._name)
+        return None if data is None else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
     def drop(self) -> None:
         """Deletes the state after the training."""

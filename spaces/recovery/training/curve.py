@@ -1,6 +1,6 @@
 """The curve of a training: loss and learning rate of each epoch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -10,14 +10,17 @@ class Curve:
     Attributes:
         losses: Mean training loss, over the epoch's steps.
         learning_rates: Learning rate of the epoch's last step.
+        peak_rate: Peak learning rate; None if not known.
     """
 
     losses: tuple[float, ...] = ()
     learning_rates: tuple[float, ...] = ()
+    peak_rate: float | None = None
 
     def with_epoch(self, loss: float, learning_rate: float) -> "Curve":
         """Returns the curve with another epoch appended."""
-        return Curve((*self.losses, loss), (*self.learning_rates, learning_rate))
+        rates = (*self.learning_rates, learning_rate)
+        return replace(self, losses=(*self.losses, loss), learning_rates=rates)
 
     def as_json(self) -> list[dict[str, float]]:
         """Returns a row per epoch, for `Artifact.notes`."""

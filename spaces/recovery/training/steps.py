@@ -12,9 +12,9 @@ from spaces.recovery.training.augmentation import augment
 from spaces.recovery.training.batch import Batch, Loss
 from spaces.recovery.training.examples import Examples
 from spaces.recovery.training.modes import set_train_mode
-from spaces.recovery.training.optimizers import set_learning_rate
-from spaces.recovery.training.recipe import Recipe
-from spaces.recovery.training.schedules import factor_at
+from spaces.recovery.training.optimization.optimizers import set_learning_rate
+from spaces.recovery.training.optimization.recipe import Recipe
+from spaces.recovery.training.optimization.schedules import factor_at
 from spaces.recovery.training.settling import settle_batch_norm
 from spaces.stages.torch_outputs import first_output
 
@@ -31,6 +31,7 @@ class Steps:
         examples: Source of the batches.
         n_steps: Steps per epoch.
         recipe: The hyperparameters.
+        peak_rate: Peak learning rate.
         loss: The loss to minimise.
         optimizer: The optimizer of all parameters in `trained`.
         stage: Name of the training stage, for error messages.
@@ -43,6 +44,7 @@ class Steps:
     examples: Examples
     n_steps: int
     recipe: Recipe
+    peak_rate: float
     loss: Loss
     optimizer: torch.optim.Optimizer
     stage: str
@@ -63,24 +65,31 @@ class Steps:
         self.trained.train()
         set_train_mode(self.trained["network"], self.whole)
         total, factor = 0.0, 1.0
-        for step, batch in enumerate(self._batches(generator), epoch * self.n_steps):
+        for step, batch in enumerate(self.batches(generator), epoch * self.n_steps):
             factor = factor_at(self.recipe.schedule, step, self.recipe.epochs * self.n_steps)
             set_learning_rate(self.optimizer, factor)
-            total += self._step(batch, step)
+            total += self.step(batch, step)
             if not isfinite(total):
                 raise StageError(self._diverged("training loss is", epoch))
         self._check_weights(epoch)
         if self.recipe.settles_batch_norm:
-            inputs = (batch.inputs for batch in self._batches(generator))
+            inputs = (batch.inputs for batch in self.batches(generator))
             settle_batch_norm(self.trained["network"], inputs, self.recipe.batch_size)
-        return total / self.n_steps, factor * self.recipe.learning_rate
+        return total / self.n_steps, factor * self.peak_rate
 
-    def _batches(self, generator: torch.Generator) -> Iterator[Batch]:
+    def batches(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Yields the batches of an epoch, in a random order, augmented."""
         for inputs, labels in self.examples.epoch(self.recipe.batch_size, generator):
             batch = augment(self.recipe.augmentation, Batch(inputs, labels), generator)
             yield replace(batch, inputs=batch.inputs.contiguous())  # see `training._contiguous`
 
-    def _step(self, batch: Batch, step: int) -> float:
+    def step(self, batch: Batch, step: int) -> float:
+        """Takes one step; returns the loss before it.
+
+        Args:
+            batch: Examples.
+            step: Index of the step in the whole training.
+        """
         n_steps = self.recipe.epochs * self.n_steps
         self.optimizer.zero_grad()
         loss = self.loss(first_output(self.trained["network"](batch.inputs)), batch)
@@ -99,5 +108,5 @@ class Steps:
     def _diverged(self, what: str, epoch: int) -> str:
         return (
             f"{self.stage}: the {what} not finite in epoch {epoch + 1} of {self.recipe.epochs}, with "
-            f"learning_rate={self.recipe.learning_rate:g} and optimizer={self.recipe.optimizer}; a lower learning_rate helps"
+            f"learning_rate={self.peak_rate:g} and optimizer={self.recipe.optimizer}; a lower learning_rate helps"
         )

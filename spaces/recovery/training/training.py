@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -13,8 +14,9 @@ from spaces.recovery.training.curve import Curve
 from spaces.recovery.training.determinism import fixed_threads, seeded
 from spaces.recovery.training.examples import examples_of, first_inputs, n_batches
 from spaces.recovery.training.modes import computes_the_same_in_training
-from spaces.recovery.training.optimizers import make_optimizer
-from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.optimization.optimizers import make_optimizer
+from spaces.recovery.training.optimization.recipe import Recipe
+from spaces.recovery.training.range_test import range_test
 from spaces.recovery.training.steps import StepHook, Steps
 from spaces.stages.artifact import Split
 from spaces.stages.stage import StageContext
@@ -65,18 +67,30 @@ def train(
     trained = nn.ModuleDict({"network": module, **({"loss": loss} if isinstance(loss, nn.Module) else {})})
     whole = computes_the_same_in_training(module, first_inputs(split))
     hooks = (after_backward or _nothing, after_step or _nothing)
+    n_steps = n_batches(len(split), recipe.batch_size)
+
+    def steps_of(peak_rate: float, after: tuple[StepHook, StepHook]) -> Steps:
+        optimizer = make_optimizer(recipe, peak_rate, trained, factors)
+        return Steps(trained, examples, n_steps, recipe, peak_rate, loss, optimizer, stage, whole, *after)
+
     with _frozen(module, factors or {}), _on_device(trained, device):
-        optimizer = make_optimizer(recipe, trained, factors)
-        curve = checkpoints.restore(trained, optimizer)
-        n_steps = n_batches(len(split), recipe.batch_size)
-        steps = Steps(trained, examples, n_steps, recipe, loss, optimizer, stage, whole, *hooks)
+        rate = recipe.learning_rate or checkpoints.peak_rate()
+        if rate is None:
+            rate = _tested_rate(steps_of(1.0, (_nothing, _nothing)), context)
+        steps = steps_of(rate, hooks)
+        curve = replace(checkpoints.restore(trained, steps.optimizer), peak_rate=rate)
         for epoch in range(len(curve.losses), recipe.epochs):
             with fixed_threads(recipe.threads), seeded(stage, context.seed, epoch) as generator:
                 curve = curve.with_epoch(*steps.epoch(epoch, generator))
-            checkpoints.keep(trained, optimizer, curve)
+            checkpoints.keep(trained, steps.optimizer, curve)
             _report_epoch(context, stage, epoch + 1, recipe.epochs, module, device)
     checkpoints.drop()
     return curve
+
+
+def _tested_rate(steps: Steps, context: StageContext) -> float:
+    with fixed_threads(steps.recipe.threads), seeded(steps.stage, context.seed, "range test") as generator:
+        return range_test(steps, generator)
 
 
 def _nothing(step: int, n_steps: int) -> None:

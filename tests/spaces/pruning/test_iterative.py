@@ -79,7 +79,8 @@ class TestConformance(StageConformance):
 
     @pytest.fixture
     def value_sets(self):
-        return [{**TRAIN, "keep": 0.6, "rounds": 2, "cwd_weight": 1.0}, {"ratio": 0.4, "drop_blocks": 1}]
+        trained = {**TRAIN, "keep": 0.6, "rounds": 2, "cwd_weight": 1.0}
+        return [trained, {"ratio": 0.4, "drop_blocks": 1}, {**trained, "residuals": "cut"}]
 
     def alternatives(self, knob):
         few = {

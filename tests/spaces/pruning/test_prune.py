@@ -666,3 +666,31 @@ class Adding(nn.Module):
 def test_networks_that_differ_in_an_argument_do_not_share_facts(stage):
     groups = [stage.facts_of(torch_artifact(Adding(adds), SPEC)).groups for adds in (False, True)]
     assert [len(found) for found in groups] == [2, 1]
+
+
+def test_residuals_stay_whole_where_enough_of_the_others_is_left(prune, dense):
+    spared, deeper, cut = (
+        prune(keep=0.6).notes["prune"],
+        prune(keep=0.15).notes["prune"],
+        prune(keep=0.6, residuals="cut").notes["prune"],
+    )
+    streams = [name for name in spared["widths"] if name in ("conv1", "layer1.0.conv2", "layer3.1.conv2")]
+    streams = streams or [n for n in spared["widths"] if n.endswith(("conv2", "conv2.weight"))]
+    assert streams
+    assert all(spared["widths"][name][0] == spared["widths"][name][1] for name in streams)
+    assert any("prune.residuals" in line for line in spared["left_alone"])
+    for notes in (deeper, cut):
+        assert any(notes["widths"][name][0] > notes["widths"][name][1] for name in streams)
+        assert not any("prune.residuals" in line for line in notes["left_alone"])
+
+
+def test_residuals_without_effect(prune, dense, context):
+    stage = PruneStage(threads=1)
+    assert prune(ratio=0.5, residuals="cut").digest == prune(ratio=0.5).digest
+    plain = torch_artifact(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)), SPEC
+    )
+    chosen = stage.canonical(plain, {"keep": 0.5, "residuals": "cut"}, context)
+    assert chosen["residuals"] == "whole"
+    empty = stage.empty_knobs(plain, {"keep": (0.5,), "residuals": ("whole", "cut")}, context)
+    assert "residuals" in empty

@@ -10,8 +10,8 @@ from spaces.recovery import knobs
 from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS
 from spaces.recovery.recover import RecoverStage
 from spaces.recovery.training.augmentation import AUGMENTATIONS
-from spaces.recovery.training.optimizers import OPTIMIZERS
-from spaces.recovery.training.schedules import SCHEDULES
+from spaces.recovery.training.optimization.optimizers import OPTIMIZERS
+from spaces.recovery.training.optimization.schedules import SCHEDULES
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache
@@ -79,7 +79,7 @@ def test_knobs_name_what_there_is():
     allowed = {knob.name: knob.allowed for knob in knobs.KNOBS}
     assert allowed["optimizer"] == tuple(OPTIMIZERS)
     assert allowed["schedule"] == tuple(SCHEDULES)
-    assert allowed["augmentation"] == tuple(AUGMENTATIONS)
+    assert allowed["augmentation"] == (knobs.AUTO, *AUGMENTATIONS)
     assert allowed["block_weights"] == ("none", *BLOCK_WEIGHTS)
 
 
@@ -88,7 +88,7 @@ def test_without_epochs_the_network_stays(recover, student):
     assert result.digest == student.digest
     assert result.model is student.model
     assert result.notes == {}
-    assert dict(result.provenance[-1].values)["learning_rate"] == 0.03
+    assert dict(result.provenance[-1].values)["learning_rate"] == "auto"
 
 
 def test_it_trains_towards_labels_and_teacher(recover, student, split):
@@ -266,7 +266,7 @@ def test_a_training_that_diverges_raises(recover, context, split):
     with pytest.raises(
         StageError, match=r"recover: the training loss is not finite in epoch 1 .*learning_rate=0\.03"
     ):
-        recover(broken)
+        recover(broken, learning_rate=0.03)
 
 
 @pytest.mark.parametrize(

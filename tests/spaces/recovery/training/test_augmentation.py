@@ -5,6 +5,7 @@ import torch
 
 from spaces.errors import StageError
 from spaces.recovery.knobs import AUGMENTATIONS as KNOWN
+from spaces.recovery.knobs import AUTO
 from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.training import augmentation
 from spaces.recovery.training.augmentation import AUGMENTATIONS, augment, check_augmentation
@@ -21,7 +22,7 @@ def batch_of(*shape, n=64):
 
 
 def test_the_knob_names_all_augmentations():
-    assert tuple(AUGMENTATIONS) == KNOWN
+    assert (AUTO, *AUGMENTATIONS) == KNOWN
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from spaces.pruning.cutting.examples import examples_of
-from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.cache import Cache

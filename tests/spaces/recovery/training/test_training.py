@@ -9,7 +9,7 @@ from torch import nn
 
 from spaces.errors import ConfigError, StageError, StopTrialError
 from spaces.recovery.losses.cross_entropy import CrossEntropy
-from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.cache import Cache

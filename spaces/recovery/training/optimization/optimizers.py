@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spaces.recovery.training.recipe import Recipe
+from spaces.recovery.training.optimization.recipe import Recipe
 
 Groups = list[dict[str, Any]]
 
@@ -29,9 +29,12 @@ OPTIMIZERS: dict[str, Callable[[Groups, float], torch.optim.Optimizer]] = {
     "adamw": _adamw,
 }
 
+USUAL_RATES = {"sgd": 0.01, "adam": 0.002, "adamw": 0.002}
+"""Peak learning rate of each optimizer that suits most networks in fine-tuning, at batches of 64."""
+
 
 def make_optimizer(
-    recipe: Recipe, trained: nn.ModuleDict, factors: Mapping[str, float] | None
+    recipe: Recipe, peak_rate: float, trained: nn.ModuleDict, factors: Mapping[str, float] | None
 ) -> torch.optim.Optimizer:
     """Returns an optimizer over the parameters that require gradients.
 
@@ -39,14 +42,15 @@ def make_optimizer(
     decay.
 
     Args:
-        recipe: The optimizer, its learning rate, momentum and weight decay.
+        recipe: The optimizer, its momentum and weight decay.
+        peak_rate: Peak learning rate.
         trained: The network, as `network`, and the loss if that is a module.
         factors: Factor on the learning rate by name of the network's parameter; 1 for the others.
     """
     by_rate: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.named_parameters():
         if parameter.requires_grad:
-            peak = recipe.learning_rate * (factors or {}).get(name.removeprefix("network."), 1.0)
+            peak = peak_rate * (factors or {}).get(name.removeprefix("network."), 1.0)
             decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
             by_rate.setdefault((peak, decay), []).append(parameter)
     groups = [

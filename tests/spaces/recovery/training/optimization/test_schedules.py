@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.recovery.training.schedules import SCHEDULES, factor_at
+from spaces.recovery.training.optimization.schedules import SCHEDULES, factor_at
 
 
 @given(st.sampled_from(sorted(SCHEDULES)), st.integers(1, 500), st.data())

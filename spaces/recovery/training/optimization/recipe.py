@@ -11,7 +11,7 @@ class Recipe:
         epochs: Passes over the split, at least 1.
         batch_size: Examples per step, at least 2.
         optimizer: See `optimizers.py`: `sgd` (with Nesterov momentum), `adam`, `adamw`.
-        learning_rate: Peak learning rate.
+        learning_rate: Peak learning rate; None for the result of a range test: see `range_test.py`.
         momentum: Momentum of `sgd`; the first beta of the others.
         weight_decay: Applies to parameters with two axes or more; never to biases and BatchNorm.
         schedule: See `schedules.py`: `one_cycle`, `cosine`, `linear`, `constant`.
@@ -24,7 +24,7 @@ class Recipe:
     epochs: int
     batch_size: int = 64
     optimizer: str = "sgd"
-    learning_rate: float = 0.03
+    learning_rate: float | None = 0.03
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "one_cycle"

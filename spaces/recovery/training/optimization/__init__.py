@@ -1,0 +1,1 @@
+"""What changes the weights: hyperparameters, optimizers, learning-rate schedules."""
