@@ -1,17 +1,18 @@
 """Runs ONNX artifacts through onnxruntime; errors say what is wrong with the model."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.integer_kernels import integer_kernels_saturate
-from spaces.errors import EvaluationError, ParedownError
-from spaces.models.onnx.ort_session import ort_session
+from evaluators.integer_kernels import integer_kernels_saturate, with_unsigned_matmuls
+from spaces.errors import EvaluationError, InputError, ParedownError
+from spaces.models.onnx.ort_session import declared_inputs, ort_session
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import Inputs, each, n_bytes, n_rows
+from spaces.stages.output_spec import OutputSpec
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -23,8 +24,11 @@ BATCH_SIZE, THREADS = 256, 1  # defaults
 _UNSIGNED_WEIGHTS = {"session.x64quantprecision": "1"}  # only where 8-bit kernels saturate
 _NO_INTEGER_KERNELS = {"session.disable_quant_qdq": "1"}
 
-Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Inputs or outputs `(b, ...)`, and labels `(b,)`."""
+Batch = tuple[Inputs, NDArray[np.int64]]
+"""Inputs, and labels `(b,)`."""
+
+OutputBatch = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Outputs `(b, n_outputs)`, and labels `(b,)`."""
 
 
 def open_session(
@@ -39,16 +43,12 @@ def open_session(
         entries: Entries of onnxruntime's session configuration.
 
     Raises:
-        EvaluationError: onnxruntime cannot load the model, or it has not exactly one input.
+        EvaluationError: onnxruntime cannot load the model.
     """
     try:
-        session = ort_session(model, threads, optimize, entries=entries)
+        return ort_session(model, threads, optimize, entries=entries)
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise EvaluationError(f"onnxruntime cannot load the model: {_first_line(error)}") from error
-    names = [i.name for i in session.get_inputs()]
-    if len(names) != 1:
-        raise EvaluationError(f"the model must have one input, but it has {len(names)}: {', '.join(names)}")
-    return session
 
 
 def open_exact_session(artifact: Artifact, threads: int) -> "ort.InferenceSession":
@@ -63,40 +63,54 @@ def open_exact_session(artifact: Artifact, threads: int) -> "ort.InferenceSessio
         threads: Threads within an operator.
 
     Raises:
-        EvaluationError: onnxruntime cannot load the model, or it has not exactly one input.
+        EvaluationError: onnxruntime cannot load the model.
     """
     try:
-        session = open_session(artifact.onnx_bytes, threads, entries=_UNSIGNED_WEIGHTS)
-        example = np.zeros((fixed_batch(session) or 1, *artifact.input.shape), np.float32)
-        run_session(session, example, [session.get_outputs()[0].name])
+        session = open_session(with_unsigned_matmuls(artifact), threads, entries=_UNSIGNED_WEIGHTS)
+        run_session(session, artifact.input.zeros(fixed_batch(session) or 1), [session.get_outputs()[0].name])
         return session
     except EvaluationError:
         return open_session(artifact.onnx_bytes, threads, entries=_NO_INTEGER_KERNELS)
 
 
 def run_session(
-    session: "ort.InferenceSession", inputs: NDArray[np.float32], names: list[str]
+    session: "ort.InferenceSession", inputs: Inputs, names: list[str]
 ) -> list[NDArray[np.generic]]:
-    """Returns the tensors `names` for `(b, *input.shape)` inputs.
+    """Returns the tensors `names` for a batch of inputs, which are cast to the types that the model takes.
 
     Raises:
-        EvaluationError: onnxruntime cannot run the model on the inputs.
+        EvaluationError: An input is missing, or cannot be represented in the type that the model takes; or onnxruntime
+            cannot run the model on the inputs.
     """
-    model_input = session.get_inputs()[0]
-    dtype = {"tensor(float)": np.float32, "tensor(float16)": np.float16}.get(model_input.type)
-    if dtype is None:
-        raise EvaluationError(
-            f"the model's input {model_input.name!r} must be float32 or float16, but is a {model_input.type}"
-        )
+    feeds = _feeds(session, inputs)
     try:
-        return list(session.run(names, {model_input.name: inputs.astype(dtype, copy=False)}))
+        return list(session.run(names, feeds))
     except ParedownError:  # a time limit that was reached during the run
         raise
     except Exception as error:
+        shapes = ", ".join(f"{feeds[i.name].shape} (declared: {i.shape})" for i in session.get_inputs())
         raise EvaluationError(
-            f"onnxruntime cannot run the model on inputs of shape {inputs.shape} (declared: {model_input.shape}): "
-            f"{_first_line(error)}"
+            f"onnxruntime cannot run the model on inputs of shape {shapes}: {_first_line(error)}"
         ) from error
+
+
+def _feeds(session: "ort.InferenceSession", inputs: Inputs) -> dict[str, NDArray[Any]]:
+    try:
+        return declared_inputs(session).feeds(inputs)
+    except InputError as error:
+        raise EvaluationError(str(error)) from error
+
+
+def timed_run(session: "ort.InferenceSession", inputs: Inputs) -> Callable[[], object]:
+    """Returns a function that runs a session on a batch, cast once, for all outputs; it was run once to see that it works.
+
+    Raises:
+        EvaluationError: The inputs do not fit the model, or onnxruntime cannot run it.
+    """
+    feeds = _feeds(session, inputs)
+    names = [output.name for output in session.get_outputs()]
+    run_session(session, feeds, names)
+    return lambda: session.run(names, feeds)
 
 
 def fixed_batch(session: "ort.InferenceSession") -> int | None:
@@ -141,7 +155,7 @@ class Batches:
                 batch = next(rest, None)
                 if batch is None:
                     return
-                if position == 0 and batch[0].nbytes / len(batch[0]) * len(split) > self._most_bytes:
+                if position == 0 and n_bytes(batch[0]) / n_rows(batch[0]) * len(split) > self._most_bytes:
                     self._split = None  # too large for the cache: prepared again on every call
                     yield from chain([batch], rest)
                     return
@@ -155,11 +169,11 @@ def run_batches(
     batch_size: int,
     threads: int,
     exact_sums: bool = False,
-) -> Iterator[Batch]:
+) -> Iterator[OutputBatch]:
     """Runs a model over batches of examples.
 
     Args:
-        artifact: An ONNX artifact; only its first output is used.
+        artifact: An ONNX artifact; only the output that its `input.output` names is used.
         batches: Takes a batch size and yields inputs and labels.
         batch_size: Maximum batch size; a model with a fixed batch size gets that, its last batch padded.
         threads: onnxruntime's threads within an operator.
@@ -175,7 +189,7 @@ def run_batches(
     session = open_exact_session(artifact, threads) if exact else open_session(artifact.onnx_bytes, threads)
     fixed = fixed_batch(session)
     for inputs, labels in batches(fixed or _batch_size(artifact, batch_size)):
-        yield _run_padded(session, inputs, fixed), labels
+        yield _run_padded(session, inputs, fixed, artifact.input.output), labels
 
 
 def run_split(
@@ -184,7 +198,7 @@ def run_split(
     """Runs a model over a split.
 
     Args:
-        artifact: An ONNX artifact; only its first output is used.
+        artifact: An ONNX artifact; only the output that its `input.output` names is used.
         split: The examples.
         batch_size: Maximum batch size; a model with a fixed batch size gets that, its last batch padded.
         threads: onnxruntime's threads within an operator.
@@ -198,7 +212,7 @@ def run_split(
     return joined(list(run_batches(artifact, split.batches, batch_size, threads)))
 
 
-def joined(batches: Sequence[Batch]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def joined(batches: Sequence[OutputBatch]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Returns the concatenated outputs and labels of all batches.
 
     Raises:
@@ -217,7 +231,7 @@ def joined(batches: Sequence[Batch]) -> tuple[NDArray[np.float32], NDArray[np.in
 
 def _batch_size(artifact: Artifact, most: int) -> int:
     """Returns a batch size, smaller for large images: activations of a batch take many times the memory of its inputs."""
-    return max(1, min(most, MOST_INPUT_BYTES // (4 * math.prod(artifact.input.shape))))
+    return max(1, min(most, MOST_INPUT_BYTES // (4 * artifact.input.size)))
 
 
 def reference_outputs(
@@ -232,17 +246,17 @@ def reference_outputs(
 
 
 def _run_padded(
-    session: "ort.InferenceSession", inputs: NDArray[np.float32], fixed: int | None
+    session: "ort.InferenceSession", inputs: Inputs, fixed: int | None, spec: OutputSpec
 ) -> NDArray[np.float32]:
-    n = len(inputs)
+    n = n_rows(inputs)
     if fixed is not None and n < fixed:
-        inputs = np.concatenate([inputs, np.repeat(inputs[-1:], fixed - n, axis=0)])
-    output = run_session(session, inputs, [session.get_outputs()[0].name])[0]
+        inputs = each(lambda array: np.concatenate([array, np.repeat(array[-1:], fixed - n, axis=0)]), inputs)
+    output = run_session(session, inputs, [spec.name or session.get_outputs()[0].name])[0]
     if output.ndim == 0 or len(output) < n:
         raise EvaluationError(
             f"the model yields a tensor of shape {output.shape} for {n} examples; one row per example is needed"
         )
-    return output[:n].reshape(n, -1).astype(np.float32, copy=False)
+    return spec.rows(output[:n])
 
 
 def _first_line(error: Exception) -> str:

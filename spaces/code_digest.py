@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from spaces.digest import digest_of
 
-LIBRARIES = ("numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch", "torch_pruning")
+LIBRARIES = ("numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch")
 _ROOM = __name__.partition(".")[0]
 _LEFT_OUT = frozenset({*sys.stdlib_module_names, *LIBRARIES, _ROOM}) - {"__main__"}
 _INSTALLED = frozenset({"site-packages", "dist-packages"})

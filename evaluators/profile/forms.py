@@ -58,7 +58,7 @@ def quantized(artifact: Artifact, form: Form, random: Random) -> Artifact:
     """
     proto = prepared(artifact)
     network = network_of(proto)
-    kept = {network.names[0], network.names[-1]} if form.float_ends else set()
+    kept = network.ends if form.float_ends else frozenset()
     bits = {name: form.weight_bits for name in network.names if name not in kept}
     settings = Settings(
         form.scheme,

@@ -14,7 +14,7 @@ from evaluators.cost.graph import OpGraph
 from evaluators.cost.graph.runtime_graph import Probe
 from evaluators.profile.machine_load import Anchor, times_us
 from evaluators.profile.sketch import Place, Sketch
-from evaluators.runtime import open_session, run_session
+from evaluators.runtime import open_session, timed_run
 from spaces.errors import EvaluationError
 from spaces.stages.artifact import Artifact
 
@@ -66,9 +66,7 @@ def open_anchor(threads: int) -> Anchor:
 def runner(artifact: Artifact, threads: int) -> Callable[[], object]:
     """Opens a session, and returns a function that runs it once, in the way in which latency is timed."""
     session = open_session(artifact.onnx_bytes, threads)
-    inputs = np.zeros((1, *artifact.input.shape), np.float32)
-    names = [output.name for output in session.get_outputs()]
-    return lambda: run_session(session, inputs, names)
+    return timed_run(session, artifact.input.zeros(1))
 
 
 def measured(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.metric import Metric
-from evaluators.runtime import Batch, Batches, joined, reference_outputs, run_batches
+from evaluators.runtime import Batches, OutputBatch, joined, reference_outputs, run_batches
 from evaluators.task.layer_sqnr import layer_sqnr, sqnr_db
 from evaluators.task.statistics.early_stopping import PairedTest
 from evaluators.task.statistics.intervals import Interval, is_binary, paired_interval, score_interval
@@ -113,12 +113,12 @@ class AccuracyEvaluator(Evaluator):
             return {"layers": [], "layers_absent_because": f"{type(error).__name__}: {error}"}
         return {"layers": layers}
 
-    def _run(self, artifact: Artifact, context: EvaluationContext) -> "Batch | _EarlyStopping":
+    def _run(self, artifact: Artifact, context: EvaluationContext) -> "OutputBatch | _EarlyStopping":
         """Returns outputs and labels, or the early-stopping test if it stopped the evaluation."""
         if self._is_reference(artifact, context):
             return context.reference.outputs, self._batches.labels(context.split)
         early = self._early_test(context)
-        batches: list[Batch] = []
+        batches: list[OutputBatch] = []
         runs = run_batches(
             artifact,
             lambda size: self._batches.of(context.split, size),
@@ -173,7 +173,7 @@ class _EarlyStopping:
     def __init__(self, test: PairedTest, threshold: EarlyStoppingThreshold, n_examples: int) -> None:
         self._test, self._threshold, self._n = test, threshold, n_examples
 
-    def stops(self, batch: Batch, metric: Metric) -> bool:
+    def stops(self, batch: OutputBatch, metric: Metric) -> bool:
         """Adds one batch of outputs, and returns whether to stop after it."""
         outputs, labels = batch
         if not np.isfinite(outputs).all():  # run to the end, so that the error counts all examples

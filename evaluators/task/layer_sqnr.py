@@ -11,6 +11,7 @@ from evaluators.base import Reference
 from evaluators.runtime import fixed_batch, open_session, run_session
 from evaluators.task.layers import Layer, add_outputs, layers_of
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import Inputs, n_rows
 
 MAX_SQNR_DB = 200.0  # of identical tensors; beyond float32's own precision of about 150 dB
 _BATCH = 4  # examples, few because all activations of a batch are held in memory
@@ -55,7 +56,7 @@ def layer_sqnr(
     """
     pairs = _Pairs(artifact, reference.artifact, threads)
     for inputs, _ in split.batches(pairs.batch, n_images):
-        if len(inputs) == pairs.batch:  # the last batch may be too short for a model with a fixed one
+        if n_rows(inputs) == pairs.batch:  # the last batch may be too short for a model with a fixed one
             pairs.compare(inputs)
     return [
         {
@@ -110,8 +111,8 @@ class _Pairs:
         self._candidate = open_session(candidate_proto.SerializeToString(), threads, optimize=False)
         self.batch = fixed_batch(self._candidate) or fixed_batch(self._reference) or _BATCH
 
-    def compare(self, inputs: NDArray[np.float32]) -> None:
-        """Compares the layers on one batch of `(b, *input.shape)` inputs; the constant weights on the first batch only."""
+    def compare(self, inputs: Inputs) -> None:
+        """Compares the layers on one batch of inputs; the constant weights on the first batch only."""
         if not self.layers:  # onnxruntime takes "no outputs" for "all outputs"
             return
         weights, self._weights = self._weights, {}

@@ -19,6 +19,7 @@ from spaces.errors import ConfigError, EvaluationError, unknown_name
 from spaces.quantization.calibration.degradations import DEGRADATIONS
 from spaces.quantization.calibration.degraded_split import DegradedSplit
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import joined_inputs, sole
 from spaces.stages.pixels import Pixels, no_images
 
 CLEAN = "clean"
@@ -147,7 +148,8 @@ def _images(split: Split, kinds: Sequence[str], n_images: int | None, seed: int)
     batches = list(split.batches(64, n_images))
     if not batches:
         raise EvaluationError("robustness: the split has no examples")
-    clean, labels = (np.concatenate([batch[i] for batch in batches]) for i in range(2))
+    clean = sole(joined_inputs([inputs for inputs, _ in batches]), "evaluator.robustness")
+    labels = np.concatenate([labels for _, labels in batches])
     if reason := no_images(clean.shape[1:]):
         raise ConfigError(f"evaluator.robustness degrades images, but {reason}; leave the evaluator out")
     splits = {kind: DegradedSplit(split, seed, kinds=(kind,)) for kind in kinds}

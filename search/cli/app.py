@@ -1,5 +1,6 @@
 """The command line: composes the config, runs the study, and reports its result as text and exit status."""
 
+import gc
 import logging
 import os
 import sys
@@ -74,7 +75,7 @@ def run_config(config: Config, console: Console) -> int:
     from search.study.progress import LiveProgress
     from search.study.study import run_study
 
-    with console.status("starting") as status:
+    with console.status("starting") as status, _uncollected():
         session = prepare(config, lambda text: status.update(text))
     if config.data["dry_run"]:
         console.print(session.description())
@@ -84,6 +85,18 @@ def run_config(config: Config, console: Console) -> int:
     if outcome.interrupted:
         return INTERRUPTED
     return OK if any(t.state == "complete" for t in outcome.results.trials) else INFEASIBLE
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Suspends garbage collection: libraries that are imported make millions of objects, which stay."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _guarded(composed: DictConfig, errors: Console) -> int:

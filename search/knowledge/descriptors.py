@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,8 +41,13 @@ def _of_task(task: Task, splits: Splits) -> dict[str, float]:
     return {
         "log2_classes": _log2(task.n_classes),
         "log2_examples": _log2(len(splits.validation)),
-        "log2_input": _log2(math.prod(task.input_shape)),
+        "log2_input": _log2(_input_size(task)),
     }
+
+
+def _input_size(task: Task) -> int:
+    shapes = task.input_shape
+    return sum(map(math.prod, shapes.values() if isinstance(shapes, Mapping) else [shapes]))
 
 
 def _of_model(artifact: Artifact) -> dict[str, float]:

@@ -42,7 +42,11 @@ def compression_identity(
     context = loaded.stage_context
     identity = {name: config.data.get(name) for name in _SECTIONS}
     identity["device"] = _profiles(config.data.get("device") or {})
-    identity["task"] = {"_target_": config.data["task"]["_target_"], **_splits(loaded)}
+    identity["task"] = {
+        "_target_": config.data["task"]["_target_"],
+        **({} if loaded.task.output is None else {"output": loaded.task.output}),
+        **_splits(loaded),
+    }
     identity["metric"] = _metric(loaded.task.metric)
     identity["model"] = {"_target_": config.data["model"]["_target_"], "digest": loaded.start.digest}
     identity["measurement"] = _measurements({axis.column for axis in axes}, baseline)

@@ -15,7 +15,7 @@ from search.planning.fitting import Fitting
 from search.planning.modelled_latency import ModelledLatency
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext, ModelSource
-from spaces.models.layers import layers
+from spaces.models.layers import layer_names
 from spaces.pruning.criteria.criterion import Criterion
 from spaces.space import Space
 from spaces.space_config import read_space
@@ -26,6 +26,7 @@ from spaces.stages.stage import Stage, StageContext
 
 Say = Callable[[str], None]
 CALIBRATION_KNOB = "calibration_images"
+LEFT_FLOAT = "Left float"
 ACCELERATORS = ("auto", "cpu", "cuda")
 
 
@@ -75,7 +76,7 @@ def load(config: Config, say: Say) -> Loaded:
     splits = task.splits()
     say("loading the network")
     source: ModelSource = made(ModelSource, config.section("model"), "model", config)
-    model = source.load(LoadContext(splits.train, config.cache_dir, config.seed))
+    model = source.load(LoadContext(splits.train, config.cache_dir, config.seed, not config.data["dry_run"]))
     # data that no stage uses is not sent to the workers
     trains = any(stage.produces == "torch" for stage in stages)
     context = StageContext(
@@ -86,26 +87,35 @@ def load(config: Config, say: Say) -> Loaded:
         teacher=model if trains and model.kind == "torch" else None,
         accelerator=_accelerator(config),
         latency_ms=ModelledLatency(devices),
+        draft=config.data["dry_run"],
     )
     names = [key for key in config.section("space") if key != "constraints"]
     prefix, pipeline = Pipeline(stages).split(names)
     say("exporting the network")
     start = prefix.run(model, {}, context, cache_last=True)
     dense = _dense(start, pipeline, context)
-    check_fit(dense, task, splits)
-    space = read_space(
-        config.section("space"), stages, list(dict.fromkeys(layer.name for layer in layers(dense.proto())))
-    )
+    fit = check_fit(dense, task, splits)
+    start, dense = start.judged_by(fit.output), dense.judged_by(fit.output)
+    space = read_space(config.section("space"), stages, layer_names(dense.proto()))
     fitting = Fitting(pipeline, start, dense, context)
     space, left_out = fitting.suited(space)
     context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
-    notes = (*_model_note(model), *left_out, *replace(fitting, context=context).checked(space))
+    checked = _final(dense, replace(fitting, context=context).checked(space))
+    notes = (*_model_note(model), *fit.notes, *left_out, *checked)
     return Loaded(task, splits, start, dense, pipeline, space, context, devices, notes)
 
 
 def _model_note(model: Artifact) -> tuple[str, ...]:
     """Returns the remark of the model's source, if it made one."""
     return (str(model.notes["model"]),) if "model" in model.notes else ()
+
+
+def _final(dense: Artifact, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the remarks on a network; for a draft of it without those on single nodes, which may be others in the end."""
+    if not dense.notes.get("export", {}).get("draft"):
+        return notes
+    kept = (note for note in notes if not note.startswith(LEFT_FLOAT))
+    return (*kept, "which nodes stay float is known, and said, once the study has exported the network")
 
 
 def _stages(config: Config) -> list[Stage]:
@@ -145,12 +155,11 @@ def _accelerator(config: Config) -> str:
 
 def _cache(config: Config, stages: Sequence[Stage]) -> Cache:
     """Returns the cache of the stages' output, shared by all studies that run the same code."""
-    if config.data["dry_run"]:
-        return Cache(None)
     return Cache(
         config.cache_dir / "stages",
         cache_bytes=config.cache_bytes,
         prefix=f"{builders_digest(stages)}-",
+        writes=not config.data["dry_run"],
     )
 
 

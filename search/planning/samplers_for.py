@@ -1,6 +1,7 @@
 """Makes the sampler that a config names, and binds it to space, objectives and knowledge."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import optuna
@@ -38,9 +39,10 @@ def sampler_factory(
         low_fidelity: Evaluates candidates at low fidelity before their trials; None if that is not possible.
         baselines: The uncompressed model's value of each objective, in the column's unit; None if unknown.
     """
-    listed: list[dict[str, Param]] | None = (
-        pool(space) if candidates is None else [params_of(space, c) for c in candidates]
-    )
+
+    @cache
+    def listed() -> list[dict[str, Param]] | None:  # when a sampler is made: a dry run needs none
+        return pool(space) if candidates is None else [params_of(space, c) for c in candidates]
 
     def make(n_proposed: int) -> optuna.samplers.BaseSampler:
         section: dict[str, Any] = dict(config.section("sampler"))
@@ -53,7 +55,7 @@ def sampler_factory(
         if isinstance(sampler, Bindable):
             sampler.bind(
                 SamplerContext(
-                    pool=listed,
+                    pool=listed(),
                     knowledge=knowledge,
                     descriptors=descriptors or {},
                     directions=[o.direction for o in objectives],

@@ -139,7 +139,7 @@ class CurveWatch:
             from spaces.pruning.groups.counts import layer_counts, total
 
             self._macs = total(
-                layer_counts(module, self._context.reference.artifact.input.shape).values()
+                layer_counts(module, self._context.reference.artifact.input.packed_shape).values()
             ).macs
             self._race = self._pruning.race(self._macs) if self._pruning is not None else None
         metric = self._context.metric
@@ -172,11 +172,13 @@ class CurveWatch:
     def _scores_of(self, module: "torch.nn.Module") -> list[float]:
         import torch
 
-        from spaces.stages.torch_outputs import first_output
+        from spaces.stages.inputs import packed
+        from spaces.stages.torch_outputs import tensors_of
 
+        spec = self._context.reference.artifact.input.output
         with torch.inference_mode():
             outputs = [
-                first_output(module(torch.from_numpy(inputs))).numpy()
+                spec.rows(tensors_of(module(torch.from_numpy(packed(inputs))))[spec.position].numpy())
                 for inputs, _ in self._context.split.batches(250, MOST_EXAMPLES)
             ]
         return self._of_outputs(np.concatenate(outputs))

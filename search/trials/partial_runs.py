@@ -2,13 +2,15 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.runtime import Batch, Batches, run_batches
+from evaluators.runtime import Batch, Batches, OutputBatch, run_batches
 from spaces.errors import EvaluationError
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import each, n_rows
 
 BLOCK = 64  # examples per batch
 N_OPEN = 4  # models that stay loaded
@@ -58,7 +60,7 @@ class PartialRuns:
         self._sizes, self._threads, self._exact_sums = tuple(sizes), threads, exact_sums
         self._batches = Batches()
         self._done: OrderedDict[str, list[NDArray[np.float32]]] = OrderedDict()
-        self._open: OrderedDict[str, Iterator[Batch]] = OrderedDict()
+        self._open: OrderedDict[str, Iterator[OutputBatch]] = OrderedDict()
 
     def outputs(self, key: str, n_examples: int, build: Callable[[], Artifact]) -> NDArray[np.float32]:
         """Returns a model's outputs on the first examples, `(n_examples, n_outputs)`.
@@ -98,7 +100,7 @@ class PartialRuns:
             self._open.pop(key, None)
             n_bytes.pop(0)
 
-    def _begin(self, artifact: Artifact, n_done: int) -> Iterator[Batch]:
+    def _begin(self, artifact: Artifact, n_done: int) -> Iterator[OutputBatch]:
         return run_batches(
             artifact, lambda size: self._after(n_done, size), BLOCK, self._threads, self._exact_sums
         )
@@ -107,8 +109,10 @@ class PartialRuns:
         """Yields the batches after the first `n_done` examples; a batch ends at each of the sizes."""
         position = 0
         for inputs, labels in self._batches.of(self._prefix, batch_size):
-            cuts = [c - position for c in (n_done, *self._sizes) if 0 < c - position < len(inputs)]
-            for rows in np.split(np.arange(len(inputs)), sorted(set(cuts))):
-                if position + rows[0] >= n_done:
-                    yield inputs[rows[0] : rows[-1] + 1], labels[rows[0] : rows[-1] + 1]
-            position += len(inputs)
+            n = n_rows(inputs)
+            cuts = sorted({c - position for c in (n_done, *self._sizes) if 0 < c - position < n})
+            for start, end in pairwise((0, *cuts, n)):
+                if position + start >= n_done:
+                    rows = slice(start, end)
+                    yield each(lambda array, rows=rows: array[rows], inputs), labels[rows]  # type: ignore[misc]
+            position += n

@@ -16,11 +16,14 @@ class LoadContext:
             none.
         cache_dir: Folder of the checkpoints of such models.
         seed: Seed of the initial weights and of such a training.
+        trains: Whether such a model is trained if there is no checkpoint of it yet; else it keeps its initial weights,
+            which is enough where only its layers and costs matter.
     """
 
     train: Split | None
     cache_dir: Path
     seed: int = 0
+    trains: bool = True
 
 
 class ModelSource(ABC):

@@ -1,10 +1,10 @@
 """The export stage: converts a torch module or any ONNX file to the ONNX form that later stages expect."""
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from spaces.candidate import StageValue
 from spaces.errors import StageError
@@ -13,7 +13,7 @@ from spaces.models.onnx.clean_up import clean_up
 from spaces.models.onnx.expand_fused import expand_fused
 from spaces.models.onnx.fold_constants import fold_constants
 from spaces.models.onnx.graph import n_readers, to_proto
-from spaces.models.onnx.opset import OPSET, to_opset
+from spaces.models.onnx.opset import to_opset
 from spaces.stages.artifact import Artifact, InputSpec, Kind, Step
 from spaces.stages.stage import Stage, StageContext
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-INPUT, OUTPUT = "input", "output"
+    from spaces.models.exporters.to_onnx import Interface
+
+OUTPUT = "output"
 
 
 class ExportStage(Stage):
@@ -36,19 +38,19 @@ class ExportStage(Stage):
     produces: ClassVar[Kind] = "onnx"
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
-        """Returns the ONNX artifact.
+        """Returns the ONNX artifact; with `context.draft` a quick one, if that works, which its notes say.
 
         Raises:
             StageError: torch cannot export the module, or the result is not a valid ONNX model.
         """
         import onnx
 
+        spec = artifact.input
+        draft = _draft(artifact) if context.draft and artifact.kind == "torch" else None
         if artifact.kind == "torch":
-            proto = _from_torch(artifact)
-            spec = InputSpec(artifact.input.shape, INPUT)
+            proto = _from_torch(artifact) if draft is None else to_opset(draft, spec)
         else:
-            proto = to_opset(expand_fused(artifact.proto()), artifact.input)
-            spec = artifact.input
+            proto = to_opset(expand_fused(artifact.proto()), spec)
         clean_up(proto)
         if artifact.kind == "torch":
             _name_layers(proto)
@@ -57,7 +59,8 @@ class ExportStage(Stage):
             onnx.checker.check_model(proto)
         except onnx.checker.ValidationError as error:
             raise StageError(f"export: the result is no valid ONNX model: {error}") from error
-        return Artifact.onnx(proto, spec, (*artifact.provenance, Step(self.name)))
+        made = Artifact.onnx(proto, spec, (*artifact.provenance, Step(self.name)))
+        return made if draft is None else replace(made, notes={self.name: {"draft": True}})
 
 
 def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
@@ -65,52 +68,76 @@ def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
     import onnxscript.optimizer
     import torch
 
+    from spaces.models.exporters.failure import UnfitError
+    from spaces.models.exporters.quiet import quiet
+    from spaces.models.exporters.to_onnx import to_onnx
+
     module = artifact.model
     assert isinstance(module, torch.nn.Module)
     module.eval()
     try:
-        with _quiet():
-            model = ir.from_proto(_export(module, artifact.input.shape))
-            # Before the optimizer, which would rename a transposed weight to e.g. `val_12`.
-            fold_constants(model)
-            return ir.to_proto(onnxscript.optimizer.optimize(model))
-    except Exception as error:  # the exporter raises errors of its own, of torch and of the module
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(lines[:3])[:400]
-        raise StageError(f"export: torch cannot export {type(module).__name__}: {reason}") from error
+        proto = to_onnx(module, _interface(module, artifact.input))
+    except UnfitError as error:
+        raise StageError(f"export: torch cannot export {type(module).__name__}: {error}") from error
+    model = ir.from_proto(to_opset(proto, artifact.input))
+    # Before the optimizer, which would rename a transposed weight to e.g. `val_12`.
+    fold_constants(model)
+    with quiet():
+        return ir.to_proto(onnxscript.optimizer.optimize(model))
 
 
-def _export(module: "torch.nn.Module", shape: tuple[int, ...]) -> "onnx.ModelProto":
+def _draft(artifact: Artifact) -> "onnx.ModelProto | None":
+    """Returns a quick export that has the network's layers; None if there is none."""
+    import onnx_ir as ir
     import torch
 
-    example = torch.zeros(2, *shape)  # 2, because the exporter treats a batch of 1 as a constant
-    program = torch.onnx.export(
-        module,
-        (example,),
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=OPSET,
-        optimize=False,
-        verbose=False,
-    )
-    assert program is not None
-    return program.model_proto
+    from spaces.models.torch.draft import draft_export
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppresses the exporter's warnings of deprecations inside torch and of a missing torchvision."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    module = artifact.model
+    assert isinstance(module, torch.nn.Module)
+    module.eval()
+    arguments, named = _examples(artifact.input)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+        proto = draft_export(
+            module, arguments, named, artifact.input.name, _output_names(module, arguments, named)
+        )
+        if proto is None:
+            return None
+        model = ir.from_proto(proto)
+        fold_constants(model)
+        found = ir.to_proto(model)
+        return found if {layer.name for layer in layers(found)} <= module.state_dict().keys() else None
+    except Exception:  # the export proper says what is wrong
+        return None
+
+
+def _interface(module: "torch.nn.Module", spec: InputSpec) -> "Interface":
+    from spaces.models.exporters.to_onnx import Interface
+
+    inputs = [t.name for t in spec.tensors]
+    return Interface(lambda n: _examples(spec, n), inputs, _output_names(module, *_examples(spec)))
+
+
+def _examples(spec: InputSpec, n: int = 2) -> "tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]":
+    """Returns examples of zeros: for a network's only argument, or by name for several."""
+    import torch
+
+    zeros = {t.name: torch.from_numpy(np.zeros((n, *t.shape), t.dtype)) for t in spec.tensors}
+    return ((), zeros) if spec.others else (tuple(zeros.values()), {})
+
+
+def _output_names(
+    module: "torch.nn.Module", arguments: "tuple[torch.Tensor, ...]", named: "dict[str, torch.Tensor]"
+) -> list[str]:
+    import torch
+
+    from spaces.stages.torch_outputs import names_of
+
+    try:
+        with torch.no_grad():
+            return names_of(module(*arguments, **named), OUTPUT)
+    except Exception:  # the exporters say which layer does not run, and why
+        return [OUTPUT]
 
 
 def _name_layers(proto: "onnx.ModelProto") -> None:

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     import onnx
 
 QUANTIZABLE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One Conv, ConvTranspose, Gemm or MatMul with a constant weight.
+    """One Conv, ConvTranspose, Gemm or MatMul with a constant weight, or one of the two weights of an LSTM, GRU or RNN.
 
     Attributes:
         name: The weight initializer's name, e.g. `layer1.0.conv1.weight`. Two nodes that share a weight
@@ -26,7 +27,7 @@ class Layer:
         output: Name of the output tensor.
         weight_shape: Shape of the weight, in ONNX's layout for the operator.
         weight_axis_out: The weight's axis that runs over output channels. For a ConvTranspose with groups
-            it runs over the channels of one group.
+            it runs over the channels of one group, for an LSTM, GRU or RNN over all its gates.
         bias: Name of the bias tensor; None without one. A MatMul's bias is a separate Add and not included
             here.
         groups: Groups of a ConvTranspose, else 1. Not compared, because the node decides it.
@@ -62,6 +63,29 @@ def layers(proto: "onnx.ModelProto") -> list[Layer]:
         node for node in proto.graph.node if node.op_type in QUANTIZABLE and node.domain in ("", "ai.onnx")
     )
     return [_layer(node, shapes[node.input[1]]) for node in found if node.input[1] in shapes]
+
+
+def recurrent_layers(proto: "onnx.ModelProto") -> list[Layer]:
+    """Lists the constant weights of LSTM, GRU and RNN nodes of the main graph, input weights first, in topological order.
+
+    Args:
+        proto: A checked ONNX model, whose nodes are in topological order.
+    """
+    shapes = {i.name: tuple(i.dims) for i in proto.graph.initializer}
+    found = (
+        node for node in proto.graph.node if node.op_type in RECURRENT and node.domain in ("", "ai.onnx")
+    )
+    return [
+        Layer(name, node.name, node.op_type, node.input[0], next(filter(None, node.output)), shapes[name], 1)
+        for node in found
+        for name in node.input[1:3]
+        if name in shapes
+    ]
+
+
+def layer_names(proto: "onnx.ModelProto") -> list[str]:
+    """Lists the weights that can be quantized, each once, those of LSTM, GRU and RNN last."""
+    return list(dict.fromkeys(layer.name for layer in (*layers(proto), *recurrent_layers(proto))))
 
 
 def _layer(node: "onnx.NodeProto", weight_shape: tuple[int, ...]) -> Layer:

@@ -1,13 +1,13 @@
 """A user's own network as an ONNX file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spaces.errors import InputError
+from spaces.errors import ConfigError, InputError, unknown_name
 from spaces.models.base import LoadContext, ModelSource
-from spaces.models.checkpoint import check_shape
+from spaces.models.checkpoint import check_shapes
 from spaces.models.onnx.dynamic_batch import free_batch
 from spaces.models.onnx.half_precision import without_half_precision
 from spaces.stages.artifact import Artifact, InputSpec
@@ -23,16 +23,19 @@ _NOTE = (
 
 
 class OnnxModel(ModelSource):
-    """Any ONNX file with one float input and one output; float16 and bfloat16 become float32.
+    """Any ONNX file whose inputs are tensors of numbers; float16 and bfloat16 become float32.
 
     Args:
         checkpoint: The file. External weight files beside it are read, too.
-        input_shape: Shape of one example, without the batch axis; needed only if the file has dynamic axes.
+        input_shape: Shape of one example, without the batch axis, or shapes by name of several inputs; needed only if the
+            file has dynamic axes.
     """
 
-    def __init__(self, checkpoint: str, input_shape: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, checkpoint: str, input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         self.checkpoint = Path(checkpoint).expanduser()
-        self.input_shape = None if input_shape is None else check_shape(input_shape)
+        self.input_shape = None if input_shape is None else check_shapes(input_shape)
 
     def load(self, context: LoadContext) -> Artifact:
         """Returns the model in float32; a fixed batch axis is made dynamic.
@@ -44,33 +47,48 @@ class OnnxModel(ModelSource):
         """
         given = read_onnx(self.checkpoint)
         proto = without_half_precision(given)
-        value = _one_input(proto, self.checkpoint)
-        spec = InputSpec(self._shape(value), value.name)
+        spec = self._spec(proto)
         notes = {} if proto is given else {"model": _NOTE.format(name=self.checkpoint.name)}
         return replace(Artifact.onnx(free_batch(proto, spec, self.checkpoint), spec), notes=notes)
 
-    def _shape(self, value: "onnx.ValueInfoProto") -> tuple[int, ...]:
-        """Returns the shape of one example, and sets the dynamic axes of `value` to it."""
+    def _spec(self, proto: "onnx.ModelProto") -> InputSpec:
+        """Returns the inputs, and sets their dynamic axes to the sizes of `model.input_shape`."""
+        values, given = _inputs(proto, self.checkpoint), self.input_shape
+        if given is not None and not isinstance(given, Mapping):
+            if len(values) > 1:
+                raise InputError(
+                    f"{self.checkpoint} has the inputs {', '.join(v.name for v in values)}; give a shape for each by name, "
+                    f"e.g. 'model.input_shape={{{values[0].name}: {list(given)}}}'"
+                )
+            given = {values[0].name: given}
+        for name in given or {}:
+            if name not in {value.name for value in values}:
+                raise ConfigError(
+                    unknown_name("input", name, [value.name for value in values], "model.input_shape")
+                )
+        for value in values:
+            self._check_shape(value, (given or {}).get(value.name))
+        return InputSpec.of_graph(proto.graph)
+
+    def _check_shape(self, value: "onnx.ValueInfoProto", given: tuple[int, ...] | None) -> None:
+        """Sets the dynamic axes of an input to the given shape of one example."""
         axes = value.type.tensor_type.shape.dim[1:]
         declared = tuple(d.dim_value for d in axes)  # 0 for a dynamic axis
-        if self.input_shape is None:
-            if declared and all(declared):
-                return declared
+        if given is None:
+            if all(declared):
+                return
             raise InputError(
                 f"{self.checkpoint}: the shape of input {value.name!r} is open {list(declared)} (0 is open). "
                 "Set it, e.g. model.input_shape=[3,224,224]"
             )
-        fits = len(declared) == len(self.input_shape) and all(
-            t in (0, s) for t, s in zip(declared, self.input_shape, strict=True)
-        )
+        fits = len(declared) == len(given) and all(t in (0, s) for t, s in zip(declared, given, strict=True))
         if not fits:
             raise InputError(
                 f"{self.checkpoint}: input {value.name!r} has shape {list(declared)} (0 is open), "
-                f"but model.input_shape is {list(self.input_shape)}"
+                f"but model.input_shape is {list(given)}"
             )
-        for axis, size in zip(axes, self.input_shape, strict=True):
+        for axis, size in zip(axes, given, strict=True):
             axis.dim_value = size
-        return self.input_shape
 
 
 def read_onnx(path: Path) -> "onnx.ModelProto":
@@ -107,22 +125,20 @@ def _checked(proto: "onnx.ModelProto") -> "onnx.ModelProto":
     return proto
 
 
-def _one_input(proto: "onnx.ModelProto", path: Path) -> "onnx.ValueInfoProto":
+def _inputs(proto: "onnx.ModelProto", path: Path) -> "list[onnx.ValueInfoProto]":
+    """Returns the inputs that are no initializers. Raises InputError if one cannot be fed with arrays."""
     import onnx
 
     initializers = {i.name for i in proto.graph.initializer}
     inputs = [i for i in proto.graph.input if i.name not in initializers]
     for kind, values in (("input", inputs), ("output", list(proto.graph.output))):
-        if len(values) != 1:
-            names = ", ".join(v.name for v in values) or "none"
-            raise InputError(
-                f"{path} must have one {kind}, but has {len(values)} ({names}). Cut the part that you "
-                "need out of it with onnx.utils.extract_model"
-            )
-    tensor = inputs[0].type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
-        name = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise InputError(f"{path}: input {inputs[0].name!r} must be float32, but is {name}")
-    if len(tensor.shape.dim) == 0:
-        raise InputError(f"{path}: input {inputs[0].name!r} has no batch axis")
-    return inputs[0]
+        if not values:
+            raise InputError(f"{path} has no {kind}")
+    unknown = (onnx.TensorProto.STRING, onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+    for value in inputs:
+        tensor = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or tensor.elem_type in unknown:
+            raise InputError(f"{path}: input {value.name!r} must be a tensor of numbers")
+        if len(tensor.shape.dim) == 0:
+            raise InputError(f"{path}: input {value.name!r} has no batch axis")
+    return inputs

@@ -13,6 +13,7 @@ from spaces.models.layers import QUANTIZABLE, layers
 from spaces.models.onnx.opset import run
 from spaces.stages.artifact import Artifact
 from spaces.stages.cache import Cache
+from spaces.stages.inputs import Inputs, packed
 from spaces.stages.stage import StageContext
 
 
@@ -49,17 +50,17 @@ class ModelSourceConformance:
         """A pickled and unpickled network computes the same outputs."""
         artifact = source.load(context)
         copy = pickle.loads(pickle.dumps(artifact))  # noqa: S301 (our own bytes)
-        x = _inputs(artifact, 2)
+        x = artifact.input.noise(2)
         np.testing.assert_array_equal(outputs_of(copy, x), outputs_of(artifact, x))
 
     def test_export_agrees_with_the_network(self, source: ModelSource, context: LoadContext) -> None:
         """The exported file gives the same outputs for batches of 1 and 7, and has the expected form."""
         artifact = source.load(context)
         exported = ExportStage().apply(artifact, {}, StageContext(None, Cache()))
-        assert exported.input.shape == artifact.input.shape
+        assert [t.shape for t in exported.input.tensors] == [t.shape for t in artifact.input.tensors]
         assert_exported_form(exported)
         for n in (1, 7):
-            x = _inputs(artifact, n)
+            x = artifact.input.noise(n)
             expected, actual = outputs_of(artifact, x), outputs_of(exported, x)
             assert actual.shape == expected.shape
             assert len(actual) == n
@@ -88,17 +89,13 @@ def assert_exported_form(artifact: Artifact) -> None:
     assert not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value, "the batch axis is not dynamic"
 
 
-def outputs_of(artifact: Artifact, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the outputs `(n, ...)` of a torch or ONNX artifact on inputs `(n, *input.shape)`."""
+def outputs_of(artifact: Artifact, x: Inputs) -> NDArray[np.float32]:
+    """Returns the outputs `(n, ...)` of a torch or ONNX artifact on a batch of inputs."""
     if isinstance(artifact.model, bytes):
         return run(artifact.proto(), artifact.input, x)
     import torch
 
     assert not artifact.model.training
     with torch.no_grad():
-        result: NDArray[np.float32] = artifact.model(torch.from_numpy(x)).numpy()
+        result: NDArray[np.float32] = artifact.model(torch.from_numpy(packed(x))).numpy()
     return result
-
-
-def _inputs(artifact: Artifact, n: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).standard_normal((n, *artifact.input.shape)).astype(np.float32)

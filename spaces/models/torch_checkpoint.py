@@ -18,10 +18,12 @@ class TorchModel(CheckpointModel):
     Args:
         cls: Dotted name; its package must be trusted, because importing it runs its code.
         checkpoint: A state dict, or a dict that holds one; None keeps the random initial weights.
-        input_shape: Shape of one example, without the batch axis.
+        input_shape: Shape of one example, without the batch axis; for several inputs, shapes by the name of the argument of
+            `forward`.
         arguments: Keyword arguments of the class.
         state_dict_key: Key of the state dict in the file; None tries the usual keys.
         trusted_modules: Packages that the user adds to the allow-list.
+        input_dtype: Element type of the input (`int64` for token ids), or element types by name; None is float32.
 
     Raises:
         UntrustedTargetError: `cls` is outside the allow-list.
@@ -31,12 +33,13 @@ class TorchModel(CheckpointModel):
         self,
         cls: str,
         checkpoint: str | None,
-        input_shape: Sequence[int],
+        input_shape: Sequence[int] | Mapping[str, Sequence[int]],
         arguments: Mapping[str, Any] | None = None,
         state_dict_key: str | None = None,
         trusted_modules: Sequence[str] = (),
+        input_dtype: str | Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(checkpoint, input_shape, state_dict_key)
+        super().__init__(checkpoint, input_shape, state_dict_key, input_dtype)
         check_trusted(cls, trusted_modules, "model.cls")
         self.cls = cls
         self.arguments = dict(arguments or {})

@@ -141,7 +141,7 @@ class PruneStage(PruningStage):
         """Returns the criteria, budgets and numbers of blocks that do not suit the network, each with the reason.
 
         Raises:
-            StageError: No channels of the network can be cut, or torch-pruning cannot trace it.
+            StageError: No channels of the network can be cut, or it does not run on an example.
         """
         from spaces.pruning.cutting.prune_unsuited import unsuited
 
@@ -154,7 +154,7 @@ class PruneStage(PruningStage):
 
         Raises:
             StageError: A value empties a layer or cannot be met, a pattern matches no layer, data or a device is missing, or
-                torch-pruning cannot trace the network; the message names the knob or the layer.
+                it does not run on an example; the message names the knob or the layer.
         """
         from spaces.pruning.cutting.prune_check import check
 

@@ -71,7 +71,7 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     _check_values(values)
     network, chosen = situation.network, dict(values)
     kept = _kept(network, cast(tuple[str, ...], chosen["keep_float"]))
-    ends = frozenset((network.names[0], network.names[-1]))
+    ends = network.ends
     kept |= ends if chosen["mixed_precision"] else frozenset()
     quantized = [name for name in network.names if name not in kept]
     if not quantized:
@@ -138,6 +138,8 @@ def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values
         found["reduce_range"] = False
     if not situation.n_pairs:
         found["cross_layer_equalization"] = False
+    if not situation.network.products:
+        found["activation_matmuls"] = False
     layers = [layer for layer in situation.network.layers if layer.name in quantized]
     if not any(is_correctable(layer) for layer in layers):
         found["bias_correction"] = False
@@ -176,6 +178,8 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
         )
     if not any(is_correctable(layer) for layer in network.layers):
         found["bias_correction"] = "the network has no Conv or Gemm"
+    if not network.products:
+        found["activation_matmuls"] = "the network has no MatMul of two activations"
     if not {"percentile", None} & set(options["clipping"]):
         found["percentile"] = "only clipping=percentile uses the percentile"
     if set(options["weight_bits"]) == {4}:

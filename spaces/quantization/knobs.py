@@ -40,6 +40,12 @@ KNOBS = (
     KnobSpec(
         "cross_layer_equalization", False, "equalize channel ranges between layers", allowed=(False, True)
     ),
+    KnobSpec(
+        "activation_matmuls",
+        False,
+        "quantize products of two activations, as in attention, too",
+        allowed=(False, True),
+    ),
     KnobSpec("activation_type", "unsigned", "how activations are stored", allowed=("unsigned", "signed")),
     KnobSpec("weight_type", "signed", "how weights are stored", allowed=("unsigned", "signed")),
     KnobSpec(

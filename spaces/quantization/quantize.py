@@ -1,7 +1,7 @@
 """The quantize stage: from a float ONNX model to one with integer weights and activations."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
@@ -12,13 +12,15 @@ from spaces.candidate import StageValue, Value
 from spaces.errors import StageError
 from spaces.knob_spec import KnobSpec
 from spaces.quantization.calibration.degraded_split import DegradedSplit
+from spaces.quantization.calibration.histograms import NotFiniteError
+from spaces.quantization.calibration.unfit import N_EXAMPLES
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
 from spaces.quantization.knobs import KNOBS
-from spaces.quantization.plan.left_float import NO_QOPERATOR, notes
+from spaces.quantization.plan.left_float import NO_QOPERATOR, TWO_ACTIVATIONS, notes
 from spaces.quantization.plan.network import Network
-from spaces.quantization.plan.plan import Settings, make_plan
+from spaces.quantization.plan.plan import Settings, Spans, make_plan
 from spaces.quantization.plan.ranges import Ranges
-from spaces.quantization.plan.source import Sources
+from spaces.quantization.plan.source import Source, Sources
 from spaces.quantization.plan.weight_grids import WeightGrids
 from spaces.quantization.qdq.templates import Templates
 from spaces.quantization.sensitivity.sensitivity import Planned, Sensitivities
@@ -52,20 +54,18 @@ class QuantizeStage(Stage):
         chosen = self.canonical(artifact, values, context)
         step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
-        network = self._network(artifact, context)
-        settings = _settings(network, chosen)
-        if not settings.weight_bits:
+        found = self._calibrated(artifact, chosen, context)
+        if found is None:
             return replace(artifact, provenance=provenance)
-        context = _calibrated(context, chosen)
-        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context, network)
+        source, spans, settings = found.source, found.spans, found.settings
         n_images = int(cast(int, chosen["calibration_images"]))
-        spans = self._ranges.spans(source, settings, n_images, context)
         plan = make_plan(source, spans, settings, self._grids)
         corrected = None
         if chosen["bias_correction"]:
-            corrected = self._ranges.corrected_biases(source, plan, n_images, context)
+            corrected = self._ranges.corrected_biases(source, plan, n_images, found.context)
         model = self._templates.model(source, plan, settings, corrected)
-        return Artifact.onnx(model, artifact.input, provenance)
+        made = Artifact.onnx(model, artifact.input, provenance)
+        return replace(made, notes={self.name: {"notes": list(found.notes)}}) if found.notes else made
 
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
@@ -93,22 +93,48 @@ class QuantizeStage(Stage):
         sizes = (*context.calibration_sizes, *(cast(int, c["calibration_images"]) for c in candidates))
         n_images = min(max(sizes), 1 if context.calibration is None else len(context.calibration))
         planned = [self._planned(artifact, values, context) for values in candidates]
-        return self._sensitivities.figures(planned, n_images, context)
+        try:
+            return self._sensitivities.figures(planned, n_images, context)
+        except NotFiniteError:  # on other examples than a candidate's own
+            return self._sensitivities.figures(planned, min(n_images, N_EXAMPLES), context)
 
     def _planned(
         self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
     ) -> Planned | None:
         """Returns a candidate's plan; None if every layer is kept float."""
-        network = self._network(artifact, context)
-        settings = _settings(network, chosen)
-        if not settings.weight_bits:
+        found = self._calibrated(artifact, chosen, context)
+        if found is None:
             return None
-        source = self._sources.source(artifact, bool(chosen["cross_layer_equalization"]), context, network)
-        n_images = cast(int, chosen["calibration_images"])
-        spans = self._ranges.spans(source, settings, n_images, _calibrated(context, chosen))
-        return Planned(
-            source, make_plan(source, spans, settings, self._grids), bool(chosen["bias_correction"])
+        plan = make_plan(found.source, found.spans, found.settings, self._grids)
+        return Planned(found.source, plan, bool(chosen["bias_correction"]))
+
+    def _calibrated(
+        self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
+    ) -> "_Calibrated | None":
+        """Returns a candidate's float model, ranges and settings; None if every layer is kept float.
+
+        Activations that are not finite on an example after the first ones, by which the network's parts were
+        chosen, have no range: what reads or writes them stays float in this candidate, which its notes say.
+        """
+        network, infinite = self._network(artifact, context), set[str]()
+        n_images, equalized = (
+            cast(int, chosen["calibration_images"]),
+            bool(chosen["cross_layer_equalization"]),
         )
+        examples, before = _examples(context, chosen), network.left_float
+        while (settings := _settings(network, chosen)).weight_bits:
+            source = self._sources.source(artifact, equalized, examples, network)
+            try:
+                spans = self._ranges.spans(source, settings, n_images, examples)
+            except NotFiniteError as error:
+                if infinite.issuperset(error.tensors):
+                    raise
+                infinite.update(error.tensors)
+                network = self._sources.without(artifact, context, infinite)
+            else:
+                more = {node: why for node, why in network.left_float.items() if node not in before}
+                return _Calibrated(source, spans, settings, examples, notes(more))
+        return None
 
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
@@ -125,7 +151,7 @@ class QuantizeStage(Stage):
             StageError: A pattern matches no layer, or every `degraded_share` is above 0 but inputs are not
                 images.
         """
-        shares, no_image = domains.get("degraded_share", ()), no_images(artifact.input.shape)
+        shares, no_image = domains.get("degraded_share", ()), no_images(artifact.input.float_shape)
         if no_image and shares and all(shares):
             raise StageError(f"quantize.degraded_share must be 0, not {list(shares)}: {no_image}")
         lists = domains.get("keep_float", ())
@@ -151,7 +177,9 @@ class QuantizeStage(Stage):
         network = self._network(artifact, context)
         without = {layer.node: NO_QOPERATOR for layer in network.layers if layer.op_type == "ConvTranspose"}
         has_qoperator = "qoperator" in domains.get("format", ())
-        return notes({**network.left_float, **(without if has_qoperator else {})})
+        asked = True in domains.get("activation_matmuls", ())
+        products = {} if asked else dict.fromkeys(network.products, TWO_ACTIVATIONS)
+        return notes({**network.left_float, **products, **(without if has_qoperator else {})})
 
     def _network(self, artifact: Artifact, context: StageContext | None) -> Network:
         return self._sources.metadata(artifact, context).network
@@ -160,11 +188,34 @@ class QuantizeStage(Stage):
         metadata = self._sources.metadata(artifact, context)
         n_images = None if context.calibration is None else len(context.calibration)
         return Situation(
-            metadata.network, metadata.n_pairs, metadata.clips, n_images, no_images(artifact.input.shape)
+            metadata.network,
+            metadata.n_pairs,
+            metadata.clips,
+            n_images,
+            no_images(artifact.input.float_shape),
         )
 
 
-def _calibrated(context: StageContext, chosen: Mapping[str, StageValue]) -> StageContext:
+@dataclass(frozen=True)
+class _Calibrated:
+    """What a candidate's plan is made from.
+
+    Attributes:
+        source: The float model.
+        spans: Tensor name to the real range that its grid should cover.
+        settings: The knobs.
+        context: The context with the candidate's calibration split.
+        notes: What stays float in this candidate alone.
+    """
+
+    source: Source
+    spans: Spans
+    settings: Settings
+    context: StageContext
+    notes: tuple[str, ...]
+
+
+def _examples(context: StageContext, chosen: Mapping[str, StageValue]) -> StageContext:
     """Returns the context with the candidate's calibration split: a share of its images may be degraded."""
     share = cast(float, chosen["degraded_share"])
     if not share or context.calibration is None:
@@ -175,7 +226,7 @@ def _calibrated(context: StageContext, chosen: Mapping[str, StageValue]) -> Stag
 def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
     kept = set(cast(tuple[str, ...], chosen["keep_float"]))
     if chosen["mixed_precision"]:
-        kept |= {network.names[0], network.names[-1]}
+        kept |= network.ends
     quantized = [name for name in network.names if name not in kept]
     bits = chosen["weight_bits"]
     widths = bits if isinstance(bits, dict) else dict.fromkeys(quantized, bits)
@@ -190,4 +241,5 @@ def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
         weight_type=str(chosen["weight_type"]),
         format=str(chosen["format"]),
         reduce_range=bool(chosen["reduce_range"]),
+        activation_matmuls=bool(chosen["activation_matmuls"]),
     )

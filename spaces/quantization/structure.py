@@ -34,5 +34,5 @@ def structure(situation: Situation, values: Mapping[str, StageValue]) -> Values:
 def _adds_biases(network: Network, values: Mapping[str, StageValue]) -> bool:
     kept = set(cast(tuple[str, ...], values["keep_float"]))
     if values["mixed_precision"]:
-        kept |= {network.names[0], network.names[-1]}
+        kept |= network.ends
     return any(x.bias is None and is_correctable(x) and x.name not in kept for x in network.layers)

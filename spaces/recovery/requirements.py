@@ -103,12 +103,12 @@ def has_labels(split: Split) -> bool:
 def has_features(artifact: Artifact) -> bool:
     """Returns whether a module outputs channels with several positions, for channel-wise distillation."""
     module = torch_module(artifact)
-    return bool(matching_modules(module, module, torch.zeros(2, *artifact.input.shape)))
+    return bool(matching_modules(module, module, torch.zeros(2, *artifact.input.packed_shape)))
 
 
 def _check_augmentation(name: str, artifact: Artifact, context: StageContext) -> None:
     if name != AUTO:
-        check_augmentation(name, artifact.input.shape)
+        check_augmentation(name, artifact.input.float_shape)
 
 
 def _check_distillation(weight: float, artifact: Artifact, context: StageContext) -> None:

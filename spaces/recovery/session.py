@@ -52,7 +52,7 @@ def recover(
         with_low_rank(module, rank, seed_of("low rank", context.seed)) if rank else copy.deepcopy(module)
     )
     with fixed_threads(threads):
-        objective = _objective(module, values, context)
+        objective = _objective(artifact, values, context)
         factors = _factors(module, values, context)
         recipe = _recipe(values, context, threads)
     with objective.watching(student):
@@ -65,6 +65,7 @@ def recover(
             stage="recover",
             key=key,
             factors=factors,
+            output=artifact.input.output,
         )
     notes = {"learning_rate": curve.peak_rate, "augmentation": recipe.augmentation, "curve": curve.as_json()}
     return (merged(student, module) if rank else student), {"epochs": recipe.epochs, **notes}
@@ -83,21 +84,27 @@ def _recipe(values: Mapping[str, Any], context: StageContext, threads: int) -> R
 
 def _suitable_augmentation(context: StageContext) -> str:
     """Returns the augmentation that the uncompressed network's answers survive; none without that network."""
-    if context.teacher is None:
+    if context.teacher is None or not context.teacher.input.float_shape:
         return "none"
     inputs = first_inputs(train_split(context), N_TRIED)
     network = teacher(context, "augmentation")
-    return suitable_augmentation(network, inputs, seed_of("augmentation", context.seed))
+    seed = seed_of("augmentation", context.seed)
+    return suitable_augmentation(network, inputs, seed, context.teacher.input.output)
 
 
-def _objective(module: nn.Module, values: Mapping[str, Any], context: StageContext) -> Objective:
+def _objective(artifact: Artifact, values: Mapping[str, Any], context: StageContext) -> Objective:
     channel_wise = None
     if values["cwd_weight"] > 0 and context.teacher is not None:
-        channel_wise = _channel_wise(module, values, context)
+        channel_wise = _channel_wise(torch_module(artifact), values, context)
     origin = None
     if values["distillation_weight"] > 0 or channel_wise is not None:
         names = channel_wise.names if channel_wise is not None else ()
-        origin = Teacher(teacher(context, "distillation_weight"), device_of(context.accelerator), names)
+        origin = Teacher(
+            teacher(context, "distillation_weight"),
+            device_of(context.accelerator),
+            names,
+            artifact.input.output,
+        )
     return Objective(
         CrossEntropy(values["label_smoothing"]),
         origin,

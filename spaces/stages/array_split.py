@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ Indices = NDArray[np.int64]
 class Transform(Protocol):
     """Maps raw examples to model inputs; its `repr` shows everything that the inputs depend on."""
 
-    def __call__(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
+    def __call__(self, raw: NDArray[np.generic]) -> NDArray[Any]:
         """Returns the inputs `(b, *input.shape)` of raw examples `(b, ...)`."""
 
-    def pixels(self) -> Pixels:
+    def pixels(self) -> Pixels | None:
         """Returns the linear map between inputs and pixels, for raw examples that are uint8 images."""
 
 

@@ -66,6 +66,7 @@ class Cache:
             there.
         prefix: Prefix of every key in the folder, for what all values depend on, e.g. the version of the code
             that builds them.
+        writes: Whether the folder may be written to.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Cache:
         memory_bytes: int = 256 * 2**20,
         cache_bytes: int = 2 * 2**30,
         prefix: str = "",
+        writes: bool = True,
     ) -> None:
         self.folder = folder
+        self._writes = writes
         self._prefix = prefix
         self._memory = _Memory(memory_bytes)
         self._disk = None if folder is None else _Folder(folder, cache_bytes)
@@ -122,14 +125,14 @@ class Cache:
     def drop(self, key: str) -> None:
         """Deletes the entry under `key`, if there is one."""
         self._memory.drop(key)
-        if self._disk is not None:
+        if self._disk is not None and self._writes:
             self._disk.drop(self._prefix + key)
 
     def _read(self, key: str) -> bytes | None:
         return None if self._disk is None else self._disk.read(self._prefix + key)
 
     def _write(self, key: str, value: bytes) -> None:
-        if self._disk is not None:
+        if self._disk is not None and self._writes:
             self._disk.write(self._prefix + key, value)
 
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from spaces.candidate import Candidate, StageValue
 from spaces.code_digest import code_digest
@@ -164,15 +164,13 @@ class _StoredOnnx:
     """Serializes an ONNX artifact: a line of JSON with its input and notes, then the file."""
 
     def packed(self, artifact: Artifact) -> bytes:
-        header = json.dumps(
-            {"name": artifact.input.name, "shape": artifact.input.shape, "notes": artifact.notes}
-        )
+        header = json.dumps({"input": asdict(artifact.input), "notes": artifact.notes})
         return header.encode() + b"\n" + artifact.onnx_bytes
 
     def unpacked(self, data: bytes) -> Artifact:
         line, _, model = data.partition(b"\n")
         header = json.loads(line)
-        made = Artifact.onnx(model, InputSpec(tuple(header["shape"]), header["name"]))
+        made = Artifact.onnx(model, InputSpec.of(header["input"]))
         return replace(made, notes=header["notes"])
 
 

@@ -5,6 +5,7 @@ protocol, because most data are not images. `pixels_of` reads the attribute, and
 absent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +54,9 @@ class Pixels:
 
 
 def no_images(shape: tuple[int, ...]) -> str:
-    """Returns the reason why inputs of this shape are not images; an empty string if they can be."""
+    """Returns the reason why inputs of this shape (see `InputSpec.float_shape`) are not images; empty if they can be."""
+    if shape == ():
+        return "the network has several inputs, or one that takes no floating-point numbers"
     if layout_of(shape) is not None:
         return ""
     return f"inputs of shape {shape} are no images, which have 3 axes and 1 or 3 channels"
@@ -79,6 +82,8 @@ def pixels_of(split: Split) -> Pixels | None:
         return stated
     layout, low, high = None, np.inf, -np.inf
     for inputs, _ in split.batches(64, RANGE_EXAMPLES):
+        if isinstance(inputs, Mapping):  # a split of images by name states no pixels
+            return None
         layout = layout_of(inputs.shape[1:])
         if layout is None:
             return None

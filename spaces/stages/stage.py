@@ -66,6 +66,8 @@ class StageContext:
         latency_ms: Modelled latency, in milliseconds, of an ONNX artifact on a named device; None without a
             model.
         watch: Callback that is called after every epoch; None for no callback.
+        draft: Whether an ONNX file with the layers, the outputs and about the costs of the network is enough, because nothing
+            is built from it.
     """
 
     calibration: Split | None
@@ -77,6 +79,7 @@ class StageContext:
     accelerator: str = "auto"
     latency_ms: LatencyModel | None = None
     watch: Watch | None = None
+    draft: bool = False
 
 
 class Stage(ABC):

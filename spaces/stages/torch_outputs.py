@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from spaces.errors import StageError
+from spaces.stages.output_spec import OutputSpec
 
 
 def tensors_of(outputs: Any) -> list[Tensor]:
@@ -15,8 +16,41 @@ def tensors_of(outputs: Any) -> list[Tensor]:
     return [t for part in parts for t in tensors_of(part)] if isinstance(outputs, dict | list | tuple) else []
 
 
+def names_of(outputs: Any, stem: str) -> list[str]:
+    """Returns a name for every tensor in a network's outputs: the keys of dicts, else `stem`, `stem_1` and so on."""
+    names: list[str] = []
+    for key in (key or stem for key in _keys(outputs, "")):
+        n = sum(name == key or name.startswith(f"{key}_") for name in names)
+        names.append(f"{key}_{n}" if key in names else key)
+    return names
+
+
+def _keys(outputs: Any, key: str) -> list[str]:
+    if isinstance(outputs, Tensor):
+        return [key]
+    if isinstance(outputs, dict):
+        return [k for name, part in outputs.items() for k in _keys(part, str(name))]
+    return [k for part in outputs for k in _keys(part, key)] if isinstance(outputs, list | tuple) else []
+
+
+def judged_output(outputs: Any, spec: OutputSpec) -> Tensor:
+    """Returns the output that a task judges, as logits `(b, n_classes)` where it is one row per example.
+
+    Raises:
+        StageError: There is no such output.
+    """
+    tensors = tensors_of(outputs)
+    if len(tensors) <= spec.position:
+        raise StageError(
+            f"the network returns {len(tensors)} tensors, but the task judges number {spec.position + 1}"
+            if tensors
+            else f"the network returns no tensor, but {type(outputs).__name__}"
+        )
+    return spec.logits(tensors[spec.position])
+
+
 def first_output(outputs: Any) -> Tensor:
-    """Returns the first tensor in a network's outputs: the one that a task judges.
+    """Returns the first tensor in a network's outputs.
 
     Raises:
         StageError: There is none.

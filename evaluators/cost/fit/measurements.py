@@ -120,14 +120,10 @@ def _dtype(line: Mapping[str, Any], where: str) -> DType | None:
 def _network(file: Path, dtype: DType | None, where: str) -> MeasuredNetwork:
     try:
         proto = read_onnx(file)
-        stored = {tensor.name for tensor in proto.graph.initializer}
-        value = next(v for v in proto.graph.input if v.name not in stored)
-        shape = tuple(int(axis.dim_value) for axis in value.type.tensor_type.shape.dim)[1:]
-        artifact = Artifact.onnx(proto, InputSpec(shape, value.name))
+        artifact = Artifact.onnx(proto, InputSpec.of_graph(proto.graph))
         graph, eager = op_graph(artifact), op_graph(artifact, "eager")
-    except (InputError, EvaluationError, StopIteration) as error:
-        reason = "the model has no input" if isinstance(error, StopIteration) else error
-        raise ConfigError(f"{where}: {reason}") from error
+    except (InputError, EvaluationError) as error:
+        raise ConfigError(f"{where}: {error}") from error
     lean = without_dead_channels(graph, artifact)
     as_run = (lambda g: g) if dtype is None else (lambda g: recast(g, dtype))
     return MeasuredNetwork(

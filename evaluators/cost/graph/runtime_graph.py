@@ -18,7 +18,7 @@ import numpy as np
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.op_graph import OpGraph
 from evaluators.cost.graph.operators.tensors import Tensor
-from evaluators.cost.graph.runtime_kernels import kernel_of
+from evaluators.cost.graph.runtime_kernels import kernel_of, stored_inside
 from spaces.errors import EvaluationError
 from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import Artifact
@@ -73,7 +73,7 @@ class Probe:
     def __init__(self, artifact: Artifact, folder: Path, threads: int) -> None:
         self._file = folder / "optimized.onnx"
         self._session = _open(_named(artifact), self._file, folder / "run", threads)
-        self._feeds = {i.name: _zeros(i, artifact) for i in self._session.get_inputs()}
+        self._feeds = artifact.input.feeds(artifact.input.zeros(_batch(self._session)))
 
     def run(self) -> None:
         """Runs the model once on zeros.
@@ -94,6 +94,11 @@ class Probe:
         events = [e for e in json.loads(profile.read_text()) if e.get("cat") == "Node"]
         proto = onnx.load(str(self._file))
         return _read(proto, events, self._feeds)
+
+
+def _batch(session: "ort.InferenceSession") -> int:
+    size = session.get_inputs()[0].shape[0]
+    return size if isinstance(size, int) and size > 0 else 1
 
 
 def _named(artifact: Artifact) -> bytes:
@@ -120,24 +125,6 @@ def _open(model: bytes, file: Path, prefix: Path, threads: int) -> "ort.Inferenc
         raise EvaluationError(f"onnxruntime cannot load the model: {error}") from error
 
 
-_NUMPY = {
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-}
-
-
-def _zeros(value: Any, artifact: Artifact) -> Any:
-    spec = (1, *artifact.input.shape)
-    same = value.name == artifact.input.name
-    shape = [
-        d if isinstance(d, int) and d > 0 else (spec[i] if same and i < len(spec) else 1)
-        for i, d in enumerate(value.shape)
-    ]
-    return np.zeros(shape, _NUMPY.get(value.type, "float32"))
-
-
 def _read(
     proto: "onnx.ModelProto", events: Sequence[Mapping[str, Any]], feeds: Mapping[str, Any]
 ) -> Profiled:
@@ -145,7 +132,10 @@ def _read(
 
     by_node = _by_node(proto, events)
     type_name = onnx.TensorProto.DataType.Name
-    stored = {i.name: Tensor(tuple(i.dims), type_name(i.data_type).lower()) for i in proto.graph.initializer}
+    initializers = {i.name: i for i in proto.graph.initializer}
+    for node in proto.graph.node:
+        initializers |= stored_inside(node)
+    stored = {n: Tensor(tuple(i.dims), type_name(i.data_type).lower()) for n, i in initializers.items()}
     tensors = stored | {name: Tensor(array.shape, _dtype_name(array)) for name, array in feeds.items()}
     nodes = [node for node in proto.graph.node if node.name in by_node]
     for node in nodes:

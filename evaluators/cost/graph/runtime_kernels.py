@@ -9,6 +9,7 @@ from evaluators.cost.graph.operators.geometry import Geometry, pair
 from evaluators.cost.graph.operators.tensors import Tensor
 from evaluators.devices.device import DType
 from evaluators.devices.kinds import Kind
+from spaces.models.onnx.subgraphs import graphs_inside, names_read
 
 if TYPE_CHECKING:
     import onnx
@@ -84,13 +85,13 @@ def kernel_of(
     Args:
         node: The node.
         tensors: Every tensor of the graph by name, the stored ones included.
-        stored: The stored tensors (initializers) by name.
+        stored: The stored tensors (initializers) by name, those of subgraphs by the names of `stored_inside`.
         fixed: Names of the stored tensors and of those computed from them alone, such as weights that are
             dequantized in every run.
         shifted: Names of the stored zero points with a nonzero value.
     """
     attributes = {a.name: a for a in node.attribute}
-    read = [name for name in dict.fromkeys(node.input) if name and name in tensors]
+    read = [name for name in dict.fromkeys((*names_read(node), *stored_inside(node))) if name in tensors]
     inputs = tuple(name for name in read if name not in stored)
     constants = tuple(name for name in read if name in stored)
     outputs = tuple(name for name in node.output if name in tensors)
@@ -118,6 +119,12 @@ def kernel_of(
         nodes=(node.name,),
         geometry=geometry,
     )
+
+
+def stored_inside(node: "onnx.NodeProto") -> dict[str, "onnx.TensorProto"]:
+    """Returns the initializers of a node's subgraphs, by names that are unique in the whole model."""
+    stored = (i for graph in graphs_inside(node) for i in graph.initializer)
+    return {f"{node.name}/{n}/{i.name}": i for n, i in enumerate(stored)}
 
 
 def _variant(

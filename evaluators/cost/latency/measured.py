@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
-from evaluators.runtime import fixed_batch, open_session, run_session
+from evaluators.runtime import fixed_batch, open_session, timed_run
 from spaces.errors import ConfigError, EvaluationError
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import n_rows
 
 _WARM_UP_RUNS = 5
 _MIN_ROUNDS = 2  # each order of the two models once
@@ -147,10 +148,9 @@ def runner(artifact: Artifact, split: Split, threads: int) -> Callable[[], objec
     session = open_session(artifact.onnx_bytes, threads)
     n = fixed_batch(session) or 1
     inputs = next((batch for batch, _ in split.batches(n, n)), None)
-    if inputs is None or len(inputs) < n:
+    if inputs is None or n_rows(inputs) < n:
         raise EvaluationError(f"the split has too few examples to time a batch of {n}")
-    names = [output.name for output in session.get_outputs()]
-    return lambda: run_session(session, inputs, names)
+    return timed_run(session, inputs)
 
 
 def _times(run: Callable[[], object], n: int) -> NDArray[np.float64]:

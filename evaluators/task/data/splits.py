@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,11 @@ class Normalise:
             x = np.moveaxis(x, -1, 1)
         return np.ascontiguousarray(x, dtype=np.float32)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether values stay as they are."""
+        return self.scale == 1 and not any(self.mean) and all(value == 1 for value in self.std)
+
     def pixels(self) -> Pixels:
         """Returns the mapping between inputs and pixels, for raw examples that are images."""
         mean, std = np.asarray(self.mean), np.asarray(self.std)
@@ -67,6 +73,8 @@ class Normalise:
         Raises:
             ConfigError: There are several means or deviations, but not one per channel.
         """
+        if not raw_shape:
+            return ()
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) not in (1, raw_shape[-1]):
@@ -74,6 +82,26 @@ class Normalise:
                     f"task.{name} has {len(values)} values, but the examples have {raw_shape[-1]} channels"
                 )
         return (raw_shape[-1], *raw_shape[:-1]) if self.layout == "NCHW" else raw_shape
+
+
+@dataclass(frozen=True)
+class Unscaled:
+    """Maps raw examples to inputs of the same values and type, in the layout of `Normalise`.
+
+    Attributes:
+        layout: As in `Normalise`.
+    """
+
+    layout: Layout
+
+    def __call__(self, raw: NDArray[np.generic]) -> NDArray[Any]:
+        """Maps raw examples `(b, ..., channels)` to inputs."""
+        moved = np.moveaxis(raw, -1, 1) if self.layout == "NCHW" and raw.ndim > 2 else raw
+        return np.ascontiguousarray(moved)
+
+    def pixels(self) -> Pixels | None:
+        """Returns None: the examples are not images of bytes."""
+        return None
 
 
 def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed: int) -> dict[str, Indices]:

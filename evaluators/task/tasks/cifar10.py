@@ -37,6 +37,7 @@ class Cifar10Task(Task):
         validate_on: The published set from which the validation split is taken. A network that was trained on all training
             images fits them too well for them to show how much accuracy a compressed network loses: `test` takes images of
             the published test set instead, and leaves the others as test split.
+        output: Name of the model's output that is judged; None takes the first, or the only one whose shape fits.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Cifar10Task(Task):
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
         validate_on: Literal["train", "test"] = "train",
+        output: str | None = None,
     ) -> None:
         self.input_shape = (3, 32, 32)
         self.n_classes = 10
         self.metric = Top1()
+        self.output = output
         self._root = Path(root).expanduser()
         self._sizes = {"validation": validation, "calibration": calibration, "train": None}
         self._validate_on = validate_on

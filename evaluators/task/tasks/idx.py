@@ -33,6 +33,7 @@ class IdxTask(Task):
         input_shape: Shape of one image as the model takes it: channel, height, width.
         mean: Mean of inputs in [0, 1].
         std: Standard deviation.
+        output: Name of the model's output that is judged; None takes the first, or the only one whose shape fits.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class IdxTask(Task):
         input_shape: Sequence[int] = (1, 28, 28),
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        output: str | None = None,
     ) -> None:
         self.input_shape = check_shape(input_shape, "task.input_shape")
         self.n_classes = n_classes
         self.metric = Top1()
+        self.output = output
         self._root = Path(root).expanduser()
         self._sizes = {"validation": validation, "calibration": calibration, "train": None}
         self._split_seed = split_seed

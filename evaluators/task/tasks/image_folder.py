@@ -37,6 +37,7 @@ class ImageFolderTask(Task):
         test: Images in the test split.
         train: Images in the train split; None takes what is left. Images in no split are not decoded.
         split_seed: Seed of the division.
+        output: Name of the model's output that is judged; None takes the first, or the only one whose shape fits.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class ImageFolderTask(Task):
         test: int = 200,
         train: int | None = 0,
         split_seed: int = 0,
+        output: str | None = None,
     ) -> None:
         self.metric = Top1()
+        self.output = output
         self.n_classes = n_classes
         self._root, self._cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         self._labels, self._columns = labels, (file_column, class_column)

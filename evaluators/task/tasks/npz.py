@@ -1,6 +1,7 @@
 """Any arrays: examples `x` and labels `y` in one `.npz` file, or in one for training and one for the test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.data.archives import read_npz
-from evaluators.task.data.splits import Normalise, carve, check_labels, mixed
+from evaluators.task.data.named_split import NamedSplit
+from evaluators.task.data.splits import Normalise, Unscaled, carve, check_labels, mixed
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.errors import ConfigError, InputError
-from spaces.models.checkpoint import check_shape
+from spaces.errors import ConfigError, InputError, unknown_name
+from spaces.models.checkpoint import check_shape, check_shapes
 from spaces.stages.array_split import ArraySplit, Indices
 from spaces.stages.pixels import Layout
+
+_DEFAULTS: Mapping[str, Any] = {
+    "x": None, "example_shape": None, "layout": "NCHW", "scale": 1.0, "mean": (0.0,), "std": (1.0,)
+}  # fmt: skip
+_MOST_EXACT = 2**24  # whole numbers up to which float32 represents all
 
 
 class NpzTask(Task):
     """Classifies arrays.
 
+    `x`, `example_shape`, `layout`, `scale`, `mean` and `std` hold for the examples of every input, or are mappings with a value
+    for each input by name.
+
     Args:
         root: The `.npz` file.
-        input_shape: Shape of one model input.
+        input_shape: Shape of one model input; for a model with several inputs, shapes by the inputs' names.
         n_classes: Number of classes.
         test_root: A second file that is the test split as a whole; None carves the test split from `root`.
-        x: Name of the array of examples, `(n, ...)`, channels last.
+        x: Name of the array of examples, `(n, ...)`, channels last; None is `x`, or the input's name if there are several.
         y: Name of the array of labels, `(n,)`.
         group: Name of an array `(n,)` with the group of each example, e.g. a person; no group is divided between
             splits, and the sizes count groups. None divides by examples.
@@ -39,37 +49,50 @@ class NpzTask(Task):
         test: Examples (or groups) in the test split; without effect if `test_root` is given. The remaining
             examples are for training.
         split_seed: Seed of the division.
+        output: Name of the model's output that is judged; None takes the first, or the only one whose shape fits.
     """
 
     def __init__(
         self,
         root: str,
-        input_shape: Sequence[int],
+        input_shape: Sequence[int] | Mapping[str, Sequence[int]],
         n_classes: int,
         test_root: str | None = None,
-        x: str = "x",
+        x: str | Mapping[str, str] | None = None,
         y: str = "y",
         group: str | None = None,
-        example_shape: Sequence[int] | None = None,
-        layout: Layout = "NCHW",
-        scale: float = 1.0,
-        mean: Sequence[float] = (0.0,),
-        std: Sequence[float] = (1.0,),
+        example_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        layout: Layout | Mapping[str, Layout] = "NCHW",
+        scale: float | Mapping[str, float] = 1.0,
+        mean: Sequence[float] | Mapping[str, Sequence[float]] = (0.0,),
+        std: Sequence[float] | Mapping[str, Sequence[float]] = (1.0,),
         calibration: int = 100,
         validation: int = 200,
         test: int = 200,
         split_seed: int = 0,
+        output: str | None = None,
     ) -> None:
-        self.input_shape = check_shape(input_shape, "task.input_shape")
+        self.input_shape = check_shapes(input_shape, "task.input_shape")
         self.n_classes = n_classes
         self.metric = Top1()
+        self.output = output
         self._root = Path(root).expanduser()
         self._test_root = None if test_root is None else Path(test_root).expanduser()
-        self._x, self._y, self._group = x, y, group
-        self._example_shape = (
-            None if example_shape is None else check_shape(example_shape, "task.example_shape")
-        )
-        self._transform = Normalise(scale, tuple(mean), tuple(std), layout)
+        self._y, self._group = y, group
+        settings = {
+            "x": x,
+            "example_shape": example_shape,
+            "layout": layout,
+            "scale": scale,
+            "mean": mean,
+            "std": std,
+        }
+        several = isinstance(self.input_shape, Mapping)
+        shapes = dict(self.input_shape) if isinstance(self.input_shape, Mapping) else {"x": self.input_shape}
+        self._columns = {
+            name: _column(name, shape, _settings_of(name, shapes, settings), several)
+            for name, shape in shapes.items()
+        }
         held_out = {} if self._test_root else {"test": test}
         self._sizes = {**held_out, "validation": validation, "calibration": calibration, "train": None}
         self._split_seed = split_seed
@@ -105,29 +128,90 @@ class NpzTask(Task):
         rows = {part: np.flatnonzero(np.isin(group_indices, chosen)) for part, chosen in parts.items()}
         return {part: mixed(part_rows, strata, self._split_seed) for part, part_rows in rows.items()}
 
-    def _read(self, path: Path) -> ArraySplit:
-        raw, labels = read_npz(path, self._x, self._y)
-        raw = self._check_examples(raw, path)
-        return ArraySplit(raw, check_labels(labels, len(raw), self.n_classes, path), self._transform)
+    def _read(self, path: Path) -> ArraySplit | NamedSplit:
+        *arrays, labels = read_npz(path, *(column.key for column in self._columns.values()), self._y)
+        checked = check_labels(labels, len(arrays[0]), self.n_classes, path)
+        parts = {}
+        for (name, column), raw in zip(self._columns.items(), arrays, strict=True):
+            parts[name] = column.split(raw, checked, path)
+            if len(raw) != len(checked):
+                raise InputError(
+                    f"{path}: {column.key} has {len(raw)} examples, but there are {len(checked)} labels"
+                )
+        return NamedSplit(parts) if isinstance(self.input_shape, Mapping) else parts["x"]
 
-    def _check_examples(self, raw: NDArray[Any], path: Path) -> NDArray[Any]:
-        if raw.dtype.kind not in "uif" or raw.ndim < 2 or not len(raw):
+
+@dataclass(frozen=True)
+class _Column:
+    """How the examples of one input are read.
+
+    Attributes:
+        key: Name of their array.
+        shape: Shape of one input.
+        example_shape: Shape to which each example is reshaped first; None keeps the stored shape.
+        transform: Maps stored examples to inputs.
+        setting: Config path of `shape`, for messages.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    example_shape: tuple[int, ...] | None
+    transform: Normalise
+    setting: str
+
+    def split(self, raw: NDArray[Any], labels: Indices, path: Path) -> ArraySplit:
+        """Returns the examples with the labels. Raises InputError if they do not match the config."""
+        checked = self._checked(raw, path)
+        return ArraySplit(checked, labels, self._exact(checked))
+
+    def _exact(self, raw: NDArray[Any]) -> Normalise | Unscaled:
+        """Returns the transform; one that keeps the type for whole numbers that float32 cannot represent."""
+        wide = raw.dtype.kind in "iu" and raw.dtype.itemsize > 2 and np.abs(raw).max() > _MOST_EXACT
+        return Unscaled(self.transform.layout) if wide and self.transform.is_identity else self.transform
+
+    def _checked(self, raw: NDArray[Any], path: Path) -> NDArray[Any]:
+        if raw.dtype.kind not in "uifb" or raw.ndim < (2 if self.shape else 1) or not len(raw):
             raise InputError(
-                f"{path}: {self._x} must be numbers (n, ...), not {raw.dtype} of shape {raw.shape}"
+                f"{path}: {self.key} must be numbers (n, ...), not {raw.dtype} of shape {raw.shape}"
             )
         if raw.dtype.kind == "f" and not np.isfinite(raw).all():
-            raise InputError(f"{path}: {self._x} holds values that are not finite")
-        if self._example_shape is not None:
-            if np.prod(self._example_shape) * len(raw) != raw.size:
+            raise InputError(f"{path}: {self.key} holds values that are not finite")
+        if self.example_shape is not None:
+            if np.prod(self.example_shape) * len(raw) != raw.size:
                 raise InputError(
                     f"{path}: examples of shape {raw.shape[1:]} cannot be brought to "
-                    f"task.example_shape={list(self._example_shape)}"
+                    f"task.example_shape={list(self.example_shape)}"
                 )
-            raw = raw.reshape(len(raw), *self._example_shape)
-        shape = self._transform.shape(raw.shape[1:])
-        if shape != self.input_shape:
+            raw = raw.reshape(len(raw), *self.example_shape)
+        shape = self.transform.shape(raw.shape[1:])
+        if shape != self.shape:
             raise InputError(
-                f"{path}: {self._x} gives inputs of shape {shape} under task.layout={self._transform.layout}, but "
-                f"task.input_shape is {self.input_shape}"
+                f"{path}: {self.key} gives inputs of shape {shape} under task.layout={self.transform.layout}, but "
+                f"{self.setting} is {self.shape}"
             )
         return raw
+
+
+def _column(name: str, shape: tuple[int, ...], settings: Mapping[str, Any], several: bool) -> _Column:
+    example_shape = settings["example_shape"]
+    return _Column(
+        settings["x"] or name,
+        shape,
+        None if example_shape is None else check_shape(example_shape, "task.example_shape"),
+        Normalise(settings["scale"], tuple(settings["mean"]), tuple(settings["std"]), settings["layout"]),
+        f"task.input_shape.{name}" if several else "task.input_shape",
+    )
+
+
+def _settings_of(name: str, shapes: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of one input. Raises ConfigError if a setting names an input that there is not."""
+    found = {}
+    for key, value in settings.items():
+        if not isinstance(value, Mapping):
+            found[key] = value
+            continue
+        for other in value:
+            if other not in shapes:
+                raise ConfigError(unknown_name("input", other, shapes, f"task.{key}"))
+        found[key] = value.get(name, _DEFAULTS[key])
+    return found

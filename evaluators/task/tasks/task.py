@@ -1,6 +1,7 @@
 """The task interface: data splits, and the metric that scores outputs on them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluators.metric import Metric
@@ -21,14 +22,16 @@ class Task(ABC):
     """Data and metric.
 
     Attributes:
-        input_shape: Shape of one model input, without the batch axis.
+        input_shape: Shape of one model input, without the batch axis; for a model with several inputs, shapes by name.
         n_classes: Number of classes; labels lie in `[0, n_classes)`.
         metric: Scores the outputs.
+        output: Name of the model's output that is judged; None takes the first, or the only one whose shape fits.
     """
 
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
     n_classes: int
     metric: Metric
+    output: str | None = None
 
     @abstractmethod
     def splits(self) -> Splits:

@@ -1,6 +1,7 @@
 """Conformance tests of tasks: a new task's test class inherits `TaskConformance` and supplies the `task` fixture."""
 
 import pickle
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from evaluators.task.tasks.task import Splits, Task
 from spaces.stages.artifact import Split
+from spaces.stages.inputs import Inputs, each, joined_inputs, parts_of
 
 NAMES = ("train", "calibration", "validation", "test")
 
@@ -36,7 +38,7 @@ class TaskConformance:
 
     def test_splits_are_disjoint(self, splits: Splits) -> None:
         """No example is in two splits."""
-        examples = {name: {x.tobytes() for x in _all(getattr(splits, name))[0]} for name in NAMES}
+        examples = {name: set(_rows(getattr(splits, name))) for name in NAMES}
         for one, other in combinations(NAMES, 2):
             assert not examples[one] & examples[other], f"{one} and {other} share examples"
 
@@ -45,16 +47,19 @@ class TaskConformance:
         assert all(len(getattr(splits, name)) > 0 for name in NAMES[1:])
 
     def test_shapes_and_dtypes(self, task: Task, splits: Splits) -> None:
-        """Inputs are `(n, *input_shape)` float32 and finite, labels `(n,)` int64 in `[0, n_classes)`."""
+        """Inputs are `(n, *input_shape)` float32 or whole numbers and finite, labels `(n,)` int64 in `[0, n_classes)`."""
+        shapes = task.input_shape if isinstance(task.input_shape, Mapping) else {"": task.input_shape}
         for name in NAMES:
             split = getattr(splits, name)
             inputs, labels = _all(split)
-            assert len(inputs) == len(labels) == len(split)
+            arrays = inputs if isinstance(inputs, Mapping) else {"": inputs}
+            assert all(len(array) == len(labels) == len(split) for array in arrays.values())
             assert labels.dtype == np.int64
             if len(split):
-                assert inputs.dtype == np.float32
-                assert inputs.shape[1:] == task.input_shape
-                assert np.isfinite(inputs).all()
+                assert {key: array.shape[1:] for key, array in arrays.items()} == dict(shapes)
+                for array in arrays.values():
+                    assert array.dtype == np.float32 or array.dtype.kind in "iub"
+                    assert np.isfinite(array).all()
                 assert labels.min() >= 0
                 assert labels.max() < task.n_classes
 
@@ -62,7 +67,7 @@ class TaskConformance:
         """The same examples come in the same order, in batches of any size."""
         inputs, labels = _all(splits.validation, 3)
         again, labels_again = _all(splits.validation, len(splits.validation) + 1)
-        np.testing.assert_array_equal(inputs, again)
+        _assert_equal(inputs, again)
         np.testing.assert_array_equal(labels, labels_again)
 
     def test_limit_takes_the_first(self, splits: Splits) -> None:
@@ -70,7 +75,7 @@ class TaskConformance:
         n = min(5, len(splits.validation))
         inputs, labels = _all(splits.validation, 2, limit=n)
         assert len(labels) == n
-        np.testing.assert_array_equal(inputs, _all(splits.validation)[0][:n])
+        _assert_equal(inputs, each(lambda array: array[:n], _all(splits.validation)[0]))
 
     def test_splits_survive_pickling(self, splits: Splits) -> None:
         """A worker process sees the same examples under the same digest."""
@@ -78,7 +83,7 @@ class TaskConformance:
             split = getattr(splits, name)
             copy = pickle.loads(pickle.dumps(split))  # noqa: S301 (our own bytes)
             assert copy.digest == split.digest
-            np.testing.assert_array_equal(_all(copy)[0], _all(split)[0])
+            _assert_equal(_all(copy)[0], _all(split)[0])
 
     def test_digests_are_distinct_and_stable(self, task: Task, splits: Splits) -> None:
         """Loading again gives the same digests; splits with other examples have other digests."""
@@ -95,10 +100,18 @@ class TaskConformance:
         assert (scores > shifted).all()
 
 
-def _all(
-    split: Split, batch_size: int = 64, limit: int | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _all(split: Split, batch_size: int = 64, limit: int | None = None) -> tuple[Inputs, NDArray[np.int64]]:
     batches = list(split.batches(batch_size, limit))
     if not batches:
         return np.empty((0,), np.float32), np.empty((0,), np.int64)
-    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+    return joined_inputs([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+
+
+def _rows(split: Split) -> Iterator[bytes]:
+    for x, _ in split.batches(1):
+        yield b"".join(array.tobytes() for array in parts_of(x))
+
+
+def _assert_equal(some: Inputs, others: Inputs) -> None:
+    for one, other in zip(parts_of(some), parts_of(others), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -50,15 +50,11 @@ def _costs(results: StudyRecord, pick: DevicePick) -> "DeviceCosts | None":
 
 
 def _artifact(path: Path) -> Artifact:
-    """Reads a model file of a study; it has one input, of which only the batch axis may be free."""
+    """Reads a model file of a study; only the batch axis of its inputs may be free."""
     import onnx
 
     data = path.read_bytes()
-    graph = onnx.load_model_from_string(data).graph
-    stored = {i.name for i in graph.initializer}
-    value = next(v for v in graph.input if v.name not in stored)
-    shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)[1:]
-    return Artifact.onnx(data, InputSpec(shape, value.name))
+    return Artifact.onnx(data, InputSpec.of_graph(onnx.load_model_from_string(data).graph))
 
 
 def _device(results: StudyRecord, charts: Charts, pick: DevicePick, costs: "DeviceCosts") -> str:

@@ -10,6 +10,7 @@ from spaces.errors import InputError
 from spaces.models.onnx.graph import array_of, fresh_name, is_op, new_initializer
 from spaces.models.onnx.opset import run
 from spaces.stages.artifact import InputSpec
+from spaces.stages.inputs import each
 
 if TYPE_CHECKING:
     import onnx
@@ -27,16 +28,21 @@ def free_batch(proto: "onnx.ModelProto", spec: InputSpec, path: Path) -> "onnx.M
 
     Args:
         proto: A checked ONNX model.
-        spec: Its one input.
+        spec: Its inputs.
         path: The file, for the message.
 
     Raises:
         InputError: The batch size is built into the graph.
     """
-    value = next(i for i in proto.graph.input if i.name == spec.name)
-    size = value.type.tensor_type.shape.dim[0].dim_value
-    if size == 0:
+    names = {tensor.name for tensor in spec.tensors}
+    sizes = {i.type.tensor_type.shape.dim[0].dim_value for i in proto.graph.input if i.name in names} - {0}
+    if not sizes:
         return proto
+    if len(sizes) > 1:
+        raise InputError(
+            f"{path}: the inputs have different batch sizes: {', '.join(map(str, sorted(sizes)))}"
+        )
+    (size,) = sizes
     freed = _freed(proto, spec, size)
     try:
         same = _same(proto, freed, spec, size)
@@ -65,7 +71,8 @@ def _freed(proto: "onnx.ModelProto", spec: InputSpec, size: int) -> "onnx.ModelP
     _open_reshapes(model.graph, size)
     freed = ir.to_proto(model)
     del freed.graph.value_info[:]
-    for value in (*(i for i in freed.graph.input if i.name == spec.name), *freed.graph.output):
+    names = {tensor.name for tensor in spec.tensors}
+    for value in (*(i for i in freed.graph.input if i.name in names), *freed.graph.output):
         shape = value.type.tensor_type.shape
         if shape.dim:
             shape.dim[0].dim_param = BATCH
@@ -86,9 +93,10 @@ def _open_reshapes(graph: "ir.Graph", size: int) -> None:
 
 def _same(proto: "onnx.ModelProto", freed: "onnx.ModelProto", spec: InputSpec, size: int) -> bool:
     """Compares batches of `2 * size` and of 1 with the original model, which runs batches of `size`."""
-    x = np.random.default_rng(0).standard_normal((2 * size, *spec.shape)).astype(np.float32)
-    expected = np.concatenate([run(proto, spec, x[:size]), run(proto, spec, x[size:])])
-    actual, first = run(freed, spec, x), run(freed, spec, x[:1])
+    x = spec.noise(2 * size)
+    halves = (each(lambda array: array[:size], x), each(lambda array: array[size:], x))
+    expected = np.concatenate([run(proto, spec, half) for half in halves])
+    actual, first = run(freed, spec, x), run(freed, spec, each(lambda array: array[:1], x))
     return actual.shape == expected.shape and _close(actual, expected) and _close(first, expected[:1])
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import InputSpec
+from spaces.stages.inputs import Inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -19,7 +20,7 @@ def to_opset(proto: "onnx.ModelProto", spec: InputSpec, opset: int = OPSET) -> "
 
     Args:
         proto: A checked ONNX model.
-        spec: Its input.
+        spec: Its inputs.
         opset: The requested version of the standard ONNX operators.
     """
     import onnx
@@ -29,7 +30,7 @@ def to_opset(proto: "onnx.ModelProto", spec: InputSpec, opset: int = OPSET) -> "
     current = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     if current >= opset:
         return proto
-    x = np.random.default_rng(0).standard_normal((1, *spec.shape)).astype(np.float32)
+    x = spec.noise(1)
     try:
         flat = ir.to_proto(InlinePass()(ir.from_proto(proto)).model)  # functions have opsets of their own
         converted: onnx.ModelProto = onnx.version_converter.convert_version(flat, opset)
@@ -40,6 +41,6 @@ def to_opset(proto: "onnx.ModelProto", spec: InputSpec, opset: int = OPSET) -> "
     return converted if same else proto
 
 
-def run(proto: "onnx.ModelProto", spec: InputSpec, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the model's first output for inputs `x`, `(n, *spec.shape)`, computed by onnxruntime."""
-    return np.asarray(ort_session(proto, threads=0).run(None, {spec.name: x})[0], dtype=np.float32)
+def run(proto: "onnx.ModelProto", spec: InputSpec, x: Inputs) -> NDArray[np.float32]:
+    """Returns the model's first output for inputs `x`, computed by onnxruntime."""
+    return np.asarray(ort_session(proto, threads=0).run(None, spec.feeds(x))[0], dtype=np.float32)

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from spaces.errors import InputError
+from spaces.stages.artifact import InputSpec, TensorSpec
+
 if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
 CPU = "CPUExecutionProvider"
+_DTYPES = {"float": "float32", "double": "float64"}  # types that onnxruntime names otherwise than numpy
 
 
 def ort_session(
@@ -48,3 +52,22 @@ def ort_session(
         setattr(session_options, name, option)
     serialized = model if isinstance(model, bytes) else model.SerializeToString()
     return ort.InferenceSession(serialized, session_options, providers=[provider])
+
+
+def declared_inputs(session: "ort.InferenceSession") -> InputSpec:
+    """Returns a session's inputs; a dynamic size of an example is 0.
+
+    Raises:
+        InputError: The model has no input, or one that is no tensor of numbers.
+    """
+    specs = []
+    for value in session.get_inputs():
+        kind = value.type.removeprefix("tensor(").removesuffix(")")
+        if kind == value.type or kind in ("string", "bfloat16"):
+            raise InputError(f"the model's input {value.name!r} must hold numbers, but is a {value.type}")
+        shape = tuple(size if isinstance(size, int) else 0 for size in value.shape[1:])
+        specs.append(TensorSpec(shape, value.name, _DTYPES.get(kind, kind)))
+    if not specs:
+        raise InputError("the model has no input")
+    first = specs[0]
+    return InputSpec(first.shape, first.name, first.dtype, others=tuple(specs[1:]))

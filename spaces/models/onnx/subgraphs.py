@@ -17,10 +17,16 @@ def names_read(node: "onnx.NodeProto") -> tuple[str, ...]:
 
 def nodes_inside(node: "onnx.NodeProto") -> Iterator["onnx.NodeProto"]:
     """Yields the nodes of a node's subgraphs, and of those within them."""
+    for graph in graphs_inside(node):
+        yield from graph.node
+
+
+def graphs_inside(node: "onnx.NodeProto") -> Iterator["onnx.GraphProto"]:
+    """Yields a node's subgraphs, each with those within it after it."""
     for graph in _subgraphs(node):
+        yield graph
         for inner in graph.node:
-            yield inner
-            yield from nodes_inside(inner)
+            yield from graphs_inside(inner)
 
 
 def expose_subgraph_readers(graph: "onnx.GraphProto") -> None:

@@ -21,6 +21,7 @@ from spaces.models.checkpoint import CheckpointModel
 from spaces.models.torch.state_dict import load_state_dict, read_state_dict
 from spaces.stages.artifact import Artifact, InputSpec, Split
 from spaces.stages.cache import write_atomic
+from spaces.stages.inputs import packed
 from spaces.stages.module_identity import identity
 from spaces.stages.torch_artifact import torch_artifact
 
@@ -73,6 +74,8 @@ class FirstTrainedModel(CheckpointModel):
     def load(self, context: LoadContext) -> Artifact:
         """Returns the network; trains it and keeps the checkpoint in `context.cache_dir` if there is none yet.
 
+        With `context.trains` false it is not trained.
+
         Raises:
             InputError: The checkpoint does not fit, or there is nothing to train on.
         """
@@ -83,7 +86,7 @@ class FirstTrainedModel(CheckpointModel):
         module = self.build_seeded(context.seed)
         _check_fit(module, context.train, self.input_shape)
         path = context.cache_dir / f"{self.name}-{self._digest(module, context.train, context.seed)}.pt"
-        if not _read_into(module, path):
+        if not _read_into(module, path) and context.trains:
             with _one_thread():
                 train(module, context.train, self.recipe, context.seed)
             _write(module, path)
@@ -96,7 +99,7 @@ class FirstTrainedModel(CheckpointModel):
 
 def _check_fit(module: nn.Module, split: Split, input_shape: tuple[int, ...]) -> None:
     """Raises InputError if the network cannot be trained on the split."""
-    found = next(iter(split.batches(1, 1)))[0].shape[1:]
+    found = packed(next(iter(split.batches(1, 1)))[0]).shape[1:]
     if found != input_shape:
         raise InputError(
             f"model.input_shape is {list(input_shape)}, but the task's examples are {list(found)}"
@@ -140,7 +143,7 @@ def train(module: nn.Module, split: Split, recipe: Recipe, seed: int) -> None:
 def _arrays(split: Split) -> tuple[Tensor, Tensor]:
     """Returns all inputs, `(n, *input_shape)` float32, and labels, `(n,)` int64."""
     batches = list(split.batches(READ_BATCH))
-    x = torch.from_numpy(np.concatenate([inputs for inputs, _ in batches]))
+    x = torch.from_numpy(np.concatenate([packed(inputs) for inputs, _ in batches]))
     return x, torch.from_numpy(np.concatenate([labels for _, labels in batches]))
 
 

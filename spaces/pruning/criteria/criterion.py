@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spaces.pruning.groups.group import Group
+from spaces.stages.output_spec import OutputSpec
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ class Evidence:
         inputs: Examples `(n, *input.shape)` float32; empty if there are none.
         labels: `(n,)` int64; None if the examples have none.
         generator: Source of all random numbers.
+        output: The output that a loss gets.
     """
 
     module: "torch.nn.Module"
@@ -28,6 +30,7 @@ class Evidence:
     inputs: "torch.Tensor"
     labels: "torch.Tensor | None"
     generator: "torch.Generator"
+    output: OutputSpec = field(default_factory=OutputSpec)
 
 
 class Criterion(ABC):

@@ -57,7 +57,9 @@ class DisturbedTaylor(Criterion):
             del part
             return _disturbed_error(outputs, self.sigma, evidence.generator)
 
-        batches = first_order(evidence.module, evidence.groups, evidence.inputs, self.batch_size, loss)
+        batches = first_order(
+            evidence.module, evidence.groups, evidence.inputs, self.batch_size, loss, evidence.output
+        )
         sums: dict[str, Tensor] = {}
         for effects in batches:
             for group in evidence.groups:

@@ -27,7 +27,9 @@ class Fpgm(Criterion):
         Raises:
             StageError: No weight yields the channels of a group.
         """
-        tensors = evidence.module.state_dict()
+        from spaces.pruning.groups.derived import effective_weights
+
+        tensors = effective_weights(evidence.module)
         return normalise({g.name: _distances(g, tensors) for g in evidence.groups}, self.name)
 
 

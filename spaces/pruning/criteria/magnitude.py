@@ -27,7 +27,9 @@ def weight_norms(evidence: Evidence, order: int, criterion: str) -> "dict[str, t
     Raises:
         StageError: No weight yields the channels of a group, or a weight is not finite.
     """
-    tensors = evidence.module.state_dict()
+    from spaces.pruning.groups.derived import effective_weights
+
+    tensors = effective_weights(evidence.module)
     return normalise({g.name: _norms(g, tensors, order, criterion) for g in evidence.groups}, criterion)
 
 

@@ -52,7 +52,9 @@ class Taylor(Criterion):
             _check_classes(outputs, labels)
             return functional.cross_entropy(outputs, labels[part])
 
-        batches = first_order(evidence.module, evidence.groups, evidence.inputs, self.batch_size, loss)
+        batches = first_order(
+            evidence.module, evidence.groups, evidence.inputs, self.batch_size, loss, evidence.output
+        )
         sums: dict[str, Tensor] = {}
         for at, effects in enumerate(batches):
             n_examples = len(labels[at * self.batch_size : (at + 1) * self.batch_size])

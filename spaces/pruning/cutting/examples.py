@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spaces.errors import StageError
 from spaces.stages.artifact import Split
+from spaces.stages.inputs import packed
 from spaces.stages.stage import StageContext
 
 BATCH_SIZE = 256
@@ -43,7 +44,7 @@ def examples_of(context: StageContext, n: int, knob: str) -> Examples:
     if split is None:
         raise StageError(f"{knob} needs examples, but there is neither a train nor a calibration split")
     batches = list(split.batches(min(n, BATCH_SIZE), limit=n))
-    joined = np.concatenate([x for x, _ in batches])
+    joined = np.concatenate([packed(x) for x, _ in batches])
     # contiguous also if the split moves axes: see `spaces.recovery.training.training`
     inputs = torch.from_numpy(np.ascontiguousarray(joined, np.float32))
     labels = torch.from_numpy(np.concatenate([y for _, y in batches]))

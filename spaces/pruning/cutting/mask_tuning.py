@@ -45,7 +45,8 @@ def tune_masks(
     """Scales, in place, the weights of every layer of `cut` that takes fewer channels than it does in `dense`.
 
     Layers are tuned in execution order, so that each gets the outputs of the tuned layers before it.
-    Depthwise and other grouped convolutions are not tuned, nor is a layer that runs more than once.
+    Depthwise and other grouped convolutions are not tuned, nor is a layer that runs more than once, whose weight is made of other
+    parameters, or whose inputs are fewer than before along another axis too (the tokens of a mixer's channels).
 
     Args:
         dense: The network before the cut, in eval mode.
@@ -124,6 +125,8 @@ def _tune(
 
     def tune(name: str, x: Tensor) -> None:
         layer = pairs[name][1]
+        if isinstance(layer, nn.Linear) and x.shape[:-1] != targets[name].shape[:-1]:
+            return
         mask, errors[name] = fit_mask(layer, x, targets[name], ridge)
         if not (torch.isfinite(mask).all() and torch.isfinite(torch.tensor(errors[name])).all()):
             raise StageError(f"mask tuning: inputs, weights or target outputs of {name} are not finite")
@@ -138,7 +141,7 @@ def _consumers(dense: nn.Module, cut: nn.Module) -> dict[str, tuple[Layer, Layer
     """Returns `(dense layer, cut layer)`, by name of the weight, of layers that lost input channels."""
     before, pairs = dict(dense.named_modules()), {}
     for name, module in cut.named_modules():
-        if is_dense(module) and name in before:
+        if is_dense(module) and name in before and "weight" in module._parameters:
             old, new = cast(Layer, before[name]), cast(Layer, module)
             if new.weight.shape[1] < old.weight.shape[1]:
                 pairs[f"{name}.weight"] = (old, new)

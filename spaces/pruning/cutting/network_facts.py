@@ -158,13 +158,13 @@ class FactsOf:
         module = artifact.model
         if not isinstance(module, nn.Module):
             raise StageError(f"prune takes a torch network, not an {artifact.kind} model")
-        network = (artifact.digest, artifact.input.shape)
+        network = (artifact.digest, artifact.input.packed_shape)
         if network != self._last:  # a search asks for the same network repeatedly
             self._last, self._key = (
                 network,
-                digest_of(identity(module, with_values=False), artifact.input.shape),
+                digest_of(identity(module, with_values=False), artifact.input.packed_shape),
             )
-        facts = self._cache.pop(self._key, None) or NetworkFacts(module, artifact.input.shape)
+        facts = self._cache.pop(self._key, None) or NetworkFacts(module, artifact.input.packed_shape)
         self._cache[self._key] = facts
         if len(self._cache) > MOST_KEPT:  # each holds a network
             self._cache.popitem(last=False)

@@ -76,12 +76,13 @@ def check_criterion(
     module, criterion = artifact.model, criteria[name]
     assert isinstance(module, torch.nn.Module)
     check_data({**DEFAULTS, "keep": 0.5, "criterion": name}, context, False, criteria)
-    inputs, labels = torch.zeros(0, *artifact.input.shape), None
+    inputs, labels = torch.zeros(0, *artifact.input.packed_shape), None
     if criterion.needs_inputs and source(context) is not None:
         examples = examples_of(context, N_EXAMPLES, f"prune.criterion={name}")
         inputs, labels = examples.inputs, examples.labels
     with fixed_threads(1):
-        criterion.scores(Evidence(module, facts.groups, inputs, labels, torch.Generator().manual_seed(0)))
+        generator = torch.Generator().manual_seed(0)
+        criterion.scores(Evidence(module, facts.groups, inputs, labels, generator, artifact.input.output))
 
 
 def _out_of_reach(facts: NetworkFacts, domains: Domains, min_channels: int) -> dict[str, Reasons]:

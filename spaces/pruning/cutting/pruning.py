@@ -64,7 +64,7 @@ class Pruning:
             if aim.values["reestimate_batch_norm"] and facts.has_batch_norm:
                 module = copy.deepcopy(module)
                 reestimate_batch_norm(module, self._inputs(context, "reestimate_batch_norm"))
-        notes |= _count_notes("after", total(layer_counts(module, artifact.input.shape).values()))
+        notes |= _count_notes("after", total(layer_counts(module, artifact.input.packed_shape).values()))
         dense = widths(cast(nn.Module, aim.dense.model))
         notes["widths"] = {name: [dense[name], n] for name, n in widths(module).items()}
         return module.eval(), notes

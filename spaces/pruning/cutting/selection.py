@@ -170,18 +170,27 @@ class Selection:
         """Scores depend on neither ratios nor budgets: candidates that differ in these share them."""
         criteria, groups = self._settings.criteria, self._facts_of(artifact).groups
         criterion = criteria[name]
-        inputs, labels, digest = torch.zeros(0, *artifact.input.shape), None, ""
+        inputs, labels, digest = torch.zeros(0, *artifact.input.packed_shape), None, ""
         if criterion.needs_inputs:
             examples = examples_of(context, self._settings.n_examples, f"prune.criterion={name}")
             inputs, labels, digest = examples.inputs, examples.labels, examples.digest
 
         def build() -> dict[str, NDArray[Any]]:
             generator = torch.Generator().manual_seed(context.seed)
-            evidence = Evidence(cast(nn.Module, artifact.model), groups, inputs, labels, generator)
+            evidence = Evidence(
+                cast(nn.Module, artifact.model), groups, inputs, labels, generator, artifact.input.output
+            )
             scores = criterion.scores(evidence)
             return {str(at): scores[group.name].numpy() for at, group in enumerate(groups)}
 
-        key = digest_of(artifact.digest, criteria.digest(name), digest, context.seed, self._settings.threads)
+        key = digest_of(
+            artifact.digest,
+            artifact.input.output,
+            criteria.digest(name),
+            digest,
+            context.seed,
+            self._settings.threads,
+        )
         found = context.cache.arrays(f"prune-scores-{key}", build)
         return Ranking(groups, tuple(cast(NDArray[np.float64], found[str(at)]) for at in range(len(groups))))
 

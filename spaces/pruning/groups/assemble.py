@@ -1,51 +1,38 @@
 """Builds groups from dependent channels: which axes of which parameters shrink with them."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from spaces.pruning.groups.dependencies import Dependencies, Dependent, End
-from spaces.pruning.groups.group import Group, LeftAlone, PassThrough, Role, Slice
+from spaces.pruning.groups.derived import derivation, layer_of
+from spaces.pruning.groups.group import Group, LeftAlone, PassThrough, ProductSlice, Role, Slice
+from spaces.pruning.tracing.nodes import Component, End
+from spaces.pruning.tracing.trace import Trace
 
 SINGLE = "there is a single channel, which has to stay"
-OUTPUT = "the network's outputs consist of its channels"
+NO_LAYER = "it is not the weight of a convolution or linear layer, so its outputs stay"
+WITHOUT_RULE = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
 Indices = NDArray[np.int64]
 
 
-class _Axis(NamedTuple):
-    """The axis of a parameter that an end's channels lie on.
-
-    `modulo` is the number of channels per group, where a grouped convolution numbers them within each group;
-    else None.
-    """
-
-    name: str
-    axis: int
-    role: Role
-    modulo: int | None = None
-
-
-def assemble(
-    module: nn.Module, dependencies: Dependencies
-) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
+def assemble(module: nn.Module, traced: Trace) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
     """Returns the groups, in the order of the state dict, and the layers with channels that are in no group.
 
     Args:
         module: The network.
-        dependencies: Its dependencies.
+        traced: The dependencies between its channels.
     """
-    builder = _Builder(module, dependencies)
-    by_pattern: dict[object, list[Dependent]] = {}
-    for dependent in dependencies.dependent:
-        if layers := builder.layers(dependent):
-            pattern = tuple(sorted((end, len(indices)) for end, indices in dependent.members.items()))
-            by_pattern.setdefault((layers, pattern, builder.obstacle(dependent)), []).append(dependent)
+    builder = _Builder(module, traced)
+    by_pattern: dict[object, list[Component]] = {}
+    for component in traced.components:
+        if layers := builder.layers(component):
+            pattern = tuple(sorted((end, len(indices)) for end, indices in component.members.items()))
+            by_pattern.setdefault((layers, pattern, builder.obstacle(component)), []).append(component)
     groups: list[Group] = []
     left: list[LeftAlone] = []
     for channels in sorted(by_pattern.values(), key=lambda channels: builder.sort_key(channels[0])):
@@ -56,145 +43,108 @@ def assemble(
             groups.append(builder.group(channels, groups))
         else:
             left.append(LeftAlone(builder.layers(channels[0]), obstacle))
-    return tuple(groups), tuple(left)
+    others = (LeftAlone(names, builder.obstacle(c) or NO_LAYER) for c, names in builder.without_layer())
+    return tuple(groups), tuple(dict.fromkeys((*left, *others)))
 
 
 class _Builder:
-    def __init__(self, module: nn.Module, dependencies: Dependencies) -> None:
-        self._modules, self._dependencies = dict(module.named_modules()), dependencies
+    def __init__(self, module: nn.Module, traced: Trace) -> None:
+        self._modules, self._traced = dict(module.named_modules()), traced
         self._order = {name: at for at, name in enumerate(self._modules)}
         self._shared = set(_shared(module))
-        self._known = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        self._position = {name: at for at, (name, _) in enumerate(tensors)}
 
-    def layers(self, dependent: Dependent) -> tuple[str, ...]:
-        """Returns the weights of the layers that output the channels, in the network's order."""
-        yielding = [
-            end.name
-            for end in dependent.members
-            if end.side == "out" and isinstance(self._modules.get(end.name), _ConvNd | nn.Linear)
-        ]
-        return tuple(f"{name}.weight" for name in sorted(yielding, key=self._order.__getitem__))
+    def layers(self, component: Component) -> tuple[str, ...]:
+        """Returns the weights of the layers that output the channels, in the network's order; those that do not run do not."""
+        found = {
+            layer_of(end.name)
+            for end in component.members
+            if self._traced.roles.get(end) == "out" and self._is_layer(end)
+        }
+        return tuple(f"{name}.weight" for name in sorted(found, key=self._order.__getitem__))
 
-    def sort_key(self, dependent: Dependent) -> tuple[int, int]:
+    def without_layer(self) -> Iterator[tuple[Component, tuple[str, ...]]]:
+        """Yields the channels that no convolution or linear layer outputs, with the weights of other modules that do."""
+        for component in self._traced.components:
+            if not self.layers(component):
+                outs = (end.name for end in component.members if self._traced.roles.get(end) == "out")
+                if names := {name for name in outs if not name.rpartition(".")[2].startswith("bias")}:
+                    yield component, tuple(sorted(names, key=self._position.__getitem__))
+
+    def sort_key(self, component: Component) -> tuple[int, int]:
         """Returns the positions of the first layer in the network and of the first channel in that layer."""
-        first = self.layers(dependent)[0].removesuffix(".weight")
-        return self._order[first], dependent.members[End(first, "out")][0]
+        first = self.layers(component)[0].removesuffix(".weight")
+        ends = (end for end in component.members if self._role(end) == "out" and layer_of(end.name) == first)
+        return self._order[first], min(component.members[end][0] for end in ends)
 
-    def obstacle(self, dependent: Dependent) -> str | None:
+    def obstacle(self, component: Component) -> str | None:
         """Returns why the channels cannot be cut; None if no reason is known."""
-        if dependent.is_output:
-            return OUTPUT
-        for end, indices in dependent.members.items():
-            part = self._modules.get(end.name)
-            if part is not None and indices[-1] >= _width(part, end.side, indices[-1] + 1):
-                return f"torch-pruning counts the channels of {end.name} wrongly"
-            if part is not None and not _is_known(part) and _has_state(part):
-                kind = type(part).__name__
-                return f"the channels pass through {end.name}, and there is no rule to cut a {kind}"
-            for axis in self._axes(end):
-                if axis.name not in self._known and axis.role != "norm":
-                    return f"{axis.name} is no plain parameter of its module"
-                if axis.name in self._shared:
-                    return f"{axis.name} is shared by several modules"
-        return None
+        parameters = [end for end in component.members if end.kind == "parameter"]
+        for name in dict.fromkeys(end.name for end in parameters):
+            owner = layer_of(name)
+            part = self._modules[owner]
+            if isinstance(part, WITHOUT_RULE):
+                return f"the channels pass through {owner}, and there is no rule to cut modules of type {type(part).__name__}"
+            if (made := derivation(self._modules, name)) is not None:
+                return f"{owner}.weight is no plain parameter of its module: it is made by {made}"
+            if name in self._shared:
+                return f"{name} is shared by several modules"
+        return component.reason
 
-    def group(self, channels: list[Dependent], before: list[Group]) -> Group:
+    def group(self, channels: list[Component], before: list[Group]) -> Group:
         """Returns the group of channels with equal dependencies; `before` are the groups so far."""
         layers = self.layers(channels[0])
         n_same_layer = sum(group.layers[0] == layers[0] for group in before)
         name = layers[0] + (f"#{n_same_layer + 1}" if n_same_layer else "")
         channels = sorted(channels, key=self.sort_key)
-        slices = tuple(self._slices(channels))
-        return Group(name, layers, len(channels), slices, tuple(self._pass_throughs(channels)))
+        products = tuple(self._products(channels))
+        return Group(
+            name, layers, len(channels), tuple(self._slices(channels)), tuple(self._maps(channels)), products
+        )
 
-    def _slices(self, channels: list[Dependent]) -> Iterator[Slice]:
-        for end in sorted(channels[0].members, key=lambda e: (self._order.get(e.name, len(self._order)), e)):
-            for axis in self._axes(end):
-                rows = _rows([_counted(c.members[end], axis.modulo) for c in channels])
-                yield Slice(axis.name, axis.axis, rows, axis.role)
+    def _slices(self, channels: list[Component]) -> Iterator[Slice]:
+        ends = [end for end in channels[0].members if end.kind == "parameter"]
+        for end in sorted(ends, key=self._end_key):
+            yield Slice(end.name, end.axis, _rows([c.members[end] for c in channels]), self._role(end))
 
-    def _pass_throughs(self, channels: list[Dependent]) -> Iterator[PassThrough]:
-        for name, widths in self._dependencies.pass_throughs.items():
-            rows = [_rows([c.members.get(End(name, side), ()) for c in channels]) for side in ("in", "out")]
+    def _maps(self, channels: list[Component]) -> Iterator[PassThrough]:
+        for name, widths in self._traced.maps.items():
+            rows = [_rows([c.members.get(End("map", name, side), ()) for c in channels]) for side in (0, 1)]
             if rows[0].size or rows[1].size:
                 yield PassThrough(name, rows[0], rows[1], *widths)
 
-    def _axes(self, end: End) -> list[_Axis]:
-        part = self._modules.get(end.name)
-        if part is None:
-            axis = self._dependencies.parameter_axes[end.name]
-            return [_Axis(end.name, axis, "other")] if end.side == "out" else []
-        axes = _axes(part, end.side)
-        tensors = dict.fromkeys((*part._parameters, *part._buffers))
-        present = {n for n in tensors if getattr(part, n) is not None}
-        return [
-            _Axis(f"{end.name}.{a.name}", *a[1:])
-            for a in axes
-            if a.name in present or (a.name == "weight" and a.role != "norm")
-        ]
+    def _products(self, channels: list[Component]) -> Iterator[ProductSlice]:
+        for end in channels[0].members:
+            if end.kind == "product":
+                rows = _rows([c.members[end] for c in channels])
+                yield ProductSlice(end.name, self._traced.products[end.name], end.axis, rows)
+
+    def _end_key(self, end: End) -> tuple[int, bool, int, int]:
+        return self._order[layer_of(end.name)], self._role(end) != "in", self._position[end.name], end.axis
+
+    def _is_layer(self, end: End) -> bool:
+        return end.kind == "parameter" and isinstance(self._modules[layer_of(end.name)], _ConvNd | nn.Linear)
+
+    def _role(self, end: End) -> Role:
+        if role := self._traced.roles.get(end):
+            return role
+        owner, _, leaf = end.name.rpartition(".")
+        if end.kind == "parameter" and isinstance(self._modules[owner], _BatchNorm | _InstanceNorm):
+            return "norm"
+        return "out" if leaf == "bias" and self._is_layer(end) else "other"
 
 
-def _axes(part: nn.Module, side: str) -> list[_Axis]:
-    if isinstance(part, _ConvNd):
-        return _conv_axes(part, side)
-    if isinstance(part, nn.Linear):
-        return [_Axis("weight", 1, "in")] if side == "in" else _output_axes(0)
-    if side == "in":  # the slices are listed once, at the output
-        return []
-    if isinstance(part, _BatchNorm | _InstanceNorm):
-        return [_Axis(n, 0, "norm") for n in ("weight", "bias", "running_mean", "running_var")]
-    return [_Axis("weight", 0, "other")] if isinstance(part, nn.PReLU) and part.num_parameters > 1 else []
-
-
-def _conv_axes(part: _ConvNd, side: str) -> list[_Axis]:
-    """Weights are (out, in / groups, ...), those of transposed convolutions (in, out / groups, ...)."""
-    transposed = isinstance(part, _ConvTransposeNd)
-    if part.groups > 1 and part.groups == part.in_channels:  # depthwise: axis 0 holds inputs and outputs
-        if transposed:
-            return [_Axis("weight", 0, "out")] if side == "in" else [_Axis("bias", 0, "out")]
-        return [] if side == "in" else _output_axes(0)
-    modulo = part.in_channels // part.groups if part.groups > 1 and not transposed else None
-    if side == "in":
-        return [_Axis("weight", 0 if transposed else 1, "in", modulo)]
-    if transposed and part.groups > 1:
-        return [_Axis("weight", 1, "out", part.out_channels // part.groups), _Axis("bias", 0, "out")]
-    return _output_axes(1 if transposed else 0)
-
-
-def _output_axes(axis: int) -> list[_Axis]:
-    return [_Axis("weight", axis, "out"), _Axis("bias", 0, "out")]
-
-
-def _width(part: nn.Module, side: str, otherwise: int) -> int:
-    """Returns how many channels a module has on a side, or `otherwise` if that is unknown."""
-    if isinstance(part, _ConvNd):
-        return part.in_channels if side == "in" else part.out_channels
-    if isinstance(part, nn.Linear):
-        return part.in_features if side == "in" else part.out_features
-    return part.num_features if isinstance(part, _BatchNorm | _InstanceNorm) else otherwise
-
-
-def _is_known(part: nn.Module) -> bool:
-    return isinstance(part, _ConvNd | nn.Linear | _BatchNorm | _InstanceNorm | nn.PReLU)
-
-
-def _has_state(part: nn.Module) -> bool:
-    return any(True for _ in part.parameters()) or any(True for _ in part.buffers())
-
-
-def _counted(indices: Iterable[int], modulo: int | None) -> list[int]:
-    return sorted({i % modulo for i in indices}) if modulo is not None else list(indices)
-
-
-def _rows(channels: list[list[int]] | list[tuple[int, ...]]) -> Indices:
+def _rows(channels: list[tuple[int, ...]]) -> Indices:
     return np.array(channels, np.int64).reshape(len(channels), -1)
 
 
 def _shared(module: nn.Module) -> Iterator[str]:
-    """Yields the names of parameters that several modules share."""
+    """Yields the names of parameters that several modules share; a module that runs several times is no such case."""
     first_names: dict[int, str] = {}
-    tensors: Mapping[str, nn.Parameter] = dict(module.named_parameters(remove_duplicate=False))
-    for name, tensor in tensors.items():
-        first = first_names.setdefault(id(tensor), name)
-        if first != name:
-            yield from (first, name)
+    for owner, part in module.named_modules():
+        for leaf, tensor in part._parameters.items():
+            name = f"{owner}.{leaf}" if owner else leaf
+            first = first_names.setdefault(id(tensor), name)
+            if tensor is not None and first != name:
+                yield from (first, name)

@@ -1,7 +1,7 @@
 """Builds the cut network: removes channels from every parameter that contains them."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -12,9 +12,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.errors import StageError
-from spaces.pruning.groups.channel_map import ChannelMap
-from spaces.pruning.groups.group import Group
+from spaces.pruning.groups.derived import keep_weight, layer_of, weight_normed, weight_of
+from spaces.pruning.groups.group import Group, Slice
+from spaces.pruning.tracing.channel_map import ChannelMap
 
+INNER = 2  # axis of a product
 Indices: TypeAlias = NDArray[np.int64]
 Kept: TypeAlias = Mapping[str, Indices]
 """By name of the group, the channels that are kept; a group that is not named is kept whole."""
@@ -43,24 +45,45 @@ def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
     for (name, axis), rows in axes.items():
         if lost := np.unique(np.concatenate(rows)).tolist():
             _shrink(smaller, name, axis, set(lost))
-            touched.add(name.rpartition(".")[0])
+            touched.add(layer_of(name))
     for name in touched:
         _update_sizes(smaller.get_submodule(name))
+    _keep_weights(module, smaller, touched, axes)
     _update_pass_throughs(smaller, groups, removed)
+    for group in groups:
+        for size in group.sizes:
+            owner = smaller.get_submodule(size.module)
+            setattr(owner, size.name, getattr(owner, size.name) - size.per_channel * len(removed[group.name]))
     return smaller
 
 
 def silenced(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
-    """Returns a copy of a network in which the weights on the channels that are not kept are 0."""
+    """Returns a copy of a network in which the weights on the channels that are not kept are 0.
+
+    So are those that make these channels where they end in a product of two activations.
+    """
     masked = copy.deepcopy(module)
     removed = _removed(groups, kept)
     state = masked.state_dict()
     for group in groups:
+        roles = ("in", "out") if any(part.axis == INNER for part in group.products) else ("in",)
         for part in group.slices:
-            if part.role == "in":
+            if part.role in roles:
                 rows = torch.from_numpy(part.rows[removed[group.name]].reshape(-1))
-                state[part.name].index_fill_(part.axis, rows, 0.0)
+                _silence(masked, state, part, rows)
     return masked
+
+
+def _silence(module: nn.Module, state: Mapping[str, torch.Tensor], part: Slice, rows: torch.Tensor) -> None:
+    normed = weight_normed(dict(module.named_modules()), layer_of(part.name))
+    if normed is None or part.name != normed.v:
+        state[part.name].index_fill_(part.axis, rows, 0.0)
+    elif part.axis == normed.dim:
+        state[normed.g].index_fill_(part.axis, rows, 0.0)
+    else:
+        norms = torch.norm_except_dim(state[normed.v], 2, normed.dim)
+        state[normed.v].index_fill_(part.axis, rows, 0.0)
+        keep_weight(normed, state, norms)
 
 
 def kept_outputs(module: nn.Module, groups: Sequence[Group], kept: Kept) -> dict[str, Indices]:
@@ -118,12 +141,37 @@ def _shrink(module: nn.Module, name: str, axis: int, lost: set[int]) -> None:
         part._parameters[leaf] = nn.Parameter(new, requires_grad=old.requires_grad)
 
 
+def _keep_weights(
+    module: nn.Module,
+    smaller: nn.Module,
+    layers: Iterable[str],
+    axes: Mapping[tuple[str, int], list[Indices]],
+) -> None:
+    """Weight norm divides by the norm of what is left: the factors make up for that."""
+    modules, before, after = dict(module.named_modules()), module.state_dict(), smaller.state_dict()
+    for layer in layers:
+        if (normed := weight_normed(modules, layer)) is None:
+            continue
+        norms = torch.norm_except_dim(before[normed.v], 2, normed.dim)
+        lost = axes.get((normed.v, normed.dim), [])
+        if lost:
+            left = np.setdiff1d(np.arange(norms.shape[normed.dim]), np.concatenate(lost))
+            norms = norms.index_select(normed.dim, torch.from_numpy(left))
+        keep_weight(normed, after, norms)
+
+
 def _update_sizes(part: nn.Module) -> None:
     """Updates a module's attributes, e.g. `out_features`, to the shapes of its parameters."""
     if isinstance(part, _ConvNd):
         _update_convolution(part)
     elif isinstance(part, nn.Linear):
-        part.out_features, part.in_features = part.weight.shape
+        part.out_features, part.in_features = weight_of(part).shape
+    elif isinstance(part, nn.LayerNorm | nn.RMSNorm):
+        part.normalized_shape = tuple(part.weight.shape)
+    elif isinstance(part, nn.GroupNorm):
+        per_channel = part.num_groups == part.num_channels
+        part.num_channels = len(part.weight)
+        part.num_groups = part.num_channels if per_channel else part.num_groups
     elif isinstance(part, _NormBase):
         sizes = [len(t) for t in (part.running_mean, part.weight) if t is not None]
         part.num_features = sizes[0]
@@ -132,7 +180,7 @@ def _update_sizes(part: nn.Module) -> None:
 
 
 def _update_convolution(part: _ConvNd) -> None:
-    first, second = part.weight.shape[:2]
+    first, second = weight_of(part).shape[:2]
     depthwise = part.groups > 1 and part.groups == part.in_channels
     if isinstance(part, _ConvTransposeNd):
         part.groups = first if depthwise else part.groups

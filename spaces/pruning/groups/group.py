@@ -1,11 +1,16 @@
 """A group: channels of dependent layers, and every parameter axis that shrinks with them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from spaces.pruning.tracing.products import Product
+
+
+MOST_NAMED = 4  # layers of a reason in texts
 Role = Literal["out", "in", "norm", "other"]
 
 
@@ -50,6 +55,38 @@ class PassThrough:
 
 
 @dataclass(frozen=True, eq=False)
+class ProductSlice:
+    """One axis of a matrix product that shrinks with a group.
+
+    Attributes:
+        name: The product's name.
+        product: The product.
+        axis: The axis that shrinks.
+        rows: `(n_channels, k)` int64: the indices along the axis that belong to each channel.
+    """
+
+    name: str
+    product: "Product"
+    axis: int
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SizeAttribute:
+    """A number in a module of the user's that shrinks with a group, e.g. the width of its attention heads.
+
+    Attributes:
+        module: Name of the module.
+        name: Name of its attribute.
+        per_channel: By how much it shrinks with each channel.
+    """
+
+    module: str
+    name: str
+    per_channel: int
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
     """Channels that can each be cut, together with every parameter slice that depends on them.
 
@@ -64,6 +101,8 @@ class Group:
         n_channels: How many channels there are.
         slices: Every parameter and buffer axis that shrinks with them.
         pass_throughs: Modules without weights that a cut has to adapt.
+        products: Matrix products that shrink with the channels, and whose cost is not that of a weight alone.
+        sizes: Numbers in modules that shrink with the channels.
     """
 
     name: str
@@ -71,6 +110,8 @@ class Group:
     n_channels: int
     slices: tuple[Slice, ...]
     pass_throughs: tuple[PassThrough, ...] = ()
+    products: tuple[ProductSlice, ...] = ()
+    sizes: tuple[SizeAttribute, ...] = ()
 
     @property
     def outputs_per_channel(self) -> int:
@@ -91,7 +132,8 @@ class LeftAlone:
     reason: str
 
     def __str__(self) -> str:
-        return f"{', '.join(self.layers)}: {self.reason}"
+        more = f" and {len(self.layers) - MOST_NAMED} more" if len(self.layers) > MOST_NAMED + 1 else ""
+        return f"{', '.join(self.layers[:MOST_NAMED] if more else self.layers)}{more}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from spaces.stages.torch_artifact import noise_for
 from spaces.stages.torch_outputs import tensors_of
 
 SUMS = ("AddBackward0", "SubBackward0")
@@ -25,7 +26,7 @@ def added_layers(module: nn.Module, input_shape: tuple[int, ...]) -> frozenset[s
         input_shape: Shape of one example.
     """
     module = copy.deepcopy(module).eval().requires_grad_()
-    example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    example = noise_for(module, input_shape, 2, torch.Generator().manual_seed(0))
     with torch.enable_grad():
         outputs = tensors_of(module(example))
     layers: dict[torch.Tensor, str] = {

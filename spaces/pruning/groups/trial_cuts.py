@@ -1,16 +1,19 @@
-"""Verifies groups by trial cuts: torch-pruning's graph can be wrong, and a wrong cut may still run."""
+"""Verifies groups by trial cuts: a trace can be wrong, and a wrong cut may still run."""
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spaces.pruning.groups.cut import Kept, cut, silenced
 from spaces.pruning.groups.group import Group, LeftAlone
+from spaces.stages.torch_artifact import noise_for
 from spaces.stages.torch_outputs import tensors_of
 
 TOLERANCE = (
@@ -74,7 +77,7 @@ class _Trial:
         generator = torch.Generator().manual_seed(0)
         self._module = copy.deepcopy(module).eval()
         _randomize(self._module, generator)
-        self._inputs, self._tolerance = torch.randn(2, *input_shape, generator=generator), SINGLE_TOLERANCE
+        self._inputs, self._tolerance = noise_for(module, input_shape, 2, generator), SINGLE_TOLERANCE
         try:
             self._module.double()
             self._run(self._module, self._inputs.double())
@@ -109,8 +112,29 @@ class _Trial:
 
     @staticmethod
     def _run(module: nn.Module, inputs: Tensor) -> list[Tensor]:
-        with torch.no_grad():
+        with torch.no_grad(), _WithoutStatistics():  # type: ignore[no-untyped-call] # torch's is untyped
             return tensors_of(module(inputs))
+
+
+class _WithoutStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's is untyped
+    """Layers that normalize over channels only scale and shift them.
+
+    A cut changes the statistics that these layers compute, as any pruning of such networks does. Whether channels and parameters
+    correspond shows without them.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.native_layer_norm.default and args[2] is not None:
+            return _affine(args[0], args[2], args[3], args[2].shape), *out[1:]
+        if func is torch.ops.aten.native_group_norm.default and args[1] is not None:
+            return _affine(args[0], args[1], args[2], (-1, *[1] * (args[0].ndim - 2))), *out[1:]
+        return out
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+    y = x * weight.reshape(tuple(shape))
+    return y if bias is None else y + bias.reshape(tuple(shape))
 
 
 def _randomize(module: nn.Module, generator: torch.Generator) -> None:
@@ -122,13 +146,17 @@ def _randomize(module: nn.Module, generator: torch.Generator) -> None:
             tensor.detach().copy_(mean + 2 * spread * noise)
 
     for part in module.modules():
-        if isinstance(part, _ConvNd | nn.Linear):
-            transposed = isinstance(part, _ConvTransposeNd)
-            fan_in = part.weight[0].numel() if not transposed else part.weight[:, 0].numel()
-            draw(part.weight, 0.0, (6 / max(fan_in, 1)) ** 0.5)
-            draw(part.bias, 0.0, 0.1)
-        elif isinstance(part, _NormBase):
-            draw(part.weight, 1.0, 0.5)
+        norm = isinstance(part, _NormBase | nn.LayerNorm | nn.GroupNorm)
+        for name, tensor in part._parameters.items():
+            if tensor is None or not tensor.is_floating_point():
+                continue
+            if name.startswith("bias"):
+                draw(tensor, 0.0, 0.5 if norm else 0.1)
+            elif norm or tensor.numel() == max(tensor.shape, default=1):  # a factor for each channel
+                draw(tensor, 1.0, 0.5)
+            else:
+                fan_in = tensor[:, 0].numel() if isinstance(part, _ConvTransposeNd) else tensor[0].numel()
+                draw(tensor, 0.0, (6 / max(fan_in, 1)) ** 0.5)
+        if isinstance(part, _NormBase):
             draw(part.running_var, 1.0, 0.5)
-            draw(part.bias, 0.0, 0.5)
             draw(part.running_mean, 0.0, 0.5)

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from spaces.errors import StageError
 from spaces.pruning.budgets.mac_budget import best_only, check_level, kept_within
-from spaces.pruning.sparsity.channel_weights import channel_norms, scale_channels
+from spaces.pruning.groups.derived import layer_of, weight_normed
+from spaces.pruning.sparsity.channel_weights import channel_norms, making_slices, scale_channels
 from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
 
 RAMP = 0.5  # share of the training over which the budget is lowered to its level
@@ -96,10 +98,11 @@ class GroupEnvelope(Sparsifier):
         """Computes the MACs of every channel.
 
         Raises:
-            StageError: The budget cannot be met.
+            StageError: The budget cannot be met, or a weight cannot be scaled.
         """
         check_level(subject.shares, aim.level, "sparsify")
         self._parameters = dict(subject.module.named_parameters())
+        _check_scales(subject)
         self._groups, self._shares, self._aim = subject.groups, subject.shares, aim
         self._costs = torch.cat(list(subject.shares.costs().values()))
         self._sizes = [group.n_channels for group in self._groups]
@@ -152,3 +155,14 @@ class GroupEnvelope(Sparsifier):
 def _last_proximal(n_steps: int) -> int:
     """Returns the last step, from 0 on, that is followed by a proximal step."""
     return int((1 - REFIT) * (n_steps - 1))
+
+
+def _check_scales(subject: Subject) -> None:
+    parameters, modules = dict(subject.module.named_parameters()), dict(subject.module.named_modules())
+    for name in (part.name for group in subject.groups for part in making_slices(group, parameters)):
+        normed = weight_normed(modules, layer := layer_of(name))
+        if normed is not None and name == normed.v:
+            raise StageError(
+                "sparsify.method=group_envelope scales weights down to 0, and weight norm undoes that in "
+                f"{layer}: choose another method"
+            )

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 from spaces.candidate import Value
 from spaces.errors import StageError
 from spaces.pruning.budgets.mac_shares import MacShares
-from spaces.pruning.groups.counts import weight_uses
+from spaces.pruning.groups.counts import OF_ACTIVATIONS, product_macs
 from spaces.pruning.groups.find import channel_groups
 from spaces.pruning.sparsity.batch_norm_sparsity import BatchNormSparsity
 from spaces.pruning.sparsity.bottleneck_masks import BottleneckMasks
@@ -26,6 +25,7 @@ from spaces.recovery.training.determinism import fixed_threads
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import packed
 from spaces.stages.refusals import refusals
 from spaces.stages.stage import StageContext
 
@@ -93,6 +93,7 @@ def sparsified(
         key=key,
         after_backward=sparsifier.after_backward,
         after_step=sparsifier.after_step,
+        output=artifact.input.output,
     )
     on = sparsifier.finish()
     is_on = torch.cat(list(on.values())).double()
@@ -108,12 +109,12 @@ def subject_of(artifact: Artifact, split: Split) -> Subject:
     if not isinstance(artifact.model, nn.Module):
         raise StageError(f"sparsify trains torch networks, but got an {artifact.kind} model")
     module = copy.deepcopy(artifact.model)
-    groups = channel_groups(module, artifact.input.shape)
+    groups = channel_groups(module, artifact.input.packed_shape)
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters(remove_duplicate=False)}
-    uses = weight_uses(module, artifact.input.shape)
-    macs = {name: n * prod(shapes[name]) for name, n in uses.items() if name in shapes}
+    macs = product_macs(module, artifact.input.packed_shape)
+    shapes |= {OF_ACTIVATIONS: ()}  # stay, whatever is cut
     inputs, _ = next(iter(split.batches(2, limit=2)))
-    return Subject(module, groups, MacShares(groups, macs, shapes), torch.from_numpy(inputs))
+    return Subject(module, groups, MacShares(groups, macs, shapes), torch.from_numpy(packed(inputs)))
 
 
 def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context: StageContext) -> None:
@@ -133,7 +134,7 @@ def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context
     device_of(context.accelerator)
     aim = Aim(max(values["strength"]), level=min(values["level"]))
     for augmentation in values["augmentation"]:
-        check_augmentation(augmentation, artifact.input.shape)
+        check_augmentation(augmentation, artifact.input.float_shape)
     for method in values["method"]:
         _check_method(method, artifact, split, aim)
 
@@ -153,7 +154,7 @@ def unsuited(
     """
     split = _split(context)
     tries: dict[str, Callable[[Any], None]] = {
-        "augmentation": lambda name: check_augmentation(name, artifact.input.shape),
+        "augmentation": lambda name: check_augmentation(name, artifact.input.float_shape),
         "method": lambda method: _check_method(method, artifact, split, Aim(1.0, level=1.0)),
     }
     return {knob: refusals(check, domains.get(knob, ())) for knob, check in tries.items()}

@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from spaces.errors import StageError
 from spaces.models.onnx.ort_session import ort_session
 from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import Inputs, each, n_rows
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -19,8 +21,8 @@ MAX_BATCH_BYTES = 16 * 2**20  # of activations; the next batch runs while the ca
 MAX_EXAMPLES = 128  # per batch
 N_BUFFERS = 2  # the caller processes one while the other is filled
 
-Batch = dict[str, NDArray[np.float32]]
-Examples = NDArray[np.float32]
+Batch = dict[str, NDArray[Any]]
+Feeds = dict[str, NDArray[Any]]
 _T = TypeVar("_T")
 
 
@@ -54,7 +56,7 @@ def activations(
     return _ahead(run, _portions(split, size, n_images, first, sorted(breaks)))
 
 
-def _runner(artifact: Artifact, tensors: Sequence[str]) -> tuple[Callable[[Examples], Batch], int]:
+def _runner(artifact: Artifact, tensors: Sequence[str]) -> tuple[Callable[[Inputs], Batch], int]:
     """Returns a function that runs the network on a batch, and the number of examples per batch."""
     import onnx
 
@@ -65,24 +67,27 @@ def _runner(artifact: Artifact, tensors: Sequence[str]) -> tuple[Callable[[Examp
     for tensor in outputs:
         proto.graph.output.append(onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None))
     session = ort_session(proto)  # one thread, so that sums are reproducible
-    fixed = inputs[artifact.input.name].type.tensor_type.shape.dim[0].dim_value
+    spec = artifact.input
+    fixed = inputs[spec.name].type.tensor_type.shape.dim[0].dim_value
+    buffered = _BufferedSession(session, outputs)
 
-    buffered = _BufferedSession(session, artifact.input.name, outputs)
-
-    def run(examples: Examples) -> Batch:
-        if examples.shape[1:] != artifact.input.shape:
-            raise StageError(
-                f"calibration examples have the shape {examples.shape[1:]}, but the model's input "
-                f"{artifact.input.name!r} has {artifact.input.shape}"
-            )
-        n = len(examples)
+    def run(examples: Inputs) -> Batch:
+        feeds = spec.feeds(examples)
+        for tensor in spec.tensors:
+            if feeds[tensor.name].shape[1:] != tensor.shape:
+                raise StageError(
+                    f"calibration examples have the shape {feeds[tensor.name].shape[1:]}, but the model's input "
+                    f"{tensor.name!r} has {tensor.shape}"
+                )
+        n = size = n_rows(feeds)
         if fixed > n:  # the last batch of a network with a fixed batch size
-            examples = np.resize(examples, (fixed, *examples.shape[1:]))
-        arrays = buffered.run(examples) if outputs else []
-        named = dict(zip(outputs, arrays, strict=True)) | {artifact.input.name: examples}
-        return {t: named[t][:n] if named[t].shape[:1] == (len(examples),) else named[t] for t in tensors}
+            size = fixed
+            feeds = {name: np.resize(array, (fixed, *array.shape[1:])) for name, array in feeds.items()}
+        arrays = buffered.run(feeds) if outputs else []
+        named = dict(zip(outputs, arrays, strict=True)) | feeds
+        return {t: named[t][:n] if named[t].shape[:1] == (size,) else named[t] for t in tensors}
 
-    return run, fixed or _batch_size(run(np.zeros((1, *artifact.input.shape), np.float32)))
+    return run, fixed or _batch_size(run(spec.zeros(1)))
 
 
 class _BufferedSession:
@@ -90,35 +95,36 @@ class _BufferedSession:
 
     Args:
         session: The session.
-        input_name: Name of its input.
         outputs: Names of its outputs.
     """
 
-    def __init__(self, session: "ort.InferenceSession", input_name: str, outputs: Sequence[str]) -> None:
-        self._session, self._input, self._outputs = session, input_name, list(outputs)
-        self._shape: tuple[int, ...] = ()
+    def __init__(self, session: "ort.InferenceSession", outputs: Sequence[str]) -> None:
+        self._session, self._outputs = session, list(outputs)
+        self._shapes: list[tuple[int, ...]] = []
         self._free: deque[list[NDArray[np.float32]]] = deque()
 
-    def run(self, examples: Examples) -> list[NDArray[np.float32]]:
+    def run(self, feeds: Feeds) -> list[NDArray[np.float32]]:
         """Returns the outputs; the arrays are overwritten by the second call after this one."""
-        if examples.shape != self._shape or len(self._free) < N_BUFFERS:
-            outputs = list(self._session.run(self._outputs, {self._input: examples}))
-            if examples.shape != self._shape:
-                self._shape = examples.shape
+        shapes = [array.shape for array in feeds.values()]
+        if shapes != self._shapes or len(self._free) < N_BUFFERS:
+            outputs = list(self._session.run(self._outputs, feeds))
+            if shapes != self._shapes:
+                self._shapes = shapes
                 self._free.clear()
             self._free.append([np.empty_like(values) for values in outputs])
             return outputs
         buffers = self._free.popleft()
         self._free.append(buffers)
-        examples = np.ascontiguousarray(examples, np.float32)
+        feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         binding = self._session.io_binding()
-        binding.bind_input(self._input, "cpu", 0, np.float32, examples.shape, examples.ctypes.data)
+        for name, array in feeds.items():
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         for name, values in zip(self._outputs, buffers, strict=True):
             binding.bind_output(name, "cpu", 0, np.float32, values.shape, values.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
         except Exception:  # the shape of an output depends on the values
-            return list(self._session.run(self._outputs, {self._input: examples}))
+            return list(self._session.run(self._outputs, feeds))
         return buffers
 
 
@@ -127,20 +133,19 @@ def _batch_size(of_one: Batch) -> int:
     return max(1, min(MAX_EXAMPLES, MAX_BATCH_BYTES // max(n_bytes, 1)))
 
 
-def _portions(
-    split: Split, size: int, n_images: int, first: int, breaks: Sequence[int]
-) -> Iterator[Examples]:
+def _portions(split: Split, size: int, n_images: int, first: int, breaks: Sequence[int]) -> Iterator[Inputs]:
     """Yields the inputs from `first` on in portions of at most `size`, none of which crosses a break."""
     done = 0
     for inputs, _ in split.batches(size, n_images):
-        cuts = [b - done for b in (first, *breaks) if done < b < done + len(inputs)]
-        for part in np.split(inputs, sorted(set(cuts))):
-            done += len(part)
-            if done > first:
-                yield part
+        n = n_rows(inputs)
+        cuts = sorted({b - done for b in (first, *breaks) if done < b < done + n})
+        for start, end in pairwise((0, *cuts, n)):
+            if done + end > first:
+                yield each(lambda array, rows=slice(start, end): array[rows], inputs)  # type: ignore[misc]
+        done += n
 
 
-def _ahead(run: Callable[[Examples], _T], portions: Iterator[Examples]) -> Generator[_T, None, None]:
+def _ahead(run: Callable[[Inputs], _T], portions: Iterator[Inputs]) -> Generator[_T, None, None]:
     """Yields the result of `run` for each portion; a thread computes the next one in the meantime."""
 
     def one() -> _T | None:

@@ -11,6 +11,7 @@ from spaces.digest import digest_of
 from spaces.errors import StageError
 from spaces.quantization.calibration.degradations import DEGRADATIONS
 from spaces.stages.artifact import Split
+from spaces.stages.inputs import sole
 from spaces.stages.pixels import Pixels, pixels_of
 
 RECIPE = 1  # version of the degradations; raise it with every change of degraded examples
@@ -63,7 +64,8 @@ class DegradedSplit:
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Yields inputs and labels in the clean split's order."""
         first = 0
-        for inputs, labels in self.split.batches(batch_size, limit):
+        for given, labels in self.split.batches(batch_size, limit):
+            inputs = sole(given, "degradation")
             chosen = np.flatnonzero(is_degraded(np.arange(first, first + len(inputs)), self.share))
             if len(chosen):
                 inputs = inputs.copy()
@@ -75,7 +77,7 @@ class DegradedSplit:
         """Returns the first `n` examples as images, every one degraded: `(n, height, width, channels)` bytes."""
         found: list[NDArray[np.uint8]] = []
         for inputs, _ in self.split.batches(1, n):
-            found.append(self._degraded(inputs, np.array([len(found)])))
+            found.append(self._degraded(sole(inputs, "degradation"), np.array([len(found)])))
         return np.concatenate(found)
 
     def _degraded(self, inputs: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -14,6 +14,21 @@ from spaces.quantization.calibration.subsample import SubsampledHistogram
 from spaces.stages.cache import Arrays
 
 
+class NotFiniteError(StageError):
+    """Activations are not finite on the calibration examples.
+
+    Attributes:
+        tensors: Their names.
+    """
+
+    def __init__(self, tensors: Sequence[str]) -> None:
+        super().__init__(
+            f"activation {tensors[0]!r} of the float network is not finite on the calibration examples, "
+            f"so it has no range to quantize"
+        )
+        self.tensors = tuple(tensors)
+
+
 class Histograms:
     """Histograms and sums of activation tensors.
 
@@ -30,15 +45,15 @@ class Histograms:
         """Counts a batch: tensor name to values, `(n_examples, ...)`.
 
         Raises:
-            StageError: An activation is not finite.
+            NotFiniteError: An activation is not finite.
         """
+        infinite = []
         for tensor, sums in self.sums.items():  # tensor by tensor, while the values are in the CPU's cache
             sums.add(batch[tensor])
             if tensor in self.distributions and not self.distributions[tensor].add(batch[tensor]):
-                raise StageError(
-                    f"activation {tensor!r} of the float network is not finite on the calibration examples, "
-                    f"so it has no range to quantize"
-                )
+                infinite.append(tensor)
+        if infinite:
+            raise NotFiniteError(infinite)
 
     def moments(self) -> Arrays:
         """Returns extrema and sums as arrays, from which `resume` restores them."""

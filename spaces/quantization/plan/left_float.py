@@ -14,6 +14,8 @@ CONSTANT_OPERAND = "one operand is a constant, and rounding it would cost accura
 CONSTANT_FIRST = "its weight is the first operand, and kernels take a weight as the second"
 NO_QOPERATOR = "with format=qoperator, since onnxruntime has no such ConvTranspose"
 NO_FLOAT_OPERAND = "one operand is no float32 activation"
+TWO_ACTIVATIONS = "both operands are activations, which quantize.activation_matmuls=true quantizes"
+WEIGHTS_ONLY = "its weights are stored as integers and computed with in float, since onnxruntime has no {op} between quantized activations"
 
 
 def layer_problem(
@@ -26,10 +28,11 @@ def layer_problem(
         node: Its node.
         initializers: The model's initializers by name.
     """
-    return _weight_problem(layer, initializers[layer.name]) or _bias_problem(layer, node, initializers)
+    return weight_problem(layer, initializers[layer.name]) or _bias_problem(layer, node, initializers)
 
 
-def _weight_problem(layer: Layer, weight: "onnx.TensorProto") -> str | None:
+def weight_problem(layer: Layer, weight: "onnx.TensorProto") -> str | None:
+    """Returns the reason why a layer's weight cannot be stored as integers; None if it can."""
     import numpy as np
     from onnx import TensorProto, numpy_helper
 
@@ -37,8 +40,10 @@ def _weight_problem(layer: Layer, weight: "onnx.TensorProto") -> str | None:
         return "its weight is not float32"
     if 0 in layer.weight_shape:
         return "its weight is empty"
-    if layer.op_type == "MatMul" and len(layer.weight_shape) != 2:
-        return f"integer kernels take a weight with 2 axes, and its weight has {len(layer.weight_shape)}"
+    if layer.op_type == "MatMul" and len(layer.weight_shape) < 2:
+        return (
+            f"integer kernels take a weight with 2 or more axes, and its weight has {len(layer.weight_shape)}"
+        )
     if not np.isfinite(numpy_helper.to_array(weight)).all():
         return "its weight is not finite"
     return None

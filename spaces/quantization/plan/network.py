@@ -1,13 +1,13 @@
 """The quantizable nodes and tensors of a float ONNX graph: read once per network, used by all candidates."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from spaces.errors import StageError
-from spaces.models.layers import QUANTIZABLE, Layer, layers
+from spaces.models.layers import QUANTIZABLE, RECURRENT, Layer, layers
 from spaces.models.onnx.subgraphs import nodes_inside
 from spaces.quantization.plan.left_float import (
     CONSTANT_FIRST,
@@ -16,6 +16,7 @@ from spaces.quantization.plan.left_float import (
     layer_problem,
     notes,
 )
+from spaces.quantization.plan.recurrent import recurrent_of
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +39,7 @@ class Operator:
     Attributes:
         name: The node's name.
         layer: The layer's name; None for an operator without weights.
+        is_product: Whether it is a MatMul of two activations.
         inputs: Names of its input activations.
         outputs: Names of its output activations.
     """
@@ -46,6 +48,7 @@ class Operator:
     layer: str | None
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    is_product: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Network:
     """The quantizable parts of a graph.
 
     Attributes:
-        layers: Layers that can be quantized, in topological order.
+        layers: Layers that can be quantized, in topological order. Of LSTM, GRU and RNN only the weights are.
         tensors: Names of the activations that may be quantized.
         follows: Tensor that only a ReLU or Clip reads -> output of the ReLU or Clip, whose range it gets.
         operators: All nodes that can be quantized, in topological order.
@@ -63,6 +66,8 @@ class Network:
         forked: ReLU and Clip nodes whose input has other readers, so that they cannot be folded.
         left_float: Node that stays float in every candidate -> reason; nodes without float values are left out.
         float_layers: Names of the layers among these.
+        shares: Names of the activations that are shares of 1 (outputs of a Softmax) and that a MatMul of two
+            activations reads.
     """
 
     layers: tuple[Layer, ...]
@@ -73,22 +78,47 @@ class Network:
     forked: tuple[str, ...]
     left_float: Mapping[str, str] = field(default_factory=dict)
     float_layers: tuple[str, ...] = ()
+    shares: frozenset[str] = frozenset()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the layers, each once, in topological order."""
         return tuple(dict.fromkeys(layer.name for layer in self.layers))
 
-    def float_nodes(self, quantized: Collection[str]) -> tuple[str, ...]:
+    @cached_property
+    def ends(self) -> frozenset[str]:
+        """Names of the weights of the first and the last layer."""
+        nodes = {self.layers[0].node, self.layers[-1].node}
+        return frozenset(layer.name for layer in self.layers if layer.node in nodes)
+
+    @cached_property
+    def recurrent(self) -> frozenset[str]:
+        """Names of the weights of LSTM, GRU and RNN."""
+        return frozenset(layer.name for layer in self.layers if layer.op_type in RECURRENT)
+
+    @cached_property
+    def products(self) -> tuple[str, ...]:
+        """Names of the MatMul nodes of two activations."""
+        return tuple(operator.name for operator in self.operators if operator.is_product)
+
+    def float_nodes(self, quantized: Collection[str], products: bool = False) -> tuple[str, ...]:
         """Returns the names of the nodes that stay float if exactly these layers are quantized.
 
         An operator without weights is quantized if all its inputs are integer anyway: outputs of a quantized
         operator, or inputs of a quantized layer. Otherwise rounding would cost accuracy and save nothing.
+
+        Args:
+            quantized: Names of the quantized layers.
+            products: Whether MatMul nodes of two activations are quantized.
         """
-        integer = {layer.input for layer in self.layers if layer.name in quantized}
+        integer = {x.input for x in self.layers if x.name in quantized and x.name not in self.recurrent}
+        if products:
+            integer.update(t for operator in self.operators if operator.is_product for t in operator.inputs)
         staying = list(self.fixed)
         for operator in self.operators:
             has_integer_inputs = bool(operator.inputs) and integer.issuperset(operator.inputs)
+            if operator.is_product:
+                has_integer_inputs = products
             if operator.layer in quantized if operator.layer else has_integer_inputs:
                 integer.update(operator.outputs)
             else:
@@ -109,12 +139,15 @@ def network_of(proto: "onnx.ModelProto", unfit: Mapping[str, str] | None = None)
     graph = _Graph(proto, unfit or {})
     fixed = graph.fixed()
     constant = tuple(layer for layer in graph.layers.values() if layer.node not in fixed)
-    if not constant:
-        by_layer = notes({layer.node: fixed[layer.node] for layer in graph.layers.values()})
+    quantizable = graph.in_order((*constant, *graph.recurrent.layers))
+    if not quantizable:
+        by_node = {layer.node: fixed[layer.node] for layer in graph.layers.values()}
+        by_layer = notes({**by_node, **graph.recurrent.reasons})
         raise StageError(
             "; ".join(
                 (
-                    "the model has no Conv, ConvTranspose, Gemm or MatMul with a float weight initializer",
+                    "the model has no Conv, ConvTranspose, Gemm or MatMul with a float weight initializer, "
+                    "and no LSTM, GRU or RNN with two",
                     *by_layer,
                 )
             )
@@ -122,22 +155,26 @@ def network_of(proto: "onnx.ModelProto", unfit: Mapping[str, str] | None = None)
     follows = {
         node.input[0]: node.output[0]
         for node in graph.nodes
-        if node.op_type in ACTIVATIONS and node.name not in fixed and not graph.is_forked(node.input[0])
+        if node.op_type in ACTIVATIONS
+        and node.name not in fixed
+        and graph.inputs(node)  # a Clip of whole numbers has none
+        and not graph.is_forked(node.input[0])
     }
     operators = tuple(graph.operators(constant, fixed))
     touched = (t for operator in operators for t in (*operator.inputs, *operator.outputs))
-    names = {layer.name for layer in constant}
+    names = {layer.name for layer in quantizable}
+    floats = (*(x for x in graph.layers.values() if x.node in fixed), *graph.recurrent.float_layers)
+    read = {t for operator in operators if operator.is_product for t in operator.inputs}
     return Network(
-        layers=constant,
+        layers=quantizable,
         tensors=tuple(dict.fromkeys(t for t in touched if t not in follows)),
         follows=follows,
         operators=operators,
         fixed=tuple(sorted(fixed)),
         forked=tuple(n.name for n in graph.nodes if n.op_type in ACTIVATIONS and n.input[0] not in follows),
         left_float=graph.left_float(fixed),
-        float_layers=tuple(
-            dict.fromkeys(x.name for x in graph.layers.values() if x.node in fixed and x.name not in names)
-        ),
+        float_layers=tuple(dict.fromkeys(x.name for x in floats if x.name not in names)),
+        shares=frozenset(o for n in graph.softmaxes() for o in n.output if o in read),
     )
 
 
@@ -157,6 +194,7 @@ class _Graph:
             n for n in self._all if n.op_type in QUANTIZABLE + PASSING and n.domain in ("", "ai.onnx")
         ]
         self.layers = {layer.node: layer for layer in layers(proto)}
+        self.recurrent = recurrent_of(proto, self._initializers, {x.name for x in self.layers.values()})
         self._unfit = unfit
         self._results = {o.name for o in proto.graph.output}
         self._n_readers = Counter(tensor for node in proto.graph.node for tensor in node.input)
@@ -171,7 +209,7 @@ class _Graph:
         listed = {node.name for node in self.nodes}
         found = {}
         for node in self._all:
-            if any(inner.op_type in QUANTIZABLE for inner in nodes_inside(node)):
+            if any(inner.op_type in QUANTIZABLE + RECURRENT for inner in nodes_inside(node)):
                 found[node.name] = "layers in the subgraphs of If, Loop and Scan are not quantized"
                 continue
             if not any(t in self._floats for t in node.input) or not self.outputs(node):
@@ -180,6 +218,8 @@ class _Graph:
                 continue
             if node.name in fixed:
                 found[node.name] = fixed[node.name]
+            elif node.name in self.recurrent.reasons:
+                found[node.name] = self.recurrent.reasons[node.name]
             elif node.name not in listed:
                 found[node.name] = f"{node.op_type} has no integer kernel that is used here"
         return found
@@ -225,7 +265,18 @@ class _Graph:
         layer_of = {layer.node: layer.name for layer in constant}
         for node in self.nodes:
             if node.name not in fixed:
-                yield Operator(node.name, layer_of.get(node.name), self.inputs(node), self.outputs(node))
+                layer = layer_of.get(node.name)
+                is_product = node.op_type == "MatMul" and layer is None
+                yield Operator(node.name, layer, self.inputs(node), self.outputs(node), is_product)
+
+    def softmaxes(self) -> Iterator["onnx.NodeProto"]:
+        """Yields the Softmax nodes."""
+        return (n for n in self._all if n.op_type == "Softmax" and n.domain in ("", "ai.onnx"))
+
+    def in_order(self, found: Sequence[Layer]) -> tuple[Layer, ...]:
+        """Returns layers in the order of their nodes."""
+        positions = {node.name: i for i, node in enumerate(self._all)}
+        return tuple(sorted(found, key=lambda layer: positions[layer.node]))
 
     def is_forked(self, tensor: str) -> bool:
         return self._n_readers[tensor] > 1 or tensor in self._results

@@ -35,6 +35,7 @@ class Settings:
         weight_type: Storage type of weights, likewise.
         format: `qdq` or `qoperator`.
         reduce_range: Whether 8-bit weights use 7 bits.
+        activation_matmuls: Whether MatMul nodes of two activations are quantized.
     """
 
     scheme: str
@@ -47,6 +48,7 @@ class Settings:
     weight_type: str
     format: str
     reduce_range: bool
+    activation_matmuls: bool = False
 
     def weight_rule(self, bits: int) -> WeightRule:
         """Returns the rule for the grid of a weight with this number of bits."""
@@ -91,7 +93,8 @@ def make_plan(source: Source, spans: Spans, settings: Settings, grids: WeightGri
     activations = _activation_grids(network, spans, settings)
     rules = {bits: settings.weight_rule(bits) for bits in set(settings.weight_bits.values())}
     weights = grids.grids(source, settings.weight_bits, rules, activations)
-    return Plan(activations, weights, network.float_nodes(settings.weight_bits))
+    floats = network.float_nodes(settings.weight_bits, settings.activation_matmuls)
+    return Plan(activations, weights, floats)
 
 
 def _activation_grids(network: Network, spans: Spans, settings: Settings) -> dict[str, Grid]:

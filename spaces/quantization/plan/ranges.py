@@ -48,7 +48,9 @@ class Ranges:
         def build() -> Spans:
             return clipped_ranges(_statistics(source, n_images, context), settings, context)
 
-        return self._spans.get((*_data(source, n_images, context), *key), build)
+        found = self._spans.get((*_data(source, n_images, context), *key), build)
+        shares = source.network.shares if settings.activation_matmuls else ()
+        return {**found, **dict.fromkeys(shares, (0.0, 1.0))}
 
     def corrected_biases(
         self, source: Source, plan: Plan, n_images: int, context: StageContext
@@ -77,7 +79,7 @@ class Ranges:
 def _data(source: Source, n_images: int, context: StageContext) -> tuple[str, str, int]:
     if context.calibration is None:
         raise StageError("quantization needs calibration examples, but the stage was given none")
-    return source.artifact.digest, context.calibration.digest, n_images
+    return source.key, context.calibration.digest, n_images
 
 
 def _statistics(source: Source, n_images: int, context: StageContext) -> Statistics:

@@ -1,6 +1,6 @@
 """The prepared float models that candidates are quantized from, with an LRU cache."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spaces.digest import digest_of
 from spaces.models.onnx import protobuf_encoding as protobuf
 from spaces.quantization.calibration.statistics import Wanted
-from spaces.quantization.calibration.unfit import unfit_tensors
+from spaces.quantization.calibration.unfit import INFINITE, unfit_tensors
 from spaces.quantization.plan.bias_correction import is_correctable
 from spaces.quantization.plan.cross_layer_equalization import equalize, pairs
 from spaces.quantization.plan.network import Network, network_of
@@ -46,7 +46,7 @@ class Source:
     """A float model that is ready to be quantized.
 
     Attributes:
-        artifact: The prepared model; its digest is the key of cached results.
+        artifact: The prepared model.
         network: The quantizable nodes and tensors. Names are those before equalization, which keeps them.
         weights: Layer name to float weight.
         biases: Bias name to float bias.
@@ -56,6 +56,11 @@ class Source:
     network: Network
     weights: Arrays
     biases: Arrays
+
+    @cached_property
+    def key(self) -> str:
+        """Key of cached results: over the model, and over which of its nodes can be quantized."""
+        return digest_of(self.artifact.digest, self.network.fixed)
 
     @cached_property
     def sized(self) -> frozenset[str]:
@@ -150,6 +155,19 @@ class Sources:
         data = None if context is None or context.calibration is None else context.calibration.digest
         return self._metadata.get((artifact.digest, data), lambda: _metadata(artifact, context))
 
+    def without(self, artifact: Artifact, context: StageContext, infinite: Collection[str]) -> Network:
+        """Returns the network with more activations without a range than its first examples show.
+
+        Args:
+            artifact: The float model.
+            context: Calibration data.
+            infinite: Names of the activations that are not finite on later examples.
+
+        Raises:
+            StageError: No layer is left that can be quantized.
+        """
+        return _network(artifact, context, infinite)
+
     def source(
         self, artifact: Artifact, equalized: bool, context: StageContext, network: Network | None = None
     ) -> Source:
@@ -174,12 +192,18 @@ class Sources:
 
 def _metadata(artifact: Artifact, context: StageContext | None) -> GraphMetadata:
     proto = prepared(artifact)
-    found, network = pairs(proto), network_of(proto)
-    if context is not None:
-        tensors = (*network.tensors, *network.follows)
-        unfit = unfit_tensors(Artifact.onnx(proto, artifact.input), tensors, context)
-        network = network_of(proto, unfit) if unfit else network
+    found = pairs(proto)
+    network = network_of(proto) if context is None else _network(artifact, context)
     return GraphMetadata(network, len(found), any(pair.clips for pair in found))
+
+
+def _network(artifact: Artifact, context: StageContext, infinite: Collection[str] = ()) -> Network:
+    proto = prepared(artifact)
+    network = network_of(proto)
+    tensors = (*network.tensors, *network.follows)
+    unfit = unfit_tensors(Artifact.onnx(proto, artifact.input), tensors, context)
+    unfit |= dict.fromkeys(infinite, INFINITE)
+    return network_of(proto, unfit) if unfit else network
 
 
 def _source(artifact: Artifact, network: Network) -> Source:

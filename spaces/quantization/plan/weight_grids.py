@@ -109,7 +109,7 @@ class WeightGrids:
                 grids, tuple(t for t, _ in ratios), np.array([ratio for _, ratio in ratios])
             )
 
-        key = (source.artifact.digest, tuple(bits.items()), tuple(rules.items()))
+        key = (source.key, tuple(bits.items()), tuple(rules.items()))
         grids = self._sets.get(key, build)
         if grids.is_valid(activations):
             return grids.grids
@@ -141,14 +141,17 @@ class WeightGrids:
             ]
             return _UnboundedGrid(grid, tuple(ratios))
 
-        return self._unbounded.get((source.artifact.digest, name, rule), build)
+        return self._unbounded.get((source.key, name, rule), build)
 
 
 def _has_scale_per_output(layer: Layer) -> bool:
-    """Whether a scale for each entry of the weight's axis gives the int32 bias one scale for each output.
+    """Whether kernels take a scale for each entry of the weight's axis, and the int32 bias one for each output.
 
-    Groups of a ConvTranspose share the entries of the axis. With a bias, its weight gets one scale.
+    Groups of a ConvTranspose share the entries of the axis. With a bias, its weight gets one scale. So does the
+    weight of a MatMul with more than two axes: onnxruntime's kernels refuse more scales.
     """
+    if layer.op_type == "MatMul" and len(layer.weight_shape) > 2:
+        return False
     return layer.bias is None or layer.weight_shape[layer.weight_axis_out] == layer.n_outputs
 
 

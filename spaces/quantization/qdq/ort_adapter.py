@@ -13,6 +13,7 @@ from spaces.errors import StageError
 from spaces.quantization.plan.network import PASSING, Network
 from spaces.quantization.plan.plan import Plan, Settings
 from spaces.quantization.plan.prepare import with_opset
+from spaces.quantization.qdq.recurrent_weights import store_recurrent_weights
 from spaces.quantization.schemes.integers import stored_zero_point
 from spaces.quantization.schemes.scheme import Grid, scheme_of
 
@@ -55,6 +56,7 @@ def quantized_model(
         ) from error
     _rename(quantizer.model.model, HIDDEN, WHERE)
     _float_outputs(quantizer.model.model, network)
+    store_recurrent_weights(quantizer.model.model, network, plan, settings)
     quantizer.model.clean_initializers()
     quantizer.model.topological_sort()
     quantized = _without_float_metadata(quantizer.model.model)
@@ -111,7 +113,7 @@ def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings:
         "op_types_to_quantize": ["Conv", "ConvTranspose", "Gemm", "MatMul", *PASSING],
     }
     keeps = scheme_of(settings.scheme).keeps_activations
-    options: dict[str, Any] = {"TensorQuantOverrides": _overrides(plan, settings)}
+    options: dict[str, Any] = {"TensorQuantOverrides": _overrides(network, plan, settings)}
     if settings.format == "qdq":
         options |= {
             "QDQKeepRemovableActivations": keeps,
@@ -123,7 +125,23 @@ def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings:
     options["ActivationSymmetric"] = keeps  # its only effect here is to keep ReLU and Clip
     # This tool folds a ReLU even where another node reads its input; such a ReLU has to stay float.
     arguments["nodes_to_exclude"] += network.forked
-    return ONNXQuantizer(**arguments, mode=QuantizationMode.QLinearOps, static=True, extra_options=options)
+    quantizer = ONNXQuantizer(
+        **arguments, mode=QuantizationMode.QLinearOps, static=True, extra_options=options
+    )
+    _keep_single_scales(quantizer, plan)
+    return quantizer
+
+
+def _keep_single_scales(quantizer: Any, plan: Plan) -> None:
+    """Lets the tool for quantized operators give a weight one scale, in place: it takes one a channel for all or for none."""
+    per_channel = quantizer.quantize_weight_per_channel
+
+    def quantize(name: str, kind: Any, *arguments: Any, **options: Any) -> Any:
+        if name in plan.weights and plan.weights[name].axis is None:
+            return quantizer.quantize_initializer(quantizer.model.get_initializer(name), kind)
+        return per_channel(name, kind, *arguments, **options)
+
+    quantizer.quantize_weight_per_channel = quantize
 
 
 def quant_type(bits: int, stored: str) -> "QuantType":
@@ -140,9 +158,10 @@ def _tensor_data(plan: Plan) -> dict[str, Any]:
     return {t: TensorData(lowest=np.float32(0), highest=np.float32(1)) for t in plan.activations}
 
 
-def _overrides(plan: Plan, settings: Settings) -> dict[str, list[dict[str, Any]]]:
+def _overrides(network: Network, plan: Plan, settings: Settings) -> dict[str, list[dict[str, Any]]]:
     overrides = {t: _entries(grid, settings.activation_type) for t, grid in plan.activations.items()}
-    return overrides | {name: _entries(grid, settings.weight_type) for name, grid in plan.weights.items()}
+    weights = {name: grid for name, grid in plan.weights.items() if name not in network.recurrent}
+    return overrides | {name: _entries(grid, settings.weight_type) for name, grid in weights.items()}
 
 
 def _entries(grid: Grid, stored: str) -> list[dict[str, Any]]:

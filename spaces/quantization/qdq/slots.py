@@ -102,7 +102,7 @@ class Numbers:
         grid, stored = self.plan.weights[name], self.settings.weight_type
         if self.cache is None:
             return _weight_bytes(name, self.source.weights[name], grid, stored)
-        key = (self.source.artifact.digest, name, stored, *grid.key)
+        key = (self.source.key, name, stored, *grid.key)
         return self.cache.get(key, lambda: _weight_bytes(name, self.source.weights[name], grid, stored))
 
 

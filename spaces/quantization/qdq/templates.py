@@ -57,7 +57,7 @@ class Templates:
 def _key(source: Source, settings: Settings, corrected: bool) -> tuple[object, ...]:
     """Returns the key of a structure: everything in a file except numbers and weight types depends on it."""
     return (
-        source.artifact.digest,
+        source.key,
         frozenset(settings.weight_bits),
         4 in settings.weight_bits.values(),  # needs a newer opset
         scheme_of(settings.scheme).keeps_activations,
@@ -66,5 +66,6 @@ def _key(source: Source, settings: Settings, corrected: bool) -> tuple[object, .
         settings.activation_type,
         settings.weight_type,
         settings.format,
+        settings.activation_matmuls,
         corrected,
     )

@@ -52,7 +52,8 @@ def noise_gains(source: Source, weight_noise: WeightNoise, context: StageContext
     """
     if context.calibration is None:
         raise StageError("noise gains are measured on calibration examples, but the stage was given none")
-    key = digest_of("gains", source.artifact.digest, context.calibration.digest, MAX_INPUTS, RELATIVE_NOISE)
+    name = source.artifact.input.output.name
+    key = digest_of("gains", source.key, name, context.calibration.digest, MAX_INPUTS, RELATIVE_NOISE)
     split = context.calibration
     return context.cache.arrays(f"gains-{key}", lambda: _measured(source, split, weight_noise))
 
@@ -75,7 +76,7 @@ class _Noisy:
     """The float network with inputs for noise: one model per part, from its first node to the outputs."""
 
     def __init__(self, source: Source, split: Split) -> None:
-        proto, tensors = source.artifact.proto(), source.network.tensors
+        proto, tensors = _judged(source), source.network.tensors
         nodes = list(proto.graph.node)
         n_parts = min(N_PARTS, len(nodes))
         firsts = [len(nodes) * k // n_parts for k in range(n_parts)]
@@ -127,7 +128,7 @@ class _Part:
     ) -> None:
         from onnx import helper
 
-        proto = source.artifact.proto()
+        proto = _judged(source)
         graph, read = proto.graph, _read_after(proto, first)
         results = {o.name for o in graph.output}
         del graph.node[:first], graph.input[:]
@@ -145,6 +146,16 @@ class _Part:
     def run(self, feeds: Arrays32) -> list[NDArray[np.float32]]:
         """Returns the network's outputs."""
         return list(self._session.run(self._outputs, self._feeds | feeds))
+
+
+def _judged(source: Source) -> "onnx.ModelProto":
+    """Returns the network with the output that the task judges as its only one."""
+    proto, name = source.artifact.proto(), source.artifact.input.output.name
+    kept = [output for output in proto.graph.output if output.name == name]
+    if kept:
+        del proto.graph.output[:]
+        proto.graph.output.extend(kept)
+    return proto
 
 
 def _read_after(proto: "onnx.ModelProto", first: int) -> list[str]:
@@ -165,8 +176,8 @@ def _outputs_by_part(nodes: "Sequence[onnx.NodeProto]", firsts: Sequence[int]) -
 
 
 def _values(source: Source, split: Split, names: set[str]) -> Arrays32:
-    """Runs the network on a few examples. Returns the named tensors, the input and the outputs."""
-    proto, spec = source.artifact.proto(), source.artifact.input
+    """Runs the network on a few examples. Returns the named tensors, the inputs and the output."""
+    proto, spec = _judged(source), source.artifact.input
     results = [o.name for o in proto.graph.output]
     inputs = {i.name for i in proto.graph.input}
     wanted = [*results, *sorted(names - inputs - set(results))]
@@ -174,11 +185,11 @@ def _values(source: Source, split: Split, names: set[str]) -> Arrays32:
         proto.graph.output.add().name = name  # the type is inferred
     session = ort_session(proto)
     declared = next(i for i in session.get_inputs() if i.name == spec.name).shape[0]
-    n = int(np.clip(MAX_INPUTS // int(np.prod(spec.shape)), MIN_EXAMPLES, MAX_EXAMPLES))
-    examples = next(split.batches(declared if isinstance(declared, int) else n))[0]
+    n = int(np.clip(MAX_INPUTS // spec.size, MIN_EXAMPLES, MAX_EXAMPLES))
+    feeds = spec.feeds(next(split.batches(declared if isinstance(declared, int) else n))[0])
     if isinstance(declared, int):
-        examples = np.resize(examples, (declared, *examples.shape[1:]))
-    return dict(zip(wanted, session.run(wanted, {spec.name: examples}), strict=True)) | {spec.name: examples}
+        feeds = {name: np.resize(array, (declared, *array.shape[1:])) for name, array in feeds.items()}
+    return dict(zip(wanted, session.run(wanted, feeds), strict=True)) | feeds
 
 
 def _power(values: NDArray[np.floating]) -> float:

@@ -94,7 +94,7 @@ class Sensitivities:
         if planned is None or context.calibration is None:
             return 0.0, 0.0, 0.0
         source = planned.source
-        key = (source.artifact.digest, context.calibration.digest, n_images)
+        key = (source.key, context.calibration.digest, n_images)
         signals = self._signals.get(key, lambda: _Signals(source, n_images, context))
         return signals.relative_noise(planned.plan, planned.corrected)
 
@@ -109,9 +109,10 @@ class _Signals:
         self._means, self._squares = statistics.means(), statistics.channel_second_moments()
         gains = noise_gains(source, lambda layer, error: self._error_powers(layer, error)[0], context)
         self._gains = dict(zip(source.network.tensors, gains["tensors"].tolist(), strict=True))
-        nodes = [layer.node for layer in source.network.layers]
-        self._layer_gains = dict(zip(nodes, gains["layers"].tolist(), strict=True))
-        self._layer_powers = {layer.node: self._power_after(layer) for layer in source.network.layers}
+        layers = source.network.layers
+        keys = [(layer.node, layer.name) for layer in layers]  # an LSTM has two weights
+        self._layer_gains = dict(zip(keys, gains["layers"].tolist(), strict=True))
+        self._layer_powers = {layer.node: self._power_after(layer) for layer in layers}
         self._noise: Recent[tuple[object, ...], float] = Recent(MAX_POWERS)
         self._layer_noise: Recent[tuple[object, ...], tuple[float, float]] = Recent(MAX_POWERS)
         self._sums: Recent[tuple[object, ...], tuple[float, float]] = Recent(MAX_SUMS)
@@ -137,7 +138,7 @@ class _Signals:
         for layer in self._source.network.layers:
             if layer.name in plan.weights:
                 noise = self._of_layer(layer, plan.weights[layer.name], corrected)
-                total += self._layer_gains[layer.node] * noise
+                total += self._layer_gains[layer.node, layer.name] * noise
                 worst = max(worst, noise / self._layer_powers[layer.node])
         return total, worst
 
@@ -149,7 +150,7 @@ class _Signals:
             weight = self._source.weights[layer.name]
             return self._error_powers(layer, grid.dequantized(weight).astype(np.float64) - weight)
 
-        return self._layer_noise.get((layer.node, *grid.key), build)[int(corrected)]
+        return self._layer_noise.get((layer.node, layer.name, *grid.key), build)[int(corrected)]
 
     def _error_powers(self, layer: Layer, error: Floats) -> tuple[float, float]:
         """Returns a layer's mean squared output error from a weight error, without and with correction.

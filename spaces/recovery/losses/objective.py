@@ -12,7 +12,8 @@ from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.losses.distillation import distillation_loss
 from spaces.recovery.losses.hooks import hooked
 from spaces.recovery.training.batch import Batch
-from spaces.stages.torch_outputs import first_output
+from spaces.stages.output_spec import OutputSpec
+from spaces.stages.torch_outputs import judged_output
 
 
 class Teacher:
@@ -22,16 +23,23 @@ class Teacher:
         module: The network.
         device: Device of the copy.
         names: Names of the modules whose outputs are the features.
+        output: The output that is distilled; None takes the first.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device, names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        names: tuple[str, ...] = (),
+        output: OutputSpec | None = None,
+    ) -> None:
         self._module = copy.deepcopy(module).eval().requires_grad_(False).to(device)
-        self._names = names
+        self._names, self._output = names, output or OutputSpec()
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns logits `(b, n_classes)`, and features by name of the module."""
         with torch.no_grad(), hooked(self._module, self._names) as features:
-            return first_output(self._module(inputs)), features
+            return judged_output(self._module(inputs), self._output), features
 
 
 class Objective(nn.Module):

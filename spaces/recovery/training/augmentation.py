@@ -80,6 +80,7 @@ class Inputs:
     wanted: str
 
 
+ALL = Inputs(lambda shape: True, "any")
 ANY = Inputs(lambda shape: len(shape) > 0, "(channels, ...)")
 IMAGES = Inputs(lambda shape: len(shape) == 3, "(channels, height, width)")
 SIGNALS = Inputs(_is_signal, "(channels, time)")
@@ -104,7 +105,7 @@ class Augmentation:
 
 
 _ROWS = (
-    Augmentation("none", ANY, ()),
+    Augmentation("none", ALL, ()),
     Augmentation("mixup", ANY, (), mixes=True),
     Augmentation("flip", IMAGES, (flip,)),
     Augmentation("crop", IMAGES, (crop,)),
@@ -124,15 +125,21 @@ def check_augmentation(name: str, shape: tuple[int, ...]) -> None:
 
     Raises:
         StageError: It is not, or there is no such augmentation.
+
+    The shape is `()` where there are several inputs, or one that takes no floating-point numbers.
     """
     if name not in AUGMENTATIONS:
         raise StageError(unknown_name("augmentation", name, AUGMENTATIONS))
     inputs = AUGMENTATIONS[name].inputs
     if not inputs.fit(shape):
         possible = ", ".join(row.name for row in _ROWS if row.inputs.fit(shape))
+        found = (
+            f"the inputs have the shape {shape}"
+            if shape
+            else "there is not one input of floating-point numbers"
+        )
         raise StageError(
-            f"augmentation={name} needs inputs of shape {inputs.wanted}, but the inputs have the shape "
-            f"{shape}; applicable augmentations: {possible}"
+            f"augmentation={name} needs inputs of shape {inputs.wanted}, but {found}; applicable augmentations: {possible}"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spaces.errors import StageError
 from spaces.stages.artifact import Split
+from spaces.stages.inputs import packed
 
 IN_MEMORY_BYTES = 2 * 2**30
 _CHUNK = 1024  # examples that are read at once
@@ -39,7 +40,7 @@ def n_batches(n_examples: int, batch_size: int) -> int:
 def first_inputs(split: Split, n: int = 2) -> Tensor:
     """Returns the first examples `(n, *input.shape)`, contiguous, or all if there are fewer."""
     inputs, _ = next(iter(split.batches(n, limit=n)))
-    return torch.from_numpy(np.ascontiguousarray(inputs))
+    return torch.from_numpy(np.ascontiguousarray(packed(inputs)))
 
 
 def examples_of(split: Split, device: torch.device, most_bytes: int = IN_MEMORY_BYTES) -> Examples:
@@ -56,7 +57,7 @@ def examples_of(split: Split, device: torch.device, most_bytes: int = IN_MEMORY_
     if len(split) < 2:
         raise StageError(f"the train split has {len(split)} examples (task.train); training needs at least 2")
     first, _ = next(iter(split.batches(1, limit=1)))
-    example_bytes = 4 * prod(first.shape[1:])
+    example_bytes = 4 * prod(packed(first).shape[1:])
     if example_bytes * len(split) <= most_bytes:
         return _Held(*_joined(list(_parts(split)), device))
     return _Streamed(split, device, max(2, most_bytes // example_bytes))
@@ -108,7 +109,7 @@ class _Streamed:
 
 def _parts(split: Split) -> Iterator[Part]:
     for inputs, labels in split.batches(_CHUNK):
-        yield torch.from_numpy(inputs), torch.from_numpy(labels)
+        yield torch.from_numpy(packed(inputs)), torch.from_numpy(labels)
 
 
 def _joined(parts: list[Part], device: torch.device) -> Part:

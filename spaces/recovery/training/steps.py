@@ -1,7 +1,7 @@
 """The steps of a training, epoch by epoch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 import torch
@@ -16,7 +16,8 @@ from spaces.recovery.training.optimization.optimizers import set_learning_rate
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.optimization.schedules import factor_at
 from spaces.recovery.training.settling import settle_batch_norm
-from spaces.stages.torch_outputs import first_output
+from spaces.stages.output_spec import OutputSpec
+from spaces.stages.torch_outputs import judged_output
 
 # Called with the index of the step, from 0, and the number of steps of the whole training.
 StepHook = Callable[[int, int], None]
@@ -38,6 +39,7 @@ class Steps:
         whole: Whether all of the network gets train mode; False for torch's own layers only: see `modes.py`.
         after_backward: Called between the backward pass and the step.
         after_step: Called after the step.
+        output: The output that the loss gets.
     """
 
     trained: nn.ModuleDict
@@ -51,6 +53,7 @@ class Steps:
     whole: bool
     after_backward: StepHook
     after_step: StepHook
+    output: OutputSpec = field(default_factory=OutputSpec)
 
     def epoch(self, epoch: int, generator: torch.Generator) -> tuple[float, float]:
         """Trains for one epoch; returns its mean loss, and its last learning rate.
@@ -92,7 +95,7 @@ class Steps:
         """
         n_steps = self.recipe.epochs * self.n_steps
         self.optimizer.zero_grad()
-        loss = self.loss(first_output(self.trained["network"](batch.inputs)), batch)
+        loss = self.loss(judged_output(self.trained["network"](batch.inputs), self.output), batch)
         torch.autograd.backward(loss)
         self.after_backward(step, n_steps)
         self.optimizer.step()

@@ -1,6 +1,8 @@
 """What `dry_run=true` prints, and what it does not do."""
 
 import io
+import subprocess
+import sys
 
 import onnx
 import torch
@@ -8,6 +10,9 @@ from rich.console import Console
 
 from search.api import run
 from search.trials.trial import CompressionRunner
+from spaces.models import export
+from spaces.models.zoo import first_training
+from spaces.space import Space
 
 
 def test_a_dry_run_builds_no_candidate(tiny, tmp_path, monkeypatch):
@@ -56,3 +61,36 @@ def test_the_shipped_space_suits_a_network_without_batch_norm(tmp_path, monkeypa
     printed = " ".join(text.getvalue().split())
     assert "note prune.criterion=bn_gamma is left out: prune.criterion=bn_gamma needs a BatchNorm" in printed
     assert "magnitude_l2, fpgm" in printed
+
+
+def test_a_dry_run_imports_no_library_that_it_does_not_need(tiny, tmp_path):
+    onnx.save(tiny, tmp_path / "net.onnx")
+    overrides = [
+        "model=onnx", f"model.checkpoint={tmp_path / 'net.onnx'}", "device=[stm32h743]", f"cache_dir={tmp_path / 'cache'}", "dry_run=true",
+    ]  # fmt: skip
+    code = f"import sys; from search.cli.app import run_command; assert run_command({overrides}) == 0; print('\\n' + ','.join(sys.modules))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "dry_run=true: no trial was run" in ran.stdout
+    imported = set(ran.stdout.splitlines()[-1].split(","))
+    assert "onnxruntime" in imported
+    assert not imported & {"torch", "sklearn", "scipy", "pandas", "mlflow", "xgboost", "plotly", "onnxscript"}
+
+
+def test_a_dry_run_trains_no_network_lists_no_candidates_and_writes_nothing(tmp_path, monkeypatch):
+    def refuse(*arguments, **named):
+        raise AssertionError("the network is trained or exported properly, or the space is enumerated")
+
+    monkeypatch.setattr(first_training, "train", refuse)
+    monkeypatch.setattr(export, "_from_torch", refuse)
+    monkeypatch.setattr(Space, "enumerate", refuse)
+    overrides = [f"cache_dir={tmp_path / 'cache'}", f"study.dir={tmp_path / 'out'}", "dry_run=true"]
+    text = io.StringIO()
+    run(overrides, console=Console(file=text, width=200))
+    assert "time         about" in text.getvalue()
+    assert (
+        "which nodes stay float is known, and said, once the study has exported the network"
+        in text.getvalue()
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -11,11 +11,14 @@ import torch
 from spaces.errors import StageError
 from spaces.models.export import ExportStage
 from spaces.models.layers import layers
+from spaces.models.onnx.ort_session import ort_session
 from spaces.models.testing import assert_exported_form, outputs_of
-from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.artifact import Artifact, InputSpec, TensorSpec
 from spaces.stages.cache import Cache
+from spaces.stages.inputs import packed
 from spaces.stages.stage import StageContext
 from spaces.stages.torch_artifact import module_digest, torch_artifact
+from spaces.stages.torch_outputs import tensors_of
 
 CONTEXT = StageContext(None, Cache())
 
@@ -146,3 +149,35 @@ def test_an_opset_that_cannot_be_converted_stays():
     exported = ExportStage().apply(Artifact.onnx(model, InputSpec((3,), "x")), {}, CONTEXT).proto()
     assert [o.version for o in exported.opset_import] == [13, 1]
     assert exported.graph.node[0].op_type == "Fancy"
+
+
+class Several(torch.nn.Module):
+    """Takes two inputs, tokens among them, and returns a dict with a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = torch.nn.Embedding(4, 3), torch.nn.Linear(5, 2)
+
+    def forward(self, sensor, tokens):
+        mean = self.embed(tokens).mean(1)
+        return {"parts": (mean, sensor * 2), "logits": self.head(torch.cat([mean, sensor], 1))}
+
+
+def test_several_inputs_and_outputs_keep_their_names_and_types():
+    spec = InputSpec((6,), "tokens", "int64", others=(TensorSpec((2,), "sensor"),))  # not in forward's order
+    artifact = torch_artifact(Several(), spec)
+    exported = ExportStage().apply(artifact, {}, CONTEXT)
+    assert_exported_form(exported)
+    assert exported.input == spec
+    session = ort_session(exported.onnx_bytes)
+    assert {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()} == {
+        "tokens": ("tensor(int64)", [6]),
+        "sensor": ("tensor(float)", [2]),
+    }
+    assert [o.name for o in session.get_outputs()] == ["parts", "parts_1", "logits"]
+    batch = spec.noise(7)
+    found = session.run(None, spec.feeds(batch))
+    with torch.no_grad():
+        wanted = tensors_of(artifact.model(torch.from_numpy(packed(batch))))
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), rtol=1e-5, atol=1e-6)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from spaces.errors import InputError
+from spaces.errors import ConfigError, InputError
 from spaces.models.base import LoadContext
 from spaces.models.onnx.opset import run
 from spaces.models.onnx.ort_session import ort_session
@@ -113,17 +113,34 @@ def test_dynamic_axes_without_an_input_shape_raise(tmp_path):
         load(path, [3, 6])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"n_inputs": 2}, r"must have one input, but has 2 \(x, x1\)"),
-        ({"n_outputs": 2}, r"must have one output, but has 2 \(y, d\)"),
-        ({"kind": TensorProto.DOUBLE}, "must be float32, but is DOUBLE"),
-    ],
-)
-def test_inputs_and_outputs_are_checked(tmp_path, arguments, text):
-    with pytest.raises(InputError, match=text):
-        load(save(tmp_path, **arguments))
+def test_several_inputs_are_taken_by_name(tmp_path):
+    path = save(tmp_path, n_inputs=2, width="width", n_outputs=2)
+    with pytest.raises(
+        InputError, match=r"inputs x, x1; give a shape for each by name, e\.g\. .*\{x: \[4, 6\]\}"
+    ):
+        load(path, [4, 6])
+    with pytest.raises(ConfigError, match=r"'z' in model\.input_shape"):
+        load(path, {"z": [4, 6]})
+    spec = load(path, {"x": [4, 6]}).input
+    assert [(t.name, t.shape, t.dtype) for t in spec.tensors] == [
+        ("x", (4, 6), "float32"),
+        ("x1", (), "float32"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.FLOAT16])
+def test_the_element_type_of_the_input_is_kept_but_for_half_precision(tmp_path, kind):
+    wanted = "float64" if kind == TensorProto.DOUBLE else "float32"
+    assert load(save(tmp_path, kind=kind)).input.dtype == wanted
+
+
+def test_inputs_that_are_no_numbers_raise(tmp_path):
+    text = helper.make_tensor_value_info("x", TensorProto.STRING, ["n", 3])
+    node = helper.make_node("Identity", ["x"], ["y"])
+    output = helper.make_tensor_value_info("y", TensorProto.STRING, ["n", 3])
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [text], [output])), tmp_path / "text.onnx")
+    with pytest.raises(InputError, match="input 'x' must be a tensor of numbers"):
+        load(tmp_path / "text.onnx")
 
 
 @pytest.mark.parametrize("batch", ["n", 1])

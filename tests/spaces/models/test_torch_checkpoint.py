@@ -110,3 +110,18 @@ def test_invalid_classes_and_arguments_raise(package, checkpoint, tmp_path, cls,
 def test_input_shape_is_checked(shape):
     with pytest.raises(ConfigError, match=r"model\.input_shape must list"):
         TorchModel("torch.nn.Flatten", None, shape)
+
+
+def test_inputs_are_named_as_the_arguments_of_forward(package, tmp_path):
+    shapes = {"x": [2, 8], "y": [3]}
+    source = TorchModel("users_nets.Net", None, shapes, trusted_modules=[package])
+    with pytest.raises(ConfigError, match=r"Unknown input 'y' in model\.input_shape\. Known: x"):
+        source.load(LoadContext(None, tmp_path))
+    with pytest.raises(ConfigError, match=r"Unknown input 'z' in model\.input_dtype"):
+        TorchModel("users_nets.Net", None, shapes, trusted_modules=[package], input_dtype={"z": "int64"})
+    with pytest.raises(ConfigError, match=r"model\.input_dtype must be one of float32, .*, not 'text'"):
+        TorchModel("users_nets.Net", None, [2, 8], trusted_modules=[package], input_dtype="text")
+    with pytest.raises(ConfigError, match=r"model\.input_shape\.y must list the positive sizes"):
+        TorchModel("users_nets.Net", None, {"x": [2, 8], "y": 3}, trusted_modules=[package])
+    tokens = TorchModel("users_nets.Net", None, [2, 8], trusted_modules=[package], input_dtype="int64")
+    assert tokens.load(LoadContext(None, tmp_path)).input.dtype == "int64"

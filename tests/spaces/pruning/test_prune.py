@@ -552,18 +552,13 @@ def test_a_network_without_anything_to_cut(stage, context):
     assert stage.apply(network, {}, context).digest == network.digest
 
 
-def test_a_network_that_cannot_be_traced(stage, context):
-    class Hidden(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 1)
-
-        @torch.no_grad()
-        def forward(self, x):
-            return self.conv(x)
-
-    with pytest.raises(StageError, match="torch-pruning cannot trace Hidden"):
-        stage.check(torch_artifact(Hidden(), SPEC), {"keep": (0.5,)}, context)
+def test_a_network_of_which_nothing_can_be_cut(stage, context):
+    network = torch_artifact(nn.Sequential(nn.Conv2d(3, 4, 1)), SPEC)
+    message = (
+        "prune: no channels of Sequential can be cut: 0.weight: the network's outputs consist of its channels"
+    )
+    with pytest.raises(StageError, match=message):
+        stage.check(network, {"keep": (0.5,)}, context)
 
 
 def test_a_range_is_not_judged_by_its_bounds(stage, dense, context):

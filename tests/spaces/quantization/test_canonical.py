@@ -148,7 +148,7 @@ class TestEmptyKnobs:
         return QuantizeStage().empty_knobs(artifact, domains, context)
 
     def test_a_full_space_has_no_empty_knobs(self, small, context):
-        domains = {k.name: k.allowed or () for k in KNOBS} | {
+        domains = {k.name: k.allowed or () for k in KNOBS if k.name != "activation_matmuls"} | {
             "keep_float": ((), ("stem*",)),
             "calibration_images": (1, 8),
         }

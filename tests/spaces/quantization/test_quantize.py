@@ -255,15 +255,31 @@ class TestErrors:
         with pytest.raises(StageError, match="no Conv, ConvTranspose, Gemm or MatMul"):
             QuantizeStage().apply(b.artifact(b.op("Relu", ["input"], "out")), {}, context)
 
-    def test_activations_that_are_not_finite(self, build):
+    @pytest.mark.parametrize(
+        "more", [{}, {"clipping": "mse", "bias_correction": True}, {"format": "qoperator"}]
+    )
+    def test_activations_that_are_not_finite_on_later_examples_stay_float(self, build, run, more):
         b = build((3, 8, 8))
         x = b.conv("input", "stem", 3, 4, bias=False)
         x = b.op("Mul", [x, b.op("Div", [x, x], "inf")], "bad")
         artifact = b.artifact(b.conv(x, "last", 4, 2))
         split = noise_split((3, 8, 8))
         split.inputs[N_EXAMPLES:] = 0  # not seen when it is decided which nodes stay float
-        with pytest.raises(StageError, match=r"activation '\w+' .* is not finite"):
-            QuantizeStage().apply(artifact, {}, StageContext(split, Cache()))
+        stage, context = QuantizeStage(), StageContext(split, Cache())
+        chosen = stage.canonical(artifact, more, context)
+        made = stage.apply(artifact, chosen, context)
+        assert made.notes["quantize"]["notes"] == [
+            "Left float: node_bad, node_last_out: its input is not finite"
+        ]
+        names = {i.name for i in made.proto().graph.initializer}
+        assert {"stem.weight_quantized", "last.weight"} <= names
+        inputs = split.inputs[:N_EXAMPLES]
+        assert run(made, inputs).shape == run(artifact, inputs).shape
+        found = stage.estimates(artifact, [chosen], context)
+        assert np.isfinite(found["propagated_sqnr_db"]).all()
+        few = stage.apply(artifact, {**more, "calibration_images": N_EXAMPLES}, context)
+        assert "last.weight_quantized" in {i.name for i in few.proto().graph.initializer}
+        assert not few.notes
 
     def test_activations_that_are_never_finite_stay_float(self, build):
         b = build((3, 8, 8))

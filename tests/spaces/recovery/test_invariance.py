@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from spaces.recovery.invariance import suitable_augmentation
+from spaces.stages.output_spec import OutputSpec
 
 
 class Answers(nn.Module):
@@ -59,9 +60,21 @@ def test_what_a_flip_changes_is_not_flipped():
     assert suitable_augmentation(Answers(by_side).eval(), lit, 0) == "crop"
 
 
+def test_one_logit_has_two_answers():
+    lit = inputs(1, 16, 16)
+    lit[:32, :, :, :8] += 9.0
+    lit[32:, :, :, 8:] += 9.0
+    side = Answers(lambda x: by_side(x)[:, 1:] - by_side(x)[:, :1]).eval()
+    assert suitable_augmentation(side, lit, 0, OutputSpec(binary="logit")) == "crop"
+
+
 def test_networks_with_several_outputs():
     class Two(nn.Module):
         def forward(self, x):
             return by_brightness(x), x
 
     assert suitable_augmentation(Two().eval(), inputs(3, 16, 16), 0) == "flip_crop"
+
+
+def test_labels_of_positions_would_have_to_move():
+    assert suitable_augmentation(nn.Conv2d(3, 2, 1).eval(), inputs(3, 16, 16), 0) == "none"

@@ -243,3 +243,17 @@ def test_dropping_makes_room_in_memory():
     cache.keep("b", bytes(4))
     cache.keep("c", bytes(6))
     assert cache.find("b") == bytes(4)
+
+
+def test_a_cache_that_does_not_write_reads_what_there_is(tmp_path):
+    Cache(tmp_path / "there").blob("a", lambda: b"1")
+    reading = Cache(tmp_path / "there", writes=False)
+    assert reading.blob("a", lambda: b"2") == b"1"
+    assert reading.blob("b", lambda: b"3") == b"3"
+    reading.keep("c", b"4")
+    reading.drop("a")
+    assert Cache(tmp_path / "there").find("a") == b"1"
+    assert Cache(tmp_path / "there").find("b") is None
+    assert Cache(tmp_path / "there").find("c") is None
+    Cache(tmp_path / "absent", writes=False).blob("a", lambda: b"1")
+    assert not (tmp_path / "absent").exists()

@@ -64,11 +64,15 @@ def _fit_main_input(inputs: Iterable["onnx.ValueInfoProto"], artifact: Artifact)
 
 def _fit(value: "onnx.ValueInfoProto", sizes: dict[str, int], artifact: Artifact) -> None:
     """Sets the dynamic axes of a further input."""
+    given = {other.name: other.shape for other in artifact.input.others}.get(value.name, ())
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise EvaluationError(f"{_place(artifact)}: input {value.name!r} has no shape; state it in the file")
     for axis, dim in enumerate(tensor.shape.dim):
         if dim.dim_value > 0:
+            continue
+        if 0 < axis <= len(given) and given[axis - 1]:
+            dim.dim_value = given[axis - 1]
             continue
         if dim.dim_param not in sizes and axis > 0:
             raise EvaluationError(

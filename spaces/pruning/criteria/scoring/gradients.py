@@ -7,14 +7,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spaces.pruning.groups.group import Group
-from spaces.stages.torch_outputs import first_output
+from spaces.stages.output_spec import OutputSpec
+from spaces.stages.torch_outputs import judged_output
 
 Loss = Callable[[Tensor, slice], Tensor]
 """Maps the outputs of a batch, and the slice of examples that form the batch, to a scalar."""
 
 
 def first_order(
-    module: nn.Module, groups: Collection[Group], inputs: Tensor, batch_size: int, loss: Loss
+    module: nn.Module,
+    groups: Collection[Group],
+    inputs: Tensor,
+    batch_size: int,
+    loss: Loss,
+    output: OutputSpec | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Yields, for every batch, `w * dL/dw` by name of each parameter that shrinks with a group, in its shape.
 
@@ -27,6 +33,7 @@ def first_order(
         inputs: `(n, *input.shape)`.
         batch_size: Examples per batch; the last may have fewer.
         loss: The function to differentiate.
+        output: The output that the loss gets, as logits; None takes the first.
     """
     copies = {name: p.detach() for name, p in module.named_parameters()}
     sliced = {s.name for group in groups for s in group.slices}
@@ -35,7 +42,7 @@ def first_order(
         part = slice(start, min(start + batch_size, len(inputs)))
         with torch.enable_grad():
             outputs = functional_call(module, copies, (inputs[part],))
-            value = loss(first_output(outputs), part)
+            value = loss(judged_output(outputs, output or OutputSpec()), part)
             gradients = torch.autograd.grad(
                 value, list(weights.values()), materialize_grads=True, allow_unused=True
             )

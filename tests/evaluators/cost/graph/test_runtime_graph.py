@@ -127,3 +127,22 @@ def test_a_model_that_cannot_be_loaded_raises():
         runtime_graph(
             model_from_text("odd (float[n,8] input) => (float[n,8] output) { output = Conv(input) }", {})
         )
+
+
+def test_weights_that_only_the_bodies_of_loops_and_branches_read_are_counted():
+    text = """g (float[n, 16] input) => (float[n, 16] output) {
+        x = Relu(input)
+        total = ReduceSum <keepdims = 0> (x)
+        flag = Cast <to = 9> (total)
+        output = If(flag) <
+            then_branch = yes () => (float[n, 16] a) <float[16, 16] inner = INNER> {
+                b = MatMul(x, outer)
+                a = MatMul(b, inner)
+            },
+            else_branch = no () => (float[n, 16] c) { c = Add(x, small) }
+        >
+    }""".replace("INNER", "{" + ",".join(["0.5"] * 256) + "}")
+    stored = {"outer": np.ones((16, 16), np.float32), "small": np.ones(16, np.float32)}
+    graph = runtime_graph(model_from_text(text, stored))
+    assert graph.weight_bytes == 4 * (256 + 256 + 16)
+    assert next(k for k in graph.kernels if k.op.startswith("If")).weight_bytes == graph.weight_bytes

@@ -105,3 +105,45 @@ def test_activity_windows_split_by_person():
     task = NpzTask(str(path), [6, 128], 6, group="subject", calibration=3, validation=5, test=9)
     splits = task.splits()
     assert sum(len(getattr(splits, n)) for n in ("train", "calibration", "validation", "test")) == 10017
+
+
+class TestSeveralInputs(TaskConformance):
+    @pytest.fixture
+    def task(self, tmp_path):
+        rng = np.random.default_rng(0)
+        np.savez(
+            tmp_path / "d.npz",
+            pixels=rng.integers(0, 256, (100, 4, 4, 3), np.uint8),
+            ids=rng.integers(0, 50, (100, 6)),
+            length=np.arange(100),
+            mask=rng.random((100, 6)) > 0.5,
+            y=np.arange(100) % 4,
+        )
+        shapes = {"image": [3, 4, 4], "ids": [6], "length": [], "mask": [6]}
+        return NpzTask(
+            str(tmp_path / "d.npz"), shapes, 4, x={"image": "pixels"}, scale={"image": 1 / 255}, **SIZES
+        )
+
+    def test_every_input_has_settings_of_its_own(self, splits):
+        inputs, _ = next(splits.validation.batches(20))
+        assert list(inputs) == ["image", "ids", "length", "mask"]
+        assert 0.9 < inputs["image"].max() <= 1
+        assert inputs["ids"].max() > 1
+
+
+def test_settings_of_unknown_inputs_and_arrays_of_other_lengths_raise(tmp_path):
+    np.savez(tmp_path / "d.npz", a=np.zeros((100, 3)), b=np.zeros((99, 2)), y=np.arange(100) % 4)
+    with pytest.raises(ConfigError, match=r"'c' in task\.scale"):
+        NpzTask(str(tmp_path / "d.npz"), {"a": [3], "b": [2]}, 4, scale={"c": 2.0})
+    with pytest.raises(InputError, match="b has 99 examples, but there are 100 labels"):
+        NpzTask(str(tmp_path / "d.npz"), {"a": [3], "b": [2]}, 4, **SIZES).splits()
+
+
+def test_whole_numbers_beyond_float32_keep_their_type(tmp_path):
+    x = np.arange(100)[:, None] + 2**40
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(100) % 4)
+    splits = NpzTask(str(tmp_path / "d.npz"), [1], 4, **SIZES).splits()
+    inputs = np.concatenate(
+        [part.inputs for part in (splits.train, splits.calibration, splits.validation, splits.test)]
+    )
+    np.testing.assert_array_equal(np.sort(inputs, axis=0), x)

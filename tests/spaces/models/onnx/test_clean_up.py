@@ -163,6 +163,12 @@ def test_nodes_with_much_larger_outputs_are_not_folded():
     assert len(proto.SerializeToString()) < 10_000
 
 
+def test_a_constant_that_is_infinite_is_folded_without_a_warning():  # warnings are errors in tests
+    logarithm, larger = node("Log", ["zero"], "log"), node("Max", ["x", "log"], "y")
+    proto = cleaned_up(model([logarithm, larger], {"zero": np.zeros(6, np.float32)}))
+    assert [n.op_type for n in proto.graph.node] == ["Max"]
+
+
 def test_random_nodes_are_not_folded():
     nodes = [node("RandomNormal", [], "r", shape=[6]), node("Add", ["x", "r"], "y")]
     proto = model(nodes)

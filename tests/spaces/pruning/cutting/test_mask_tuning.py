@@ -16,6 +16,7 @@ from spaces.pruning.cutting import mask_tuning
 from spaces.pruning.cutting.mask_tuning import fit_mask, tune_masks
 from spaces.pruning.groups.columns import rows
 from spaces.pruning.groups.cut import cut, kept_outputs
+from spaces.pruning.groups.find import channel_groups
 from spaces.pruning.groups.hooks import hooked
 
 KEPT = {
@@ -175,6 +176,26 @@ def test_depthwise_and_grouped_convolutions_and_shared_layers_are_left_alone():
     assert list(tuned) == ["project.weight"]
     changed = [name for name, tensor in small.state_dict().items() if not torch.equal(tensor, before[name])]
     assert changed == ["project.weight"]
+
+
+def test_layers_with_other_rows_than_before_or_made_weights_are_left_alone():
+    class Mixer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.tokens, self.head = nn.Linear(5, 8), nn.Linear(6, 7), nn.Linear(8, 2)
+            self.back = nn.utils.parametrizations.weight_norm(nn.Linear(7, 6))
+
+        def forward(self, x):
+            x = self.embed(x)
+            return self.head((x + self.back(self.tokens(x.mT).relu()).mT).mean(1))
+
+    torch.manual_seed(0)
+    dense, inputs = Mixer().eval(), torch.randn(8, 6, 5)
+    groups = channel_groups(dense, (6, 5))
+    kept = {group.name: np.arange(4) for group in groups}
+    assert set(kept) == {"embed.weight", "tokens.weight"}
+    tuned = tune_masks(dense, cut(dense, groups, kept), kept_outputs(dense, groups, kept), inputs)
+    assert list(tuned) == ["head.weight"]
 
 
 def test_no_gradient_is_ever_computed(dense, small, outputs, inputs):

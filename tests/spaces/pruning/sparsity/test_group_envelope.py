@@ -4,13 +4,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from torch import nn
 
 from spaces.errors import StageError
 from spaces.models.zoo.digits_cnn import DigitsCNN
 from spaces.pruning.sparsity.channel_weights import channel_norms
 from spaces.pruning.sparsity.group_envelope import GroupEnvelope, envelope_shares, shrink
 from spaces.pruning.sparsity.sparsifier import Aim
+from spaces.pruning.sparsity.sparsifying import subject_of
 from spaces.pruning.sparsity.testing import small_subject
+from spaces.stages.array_split import ArraySplit
+from spaces.stages.artifact import InputSpec
+from spaces.stages.torch_artifact import torch_artifact
 
 COSTS = st.floats(0.1, 10.0)
 NORMS = st.floats(1e-3, 1e3)
@@ -164,3 +169,13 @@ def test_a_level_that_cannot_be_met_raises(subject):
         StageError, match=r"sparsify.level=0.001 cannot be met: .* level must be at least that"
     ):
         GroupEnvelope(subject, Aim(0.1, level=0.001))
+
+
+def test_weights_that_cannot_be_scaled_are_refused():
+    network = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(5, 8)), nn.ReLU(), nn.Linear(8, 3)
+    )
+    split = ArraySplit(np.zeros((2, 5), np.float32), np.arange(2))
+    subject = subject_of(torch_artifact(network, InputSpec((5,))), split)
+    with pytest.raises(StageError, match="weight norm undoes that in 0: choose another method"):
+        GroupEnvelope(subject, Aim(1.0, level=1.0))

@@ -1,4 +1,4 @@
-"""The protocol of modules that declare how they map channels, where torch-pruning cannot trace it."""
+"""The protocol of modules that declare how they map channels, where a trace does not show it."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
