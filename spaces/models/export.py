@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from spaces.models.exporters.to_onnx import Interface
+    from spaces.models.exporters.interface import Interface
 
 OUTPUT = "output"
 
@@ -88,21 +88,20 @@ def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
 
 def _draft(artifact: Artifact) -> "onnx.ModelProto | None":
     """Returns a quick export that has the network's layers; None if there is none."""
+    import onnx
     import onnx_ir as ir
     import torch
 
-    from spaces.models.torch.draft import draft_export
+    from spaces.models.exporters.quiet import quiet
+    from spaces.models.exporters.torchscript import torchscript_export
 
     module = artifact.model
     assert isinstance(module, torch.nn.Module)
     module.eval()
-    arguments, named = _examples(artifact.input)
     try:
-        proto = draft_export(
-            module, arguments, named, artifact.input.name, _output_names(module, arguments, named)
-        )
-        if proto is None:
-            return None
+        with quiet():
+            proto = torchscript_export(module, _interface(module, artifact.input))
+        onnx.checker.check_model(proto)
         model = ir.from_proto(proto)
         fold_constants(model)
         found = ir.to_proto(model)
@@ -112,7 +111,7 @@ def _draft(artifact: Artifact) -> "onnx.ModelProto | None":
 
 
 def _interface(module: "torch.nn.Module", spec: InputSpec) -> "Interface":
-    from spaces.models.exporters.to_onnx import Interface
+    from spaces.models.exporters.interface import Interface
 
     inputs = [t.name for t in spec.tensors]
     return Interface(lambda n: _examples(spec, n), inputs, _output_names(module, *_examples(spec)))

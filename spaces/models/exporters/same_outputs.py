@@ -25,7 +25,8 @@ def check_outputs(proto: onnx.ModelProto, module: torch.nn.Module, batch: Callab
     Args:
         proto: The exported model.
         module: The module, in eval mode.
-        batch: Returns arguments of the module for a batch of a size: their shapes and types count.
+        batch: Returns arguments of the module for a batch of a size: their shapes and types count. Those by name have the
+            names of the file's inputs.
 
     Raises:
         UnfitError: Outputs differ; the message says whether only for other batch sizes.
@@ -42,9 +43,9 @@ def check_outputs(proto: onnx.ModelProto, module: torch.nn.Module, batch: Callab
         expected = _own(module, arguments)
         if expected is None:
             continue  # it does not take such numbers
-        tensors = (*arguments[0], *arguments[1].values())
+        feeds = arguments[1] or dict(zip(names, arguments[0], strict=True))
         try:
-            actual = session.run(None, {name: t.numpy() for name, t in zip(names, tensors, strict=True)})
+            actual = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise UnfitError(_reason(n)) from error
         if not _all_close(actual, expected) and not _is_random(module, arguments, expected):

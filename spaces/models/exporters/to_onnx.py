@@ -1,18 +1,18 @@
 """A torch module as an ONNX model with a dynamic batch axis: by the first of torch's ways of exporting that works."""
 
-import io
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
 
-from spaces.models.exporters.batch_axis import BATCH, with_batch_axis
+from spaces.models.exporters.batch_axis import with_batch_axis
 from spaces.models.exporters.failure import Arguments, Cause, UnfitError, cause_of
+from spaces.models.exporters.interface import Interface
 from spaces.models.exporters.quiet import quiet
 from spaces.models.exporters.same_outputs import check_outputs
+from spaces.models.exporters.torchscript import torchscript_export
 from spaces.models.onnx.opset import OPSET
 
 if TYPE_CHECKING:
@@ -24,33 +24,7 @@ _VIEWS = (
     *(_ATEN.view_as.default, _ATEN.reshape_as.default),
 )
 _LOGGER = logging.getLogger(__name__)
-_TORCHSCRIPT_OPSET = 20  # the newest that this exporter knows
 _SIZES = (2, 3)  # not 1, which torch treats as a constant
-
-
-@dataclass(frozen=True)
-class Interface:
-    """What goes in and out of a module.
-
-    Attributes:
-        batch: Returns the module's arguments for a batch of a size: tensors whose first axis is the batch.
-        inputs: Their names in the file, in the order of the arguments.
-        outputs: Names of the outputs in the file.
-    """
-
-    batch: Callable[[int], Arguments]
-    inputs: Sequence[str]
-    outputs: Sequence[str]
-
-    def names(self) -> dict[str, Any]:
-        """Returns the exporters' arguments that name inputs and outputs."""
-        return {"input_names": list(self.inputs), "output_names": list(self.outputs)}
-
-    def axes(self) -> Any:
-        """Returns the dynamic axes of each argument."""
-        given, named = self.batch(2)
-        batch = {0: torch.export.Dim(BATCH)}
-        return dict.fromkeys(named, batch) if named else (batch,) * len(given)
 
 
 def to_onnx(module: torch.nn.Module, interface: Interface) -> onnx.ModelProto:
@@ -102,25 +76,8 @@ def _with_fixed_batches(module: torch.nn.Module, interface: Interface) -> onnx.M
     return with_batch_axis(first, second, _SIZES)
 
 
-def _by_torchscript(module: torch.nn.Module, interface: Interface) -> onnx.ModelProto:
-    file: Any = io.BytesIO()
-    given, named = interface.batch(2)
-    torch.onnx.export(
-        module,
-        given,
-        file,
-        kwargs=named,
-        dynamo=False,
-        dynamic_axes={name: {0: BATCH} for name in interface.inputs},
-        opset_version=_TORCHSCRIPT_OPSET,
-        do_constant_folding=False,
-        **interface.names(),
-    )
-    return onnx.load_model_from_string(file.getvalue())
-
-
 _Way = Callable[[torch.nn.Module, Interface], onnx.ModelProto]
-_DETOURS: tuple[_Way, ...] = (_with_any_strides, _with_fixed_batches, _by_torchscript)
+_DETOURS: tuple[_Way, ...] = (_with_any_strides, _with_fixed_batches, torchscript_export)
 
 
 def _copying(module: torch.nn.Module, arguments: Arguments, axes: Any = None) -> "ExportedProgram":

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from spaces.errors import StageError
 from spaces.models.export import ExportStage
 from spaces.models.exporters import to_onnx as ways
+from spaces.models.exporters.interface import Interface
 from spaces.models.layers import layers
 from spaces.models.testing import assert_exported_form, outputs_of
 from spaces.stages.artifact import InputSpec
@@ -86,7 +87,7 @@ def test_the_older_exporter_is_the_last_way(monkeypatch):
         raise RuntimeError("no way")
 
     monkeypatch.setattr(ways, "_dynamic", fails)
-    monkeypatch.setattr(ways, "_DETOURS", (fails, ways._by_torchscript))
+    monkeypatch.setattr(ways, "_DETOURS", (fails, ways.torchscript_export))
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
@@ -144,3 +145,17 @@ def test_refusals_are_one_sentence_that_names_the_layer(part, shape, reason, cap
     assert not set(message) & {"\n", "\x1b"}
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger("torch.onnx").level == logging.NOTSET
+
+
+@pytest.mark.parametrize("way", [ways._dynamic, *ways._DETOURS])
+def test_inputs_in_another_order_than_the_arguments_keep_their_names(way):
+    class Two(nn.Module):
+        def forward(self, second, first):
+            return second.sum(1) - 2 * first
+
+    def batch(n):
+        return (), {"first": torch.zeros(n, 4), "second": torch.zeros(n, 3, 4)}
+
+    with ways.quiet():
+        proto = ways._checked(way, Two().eval(), Interface(batch, ["first", "second"], ["out"]))
+    assert [i.name for i in proto.graph.input if i.type.tensor_type.shape.dim[1].dim_value == 4] == ["first"]
