@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spaces.recovery.training.augmentation import ANY, AUGMENTATIONS, augment
 from spaces.recovery.training.batch import Batch
-from spaces.stages.output_spec import OutputSpec
+from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.torch_outputs import judged_output
 
 EXAMPLES = 256
@@ -17,7 +17,7 @@ AGREEMENT = 0.9  # share of the answers that have to stay the same
 
 
 def suitable_augmentation(
-    network: nn.Module, inputs: Tensor, seed: int, output: OutputSpec | None = None
+    network: nn.Module, inputs: Tensor, seed: int, output: OutputSpec = FIRST_OUTPUT
 ) -> str:
     """Returns the name of a suitable augmentation: of those for images or for signals, that with the most changes; maybe `none`.
 
@@ -26,7 +26,7 @@ def suitable_augmentation(
             with the inputs, suit no augmentation.
         inputs: Training examples `(n, *input.shape)`.
         seed: Seed of the random changes.
-        output: The output that is judged; None takes the first.
+        output: The output that is judged.
     """
     shape = tuple(inputs.shape[1:])
     rows = [r for r in AUGMENTATIONS.values() if r.inputs is not ANY and r.inputs.fit(shape) and not r.mixes]
@@ -42,7 +42,7 @@ def suitable_augmentation(
 
 
 @torch.no_grad()
-def _answers(network: nn.Module, inputs: Tensor, output: OutputSpec | None) -> Tensor:
+def _answers(network: nn.Module, inputs: Tensor, output: OutputSpec) -> Tensor:
     """Returns the classes of each example, `(n,)`, or `(n, ...)` of its positions."""
-    answers = judged_output(network(inputs), output or OutputSpec())
+    answers = judged_output(network(inputs), output)
     return answers.flatten(1).argmax(1) if answers[0].numel() == answers.shape[1] else answers.argmax(1)

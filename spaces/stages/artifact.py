@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spaces.digest import digest_of
 from spaces.errors import InputError
 from spaces.stages.inputs import Inputs, cast_to
-from spaces.stages.output_spec import OutputSpec
+from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class InputSpec(TensorSpec):
         others: The further inputs, in the file's order.
     """
 
-    output: OutputSpec = field(default_factory=OutputSpec)
+    output: OutputSpec = FIRST_OUTPUT
     others: tuple[TensorSpec, ...] = ()
 
     @classmethod

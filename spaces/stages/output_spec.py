@@ -56,6 +56,9 @@ class OutputSpec:
         return torch.cat([1 - share, share], 1).log()
 
 
+FIRST_OUTPUT = OutputSpec()
+
+
 def squeezed_size(shape: tuple[Any, ...], n: int) -> int | None:
     """Returns how many values each of `n` examples has in an output; None if they are no single row per example.
 

@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spaces.pruning.groups.group import Group
-from spaces.stages.output_spec import OutputSpec
+from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class Evidence:
     inputs: "torch.Tensor"
     labels: "torch.Tensor | None"
     generator: "torch.Generator"
-    output: OutputSpec = field(default_factory=OutputSpec)
+    output: OutputSpec = FIRST_OUTPUT
 
 
 class Criterion(ABC):

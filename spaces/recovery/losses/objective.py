@@ -12,7 +12,7 @@ from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.losses.distillation import distillation_loss
 from spaces.recovery.losses.hooks import hooked
 from spaces.recovery.training.batch import Batch
-from spaces.stages.output_spec import OutputSpec
+from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.torch_outputs import judged_output
 
 
@@ -23,7 +23,7 @@ class Teacher:
         module: The network.
         device: Device of the copy.
         names: Names of the modules whose outputs are the features.
-        output: The output that is distilled; None takes the first.
+        output: The output that is distilled.
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class Teacher:
         module: nn.Module,
         device: torch.device,
         names: tuple[str, ...] = (),
-        output: OutputSpec | None = None,
+        output: OutputSpec = FIRST_OUTPUT,
     ) -> None:
         self._module = copy.deepcopy(module).eval().requires_grad_(False).to(device)
-        self._names, self._output = names, output or OutputSpec()
+        self._names, self._output = names, output
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns logits `(b, n_classes)`, and features by name of the module."""

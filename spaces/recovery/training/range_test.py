@@ -47,11 +47,14 @@ def peak_rate(rates: Sequence[float], losses: Sequence[float], usual: float) -> 
     Args:
         rates: Learning rate of every step, ascending.
         losses: Loss of the first steps, before the step; the last one may not be finite.
-        usual: The optimizer's usual rate; the result if fewer losses than a window are finite.
+        usual: The optimizer's usual rate.
+
+    Returns:
+        The lowest rate if fewer losses than a window are finite.
     """
     finite = [loss for loss in losses if isfinite(loss)]
     if len(finite) < WINDOW:
-        return min(usual, rates[0])
+        return rates[0]
     means = _means(finite)
     fastest = rates[int(np.flatnonzero(means <= AS_GOOD * means.min())[-1]) + WINDOW // 2]
     return min(sqrt(usual * fastest / 2), fastest)

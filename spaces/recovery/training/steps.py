@@ -1,7 +1,7 @@
 """The steps of a training, epoch by epoch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import torch
@@ -16,7 +16,7 @@ from spaces.recovery.training.optimization.optimizers import set_learning_rate
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.optimization.schedules import factor_at
 from spaces.recovery.training.settling import settle_batch_norm
-from spaces.stages.output_spec import OutputSpec
+from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.torch_outputs import judged_output
 
 # Called with the index of the step, from 0, and the number of steps of the whole training.
@@ -53,7 +53,7 @@ class Steps:
     whole: bool
     after_backward: StepHook
     after_step: StepHook
-    output: OutputSpec = field(default_factory=OutputSpec)
+    output: OutputSpec = FIRST_OUTPUT
 
     def epoch(self, epoch: int, generator: torch.Generator) -> tuple[float, float]:
         """Trains for one epoch; returns its mean loss, and its last learning rate.

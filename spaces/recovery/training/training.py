@@ -19,7 +19,7 @@ from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.range_test import range_test
 from spaces.recovery.training.steps import StepHook, Steps
 from spaces.stages.artifact import Split
-from spaces.stages.output_spec import OutputSpec
+from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.stage import StageContext
 
 
@@ -35,7 +35,7 @@ def train(
     factors: Mapping[str, float] | None = None,
     after_backward: StepHook | None = None,
     after_step: StepHook | None = None,
-    output: OutputSpec | None = None,
+    output: OutputSpec = FIRST_OUTPUT,
 ) -> Curve:
     """Trains `module` in place; leaves it in eval mode, on the CPU, in the contiguous memory format.
 
@@ -57,7 +57,7 @@ def train(
             parameter.
         after_backward: Called between the backward pass and the step, e.g. to add a subgradient to gradients.
         after_step: Called after the step, e.g. for a proximal step on weights.
-        output: The output that the loss gets, as logits; None takes the first.
+        output: The output that the loss gets, as logits.
 
     Raises:
         StageError: There are fewer than two examples, or the loss or a weight is not finite.
@@ -85,7 +85,7 @@ def train(
             stage,
             whole,
             *after,
-            output or OutputSpec(),
+            output,
         )
 
     with _frozen(module, factors or {}), _on_device(trained, device):

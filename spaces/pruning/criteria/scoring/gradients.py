@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from spaces.pruning.groups.group import Group
-from spaces.stages.output_spec import OutputSpec
+from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.torch_outputs import judged_output
 
 Loss = Callable[[Tensor, slice], Tensor]
@@ -20,7 +20,7 @@ def first_order(
     inputs: Tensor,
     batch_size: int,
     loss: Loss,
-    output: OutputSpec | None = None,
+    output: OutputSpec = FIRST_OUTPUT,
 ) -> Iterator[dict[str, Tensor]]:
     """Yields, for every batch, `w * dL/dw` by name of each parameter that shrinks with a group, in its shape.
 
@@ -33,7 +33,7 @@ def first_order(
         inputs: `(n, *input.shape)`.
         batch_size: Examples per batch; the last may have fewer.
         loss: The function to differentiate.
-        output: The output that the loss gets, as logits; None takes the first.
+        output: The output that the loss gets, as logits.
     """
     copies = {name: p.detach() for name, p in module.named_parameters()}
     sliced = {s.name for group in groups for s in group.slices}
@@ -42,7 +42,7 @@ def first_order(
         part = slice(start, min(start + batch_size, len(inputs)))
         with torch.enable_grad():
             outputs = functional_call(module, copies, (inputs[part],))
-            value = loss(judged_output(outputs, output or OutputSpec()), part)
+            value = loss(judged_output(outputs, output), part)
             gradients = torch.autograd.grad(
                 value, list(weights.values()), materialize_grads=True, allow_unused=True
             )
