@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evaluators.column import Column
 from evaluators.devices.device import Device
 from evaluators.metric import Metric
@@ -46,20 +43,21 @@ class Reference:
 
     Attributes:
         artifact: The float ONNX model.
-        outputs: Its outputs on `EvaluationContext.split`, `(n, n_outputs)` float32.
+        outputs: Its outputs on `EvaluationContext.split`, as `OutputSpec.read` gives them: `(n, n_outputs)` float32 where
+            classes are told apart.
         batch_size: Maximum batch size with which `outputs` were computed.
         threads: onnxruntime's threads within an operator with which `outputs` were computed.
     """
 
     artifact: Artifact
-    outputs: NDArray[np.float32]
+    outputs: Any
     batch_size: int = 256
     threads: int = 1
 
 
 @dataclass(frozen=True)
 class EarlyStoppingThreshold:
-    """The metric value below which the evaluation of an artifact may stop early.
+    """The metric value that an artifact has to reach; if it confidently does not, its evaluation may stop early.
 
     Attributes:
         least: The threshold, in the metric's unit.
@@ -78,6 +76,8 @@ class EvaluationContext:
         split: The data to evaluate on (validation during the search, test once for the front).
         metric: Scores the outputs.
         reference: The float model and its outputs on `split`.
+        others: Further metrics that are reported.
+        agreement: Scores outputs with the float model's outputs as labels; None compares classes, if outputs are class scores.
         devices: The devices that costs are wanted for, by name.
         seed: Seed of everything random in the evaluator.
         measured: Measurements of the same artifact by the evaluators before this one.
@@ -91,6 +91,8 @@ class EvaluationContext:
     seed: int = 0
     measured: tuple[Measurement, ...] = ()
     threshold: EarlyStoppingThreshold | None = None
+    others: tuple[Metric, ...] = ()
+    agreement: Metric | None = None
 
     @property
     def exact_sums(self) -> bool:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.integer_kernels import integer_kernels_saturate, with_unsigned_matmuls
+from evaluators.metric import Labels, Outputs
 from spaces.errors import EvaluationError, InputError, ParedownError
 from spaces.models.onnx.ort_session import declared_inputs, ort_session
 from spaces.stages.artifact import Artifact, Split
-from spaces.stages.inputs import Inputs, each, n_bytes, n_rows
+from spaces.stages.inputs import Inputs, each, joined_inputs, n_bytes, n_rows, parts_of
 from spaces.stages.output_spec import OutputSpec
 
 if TYPE_CHECKING:
@@ -24,11 +25,14 @@ BATCH_SIZE, THREADS = 256, 1  # defaults
 _UNSIGNED_WEIGHTS = {"session.x64quantprecision": "1"}  # only where 8-bit kernels saturate
 _NO_INTEGER_KERNELS = {"session.disable_quant_qdq": "1"}
 
-Batch = tuple[Inputs, NDArray[np.int64]]
-"""Inputs, and labels `(b,)`."""
+Batch = tuple[Inputs, Labels]
+"""Inputs, and labels `(b, ...)`."""
 
-OutputBatch = tuple[NDArray[np.float32], NDArray[np.int64]]
-"""Outputs `(b, n_outputs)`, and labels `(b,)`."""
+Rollout = Callable[[Callable[[Inputs], Outputs], Inputs, Labels], Outputs]
+"""Returns the outputs for a batch of examples, given a function that runs the model: see `rollout_of`."""
+
+OutputBatch = tuple[Any, Labels]
+"""Outputs `(b, ...)`, or such an array for each of several outputs by name; and labels `(b, ...)`."""
 
 
 def open_session(
@@ -132,16 +136,15 @@ class Batches:
         self._batch_size = 0
         self._rest: Iterator[Batch] = iter(())
         self._kept: list[Batch] = []
-        self._labels: tuple[Split, NDArray[np.int64]] | None = None
+        self._labels: tuple[Split, Labels] | None = None
 
     def __reduce__(self) -> tuple[type["Batches"], tuple[int]]:
         return type(self), (self._most_bytes,)  # the cache is not pickled
 
-    def labels(self, split: Split) -> NDArray[np.int64]:
-        """Returns the labels of all examples, `(n,)`."""
+    def labels(self, split: Split) -> Labels:
+        """Returns the labels of all examples, `(n, ...)`."""
         if self._labels is None or self._labels[0] is not split:
-            batches = [labels for _, labels in split.batches(64)]
-            self._labels = (split, np.concatenate(batches) if batches else np.empty(0, np.int64))
+            self._labels = (split, labels_of(split))
         return self._labels[1]
 
     def of(self, split: Split, batch_size: int) -> Iterator[Batch]:
@@ -169,6 +172,7 @@ def run_batches(
     batch_size: int,
     threads: int,
     exact_sums: bool = False,
+    rollout: Rollout | None = None,
 ) -> Iterator[OutputBatch]:
     """Runs a model over batches of examples.
 
@@ -178,9 +182,10 @@ def run_batches(
         batch_size: Maximum batch size; a model with a fixed batch size gets that, its last batch padded.
         threads: onnxruntime's threads within an operator.
         exact_sums: Whether 8-bit kernels must not saturate: see `EvaluationContext.exact_sums`.
+        rollout: How the split of the batches is run, `rollout_of(split)`; None runs the model once on each batch.
 
     Yields:
-        Outputs `(b, n_outputs)` float32 and labels `(b,)` int64.
+        Outputs as the artifact's `input.output` reads them, and labels.
 
     Raises:
         EvaluationError: The model cannot be loaded or run.
@@ -188,31 +193,57 @@ def run_batches(
     exact = exact_sums and integer_kernels_saturate()  # elsewhere every session's sums are exact
     session = open_exact_session(artifact, threads) if exact else open_session(artifact.onnx_bytes, threads)
     fixed = fixed_batch(session)
+
+    def run(inputs: Inputs) -> Outputs:
+        return _run_padded(session, inputs, fixed, artifact.input.output)
+
     for inputs, labels in batches(fixed or _batch_size(artifact, batch_size)):
-        yield _run_padded(session, inputs, fixed, artifact.input.output), labels
+        yield answers(rollout, run, inputs, labels), labels
 
 
-def run_split(
-    artifact: Artifact, split: Split, batch_size: int, threads: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def rollout_of(split: object) -> Rollout | None:
+    """Returns how a split is run; None if the model is run once on each batch.
+
+    A split whose examples are closed loops, such as the episodes of a control task, has a method `rollout(run, inputs, labels)`. It
+    returns the outputs for a batch of its examples, for which it calls `run` as often as it likes, with any inputs.
+    """
+    rollout: Rollout | None = getattr(split, "rollout", None)
+    return rollout
+
+
+def answers(
+    rollout: Rollout | None, run: Callable[[Inputs], Outputs], inputs: Inputs, labels: Labels
+) -> Outputs:
+    """Returns the outputs for a batch, `(b, ...)`, or by name.
+
+    Args:
+        rollout: That of the batch's split: see `rollout_of`.
+        run: Runs the model.
+        inputs: The batch's inputs.
+        labels: The batch's labels.
+    """
+    return run(inputs) if rollout is None else rollout(run, inputs, labels)
+
+
+def run_split(artifact: Artifact, split: Split, batch_size: int, threads: int) -> OutputBatch:
     """Runs a model over a split.
 
     Args:
-        artifact: An ONNX artifact; only the output that its `input.output` names is used.
+        artifact: An ONNX artifact; only the outputs that its `input.output` names are used.
         split: The examples.
         batch_size: Maximum batch size; a model with a fixed batch size gets that, its last batch padded.
         threads: onnxruntime's threads within an operator.
 
     Returns:
-        Outputs `(n, n_outputs)` float32 and labels `(n,)` int64.
+        Outputs `(n, ...)`, or by name, and labels `(n, ...)`.
 
     Raises:
         EvaluationError: The model cannot be loaded or run, or some of its outputs are not finite.
     """
-    return joined(list(run_batches(artifact, split.batches, batch_size, threads)))
+    return joined(list(run_batches(artifact, split.batches, batch_size, threads, rollout=rollout_of(split))))
 
 
-def joined(batches: Sequence[OutputBatch]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def joined(batches: Sequence[OutputBatch]) -> OutputBatch:
     """Returns the concatenated outputs and labels of all batches.
 
     Raises:
@@ -220,13 +251,37 @@ def joined(batches: Sequence[OutputBatch]) -> tuple[NDArray[np.float32], NDArray
     """
     if not batches:
         raise EvaluationError("the split has no examples")
-    joined_outputs = np.concatenate([outputs for outputs, _ in batches])
-    bad = int(np.sum(~np.isfinite(joined_outputs).all(axis=1)))
+    outputs = joined_inputs([outputs for outputs, _ in batches])
+    bad = n_not_finite(outputs)
     if bad:
-        raise EvaluationError(
-            f"the model's outputs are not finite (NaN or infinite) for {bad} of {len(joined_outputs)} examples"
-        )
-    return joined_outputs, np.concatenate([labels for _, labels in batches])
+        raise not_finite(bad, n_rows(outputs))
+    return outputs, joined_labels([labels for _, labels in batches])
+
+
+def joined_labels(parts: Sequence[Labels]) -> Labels:
+    """Returns the concatenated labels of all batches; none if there are no batches."""
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def labels_of(split: Split) -> Labels:
+    """Returns the labels of all examples, `(n, ...)`."""
+    labels = getattr(split, "labels", None)
+    if isinstance(labels, np.ndarray):  # without preparing inputs
+        return labels
+    return joined_labels([labels for _, labels in split.batches(64)])
+
+
+def n_not_finite(outputs: Outputs) -> int:
+    """Returns the number of examples with outputs that are NaN or infinite."""
+    bad = [~np.isfinite(part.reshape(len(part), -1)).all(axis=1) for part in parts_of(outputs)]
+    return int(np.sum(np.any(bad, axis=0)))
+
+
+def not_finite(n_bad: int, n: int) -> EvaluationError:
+    """Returns the error for outputs of `n_bad` of `n` examples."""
+    return EvaluationError(
+        f"the model's outputs are not finite (NaN or infinite) for {n_bad} of {n} examples"
+    )
 
 
 def _batch_size(artifact: Artifact, most: int) -> int:
@@ -236,8 +291,8 @@ def _batch_size(artifact: Artifact, most: int) -> int:
 
 def reference_outputs(
     artifact: Artifact, split: Split, batch_size: int = BATCH_SIZE, threads: int = THREADS
-) -> NDArray[np.float32]:
-    """Returns the outputs `(n, n_outputs)` float32 of the float model, for `Reference`.
+) -> Any:
+    """Returns the outputs of the float model on all examples, for `Reference`.
 
     Raises:
         EvaluationError: The model cannot be loaded or run, or some of its outputs are not finite.
@@ -247,16 +302,19 @@ def reference_outputs(
 
 def _run_padded(
     session: "ort.InferenceSession", inputs: Inputs, fixed: int | None, spec: OutputSpec
-) -> NDArray[np.float32]:
+) -> Outputs:
     n = n_rows(inputs)
     if fixed is not None and n < fixed:
         inputs = each(lambda array: np.concatenate([array, np.repeat(array[-1:], fixed - n, axis=0)]), inputs)
-    output = run_session(session, inputs, [spec.name or session.get_outputs()[0].name])[0]
-    if output.ndim == 0 or len(output) < n:
-        raise EvaluationError(
-            f"the model yields a tensor of shape {output.shape} for {n} examples; one row per example is needed"
-        )
-    return spec.rows(output[:n])
+    names = [spec.name or session.get_outputs()[0].name, *spec.further]
+    outputs = [spec.batch_first(output) for output in run_session(session, inputs, names)]
+    for output in outputs:
+        if output.ndim == 0 or len(output) < n:
+            raise EvaluationError(
+                f"the model yields a tensor of shape {output.shape} for {n} examples; one row per example is needed"
+            )
+    read: Outputs = spec.read({name: output[:n] for name, output in zip(names, outputs, strict=True)})
+    return read
 
 
 def _first_line(error: Exception) -> str:

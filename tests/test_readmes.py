@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    "evaluators", "evaluators/devices", "evaluators/task/tasks", "search/executors", "search/knowledge", "search/samplers",
+    "evaluators", "evaluators/devices", "evaluators/task/boxes", "evaluators/task/tasks", "search/executors", "search/knowledge", "search/samplers",
     "search/tracking", "spaces/models", "spaces/pruning/criteria", "spaces/stages",
 )  # fmt: skip
 BLOCK = re.compile(r"```(python|yaml|bash)\n(.*?)```", re.DOTALL)
@@ -90,6 +90,24 @@ def test_plug_ins_of_the_readmes_run_in_one_study(folder):
     for name in ("my_sampler.MySampler", "my_model.MyModel", "my_task.MyTask", "my_knowledge.MyKnowledge"):
         assert f"my_plugins.{name}" in config
     assert len((folder / "my_tracker.log").read_text().splitlines()) == len(rows)
+
+
+@pytest.mark.slow
+def test_a_task_whose_labels_are_no_classes_runs_from_the_readme(folder):
+    (command,) = [text for kind, text in blocks() if kind == "bash" and "task=my_angles" in text]
+    overrides = [word for word in shlex.split(command)[2:] if "=" in word]
+    short = [
+        "study.name=angles",
+        "study.n_trials=3",
+        "tracker=none",
+        "objective=accuracy_size",
+        "cache_dir=cache",
+    ]
+    printed = run(folder, "-m", "search", "--config-dir", "conf_dir", *overrides, *short)
+    assert "test angle error" in printed
+    with (folder / "outputs/angles/trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["metric.angle_error_low"]) <= float(row["metric.angle_error"]) for row in rows)
 
 
 @pytest.mark.slow

@@ -1,19 +1,28 @@
-"""The accuracy of a candidate: the task's metric with a confidence interval, and the difference from the float model."""
+"""The quality of a candidate: the task's metrics with confidence intervals, and the differences from the float model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
-from evaluators.metric import Metric
-from evaluators.runtime import Batches, OutputBatch, joined, reference_outputs, run_batches
-from evaluators.task.layer_sqnr import layer_sqnr, sqnr_db
-from evaluators.task.statistics.early_stopping import PairedTest
-from evaluators.task.statistics.intervals import Interval, is_binary, paired_interval, score_interval
+from evaluators.metric import Metric, Outputs, sign_of
+from evaluators.runtime import (
+    Batches,
+    OutputBatch,
+    n_not_finite,
+    not_finite,
+    reference_outputs,
+    rollout_of,
+    run_batches,
+)
+from evaluators.task.layer_sqnr import layer_sqnr
+from evaluators.task.similarity import Similarity, agreement_for
+from evaluators.task.statistics.bootstrap import RESAMPLES
+from evaluators.task.statistics.early_stopping import PairedTest, score_bounds
+from evaluators.task.statistics.scores import Estimate, Gathered, Judge, Statistics, statistics_of
 from spaces.errors import ConfigError, EvaluationError, TimeLimitError
 from spaces.stages.artifact import Artifact
+from spaces.stages.inputs import each, n_rows
 
 __all__ = ["AccuracyEvaluator", "reference_outputs"]
 
@@ -24,16 +33,20 @@ class AccuracyEvaluator(Evaluator):
     Yields, with METRIC the name of the task's metric (`top1`):
 
     ============================== =================================================================================
-    METRIC, METRIC_low, _high      the metric and its confidence interval (Wilson's for a share of right answers)
-    METRIC_drop, _drop_low, _high  float minus this model, over the same examples: above 0 is worse
-    agreement                      % of examples whose largest output is the float model's; absent for one output
+    METRIC, METRIC_low, _high      the metric and its confidence interval: Wilson's for a share of right answers, by the
+                                   bootstrap for a metric that is no mean over examples
+    METRIC_drop, _drop_low, _high  by how much it is worse than the float model's, over the same examples
+    agreement                      how far the answers are the float model's: see `Task.agreement`
     output_sqnr_db                 signal-to-noise ratio of the outputs, the float model's being the signal; +-200 at most
     file_bytes                     size of the ONNX file
     ============================== =================================================================================
 
-    With `context.threshold`, the evaluation stops as soon as the metric is confidently below the threshold, and yields
+    The first rows come also for each of the task's further metrics.
+
+    With `context.threshold`, the evaluation stops as soon as the metric is confidently worse than the threshold, and yields
     `METRIC_partial` and `METRIC_drop_partial` (estimates), `METRIC_partial_error` (their standard error),
-    `METRIC_partial_images` (the number of examples evaluated) and `file_bytes`.
+    `METRIC_partial_images` (the number of examples evaluated) and `file_bytes`. It stops only where the metric is a mean
+    of bounded scores.
 
     `explain` returns the result of `layer_sqnr` as `layers`.
 
@@ -42,8 +55,9 @@ class AccuracyEvaluator(Evaluator):
         threads: onnxruntime's threads within an operator; fixed, so that results do not depend on the executor.
         confidence: Confidence of the intervals, in (0, 1).
         sqnr_images: Examples that layers are compared on; 0 leaves the layers out.
-        stop_early: Whether to stop when the metric is confidently below the early-stopping threshold.
+        stop_early: Whether to stop when the metric is confidently worse than the early-stopping threshold.
         stop_confidence: Confidence of early stopping, over all tests of one model together, in (0, 1).
+        n_resamples: Number of resamples for the intervals of a metric that is no mean over examples.
 
     Raises:
         ConfigError: An argument is out of range.
@@ -60,6 +74,7 @@ class AccuracyEvaluator(Evaluator):
         sqnr_images: int = 32,
         stop_early: bool = True,
         stop_confidence: float = 0.999,
+        n_resamples: int = RESAMPLES,
     ) -> None:
         if batch_size < 1 or threads < 1:
             raise ConfigError(
@@ -72,13 +87,20 @@ class AccuracyEvaluator(Evaluator):
                 )
         if sqnr_images < 0:
             raise ConfigError(f"evaluator.accuracy.sqnr_images must not be negative, but is {sqnr_images}")
+        if n_resamples < 2:
+            raise ConfigError(f"evaluator.accuracy.n_resamples must be at least 2, but is {n_resamples}")
         self.batch_size = batch_size
         self.threads = threads
         self.confidence = confidence
         self.sqnr_images = sqnr_images
         self.stop_early = stop_early
         self.stop_confidence = stop_confidence
+        self.n_resamples = n_resamples
         self._batches = Batches()
+        self._baseline: _Baseline | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_baseline": None}  # the cache is not pickled
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact on `context.split`.
@@ -86,20 +108,38 @@ class AccuracyEvaluator(Evaluator):
         Raises:
             EvaluationError: The model cannot be run, or its outputs or scores are not finite.
         """
-        reference = context.reference.outputs
-        if len(reference) != len(context.split):
+        n_reference = n_rows(context.reference.outputs)
+        if n_reference != len(context.split):
             raise EvaluationError(
-                f"the reference has outputs of {len(reference)} examples, but the split has {len(context.split)}"
+                f"the reference has outputs of {n_reference} examples, but the split has {len(context.split)}"
             )
         size = Measurement("file_bytes", len(artifact.onnx_bytes), "bytes", "measured")
-        result = self._run(artifact, context)
-        if isinstance(result, _EarlyStopping):
-            return Evaluation(
-                (*result.measurements(context.metric), size), pruned=result.reason(context.metric)
-            )
-        outputs, labels = result
-        metric = self._metric(context.metric, outputs, reference, labels)
-        return Evaluation((*metric, *_similarity(outputs, reference), size))
+        baseline = self._baseline_of(context)
+        early = None if self._is_reference(artifact, context) else self._early_test(context, baseline)
+        metrics = (context.metric, *context.others)
+        gathered = Gathered(metrics)
+        whole = context.reference.artifact.input.output.whole
+        similarity = Similarity(agreement_for(context.agreement, context.reference.outputs, whole))
+        n_bad = done = 0
+        for outputs, labels in self._runs(artifact, context):
+            rows = slice(done, done + len(labels))
+            done += len(labels)
+            n_bad += (bad := n_not_finite(outputs))
+            if not n_bad:
+                gathered.add(outputs, labels)
+                similarity.add(outputs, each(lambda a, rows=rows: a[rows], context.reference.outputs))  # type: ignore[misc]
+            if early is not None and early.stops(outputs, labels, bad):
+                return Evaluation((*early.measurements(), size), pruned=early.reason())
+        if n_bad:
+            raise not_finite(n_bad, done)
+        if not done:
+            raise EvaluationError("the split has no examples")
+        judged = [
+            measurement
+            for metric, judge, found in zip(metrics, baseline.judges, gathered.statistics(), strict=True)
+            for measurement in _measurements(metric, judge.value(found), judge.drop(found))
+        ]
+        return Evaluation((*judged, *similarity.measurements(), size))
 
     def explain(self, artifact: Artifact, context: EvaluationContext) -> Mapping[str, Any]:
         """Returns `layers`, or `layers_absent_because` if the layers cannot be compared."""
@@ -113,117 +153,134 @@ class AccuracyEvaluator(Evaluator):
             return {"layers": [], "layers_absent_because": f"{type(error).__name__}: {error}"}
         return {"layers": layers}
 
-    def _run(self, artifact: Artifact, context: EvaluationContext) -> "OutputBatch | _EarlyStopping":
-        """Returns outputs and labels, or the early-stopping test if it stopped the evaluation."""
+    def _runs(self, artifact: Artifact, context: EvaluationContext) -> Iterator[OutputBatch]:
+        """Yields the outputs and labels of all examples, in batches; the reference's are known."""
         if self._is_reference(artifact, context):
-            return context.reference.outputs, self._batches.labels(context.split)
-        early = self._early_test(context)
-        batches: list[OutputBatch] = []
-        runs = run_batches(
+            yield context.reference.outputs, self._batches.labels(context.split)
+            return
+        yield from run_batches(
             artifact,
             lambda size: self._batches.of(context.split, size),
             self.batch_size,
             self.threads,
             context.exact_sums,
+            rollout_of(context.split),
         )
-        for batch in runs:
-            batches.append(batch)
-            if early is not None and early.stops(batch, context.metric):
-                return early
-        return joined(batches)
 
     def _is_reference(self, artifact: Artifact, context: EvaluationContext) -> bool:
         """Whether the artifact is the reference, whose outputs were computed with this batch size and these threads."""
         reference = context.reference
         same_settings = (reference.batch_size, reference.threads) == (self.batch_size, self.threads)
-        return same_settings and len(reference.outputs) > 0 and artifact.digest == reference.artifact.digest
+        return (
+            same_settings and n_rows(reference.outputs) > 0 and artifact.digest == reference.artifact.digest
+        )
 
-    def _early_test(self, context: EvaluationContext) -> "_EarlyStopping | None":
+    def _baseline_of(self, context: EvaluationContext) -> "_Baseline":
+        """Returns the float model's statistics and judges on the context's split, computed once."""
+        key = (context.split, context.reference, context.metric, context.others)
+        if self._baseline is None or not all(a is b for a, b in zip(self._baseline.key, key, strict=True)):
+            metrics = (context.metric, *context.others)
+            gathered = Gathered(metrics)
+            gathered.add(context.reference.outputs, self._batches.labels(context.split))
+            found = gathered.statistics()
+            judges = [
+                Judge(metric, statistics, self.confidence, self.n_resamples)
+                for metric, statistics in zip(metrics, found, strict=True)
+            ]
+            self._baseline = _Baseline(key, found[0], judges)
+        return self._baseline
+
+    def _early_test(self, context: EvaluationContext, baseline: "_Baseline") -> "_EarlyStopping | None":
         if not self.stop_early or context.threshold is None:
             return None
-        labels = self._batches.labels(context.split)
-        scores = _scores(context.metric, context.reference.outputs, labels)
-        bounds = getattr(context.metric, "bounds", (0.0, 1.0) if is_binary(scores) else None)
-        if bounds is None:  # the test needs bounded scores
+        bounds = score_bounds(context.metric, baseline.statistics)
+        if bounds is None:
             return None
-        least = context.threshold.least / context.metric.scale
-        test = PairedTest(scores, least, self.stop_confidence, bounds)
-        return _EarlyStopping(test, context.threshold, len(labels))
+        return _EarlyStopping(
+            context.metric, baseline.statistics, context.threshold, self.stop_confidence, bounds
+        )
 
-    def _metric(
-        self,
-        metric: Metric,
-        outputs: NDArray[np.float32],
-        reference: NDArray[np.float32],
-        labels: NDArray[np.int64],
-    ) -> list[Measurement]:
-        scores = _scores(metric, outputs, labels)
-        reference_scores = _scores(metric, reference, labels)
-        drop = float(np.mean(reference_scores)) - float(np.mean(scores))
-        values = {metric.name: float(np.mean(scores)), f"{metric.name}_drop": drop}
-        if len(scores) > 1:
-            values |= _ends(metric.name, score_interval(scores, self.confidence))
-            values |= _ends(f"{metric.name}_drop", paired_interval(reference_scores, scores, self.confidence))
-        return [Measurement(name, metric.scale * v, metric.unit, "measured") for name, v in values.items()]
+
+@dataclass(frozen=True)
+class _Baseline:
+    """The float model's scores.
+
+    Attributes:
+        key: What they are of.
+        statistics: Those of the task's first metric.
+        judges: One for each metric.
+    """
+
+    key: tuple[Any, ...]
+    statistics: Statistics
+    judges: Sequence[Judge]
 
 
 class _EarlyStopping:
-    """Tests after every batch of outputs whether to stop, and reports the estimate and the reason."""
+    """Tests after every batch of outputs whether to stop, and reports the estimate and the reason.
 
-    def __init__(self, test: PairedTest, threshold: EarlyStoppingThreshold, n_examples: int) -> None:
-        self._test, self._threshold, self._n = test, threshold, n_examples
+    Scores are multiplied by the metric's sign, so that higher is better.
 
-    def stops(self, batch: OutputBatch, metric: Metric) -> bool:
-        """Adds one batch of outputs, and returns whether to stop after it."""
-        outputs, labels = batch
-        if not np.isfinite(outputs).all():  # run to the end, so that the error counts all examples
+    Args:
+        metric: The metric, which averages.
+        reference: The float model's scores, `(n,)`.
+        threshold: The value that has to be reached.
+        confidence: Confidence of stopping, over all tests together.
+        bounds: Lowest and highest possible score.
+    """
+
+    def __init__(
+        self,
+        metric: Metric,
+        reference: Statistics,
+        threshold: EarlyStoppingThreshold,
+        confidence: float,
+        bounds: tuple[float, float],
+    ) -> None:
+        self._metric, self._threshold, self._n, self._sign = (
+            metric,
+            threshold,
+            len(reference),
+            sign_of(metric),
+        )
+        least = self._sign * threshold.least / metric.scale
+        low, high = sorted(self._sign * bound for bound in bounds)
+        self._test = PairedTest(self._sign * reference, least, confidence, (low, high))
+
+    def stops(self, outputs: Outputs, labels: Any, n_bad: int) -> bool:
+        """Adds one batch, `n_bad` of whose outputs are not finite, and returns whether to stop after it."""
+        if n_bad:  # run to the end, so that the error counts all examples
             self._test.give_up()
         else:
-            self._test.add(_scores(metric, outputs, labels))
+            self._test.add(self._sign * statistics_of(self._metric, outputs, labels))
         return self._test.hopeless
 
-    def measurements(self, metric: Metric) -> list[Measurement]:
+    def measurements(self) -> list[Measurement]:
         """Returns the estimate, under names that no full evaluation uses."""
-        partial, name = self._test.partial(), f"{metric.name}_partial"
+        metric, partial = self._metric, self._test.partial()
+        name = f"{metric.name}_partial"
         return [
-            Measurement(name, metric.scale * partial.mean, metric.unit, "measured"),
+            Measurement(name, self._sign * metric.scale * partial.mean, metric.unit, "measured"),
             Measurement(f"{metric.name}_drop_partial", metric.scale * partial.drop, metric.unit, "measured"),
             Measurement(f"{name}_error", metric.scale * partial.error, metric.unit, "measured"),
             Measurement(f"{name}_images", partial.n_examples, "images", "measured"),
         ]
 
-    def reason(self, metric: Metric) -> str:
+    def reason(self) -> str:
         """Returns why the evaluation stopped, as text."""
         k = self._test.partial().n_examples
         likely = f"with {100 * self._test.confidence:.6g} % confidence"
         certainty = "for certain" if self._test.certain else likely
-        unit = f" {metric.unit}" if metric.unit else ""
+        unit = f" {self._metric.unit}" if self._metric.unit else ""
+        side = "below" if self._sign > 0 else "above"
         return (
-            f"{metric.name} is below {self._threshold.least:.6g}{unit} {certainty} after {k:,} of {self._n:,} images; "
+            f"{self._metric.name} is {side} {self._threshold.least:.6g}{unit} {certainty} after {k:,} of {self._n:,} images; "
             f"{self._threshold.why}"
         )
 
 
-def _scores(metric: Metric, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    scores = np.asarray(metric.per_example(outputs, labels), dtype=np.float64)
-    bad = int(np.sum(~np.isfinite(scores)))
-    if bad:
-        raise EvaluationError(f"the metric {metric.name} is not finite for {bad} of {len(scores)} examples")
-    return scores
-
-
-def _ends(name: str, interval: Interval) -> dict[str, float]:
-    return {f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def _similarity(outputs: NDArray[np.float32], reference: NDArray[np.float32]) -> list[Measurement]:
-    """Returns `agreement` and `output_sqnr_db`; nothing if the outputs have another shape than the float model's."""
-    if outputs.shape != reference.shape:
-        return []
-    signal = reference.astype(np.float64)
-    ratio = sqnr_db(float(np.sum(signal**2)), float(np.sum((outputs - signal) ** 2)))
-    measurements = [Measurement("output_sqnr_db", ratio, "dB", "measured")]
-    if outputs.shape[1] > 1:
-        share = float(np.mean(outputs.argmax(axis=1) == reference.argmax(axis=1)))
-        measurements.insert(0, Measurement("agreement", 100 * share, "%", "measured"))
-    return measurements
+def _measurements(metric: Metric, value: Estimate, drop: Estimate) -> Iterator[Measurement]:
+    for name, estimate in ((metric.name, value), (f"{metric.name}_drop", drop)):
+        yield Measurement(name, estimate.value, metric.unit, "measured")
+        for end, bound in zip(("low", "high"), estimate.interval or (), strict=False):
+            yield Measurement(f"{name}_{end}", bound, metric.unit, "measured")

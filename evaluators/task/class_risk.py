@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.column import Column
-from evaluators.runtime import Batches, joined, run_batches
+from evaluators.runtime import Batches, joined, rollout_of, run_batches
 from evaluators.task.statistics.intervals import clopper_pearson_bound
 from spaces.errors import ConfigError, EvaluationError
 from spaces.stages.artifact import Artifact
@@ -101,6 +101,11 @@ class ClassRiskEvaluator(Evaluator):
         """
         labels = self._batches.labels(context.split)
         reference = context.reference.outputs
+        if labels.dtype != np.int64 or labels.ndim != 1 or context.reference.artifact.input.output.whole:
+            raise EvaluationError(
+                f"class_risk counts examples of a class, but labels are {labels.dtype} of shape {labels.shape}; leave it out "
+                "of `evaluator`"
+            )
         outputs = reference if artifact.digest == context.reference.artifact.digest else None
         if outputs is None:
             runs = run_batches(
@@ -109,6 +114,7 @@ class ClassRiskEvaluator(Evaluator):
                 self.batch_size,
                 self.threads,
                 context.exact_sums,
+                rollout_of(context.split),
             )
             outputs = joined(list(runs))[0]
         classes = self._chosen(labels, outputs.shape[1])

@@ -50,11 +50,12 @@ def check_fit(artifact: Artifact, task: Task, splits: Splits) -> Fit:
     inputs, _ = next(iter(splits.validation.batches(BATCH_SIZE)), (None, None))
     if inputs is None:
         raise InputError("the validation split has no examples (task.validation); at least 1 is needed")
-    outputs = _outputs(artifact, inputs)
+    read = OutputSpec(batch_axis=task.output_batch_axis)
+    outputs = {name: read.batch_first(array) for name, array in _outputs(artifact, inputs).items()}
     if not outputs:
         raise InputError("none of the model's outputs is a tensor")
     choice = choose_output(task, outputs, n_rows(inputs))
-    if not np.isfinite(outputs[choice.name]).all():
+    if not all(np.isfinite(outputs[name]).all() for name in choice.names):
         raise InputError("the float model's outputs are not finite (NaN or infinite) on validation examples")
     spec = spec_of(task, choice, artifact.proto())
     return Fit(spec, notes_of(choice, spec, outputs))

@@ -1,6 +1,6 @@
 """Which output of a model a task judges, and how it is read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +21,26 @@ _PASS_ON = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose
 
 @dataclass(frozen=True)
 class Choice:
-    """The output that is judged.
+    """The outputs that are judged.
 
     Attributes:
-        name: Its name.
-        size: Number of values per example.
+        names: Their names.
+        size: Number of values per example of the only one, where it is one row per example; else None.
         why: Why it was taken, if there was a choice; else empty.
     """
 
-    name: str
-    size: int
+    names: tuple[str, ...]
+    size: int | None
     why: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the first."""
+        return self.names[0]
 
 
 def choose_output(task: Task, outputs: Outputs, n: int) -> Choice:
-    """Returns the output that `task.output` names; without a name the first, or the only one whose shape fits.
+    """Returns the outputs that `task.output` names; without names the first, or the only one whose shape fits.
 
     An output with one value per class fits better than one with more.
 
@@ -49,33 +54,55 @@ def choose_output(task: Task, outputs: Outputs, n: int) -> Choice:
         InputError: No output has a value per class for each example, or several could be meant.
     """
     if task.output is not None:
-        if task.output not in outputs:
-            raise ConfigError(f"task.output: the model has no output {task.output!r}, but {_listed(outputs)}")
-        return Choice(task.output, _size(task, outputs[task.output], n))
+        return _named(task, [task.output] if isinstance(task.output, str) else [*task.output], outputs, n)
     first = next(iter(outputs))
     if len(outputs) == 1:
-        return Choice(first, _size(task, outputs[first], n))
-    sizes = {name: _size(task, a, n) for name, a in outputs.items() if _misfit(task, a, n) is None}
-    exact = [name for name, size in sizes.items() if size <= task.n_classes]
-    for names, why in ((exact, "has one value per class"), ([*sizes], "fits the task")):
+        return Choice((first,), _checked(task, outputs[first], n))
+    fitting = {
+        name: squeezed_size(a.shape, n) or 0 for name, a in outputs.items() if task.misfit(a, n) is None
+    }
+    exact = [
+        name for name, size in fitting.items() if not task.whole_outputs and size <= (task.n_classes or 1)
+    ]
+    for names, why in ((exact, "has one value per class"), ([*fitting], "fits the task")):
         if first in names:
-            return Choice(first, sizes[first], "it is the first")
+            return Choice((first,), fitting[first], "it is the first")
         if len(names) == 1:
-            return Choice(names[0], sizes[names[0]], f"no other one {why}")
+            return Choice((names[0],), fitting[names[0]], f"no other one {why}")
+    judged = f"hold the task's {task.n_classes} classes" if task.n_classes else "be judged"
     raise InputError(
         f"the model has {len(outputs)} outputs, {_listed(outputs)} for {n} examples, and "
-        f"{'several' if sizes else 'none'} of them could hold the task's {task.n_classes} classes; "
-        "name the one to judge with task.output"
+        f"{'several' if fitting else 'none'} of them could {judged}; name the one to judge with task.output"
     )
 
 
+def _named(task: Task, names: Sequence[str], outputs: Outputs, n: int) -> Choice:
+    for name in names:
+        if name not in outputs:
+            raise ConfigError(f"task.output: the model has no output {name!r}, but {_listed(outputs)}")
+    if len(names) != 1 and not task.whole_outputs:
+        raise ConfigError(f"task.output: {type(task).__name__} judges one output, not {len(names)}")
+    sizes = [_checked(task, outputs[name], n) for name in names]
+    return Choice(tuple(names), sizes[0] if len(sizes) == 1 else None)
+
+
 def spec_of(task: Task, choice: Choice, proto: "onnx.ModelProto") -> OutputSpec:
-    """Returns how the chosen output is read."""
+    """Returns how the chosen outputs are read."""
     names = [output.name for output in proto.graph.output]
+    positions = tuple(names.index(name) for name in choice.names)
+    if task.whole_outputs:
+        return OutputSpec(
+            choice.name,
+            positions[0],
+            whole=True,
+            further=choice.names[1:],
+            further_positions=positions[1:],
+            batch_axis=task.output_batch_axis,
+        )
     binary: Binary | None = None
-    if choice.size < task.n_classes:
+    if choice.size is not None and task.n_classes is not None and choice.size < task.n_classes:
         binary = "probability" if _last_operator(proto, choice.name) == "Sigmoid" else "logit"
-    return OutputSpec(choice.name, names.index(choice.name), binary)
+    return OutputSpec(choice.name, positions[0], binary)
 
 
 def notes_of(choice: Choice, spec: OutputSpec, outputs: Outputs) -> tuple[str, ...]:
@@ -99,22 +126,11 @@ def notes_of(choice: Choice, spec: OutputSpec, outputs: Outputs) -> tuple[str, .
     return tuple(notes)
 
 
-def _size(task: Task, output: NDArray[Any], n: int) -> int:
-    """Returns the number of values per example. Raises InputError if they do not fit the task."""
-    reason = _misfit(task, output, n)
-    size = squeezed_size(output.shape, n)
-    if reason is not None or size is None:
+def _checked(task: Task, output: NDArray[Any], n: int) -> int | None:
+    """Returns the number of values per example, if that is one row. Raises InputError if the output does not fit the task."""
+    if (reason := task.misfit(output, n)) is not None:
         raise InputError(reason)
-    return size
-
-
-def _misfit(task: Task, output: NDArray[Any], n: int) -> str | None:
-    size = squeezed_size(output.shape, n)
-    if size is None:
-        return f"the model yields {output.shape} for {n} examples; one row of outputs for each is needed"
-    if size >= task.n_classes or (size == 1 and task.n_classes == 2 and output.dtype.kind == "f"):
-        return None
-    return f"the model has {size} outputs, but the task has {task.n_classes} classes (task.n_classes)"
+    return squeezed_size(output.shape, n)
 
 
 def _listed(outputs: Outputs) -> str:

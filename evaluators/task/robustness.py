@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.column import Column
-from evaluators.runtime import Batch, joined, run_batches
+from evaluators.metric import Labels, sign_of
+from evaluators.runtime import Batch, joined, joined_labels, run_batches
+from evaluators.task.statistics.scores import statistics_of, value_of
 from spaces.errors import ConfigError, EvaluationError, unknown_name
 from spaces.quantization.calibration.degradations import DEGRADATIONS
 from spaces.quantization.calibration.degraded_split import DegradedSplit
@@ -81,7 +83,8 @@ class RobustnessEvaluator(Evaluator):
         """
         images = self._degraded(context)
         scores = self._scores(artifact, images, context)
-        drops, dense = _drops(scores), _drops(self._dense_scores(images, context))
+        sign = sign_of(context.metric)
+        drops, dense = _drops(scores, sign), _drops(self._dense_scores(images, context), sign)
         details: dict[str, Any] = {
             "images": len(images.labels),
             "scores": {kind: context.metric.scale * score for kind, score in scores.items()},
@@ -111,13 +114,11 @@ class RobustnessEvaluator(Evaluator):
         """Returns the mean score on the clean images and under each degradation, from one session."""
         runs = run_batches(artifact, images.batches, self.batch_size, self.threads, context.exact_sums)
         outputs, labels = joined(list(runs))
-        metric = context.metric
-        each = np.asarray(metric.per_example(outputs, labels), np.float64).reshape(
-            1 + len(images.degraded), -1
-        )
-        if not np.isfinite(each).all():
-            raise EvaluationError(f"the metric {metric.name} is not finite on degraded images")
-        return dict(zip((CLEAN, *images.degraded), each.mean(axis=1).tolist(), strict=True))
+        metric, n = context.metric, len(images.labels)
+        statistics = statistics_of(metric, outputs, labels)
+        parts = [statistics[start : start + n] for start in range(0, len(statistics), n)]
+        means = [value_of(metric, part) / metric.scale for part in parts]
+        return dict(zip((CLEAN, *images.degraded), means, strict=True))
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,13 @@ class _Images:
 
     Attributes:
         clean: Inputs `(n, *input.shape)`.
-        labels: `(n,)`.
+        labels: `(n, ...)`.
         degraded: By degradation, `(n, height, width, channels)` bytes: a fourth of the inputs' memory.
         pixels: Turns bytes into inputs.
     """
 
     clean: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: Labels
     degraded: Mapping[str, NDArray[np.uint8]]
     pixels: Pixels
 
@@ -149,7 +150,7 @@ def _images(split: Split, kinds: Sequence[str], n_images: int | None, seed: int)
     if not batches:
         raise EvaluationError("robustness: the split has no examples")
     clean = sole(joined_inputs([inputs for inputs, _ in batches]), "evaluator.robustness")
-    labels = np.concatenate([labels for _, labels in batches])
+    labels = joined_labels([labels for _, labels in batches])
     if reason := no_images(clean.shape[1:]):
         raise ConfigError(f"evaluator.robustness degrades images, but {reason}; leave the evaluator out")
     splits = {kind: DegradedSplit(split, seed, kinds=(kind,)) for kind in kinds}
@@ -169,10 +170,10 @@ def _column(end: str) -> str:
     return str(Column.of(f"robustness_drop_{end}"))
 
 
-def _drops(scores: Scores) -> Scores:
+def _drops(scores: Scores, sign: float) -> Scores:
     """Returns the relative drops in per cent, the worst and the mean; empty if the clean score is not above 0."""
     clean = scores[CLEAN]
     if clean <= 0:
         return {}
-    drops = {kind: 100 * (clean - score) / clean for kind, score in scores.items() if kind != CLEAN}
+    drops = {kind: 100 * sign * (clean - score) / clean for kind, score in scores.items() if kind != CLEAN}
     return {**drops, "worst": max(drops.values()), "mean": float(np.mean(list(drops.values())))}

@@ -39,7 +39,7 @@ def descriptors_of(artifact: Artifact, task: Task, splits: Splits) -> dict[str, 
 
 def _of_task(task: Task, splits: Splits) -> dict[str, float]:
     return {
-        "log2_classes": _log2(task.n_classes),
+        "log2_classes": _log2(task.n_classes or 1),
         "log2_examples": _log2(len(splits.validation)),
         "log2_input": _log2(_input_size(task)),
     }

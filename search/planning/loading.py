@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluators.devices.device import Device
+from evaluators.task.data.leaks import copy_notes
 from evaluators.task.data_fit import check_fit
 from evaluators.task.tasks.task import Splits, Task
 from search.planning.builders import builders_digest
@@ -76,7 +77,9 @@ def load(config: Config, say: Say) -> Loaded:
     splits = task.splits()
     say("loading the network")
     source: ModelSource = made(ModelSource, config.section("model"), "model", config)
-    model = source.load(LoadContext(splits.train, config.cache_dir, config.seed, not config.data["dry_run"]))
+    model = source.load(
+        LoadContext(splits.train, config.cache_dir, config.seed, not config.data["dry_run"], task.loss)
+    )
     # data that no stage uses is not sent to the workers
     trains = any(stage.produces == "torch" for stage in stages)
     context = StageContext(
@@ -88,6 +91,7 @@ def load(config: Config, say: Say) -> Loaded:
         accelerator=_accelerator(config),
         latency_ms=ModelledLatency(devices),
         draft=config.data["dry_run"],
+        loss=task.loss,
     )
     names = [key for key in config.section("space") if key != "constraints"]
     prefix, pipeline = Pipeline(stages).split(names)
@@ -101,7 +105,7 @@ def load(config: Config, say: Say) -> Loaded:
     space, left_out = fitting.suited(space)
     context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
     checked = _final(dense, replace(fitting, context=context).checked(space))
-    notes = (*_model_note(model), *fit.notes, *left_out, *checked)
+    notes = (*_model_note(model), *task.notes(), *copy_notes(vars(splits)), *fit.notes, *left_out, *checked)
     return Loaded(task, splits, start, dense, pipeline, space, context, devices, notes)
 
 

@@ -11,7 +11,10 @@ from evaluators.base import EvaluationContext, Evaluator, Reference
 from evaluators.column import Column
 from evaluators.devices.device import Device
 from evaluators.integer_kernels import integer_kernels_saturate
-from evaluators.task.accuracy import reference_outputs
+from evaluators.metric import Metric, direction_of
+from evaluators.runtime import labels_of, reference_outputs
+from evaluators.task.statistics.early_stopping import score_bounds
+from evaluators.task.statistics.scores import is_pooled, statistics_of
 from search.planning.basics import basics
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
@@ -51,8 +54,15 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     with lock.shared():
         outputs = reference_outputs(loaded.dense, loaded.splits.validation)
     reference = Reference(loaded.dense, outputs)
+    task = loaded.task
     context = EvaluationContext(
-        loaded.splits.validation, loaded.task.metric, reference, loaded.devices, config.seed
+        loaded.splits.validation,
+        task.metric,
+        reference,
+        loaded.devices,
+        config.seed,
+        others=task.others,
+        agreement=task.agreement,
     )
     runner = CompressionRunner(
         loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
@@ -62,17 +72,20 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     measuring_s = time.perf_counter() - began
     objectives, constraints = read_objectives(
         config.section("objective"),
-        loaded.task.metric.name,
+        task.metric.name,
         list(loaded.devices),
         {m.column for m in baseline}.union(*(e.possible(context) for e in evaluators)),
         _sizes(loaded.devices),
+        direction_of(task.metric),
+        {m.column: m for m in baseline},
     )
     knowledge = knowledge_of(config, loaded, objectives, baseline)
     # where a network is pruned and trained, a candidate's costs and quality are known only once it is built
     low_fidelity = (
         CompressionLowFidelity(runner, objectives, constraints) if loaded.start.kind == "onnx" else None
     )
-    stops_early = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
+    wants_stops = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
+    stops_early = wants_stops and _is_bounded(context)
     return StudyPlan(
         **basics(config),
         n_trials=config.study.n_trials,
@@ -102,11 +115,13 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             *_devices_without_objective(loaded, objectives),
             *_unknown_operators(details),
             *_inexact_kernels(loaded, context),
+            *_no_early_stopping(task.metric, wants_stops and not stops_early),
         ),
         learned=knowledge.notes,
         record=knowledge.record,
         low_fidelity=low_fidelity,
-        early_metric=loaded.task.metric.name if stops_early else None,
+        early_metric=task.metric.name if stops_early else None,
+        early_direction=direction_of(task.metric),
         explain=runner.explain,
         pruner=_pruner(config),
     )
@@ -162,6 +177,23 @@ def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     operators = ", ".join(f"{op} ({count})" for op, count in unknown.items())
     return (f"the cost models do not know {operators}: their bytes are counted, their arithmetic is not",)
+
+
+def _is_bounded(context: EvaluationContext) -> bool:
+    """Whether the metric is a mean of bounded scores, so that a part of the examples bounds the whole."""
+    if is_pooled(context.metric):
+        return False
+    scores = statistics_of(context.metric, context.reference.outputs, labels_of(context.split))
+    return score_bounds(context.metric, scores) is not None
+
+
+def _no_early_stopping(metric: Metric, applies: bool) -> tuple[str, ...]:
+    if not applies:
+        return ()
+    why = "it is no mean over examples" if is_pooled(metric) else "its scores have no bounds"
+    return (
+        f"every evaluation takes all examples: part of them gives no bound of {metric.name}, because {why}",
+    )
 
 
 def _inexact_kernels(loaded: Loaded, context: EvaluationContext) -> tuple[str, ...]:

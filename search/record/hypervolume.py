@@ -15,8 +15,9 @@ from search.record.results import Constraint, Objective, TrialRecord
 class Volume:
     """Hypervolume of fronts on axes scaled by the baseline: 1 is a model without costs and without loss.
 
-    The reference point is the baseline's cost on every axis to minimise; on an axis to maximise it is the
-    bound of the first constraint on that axis or on its drop, or 90 % of the baseline where there is none.
+    The reference point is the baseline's cost on every axis to minimise; on an axis to maximise, and on that of the task's
+    metric, it is the bound of the first constraint on that axis or on its drop, or a tenth worse than the baseline where there
+    is none.
     With several devices it is the mean over the devices, each with its own costs and all axes that belong to
     no device, so that values are comparable between one device and many. Axes that the baseline lacks, e.g.
     its latency where a device has no floating-point arithmetic, are left out.
@@ -76,19 +77,23 @@ def _axis(
     base = baseline.get(objective.column)
     if base is None:
         return None
-    if objective.direction == "minimize":
+    is_cost = f"{objective.column}_drop" not in baseline
+    if objective.direction == "minimize" and is_cost:
         return _Axis(objective.column, 0.0, base) if base > 0 else None
     worst = _allowed(objective, constraints, base)
-    return _Axis(objective.column, base, worst) if base > worst else None
+    sign = 1.0 if objective.direction == "maximize" else -1.0
+    return _Axis(objective.column, base, worst) if sign * base > sign * worst else None
 
 
 def _allowed(objective: Objective, constraints: Sequence[Constraint], base: float) -> float:
+    """Returns the worst value that the constraints allow; without any, one that is worse by a tenth."""
+    sign, worst_kind = (1.0, "min") if objective.direction == "maximize" else (-1.0, "max")
     for constraint in constraints:
-        if constraint.column == objective.column and constraint.kind == "min":
+        if constraint.column == objective.column and constraint.kind == worst_kind:
             return constraint.bound
         if constraint.column == f"{objective.column}_drop" and constraint.kind == "max":
-            return base - constraint.bound
-    return 0.9 * base
+            return base - sign * constraint.bound
+    return base - sign * 0.1 * abs(base)
 
 
 def hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:

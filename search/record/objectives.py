@@ -4,7 +4,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
+from evaluators.base import Measurement
 from evaluators.column import Column
+from evaluators.metric import Direction
 from search.record.results import Constraint, Objective
 from spaces.errors import ConfigError, unknown_name
 from spaces.units import parse_bytes, parse_seconds
@@ -22,11 +24,14 @@ def read_objectives(
     devices: Sequence[str],
     columns: Collection[str],
     sizes: Mapping[str, float] | None = None,
+    direction: Direction = "maximize",
+    baseline: Mapping[str, Measurement] | None = None,
 ) -> tuple[tuple[Objective, ...], tuple[Constraint, ...]]:
     """Reads the `objective` section.
 
-    Names are those of measurements (`top1`, `file_bytes`, `latency_ms`); `metric` is the task's own metric,
-    and `metric_drop` its drop. A cost becomes one axis per device.
+    Names are those of measurements (`top1`, `file_bytes`, `latency_ms`); `metric` is the task's own metric, and `metric_drop` by
+    how much it is worse than the uncompressed model's. To maximize `metric` means the better, whichever way the metric
+    goes. A cost becomes one axis per device.
 
     Args:
         config: The section, with `maximize`, `minimize` and `constraints`.
@@ -34,6 +39,8 @@ def read_objectives(
         devices: Names of the devices.
         columns: The columns of the baseline: only these can be objectives.
         sizes: Column to the limit in the device's profile, for the limit `device`.
+        direction: Whether higher or lower values of the metric are better.
+        baseline: The uncompressed model's measurements by column, for limits in per cent of them.
 
     Raises:
         ConfigError: A name is not measured, a limit is missing or not a number, or there is no objective.
@@ -43,13 +50,14 @@ def read_objectives(
         raise ConfigError(
             unknown_name("key", unknown[0], ("maximize", "minimize", "constraints"), "objective")
         )
-    reader = _Reader(metric, devices, columns, sizes or {})
+    reader = _Reader(metric, devices, columns, sizes or {}, baseline or {})
     objectives: list[Objective] = []
-    directions: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")
-    for direction in directions:
-        for name in _names(config.get(direction), f"objective.{direction}"):
-            named = reader.columns_of(name, None, f"objective.{direction}")
-            objectives += [Objective(column, direction) for column in named]
+    listed: tuple[Direction, ...] = ("maximize", "minimize")
+    for key in listed:
+        for name in _names(config.get(key), f"objective.{key}"):
+            named = reader.columns_of(name, None, f"objective.{key}")
+            better = direction if name == "metric" and key == "maximize" else key
+            objectives += [Objective(column, better) for column in named]
     if not objectives:
         raise ConfigError("objective: `maximize` or `minimize` must name at least one measurement")
     constraints = [
@@ -71,9 +79,15 @@ def _names(given: Any, where: str) -> list[str]:
 
 class _Reader:
     def __init__(
-        self, metric: str, devices: Sequence[str], columns: Collection[str], sizes: Mapping[str, float]
+        self,
+        metric: str,
+        devices: Sequence[str],
+        columns: Collection[str],
+        sizes: Mapping[str, float],
+        baseline: Mapping[str, Measurement],
     ) -> None:
         self._metric, self._devices, self._columns, self._sizes = metric, devices, columns, sizes
+        self._baseline = baseline
 
     def columns_of(self, name: str, device: str | None, where: str) -> list[str]:
         resolved = name.replace("metric", self._metric, 1) if name.partition("_")[0] == "metric" else name
@@ -137,11 +151,24 @@ class _Reader:
         where: str,
     ) -> Constraint:
         of_device = rule[kind] == _OF_DEVICE
-        limit = self._sizes[column] if of_device else _limit(rule[kind], measure, where)
+        limit = (
+            self._sizes[column] if of_device else self._limit(rule[kind], column, measure, f"{where}.{kind}")
+        )
         margin = rule.get("margin")
         if margin == _OF_ERROR:
             return Constraint(name, self._error_bar(column, kind, f"{where}.margin"), kind, limit)
         return Constraint(name, column, kind, limit, _margin(margin, limit, measure, f"{where}.margin"))
+
+    def _limit(self, value: Any, column: str, measure: str, where: str) -> float:
+        """Returns a limit in the column's unit; per cent are points of a percentage, else a share of the baseline's value."""
+        share = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+        if share is None:
+            return _limit(value, measure, where)
+        stem = column.removesuffix("_drop")
+        of = self._baseline.get(stem)
+        if of is None:
+            raise ConfigError(f"{where}: the float model has no {stem} that {value!r} could be a share of")
+        return float(share[1]) if of.unit == "%" else abs(of.value) * float(share[1]) / 100
 
     def _error_bar(self, column: str, kind: str, where: str) -> str:
         """Returns the column of the error bar's end that is nearer to the limit."""

@@ -1,4 +1,4 @@
-"""The metric value that a candidate has to exceed for its trial to matter, computed before the trial."""
+"""The metric value that a candidate has to reach for its trial to matter, computed before the trial."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _EXHAUSTIVE = (BruteForceSampler, optuna.samplers.BruteForceSampler, optuna.samp
 
 
 class EarlyStoppingThresholds:
-    """Computes the metric value below which a candidate's trial can be stopped early.
+    """Computes the metric value that a candidate has to reach, or its trial can be stopped early.
 
     A candidate cannot join the front if a trial has a better metric and is at least as good in all other
     objectives, or if the candidate breaks a constraint on the metric or on its drop. The first can be decided
@@ -33,6 +33,7 @@ class EarlyStoppingThresholds:
         self._plan = plan
         self._enabled = plan.early_metric is not None and not isinstance(sampler, _EXHAUSTIVE)
         self._metric, self._drop = (str(Column.of(f"{plan.early_metric}{end}")) for end in ("", "_drop"))
+        self._sign = 1.0 if plan.early_direction == "maximize" else -1.0
         self._floor = self._from_constraints()
         self._others = [
             (position, objective)
@@ -42,7 +43,7 @@ class EarlyStoppingThresholds:
         self._has_axis = len(self._others) < len(plan.objectives)
 
     def of(self, params: Params, records: Sequence[TrialRecord]) -> EarlyStoppingThreshold | None:
-        """Returns the highest threshold that a trial or a constraint sets for a candidate; None if none does.
+        """Returns the strictest threshold that a trial or a constraint sets for a candidate; None if none does.
 
         Args:
             params: The candidate, as Optuna's parameters.
@@ -51,7 +52,10 @@ class EarlyStoppingThresholds:
         if not self._enabled:
             return None
         thresholds = [t for t in (self._floor, self._from_trials(params, records)) if t is not None]
-        return max(thresholds, key=lambda threshold: threshold.least, default=None)
+        return max(thresholds, key=self._strictness, default=None)
+
+    def _strictness(self, threshold: EarlyStoppingThreshold) -> float:
+        return self._sign * threshold.least
 
     def _from_constraints(self) -> EarlyStoppingThreshold | None:
         base = next((m.value for m in self._plan.baseline if m.column == self._metric), math.nan)
@@ -59,17 +63,16 @@ class EarlyStoppingThresholds:
             EarlyStoppingThreshold(floor, f"the constraint {constraint.name} requires it")
             for constraint in self._plan.constraints
             for column, kind, floor in (
-                (self._metric, "min", constraint.bound),
-                (self._drop, "max", base - constraint.bound),
+                (self._metric, "min" if self._sign > 0 else "max", constraint.bound),
+                (self._drop, "max", base - self._sign * constraint.bound),
             )
             if (constraint.column, constraint.kind) == (column, kind) and math.isfinite(floor)
         ]
         if not floors:
             return None
-        highest = max(floors, key=lambda threshold: threshold.least)
-        return EarlyStoppingThreshold(
-            highest.least - RELATIVE_TOLERANCE * max(1.0, abs(highest.least)), highest.why
-        )
+        strictest = max(floors, key=self._strictness)
+        slack = RELATIVE_TOLERANCE * max(1.0, abs(strictest.least))
+        return EarlyStoppingThreshold(strictest.least - self._sign * slack, strictest.why)
 
     def _from_trials(self, params: Params, records: Sequence[TrialRecord]) -> EarlyStoppingThreshold | None:
         if not self._has_axis:
@@ -84,7 +87,7 @@ class EarlyStoppingThresholds:
         ]
         if not rivals:
             return None
-        value, number = max(rivals, key=lambda rival: (rival[0], -rival[1]))
+        value, number = max(rivals, key=lambda rival: (self._sign * rival[0], -rival[1]))
         also = " and is at least as good in all other objectives" if others else ""
         return EarlyStoppingThreshold(value, f"trial {number} reaches it{also}")
 
@@ -110,7 +113,7 @@ class EarlyStoppingThresholds:
 
     def _is_metric(self, objective: Objective) -> bool:
         axis = (objective.column, objective.direction)
-        return axis in ((self._metric, "maximize"), (self._drop, "minimize"))
+        return axis in ((self._metric, self._plan.early_direction), (self._drop, "minimize"))
 
 
 def _no_worse(value: float, than: float, objective: Objective) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import optuna
 
 from evaluators.base import Measurement
+from evaluators.metric import Direction
 from search.executors.base import Executor
 from search.record.results import Constraint, Objective, StudyRecord, TrialRecord
 from search.samplers.candidates.context import LowFidelityEvaluations
@@ -93,6 +94,7 @@ class StudyPlan:
         low_fidelity: Low-fidelity evaluations of candidates before their trials; None where there are none.
         early_metric: Name of the metric (`top1`) whose confidence bound may stop a trial early; None
             evaluates every candidate to the end.
+        early_direction: Whether higher or lower values of that metric are better.
         explain: Returns details that explain an ONNX file of the front, for the report; None explains
             nothing.
         pruner: Stops trainings that are worse than earlier ones; None trains all to the end.
@@ -133,5 +135,6 @@ class StudyPlan:
     snap: Callable[[Candidate, Collection[str]], Candidate | None] | None = None
     low_fidelity: LowFidelityEvaluations | None = None
     early_metric: str | None = None
+    early_direction: Direction = "maximize"
     explain: Callable[[bytes], Mapping[str, Any]] | None = None
     pruner: optuna.pruners.BasePruner | None = None

@@ -3,17 +3,23 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
 
 from evaluators.base import EvaluationContext, Measurement
+from evaluators.metric import Metric, Outputs, sign_of
+from evaluators.runtime import answers, labels_of, rollout_of
+from evaluators.task.paired_estimate import RESAMPLES
+from evaluators.task.statistics.bootstrap import resampled_values
+from evaluators.task.statistics.scores import Statistics, is_pooled, statistics_of, value_of
 from search.record.curve import Curve, curve_of
 from search.record.journal import quiet
 from search.record.results import TrialRecord
 from spaces.errors import StopTrialError
+from spaces.stages.inputs import Inputs, each, joined_inputs, n_rows
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +124,7 @@ class CurveWatch:
         self._values: list[float] = []
         self._macs = 0
         self._race: Race | None = None
-        self._scores: list[float] = []  # of the last epoch's examples
+        self._scores: Statistics = np.empty(0)  # of the last epoch's examples
 
     @property
     def curve(self) -> Curve | None:
@@ -144,8 +150,9 @@ class CurveWatch:
             self._race = self._pruning.race(self._macs) if self._pruning is not None else None
         metric = self._context.metric
         self._scores = self._scores_of(module)
-        self._values.append(metric.scale * float(np.mean(self._scores)))
-        stops = self._race is not None and self._race.stops(self._values[-1])
+        self._values.append(value_of(metric, self._scores))
+        reported = sign_of(metric) * self._values[-1]  # the pruner takes higher values for better
+        stops = self._race is not None and self._race.stops(reported)
         if not stops or epoch == n_epochs or self._pruning is None or self._race is None:
             return
         raise StopTrialError(
@@ -159,34 +166,47 @@ class CurveWatch:
         if not self._values:
             return ()
         metric, n = self._context.metric, len(self._scores)
-        dense = np.mean(self._of_outputs(self._context.reference.outputs[:n])) * metric.scale
-        error = metric.scale * float(np.std(self._scores)) / math.sqrt(n)
+        dense = value_of(metric, self._of_outputs(each(lambda a: a[:n], self._context.reference.outputs)))
+        error = _standard_error(metric, self._scores)
         values = {
             f"{metric.name}_partial": self._values[-1],
-            f"{metric.name}_drop_partial": float(dense) - self._values[-1],
+            f"{metric.name}_drop_partial": sign_of(metric) * (dense - self._values[-1]),
             f"{metric.name}_partial_error": error,
         }
         estimates = [Measurement(name, value, metric.unit, "measured") for name, value in values.items()]
         return (*estimates, Measurement(f"{metric.name}_partial_images", n, "images", "measured"))
 
-    def _scores_of(self, module: "torch.nn.Module") -> list[float]:
+    def _scores_of(self, module: "torch.nn.Module") -> Statistics:
         import torch
 
         from spaces.stages.inputs import packed
-        from spaces.stages.torch_outputs import tensors_of
+        from spaces.stages.torch_outputs import read_outputs
 
-        spec = self._context.reference.artifact.input.output
+        spec, split = self._context.reference.artifact.input.output, self._context.split
+
+        def run(inputs: Inputs) -> Outputs:
+            outputs: Outputs = read_outputs(module(torch.from_numpy(packed(inputs))), spec)
+            return outputs
+
         with torch.inference_mode():
             outputs = [
-                spec.rows(tensors_of(module(torch.from_numpy(packed(inputs))))[spec.position].numpy())
-                for inputs, _ in self._context.split.batches(250, MOST_EXAMPLES)
+                answers(rollout_of(split), run, inputs, labels)
+                for inputs, labels in split.batches(250, MOST_EXAMPLES)
             ]
-        return self._of_outputs(np.concatenate(outputs))
+        return self._of_outputs(joined_inputs(outputs))
 
-    def _of_outputs(self, outputs: "np.ndarray[Any, np.dtype[np.float32]]") -> list[float]:
-        labels = np.concatenate([labels for _, labels in self._context.split.batches(250, len(outputs))])
-        scores = self._context.metric.per_example(outputs, labels)
-        return [float(score) for score in np.where(np.isfinite(scores), scores, 0.0)]
+    def _of_outputs(self, outputs: Outputs) -> Statistics:
+        metric, labels = self._context.metric, labels_of(self._context.split)[: n_rows(outputs)]
+        if is_pooled(metric):
+            return statistics_of(metric, each(np.nan_to_num, outputs), labels)
+        scores = np.asarray(metric.per_example(outputs, labels), np.float64)  # type: ignore[attr-defined]
+        return np.where(np.isfinite(scores), scores, 0.0)
+
+
+def _standard_error(metric: Metric, statistics: Statistics) -> float:
+    if is_pooled(metric):
+        return float(np.nanstd(metric.scale * resampled_values(metric, statistics, RESAMPLES)))  # type: ignore[arg-type]
+    return metric.scale * float(np.std(statistics)) / math.sqrt(len(statistics))
 
 
 def pruning_of(

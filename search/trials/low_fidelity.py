@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.column import Column
-from evaluators.runtime import Batches
+from evaluators.metric import sign_of
+from evaluators.runtime import labels_of
 from evaluators.task.paired_estimate import PairedEstimate, PairedReference
 from evaluators.widened import widened
 from search.record.results import Constraint, Objective
@@ -135,8 +136,14 @@ class CompressionLowFidelity:
     def _estimate(self, key: str, params: Params, n_examples: int) -> PairedEstimate | None:
         context = self._runner.context
         if self._reference is None or self._runs is None:
-            labels = Batches(0).labels(context.split)
-            self._reference = PairedReference(context.metric, context.reference.outputs, labels)
+            labels = labels_of(context.split)
+            self._reference = PairedReference(
+                context.metric,
+                context.reference.outputs,
+                labels,
+                agreement=context.agreement,
+                whole=context.reference.artifact.input.output.whole,
+            )
             self._runs = PartialRuns(context.split, self.sizes, exact_sums=context.exact_sums)
         try:
             with self._runner.lock.shared():
@@ -149,9 +156,9 @@ class CompressionLowFidelity:
         """Returns a paired estimate of the metric's drop as estimates of all objectives and constraints."""
         metric = self._runner.context.metric
         assert self._reference is not None
-        baseline = metric.scale * float(self._reference.scores.mean())
+        value = self._reference.value - sign_of(metric) * paired.drop
         estimates = {column: (value, 0.0) for column, value in known.items()} | {
-            str(Column.of(metric.name)): (baseline - paired.drop, paired.drop_error),
+            str(Column.of(metric.name)): (value, paired.drop_error),
             str(Column.of(f"{metric.name}_drop")): (paired.drop, paired.drop_error),
         }
         unknown = (np.nan, np.nan)

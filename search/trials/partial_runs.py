@@ -4,13 +4,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
-from evaluators.runtime import Batch, Batches, OutputBatch, run_batches
+from evaluators.metric import Outputs
+from evaluators.runtime import Batch, Batches, OutputBatch, n_not_finite, rollout_of, run_batches
 from spaces.errors import EvaluationError
 from spaces.stages.artifact import Artifact, Split
-from spaces.stages.inputs import each, n_rows
+from spaces.stages.inputs import each, joined_inputs, n_bytes, n_rows
 
 BLOCK = 64  # examples per batch
 N_OPEN = 4  # models that stay loaded
@@ -56,14 +54,14 @@ class PartialRuns:
     def __init__(
         self, split: Split, sizes: Sequence[int], threads: int = 1, exact_sums: bool = False
     ) -> None:
-        self._prefix = Prefix(split, sizes[-1])
+        self._prefix, self._rollout = Prefix(split, sizes[-1]), rollout_of(split)
         self._sizes, self._threads, self._exact_sums = tuple(sizes), threads, exact_sums
         self._batches = Batches()
-        self._done: OrderedDict[str, list[NDArray[np.float32]]] = OrderedDict()
+        self._done: OrderedDict[str, list[Outputs]] = OrderedDict()
         self._open: OrderedDict[str, Iterator[OutputBatch]] = OrderedDict()
 
-    def outputs(self, key: str, n_examples: int, build: Callable[[], Artifact]) -> NDArray[np.float32]:
-        """Returns a model's outputs on the first examples, `(n_examples, n_outputs)`.
+    def outputs(self, key: str, n_examples: int, build: Callable[[], Artifact]) -> Outputs:
+        """Returns a model's outputs on the first examples, `(n_examples, ...)`, or by name.
 
         Args:
             key: Key of the model.
@@ -76,33 +74,38 @@ class PartialRuns:
         """
         done = self._done.setdefault(key, [])
         self._done.move_to_end(key)
-        n_done = sum(map(len, done))
+        n_done = sum(map(n_rows, done))
         if n_done < n_examples:
             running = self._open.pop(key, None) or self._begin(build(), n_done)
             while n_done < n_examples:
                 outputs, _ = next(running)
-                if not np.isfinite(outputs).all():
+                if n_not_finite(outputs):
                     raise EvaluationError("the model's outputs are not finite")
                 done.append(outputs)
-                n_done += len(outputs)
+                n_done += n_rows(outputs)
             if n_done < len(self._prefix):
                 self._open[key] = running
             self._evict()
-        return np.concatenate(done)[:n_examples]
+        return each(lambda array: array[:n_examples], joined_inputs(done))
 
     def _evict(self) -> None:
         """Drops the least recently used models and outputs, down to the limits above."""
         while len(self._open) > N_OPEN:
             self._open.popitem(last=False)
-        n_bytes = [sum(part.nbytes for part in parts) for parts in self._done.values()]
-        while len(n_bytes) > 1 and sum(n_bytes) > MOST_OUTPUT_BYTES:
+        held = [sum(map(n_bytes, parts)) for parts in self._done.values()]
+        while len(held) > 1 and sum(held) > MOST_OUTPUT_BYTES:
             key, _ = self._done.popitem(last=False)
             self._open.pop(key, None)
-            n_bytes.pop(0)
+            held.pop(0)
 
     def _begin(self, artifact: Artifact, n_done: int) -> Iterator[OutputBatch]:
         return run_batches(
-            artifact, lambda size: self._after(n_done, size), BLOCK, self._threads, self._exact_sums
+            artifact,
+            lambda size: self._after(n_done, size),
+            BLOCK,
+            self._threads,
+            self._exact_sums,
+            self._rollout,
         )
 
     def _after(self, n_done: int, batch_size: int) -> Iterator[Batch]:

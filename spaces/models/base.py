@@ -18,12 +18,14 @@ class LoadContext:
         seed: Seed of the initial weights and of such a training.
         trains: Whether such a model is trained if there is no checkpoint of it yet; else it keeps its initial weights,
             which is enough where only its layers and costs matter.
+        loss: Name of the loss of such a training (`spaces.task_losses`).
     """
 
     train: Split | None
     cache_dir: Path
     seed: int = 0
     trains: bool = True
+    loss: str | None = "cross_entropy"
 
 
 class ModelSource(ABC):

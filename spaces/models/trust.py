@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from spaces.errors import InputError, UntrustedTargetError
+from spaces.errors import ConfigError, InputError, UntrustedTargetError
 
 TRUSTED = ("spaces.", "evaluators.", "search.", "optuna.samplers.", "optuna.pruners.", "torch.nn.")
 
@@ -22,6 +22,10 @@ def check_trusted(name: str, trusted: Sequence[str], where: str) -> None:
     Raises:
         UntrustedTargetError: The name lies outside the list, or is not a dotted name.
     """
+    if name == "???":
+        raise ConfigError(
+            f"{where} must be given: the dotted name of a class, e.g. 'my_package.models.MyNet'"
+        )
     parts = name.split(".") if isinstance(name, str) else []
     if len(parts) < 2 or not all(p.isidentifier() and not p.startswith("__") for p in parts):
         raise UntrustedTargetError(

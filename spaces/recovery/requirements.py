@@ -13,10 +13,11 @@ from spaces.recovery.knobs import AUTO, KNOBS
 from spaces.recovery.lora import check_rank
 from spaces.recovery.losses.hooks import matching_modules
 from spaces.recovery.training.accelerator import device_of
-from spaces.recovery.training.augmentation import check_augmentation
+from spaces.recovery.training.augmentation import AUGMENTATIONS, check_augmentation
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.refusals import refusals
 from spaces.stages.stage import StageContext
+from spaces.task_losses import TaskLoss, task_loss
 
 FIRST = 256  # examples whose labels are checked
 
@@ -94,10 +95,10 @@ def teacher(context: StageContext, knob: str) -> nn.Module:
     return context.teacher.model
 
 
-def has_labels(split: Split) -> bool:
-    """Returns whether the first examples all have labels."""
+def has_labels(split: Split, loss: TaskLoss | None) -> bool:
+    """Returns whether the loss can be computed with the first examples' labels."""
     _, labels = next(iter(split.batches(FIRST, limit=FIRST)))
-    return not (labels < 0).any()
+    return loss is not None and loss.usable(labels)
 
 
 def has_features(artifact: Artifact) -> bool:
@@ -107,13 +108,19 @@ def has_features(artifact: Artifact) -> bool:
 
 
 def _check_augmentation(name: str, artifact: Artifact, context: StageContext) -> None:
-    if name != AUTO:
-        check_augmentation(name, artifact.input.float_shape)
+    if name == AUTO:
+        return
+    check_augmentation(name, artifact.input.float_shape)
+    _, labels = next(iter(train_split(context).batches(1, limit=1)))
+    if AUGMENTATIONS[name].changes and (labels.ndim > 2 or labels.dtype == object):
+        raise StageError(
+            f"recover.augmentation={name} changes inputs, but labels of shape {labels.shape[1:]} would have to move with them"
+        )
 
 
 def _check_distillation(weight: float, artifact: Artifact, context: StageContext) -> None:
     if weight < 1:
-        _check_labels(train_split(context))
+        _check_labels(train_split(context), context.loss)
     _check_teacher("distillation_weight", weight, context)
 
 
@@ -145,9 +152,10 @@ def _check_teacher(knob: str, value: Any, context: StageContext) -> None:
         teacher(context, knob)
 
 
-def _check_labels(split: Split) -> None:
-    if not has_labels(split):
+def _check_labels(split: Split, loss: str | None) -> None:
+    if not has_labels(split, task_loss(loss)):
+        why = "has none" if loss is not None else "has labels that no training loss takes"
         raise StageError(
-            "recover.distillation_weight is less than 1, which needs labels, but the train split has none; "
+            f"recover.distillation_weight is less than 1, which needs labels, but the train split {why}; "
             "distillation_weight=1 does not need them"
         )

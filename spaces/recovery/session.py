@@ -12,8 +12,8 @@ from spaces.recovery.knobs import AUTO
 from spaces.recovery.lora import merged, with_low_rank
 from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS, EXAMPLES
 from spaces.recovery.losses.channel_wise import ChannelWise
-from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.losses.hooks import matching_modules
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.losses.objective import Objective, Teacher
 from spaces.recovery.requirements import (
     NEEDS_TEACHER,
@@ -29,6 +29,7 @@ from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
+from spaces.task_losses import LOSSES, TaskLoss, task_loss
 
 
 def recover(
@@ -83,8 +84,8 @@ def _recipe(values: Mapping[str, Any], context: StageContext, threads: int) -> R
 
 
 def _suitable_augmentation(context: StageContext) -> str:
-    """Returns the augmentation that the uncompressed network's answers survive; none without that network."""
-    if context.teacher is None or not context.teacher.input.float_shape:
+    """Returns the augmentation that the uncompressed network's answers survive; none without that network or without classes."""
+    if context.teacher is None or not context.teacher.input.float_shape or context.teacher.input.output.whole:
         return "none"
     inputs = first_inputs(train_split(context), N_TRIED)
     network = teacher(context, "augmentation")
@@ -106,13 +107,18 @@ def _objective(artifact: Artifact, values: Mapping[str, Any], context: StageCont
             artifact.input.output,
         )
     return Objective(
-        CrossEntropy(values["label_smoothing"]),
+        LabelLoss(values["label_smoothing"], _loss(context, artifact)),
         origin,
         values["distillation_weight"],
         values["temperature"],
         channel_wise,
         values["cwd_weight"],
     )
+
+
+def _loss(context: StageContext, artifact: Artifact) -> TaskLoss:
+    """Returns the task's loss; for a task without one, which is distilled only, one that outputs of its kind have."""
+    return task_loss(context.loss) or LOSSES["squared" if artifact.input.output.whole else "cross_entropy"]
 
 
 def _channel_wise(module: nn.Module, values: Mapping[str, Any], context: StageContext) -> ChannelWise | None:

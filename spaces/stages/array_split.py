@@ -1,6 +1,6 @@
 """Arrays as a split: raw examples, labels, and how examples become model inputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -57,12 +57,12 @@ class ArraySplit:
 
     Attributes:
         raw: Raw examples `(n, ...)`, in memory or stored.
-        labels: `(n,)` int64.
+        labels: `(n, ...)` of any type: `(n,)` int64 for classes; `(n,)` objects, an array each, where they are ragged.
         transform: Maps raw examples to inputs, batch by batch; None if raw examples are inputs already.
     """
 
     raw: NDArray[np.generic] | StoredRows
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     transform: Transform | None = None
 
     @cached_property
@@ -74,7 +74,7 @@ class ArraySplit:
         else:
             hasher.update(f"{self.raw.dtype} {self.raw.shape}".encode())
             hasher.update(np.ascontiguousarray(self.raw).tobytes())
-        hasher.update(self.labels.tobytes())
+        hasher.update(label_bytes(self.labels))
         return hasher.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -82,8 +82,8 @@ class ArraySplit:
 
     def batches(
         self, batch_size: int, limit: int | None = None
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Yields inputs `(b, *input.shape)` float32 and labels `(b,)` int64, always in the same order."""
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+        """Yields inputs `(b, *input.shape)` float32 and labels `(b, ...)`, always in the same order."""
         n = len(self) if limit is None else min(limit, len(self))
         for start in range(0, n, batch_size):
             rows = slice(start, min(start + batch_size, n))
@@ -108,3 +108,22 @@ class ArraySplit:
 
     def _inputs(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
         return cast(NDArray[np.float32], raw) if self.transform is None else self.transform(raw)
+
+
+def label_bytes(labels: NDArray[Any]) -> bytes:
+    """Returns bytes that differ wherever labels do; ragged labels with their shapes and types."""
+    if labels.dtype != object:
+        plain = labels.dtype == np.int64 and labels.ndim == 1
+        header = b"" if plain else f"{labels.dtype} {labels.shape}".encode()
+        return header + np.ascontiguousarray(labels).tobytes()
+    arrays = [np.asarray(label) for label in labels]
+    return b"".join(f"{a.dtype} {a.shape}".encode() + np.ascontiguousarray(a).tobytes() for a in arrays)
+
+
+def ragged(labels: Iterable[Any]) -> NDArray[np.object_]:
+    """Returns arrays of any shapes as the labels of a split: `(n,)` objects."""
+    arrays = [np.asarray(label) for label in labels]
+    joined = np.empty(len(arrays), object)
+    for position, array in enumerate(arrays):
+        joined[position] = array
+    return joined

@@ -198,7 +198,10 @@ class Artifact:
 
 
 class Split(Protocol):
-    """One split of a task's data, as model inputs. Implementations must be picklable, with small pickles."""
+    """One split of a task's data, as model inputs. Implementations must be picklable, with small pickles.
+
+    A split whose examples are closed loops also has a method `rollout`: see `evaluators.runtime.rollout_of`.
+    """
 
     @property
     def digest(self) -> str:
@@ -206,12 +209,10 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(
-        self, batch_size: int, limit: int | None = None
-    ) -> Iterator[tuple[Inputs, NDArray[np.int64]]]:
-        """Yields inputs and labels `(b,)` int64, always in the same order.
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[tuple[Inputs, NDArray[Any]]]:
+        """Yields inputs and labels `(b, ...)`, always in the same order.
 
-        Inputs are `(b, *input.shape)`, or such an array for each of several inputs by its name.
+        Labels are `(b,)` int64 where they are classes (below 0 where there are none), objects where they are ragged. Inputs are `(b, *input.shape)`, or such an array for each of several inputs by its name.
 
         Args:
             batch_size: Maximum number of examples per batch.

@@ -1,7 +1,8 @@
-"""Which output of a model is judged, and how it is read as one row of outputs per example."""
+"""Which outputs of a model are judged, and how they are read: as one row of outputs per example, or in their own shape."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +10,58 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+Array = TypeVar("Array", bound=Any)  # of numpy or torch
 Binary = Literal["logit", "probability"]
 _LEAST = 1e-7  # probability whose logarithm is taken
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """The output of a model that a task judges.
+    """The outputs of a model that a task judges.
 
     Attributes:
         name: The output's name in the ONNX graph; None is the first.
         position: Its place among the outputs.
         binary: What the only value per example says where two classes are told apart: `logit` (class 1 above 0) or
             `probability` of class 1 (above 0.5). None where every class has an output.
+        whole: Whether outputs keep their shape, because they are no row of class scores per example.
+        further: Names of further outputs that are judged together with the first.
+        further_positions: Their places among the outputs.
+        batch_axis: The axis of the examples; it is moved to the front when outputs are read.
     """
 
     name: str | None = None
     position: int = 0
     binary: Binary | None = None
+    whole: bool = False
+    further: tuple[str, ...] = ()
+    further_positions: tuple[int, ...] = ()
+    batch_axis: int = 0
+
+    def __post_init__(self) -> None:
+        """Makes tuples of lists, as JSON has them."""
+        object.__setattr__(self, "further", tuple(self.further))
+        object.__setattr__(self, "further_positions", tuple(self.further_positions))
+
+    def read(self, outputs: Mapping[str, NDArray[Any]]) -> Any:
+        """Returns the judged outputs of a batch as a metric takes them.
+
+        Args:
+            outputs: `(n, ...)` by name, see `batch_first`: first that of `name`, then the further ones.
+
+        Returns:
+            `(n, n_outputs)` float32; for whole outputs `(n, ...)`, floating-point numbers as float32; with further outputs such
+            an array for each by name.
+        """
+        if not self.whole:
+            return self.rows(next(iter(outputs.values())))
+        read = {name: _as_float32(output) for name, output in outputs.items()}
+        return read if self.further else next(iter(read.values()))
+
+    def batch_first(self, output: Array) -> Array:
+        """Returns an output of the model with the axis of the examples in front."""
+        moved: Array = output.swapaxes(0, self.batch_axis) if self.batch_axis < output.ndim else output
+        return moved
 
     def rows(self, output: NDArray[np.generic]) -> NDArray[np.float32]:
         """Returns an output `(n, ...)` as `(n, n_outputs)` float32; a binary one gets a column for each of its two classes.
@@ -42,9 +77,12 @@ class OutputSpec:
     def logits(self, output: "torch.Tensor") -> "torch.Tensor":
         """Returns a torch output as logits `(n, n_classes)` for a loss: as `rows`, but with logarithms of probabilities.
 
-        An output with several axes of more than one value is returned as it is.
+        An output with several axes of more than one value is returned as it is, and so is a whole one.
         """
         import torch
+
+        if self.whole:
+            return output
 
         is_row = sum(size != 1 for size in output.shape[1:]) <= 1
         flat = output.reshape(len(output), -1) if is_row and output.ndim else output
@@ -57,6 +95,10 @@ class OutputSpec:
 
 
 FIRST_OUTPUT = OutputSpec()
+
+
+def _as_float32(output: NDArray[Any]) -> NDArray[Any]:
+    return output.astype(np.float32, copy=False) if output.dtype.kind == "f" else output
 
 
 def squeezed_size(shape: tuple[Any, ...], n: int) -> int | None:

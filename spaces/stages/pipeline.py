@@ -157,6 +157,7 @@ def stage_key(
         canonical_key({stage.name: values}),
         [None if used is None else used.digest for used in sources],
         context.accelerator,
+        *([] if context.loss == "cross_entropy" else [context.loss]),
     )
 
 

@@ -59,8 +59,9 @@ class StageContext:
         seed: Seed of all random numbers in the stage.
         calibration_sizes: Numbers of calibration examples that other candidates will need, so that one pass
             over the examples can serve them all. Never changes a stage's output.
-        train: The train split; None if the stage runs without one. Negative labels mean that there are no
+        train: The train split; None if the stage runs without one. Classes below 0 mean that there are no
             labels.
+        loss: Name of the training loss that suits the labels (`spaces.task_losses`); None if no training can use them.
         teacher: The uncompressed torch network, for distillation; None if there is none.
         accelerator: Torch device of stages that train: `auto`, `cpu` or `cuda`.
         latency_ms: Modelled latency, in milliseconds, of an ONNX artifact on a named device; None without a
@@ -80,6 +81,7 @@ class StageContext:
     latency_ms: LatencyModel | None = None
     watch: Watch | None = None
     draft: bool = False
+    loss: str | None = "cross_entropy"
 
 
 class Stage(ABC):

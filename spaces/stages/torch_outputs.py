@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from spaces.errors import StageError
@@ -36,17 +37,38 @@ def _keys(outputs: Any, key: str) -> list[str]:
 def judged_output(outputs: Any, spec: OutputSpec) -> Tensor:
     """Returns the output that a task judges, as logits `(b, n_classes)` where it is one row per example.
 
+    Several outputs that are judged together become one row of values per example.
+
     Raises:
         StageError: There is no such output.
     """
+    first, *further = _judged(outputs, spec)
+    if not further:
+        return spec.logits(first)
+    return torch.cat([part.flatten(1) for part in (first, *further)], 1)
+
+
+def read_outputs(outputs: Any, spec: OutputSpec) -> Any:
+    """Returns the outputs that a task judges as a metric takes them: see `OutputSpec.read`.
+
+    Raises:
+        StageError: There is no such output.
+    """
+    names = (spec.name or "", *spec.further)
+    arrays = (part.detach().cpu().numpy() for part in _judged(outputs, spec))
+    return spec.read(dict(zip(names, arrays, strict=True)))
+
+
+def _judged(outputs: Any, spec: OutputSpec) -> list[Tensor]:
     tensors = tensors_of(outputs)
-    if len(tensors) <= spec.position:
+    positions = (spec.position, *spec.further_positions)
+    if len(tensors) <= max(positions):
         raise StageError(
-            f"the network returns {len(tensors)} tensors, but the task judges number {spec.position + 1}"
+            f"the network returns {len(tensors)} tensors, but the task judges number {max(positions) + 1}"
             if tensors
             else f"the network returns no tensor, but {type(outputs).__name__}"
         )
-    return spec.logits(tensors[spec.position])
+    return [spec.batch_first(tensors[position]) for position in positions]
 
 
 def first_output(outputs: Any) -> Tensor:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from evaluators.task.statistics.intervals import wilson_interval
-from evaluators.task.tasks.cifar10 import Cifar10Task
+from evaluators.task.tasks.classification.cifar10 import Cifar10Task
 from spaces.candidate import StageValue
 from spaces.models.base import LoadContext
 from spaces.models.zoo.cifar_resnet import CifarResNetModel

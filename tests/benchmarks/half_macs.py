@@ -37,12 +37,12 @@ from half_macs_networks import NETWORKS
 from scipy import stats
 from torch import nn
 
-from evaluators.task.tasks.cifar10 import Cifar10Task
+from evaluators.task.tasks.classification.cifar10 import Cifar10Task
 from evaluators.task.tasks.task import Splits
 from spaces.models.zoo.cifar_resnet import BasicBlock
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
-from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.recover import RecoverStage
 from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.optimization.recipe import Recipe
@@ -114,7 +114,7 @@ class Bench:
             setting.epochs, learning_rate=setting.learning_rate, augmentation=str(setting.augmentation),
             settles_batch_norm=False, threads=1,
         )  # fmt: skip
-        train(module, images(self), recipe, loss=CrossEntropy(), context=context, stage=PLAIN, key=None)
+        train(module, images(self), recipe, loss=LabelLoss(), context=context, stage=PLAIN, key=None)
         return module, {}
 
     def accuracy(self, module: nn.Module, split: Any) -> float:
@@ -172,7 +172,7 @@ def train_dense(bench: Bench, name: str) -> None:
     module, split = NETWORKS[name][1](), splits(bench).train
     assert split is not None
     context = StageContext(None, Cache(), 0, train=split, accelerator=bench.accelerator)
-    train(module, split, DENSE, loss=CrossEntropy(), context=context, stage="dense", key=None)
+    train(module, split, DENSE, loss=LabelLoss(), context=context, stage="dense", key=None)
     torch.save(module.state_dict(), path)
     print(f"{name}: trained, {bench.accuracy(module, splits(bench).test):.2f} %", flush=True)
 

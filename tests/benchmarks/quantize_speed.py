@@ -39,8 +39,8 @@ from onnxruntime.quantization import (
 
 from evaluators.base import EvaluationContext, Reference
 from evaluators.task.accuracy import AccuracyEvaluator, reference_outputs
-from evaluators.task.tasks.cifar10 import Cifar10Task
-from evaluators.task.tasks.image_folder import ImageFolderTask
+from evaluators.task.tasks.classification.cifar10 import Cifar10Task
+from evaluators.task.tasks.classification.image_folder import ImageFolderTask
 from evaluators.task.tasks.task import Task
 from search.trials.machine_lock import MachineLock
 from search.trials.trial import CompressionRunner, TrialRequest

@@ -2,7 +2,7 @@
 
 Run from the root of the repository::
 
-    python tests/benchmarks/usual_networks.py DATA --cache FOLDER [--networks lstm vit] [--prune]
+    python tests/benchmarks/usual_networks.py DATA --cache FOLDER [--networks lstm vit] [--prune --recover '{"epochs": 3}']
 
 DATA is a folder with `cifar10` and `har`. ViT, MobileViT-like and ConvNeXt-like networks learn CIFAR-10 (20,000 images, tested on
 5,000 test images), LSTM, GRU and a Conformer-like one activities from phones (tested on 9 unseen people), a U-Net which
@@ -10,7 +10,7 @@ pixels of a CIFAR-10 image belong to one of two handwritten digits that were ble
 digits and background). Trained networks are kept in FOLDER. Drops are paired, with 95 % bootstrap intervals over examples.
 
 Scores are with exact 8-bit sums; a further column has those of this machine's own kernels, which saturate on x86 without VNNI.
-With `--prune` each network is also cut to half its multiply-accumulates and recovered with the defaults, then quantized.
+With `--prune` each network is also cut to half its multiply-accumulates and recovered with the defaults but for the knobs of `--recover`, then quantized.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from usual_modules import Conformer, ConvNeXt, MobileViT, Recurrent, UNet, ViT
 
 from evaluators.runtime import run_batches
 from evaluators.task.data.splits import Normalise
-from evaluators.task.tasks.cifar10 import Cifar10Task
-from evaluators.task.tasks.npz import NpzTask
+from evaluators.task.tasks.classification.cifar10 import Cifar10Task
+from evaluators.task.tasks.classification.npz import NpzTask
 from evaluators.task.tasks.task import Splits
 from spaces.errors import ParedownError
 from spaces.models.export import ExportStage
@@ -204,14 +204,21 @@ def quantized_row(float_model: Artifact, splits: Splits, before: Counts, given: 
     }  # fmt: skip
 
 
-def pruned(module: nn.Module, shape: tuple[int, ...], splits: Splits) -> tuple[Artifact, float]:
+def pruned(
+    module: nn.Module, shape: tuple[int, ...], splits: Splits, given: argparse.Namespace
+) -> tuple[Artifact, float]:
     """Returns the network cut to half its multiply-accumulates and recovered, and the share of these that is left."""
     dense = torch_artifact(module, InputSpec(shape))
     context = StageContext(
-        splits.calibration, Cache(), 0, train=splits.train, teacher=dense, accelerator="cpu"
+        splits.calibration,
+        Cache(),
+        given.seed,
+        train=splits.train,
+        teacher=dense,
+        accelerator=given.accelerator,
     )
     cut = PruneStage(threads=1).apply(dense, {"keep": 0.5}, context)
-    made = RecoverStage(1).apply(cut, {}, context)
+    made = RecoverStage(1).apply(cut, given.recover, context)
     counted = [total(layer_counts(m.model, shape).values()).macs for m in (dense, made)]
     return made, counted[1] / counted[0]
 
@@ -233,7 +240,7 @@ def measured(name: str, given: argparse.Namespace) -> list[Row]:
     rows = [{"network": name, **quantized_row(dense, splits, before, given)}]
     if given.prune:
         try:
-            cut, share = pruned(module, shape, splits)
+            cut, share = pruned(module, shape, splits, given)
             small = exported(cut)
             row = quantized_row(small, splits, counts(small, splits.test, False), given)
             rows.append({"network": f"{name}, {share:.0%} of the MACs", **row})
@@ -252,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--quantize", type=json.loads, default={}, help="knobs, JSON")
     parser.add_argument("--prune", action="store_true", help="half the multiply-accumulates, too")
+    parser.add_argument("--recover", type=json.loads, default={"epochs": 3}, help="knobs, JSON")
+    parser.add_argument("--seed", type=int, default=0, help="of cutting and recovery")
     parser.add_argument("--epochs", type=int, help="of every training; each network's own if not given")
     parser.add_argument("--images", type=int, help="training examples; all if not given")
     parser.add_argument("--train-only", action="store_true")

@@ -38,7 +38,7 @@ def paredown(cache_dir, tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def digits_onnx(cache_dir, tmp_path_factory):
     """The digits network as an ONNX file, so that a test need not export it."""
-    from evaluators.task.tasks.digits import DigitsTask
+    from evaluators.task.tasks.classification.digits import DigitsTask
     from spaces.models.base import LoadContext
     from spaces.models.export import ExportStage
     from spaces.models.zoo.digits_cnn import DigitsCNNModel

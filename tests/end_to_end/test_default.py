@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from evaluators.task.tasks.digits import DigitsTask
+from evaluators.task.tasks.classification.digits import DigitsTask
 
 
 @pytest.fixture

@@ -22,6 +22,11 @@ GIVEN = {
     "experiment/cifar10_prune.yaml": ["task.root=x", "model.checkpoint=x"],
     "task/image_folder.yaml": ["task.root=x"],
     "task/npz.yaml": ["task.root=x", "task.input_shape=[1]", "task.n_classes=2"],
+    "task/data/sklearn.yaml": ["task.data.dataset=diabetes"],
+    "task/data/dataset.yaml": ["task.data.dataset._target_=evaluators.a.B"],
+    "task/episodic.yaml": ["task.environment._target_=evaluators.a.B"],
+    "evaluator/real_time.yaml": ["evaluator.real_time.seconds=1"],
+    "model/sound_front_end.yaml": ["task=sound_classes", "task.root=x"],
     "model/torch.yaml": ["model.cls=torch.nn.Linear", "model.checkpoint=x", "model.input_shape=[1]"],
     "model/onnx.yaml": ["model.checkpoint=x"],
 }
@@ -58,10 +63,11 @@ def test_every_config_composes_and_opens_with_its_command(file):
     text = (CONF / file).read_text()
     first = next(line for line in text.splitlines() if not line.startswith("# @"))
     assert first.startswith("# paredown "), f"{file} must open with the command that uses it"
-    group, name = file.parent.name, file.stem
+    group, name = file.parent.as_posix(), file.stem
     assert f"{group}=" in first
     assert name in first
-    config = compose([f"{group}={name}", *GIVEN.get(str(file), [])])
+    outer = {"task/data": ["task=regression"], "task/decoder": ["task=detection"]}.get(group, [])
+    config = compose([*outer, f"{group}={name}", *GIVEN.get(str(file), [])])
     assert config.data["study"]["name"]
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from spaces.digest import digest_of
@@ -28,17 +28,15 @@ class NamedSplit:
         return digest_of([(name, part.digest) for name, part in self.parts.items()])
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """`(n,)` int64."""
+    def labels(self) -> NDArray[Any]:
+        """`(n, ...)`."""
         return next(iter(self.parts.values())).labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(
-        self, batch_size: int, limit: int | None = None
-    ) -> Iterator[tuple[Inputs, NDArray[np.int64]]]:
-        """Yields inputs by name and labels `(b,)` int64, always in the same order."""
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[tuple[Inputs, NDArray[Any]]]:
+        """Yields inputs by name and labels `(b, ...)`, always in the same order."""
         streams = [part.batches(batch_size, limit) for part in self.parts.values()]
         for batches in zip(*streams, strict=True):
             yield (

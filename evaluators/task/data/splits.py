@@ -123,7 +123,7 @@ def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed:
     Raises:
         ConfigError: A size is negative, a part other than `train` would be empty, or the sizes exceed `n`.
     """
-    n_requested = _check_sizes(n, sizes)
+    n_requested = check_sizes(n, sizes)
     order = _spread(np.zeros(n, np.int64) if labels is None else labels, seed)
     parts, start = {}, 0
     for name, size in sizes.items():
@@ -144,8 +144,8 @@ def mixed(rows: Indices, labels: Indices, seed: int) -> Indices:
     return rows[_spread(labels[rows], seed)]
 
 
-def _check_sizes(n: int, sizes: Mapping[str, int | None]) -> int:
-    """Checks the sizes, and returns their sum."""
+def check_sizes(n: int, sizes: Mapping[str, int | None]) -> int:
+    """Checks the sizes of parts of `n` examples, and returns their sum. Raises ConfigError as `carve` does."""
     for name, size in sizes.items():
         least = 0 if name == "train" else 1
         if size is not None and (type(size) is not int or size < least):

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.metric import Metric
+from evaluators.task.statistics.intervals import is_binary
+
 _MOST_BET = 0.75  # largest share of the capital that one example can lose
 _PRIOR_VARIANCE = 0.25  # of one prior pseudo-difference, in squared widths of a score's range
 _LAST_SHARE = 0.05  # of the examples: with no more than that left, the evaluation is not stopped
@@ -130,3 +133,18 @@ class PairedTest:
         bets = np.where(required < width, bets, 0.0)  # else the result is certain
         growth: NDArray[np.float64] = np.log1p(-bets * (differences - required))
         return growth
+
+
+def score_bounds(metric: Metric, reference: NDArray[np.generic]) -> tuple[float, float] | None:
+    """Returns the lowest and the highest score that a metric can give; None if the test cannot be applied to it.
+
+    Args:
+        metric: The metric.
+        reference: The float model's scores `(n,)`; if all are 0 or 1, and the metric states no bounds, these are the bounds.
+    """
+    if hasattr(metric, "pooled"):
+        return None
+    stated: tuple[float, float] | None = getattr(metric, "bounds", None)
+    if stated is not None:
+        return stated
+    return (0.0, 1.0) if is_binary(np.asarray(reference, np.float64)) else None

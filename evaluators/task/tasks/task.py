@@ -1,11 +1,15 @@
 """The task interface: data splits, and the metric that scores outputs on them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from evaluators.metric import Metric
 from spaces.stages.artifact import Split
+from spaces.stages.output_spec import squeezed_size
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,28 @@ class Task(ABC):
 
     Attributes:
         input_shape: Shape of one model input, without the batch axis; for a model with several inputs, shapes by name.
-        n_classes: Number of classes; labels lie in `[0, n_classes)`.
+        n_classes: Number of classes; None where labels are no classes.
         metric: Scores the outputs.
-        output: Name of the model's output that is judged; None takes the first, or the only one whose shape fits.
+        others: Further metrics that are reported.
+        agreement: Scores outputs with the float model's outputs as labels; None compares classes, if outputs are class scores.
+        output: Name of the model's output that is judged, or names of several; None takes the first, or the only one whose
+            shape fits.
+        whole_outputs: Whether the metric takes outputs in their own shape. Otherwise they are one row per example, `(n,
+            n_classes)`, and labels lie in `[0, n_classes)`.
+        output_batch_axis: Axis of the examples in whole outputs; 1 for `(steps, n, ...)`. Metrics get it in front.
+        loss: Name of the training loss that suits the labels, one of `spaces.task_losses.LOSSES`; None where
+            no training can use them.
     """
 
     input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
-    n_classes: int
+    n_classes: int | None = None
     metric: Metric
-    output: str | None = None
+    others: tuple[Metric, ...] = ()
+    agreement: Metric | None = None
+    output: str | Sequence[str] | None = None
+    whole_outputs: ClassVar[bool] = False
+    output_batch_axis: int = 0
+    loss: str | None = "cross_entropy"
 
     @abstractmethod
     def splits(self) -> Splits:
@@ -40,3 +57,28 @@ class Task(ABC):
         Raises:
             InputError: A file is missing, damaged or of another format, or a split would be empty.
         """
+
+    def notes(self) -> tuple[str, ...]:
+        """Returns remarks on the data for the report, e.g. how good a guess without any network is; by default none."""
+        return ()
+
+    def misfit(self, output: NDArray[Any], n: int) -> str | None:
+        """Returns why an output cannot be judged, as text; None if it can.
+
+        Args:
+            output: What the model yields for `n` examples.
+            n: Number of examples.
+        """
+        if self.whole_outputs:
+            return (
+                None
+                if output.ndim and len(output) == n
+                else f"the model yields {output.shape} for {n} examples"
+            )
+        size = squeezed_size(output.shape, n)
+        if size is None:
+            return f"the model yields {output.shape} for {n} examples; one row of outputs for each is needed"
+        n_classes = self.n_classes or 1
+        if size >= n_classes or (size == 1 and n_classes == 2 and output.dtype.kind == "f"):
+            return None
+        return f"the model has {size} outputs, but the task has {n_classes} classes (task.n_classes)"

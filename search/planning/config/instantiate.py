@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from search.planning.config.renamed import moved_target, renamed_key
-from spaces.errors import ConfigError, InputError, unknown_name
-from spaces.models.trust import check_trusted, import_trusted
+from spaces.errors import ConfigError, InputError, ParedownError, unknown_name
+from spaces.models.trust import TRUSTED, check_trusted, import_trusted
 
 _PLAIN: Mapping[Any, Any] = {
     "int": int, "float": float, "bool": bool, "str": str,
@@ -35,7 +35,7 @@ def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) 
     """Calls the section's `_target_` with its other keys.
 
     Args:
-        section: A mapping with `_target_`.
+        section: A mapping with `_target_`; such mappings within it are replaced by their objects first.
         where: Its config path, for messages.
         trusted: Module prefixes that the user trusts, besides our own.
         **extra: Arguments that are passed if the target takes them and the section lacks them.
@@ -56,26 +56,65 @@ def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) 
     given |= {key: value for key, value in extra.items() if key in parameters and key not in given}
     _check_names(given, parameters, where)
     hints = _hints(factory)
-    arguments = {key: _fitted(value, hints.get(key, Any), f"{where}.{key}") for key, value in given.items()}
+    arguments = {
+        key: _fitted(_made(value, f"{where}.{key}", trusted, extra), hints.get(key, Any), f"{where}.{key}")
+        for key, value in given.items()
+    }
     try:
         return factory(**arguments)
     except (TypeError, ValueError) as error:  # from another package: our classes raise ParedownError
         raise ConfigError(f"{where}: {target} does not take these values: {error}") from error
+    except Exception as error:
+        if isinstance(error, ParedownError) or target.startswith(TRUSTED):
+            raise
+        raise ConfigError(f"{where}: {target} raises {type(error).__name__}: {error}") from error
+
+
+def _made(value: Any, where: str, trusted: Sequence[str], extra: Mapping[str, Any]) -> Any:
+    """Returns an argument; a mapping with `_target_`, also in a list, is replaced by the object that it describes."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        return instantiate(value, where, trusted, **extra)
+    if isinstance(value, list | tuple):
+        return [_made(item, f"{where}[{i}]", trusted, extra) for i, item in enumerate(value)]
+    return value
 
 
 def _parameters(factory: Any) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(factory).parameters
+    """Returns the parameters that can be given by name; those of base classes, too, to which `**` arguments are passed on."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: p for name, p in parameters.items() if p.kind in kinds}
+    found: dict[str, inspect.Parameter] = {}
+    for function in _functions(factory):
+        parameters = [*inspect.signature(function).parameters.values()]
+        is_method = inspect.isclass(factory)
+        found = {p.name: p for p in parameters[is_method:] if p.kind in kinds} | found
+    return found
+
+
+def _functions(factory: Any) -> list[Any]:
+    """Returns what is called: of a class its initializer, and the next one while `**` arguments are passed on."""
+    if not inspect.isclass(factory):
+        return [factory]
+    found = []
+    for kind in factory.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        initializer = vars(kind)["__init__"]
+        found.append(initializer)
+        parameters = inspect.signature(initializer).parameters.values()
+        if kind is object or all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return found
 
 
 def _hints(factory: Any) -> dict[str, Any]:
-    function = factory.__init__ if inspect.isclass(factory) else factory
-    try:
-        return typing.get_type_hints(function)
-    except (NameError, TypeError):  # some names exist for type checkers only: use the plain types
-        texts = getattr(function, "__annotations__", {})
-        return {name: _PLAIN[text] for name, text in texts.items() if text in _PLAIN}
+    hints: dict[str, Any] = {}
+    for function in _functions(factory):
+        try:
+            hints = typing.get_type_hints(function) | hints
+        except (NameError, TypeError):  # some names exist for type checkers only: use the plain types
+            texts = getattr(function, "__annotations__", {})
+            hints = {name: _PLAIN[text] for name, text in texts.items() if text in _PLAIN} | hints
+    return hints
 
 
 def _check_names(given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], where: str) -> None:

@@ -1,9 +1,8 @@
 """Reads figures out of Results: a column's value, its interval, its change against the baseline, its source.
 
 Evaluators report uncertainty as companion measurements: `<name>_low` and `<name>_high` bound `<name>`; `<name>_drop`
-is how much the candidate lost against the baseline (positive is worse where higher is better), with bounds of its
-own; `<name>_partial` is the estimate at which a trial was pruned. Companions appear with their measurement, not
-as rows of their own.
+is how much worse the candidate is than the baseline, whichever way is better, with bounds of its own; `<name>_partial` is
+the estimate at which a trial was pruned. Companions appear with their measurement, not as rows of their own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -78,9 +77,12 @@ def change(results: StudyRecord, record: TrialRecord, column: str) -> Figure | N
     """Returns candidate minus baseline, with the paired interval of `<column>_drop` where there is one."""
     drop = figure(record.measurements, f"{column}_drop")
     if drop is not None:
-        low, high = (None, None) if drop.low is None or drop.high is None else (-drop.high, -drop.low)
+        sign = -1.0 if direction(results, column) == "maximize" else 1.0
+        known = [sign * end for end in (drop.low, drop.high) if end is not None]
+        low, high = sorted(known) if len(known) == 2 else (None, None)
         now = figure(record.measurements, column)
-        return Figure(-drop.value, now.unit if now else drop.unit, drop.source, low, high, is_change=True)
+        unit = now.unit if now else drop.unit
+        return Figure(sign * drop.value, unit, drop.source, low, high, is_change=True)
     before, after = figure(results.baseline, column), figure(record.measurements, column)
     if before is None or after is None:
         return None
@@ -165,11 +167,26 @@ def name_label(name: str) -> str:
 
 
 def direction(results: StudyRecord, column: str) -> str:
-    """Returns the objective's direction; of other columns `maximize` for metrics, else `minimize`."""
+    """Returns the objective's direction; of a metric that its drops show, else `maximize` for metrics and `minimize` for others."""
     for objective in results.objectives:
         if objective.column == column:
             return objective.direction
-    return "maximize" if _is_score(column) else "minimize"
+    if not _is_score(column):
+        return "minimize"
+    return "minimize" if _is_better_when_lower(results, column) else "maximize"
+
+
+def _is_better_when_lower(results: StudyRecord, column: str) -> bool:
+    """Whether a metric that rose counts as a drop, or one that fell as none."""
+    before = {m.column: m.value for m in results.baseline}.get(column)
+    for trial in results.trials:
+        values = trial.values()
+        if before is None or column not in values or f"{column}_drop" not in values:
+            continue
+        product = (values[column] - before) * values[f"{column}_drop"]
+        if product != 0:
+            return product > 0
+    return False
 
 
 def _is_score(column: str) -> bool:

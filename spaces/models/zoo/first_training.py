@@ -2,16 +2,18 @@
 
 import io
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from spaces.code_digest import code_digest
 from spaces.digest import digest_of
@@ -24,6 +26,7 @@ from spaces.stages.cache import write_atomic
 from spaces.stages.inputs import packed
 from spaces.stages.module_identity import identity
 from spaces.stages.torch_artifact import torch_artifact
+from spaces.task_losses import IGNORED, LOSSES, TaskLoss, task_loss
 
 READ_BATCH = 1024  # examples that are read from the split together
 
@@ -57,19 +60,29 @@ class FirstTrainedModel(CheckpointModel):
 
     Args:
         checkpoint: A checkpoint of this network; None trains it.
-        input_shape: Shape of one example, without the batch axis.
+        input_shape: Shape of one example, without the batch axis; for several inputs, shapes by the name of the argument.
         recipe: Hyperparameters of the training.
+        input_dtype: Element type of the input, or element types by name; None is float32.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, checkpoint: str | None, input_shape: Sequence[int], recipe: Recipe) -> None:
-        super().__init__(checkpoint, input_shape)
+    def __init__(
+        self,
+        checkpoint: str | None,
+        input_shape: Sequence[int] | Mapping[str, Sequence[int]],
+        recipe: Recipe,
+        input_dtype: str | Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(checkpoint, input_shape, input_dtype=input_dtype)
         self.recipe = recipe
 
     @abstractmethod
     def build(self) -> nn.Module:
         """Returns the network with random weights."""
+
+    def check(self, split: Split) -> None:
+        """Raises InputError if the network cannot take the examples for a reason that their shape does not tell."""
 
     def load(self, context: LoadContext) -> Artifact:
         """Returns the network; trains it and keeps the checkpoint in `context.cache_dir` if there is none yet.
@@ -84,37 +97,85 @@ class FirstTrainedModel(CheckpointModel):
         if context.train is None or len(context.train) == 0:
             raise InputError(f"{self.name} is trained on first use, but the task has no train split")
         module = self.build_seeded(context.seed)
-        _check_fit(module, context.train, self.input_shape)
-        path = context.cache_dir / f"{self.name}-{self._digest(module, context.train, context.seed)}.pt"
+        run = self.training(module, context)
+        path = context.cache_dir / f"{self.name}-{self._digest(module, context)}.pt"
         if not _read_into(module, path) and context.trains:
             with _one_thread():
-                train(module, context.train, self.recipe, context.seed)
+                run()
             _write(module, path)
-        return torch_artifact(module, InputSpec(self.input_shape))
+        return torch_artifact(module, self.input)
 
-    def _digest(self, module: nn.Module, split: Split, seed: int) -> str:
+    def training(self, module: nn.Module, context: LoadContext) -> Callable[[], None]:
+        """Returns what trains the network in place; a network with labels of its own kind overrides it.
+
+        Args:
+            module: The network, with random weights.
+            context: Train split, seed and loss.
+
+        Raises:
+            InputError: The network cannot be trained on these examples.
+        """
+        assert context.train is not None
+        loss = task_loss(context.loss)
+        if loss is None:
+            raise InputError(
+                f"{self.name} is trained on first use, but the task's labels suit no training loss"
+            )
+        torch_artifact(module, self.input)  # from here on it takes packed inputs
+        _check_shapes(context.train, self.input)
+        self.check(context.train)
+        _check_fit(module, context.train, self.input.packed_shape, loss)
+        return partial(train, module, context.train, self.recipe, context.seed, loss)
+
+    def _digest(self, module: nn.Module, context: LoadContext) -> str:
+        assert context.train is not None
         code = code_digest(type(self))  # the training code
-        return digest_of(split.digest, seed, identity(module), code, self.input_shape, astuple(self.recipe))
+        seeds = (context.train.digest, context.seed, context.loss)
+        shape = self.input if self.input.others else self.input_shape
+        return digest_of(*seeds, identity(module), code, shape, astuple(self.recipe))
 
 
-def _check_fit(module: nn.Module, split: Split, input_shape: tuple[int, ...]) -> None:
-    """Raises InputError if the network cannot be trained on the split."""
-    found = packed(next(iter(split.batches(1, 1)))[0]).shape[1:]
-    if found != input_shape:
-        raise InputError(
-            f"model.input_shape is {list(input_shape)}, but the task's examples are {list(found)}"
-        )
-    with torch.no_grad():
-        n_outputs = module.eval()(torch.zeros(1, *input_shape)).shape[1]
+def _check_shapes(split: Split, spec: InputSpec) -> None:
+    """Raises InputError if the network takes inputs of other shapes than the split's."""
+    inputs = next(iter(split.batches(1, 1)))[0]
+    given = inputs if isinstance(inputs, Mapping) else {spec.name: inputs}
+    found = {name: list(array.shape[1:]) for name, array in given.items()}
+    wanted = {tensor.name: list(tensor.shape) for tensor in spec.tensors}
+    if found != wanted:
+        plain = len(found) == len(wanted) == 1
+        texts = (next(iter(shapes.values())) if plain else shapes for shapes in (wanted, found))
+        raise InputError("model.input_shape is {}, but the task's examples are {}".format(*texts))
+
+
+def _check_fit(module: nn.Module, split: Split, input_shape: tuple[int, ...], loss: TaskLoss) -> None:
+    """Raises InputError if the network's outputs do not fit the split's labels."""
     labels = np.concatenate([labels for _, labels in split.batches(READ_BATCH)])
-    if labels.min() < 0 or labels.max() >= n_outputs:
+    with torch.no_grad():
+        outputs = module.eval()(torch.zeros(1, *input_shape))
+    if loss.class_axis is not None:
+        _check_classes(outputs.shape[loss.class_axis], labels)
+    elif not loss.any_size and outputs[0].numel() != prod(labels.shape[1:]) - loss.n_extra:
+        raise InputError(
+            f"the network yields {tuple(outputs.shape[1:])} for an example, but the task's labels are {labels.shape[1:]}: "
+            "model.n_classes must be the number of values"
+        )
+
+
+def _check_classes(n_outputs: int, labels: NDArray[Any]) -> None:
+    if labels.min() < (0 if labels.ndim == 1 else IGNORED) or labels.max() >= n_outputs:
         raise InputError(
             f"the network has {n_outputs} outputs, but the task's labels lie in {labels.min()}..{labels.max()}: "
             "model.n_classes must be the task's number of classes"
         )
 
 
-def train(module: nn.Module, split: Split, recipe: Recipe, seed: int) -> None:
+def train(
+    module: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    seed: int,
+    loss: TaskLoss = LOSSES["cross_entropy"],
+) -> None:
     """Trains in place with Adam under a one-cycle learning rate (Smith & Topin 2017, arXiv 1708.07120).
 
     Args:
@@ -122,6 +183,7 @@ def train(module: nn.Module, split: Split, recipe: Recipe, seed: int) -> None:
         split: The train split.
         recipe: Epochs, batch size and learning rate.
         seed: Seed of the order of examples.
+        loss: The task's loss.
     """
     x, y = _arrays(split)
     generator = torch.Generator().manual_seed(seed)
@@ -134,17 +196,20 @@ def train(module: nn.Module, split: Split, recipe: Recipe, seed: int) -> None:
             if len(rows) == 1 and len(y) > 1:  # BatchNorm needs the variance of several examples
                 continue
             optimizer.zero_grad()
-            torch.autograd.backward(functional.cross_entropy(module(x[rows]), y[rows]))
+            torch.autograd.backward(loss.each(module(x[rows]), y[rows], 0.0).mean())
             optimizer.step()
             schedule.step()
     module.eval()
 
 
 def _arrays(split: Split) -> tuple[Tensor, Tensor]:
-    """Returns all inputs, `(n, *input_shape)` float32, and labels, `(n,)` int64."""
+    """Returns all inputs, `(n, *input_shape)` float32, and labels, `(n, ...)` int64 or float32."""
     batches = list(split.batches(READ_BATCH))
     x = torch.from_numpy(np.concatenate([packed(inputs) for inputs, _ in batches]))
-    return x, torch.from_numpy(np.concatenate([labels for _, labels in batches]))
+    labels = np.concatenate([labels for _, labels in batches])
+    return x, torch.from_numpy(
+        labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64, copy=False)
+    )
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class Condition(Criterion):
         """Returns the scores, `(n_channels,)` float64 per group.
 
         Raises:
-            StageError: There are no examples, or no linear layer and no convolution without groups takes the channels of a group.
+            StageError: There are no examples, or no linear or recurrent layer and no convolution without groups takes the channels of a group.
         """
         from spaces.pruning.criteria.scoring.input_powers import input_powers
 
@@ -109,16 +109,15 @@ def _between(squares: "Tensor", weights: "Tensor", at: int) -> "Tensor":
 
 
 def _consumers(group: "Group", evidence: Evidence) -> "list[Slice]":
-    """Returns the weights of the linear layers and ungrouped convolutions that take the channels as input."""
-    from spaces.pruning.groups.columns import is_dense
+    """Returns the weights of the linear and recurrent layers and ungrouped convolutions that take the channels as input."""
+    from spaces.pruning.criteria.scoring.input_powers import takes_inputs
 
     modules = dict(evidence.module.named_modules())
-    consumers = [s for s in group.slices if s.role == "in" and s.name.endswith(".weight")]
-    consumers = [s for s in consumers if is_dense(modules[s.name.removesuffix(".weight")])]
+    consumers = [s for s in group.slices if s.role == "in" and takes_inputs(modules, s.name)]
     if not consumers:
         raise StageError(
-            "prune.criterion=condition scores channels by the layers that take them as input, but no linear "
-            f"layer and no convolution without groups takes the channels of {group.name}"
+            "prune.criterion=condition scores channels by the layers that take them as input, but no linear or "
+            f"recurrent layer and no convolution without groups takes the channels of {group.name}"
         )
     return consumers
 

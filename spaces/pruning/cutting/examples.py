@@ -1,9 +1,11 @@
 """The examples for criteria, block measures, mask tuning and BatchNorm re-estimation."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.errors import StageError
@@ -47,9 +49,15 @@ def examples_of(context: StageContext, n: int, knob: str) -> Examples:
     joined = np.concatenate([packed(x) for x, _ in batches])
     # contiguous also if the split moves axes: see `spaces.recovery.training.training`
     inputs = torch.from_numpy(np.ascontiguousarray(joined, np.float32))
-    labels = torch.from_numpy(np.concatenate([y for _, y in batches]))
-    has_labels = split is context.train and bool((labels >= 0).all())
-    return Examples(inputs, labels if has_labels else None, f"{split.digest}-{len(inputs)}-{has_labels}")
+    labels = np.concatenate([y for _, y in batches])
+    has_labels = split is context.train and are_classes(labels)
+    found = torch.from_numpy(labels) if has_labels else None
+    return Examples(inputs, found, f"{split.digest}-{len(inputs)}-{has_labels}")
+
+
+def are_classes(labels: NDArray[Any]) -> bool:
+    """Whether all examples have a class as label."""
+    return labels.dtype == np.int64 and labels.ndim == 1 and bool((labels >= 0).all())
 
 
 def source(context: StageContext) -> Split | None:
@@ -59,9 +67,9 @@ def source(context: StageContext) -> Split | None:
 
 
 def has_labels(context: StageContext) -> bool:
-    """Whether the first example of the train split has a label."""
+    """Whether the first example of the train split has a class as label."""
     split = source(context)
     if split is None or split is not context.train:
         return False
     _, labels = next(iter(split.batches(1, limit=1)))
-    return bool(labels[0] >= 0)
+    return are_classes(labels)

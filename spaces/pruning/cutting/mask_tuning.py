@@ -12,7 +12,7 @@ The tuned outputs approximate those of the dense network, which its BatchNorm st
 statistics are re-estimated afterwards, they scale shrunken outputs up again, which undoes part of the tuning.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -41,6 +41,7 @@ def tune_masks(
     kept_outputs: Mapping[str, NDArray[Any]],
     inputs: Tensor,
     ridge: float = 1e-3,
+    scaled: Collection[str] = (),
 ) -> dict[str, Tuned]:
     """Scales, in place, the weights of every layer of `cut` that takes fewer channels than it does in `dense`.
 
@@ -56,6 +57,7 @@ def tune_masks(
             ignored.
         inputs: `(n, *input.shape)` float32. They go through `cut` in one batch.
         ridge: Penalty on the distance of scales from 1, in units of the mean of G's diagonal; above 0.
+        scaled: Weights that a cut scaled on purpose, by name; they are not tuned.
 
     Returns:
         The errors, by name of the layer's weight, in execution order.
@@ -65,7 +67,7 @@ def tune_masks(
     """
     if not 0 < ridge < float("inf"):
         raise StageError(f"the ridge of mask tuning must be above 0, not {ridge}")
-    pairs = _consumers(dense, cut)
+    pairs = {name: pair for name, pair in _consumers(dense, cut).items() if name not in scaled}
     errors: dict[str, Tuned] = {}
     with torch.no_grad():
         for names in _portions(_output_bytes(dense, pairs, inputs)):

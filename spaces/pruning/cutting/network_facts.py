@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import cast
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from spaces.candidate import StageValue
 from spaces.digest import digest_of
@@ -16,10 +15,11 @@ from spaces.pruning.budgets.arithmetic import CutArithmetic
 from spaces.pruning.budgets.budget import Limits
 from spaces.pruning.cutting.batch_norm import batch_norms
 from spaces.pruning.cutting.block_search import removable_blocks
-from spaces.pruning.groups.counts import Counts, layer_counts, total
+from spaces.pruning.groups.counts import Counts, layer_counts, total, weight_uses
 from spaces.pruning.groups.find import analyse
 from spaces.pruning.groups.group import Analysis, Group
 from spaces.pruning.groups.residual import added_layers
+from spaces.pruning.groups.weights import layer_weights, weight_name
 from spaces.stages.artifact import Artifact
 from spaces.stages.module_identity import identity
 
@@ -40,9 +40,13 @@ class NetworkFacts:
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
-        """Weights of all convolutions and linear layers, in the order of the state dict."""
-        modules = self._module.named_modules()
-        return tuple(f"{name}.weight" for name, part in modules if isinstance(part, _ConvNd | nn.Linear))
+        """Weights of all layers, and other parameters that a product multiplies with, in the order of the state dict."""
+        found, modules = layer_weights(self._module), dict(self._module.named_modules(remove_duplicate=False))
+        names = (
+            weight_name(modules, name) for name, _ in self._module.named_parameters(remove_duplicate=False)
+        )
+        used = found.keys() | weight_uses(self._module, self._input_shape).keys()
+        return tuple(name for name in dict.fromkeys(names) if name in used)
 
     @cached_property
     def analysis(self) -> Analysis:
@@ -83,7 +87,7 @@ class NetworkFacts:
     @cached_property
     def residuals(self) -> frozenset[str]:
         """The names of the groups whose channels shortcuts or parallel branches add to."""
-        added = added_layers(self._module, self._input_shape)
+        added = added_layers(self._module, self._input_shape, self.layers)
         return frozenset(group.name for group in self.groups if added & set(group.layers))
 
     @cached_property

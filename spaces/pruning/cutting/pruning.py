@@ -108,7 +108,9 @@ class Pruning:
         notes |= {**chosen, "left_alone": [*map(str, facts.analysis.left_alone), *protected, *spared]}
         if aim.values["mask_tuning"]:
             outputs = kept_outputs(module, facts.groups, kept)
-            tuned = tune_masks(module, smaller, outputs, self._inputs(context, "mask_tuning"))
+            scaled = {part.name for group in facts.groups for part in group.slices if part.power}
+            inputs = self._inputs(context, "mask_tuning")
+            tuned = tune_masks(module, smaller, outputs, inputs, scaled=scaled)
             notes["mask_tuning"] = {name: list(errors) for name, errors in tuned.items()}
         return smaller
 

@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from spaces.pruning.groups.derived import derivation, layer_of
 from spaces.pruning.groups.group import Group, LeftAlone, PassThrough, ProductSlice, Role, Slice
+from spaces.pruning.groups.weights import LAYERS, RECURRENT, is_projection, weight_name
 from spaces.pruning.tracing.nodes import Component, End
 from spaces.pruning.tracing.trace import Trace
 
 SINGLE = "there is a single channel, which has to stay"
-NO_LAYER = "it is not the weight of a convolution or linear layer, so its outputs stay"
-WITHOUT_RULE = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
+NO_LAYER = "it is no weight of a product, so its outputs stay"
+WITHOUT_RULE = (nn.MultiheadAttention, nn.Bilinear)
 Indices = NDArray[np.int64]
 
 
@@ -54,29 +54,30 @@ class _Builder:
         self._shared = set(_shared(module))
         tensors = [*module.named_parameters(), *module.named_buffers()]
         self._position = {name: at for at, (name, _) in enumerate(tensors)}
+        self._matrices = {name for name, tensor in tensors if tensor.ndim > 1}
 
     def layers(self, component: Component) -> tuple[str, ...]:
         """Returns the weights of the layers that output the channels, in the network's order; those that do not run do not."""
-        found = {
-            layer_of(end.name)
-            for end in component.members
-            if self._traced.roles.get(end) == "out" and self._is_layer(end)
-        }
-        return tuple(f"{name}.weight" for name in sorted(found, key=self._order.__getitem__))
+        ends = (
+            end for end in component.members if self._traced.roles.get(end) == "out" and self._is_layer(end)
+        )
+        return tuple(
+            dict.fromkeys(weight_name(self._modules, end.name) for end in sorted(ends, key=self._place))
+        )
 
     def without_layer(self) -> Iterator[tuple[Component, tuple[str, ...]]]:
-        """Yields the channels that no convolution or linear layer outputs, with the weights of other modules that do."""
+        """Yields the channels that no weight of a layer outputs, with the parameters that do."""
         for component in self._traced.components:
             if not self.layers(component):
                 outs = (end.name for end in component.members if self._traced.roles.get(end) == "out")
                 if names := {name for name in outs if not name.rpartition(".")[2].startswith("bias")}:
                     yield component, tuple(sorted(names, key=self._position.__getitem__))
 
-    def sort_key(self, component: Component) -> tuple[int, int]:
-        """Returns the positions of the first layer in the network and of the first channel in that layer."""
-        first = self.layers(component)[0].removesuffix(".weight")
-        ends = (end for end in component.members if self._role(end) == "out" and layer_of(end.name) == first)
-        return self._order[first], min(component.members[end][0] for end in ends)
+    def sort_key(self, component: Component) -> tuple[int, int, int]:
+        """Returns the positions of the first layer's module and weight in the network, and of the first channel in that layer."""
+        first = self.layers(component)[0]
+        ends = [e for e in component.members if self._role(e) == "out" and self._weight_of(e) == first]
+        return *min(map(self._place, ends)), min(component.members[end][0] for end in ends)
 
     def obstacle(self, component: Component) -> str | None:
         """Returns why the channels cannot be cut; None if no reason is known."""
@@ -87,9 +88,12 @@ class _Builder:
             if isinstance(part, WITHOUT_RULE):
                 return f"the channels pass through {owner}, and there is no rule to cut modules of type {type(part).__name__}"
             if (made := derivation(self._modules, name)) is not None:
-                return f"{owner}.weight is no plain parameter of its module: it is made by {made}"
+                weight = f"a weight of {owner}" if isinstance(part, RECURRENT) else f"{owner}.weight"
+                return f"{weight} is no plain parameter of its module: it is made by {made}"
             if name in self._shared:
                 return f"{name} is shared by several modules"
+            if End("parameter", name, 1) in component.members and is_projection(part, name):
+                return f"{owner} projects its hidden units (proj_size), and torch asks for more units than projections"
         return component.reason
 
     def group(self, channels: list[Component], before: list[Group]) -> Group:
@@ -124,7 +128,13 @@ class _Builder:
         return self._order[layer_of(end.name)], self._role(end) != "in", self._position[end.name], end.axis
 
     def _is_layer(self, end: End) -> bool:
-        return end.kind == "parameter" and isinstance(self._modules[layer_of(end.name)], _ConvNd | nn.Linear)
+        return end.kind == "parameter" and (end.name in self._matrices or self._weight_of(end) != end.name)
+
+    def _weight_of(self, end: End) -> str | None:
+        return weight_name(self._modules, end.name) if end.kind == "parameter" else None
+
+    def _place(self, end: End) -> tuple[int, int]:
+        return self._order[layer_of(end.name)], self._position[end.name]
 
     def _role(self, end: End) -> Role:
         if role := self._traced.roles.get(end):
@@ -132,7 +142,9 @@ class _Builder:
         owner, _, leaf = end.name.rpartition(".")
         if end.kind == "parameter" and isinstance(self._modules[owner], _BatchNorm | _InstanceNorm):
             return "norm"
-        return "out" if leaf == "bias" and self._is_layer(end) else "other"
+        if end.kind == "parameter" and isinstance(self._modules[owner], LAYERS) and leaf.startswith("bias"):
+            return "out"
+        return "other"
 
 
 def _rows(channels: list[tuple[int, ...]]) -> Indices:

@@ -50,7 +50,7 @@ def total(counts: Iterable[Counts]) -> Counts:
 def layer_counts(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Counts]:
     """Returns the cost of each module with parameters of its own, by name of its first parameter.
 
-    Products of two activations are listed under `OF_ACTIVATIONS`, if there are any.
+    Products of two activations, or of one and a product of parameters, are listed under `OF_ACTIVATIONS`, if there are any.
 
     Args:
         module: The network; stays as it is.
@@ -131,8 +131,12 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch's i
         known = sorted((t for t in call.tensors if t in self._owners), key=Tensor.numel)
         if call.name in _OPERANDS:
             self._count(call)
+        owners = [self._owners[t] for t in known]
+        made = OF_ACTIVATIONS in owners or (
+            call.name in _OPERANDS and len(known) > 1
+        )  # no parameter has its size
         for out in call.outputs if known else ():
-            self._owners[out] = None if None in map(self._owners.get, known) else self._owners[known[-1]]
+            self._owners[out] = None if None in owners else OF_ACTIVATIONS if made else owners[-1]
         return call.out
 
     def add_input(self, x: Tensor) -> Tensor:

@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from spaces.errors import StageError
-from spaces.pruning.groups.derived import keep_weight, layer_of, weight_normed, weight_of
-from spaces.pruning.groups.group import Group, Slice
+from spaces.pruning.groups.derived import keep_weight, layer_of, weight_normed
+from spaces.pruning.groups.group import Group, SizeAttribute, Slice
+from spaces.pruning.groups.weights import layer_weights, n_outputs, update_sizes
 from spaces.pruning.tracing.channel_map import ChannelMap
 
-INNER = 2  # axis of a product
+INNER, COLUMNS = 2, 3  # axes of a product
 Indices: TypeAlias = NDArray[np.int64]
 Kept: TypeAlias = Mapping[str, Indices]
 """By name of the group, the channels that are kept; a group that is not named is kept whole."""
@@ -37,6 +36,9 @@ def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
     """
     smaller = copy.deepcopy(module)
     removed = _removed(groups, kept)
+    for group in groups:
+        if group.rescaled and len(removed[group.name]):
+            _rescale(smaller, group, 1 - len(removed[group.name]) / group.n_channels)
     axes: dict[tuple[str, int], list[Indices]] = {}
     for group in groups:
         for part in group.slices:
@@ -47,14 +49,30 @@ def cut(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
             _shrink(smaller, name, axis, set(lost))
             touched.add(layer_of(name))
     for name in touched:
-        _update_sizes(smaller.get_submodule(name))
+        update_sizes(smaller.get_submodule(name))
     _keep_weights(module, smaller, touched, axes)
     _update_pass_throughs(smaller, groups, removed)
     for group in groups:
         for size in group.sizes:
-            owner = smaller.get_submodule(size.module)
-            setattr(owner, size.name, getattr(owner, size.name) - size.per_channel * len(removed[group.name]))
+            _lower(smaller.get_submodule(size.module), size, size.per_channel * len(removed[group.name]))
     return smaller
+
+
+def _lower(owner: nn.Module, size: SizeAttribute, by: int) -> None:
+    value = getattr(owner, size.name)
+    if size.index is not None:
+        items = [item - by * (at == size.index) for at, item in enumerate(value)]
+        setattr(owner, size.name, type(value)(items))
+    else:
+        setattr(owner, size.name, value - by)
+
+
+def _rescale(module: nn.Module, group: Group, left: float) -> None:
+    """Scales the slices of a group by the powers that they have of the share of its channels that is left."""
+    state = module.state_dict()
+    for part in (part for part in group.slices if part.power):
+        rows, tensor = torch.from_numpy(part.rows.reshape(-1)), state[part.name]
+        tensor.index_copy_(part.axis, rows, tensor.index_select(part.axis, rows) * left**part.power)
 
 
 def silenced(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
@@ -106,12 +124,8 @@ def kept_outputs(module: nn.Module, groups: Sequence[Group], kept: Kept) -> dict
 
 
 def widths(module: nn.Module) -> dict[str, int]:
-    """Returns how many output channels each convolution and linear layer has, by name of its weight."""
-    return {
-        f"{name}.weight": part.out_features if isinstance(part, nn.Linear) else part.out_channels
-        for name, part in module.named_modules()
-        if isinstance(part, nn.Linear | _ConvNd)
-    }
+    """Returns how many output channels each convolution, linear and recurrent layer has, by name of its weight."""
+    return {name: n_outputs(part, name) for name, part in layer_weights(module).items()}
 
 
 def _removed(groups: Sequence[Group], kept: Kept) -> dict[str, Indices]:
@@ -138,7 +152,9 @@ def _shrink(module: nn.Module, name: str, axis: int, lost: set[int]) -> None:
     if leaf in part._buffers:
         part._buffers[leaf] = new
     else:
-        part._parameters[leaf] = nn.Parameter(new, requires_grad=old.requires_grad)
+        setattr(
+            part, leaf, nn.Parameter(new, requires_grad=old.requires_grad)
+        )  # a recurrent layer lists them, too
 
 
 def _keep_weights(
@@ -158,37 +174,6 @@ def _keep_weights(
             left = np.setdiff1d(np.arange(norms.shape[normed.dim]), np.concatenate(lost))
             norms = norms.index_select(normed.dim, torch.from_numpy(left))
         keep_weight(normed, after, norms)
-
-
-def _update_sizes(part: nn.Module) -> None:
-    """Updates a module's attributes, e.g. `out_features`, to the shapes of its parameters."""
-    if isinstance(part, _ConvNd):
-        _update_convolution(part)
-    elif isinstance(part, nn.Linear):
-        part.out_features, part.in_features = weight_of(part).shape
-    elif isinstance(part, nn.LayerNorm | nn.RMSNorm):
-        part.normalized_shape = tuple(part.weight.shape)
-    elif isinstance(part, nn.GroupNorm):
-        per_channel = part.num_groups == part.num_channels
-        part.num_channels = len(part.weight)
-        part.num_groups = part.num_channels if per_channel else part.num_groups
-    elif isinstance(part, _NormBase):
-        sizes = [len(t) for t in (part.running_mean, part.weight) if t is not None]
-        part.num_features = sizes[0]
-    elif isinstance(part, nn.PReLU):
-        part.num_parameters = len(part.weight)
-
-
-def _update_convolution(part: _ConvNd) -> None:
-    first, second = weight_of(part).shape[:2]
-    depthwise = part.groups > 1 and part.groups == part.in_channels
-    if isinstance(part, _ConvTransposeNd):
-        part.groups = first if depthwise else part.groups
-        part.in_channels, part.out_channels = first, second * part.groups
-    else:
-        per_group = part.out_channels // part.groups
-        part.groups = first // per_group if depthwise else part.groups
-        part.in_channels, part.out_channels = second * part.groups, first
 
 
 def _update_pass_throughs(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Indices]) -> None:

@@ -27,13 +27,15 @@ def derivation(modules: Mapping[str, nn.Module], name: str) -> str | None:
     """
     part, leaf = modules[layer_of(name)], name.rpartition(".")[2]
     makers: list[object] = []
+    plain: tuple[type, ...] = (_WeightNorm, WeightNorm)
     if PARAMETRIZATIONS in f".{name}":
         makers = list(modules[_list_of(name)].children())
     elif leaf in ("weight_orig", "weight_u", "weight_v", "weight_g"):
         makers = list(part._forward_pre_hooks.values())
-    return next(
-        (type(m).__name__.strip("_") for m in makers if not isinstance(m, _WeightNorm | WeightNorm)), None
-    )
+    if isinstance(part, nn.RNNBase | nn.RNNCellBase):  # has several weights, any of which may be made
+        makers += [hook for hook in part._forward_pre_hooks.values() if hasattr(hook, "compute_weight")]
+        plain = ()
+    return next((type(m).__name__.strip("_") for m in makers if not isinstance(m, plain)), None)
 
 
 def weight_of(part: nn.Module) -> torch.Tensor:

@@ -30,20 +30,27 @@ def analyse(module: "nn.Module", input_shape: tuple[int, ...]) -> Analysis:
         StageError: The network does not run on such an example.
     """
     from spaces.pruning.groups.assemble import assemble
-    from spaces.pruning.groups.sizes import with_sizes
-    from spaces.pruning.groups.trial_cuts import tried
+    from spaces.pruning.groups.joint import variants
+    from spaces.pruning.groups.trial_cuts import Trial, tried
     from spaces.pruning.tracing.trace import trace
     from spaces.recovery.training.determinism import fixed_threads
 
     with fixed_threads(1):  # for two examples, synchronising threads costs more than they save
         candidates, left_alone = assemble(module, trace(copy.deepcopy(module).eval(), input_shape))
-        groups, failed = tried(module, input_shape, candidates)
-        bad = {left.layers for left in failed}
-        again = [
-            found for g in candidates if g.layers in bad and (found := with_sizes(module, g)) is not None
-        ]
-        if again:
-            more, _ = tried(module, input_shape, [*groups, *again])
-            failed = tuple(left for left in failed if left.layers not in {g.layers for g in more})
-            groups = tuple(sorted(more, key=lambda group: [g.name for g in candidates].index(group.name)))
-    return Analysis(groups, (*left_alone, *failed))
+        trial = Trial(module, input_shape)
+        groups, failed = tried(trial, candidates)
+        known: set[tuple[object, ...]] = set()
+        for variant in variants(module):
+            made = {_key(group): group for group in variant([g for g in candidates if g.name in failed])}
+            if again := [group for key, group in made.items() if key not in known]:
+                known.update(made)
+                groups, _ = tried(trial, again, groups)
+                cut = {name for group in groups for name in (group.name, *group.joined)}
+                failed = {name: left for name, left in failed.items() if name not in cut}
+    order = [group.name for group in candidates]
+    groups = tuple(sorted(groups, key=lambda group: order.index(group.name)))
+    return Analysis(groups, (*left_alone, *failed.values()))
+
+
+def _key(group: Group) -> tuple[object, ...]:
+    return group.name, group.sizes, group.joined, group.rescaled

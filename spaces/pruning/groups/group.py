@@ -26,12 +26,14 @@ class Slice:
         role: `out` (weight and bias of a layer that outputs the channels), `in` (weight of a layer that takes
             them as input), `norm` (a BatchNorm's vectors), `other` (anything else that shrinks with them,
             e.g. a PReLU's slopes).
+        power: What is left is multiplied by the share of channels that is left, to this power.
     """
 
     name: str
     axis: int
     rows: NDArray[np.int64]
     role: Role
+    power: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +81,13 @@ class SizeAttribute:
         module: Name of the module.
         name: Name of its attribute.
         per_channel: By how much it shrinks with each channel.
+        index: Its place, where the attribute is a tuple or list of numbers.
     """
 
     module: str
     name: str
     per_channel: int
+    index: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +107,7 @@ class Group:
         pass_throughs: Modules without weights that a cut has to adapt.
         products: Matrix products that shrink with the channels, and whose cost is not that of a weight alone.
         sizes: Numbers in modules that shrink with the channels.
+        joined: Names of other groups that became part of this one, since one number gives the size of both.
     """
 
     name: str
@@ -112,6 +117,12 @@ class Group:
     pass_throughs: tuple[PassThrough, ...] = ()
     products: tuple[ProductSlice, ...] = ()
     sizes: tuple[SizeAttribute, ...] = ()
+    joined: tuple[str, ...] = ()
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether what is left of some slices is scaled in a cut."""
+        return any(part.power for part in self.slices)
 
     @property
     def outputs_per_channel(self) -> int:

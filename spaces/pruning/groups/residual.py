@@ -5,25 +5,29 @@ GELU, is no sum of two branches.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from spaces.pruning.groups.weights import RECURRENT
 from spaces.stages.torch_artifact import noise_for
 from spaces.stages.torch_outputs import tensors_of
 
 SUMS = ("AddBackward0", "SubBackward0")
 
 
-def added_layers(module: nn.Module, input_shape: tuple[int, ...]) -> frozenset[str]:
+def added_layers(
+    module: nn.Module, input_shape: tuple[int, ...], weights: Collection[str] = ()
+) -> frozenset[str]:
     """Returns the weights of the layers whose outputs, as they are or after element-wise operations, are added to those of others.
 
     Args:
         module: The network; stays as it is.
         input_shape: Shape of one example.
+        weights: Further parameters that are weights of layers, by name; convolutions and linear layers are known.
     """
     module = copy.deepcopy(module).eval().requires_grad_()
     example = noise_for(module, input_shape, 2, torch.Generator().manual_seed(0))
@@ -34,6 +38,8 @@ def added_layers(module: nn.Module, input_shape: tuple[int, ...]) -> frozenset[s
         for name, part in module.named_modules()
         if isinstance(part, _ConvNd | nn.Linear)
     }
+    layers |= {tensor: name for name, tensor in module.named_parameters() if name in weights}
+    layers |= dict(_recurrent(module))
     found: set[str] = set()
     for node in _nodes([output.grad_fn for output in outputs]):
         if node.name() in SUMS:
@@ -41,6 +47,21 @@ def added_layers(module: nn.Module, input_shape: tuple[int, ...]) -> frozenset[s
             if len(set(sources)) > 1:
                 found.update(*sources)
     return frozenset(found)
+
+
+def _recurrent(module: nn.Module) -> Iterator[tuple[torch.Tensor, str]]:
+    """Yields the parameters of recurrent layers, each with the weight that stands for its module: sums in there are its own."""
+    for name, part in module.named_modules():
+        if isinstance(part, RECURRENT):
+            projected = part.proj_size if isinstance(part, nn.LSTM) else 0
+            leaf = (
+                "weight_hr_l0"
+                if projected
+                else "weight_ih_l0"
+                if isinstance(part, nn.RNNBase)
+                else "weight_ih"
+            )
+            yield from ((tensor, f"{name}.{leaf}" if name else leaf) for tensor in part.parameters())
 
 
 def _nodes(starts: list[Any]) -> list[Any]:
@@ -74,8 +95,8 @@ def _sources(node: Any, layers: Mapping[torch.Tensor, str]) -> frozenset[str]:
 
 
 def _weights(node: Any) -> list[Any]:
-    """Returns the parameters that enter an operation, as they are or transposed."""
-    entering = [after for before in _before(node) for after in (before, *_transposed(before))]
+    """Returns the parameters that are a node or enter its operation, as they are or transposed."""
+    entering = [node, *(after for before in _before(node) for after in (before, *_transposed(before)))]
     return [leaf.variable for leaf in entering if hasattr(leaf, "variable")]
 
 

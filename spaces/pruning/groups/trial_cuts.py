@@ -19,60 +19,68 @@ from spaces.stages.torch_outputs import tensors_of
 TOLERANCE = (
     1e-9  # relative to the largest output, in double precision; a wrong dependency causes far larger errors
 )
+RESCALED_TOLERANCE = 1e-6  # a network may compute the scale of its attention in single precision
 SINGLE_TOLERANCE = 1e-4
 CRASHES = "the network does not run without some of its channels"
 DIFFERS = "without some of its channels the network's outputs are wrong"
 
 
 def tried(
-    module: nn.Module, input_shape: tuple[int, ...], groups: Sequence[Group]
-) -> tuple[tuple[Group, ...], tuple[LeftAlone, ...]]:
-    """Splits groups into those that can be cut and those that cannot.
-
-    Weights are random, so that every channel has an effect: otherwise a wrong dependency could remain
-    undetected.
+    trial: "Trial", groups: Sequence[Group], known: Sequence[Group] = ()
+) -> tuple[tuple[Group, ...], dict[str, LeftAlone]]:
+    """Splits groups into those that can be cut, together with others, and, by name, those that cannot.
 
     Args:
-        module: The network; stays as it is.
-        input_shape: Shape of one example.
+        trial: The network.
         groups: The groups to verify.
+        known: Groups that can be cut together, as was verified before; they are the first of those returned.
     """
-    trial = _Trial(module, input_shape)
-    good, failed = _bisected(trial, list(groups))
-    if failed and trial.problem(good) is not None:  # each passes alone, but not with the others
-        good, failed = _one_by_one(trial, list(groups))
-    return tuple(good), tuple(failed)
+    if trial.problem([*known, *groups]) is None:
+        return (*known, *groups), {}
+    good, failed = _bisected(trial, groups)
+    if not failed or trial.problem([*known, *good]) is not None:  # each passes alone, but not with the others
+        good, failed = _one_by_one(trial, groups, known)
+    return (*known, *good), failed
 
 
-def _bisected(trial: "_Trial", groups: list[Group]) -> tuple[list[Group], list[LeftAlone]]:
-    """Bisects groups that fail together down to single ones; in most networks all pass at once."""
-    problem = trial.problem(groups)
+def _bisected(trial: "Trial", groups: Sequence[Group]) -> tuple[list[Group], dict[str, LeftAlone]]:
+    """Bisects groups that fail together down to single ones, by one cut each."""
+    problem = trial.problem(groups, 1)
     if problem is None:
-        return groups, []
+        return list(groups), {}
     if len(groups) == 1:
-        return [], [LeftAlone(groups[0].layers, problem)]
+        return [], {groups[0].name: LeftAlone(groups[0].layers, problem)}
     middle = len(groups) // 2
     (first, failed_first), (second, failed_second) = (
         _bisected(trial, groups[:middle]),
         _bisected(trial, groups[middle:]),
     )
-    return first + second, failed_first + failed_second
+    return first + second, failed_first | failed_second
 
 
-def _one_by_one(trial: "_Trial", groups: list[Group]) -> tuple[list[Group], list[LeftAlone]]:
+def _one_by_one(
+    trial: "Trial", groups: Sequence[Group], known: Sequence[Group]
+) -> tuple[list[Group], dict[str, LeftAlone]]:
     """Adds one group at a time to those that can be cut together."""
     good: list[Group] = []
-    failed: list[LeftAlone] = []
+    failed: dict[str, LeftAlone] = {}
     for group in groups:
-        problem = trial.problem([*good, group])
+        problem = trial.problem([*known, *good, group])
         if problem is None:
             good.append(group)
         else:
-            failed.append(LeftAlone(group.layers, problem))
+            failed[group.name] = LeftAlone(group.layers, problem)
     return good, failed
 
 
-class _Trial:
+class Trial:
+    """A copy of a network with random weights, so that every channel has an effect: a wrong dependency would not show else.
+
+    Args:
+        module: The network; stays as it is.
+        input_shape: Shape of one example.
+    """
+
     def __init__(self, module: nn.Module, input_shape: tuple[int, ...]) -> None:
         generator = torch.Generator().manual_seed(0)
         self._module = copy.deepcopy(module).eval()
@@ -85,8 +93,13 @@ class _Trial:
         except Exception:  # the network only runs in single precision
             self._module.float()
 
-    def problem(self, groups: Sequence[Group]) -> str | None:
-        """Cuts one channel of each group, then each half; returns the reason of a failure, or None."""
+    def problem(self, groups: Sequence[Group], n_cuts: int = 3) -> str | None:
+        """Cuts one channel of each group, then each half; returns the reason of a failure, or None.
+
+        Args:
+            groups: The groups.
+            n_cuts: How many of the three cuts are tried.
+        """
         rng = np.random.default_rng(0)
         orders = {group.name: rng.permutation(group.n_channels) for group in groups}
         halves = {name: np.array_split(order, 2) for name, order in orders.items()}
@@ -95,7 +108,7 @@ class _Trial:
             {name: half[0] for name, half in halves.items()},
             {name: half[1] for name, half in halves.items()},
         ]
-        problems = (self._difference(groups, kept) for kept in trials)
+        problems = (self._difference(groups, kept) for kept in trials[:n_cuts])
         return next((problem for problem in problems if problem), None)
 
     def _difference(self, groups: Sequence[Group], kept: Kept) -> str | None:
@@ -104,8 +117,9 @@ class _Trial:
         except Exception:  # networks whose shapes do not match raise anything
             return CRASHES
         expected = self._run(silenced(self._module, groups, kept), self._inputs)
+        tolerance = max(self._tolerance, RESCALED_TOLERANCE * any(group.rescaled for group in groups))
         same = all(
-            a.shape == b.shape and float((a - b).abs().max()) <= self._tolerance * float(b.abs().max())
+            a.shape == b.shape and float((a - b).abs().max()) <= tolerance * float(b.abs().max())
             for a, b in zip(got, expected, strict=True)
         )
         return None if same else DIFFERS

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from spaces.pruning.budgets.mac_shares import Kept, MacShares
 from spaces.pruning.sparsity.masks import Masks
 from spaces.pruning.sparsity.sparsifier import Aim
-from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.training.batch import Batch
 
 RAMP = 0.3  # share of the training over which the budget is lowered to its level
@@ -39,7 +39,7 @@ class MaskBudget(nn.Module):
     def __init__(self, masks: Masks, shares: MacShares, aim: Aim) -> None:
         super().__init__()
         self.masks, self._shares, self._aim = masks, shares, aim
-        self._task = CrossEntropy()
+        self._task = LabelLoss()
         self.register_buffer("multipliers", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("moments", torch.zeros(2, 2, len(masks.means)))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from spaces.pruning.budgets.mac_shares import MacShares
 from spaces.pruning.groups.group import Group
 from spaces.pruning.sparsity.strength_schedules import strength_at
-from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.training.batch import Loss
 
 
@@ -89,7 +89,7 @@ class Sparsifier(ABC):
     @property
     def loss(self) -> Loss:
         """The training loss."""
-        return CrossEntropy()
+        return LabelLoss()
 
     def after_backward(self, step: int, n_steps: int) -> None:  # noqa: B027 (not every method has something to do)
         """Changes gradients, between the backward pass and the step."""

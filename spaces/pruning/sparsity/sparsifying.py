@@ -28,6 +28,7 @@ from spaces.stages.artifact import Artifact, Split
 from spaces.stages.inputs import packed
 from spaces.stages.refusals import refusals
 from spaces.stages.stage import StageContext
+from spaces.task_losses import task_loss
 
 METHODS: dict[str, type[Sparsifier]] = {
     method.name: method for method in (BatchNormSparsity, GroupEnvelope, BottleneckMasks)
@@ -169,8 +170,8 @@ def _split(context: StageContext) -> Split:
     """Returns the train split. Raises StageError if there is none, or it has no labels."""
     if context.train is None:
         raise StageError("sparsify.method is not none, but the task has no train split to learn from")
-    if not has_labels(context.train):
+    if context.loss != "cross_entropy" or not has_labels(context.train, task_loss(context.loss)):
         raise StageError(
-            "sparsify.method needs labels, but the train split has none; method=none does not need them"
+            "sparsify.method needs labels that are classes, but the train split has none; method=none does not need them"
         )
     return context.train

@@ -68,38 +68,43 @@ def merged(
     """
     found: list[Tensor] = []
     for planes, _ in operands:
+        others, found = found, []
         for plane in planes or ():
-            found = _with(nodes, found, plane.core.expand(tuple(shape)))
+            others, labels = _with(nodes, others, plane.core.expand(tuple(shape)))
+            found.append(labels)
+        found += others
     result = varying(found)
     for planes, own in operands:
         if planes is not None:
-            _freeze_unmatched(nodes, result, planes, own, shape, reason)
+            result = _without_unmatched(nodes, result, planes, own, shape, reason)
     return result
 
 
-def _with(nodes: Nodes, found: list[Tensor], labels: Tensor) -> list[Tensor]:
-    """Returns the labels with another plane, which is united with those that vary along the same axes."""
+def _with(nodes: Nodes, others: list[Tensor], labels: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Returns the planes of other operands that vary along other axes than a plane, and its labels united with the rest."""
     apart: list[Tensor] = []
     axes = Plane(labels).axes
-    for other in found:
+    for other in others:
         if Plane(other).axes & axes:
             nodes.unite(other, labels)
             labels = other if not bool((other == FREE).any()) else torch.where(other == FREE, labels, other)
             axes = Plane(labels).axes
         else:
             apart.append(other)
-    return [*apart, labels]
+    return apart, labels
 
 
-def _freeze_unmatched(
+def _without_unmatched(
     nodes: Nodes, result: Planes, planes: Planes, own: Sequence[int], shape: Sequence[int], reason: str
-) -> None:
+) -> Planes:
+    """Returns the planes without those that meet elements of an operand which belong to no channel, and freezes these."""
     missing = len(shape) - len(own)
     real = {at + missing for at, size in enumerate(own) if size > 1}
     labelled = {axis + missing for plane in planes for axis in plane.axes}
-    for plane in result:
-        if plane.axes <= real and not plane.axes & labelled:
-            nodes.freeze(plane.core, reason)
+    frozen = [plane for plane in result if plane.axes <= real and not plane.axes & labelled]
+    for plane in frozen:
+        nodes.freeze(plane.core, reason)
+    return tuple(plane for plane in result if plane not in frozen)
 
 
 def reduced(labels: Tensor, axes: Sequence[int], keepdim: bool) -> Tensor:

@@ -43,16 +43,21 @@ class Products:
     def __init__(self, nodes: Nodes, place: Callable[[], str]) -> None:
         self._nodes, self._place = nodes, place
         self._pure: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+        self._made: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
         self.roles: dict[End, Literal["out", "in"]] = {}
         self.products: dict[str, Product] = {}
 
-    def own(self, tensor: Tensor, pure: bool) -> None:
-        """Records whether a tensor depends on parameters only."""
-        self._pure[tensor] = pure
+    def own(self, tensor: Tensor, pure: bool, made: bool = False) -> None:
+        """Records whether a tensor depends on parameters only, and if so, whether a product of them made it."""
+        self._pure[tensor], self._made[tensor] = pure, pure and made
 
     def is_pure(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on parameters only."""
         return self._pure.get(tensor, False)
+
+    def is_made(self, tensor: Tensor) -> bool:
+        """Whether a product of parameters made a tensor: no single parameter has its size."""
+        return self._made.get(tensor, False)
 
     def matrix_product(
         self, call: Call, a: Tensor, b: Tensor, of_a: Planes | None, of_b: Planes | None
@@ -71,7 +76,9 @@ class Products:
         if self.is_pure(a) != self.is_pure(b):
             weight, other = (sides[1], sides[0]) if self.is_pure(b) else sides
             self._set_roles(weight, inner)
-            if any(inner not in plane.axes for plane in other or ()):
+            if self.is_made(a) or self.is_made(b):
+                self._record(whole, sides, None)
+            elif any(inner not in plane.axes for plane in other or ()):
                 self._record(whole, sides, self._name_of(weight))
         elif not self.is_pure(a):
             self._record(whole, sides, None)

@@ -93,6 +93,7 @@ FRESH = [
     "new_empty",
     "new_full",
 ]
+PRODUCTS = ("mm", "bmm", "mv", "dot", "addmm", "baddbmm", "addmv")
 MIXED = "the channels are combined with values that the network does not run without"
 
 
@@ -123,8 +124,8 @@ class Rules:
             "native_layer_norm": self._layer_norm,
             "native_group_norm": self._group_norm,
             "embedding": self._embedding,
-            **dict.fromkeys(("mm", "bmm", "mv", "dot"), self._product),
-            **dict.fromkeys(("addmm", "baddbmm", "addmv"), self._product_and_sum),
+            **dict.fromkeys(PRODUCTS[:4], self._product),
+            **dict.fromkeys(PRODUCTS[4:], self._product_and_sum),
         }
 
     def label(self, tensor: Tensor, planes: Planes, pure: bool = False) -> None:
@@ -145,10 +146,11 @@ class Rules:
         before = [id(t) for t in known]
         rule(call)
         pure = all(self.products.is_pure(t) for t in known)
+        made = any(self.products.is_made(t) for t in known) or (call.name in PRODUCTS and len(known) > 1)
         for out in call.outputs:
             if out not in self._planes or id(out) not in before:
                 self._planes.setdefault(out, ())
-            self.products.own(out, pure)
+            self.products.own(out, pure, made)
 
     # Operations that move elements
 
@@ -217,7 +219,7 @@ class Rules:
                 slot = next((s for s in slots if at not in s and _fit(s, plane, dim)), None)
                 if slot is None:
                     slots.append(slot := {})
-                slot[at] = plane
+                slot[at] = self._aligned(plane, next(iter(slot.values()), plane), dim)
         results = [
             torch.cat(
                 [s[at].labels if at in s else _free(piece.shape) for at, piece in enumerate(pieces)], dim
@@ -335,6 +337,13 @@ class Rules:
         out = call.outputs[0] if out is None else out
         operands = [(p, t.shape) for p, t in zip(planes, tensors, strict=True)]
         self.label(out, merged(self.nodes, operands, out.shape, MIXED))
+
+    def _aligned(self, plane: Plane, first: Plane, dim: int) -> Plane:
+        """Returns a piece's plane with the labels of the first one, where both lie along other axes: these are cut together."""
+        if dim in plane.axes or plane.axes != first.axes:
+            return plane
+        self.nodes.unite(first.core, plane.core)
+        return Plane(first.core.expand(plane.labels.shape))
 
 
 def _fit(slot: dict[int, Plane], plane: Plane, dim: int) -> bool:

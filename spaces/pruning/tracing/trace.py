@@ -68,6 +68,7 @@ class _Tracer:
                 ends = [self._nodes.labels(End("parameter", name, axis), n) for axis, n in enumerate(shape)]
                 planes = varying([along(labels, axis, shape) for axis, labels in enumerate(ends)])
                 self._rules.label(tensor, planes, pure=True)
+        self._couple_units()
 
     def __call__(self, example: Tensor) -> Trace:
         self._rules.label(example, ())
@@ -78,6 +79,19 @@ class _Tracer:
                 self._nodes.freeze(plane.core, OUTPUT)
         products = self._rules.products
         return Trace(tuple(self._nodes.components()), products.roles, products.products, self._maps)
+
+    def _couple_units(self) -> None:
+        """Unites the units of a recurrent module's layers and directions: it has one `hidden_size` and one `proj_size`."""
+        for name, part in self._module.named_modules():
+            for kind in ("weight_hh", "weight_hr") if isinstance(part, nn.RNNBase) else ():
+                leaves = [leaf for leaf in part._parameters if leaf.startswith(kind)]
+                ends = [End("parameter", f"{name}.{leaf}" if name else leaf, 1) for leaf in leaves]
+                lines = [
+                    self._nodes.labels(end, part.get_parameter(leaf).shape[1])
+                    for end, leaf in zip(ends, leaves, strict=True)
+                ]
+                for line in lines[1:]:
+                    self._nodes.unite(lines[0], line)
 
     def _run(self, example: Tensor) -> list[Tensor]:
         try:

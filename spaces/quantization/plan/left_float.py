@@ -15,6 +15,7 @@ CONSTANT_FIRST = "its weight is the first operand, and kernels take a weight as 
 NO_QOPERATOR = "with format=qoperator, since onnxruntime has no such ConvTranspose"
 NO_FLOAT_OPERAND = "one operand is no float32 activation"
 TWO_ACTIVATIONS = "both operands are activations, which quantize.activation_matmuls=true quantizes"
+TABLE = "its table is looked up, not multiplied with, and stays float32"
 WEIGHTS_ONLY = "its weights are stored as integers and computed with in float, since onnxruntime has no {op} between quantized activations"
 
 

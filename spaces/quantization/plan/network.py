@@ -13,6 +13,7 @@ from spaces.quantization.plan.left_float import (
     CONSTANT_FIRST,
     CONSTANT_OPERAND,
     NO_FLOAT_OPERAND,
+    TABLE,
     layer_problem,
     notes,
 )
@@ -212,6 +213,9 @@ class _Graph:
             if any(inner.op_type in QUANTIZABLE + RECURRENT for inner in nodes_inside(node)):
                 found[node.name] = "layers in the subgraphs of If, Loop and Scan are not quantized"
                 continue
+            if node.op_type == "Gather" and self._is_table(node.input[0]):
+                found[node.name] = TABLE
+                continue
             if not any(t in self._floats for t in node.input) or not self.outputs(node):
                 continue
             if node.op_type == "Identity":  # only `expose_subgraph_readers` leaves any
@@ -223,6 +227,13 @@ class _Graph:
             elif node.name not in listed:
                 found[node.name] = f"{node.op_type} has no integer kernel that is used here"
         return found
+
+    def _is_table(self, name: str) -> bool:
+        """Whether a constant is a float table, such as that of an embedding."""
+        from onnx import TensorProto
+
+        table = self._initializers.get(name)
+        return table is not None and table.data_type == TensorProto.FLOAT and len(table.dims) > 1
 
     def _problem(self, node: "onnx.NodeProto") -> str | None:
         layer = self.layers.get(node.name)

@@ -1,4 +1,4 @@
-"""The loss of recovery: cross-entropy with labels, distillation of logits, distillation of features."""
+"""The loss of recovery: the task's on labels, distillation of outputs, distillation of features."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from spaces.recovery.losses.channel_wise import ChannelWise
-from spaces.recovery.losses.cross_entropy import CrossEntropy
 from spaces.recovery.losses.distillation import distillation_loss
 from spaces.recovery.losses.hooks import hooked
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.training.batch import Batch
 from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.torch_outputs import judged_output
@@ -37,16 +37,16 @@ class Teacher:
         self._names, self._output = names, output
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns logits `(b, n_classes)`, and features by name of the module."""
+        """Returns the judged output, `(b, n_classes)` logits for classes, and features by name of the module."""
         with torch.no_grad(), hooked(self._module, self._names) as features:
             return judged_output(self._module(inputs), self._output), features
 
 
 class Objective(nn.Module):
-    """`(1 - d) * cross-entropy + d * distillation + c * CWD`; its parameters are those of CWD's projections.
+    """`(1 - d) * label loss + d * distillation + c * CWD`; its parameters are those of CWD's projections.
 
     Args:
-        hard: The loss on labels.
+        hard: The loss on labels, whose class axis distillation follows.
         teacher: The teacher network, or None to train without distillation; then both weights are 0.
         distillation_weight: d, in [0, 1]; at 1, labels are not used.
         temperature: Temperature of the distillation of logits.
@@ -56,7 +56,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        hard: CrossEntropy,
+        hard: LabelLoss,
         teacher: Teacher | None,
         distillation_weight: float,
         temperature: float,
@@ -77,13 +77,15 @@ class Objective(nn.Module):
             yield
 
     def forward(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Returns a scalar; `outputs` are the student's logits `(b, n_classes)` for the batch."""
+        """Returns a scalar; `outputs` are the student's for the batch."""
         weight = self._distillation_weight
         terms = [] if weight == 1 else [(1 - weight) * self._hard(outputs, batch)]
         if self._teacher is not None:
             logits, features = self._teacher(batch.inputs)
             if weight:
-                terms.append(weight * distillation_loss(outputs, logits, self._temperature))
+                terms.append(
+                    weight * distillation_loss(outputs, logits, self._temperature, self._hard.loss.class_axis)
+                )
             if self._channel_wise is not None:
                 terms.append(self._channel_wise_weight * self._channel_wise(self._features, features))
         return torch.stack(terms).sum()

@@ -12,8 +12,8 @@ class Batch:
 
     Attributes:
         inputs: `(b, *input.shape)` float32.
-        labels: `(b,)` int64; below 0 where there are none.
-        partners: `(b,)` int64, labels of the examples that were mixed in; None without mixup.
+        labels: `(b, ...)` as the task's loss takes them; classes `(b,)` int64, below 0 where there are none.
+        partners: `(b, ...)`, labels of the examples that were mixed in; None without mixup.
         shares: `(b,)` float32 in [0, 1], weight of the example with `labels` in every input; the rest is the
             partner's.
     """

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spaces.errors import StageError
@@ -23,7 +24,7 @@ class Examples(Protocol):
     """The source of a training's batches."""
 
     def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Part]:
-        """Yields inputs `(b, *input.shape)` and labels `(b,)` of every example once, `n_batches` times.
+        """Yields inputs `(b, *input.shape)` and labels `(b, ...)` of every example once, `n_batches` times.
 
         Args:
             batch_size: Examples per batch; the last may have fewer. A last batch of one example is omitted,
@@ -109,7 +110,15 @@ class _Streamed:
 
 def _parts(split: Split) -> Iterator[Part]:
     for inputs, labels in split.batches(_CHUNK):
-        yield torch.from_numpy(packed(inputs)), torch.from_numpy(labels)
+        yield torch.from_numpy(packed(inputs)), labels_tensor(labels)
+
+
+def labels_tensor(labels: NDArray[Any]) -> Tensor:
+    """Returns labels `(b, ...)` for a loss: whole numbers as int64, others as float32; -1 where they are ragged, thus none."""
+    if labels.dtype == object:
+        return torch.full((len(labels),), -1)
+    dtype = np.float32 if labels.dtype.kind == "f" else np.int64
+    return torch.from_numpy(np.ascontiguousarray(labels, dtype))
 
 
 def _joined(parts: list[Part], device: torch.device) -> Part:

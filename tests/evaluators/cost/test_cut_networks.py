@@ -10,7 +10,7 @@ from torch import nn
 
 from evaluators.cost.graph.op_graph import op_graph
 from evaluators.runtime import run_split
-from evaluators.task.tasks.cifar10 import Cifar10Task
+from evaluators.task.tasks.classification.cifar10 import Cifar10Task
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.zoo.cifar_resnet import CifarResNetModel

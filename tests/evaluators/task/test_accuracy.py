@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evaluators.base import EarlyStoppingThreshold, Evaluator, Reference
+from evaluators.metric import SumMetric
 from evaluators.runtime import run_batches
 from evaluators.task import accuracy
 from evaluators.task.accuracy import AccuracyEvaluator, reference_outputs
@@ -42,13 +43,78 @@ def test_the_reference_has_no_drop():
     assert found["top1_drop_low"] < 0 < found["top1_drop_high"]
 
 
+class Distance(Confidence):
+    """The same, better when lower, in [0, 100]."""
+
+    name = "distance"
+    direction = "minimize"
+    bounds = (0.0, 100.0)
+
+    def per_example(self, outputs, labels):
+        return np.clip(-super().per_example(outputs, labels), 0, 100)
+
+
+def test_where_lower_is_better_a_drop_is_a_rise_and_stopping_looks_upwards():
+    context = replace(tiny_context(n=200), metric=Distance())
+    worse = tiny_model(weight_bits=4)
+    found = values(AccuracyEvaluator().evaluate(worse, context))
+    base = values(AccuracyEvaluator().evaluate(tiny_model(), context))
+    assert found["distance_drop"] == pytest.approx(found["distance"] - base["distance"])
+    assert found["distance_drop_low"] < found["distance_drop"] < found["distance_drop_high"]
+    reachable = replace(context, threshold=EarlyStoppingThreshold(99.0, "trial 1 reaches it"))
+    assert AccuracyEvaluator(batch_size=8).evaluate(worse, reachable).pruned == ""
+    strict = replace(context, threshold=EarlyStoppingThreshold(1e-3, "trial 1 reaches it"))
+    stopped = AccuracyEvaluator(batch_size=8).evaluate(worse, strict)
+    assert "distance is above 0.001 points" in stopped.pruned
+    partial = values(stopped)
+    assert partial["distance_drop_partial"] == pytest.approx(partial["distance_partial"] - base["distance"])
+
+
+class Spread(SumMetric):
+    """A metric that is no mean: the deviation of the first output."""
+
+    name = "spread"
+    unit = "points"
+
+    def statistics(self, outputs, labels):
+        first = outputs[:, 0].astype(float)
+        return np.stack([np.ones(len(first)), first, first**2], axis=1)
+
+    def of_sums(self, sums):
+        n, first, squares = sums.T
+        return np.sqrt(squares / n - (first / n) ** 2)
+
+
+def test_a_pooled_metric_has_intervals_and_never_stops_early():
+    context = replace(
+        tiny_context(n=200), metric=Spread(), threshold=EarlyStoppingThreshold(1e6, "trial 1 reaches it")
+    )
+    candidate = tiny_model(weight_bits=4)
+    evaluation = AccuracyEvaluator(batch_size=16).evaluate(candidate, context)
+    found = values(evaluation)
+    ((outputs, _),) = run_batches(candidate, lambda _: context.split.batches(200), 200, 1)
+    assert evaluation.pruned == ""
+    assert found["spread"] == pytest.approx(float(np.std(outputs[:, 0])), rel=1e-5)
+    assert found["spread_low"] < found["spread"] < found["spread_high"]
+    assert found["spread_drop_low"] < found["spread_drop"] < found["spread_drop_high"]
+    assert found["spread_drop"] == pytest.approx(
+        float(np.std(context.reference.outputs[:, 0])) - found["spread"], rel=1e-4
+    )
+
+
+def test_further_metrics_are_reported_beside_the_first():
+    context = replace(tiny_context(n=100), others=(Spread(), Confidence()))
+    found = values(AccuracyEvaluator().evaluate(tiny_model(weight_bits=8), context))
+    assert {"top1", "top1_drop", "spread", "spread_drop", "closeness", "closeness_drop_low"} <= set(found)
+
+
 @pytest.mark.parametrize(("names", "exact"), [((), True), (("board",), True), (("board", "host"), False)])
 def test_sums_are_exact_unless_this_machine_is_a_device(monkeypatch, names, exact):
     context, given = tiny_context(), []
     context = replace(context, devices={name: context.devices[name] for name in names})
 
     def watched(*arguments):
-        given.append(arguments[-1])
+        given.append(arguments[4])
         return run_batches(*arguments)
 
     monkeypatch.setattr(accuracy, "run_batches", watched)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluators.task.metrics.classes.auc import AUC
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.paired_estimate import PairedReference, paired_drop
 
@@ -90,3 +91,18 @@ def test_paired_drop_is_the_mean_difference_with_a_finite_error(pairs, more, bin
     assert drop == pytest.approx(np.mean(scores[:, 0] - scores[:, 1]))
     assert error >= 0
     assert (error == 0) == (more == 0) or not binary
+
+
+def test_a_pooled_metric_has_a_finite_error_even_where_few_examples_give_it_no_value():
+    labels = np.r_[np.zeros(10), np.arange(90) % 2].astype(np.float32)
+    rng = np.random.default_rng(0)
+    outputs = (labels[:, None] + rng.normal(0, 1, (100, 1))).astype(np.float32)
+    reference = PairedReference(AUC(), outputs, labels, whole=True)
+    few, many = (
+        reference.estimate(outputs[:k] + rng.normal(0, 0.3, (k, 1)).astype(np.float32)) for k in (8, 50)
+    )
+    assert (few.drop, few.drop_error) == (0.0, 100.0)
+    assert 0 < many.drop_error < 10
+    assert "agreement" not in many.features
+    again = reference.estimate(outputs[:50])
+    assert again.drop == again.drop_error == 0.0

@@ -6,10 +6,10 @@ import pytest
 
 from evaluators.runtime import run_split
 from evaluators.task.data_fit import check_fit
-from evaluators.task.tasks.cifar10 import Cifar10Task
-from evaluators.task.tasks.digits import DigitsTask
-from evaluators.task.tasks.image_folder import ImageFolderTask
-from evaluators.task.tasks.npz import NpzTask
+from evaluators.task.tasks.classification.cifar10 import Cifar10Task
+from evaluators.task.tasks.classification.digits import DigitsTask
+from evaluators.task.tasks.classification.image_folder import ImageFolderTask
+from evaluators.task.tasks.classification.npz import NpzTask
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.onnx_file import OnnxModel

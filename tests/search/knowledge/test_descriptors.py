@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from evaluators.task.tasks.digits import DigitsTask
+from evaluators.task.tasks.classification.digits import DigitsTask
 from search.knowledge.descriptors import descriptors_of
 from spaces.stages.artifact import Artifact, InputSpec
 

@@ -82,6 +82,17 @@ def test_volume_is_scaled_by_the_baseline():
     assert not Volume(AXES, [], {"metric.top1": 90.0}).defined
 
 
+def test_a_metric_that_is_better_when_lower_is_no_cost():
+    axes = (Objective("metric.top1", "minimize"), AXES[1])
+    limit = Constraint("drop", "metric.top1_drop", "max", 2.0)
+    baseline = {"metric.top1": 10.0, "metric.top1_drop": 0.0, "cost.board.latency_ms": 10.0}
+    volume = Volume(axes, [limit], baseline)
+    assert volume.of([record(0, 10.0, 5.0)]) == pytest.approx(0.5)
+    assert volume.of([record(0, 11.0, 5.0)]) == pytest.approx(0.25)
+    assert volume.of([record(0, 12.0, 5.0)]) == 0.0
+    assert Volume(axes, [], baseline).of([record(0, 10.5, 5.0)]) == pytest.approx(0.25)
+
+
 def test_with_several_devices_it_is_the_mean_of_what_each_sees():
     axes = (*AXES, Objective("cost.chip.latency_ms", "minimize"))
     volume = Volume(axes, [], {**BASELINE, "cost.chip.latency_ms": 4.0})

@@ -1,5 +1,6 @@
 import pytest
 
+from evaluators.base import Measurement
 from search.record.objectives import read_objectives
 from search.record.results import Constraint, Objective
 from spaces.errors import ConfigError
@@ -113,3 +114,32 @@ def test_the_limit_can_be_the_devices_own():
 def test_an_invalid_margin_raises(rule, text):
     with pytest.raises(ConfigError, match=text):
         constraints(rule)
+
+
+def baseline(**values):
+    units = {"rmse": "K", "top1": "%"}
+    return {
+        f"metric.{name}": Measurement(name, value, units.get(name, "ms"), "measured")
+        for name, value in values.items()
+    }
+
+
+def test_to_maximize_the_metric_is_to_minimize_one_that_is_better_when_lower():
+    columns = {"metric.rmse", "metric.rmse_drop", "metric.file_bytes"}
+    config = {"maximize": ["metric"], "minimize": ["file_bytes"]}
+    objectives, _ = read_objectives(config, "rmse", [], columns, direction="minimize")
+    assert objectives == (Objective("metric.rmse", "minimize"), Objective("metric.file_bytes", "minimize"))
+
+
+def test_a_limit_in_per_cent_is_points_of_a_percentage_else_a_share_of_the_float_models_value():
+    config = {"maximize": ["metric"], "constraints": {"drop": {"measure": "metric_drop", "max": "2 %"}}}
+    columns = {"metric.rmse", "metric.rmse_drop", "metric.top1", "metric.top1_drop"}
+    for metric, limit in (("rmse", 0.8), ("top1", 2.0)):
+        _, (constraint,) = read_objectives(
+            config, metric, [], columns, baseline=baseline(rmse=40.0, top1=40.0)
+        )
+        assert (constraint.column, constraint.limit) == (f"metric.{metric}_drop", pytest.approx(limit))
+    with pytest.raises(
+        ConfigError, match=r"the float model has no metric\.rmse that '2 %' could be a share of"
+    ):
+        read_objectives(config, "rmse", [], columns)

@@ -91,6 +91,22 @@ def test_constraints_on_the_metric_and_on_its_drop(tmp_path):
     assert thresholds(tmp_path, constraints=drop).of(X3Y0, [trial(0, 3.0, 1.0)]).least == pytest.approx(4.0)
 
 
+def test_where_lower_is_better_the_threshold_is_the_lowest_that_is_reached(tmp_path):
+    lower = {"early_direction": "minimize", "objectives": (Objective("metric.quality", "minimize"), SIZE)}
+    records = [trial(0, 2.0, 4.0), trial(1, 2.5, 3.0), trial(2, 1.5, 2.0)]
+    found = thresholds(tmp_path, **lower).of(X3Y0, records)
+    assert (found.least, found.why) == (
+        1.5,
+        "trial 2 reaches it and is at least as good in all other objectives",
+    )
+    drop = (Constraint("drop", "metric.quality_drop", "max", 1.0),)  # the baseline has 5
+    found = thresholds(tmp_path, constraints=drop, **lower).of(X3Y0, [trial(0, 7.0, 1.0)])
+    assert found.least == pytest.approx(6.0)
+    assert found.least > 6.0
+    rules = (Constraint("good", "metric.quality", "max", 4.0), Constraint("no", "metric.quality", "min", 1.0))
+    assert thresholds(tmp_path, constraints=rules, **lower).of(X3Y0, []).least == pytest.approx(4.0)
+
+
 def test_with_a_cost_that_has_to_be_measured_only_constraints_count(tmp_path):
     records = [trial(0, 9.0, 0.0)]
     for low_fidelity in (None, KnownSize(knows=False)):

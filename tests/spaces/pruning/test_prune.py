@@ -689,3 +689,25 @@ def test_residuals_without_effect(prune, dense, context):
     assert chosen["residuals"] == "whole"
     empty = stage.empty_knobs(plain, {"keep": (0.5,), "residuals": ("whole", "cut")}, context)
     assert "residuals" in empty
+
+
+def test_weights_of_attention_that_a_cut_rescales_are_not_tuned():
+    class Attentive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.qkv, self.proj, self.head = (
+                nn.Linear(5, 16),
+                *(nn.Linear(16, n) for n in (48, 16, 3)),
+            )
+
+        def forward(self, x):
+            b, n, c = (x := self.stem(x)).shape
+            parts = self.qkv(x).reshape(b, n, 3, 2, c // 2).permute(2, 0, 3, 1, 4).unbind(0)
+            y = nn.functional.scaled_dot_product_attention(*parts)
+            return self.head((x + self.proj(y.transpose(1, 2).reshape(b, n, c))).mean(1))
+
+    noise, stage = noise_split((6, 5), 8), PruneStage(min_channels=1, n_examples=8, threads=1)
+    context = StageContext(noise, Cache(), train=noise)
+    dense = torch_artifact(Attentive(), InputSpec((6, 5)))
+    values = {**DEFAULTS, "ratio": 0.5, "criterion": "magnitude_l2", "mask_tuning": True}
+    assert set(stage.apply(dense, values, context).notes["prune"]["mask_tuning"]) == {"head.weight"}

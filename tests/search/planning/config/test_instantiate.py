@@ -47,3 +47,36 @@ def test_every_target_of_a_config_is_checked_before_anything_is_made():
     check_targets({"a": [{"_target_": PROCESSES}], "b": {"c": {"_target_": "mine.X"}}}, ["mine"])
     with pytest.raises(UntrustedTargetError, match=r"a\[1\]\._target_"):
         check_targets({"a": [{"_target_": PROCESSES}, {"_target_": "builtins.eval"}]}, [])
+
+
+class Base:
+    def __init__(self, first: int, second: str = "b") -> None:
+        self.first, self.second = first, second
+
+
+class Derived(Base):
+    def __init__(self, part: object, third: float = 0.5, **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self.part, self.third = part, third
+
+
+HERE = f"{__name__}.Derived"
+
+
+def test_objects_within_a_section_are_made_first_also_in_lists():
+    inner = {"_target_": f"{__name__}.Base", "first": 2}
+    made = instantiate(
+        {"_target_": HERE, "first": 1, "part": [inner, inner]}, "task", [__name__.split(".")[0]]
+    )
+    assert [type(part) for part in made.part] == [Base, Base]
+    assert (made.first, made.second, made.third, made.part[0].first) == (1, "b", 0.5, 2)
+
+
+def test_arguments_that_are_passed_on_to_a_base_class_are_checked_too():
+    trusted = [__name__.split(".")[0]]
+    with pytest.raises(ConfigError, match=r"Unknown key 'frist' in task\. Did you mean 'first'"):
+        instantiate({"_target_": HERE, "part": 1, "frist": 1}, "task", trusted)
+    with pytest.raises(ConfigError, match=r"task\.first must be a whole number, not 'x'"):
+        instantiate({"_target_": HERE, "part": 1, "first": "x"}, "task", trusted)
+    with pytest.raises(ConfigError, match=r"task\.part\.first must be given"):
+        instantiate({"_target_": HERE, "first": 1, "part": {"_target_": f"{__name__}.Base"}}, "task", trusted)

@@ -70,3 +70,16 @@ def test_inputs_by_name():
 def test_others_do_not(proto, module, reason):
     with pytest.raises(UnfitError, match=reason):
         check_outputs(proto, module, batch)
+
+
+def test_where_rounding_decides_smaller_numbers_are_compared():
+    """A deep network of random weights may turn the rounding of large inputs into other outputs."""
+
+    def module(x):
+        return x + torch.sin(1e7 * torch.relu(x.abs() - 6))
+
+    check_outputs(model("y = Identity(x)"), module, batch)
+    with pytest.raises(UnfitError, match="batch size is built into"):
+        check_outputs(model("y = Identity(x)", size=2), module, batch)
+    with pytest.raises(UnfitError, match="other outputs"):
+        check_outputs(model("y = Neg(x)"), module, batch)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.task.tasks.npz import NpzTask
+from evaluators.task.tasks.classification.npz import NpzTask
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext
 from spaces.models.testing import ModelSourceConformance

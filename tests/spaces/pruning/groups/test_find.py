@@ -214,17 +214,18 @@ def test_fixed_sizes_in_forward_are_found():
 
 
 def test_layers_without_a_rule_are_named():
-    class Recurrent(nn.Module):
+    class Attentive(nn.Module):
         def __init__(self):
             super().__init__()
-            self.rnn = nn.LSTM(8, 8, batch_first=True)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
 
         def forward(self, x):
-            return self.rnn(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).unflatten(2, x.shape[2:])
+            y = x.flatten(2).transpose(1, 2)
+            return self.attention(y, y, y)[0].transpose(1, 2).unflatten(2, x.shape[2:])
 
-    reasons = only_left(Body(Recurrent()))
+    reasons = only_left(Body(Attentive()))
     assert "middle" in reasons["first.weight"]
-    assert "LSTM" in reasons["first.weight"]
+    assert "MultiheadAttention" in reasons["first.weight"]
 
 
 def test_weights_that_modules_share_are_left_alone():

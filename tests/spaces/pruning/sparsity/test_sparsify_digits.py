@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluators.task.tasks.digits import DigitsTask
+from evaluators.task.tasks.classification.digits import DigitsTask
 from spaces.models.base import LoadContext
 from spaces.models.zoo.digits_cnn import DigitsCNNModel
 from spaces.pruning.sparsity.sparsify import SparsifyStage

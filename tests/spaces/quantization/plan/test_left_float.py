@@ -65,6 +65,8 @@ def test_a_clip_of_whole_numbers_has_no_range(build, built):
     x = b.op("Relu", [b.op("MatMul", [x, constant(b, "w", 24, 16)], "first")], "act")
     notes_of_floats = built(b.artifact(b.op("MatMul", [x, constant(b, "v", 16, 5)], "last")))
     assert not [note for note in notes_of_floats if "ids" in note]
+    (table,) = [note for note in notes_of_floats if "table is looked up" in note]
+    assert "rows" in table
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])

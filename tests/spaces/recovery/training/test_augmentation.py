@@ -6,7 +6,7 @@ import torch
 from spaces.errors import StageError
 from spaces.recovery.knobs import AUGMENTATIONS as KNOWN
 from spaces.recovery.knobs import AUTO
-from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.training import augmentation
 from spaces.recovery.training.augmentation import AUGMENTATIONS, augment, check_augmentation
 from spaces.recovery.training.batch import Batch
@@ -108,13 +108,13 @@ def test_mixup_mixes_inputs_and_labels_alike():
     assert 0.3 < mixed.shares.mean() < 0.7
     logits = torch.randn(n, n, generator=generator())
     soft = torch.nn.functional.cross_entropy(logits, wanted)
-    torch.testing.assert_close(CrossEntropy()(logits, mixed), soft)
+    torch.testing.assert_close(LabelLoss()(logits, mixed), soft)
 
 
 def test_smoothing_is_torchs():
     logits, batch = torch.randn(6, 5, generator=generator()), batch_of(1, n=6)
     wanted = torch.nn.functional.cross_entropy(logits, batch.labels, label_smoothing=0.2)
-    torch.testing.assert_close(CrossEntropy(0.2)(logits, batch), wanted)
+    torch.testing.assert_close(LabelLoss(0.2)(logits, batch), wanted)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.training.optimization.optimizers import USUAL_RATES
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.range_test import SPAN, STEPS, peak_rate
@@ -48,7 +48,7 @@ class Scaled(nn.Module):
 
     def __init__(self, factor):
         super().__init__()
-        self.factor, self.loss = factor, CrossEntropy()
+        self.factor, self.loss = factor, LabelLoss()
 
     def forward(self, outputs, batch):
         return self.factor * self.loss(outputs, batch)

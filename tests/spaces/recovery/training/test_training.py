@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from spaces.errors import ConfigError, StageError, StopTrialError
-from spaces.recovery.losses.cross_entropy import CrossEntropy
+from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.array_split import ArraySplit
@@ -30,7 +30,7 @@ def run(tiny, split, context):
 
     def run(recipe=RECIPE, context=context, split=split, module=None, loss=None, key="key", **others):
         module = tiny() if module is None else module
-        loss = loss or CrossEntropy()
+        loss = loss or LabelLoss()
         curve = train(module, split, recipe, loss=loss, context=context, stage="test", key=key, **others)
         return module, curve
 

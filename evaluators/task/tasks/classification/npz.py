@@ -1,0 +1,140 @@
+"""Any arrays: examples `x` and labels `y` in one `.npz` file, or in one for training and one for the test."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluators.task.data.archives import read_npz
+from evaluators.task.data.named_split import NamedSplit
+from evaluators.task.data.npz import column as column_of
+from evaluators.task.data.npz import settings_of
+from evaluators.task.data.splits import carve, check_labels, mixed
+from evaluators.task.metrics.top1 import Top1
+from evaluators.task.tasks.task import Splits, Task
+from spaces.errors import ConfigError, InputError
+from spaces.models.checkpoint import check_shapes
+from spaces.stages.array_split import ArraySplit, Indices
+from spaces.stages.pixels import Layout
+
+
+class NpzTask(Task):
+    """Classifies arrays.
+
+    `x`, `example_shape`, `layout`, `scale`, `mean` and `std` hold for the examples of every input, or are mappings with a value
+    for each input by name.
+
+    Args:
+        root: The `.npz` file.
+        input_shape: Shape of one model input; for a model with several inputs, shapes by the inputs' names.
+        n_classes: Number of classes.
+        test_root: A second file that is the test split as a whole; None carves the test split from `root`.
+        x: Name of the array of examples, `(n, ...)`, channels last; None is `x`, or the input's name if there are several.
+        y: Name of the array of labels, `(n,)`.
+        group: Name of an array `(n,)` with the group of each example, e.g. a person; no group is divided between
+            splits, and the sizes count groups. None divides by examples.
+        example_shape: Shape to which each example is reshaped first, channels last; None keeps the stored shape.
+        layout: `NCHW` (channels first, for any number of axes) or `NHWC` (as stored).
+        scale: Factor on raw values.
+        mean: Mean of scaled values, one for all or one per channel.
+        std: Standard deviation, likewise.
+        calibration: Examples (or groups) in the calibration split.
+        validation: Examples (or groups) in the validation split.
+        test: Examples (or groups) in the test split; without effect if `test_root` is given. The remaining
+            examples are for training.
+        split_seed: Seed of the division.
+        output: Name of the model's output that is judged; None takes the first, or the only one whose shape fits.
+        metric: A metric of classes; None is top-1 accuracy.
+    """
+
+    n_classes: int
+
+    def __init__(
+        self,
+        root: str,
+        input_shape: Sequence[int] | Mapping[str, Sequence[int]],
+        n_classes: int,
+        test_root: str | None = None,
+        x: str | Mapping[str, str] | None = None,
+        y: str = "y",
+        group: str | None = None,
+        example_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        layout: Layout | Mapping[str, Layout] = "NCHW",
+        scale: float | Mapping[str, float] = 1.0,
+        mean: Sequence[float] | Mapping[str, Sequence[float]] = (0.0,),
+        std: Sequence[float] | Mapping[str, Sequence[float]] = (1.0,),
+        calibration: int = 100,
+        validation: int = 200,
+        test: int = 200,
+        split_seed: int = 0,
+        output: str | None = None,
+        metric: Any = None,
+    ) -> None:
+        self.input_shape = check_shapes(input_shape, "task.input_shape")
+        self.n_classes = n_classes
+        self.metric = Top1() if metric is None else metric
+        self.output = output
+        self._root = Path(root).expanduser()
+        self._test_root = None if test_root is None else Path(test_root).expanduser()
+        self._y, self._group = y, group
+        settings = {
+            "x": x,
+            "example_shape": example_shape,
+            "layout": layout,
+            "scale": scale,
+            "mean": mean,
+            "std": std,
+        }
+        several = isinstance(self.input_shape, Mapping)
+        shapes = dict(self.input_shape) if isinstance(self.input_shape, Mapping) else {"x": self.input_shape}
+        self._columns = {
+            name: column_of(name, shape, settings_of(name, shapes, settings), several)
+            for name, shape in shapes.items()
+        }
+        held_out = {} if self._test_root else {"test": test}
+        self._sizes = {**held_out, "validation": validation, "calibration": calibration, "train": None}
+        self._split_seed = split_seed
+
+    def splits(self) -> Splits:
+        """Loads the arrays.
+
+        Raises:
+            InputError: A file is missing, damaged or of another format, or does not match the config.
+            ConfigError: More examples are asked for than there are.
+        """
+        whole = self._read(self._root)
+        parts = {name: whole.subset(rows) for name, rows in self._divide(whole.labels).items()}
+        if self._test_root is not None:
+            parts["test"] = self._read(self._test_root)
+        return Splits(**parts)
+
+    def _divide(self, labels: Indices) -> dict[str, Indices]:
+        if self._group is None:
+            return carve(len(labels), self._sizes, labels, self._split_seed)
+        (groups,) = read_npz(self._root, self._group)
+        if groups.shape != labels.shape:
+            raise InputError(
+                f"{self._root}: {self._group} has shape {groups.shape}, but there are {len(labels)} labels"
+            )
+        names, group_indices = np.unique(groups, return_inverse=True)
+        try:
+            parts = carve(len(names), self._sizes, None, self._split_seed)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (task.group={self._group}: sizes count groups)") from error
+        # any contiguous run of a part is to have all groups and classes in proportion
+        strata = group_indices.reshape(-1) * self.n_classes + labels
+        rows = {part: np.flatnonzero(np.isin(group_indices, chosen)) for part, chosen in parts.items()}
+        return {part: mixed(part_rows, strata, self._split_seed) for part, part_rows in rows.items()}
+
+    def _read(self, path: Path) -> ArraySplit | NamedSplit:
+        *arrays, labels = read_npz(path, *(column.key for column in self._columns.values()), self._y)
+        checked = check_labels(labels, len(arrays[0]), self.n_classes, path)
+        parts = {}
+        for (name, column), raw in zip(self._columns.items(), arrays, strict=True):
+            parts[name] = column.split(raw, checked, path)
+            if len(raw) != len(checked):
+                raise InputError(
+                    f"{path}: {column.key} has {len(raw)} examples, but there are {len(checked)} labels"
+                )
+        return NamedSplit(parts) if isinstance(self.input_shape, Mapping) else parts["x"]
