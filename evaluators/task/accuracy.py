@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
-from evaluators.metric import Metric, Outputs, sign_of
+from evaluators.metric import Metric, sign_of
 from evaluators.runtime import (
     Batches,
     OutputBatch,
@@ -19,7 +19,7 @@ from evaluators.task.layer_sqnr import layer_sqnr
 from evaluators.task.similarity import Similarity, agreement_for
 from evaluators.task.statistics.bootstrap import RESAMPLES
 from evaluators.task.statistics.early_stopping import PairedTest, score_bounds
-from evaluators.task.statistics.scores import Estimate, Gathered, Judge, Statistics, statistics_of
+from evaluators.task.statistics.scores import Estimate, Gathered, Judge, Statistics
 from spaces.errors import ConfigError, EvaluationError, TimeLimitError
 from spaces.stages.artifact import Artifact
 from spaces.stages.inputs import each, n_rows
@@ -124,11 +124,12 @@ class AccuracyEvaluator(Evaluator):
         for outputs, labels in self._runs(artifact, context):
             rows = slice(done, done + len(labels))
             done += len(labels)
-            n_bad += (bad := n_not_finite(outputs))
+            n_bad += n_not_finite(outputs)
+            scores = None
             if not n_bad:
-                gathered.add(outputs, labels)
+                scores, *_ = gathered.add(outputs, labels)
                 similarity.add(outputs, each(lambda a, rows=rows: a[rows], context.reference.outputs))  # type: ignore[misc]
-            if early is not None and early.stops(outputs, labels, bad):
+            if early is not None and early.stops(scores):
                 return Evaluation((*early.measurements(), size), pruned=early.reason())
         if n_bad:
             raise not_finite(n_bad, done)
@@ -237,22 +238,18 @@ class _EarlyStopping:
         confidence: float,
         bounds: tuple[float, float],
     ) -> None:
-        self._metric, self._threshold, self._n, self._sign = (
-            metric,
-            threshold,
-            len(reference),
-            sign_of(metric),
-        )
+        self._metric, self._threshold = metric, threshold
+        self._n, self._sign = len(reference), sign_of(metric)
         least = self._sign * threshold.least / metric.scale
         low, high = sorted(self._sign * bound for bound in bounds)
         self._test = PairedTest(self._sign * reference, least, confidence, (low, high))
 
-    def stops(self, outputs: Outputs, labels: Any, n_bad: int) -> bool:
-        """Adds one batch, `n_bad` of whose outputs are not finite, and returns whether to stop after it."""
-        if n_bad:  # run to the end, so that the error counts all examples
+    def stops(self, scores: Statistics | None) -> bool:
+        """Adds the scores of one batch, None if outputs are not finite, and returns whether to stop after it."""
+        if scores is None:  # run to the end, so that the error counts all examples
             self._test.give_up()
         else:
-            self._test.add(self._sign * statistics_of(self._metric, outputs, labels))
+            self._test.add(self._sign * scores)
         return self._test.hopeless
 
     def measurements(self) -> list[Measurement]:

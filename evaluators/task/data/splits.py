@@ -133,6 +133,35 @@ def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed:
     return parts
 
 
+def carve_groups(
+    groups: NDArray[Any], counts: Mapping[str, int | None], classes: Indices | None, seed: int, hint: str
+) -> dict[str, Indices]:
+    """Divides examples so that no group is in two parts.
+
+    Args:
+        groups: `(n,)`, the group of each example.
+        counts: Number of groups in each part by its name; None (at most once) takes the remaining ones.
+        classes: `(n,)` from 0 on, for an order that mixes them; None without.
+        seed: Seed of the shuffling.
+        hint: What says, in a message, that numbers are those of groups.
+
+    Returns:
+        Indices of each part; any contiguous run has all groups and classes of the part in proportion.
+
+    Raises:
+        ConfigError: As `carve`.
+    """
+    names, numbers = np.unique(groups, return_inverse=True)
+    numbers = numbers.reshape(-1)
+    try:
+        parts = carve(len(names), counts, None, seed)
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({hint}: sizes count groups)") from error
+    strata = numbers if classes is None else numbers * (int(classes.max(initial=0)) + 1) + classes
+    rows = {name: np.flatnonzero(np.isin(numbers, chosen)) for name, chosen in parts.items()}
+    return {name: mixed(part, strata, seed) for name, part in rows.items()}
+
+
 def mixed(rows: Indices, labels: Indices, seed: int) -> Indices:
     """Returns the rows in an order in which any contiguous run has every class in proportion, as in the parts of `carve`.
 

@@ -1,6 +1,7 @@
 """What a metric says of a model's outputs: gathered batch by batch, then as a value with its interval, and as a difference."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,13 +79,20 @@ class Gathered:
         self._whole: list[tuple[Outputs, Inputs]] = []
         self._keeps = any(_needs_all(metric) for metric in metrics)
 
-    def add(self, outputs: Outputs, labels: Inputs) -> None:
-        """Adds a batch. Raises EvaluationError if a score is not finite."""
+    def add(self, outputs: Outputs, labels: Inputs) -> list[Statistics | None]:
+        """Adds a batch, and returns its statistics for each metric; None for one that needs all examples at once.
+
+        Raises:
+            EvaluationError: A score is not finite.
+        """
         if self._keeps:
             self._whole.append((outputs, labels))
+        added: list[Statistics | None] = []
         for metric, parts in zip(self._metrics, self._parts, strict=True):
-            if not _needs_all(metric):
-                parts.append(statistics_of(metric, outputs, labels))
+            added.append(None if _needs_all(metric) else statistics_of(metric, outputs, labels))
+            if added[-1] is not None:
+                parts.append(added[-1])
+        return added
 
     def statistics(self) -> tuple[Statistics, ...]:
         """Returns the statistics of all examples so far, of which there must be one, for each metric."""
@@ -112,7 +120,6 @@ class Judge:
     ) -> None:
         self._metric, self._reference = metric, reference
         self._confidence, self._n = confidence, n_resamples
-        self._resampled: NDArray[np.float64] | None = None  # of the reference
         self._last: tuple[Statistics, NDArray[np.float64]] | None = None
 
     def value(self, statistics: Statistics) -> Estimate:
@@ -131,16 +138,24 @@ class Judge:
         """
         assert self._reference is not None
         sign = sign_of(self._metric)
-        drop = sign * (value_of(self._metric, self._reference) - value_of(self._metric, statistics))
+        drop = sign * (self._reference_value - value_of(self._metric, statistics))
         if len(statistics) < 2:
             return Estimate(drop, None)
         if not is_pooled(self._metric):
             interval = self._scaled(paired_interval(self._reference, statistics, self._confidence))
             return Estimate(drop, interval if sign > 0 else Interval(-interval.high, -interval.low))
-        if self._resampled is None:
-            self._resampled = self._resample(self._reference)
-        differences = sign * (self._resampled - self._values(statistics))
+        differences = sign * (self._reference_values - self._values(statistics))
         return Estimate(drop, bootstrap_interval(drop, differences, self._confidence))
+
+    @cached_property
+    def _reference_value(self) -> float:
+        assert self._reference is not None
+        return value_of(self._metric, self._reference)
+
+    @cached_property
+    def _reference_values(self) -> NDArray[np.float64]:
+        """The reference's metric in each resample."""
+        return self._resample(self._reference)
 
     def _values(self, statistics: Statistics) -> NDArray[np.float64]:
         """Returns the metric in each resample; those of the last model are kept, which value and drop both need."""
@@ -148,8 +163,9 @@ class Judge:
             self._last = statistics, self._resample(statistics)
         return self._last[1]
 
-    def _resample(self, statistics: Statistics) -> NDArray[np.float64]:
+    def _resample(self, statistics: Statistics | None) -> NDArray[np.float64]:
         assert is_pooled(self._metric)
+        assert statistics is not None
         metric: PooledMetric = self._metric  # type: ignore[assignment]
         return metric.scale * resampled_values(metric, statistics, self._n)
 

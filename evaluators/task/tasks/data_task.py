@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evaluators.metric import Metric
 from evaluators.task.data.data import Data, Examples
-from evaluators.task.data.splits import carve, check_sizes, mixed
+from evaluators.task.data.splits import carve, carve_groups, check_sizes, mixed
 from evaluators.task.data.time_order import in_order
 from evaluators.task.tasks.task import Splits, Task
 from spaces.errors import ConfigError, InputError, unknown_name
@@ -178,17 +178,11 @@ class DataTask(Task):
     def _by_group(
         self, groups: NDArray[Any], rows: Indices, asked: Mapping[str, Size | None], strata: Indices | None
     ) -> dict[str, Indices]:
-        names, numbers = np.unique(groups, return_inverse=True)
-        numbers = numbers.reshape(-1)
-        try:
-            parts = carve(len(names), counts_of(asked, len(names)), None, self._split_seed)
-        except ConfigError as error:
-            raise ConfigError(f"{error} (examples come in groups: sizes count groups)") from error
-        # any contiguous run of a part is to have all groups and classes in proportion
-        classes = np.zeros(len(rows), np.int64) if strata is None else strata[rows]
-        together = numbers * (int(classes.max(initial=0)) + 1) + classes
-        chosen = {name: np.flatnonzero(np.isin(numbers, part)) for name, part in parts.items()}
-        return {name: rows[mixed(part, together, self._split_seed)] for name, part in chosen.items()}
+        n_groups = len(np.unique(groups))
+        classes = None if strata is None else strata[rows]
+        counts = counts_of(asked, n_groups)
+        parts = carve_groups(groups, counts, classes, self._split_seed, "examples come in groups")
+        return {name: rows[part] for name, part in parts.items()}
 
 
 def check_groups(groups: NDArray[Any], fixed: Mapping[str, Indices], examples: Examples) -> None:

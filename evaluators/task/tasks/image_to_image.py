@@ -1,7 +1,7 @@
 """Image to image: super-resolution, denoising and the like."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluators.metric import Metric
 from evaluators.task.data.data import Data, Examples
-from evaluators.task.data.images.stored_pairs import StoredPairs
+from evaluators.task.data.images.stored_pairs import StoredPairs, labelled_pairs
 from evaluators.task.metrics.images.pictures import Pictures
 from evaluators.task.metrics.images.psnr import PSNR
 from evaluators.task.metrics.images.ssim import SSIM, WINDOW
@@ -24,7 +24,7 @@ from spaces.stages.pixels import Layout, pixels_of
 if TYPE_CHECKING:
     from spaces.stages.artifact import Split
 
-_CHUNK = 64  # labels that are checked at once
+_CHUNK = 64  # images that are enlarged at once
 
 
 class ImageToImageTask(DataTask):
@@ -80,10 +80,7 @@ class ImageToImageTask(DataTask):
         """
         if not isinstance(examples.split, StoredPairs):
             return super().labelled(examples)
-        stored = examples.split.targets
-        for start in range(0, len(stored), _CHUNK):
-            self._check(stored[start : start + _CHUNK], examples, start)
-        return replace(examples, split=examples.split.labelled(self._to_labels))
+        return labelled_pairs(examples, self._check, self._to_labels)
 
     def checked(self, examples: Examples) -> NDArray[Any]:
         """Returns the labels as float32, `(n, channels, H, W)` or `(n, H, W, channels)`. Raises InputError if one is wrong."""

@@ -1,7 +1,7 @@
 """Semantic segmentation: each position of an image has a class."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evaluators.metric import Metric
 from evaluators.task.data.data import Data, Examples
-from evaluators.task.data.images.stored_pairs import StoredPairs
+from evaluators.task.data.images.stored_pairs import StoredPairs, labelled_pairs
 from evaluators.task.metrics.segmentation.class_maps import ClassMaps, Upsample
 from evaluators.task.metrics.segmentation.overlap import Dice, MIoU
 from evaluators.task.metrics.segmentation.pixels import PixelAccuracy, SamePixels
@@ -18,8 +18,6 @@ from spaces.errors import ConfigError, InputError
 from spaces.stages.array_split import Indices
 from spaces.stages.pixels import Layout
 from spaces.task_losses import IGNORED
-
-_CHUNK = 64  # masks that are checked at once
 
 
 class SegmentationTask(DataTask):
@@ -76,10 +74,7 @@ class SegmentationTask(DataTask):
         """
         if not isinstance(examples.split, StoredPairs):
             return super().labelled(examples)
-        raw = examples.split.targets
-        for start in range(0, len(raw), _CHUNK):
-            self._check(raw[start : start + _CHUNK], examples, start)
-        return replace(examples, split=examples.split.labelled(MaskLabels(self._ignore)))
+        return labelled_pairs(examples, self._check, MaskLabels(self._ignore))
 
     def checked(self, examples: Examples) -> NDArray[Any]:
         """Returns the masks as int16 `(n, H, W)`, -1 where they are ignored. Raises InputError if one is wrong."""

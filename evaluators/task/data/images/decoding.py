@@ -15,22 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Channels = Literal["rgb", "grey"]
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _MODES: dict[str, str] = {"rgb": "RGB", "grey": "L"}
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Returns the images in a folder and its folders, sorted by path.
-
-    Raises:
-        InputError: There is no such folder, or it has no images.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder of images")
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not found:
-        raise InputError(f"{folder} has no images ({', '.join(SUFFIXES)})")
-    return found
 
 
 @dataclass(frozen=True)

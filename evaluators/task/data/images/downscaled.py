@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.data.data import Data, Examples, needed_root
-from evaluators.task.data.images.decoding import Channels, Sharp, Small, downscaled, image_files
+from evaluators.task.data.images.decoding import Channels, Sharp, Small, downscaled
+from evaluators.task.data.images.image_files import images_below
 from evaluators.task.data.images.stored_pairs import StoredPairs
 from evaluators.task.data.splits import Normalise
 from evaluators.task.data.stored_rows import Store, store_rows
@@ -57,7 +58,7 @@ class DownscaledFolder(Data):
             ConfigError: `cache_dir` cannot be written.
         """
         folder = needed_root(root, "the folder of images")
-        files = image_files(folder)
+        files = images_below(folder)
         targets = store_rows(
             files, self._sharp, Store(self._cache_dir, "sharp", "image", "task.data.cache_dir")
         )

@@ -23,7 +23,7 @@ def images_below(folder: Path) -> list[Path]:
         InputError: There is no such folder, or it has no images.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
+        raise InputError(f"{folder}: there is no such folder of images")
     files = sorted(path for path in folder.rglob("*") if _is_image(path))
     if not files:
         raise InputError(f"{folder} has no images ({', '.join(SUFFIXES)})")

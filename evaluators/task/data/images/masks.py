@@ -5,7 +5,8 @@ from pathlib import Path
 
 from evaluators.task.data.crops import opened_image
 from evaluators.task.data.data import Data, Examples, needed_root
-from evaluators.task.data.images.decoding import Channels, Frame, Mask, Photo, image_files
+from evaluators.task.data.images.decoding import Channels, Frame, Mask, Photo
+from evaluators.task.data.images.image_files import images_below
 from evaluators.task.data.images.stored_pairs import StoredPairs
 from evaluators.task.data.splits import Normalise
 from evaluators.task.data.stored_rows import Store, store_rows
@@ -96,7 +97,7 @@ class MaskFolders(Data):
 def _by_name(folder: Path) -> dict[str, Path]:
     """Returns the images of a folder by their path within it, without ending."""
     found: dict[str, Path] = {}
-    for file in image_files(folder):
+    for file in images_below(folder):
         name = str(file.relative_to(folder).with_suffix(""))
         if name in found:
             raise InputError(f"{file} and {found[name].name} have the same name but for the ending")

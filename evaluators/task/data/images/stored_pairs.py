@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.task.data.data import Examples
 from spaces.digest import digest_of
 from spaces.stages.array_split import Indices, StoredRows, Transform
 from spaces.stages.pixels import CHANNELS, Pixels
+
+_CHUNK = 64  # targets that are checked at once
 
 Mapped = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -76,3 +79,22 @@ class StoredPairs:
     def labelled(self, to_labels: Mapped) -> "StoredPairs":
         """Returns the examples with labels of another mapping."""
         return replace(self, to_labels=to_labels)
+
+
+def labelled_pairs(
+    examples: Examples, check: Callable[[NDArray[Any], Examples, int], None], to_labels: Mapped
+) -> Examples:
+    """Returns stored pairs with labels of another mapping, whose targets are checked a part at a time and stay on disk.
+
+    Args:
+        examples: Their split is `StoredPairs`.
+        check: Raises InputError if a target is wrong; gets targets `(b, ...)`, the examples and the number of the first one.
+        to_labels: Maps targets to labels.
+
+    Raises:
+        InputError: A target is wrong.
+    """
+    split = cast(StoredPairs, examples.split)
+    for start in range(0, len(split), _CHUNK):
+        check(split.targets[start : start + _CHUNK], examples, start)
+    return replace(examples, split=split.labelled(to_labels))

@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evaluators.task.data.archives import read_npz
 from evaluators.task.data.named_split import NamedSplit
 from evaluators.task.data.npz import column as column_of
 from evaluators.task.data.npz import settings_of
-from evaluators.task.data.splits import carve, check_labels, mixed
+from evaluators.task.data.splits import carve, carve_groups, check_labels
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.errors import ConfigError, InputError
+from spaces.errors import InputError
 from spaces.models.checkpoint import check_shapes
 from spaces.stages.array_split import ArraySplit, Indices
 from spaces.stages.pixels import Layout
@@ -117,15 +115,7 @@ class NpzTask(Task):
             raise InputError(
                 f"{self._root}: {self._group} has shape {groups.shape}, but there are {len(labels)} labels"
             )
-        names, group_indices = np.unique(groups, return_inverse=True)
-        try:
-            parts = carve(len(names), self._sizes, None, self._split_seed)
-        except ConfigError as error:
-            raise ConfigError(f"{error} (task.group={self._group}: sizes count groups)") from error
-        # any contiguous run of a part is to have all groups and classes in proportion
-        strata = group_indices.reshape(-1) * self.n_classes + labels
-        rows = {part: np.flatnonzero(np.isin(group_indices, chosen)) for part, chosen in parts.items()}
-        return {part: mixed(part_rows, strata, self._split_seed) for part, part_rows in rows.items()}
+        return carve_groups(groups, self._sizes, labels, self._split_seed, f"task.group={self._group}")
 
     def _read(self, path: Path) -> ArraySplit | NamedSplit:
         *arrays, labels = read_npz(path, *(column.key for column in self._columns.values()), self._y)
