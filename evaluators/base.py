@@ -144,6 +144,11 @@ class Evaluator(ABC):
         del context
         return self.structural
 
+    def times(self, context: EvaluationContext) -> bool:
+        """Whether an evaluation measures time or power in this context, so that nothing else may compute meanwhile."""
+        del context
+        return self.exclusive
+
     def explain(self, artifact: Artifact, context: EvaluationContext) -> Mapping[str, Any]:
         """Returns details that are too expensive for every trial; they are requested for the models in the report."""
         del artifact, context

@@ -204,7 +204,8 @@ def run_batches(
 def rollout_of(split: object) -> Rollout | None:
     """Returns how a split is run; None if the model is run once on each batch.
 
-    A split whose examples are closed loops, such as the episodes of a control task, has a method `rollout(run, inputs, labels)`. It
+    A split whose examples are closed loops, such as the episodes of a control task, or growing prefixes, has a method
+    `rollout(run, inputs, labels)`. It
     returns the outputs for a batch of its examples, for which it calls `run` as often as it likes, with any inputs.
     """
     rollout: Rollout | None = getattr(split, "rollout", None)

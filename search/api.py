@@ -1,5 +1,6 @@
 """The command line's job from Python: for notebooks, scripts and tests."""
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,10 @@ from search.planning.config.device_files import folders_of
 from search.planning.config.hydra_errors import hydra_text, replacing
 from search.planning.config.schema import Config, read_config, register_schema
 from search.planning.config.shipped import shipped
+from search.planning.config.sources import checked_files
+from search.planning.config.trusted import trusted_by_hand
 from search.record.results import StudyRecord
+from search.report.console import PlainConsole
 from search.results import Results
 from spaces.errors import ConfigError
 
@@ -37,10 +41,11 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
         ConfigError: An override is wrong.
     """
     register_schema()
+    trusted = trusted_by_hand(overrides)
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(shipped()), version_base="1.3"):
+        with checked_files(trusted), initialize_config_dir(str(shipped()), version_base="1.3"):
             composed = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(composed)  # so that ${hydra:...} resolves
             choices = OmegaConf.to_container(composed.hydra.runtime.choices)
@@ -51,7 +56,7 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
             command = command_text(again)
             assert isinstance(choices, dict)
             named = {str(group): name for group, name in choices.items()}
-            return read_config(composed, named, command, search_path=folders)
+            return read_config(composed, named, command, search_path=folders, trusted=trusted)
     except (HydraException, OmegaConfBaseException) as error:
         if (better := replacing(overrides, error)) is not None:
             return compose(better, space)
@@ -76,6 +81,9 @@ def run(
     overrides: Sequence[str] = (), space: Mapping[str, Any] | None = None, console: Console | None = None
 ) -> Results:
     """Runs, or resumes, a study and returns what it found. Its files are in `results.folder`.
+
+    Ctrl-C ends the search, and the results so far are returned. SIGTERM and SIGHUP end it too, with all files whole, and
+    then have the effect that they had before the call: by default they end the process.
 
     With `dry_run=true` it prints the plan as the command line does, and returns results without a trial: no file is made.
 
@@ -125,8 +133,11 @@ def _run(config: Config, console: Console | None) -> StudyRecord:
     from search.study.study import results_before, run_study
 
     session = prepare(config, lambda text: None)
-    shown = console or Console(highlight=False)
+    shown = console or PlainConsole()
     if config.data["dry_run"]:
         shown.print(session.description())
         return results_before(session.plan)
-    return run_study(session.plan, LiveProgress(shown)).results
+    outcome = run_study(session.plan, LiveProgress(shown))
+    if outcome.signal is not None and outcome.signal != signal.SIGINT:
+        signal.raise_signal(outcome.signal)  # the study has ended; now it ends the process that called us
+    return outcome.results

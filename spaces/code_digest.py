@@ -93,12 +93,12 @@ def _closure(modules: set[str]) -> list[tuple[str, str]]:
             found[_top(name)] = f"{found.get(_top(name), '')} {version_of(_top(name))}"
         elif _top(name) != _ROOM and file.suffix == ".py":
             package = name if folders else name.rpartition(".")[0]
-            waiting += [other for other in _imports(content, package) if _top(other) not in _LEFT_OUT]
+            waiting += [other for other in imports_of(content, package) if _top(other) not in _LEFT_OUT]
     return sorted(found.items())
 
 
 @lru_cache(maxsize=1024)
-def _imports(source: bytes, package: str) -> frozenset[str]:
+def imports_of(source: bytes, package: str) -> frozenset[str]:
     """Returns the dotted names that a source file of the package imports, with all their parent packages."""
     try:
         nodes = list(ast.walk(ast.parse(source)))

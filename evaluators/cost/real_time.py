@@ -26,6 +26,11 @@ class RealTimeEvaluator(Evaluator):
             raise ConfigError(f"evaluator.real_time.seconds must be above 0, not {seconds}")
         self.seconds = float(seconds)
 
+    def times(self, context: EvaluationContext) -> bool:
+        """False: it computes from timings."""
+        del context
+        return False
+
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the figures of every latency in `context.measured`."""
         latencies = [m for m in context.measured if m.name == "latency_ms"]

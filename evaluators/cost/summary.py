@@ -29,6 +29,11 @@ class SummaryEvaluator(Evaluator):
     exclusive: ClassVar[bool] = True  # after everything that is timed
     repeatable: ClassVar[bool] = False
 
+    def times(self, context: EvaluationContext) -> bool:
+        """False: it computes from timings."""
+        del context
+        return False
+
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the summary metrics of one ONNX artifact.
 

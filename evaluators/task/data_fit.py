@@ -63,25 +63,26 @@ def check_fit(artifact: Artifact, task: Task, splits: Splits) -> Fit:
 
 def _check_shapes(artifact: Artifact, task: Task) -> None:
     spec, given = artifact.input, task.input_shape
+    setting = " (task.input_shape)" if task.data_settings == "task" else ""  # loaders state none, or another
     if not isinstance(given, Mapping):
         if spec.others:
             names = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in spec.tensors)
             raise InputError(
-                f"the model has several inputs, {names}, but the task yields one array of shape {given}; task.input_shape "
+                f"the model has several inputs, {names}, but the task yields one array of shape {given}; {task.data_settings}.input_shape "
                 "takes a mapping of names to shapes"
             )
         given = {spec.name: given}
     wanted = {tensor.name: tensor.shape for tensor in spec.tensors}
     if wanted.keys() != given.keys():
         raise InputError(
-            f"the model has the inputs {', '.join(wanted)}, but the task yields {', '.join(given)} (task.input_shape)"
+            f"the model has the inputs {', '.join(wanted)}, but the task yields {', '.join(given)}{setting}"
         )
     for name, shape in wanted.items():
         if shape != given[name]:
             which = f"the input {name}" if spec.others else "inputs"
             raise InputError(
                 f"the model takes {which} of shape {shape} (model.input_shape), but the task yields "
-                f"{given[name]} (task.input_shape){_hint(shape, given[name])}"
+                f"{given[name]}{setting}{_hint(shape, given[name], task.data_settings)}"
             )
 
 
@@ -101,9 +102,9 @@ def _outputs(artifact: Artifact, inputs: Inputs) -> dict[str, NDArray[Any]]:
         raise InputError(f"the float model does not work on the task's inputs: {error}") from error
 
 
-def _hint(model: tuple[int, ...], task: tuple[int, ...]) -> str:
+def _hint(model: tuple[int, ...], task: tuple[int, ...], where: str) -> str:
     if model == (*task[1:], task[0]):
-        return ". Set task.layout=NHWC if the task has a layout"
+        return f". Set {where}.layout=NHWC if there is such a key"
     if task == (*model[1:], model[0]):
-        return ". Set task.layout=NCHW if the task has a layout"
+        return f". Set {where}.layout=NCHW if there is such a key"
     return ""

@@ -3,11 +3,15 @@
 import gc
 import logging
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import hydra
@@ -18,72 +22,129 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from search.cli import BEGAN
 from search.planning.config.command import command_text, options_of, overrides_of, value_text
 from search.planning.config.device_files import folders_of
 from search.planning.config.hydra_errors import hydra_text, replacing
 from search.planning.config.schema import Config, read_config, register_schema
 from search.planning.config.shipped import shipped
+from search.planning.config.sources import arguments_of, checked_files
+from search.planning.config.trusted import trusted_by_hand
+from search.record.redact import redact_text
+from search.report.console import PlainConsole
+from search.study.interrupts import Interrupts
 from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError, ParedownError, StudyError
+from spaces.extras import PACKAGES, missing
 
-OK, USAGE, INFEASIBLE, INTERRUPTED = 0, 2, 3, 130
+OK, USAGE, INFEASIBLE = 0, 2, 3
+_SIGNALLED = 128  # plus the signal's number, as a shell reports it
 _PART_LENGTH = 60  # characters per override in a folder's name, which file systems limit to 255 bytes
 
 
 def main() -> None:
     """Runs `paredown` and exits with its status."""
-    sys.path.append(
-        str(Path.cwd())
-    )  # `model.cls` may name a module in the current folder; appended last, so that it shadows no other
-    sys.exit(run_command(sys.argv[1:]))
+    sys.excepthook = _print_traceback
+    if logging.lastResort is not None:  # what prints warnings
+        logging.lastResort.addFilter(_without_secrets)
+    status = run_command(sys.argv[1:], BEGAN)
+    if status > _SIGNALLED:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # all is written: another Ctrl-C ends the process at once
+    sys.exit(status)
 
 
-def run_command(arguments: list[str]) -> int:
+def run_command(arguments: list[str], began: float | None = None) -> int:
     """Runs the command line and returns its exit status.
 
+    Args:
+        arguments: The command line, without the program's name.
+        began: `time.monotonic()` when the command was started, for the account of its time; None is now.
+
     Returns:
-        0: a candidate met the constraints; 2: the config is wrong; 3: no candidate was feasible; 130: Ctrl-C.
+        0: a candidate met the constraints; 2: the config is wrong; 3: no candidate was feasible; 130: Ctrl-C; 143:
+        SIGTERM; 129: SIGHUP.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = PlainConsole(stderr=True, soft_wrap=True)
+    try:
+        trusted = trusted_by_hand(arguments_of(arguments).overrides)
+    except ConfigError as error:
+        return _print_error(errors, str(error))
+    _find_modules_here(trusted)
     statuses: list[int] = []
+    interrupts = Interrupts()
 
     @hydra.main(version_base="1.3", config_path=str(shipped()), config_name="config")
     def job(composed: DictConfig) -> None:
-        statuses.append(_guarded(composed, errors))
+        first = began if not statuses else None
+        statuses.append(_guarded(composed, errors, interrupts, trusted, first))
+        if statuses[-1] > _SIGNALLED:
+            raise KeyboardInterrupt  # the studies of a sweep that remain are not begun
 
     register_schema()
     sys.argv[1:] = arguments
     try:
-        with _hydra_raises_errors():
+        with interrupts.noted(), _hydra_raises_errors(), checked_files(trusted):
             job()
+    except ParedownError as error:
+        return _print_error(errors, str(error))
     except (HydraException, OmegaConfBaseException) as error:
         if (better := replacing(arguments, error)) is not None:
-            return run_command(better)
+            return run_command(better, began)
         return _print_error(errors, hydra_text(error))
     except KeyboardInterrupt:
-        return INTERRUPTED
+        signalled = [status for status in statuses if status > _SIGNALLED]
+        return signalled[0] if signalled else _signalled(interrupts.signal)
     return max(statuses, default=OK)
 
 
-def run_config(config: Config, console: Console) -> int:
+def _find_modules_here(trusted: Sequence[str]) -> None:
+    """Lets modules be imported from the current folder if the command line trusts one that is there.
+
+    Else a folder from elsewhere could bring modules of its own by entering it. They come last, so that they shadow no others.
+    """
+    here = Path.cwd()
+    tops = {name.partition(".")[0] for name in trusted}
+    if (
+        any((here / top).is_dir() or (here / f"{top}.py").is_file() for top in tops)
+        and str(here) not in sys.path
+    ):
+        sys.path.append(str(here))
+
+
+def run_config(config: Config, console: Console, began: float | None = None) -> int:
     """Runs one study and returns the exit status.
+
+    Args:
+        config: The config.
+        console: Where progress and results are printed.
+        began: `time.monotonic()` when its start began; None is now.
 
     Raises:
         ParedownError: The config or an input file is wrong.
     """
+    began = time.monotonic() if began is None else began
     from search.planning.session import prepare
     from search.study.progress import LiveProgress
     from search.study.study import run_study
 
     with console.status("starting") as status, _uncollected():
-        session = prepare(config, lambda text: status.update(text))
+
+        def say(text: str) -> None:
+            status.update(text)
+            if not console.is_terminal and text.startswith("waiting"):
+                console.print(text, markup=False)
+
+        session = prepare(config, say)
     if config.data["dry_run"]:
         console.print(session.description())
         return OK
-    outcome = run_study(session.plan, LiveProgress(console))
+    plan = replace(session.plan, start_s=time.monotonic() - began)
+    outcome = run_study(plan, LiveProgress(console))
     console.print(session.closing(outcome, console.width))
-    if outcome.interrupted:
-        return INTERRUPTED
+    if outcome.interrupted or outcome.signal is not None:
+        return _signalled(outcome.signal)
     return OK if any(t.state == "complete" for t in outcome.results.trials) else INFEASIBLE
 
 
@@ -99,36 +160,48 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _guarded(composed: DictConfig, errors: Console) -> int:
+def _signalled(number: int | None) -> int:
+    """Returns the exit status after a signal; None is Ctrl-C."""
+    return _SIGNALLED + (signal.SIGINT if number is None else number)
+
+
+def _guarded(
+    composed: DictConfig, errors: Console, interrupts: Interrupts, trusted: Sequence[str], began: float | None
+) -> int:
     """Runs one job of a sweep, prints its errors so that other jobs still run, and returns its status."""
     logging.getLogger("search").setLevel(logging.WARNING)
     try:
-        return run_config(_config_of(composed), _console())
+        return run_config(_config_of(composed, trusted), _console(), began)
     except (ConfigError, InputError, StudyError) as error:
         return _print_error(errors, str(error))
     except OmegaConfBaseException as error:
         return _print_error(errors, hydra_text(error))
     except ParedownError as error:
         return _print_error(errors, f"{type(error).__name__}: {error}")
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package in PACKAGES:
+            raise
+        return _print_error(errors, missing(package, "this config"))
     except KeyboardInterrupt:
-        errors.print("interrupted before the study began")
-        return INTERRUPTED
+        errors.print(f"{interrupts.text} before the study began")
+        return _signalled(interrupts.signal)
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
+    console = PlainConsole()
     # a file or pipe has no width; the default of 80 columns would wrap the final table
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    return console if console.is_terminal else PlainConsole(width=140)
 
 
-def _config_of(composed: DictConfig) -> Config:
+def _config_of(composed: DictConfig, trusted: Sequence[str]) -> Config:
     job = HydraConfig.get()
     choices: Mapping[str, Any] = {str(group): name for group, name in job.runtime.choices.items()}
     in_sweep = job.mode == RunMode.MULTIRUN
     suffix = _suffix(job.job.override_dirname) if in_sweep else ""
     options, overrides = options_of(job), overrides_of(job)
     folders = folders_of(job.runtime.config_sources)
-    config = read_config(composed, choices, command_text(overrides, options), suffix, folders)
+    config = read_config(composed, choices, command_text(overrides, options), suffix, folders, trusted)
     if not in_sweep:
         return config
     # the command that reproduces this study alone has no sweep suffix: it gets name and folder explicitly
@@ -138,14 +211,24 @@ def _config_of(composed: DictConfig) -> Config:
 
 def _suffix(overrides: str) -> str:
     """Returns the suffix of a study's folder name in a sweep: its overrides, each cut to `_PART_LENGTH`."""
-    parts = overrides.replace("/", "_").replace(" ", "").split(",")
+    parts = overrides.replace("/", "_").replace("\\", "_").replace(" ", "").split(",")
     short = (p if len(p) <= _PART_LENGTH else f"{p[:_PART_LENGTH]}-{digest_of(p)}" for p in parts)
     return ",".join(short)
 
 
 def _print_error(errors: Console, text: str) -> int:
-    errors.print(f"paredown: {text}", markup=False)
+    errors.print(f"paredown: {redact_text(text)}")
     return USAGE
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redact_text(record.getMessage()), None
+    return True
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints an error that nobody handled, and those that led to it, without secrets."""
+    sys.stderr.write(redact_text("".join(traceback.format_exception(kind, error, trace))))
 
 
 @contextmanager

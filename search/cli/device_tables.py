@@ -6,8 +6,8 @@ from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from evaluators.devices.device import ANY, DTYPES, TAGS, Device
 from evaluators.devices.sources import given_figures
@@ -28,12 +28,12 @@ def listing(found: Catalogue, names: Sequence[str]) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("speed is", no_wrap=True)
     for name in names:
-        table.add_row(*map(escape, _row(found.devices[name])))
+        table.add_row(*map(Text, _row(found.devices[name])))
     lines = [f"{len(names)} profiles. RAM is for activations, and for weights too where no flash is given."]
     lines += ["error: 8 of 10 predicted latencies had at most this relative error; - if none was compared."]
     if found.groups:
         lines.append(f"groups: {', '.join(sorted(found.groups))}")
-    return Group(table, *map(escape, lines))
+    return Group(table, *map(Text, lines))
 
 
 def _row(device: Device) -> tuple[str, ...]:
@@ -94,8 +94,8 @@ def sheet(found: Catalogue, name: str) -> RenderableType:
     table.add_column("is", no_wrap=True)
     table.add_column("source", overflow="fold")
     for row in _figures(device):
-        table.add_row(*map(escape, row))
-    return Group(*map(escape, head), table) if table.row_count else Group(*map(escape, head))
+        table.add_row(*map(Text, row))
+    return Group(*map(Text, head), table) if table.row_count else Group(*map(Text, head))
 
 
 def _figures(device: Device) -> list[tuple[str, str, str, str]]:

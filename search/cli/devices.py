@@ -9,11 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from search.cli.device_tables import listing, sheet
 from search.planning.config.device_files import GROUP, Catalogue, catalogue
 from search.planning.config.shipped import shipped
+from search.report.console import PlainConsole
 from spaces.errors import ConfigError
 
 OK, USAGE = 0, 2
@@ -31,7 +30,7 @@ def run_command(arguments: Sequence[str]) -> int:
     Returns:
         0, or 2 if an argument or a profile is wrong.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = PlainConsole(stderr=True, soft_wrap=True)
     try:
         options = _options(arguments)
     except SystemExit as stop:  # argparse has printed the error
@@ -91,9 +90,9 @@ def _show(found: Catalogue, options: Namespace) -> None:
         described = [_described(found, name) for name in names]
         print(json.dumps(described if options.name is None else described[0], indent=2))  # noqa: T201
         return
-    console = Console(highlight=False)
+    console = PlainConsole()
     if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDTH)
+        console = PlainConsole(width=_WIDTH)
     console.print(listing(found, names) if options.name is None else sheet(found, options.name))
 
 

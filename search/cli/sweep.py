@@ -1,31 +1,37 @@
-"""Summarises a sweep in one table with means and intervals over seeds.
+"""Summarises a sweep in one table and one HTML page, with means and intervals over seeds.
 
 For studies on a table (`experiment=tabular`): the number of trials that each sampler needed on each task. For
-all others: the results in their `summary.json` (see `Outcome`), by sampler and by the other settings that the
-sweep varied.
+all others: what each ships to each device, by the settings in which they differ (see `search.cli.fleet`); `sweep.csv`
+has the results in their `summary.json` (see `Outcome`) by sampler and by the other settings that the sweep varied.
 
 Usage::
 
     paredown --multirun experiment=tabular tabular.path=FILE.csv tabular.task=a,b sampler=random,tpe seed=0,1,2
-    paredown --multirun space=quantize,weights_4_8 sampler=random,tpe seed=0,1,2
-    python -m search.sweep FOLDER [FOLDER ...]
+    paredown --multirun model=digits_cnn,mlp 'device=[stm32h743],[esp32_s3_tflm]' seed=0,1,2
+    paredown-results FOLDER [FOLDER ...]
 """
 
 import argparse
-import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from evaluators.column import Column
+from search.cli.fleet import Shipped, fleet, read_shipped, read_summary
+from search.cli.fleet_tables import html_page, terminal_table
+from search.cli.statistics import geometric_mean, half_width, interval
 from search.planning.tabular import TARGETS
+from search.record.values import text_cell
+from search.report.console import PlainConsole
 from spaces.errors import InputError, ParedownError
+from spaces.stages.cache import write_atomic
 
 OVER_TASKS = ("mean over tasks", "geometric mean over tasks")
 _VALUES = ("hypervolume", "n_trials", "n_complete", "wall_s")  # of summary.json
@@ -95,7 +101,20 @@ class Row:
         return f"{bound}{mean}{interval}{missed}"
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run | Outcome]:
+@dataclass(frozen=True)
+class Read:
+    """What was found below the folders.
+
+    Attributes:
+        runs: A record for each study.
+        shipped: What those that were not on a table ship to each device.
+    """
+
+    runs: list[Run | Outcome]
+    shipped: list[Shipped]
+
+
+def read_studies(folders: Sequence[Path]) -> Read:
     """Reads every `summary.json` below the folders; those without results are left out.
 
     Raises:
@@ -106,28 +125,32 @@ def read_runs(folders: Sequence[Path]) -> list[Run | Outcome]:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give the folder that holds the studies of the sweep")
         paths.update(dict.fromkeys(path.resolve() for path in sorted(folder.rglob("summary.json"))))
-    runs = [run for path in paths if (run := _read_run(path)) is not None]
-    if not runs:
+    read = Read([], [])
+    for path in paths:
+        _read_study(path, read)
+    if not read.runs:
         where = ", ".join(map(str, folders))
         raise InputError(
             f"{where} holds no finished study: none of {len(paths)} files summary.json contains results; "
             "give the folder that the sweep wrote its studies to (default: outputs)"
         )
-    return runs
+    return read
 
 
-def _read_run(path: Path) -> Run | Outcome | None:
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+def _read_study(path: Path, read: Read) -> None:
+    """Adds a study to what was read, if its summary has results."""
+    summary = read_summary(path)
     if not isinstance(summary, dict):
-        return None
+        return
     kind = "a study on a table" if summary.get("tabular") else "a study"
     try:
-        return _run(summary) if summary.get("tabular") else _outcome(summary)
+        run = _run(summary) if summary.get("tabular") else _outcome(summary)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} lacks what {kind} writes: {error!r}") from error
+    if run is not None:
+        read.runs.append(run)
+        if isinstance(run, Outcome):
+            read.shipped.extend(read_shipped(path, summary))
 
 
 def _run(summary: Mapping[str, Any]) -> Run:
@@ -143,6 +166,12 @@ def _outcome(summary: Mapping[str, Any]) -> Outcome | None:
         **{
             f"best {name}": value
             for name, value in best.get("metrics", {}).items()
+            if not name.endswith(_ENDS)
+        },
+        **{
+            f"best {Column.of(name, device)}": value
+            for device, costs in best.get("costs", {}).items()
+            for name, value in costs.items()
             if not name.endswith(_ENDS)
         },
     }
@@ -227,46 +256,14 @@ def _overall(
     own = [run for run in runs if run.sampler == sampler]
     means = np.array([np.mean(numbers) for numbers in counts])
     mean, geometric = float(means.mean()), geometric_mean(means)
-    half = _half_width(counts, np.full(len(counts), 1 / len(counts)))
-    factor = math.exp(_half_width(counts, 1 / (len(counts) * means)))  # of the mean logarithm, to first order
+    half = half_width(counts, np.full(len(counts), 1 / len(counts)))
+    factor = math.exp(half_width(counts, 1 / (len(counts) * means)))  # of the mean logarithm, to first order
     yield _row(sampler, OVER_TASKS[0], target, own, mean, (mean - half, mean + half))
     yield _row(sampler, OVER_TASKS[1], target, own, geometric, (geometric / factor, geometric * factor))
 
 
-def _half_width(counts: Sequence[Sequence[float]], weights: NDArray[np.float64]) -> float:
-    """Returns half the 95 % interval of a weighted sum of independent means (Welch and Satterthwaite's t)."""
-    from scipy import stats
-
-    sizes = np.array([len(numbers) for numbers in counts])
-    if sizes.min() < 2:
-        return math.nan
-    variances = weights**2 * np.array([np.var(numbers, ddof=1) for numbers in counts]) / sizes
-    if not variances.any():
-        return 0.0
-    freedom = variances.sum() ** 2 / (variances**2 / (sizes - 1)).sum()
-    return float(stats.t.ppf(0.975, freedom) * math.sqrt(variances.sum()))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the 95 % t interval of the mean; NaN for fewer than two values."""
-    mean, half = float(np.mean(values)), _half_width([values], np.ones(1))
-    return mean - half, mean + half
-
-
-def geometric_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Returns the geometric mean of positive numbers."""
-    return float(np.exp(np.log(np.asarray(values, dtype=np.float64)).mean()))
-
-
-def print_rows(rows: Sequence[Row], console: Console) -> None:
-    """Prints one line per sampler and task, one column per target; studies on a table apart from others."""
-    counted = [row for row in rows if row.target in TARGETS]
-    for part in (counted, [row for row in rows if row.target not in TARGETS]):
-        if part:
-            console.print(_table(part))
-
-
-def _table(rows: Sequence[Row]) -> Table:
+def counted_table(rows: Sequence[Row]) -> Table:
+    """Returns the table of studies on a table: a line per sampler and task, a column per target."""
     targets = list(dict.fromkeys(row.target for row in rows))
     table = Table("sampler", "task", "runs", *targets)
     lines: dict[tuple[str, str], dict[str, Row]] = {}
@@ -278,7 +275,7 @@ def _table(rows: Sequence[Row]) -> Table:
             table.add_section()
         before = sampler
         texts = (by_target[t].text() if t in by_target else "" for t in targets)
-        table.add_row(sampler, task, str(next(iter(by_target.values())).n_runs), *texts)
+        table.add_row(Text(sampler), Text(task), str(next(iter(by_target.values())).n_runs), *texts)
     return table
 
 
@@ -291,7 +288,9 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
     import pandas as pd
 
     try:
-        pd.DataFrame([asdict(row) for row in rows]).to_csv(path, index=False)
+        texts = ("sampler", "task", "target")
+        cells = ({k: text_cell(v) if k in texts else v for k, v in asdict(row).items()} for row in rows)
+        pd.DataFrame(cells).to_csv(path, index=False)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
 
@@ -299,30 +298,58 @@ def write_rows(rows: Sequence[Row], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 2 if an argument or a file is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m search.sweep",
-        description="Means and 95 % intervals, over seeds, of each sampler's results: the number of trials "
-        "that it needed on each task of a table; for other studies hypervolume, trials, seconds and the best model's "
-        "metrics.",
+        prog="paredown-results",
+        description="One table, and one HTML page, of the studies in folders, whatever they differ in: what each ships to each "
+        "device, with means and 95 % intervals over seeds. Of studies on a table: the number of trials that each sampler "
+        "needed on each task.",
     )
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="FOLDER", help="folder that contains studies, at any depth"
     )
     parser.add_argument("--output", type=Path, help="the CSV file (default: sweep.csv in the first FOLDER)")
-    given = parser.parse_args(arguments)
-    console = Console()
-    if not console.is_terminal:
-        console.width = _FILE_WIDTH
+    parser.add_argument("--page", type=Path, help="the HTML page (default: sweep.html beside the CSV file)")
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed the error
+        return int(stop.code or 0)
     path = given.output or given.folders[0] / "sweep.csv"
     try:
-        runs = read_runs(given.folders)
-        rows = [
-            *summarise([run for run in runs if isinstance(run, Run)]),
-            *summarise_outcomes([run for run in runs if isinstance(run, Outcome)]),
-        ]
-        write_rows(rows, path)
+        _write(read_studies(given.folders), path, given.page or path.with_suffix(".html"), given.folders)
     except ParedownError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        PlainConsole(stderr=True).print(f"paredown-results: {error}", soft_wrap=True)
         return 2
-    print_rows(rows, console)
-    console.print(f"written to {path}", markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+def _write(read: Read, path: Path, page: Path, folders: Sequence[Path]) -> None:
+    """Writes both files and prints the tables."""
+    counted = summarise([run for run in read.runs if isinstance(run, Run)])
+    others = summarise_outcomes([run for run in read.runs if isinstance(run, Outcome)])
+    write_rows([*counted, *others], path)
+    console = PlainConsole()
+    if not console.is_terminal:
+        console = PlainConsole(width=_FILE_WIDTH)
+    if counted:
+        console.print(counted_table(counted))
+    written = [path]
+    if read.shipped:
+        found = fleet(read.shipped)
+        _write_page(
+            html_page(found, ", ".join(folder.resolve().name for folder in folders), page.parent), page
+        )
+        console.print(terminal_table(found))
+        written.append(page)
+    for file in written:
+        console.print(f"written to {file}", soft_wrap=True)
+
+
+def _write_page(text: str, path: Path) -> None:
+    try:
+        write_atomic(path, text.encode("utf-8", "replace"), durable=False)
+    except (OSError, ParedownError) as error:
+        raise InputError(f"{path} cannot be written: {error}") from error
+
+
+def run() -> None:
+    """Runs `paredown-results` and exits with its status."""
+    sys.exit(main())

@@ -1,25 +1,30 @@
-"""The interface of executors, which run trials.
+"""The interface of executors, which run trials and other work of a study.
 
 ::
 
     submit(request) ──> running ──> next_result() ──> TrialResult
                            │
-                           └─ worker died or ran too long ──> TrialResult(outcome="failed", reason=...)
+                           └─ worker died twice or ran too long ──> TrialResult(outcome="failed", reason=...)
+
+    call("re_evaluate", model) ──> the value of that method of the runner, or its error
 """
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from search.trials.trial import TrialRequest, TrialResult, TrialRunner
 
 
 class Executor(ABC):
-    """Runs trials and returns their results in any order. Workers return values; only the study writes files.
+    """Runs trials and returns their results in any order. Workers return plain data; only the study writes files.
 
-    `start` is called once, before the first `submit`; `close` is called last, also after an interruption.
+    `start` is called once, before the first `submit` or `call`; `close` is called last, also after an interruption.
+
+    Attributes:
+        in_process: Whether trials run in the study's own process, which a native crash then ends.
     """
+
+    in_process: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -47,54 +52,27 @@ class Executor(ABC):
 
         Returns:
             A result, or None if no trial finished in time. Returns None at once if no trial is submitted.
+
+        Raises:
+            StudyError: No worker can be started.
+        """
+
+    @abstractmethod
+    def call(self, method: str, *args: Any, time_limit_s: float | None = None, tries: int = 2) -> Any:
+        """Calls a method of the runner where trials run, and waits for its value: plain data.
+
+        Args:
+            method: Name of a public method of the runner.
+            *args: Its arguments.
+            time_limit_s: Most seconds that it may run; None for no limit.
+            tries: How often it is tried where its worker dies, of which another process may have been the cause.
+
+        Raises:
+            ParedownError: What the method raised. An `EvaluationError` if it raised something else, if its value is no
+                plain data, if its worker died with every try, or if it ran too long.
+            StudyError: No worker can be started.
         """
 
     @abstractmethod
     def close(self) -> None:
         """Stops the workers; running trials are abandoned."""
-
-
-@dataclass
-class Running:
-    """A trial that was given to a worker; its time limit counts from when the worker reports that it runs.
-
-    Attributes:
-        request: The trial's request.
-        began: `time.monotonic()` of that report; None while the trial is queued or its worker starts.
-    """
-
-    request: TrialRequest
-    began: float | None = None
-
-    def expires(self) -> float | None:
-        """Returns the `time.monotonic()` at which its limit ends; None without a limit or before it runs."""
-        if self.request.time_limit_s is None or self.began is None:
-            return None
-        return self.began + self.request.time_limit_s
-
-    def is_late(self) -> bool:
-        """Returns whether it has exceeded its time limit."""
-        expires = self.expires()
-        return expires is not None and expires <= time.monotonic()
-
-    def ran_s(self) -> float:
-        """Returns the seconds that it has run."""
-        return 0.0 if self.began is None else time.monotonic() - self.began
-
-
-def pause_s(until: float | None, running: Iterable[Running]) -> float | None:
-    """Returns the seconds to wait for workers: to `until` or the first time limit; None without either."""
-    limits = [t for t in (until, *(r.expires() for r in running)) if t is not None]
-    return max(0.0, min(limits) - time.monotonic()) if limits else None
-
-
-def failure(running: Running, reason: str) -> TrialResult:
-    """Returns the result of a trial whose worker could not return one."""
-    request = running.request
-    return TrialResult(request.id, request.candidate, "failed", reason=reason, wall_s=running.ran_s())
-
-
-def late(running: Running) -> TrialResult:
-    """Returns the result of a trial that was stopped because it ran over its time limit."""
-    limit = f"study.trial_time_limit of {running.request.time_limit_s:g} s"
-    return failure(running, f"TimeLimitError: the trial ran longer than {limit} and was stopped")

@@ -1,146 +1,128 @@
 """Runs trials in worker processes of this machine."""
 
+import atexit
 import contextlib
-import multiprocessing
+import os
 import pickle
 import signal
-import time
-from collections import deque
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import IO
 
-from search.executors.base import Executor, Running, failure, late, pause_s
+import psutil
+
+from search.executors.job import Job
+from search.executors.pool import StartFailedError, Worker, WorkerDiedError, WorkerPool
 from search.record.environment import usable_cores
-from search.trials.trial import TrialRequest, TrialResult, TrialRunner
+from search.trials.run_trial import described
+from search.trials.trial import TrialRunner
 from spaces.errors import ConfigError
+from spaces.units import parse_bytes
+
+BROKEN = b"broken:"
+"""Begins the message of a worker that cannot load the runner."""
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    running: Running | None = None
-
-
-class ProcessesExecutor(Executor):
+class ProcessesExecutor(WorkerPool):
     """Runs trials in worker processes, which each load the runner once.
 
-    A worker that dies or exceeds its trial's time limit is replaced; its trial fails with the reason. The
-    limit counts from when the worker reports that the trial runs: neither the start of its process nor
-    loading the runner counts.
+    A worker that dies is replaced and its trial tried once more; one that exceeds its trial's time limit is replaced
+    and its trial fails. The limit counts from when the worker reports that the trial runs: neither the start of its
+    process nor loading the runner counts. Workers end with the study, however it ends.
 
     Args:
         workers: Number of processes; None takes the number of usable cores.
+        memory: Most memory of a worker, as `2 GiB`: a worker that uses more is stopped, like one that dies; an idle one
+            that has grown beyond it is replaced. None for no limit.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        if workers is not None and workers < 1:
-            raise ConfigError(f"executor.workers must be at least 1, not {workers}")
-        self._n_workers = workers or usable_cores()
-        self._workers: list[_Worker] = []
-        self._waiting: deque[TrialRequest] = deque()
-        self._runner = b""
-
-    @property
-    def slots(self) -> int:
-        """The number of workers."""
-        return self._n_workers
-
-    def start(self, runner: TrialRunner) -> None:
-        """Starts the workers."""
-        self._runner = pickle.dumps(runner)
-        self._workers = [self._spawn() for _ in range(self._n_workers)]
-
-    def submit(self, request: TrialRequest) -> None:
-        """Gives the trial to an idle worker, or queues it."""
-        self._waiting.append(request)
-        self._hand_out()
-
-    def next_result(self, timeout_s: float | None = None) -> TrialResult | None:
-        """Returns the next result; a dead or late worker yields a failed one."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        while busy := {w.pipe: w for w in self._workers if w.running is not None}:
-            pause = pause_s(until, (w.running for w in busy.values() if w.running is not None))
-            for pipe in wait(list(busy), pause):
-                assert isinstance(pipe, Connection)
-                result = self._collect(busy[pipe])
-                if result is not None:
-                    return result
-            expired = next((w for w in busy.values() if w.running is not None and w.running.is_late()), None)
-            if expired is not None:
-                return late(self._replace(expired))
-            if until is not None and time.monotonic() >= until:
-                return None
-        return None
+    def __init__(self, workers: int | None = None, memory: str | int | None = None) -> None:
+        limit = None if memory is None else parse_bytes(memory, "executor.memory")
+        super().__init__(usable_cores() if workers is None else workers, limit)
+        self._runner: IO[bytes] | None = None
 
     def close(self) -> None:
         """Stops the workers at once."""
-        for worker in self._workers:
-            worker.process.kill()
-            worker.process.join()
-            worker.pipe.close()
-        self._workers.clear()
-        self._waiting.clear()
+        super().close()
+        if self._runner is not None:
+            self._runner.close()
+        atexit.unregister(self.close)
 
-    def _hand_out(self) -> None:
-        for worker in self._workers:
-            if worker.running is None and self._waiting:
-                worker.running = Running(self._waiting.popleft())
-                # a worker that has died is detected in `next_result`
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    worker.pipe.send(worker.running.request)
-
-    def _collect(self, worker: _Worker) -> TrialResult | None:
-        """Receives a worker's message: that its trial runs now (returns None), or the trial's result."""
+    def _prepare(self, runner: TrialRunner) -> None:
+        if os.name != "posix":
+            raise ConfigError("worker processes need Linux, macOS or WSL; use executor=serial")
+        # a file without a name, which every worker maps: it may hold a large data set, and ends with the study
+        self._runner = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+        atexit.register(self.close)
         try:
-            message = worker.pipe.recv()
-        except (EOFError, OSError):
-            worker.process.join()
-            reason = f"WorkerError: the worker process died ({_exit_text(worker.process.exitcode)})"
-            return failure(self._replace(worker), reason)
-        if message is None:
-            assert worker.running is not None
-            worker.running.began = time.monotonic()
-            return None
-        worker.running = None
-        self._hand_out()
-        assert isinstance(message, TrialResult)
+            pickle.dump(runner, self._runner)
+            self._runner.flush()
+        except (
+            Exception
+        ) as error:  # a task or an evaluator of the user's may hold anything; the disk may be full
+            raise ConfigError(
+                f"the study cannot be sent to a worker process ({described(error)}); use executor=serial"
+            ) from error
+
+    def _spawn(self) -> Worker:
+        assert self._runner is not None
+        return _ProcessWorker(self._runner.fileno())
+
+    def _wait(self, workers: Sequence[Worker], timeout_s: float | None) -> Sequence[Worker]:
+        by_pipe = {worker.pipe: worker for worker in workers if isinstance(worker, _ProcessWorker)}
+        return [by_pipe[pipe] for pipe in wait(list(by_pipe), timeout_s) if isinstance(pipe, Connection)]
+
+
+class _ProcessWorker(Worker):
+    """A process with a pipe.
+
+    It is started without `multiprocessing`, which would run the user's script once more in each worker.
+    """
+
+    def __init__(self, runner: int) -> None:
+        self.pipe, theirs = Pipe()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; from search.executors.process_main import main; "
+            f"main({theirs.fileno()}, {runner})"
+        )
+        # a group of its own, so that signals to the study's group do not reach it, and all that it starts ends with it
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            pass_fds=[theirs.fileno(), runner],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+        )
+        theirs.close()
+
+    def send(self, job: Job) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(job)
+
+    def receive(self) -> bytes | None:
+        try:
+            message = self.pipe.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise WorkerDiedError(_exit_text(self._process.wait())) from error
+        if message.startswith(BROKEN):
+            raise StartFailedError(message.removeprefix(BROKEN).decode())
         return message
 
-    def _replace(self, worker: _Worker) -> Running:
-        """Replaces a worker by a new one; returns the trial that it was running."""
-        assert worker.running is not None
-        worker.process.kill()
-        worker.process.join()
-        worker.pipe.close()
-        self._workers[self._workers.index(worker)] = self._spawn()
-        self._hand_out()
-        return worker.running
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+        self.pipe.close()
 
-    def _spawn(self) -> _Worker:
-        # spawn, not fork: XGBoost, onnxruntime and torch hold threads that a fork would lose
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self._runner), daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-
-def _work(pipe: Connection, runner_bytes: bytes) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study; it stops the workers
-    runner: TrialRunner = pickle.loads(runner_bytes)  # noqa: S301 (our own parent wrote it)
-    while True:
+    def memory_bytes(self) -> int:
         try:
-            request = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(None)  # the trial runs now
-        pipe.send(runner.run(request))
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
 
 
-def _exit_text(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit status {code}"
+def _exit_text(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"

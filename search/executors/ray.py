@@ -1,27 +1,49 @@
-"""Runs trials on a Ray cluster (Ray Core), asynchronously.
+"""Runs trials on a Ray cluster (Ray Core): one actor per slot, which loads the runner once from the object store."""
 
-The runner, with model and calibration data, is put into the object store once; workers read it from there.
-"""
-
-import os
+import contextlib
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from search.executors.base import Executor, Running, failure, late, pause_s
-from search.trials.trial import TrialRequest, TrialResult, TrialRunner
+from search.executors.job import Job
+from search.executors.pool import Worker, WorkerPool
+from search.executors.ray_actor import ActorWorker, WorkerActor
+from search.executors.ray_cluster.code import Code
+from search.executors.ray_cluster.connecting import Connection, connect
+from search.executors.ray_cluster.resources import TrialResources, nodes_of
+from search.executors.ray_cluster.versions import check_nodes
+from search.trials.run_trial import described
+from search.trials.trial import TrialRunner
 from spaces.errors import ConfigError
 
+_NODES_INTERVAL_S = 10.0
+_log = logging.getLogger(__name__)
 
-class RayExecutor(Executor):
-    """Runs trials as Ray tasks. A trial's time limit counts from when its task runs, not from when it is queued.
+
+class RayExecutor(WorkerPool):
+    """Runs trials in actors of a Ray cluster.
+
+    A worker that dies is replaced and its trial tried once more; one that exceeds its trial's time limit is replaced and its trial
+    fails. The limit counts from when the trial runs: neither the start of an actor nor loading the runner counts. Where a node is
+    lost, its trials are tried again on the others; nodes that join are used.
 
     Args:
-        address: The cluster's address, `auto`, or None to start a local Ray.
-        workers: Most trials at once; None takes the cluster's number of CPUs.
-        cpus_per_trial: CPUs that a trial reserves.
-        max_retries: How often a trial is started again after its worker or node was lost.
-        auth_mode: Ray's `RAY_AUTH_MODE`: `disabled` on loopback, `token` on a real cluster.
+        address: `auto`, `HOST:PORT` or `ray://HOST:PORT`; `local` starts a Ray on this machine; None takes the environment's
+            RAY_ADDRESS, as in a submitted job, and is `local` without it.
+        workers: Most trials at once; None takes as many as the cluster has resources for.
+        cpus_per_trial: CPUs that a trial reserves; with 0, and nothing else reserved, `workers` must be given.
+        gpus_per_trial: GPUs that a trial reserves; a fraction lets trials share one.
+        memory_per_trial: Memory that a trial reserves, as `4 GiB`; None reserves none. Ray counts it and does not limit it.
+        resources_per_trial: Custom resources that a trial reserves by name, e.g. `{bench: 1}`.
+        max_retries: How often a trial is tried again because the node that it ran on was lost.
+        auth_mode: Ray's `RAY_AUTH_MODE`, `disabled` or `token`; the environment's comes first. None is `token` for a cluster where there
+            is a token, `disabled` elsewhere.
+        trusted_modules: The config's `trusted_modules`: workers on other machines get copies of them.
+
+    Raises:
+        ConfigError: An argument is wrong.
     """
 
     def __init__(
@@ -29,124 +51,79 @@ class RayExecutor(Executor):
         address: str | None = None,
         workers: int | None = None,
         cpus_per_trial: float = 1.0,
-        max_retries: int = 2,
-        auth_mode: str = "disabled",
+        gpus_per_trial: float = 0.0,
+        memory_per_trial: str | int | None = None,
+        resources_per_trial: Mapping[str, Any] | None = None,
+        max_retries: int = 10,
+        auth_mode: str | None = None,
+        trusted_modules: Sequence[str] = (),
     ) -> None:
-        if workers is not None and workers < 1:
-            raise ConfigError(f"executor.workers must be at least 1, not {workers}")
-        self._address, self._workers = address, workers
-        self._cpus, self._max_retries, self._auth_mode = cpus_per_trial, max_retries, auth_mode
-        self._running: dict[Any, Running] = {}  # by the generator of the task's messages
+        super().__init__(workers, most_lost_nodes=max_retries)
+        if max_retries < 0:
+            raise ConfigError(f"executor.max_retries must be at least 0, not {max_retries}")
+        self._most_workers = workers
+        self._address, self._auth_mode = address, auth_mode
+        self._resources = TrialResources.read(
+            cpus_per_trial, gpus_per_trial, memory_per_trial, resources_per_trial
+        )
+        self._trusted = tuple(trusted_modules)
+        self._connection: Connection | None = None
+        self._counted = 0.0  # `time.monotonic()` at which the nodes were counted
+        self._actor: Any = None
         self._runner: Any = None
-        self._task: Any = None
-        self._ours = False
 
     @property
     def slots(self) -> int:
-        """`workers`, or as many trials as the cluster has CPUs for."""
-        return self._workers or 1
-
-    def start(self, runner: TrialRunner) -> None:
-        """Connects to the cluster, or starts a local one, and ships the runner."""
-        ray = self._connect()
-        available = float(ray.cluster_resources().get("CPU", 0))
-        if available < self._cpus:
-            raise ConfigError(
-                f"executor.cpus_per_trial={self._cpus:g}, but the Ray cluster has only {available:g} CPUs: "
-                "no trial could ever start"
-            )
-        self._workers = self._workers or max(1, int(available // self._cpus))
-        self._runner = ray.put(runner)
-        options = {"num_cpus": self._cpus, "max_retries": self._max_retries, "num_returns": "streaming"}
-        self._task = ray.remote(**options)(_run)
-
-    def submit(self, request: TrialRequest) -> None:
-        """Starts a task."""
-        self._running[self._task.remote(self._runner, request)] = Running(request)
-
-    def next_result(self, timeout_s: float | None = None) -> TrialResult | None:
-        """Waits for the next task; a lost worker, after its retries, yields a failed trial."""
-        import ray
-
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._running:
-            ready, _ = ray.wait(
-                list(self._running), num_returns=1, timeout=pause_s(until, self._running.values())
-            )
-            if ready:
-                result = self._collect(ready[0])
-                if result is not None:
-                    return result
-                continue
-            expired = next((task for task, running in self._running.items() if running.is_late()), None)
-            if expired is not None:
-                return self._stop(expired)
-            if until is not None and time.monotonic() >= until:
-                return None
-        return None
+        """`workers`, or fewer where the living nodes have less room."""
+        if self._connection is not None and time.monotonic() - self._counted > _NODES_INTERVAL_S:
+            self._count(self._connection.ray)
+        return super().slots
 
     def close(self) -> None:
-        """Cancels running tasks; a local Ray that was started here is stopped."""
-        import ray
+        """Stops the workers at once; a Ray that was started here ends."""
+        super().close()
+        self._runner = self._actor = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
-        for task in self._running:
-            ray.cancel(task, force=True)
-        self._running.clear()
-        self._runner = None
-        if self._ours and ray.is_initialized():
-            ray.shutdown()
-
-    def _connect(self) -> Any:
-        # Ray reads this when it is imported
-        os.environ.setdefault("RAY_AUTH_MODE", self._auth_mode)
-        # without it Ray warns of a future change of its handling of GPUs on machines that have none
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    def _prepare(self, runner: TrialRunner) -> None:
+        self._connection = connect(self._address, self._auth_mode, partial(Code.of, self._trusted))
+        ray, nodes = self._connection.ray, self._connection.nodes
+        self._n_workers = self._resources.slots(nodes, self._most_workers)
+        self._counted = time.monotonic()
+        if not self._connection.local and (different := check_nodes(ray, nodes)):
+            _log.warning(different)
         try:
-            import ray
-        except ImportError as error:
-            raise ConfigError("executor=ray needs Ray: pip install 'paredown[ray]'") from error
-        if ray.is_initialized():
-            return ray
-        self._ours = True
-        try:
-            if self._address is None:
-                ray.init(
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    configure_logging=False,
-                )
-            else:
-                ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+            self._runner = ray.put(ray.cloudpickle.dumps(runner))
+        except Exception as error:  # a task or an evaluator of the user's may hold anything
             raise ConfigError(
-                f"executor.address={self._address!r}: no Ray cluster can be reached: {error}"
+                f"the study cannot be sent to a Ray worker ({described(error)}); use executor=serial"
             ) from error
-        return ray
+        self._actor = ray.remote(max_restarts=0, **self._resources.options())(WorkerActor)
 
-    def _collect(self, task: Any) -> TrialResult | None:
-        """Takes a task's next message: that its trial runs now (returns None), or the trial's result."""
-        import ray
+    def _spawn(self) -> Worker:
+        assert self._connection is not None
+        return ActorWorker(
+            self._connection.ray, self._actor.remote([self._runner], self._connection.import_path())
+        )
 
-        try:
-            message = ray.get(next(task))
-        except ray.exceptions.RayError as error:
-            first_line = str(error).strip().splitlines()[0]
-            return failure(self._running.pop(task), f"WorkerError: {first_line}")
-        if message is None:
-            self._running[task].began = time.monotonic()
-            return None
-        del self._running[task]
-        assert isinstance(message, TrialResult)
-        return message
+    def _wait(self, workers: Sequence[Worker], timeout_s: float | None) -> Sequence[Worker]:
+        assert self._connection is not None
+        waiting = {worker.next: worker for worker in workers if isinstance(worker, ActorWorker)}
+        if not waiting:
+            return []
+        ready, _ = self._connection.ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
+        return [waiting[reference] for reference in ready]
 
-    def _stop(self, task: Any) -> TrialResult:
-        import ray
+    def _lost(self, worker: Worker, job: Job, error: Exception) -> None:
+        assert self._connection is not None
+        self._count(self._connection.ray)  # the node may be gone: no actor would start in its place
+        super()._lost(worker, job, error)
 
-        ray.cancel(task, force=True)
-        return late(self._running.pop(task))
-
-
-def _run(runner: TrialRunner, request: TrialRequest) -> Iterator[TrialResult | None]:
-    yield None  # the trial runs now
-    yield runner.run(request)
+    def _count(self, ray: Any) -> None:
+        """Counts the slots of the nodes that live now: at least one, which waits for a node."""
+        self._counted = time.monotonic()
+        self._n_workers = 1
+        with contextlib.suppress(ConfigError):
+            self._n_workers = self._resources.slots(nodes_of(ray.nodes()), self._most_workers)

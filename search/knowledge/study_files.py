@@ -12,7 +12,7 @@ import yaml
 from evaluators.column import Column
 from search.knowledge.base import PastStudy, PastTrial, Refused
 from search.record.metadata import StudyMetadata, first_values, metadata_from_json, numbers
-from search.record.values import number
+from search.record.values import cell_text, number
 
 _MOST_BYTES = {
     "config.yaml": 5 * 2**20,
@@ -125,7 +125,9 @@ def _aliases(text: str | None, trials: Mapping[str, PastTrial]) -> Iterator[Past
 def _table(text: str) -> tuple[list[str], list[dict[str, str]]]:
     reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader, [])
-    return header, [dict(zip(header, row, strict=True)) for row in reader if len(row) == len(header)]
+    return header, [
+        dict(zip(header, map(cell_text, row), strict=True)) for row in reader if len(row) == len(header)
+    ]
 
 
 def _knobs(row: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import Any
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.record.environment import environment
+from search.tracking.base import Tracker
 
 
 def basics(config: Config) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def basics(config: Config) -> dict[str, Any]:
         "trial_time_limit_s": study.trial_time_limit_s,
         "patience": study.patience,
         "sampler_name": str(config.choices.get("sampler", "sampler")),
-        "tracker": instantiate(config.section("tracker"), "tracker", config.trusted),
+        "tracker": instantiate(config.section("tracker"), "tracker", config.trusted, [Tracker]),
         "config": config.data,
         "command": config.command,
         "seed": config.seed,

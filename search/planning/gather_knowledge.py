@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import optuna
+
 from evaluators.base import Measurement
 from search.knowledge.base import MOST_TRIALS, Deadline, KnowledgeSource, Own, PastStudy, Refused
 from search.knowledge.learn import Learned, Learner
@@ -16,7 +18,6 @@ from search.planning.own_knowledge import metadata_of
 from search.record.metadata import StudyMetadata
 from search.record.results import Objective
 from search.samplers.candidates.context import Bindable, KnowledgeRow
-from spaces.errors import ConfigError
 from spaces.space import Space
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ def source_of(config: Config) -> KnowledgeSource | None:
     section = config.data.get("knowledge")
     if section is None:
         return None
-    source = instantiate(section, "knowledge", config.trusted)
-    if not isinstance(source, KnowledgeSource):
-        raise ConfigError(f"knowledge._target_: {section['_target_']!r} is no KnowledgeSource")
+    source: KnowledgeSource = instantiate(section, "knowledge", config.trusted, [KnowledgeSource])
     return source
 
 
@@ -96,7 +95,8 @@ def uses_knowledge(config: Config) -> bool:
     A sampler declares that by an attribute `uses_knowledge`, or by an argument `transfer` that is true.
     """
     section = config.section("sampler")
-    sampler = instantiate(section, "sampler", config.trusted, seed=config.seed)
+    kinds = [optuna.samplers.BaseSampler]
+    sampler = instantiate(section, "sampler", config.trusted, kinds, seed=config.seed)
     parameter = inspect.signature(type(sampler)).parameters.get("transfer")
     transfer = parameter is not None and section.get("transfer", parameter.default)
     return isinstance(sampler, Bindable) and bool(getattr(sampler, "uses_knowledge", transfer))

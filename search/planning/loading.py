@@ -177,31 +177,22 @@ def made(kind: type[Any], section: Any, where: str, config: Config, **extra: Any
     """Returns the object that a section's `_target_` makes.
 
     Args:
-        kind: The class that the object must be an instance of.
+        kind: The class that the target must derive from, checked before it is called.
         section: The section.
         where: Its config path, for messages.
         config: The config, for seed, cache folder and trusted modules.
         **extra: Arguments for those targets that have such parameters.
 
-    Args:
-        kind: What it has to be.
-        section: The section.
-        where: Its config path, for messages.
-        config: The whole config.
-        **extra: Arguments for those targets that take them.
-
     Raises:
-        ConfigError: The object is no `kind`, or `_target_` does not take the section's values.
+        ConfigError: The target makes no `kind`, or does not take the section's values.
     """
-    instance = instantiate(
+    return instantiate(
         section,
         where,
         config.trusted,
+        [kind],
         seed=config.seed,
         cache_dir=config.cache_dir,
         trusted_modules=list(config.trusted),
         **extra,
     )
-    if not isinstance(instance, kind):
-        raise ConfigError(f"{where}._target_: {section['_target_']!r} is no {kind.__name__}")
-    return instance

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import optuna
 
-from evaluators.base import EvaluationContext, Evaluator, Reference
+from evaluators.base import EvaluationContext, Evaluator, Measurement, Reference
 from evaluators.column import Column
 from evaluators.devices.device import Device
 from evaluators.integer_kernels import integer_kernels_saturate
@@ -15,8 +16,8 @@ from evaluators.metric import Metric, direction_of
 from evaluators.runtime import labels_of, reference_outputs
 from evaluators.task.statistics.early_stopping import score_bounds
 from evaluators.task.statistics.scores import is_pooled, statistics_of
+from search.executors.base import Executor
 from search.planning.basics import basics
-from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.planning.gather_knowledge import knowledge_of
 from search.planning.identity import compression_identity
@@ -25,11 +26,13 @@ from search.planning.samplers_for import sampler_factory
 from search.record.objectives import read_objectives
 from search.record.results import Objective
 from search.study.plan import StudyPlan
+from search.study.waits import waits_told
+from search.trials.compression_work import CalledReEvaluator, CompressionWork
 from search.trials.low_fidelity import CompressionLowFidelity
 from search.trials.machine_lock import MachineLock
-from search.trials.re_evaluation import FrontReEvaluator
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate, Value
+from spaces.errors import EvaluationError, ParedownError
 from spaces.quantization.quantize import QuantizeStage
 
 
@@ -48,10 +51,11 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         made(Evaluator, section, f"evaluator.{name}", config)
         for name, section in config.section("evaluator").items()
     ]
-    lock = MachineLock()
+    executor = made(Executor, config.section("executor"), "executor", config)
+    lock = MachineLock(study=str(config.study.folder.resolve()), name=config.study.name)
     say("measuring the float model")
     began = time.perf_counter()
-    with lock.shared():
+    with waits_told(lock, say), lock.shared():
         outputs = reference_outputs(loaded.dense, loaded.splits.validation)
     reference = Reference(loaded.dense, outputs)
     task = loaded.task
@@ -67,8 +71,8 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     runner = CompressionRunner(
         loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
     )
-    with lock.exclusive():
-        baseline, details = runner.judge(loaded.dense, context, evaluators)
+    with waits_told(lock, say):
+        baseline, details = _measured(runner)
     measuring_s = time.perf_counter() - began
     objectives, constraints = read_objectives(
         config.section("objective"),
@@ -82,7 +86,14 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     knowledge = knowledge_of(config, loaded, objectives, baseline)
     # where a network is pruned and trained, a candidate's costs and quality are known only once it is built
     low_fidelity = (
-        CompressionLowFidelity(runner, objectives, constraints) if loaded.start.kind == "onnx" else None
+        CompressionLowFidelity(
+            runner,
+            objectives,
+            constraints,
+            partial(executor.call, time_limit_s=config.study.trial_time_limit_s, tries=1),
+        )
+        if loaded.start.kind == "onnx"
+        else None
     )
     wants_stops = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
     stops_early = wants_stops and _is_bounded(context)
@@ -103,12 +114,12 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             low_fidelity,
             baselines=[{m.column: m.value for m in baseline}.get(o.column) for o in objectives],
         ),
-        runner=runner,
-        executor=instantiate(config.section("executor"), "executor", config.trusted),
+        runner=CompressionWork(runner, loaded.splits.test),
+        executor=executor,
         identity=compression_identity(config, loaded, (*objectives, *constraints), baseline),
         baseline=baseline,
         measuring_s=measuring_s,
-        re_evaluator=FrontReEvaluator(runner, loaded.splits),
+        re_evaluator=CalledReEvaluator(executor.call),
         first=_defaults(loaded) if config.study.start_with_defaults else None,
         notes=(
             *loaded.notes,
@@ -122,7 +133,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         low_fidelity=low_fidelity,
         early_metric=task.metric.name if stops_early else None,
         early_direction=direction_of(task.metric),
-        explain=runner.explain,
+        explain=partial(executor.call, "explain"),
         pruner=_pruner(config),
     )
 
@@ -132,6 +143,18 @@ def _pruner(config: Config) -> optuna.pruners.BasePruner | None:
         optuna.pruners.BasePruner, config.section("pruner"), "pruner", config
     )
     return None if isinstance(pruner, optuna.pruners.NopPruner) else pruner
+
+
+def _measured(runner: CompressionRunner) -> tuple[tuple[Measurement, ...], dict[str, Any]]:
+    """Returns the float model's measurements and details; an evaluator of the user's may raise anything."""
+    try:
+        return runner.measure(runner.dense, runner.context)
+    except ParedownError:
+        raise
+    except Exception as error:
+        raise EvaluationError(
+            f"the float model cannot be evaluated: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _defaults(loaded: Loaded) -> Candidate | None:

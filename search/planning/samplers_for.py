@@ -13,7 +13,6 @@ from search.record.suggest import Param, distribution_of, params_of, pool
 from search.samplers.candidates.context import Bindable, KnowledgeRow, LowFidelityEvaluations, SamplerContext
 from spaces.candidate import Candidate
 from spaces.digest import digest_of
-from spaces.errors import ConfigError
 from spaces.space import Space
 
 
@@ -49,9 +48,10 @@ def sampler_factory(
         if n_proposed and "seed" in section:
             # the same seed again would propose the first session's candidates again
             section["seed"] = int(digest_of(section["seed"], n_proposed), 16) % 2**31
-        sampler = instantiate(section, "sampler", config.trusted, seed=config.seed)
-        if not isinstance(sampler, optuna.samplers.BaseSampler):
-            raise ConfigError(f"sampler._target_: {section['_target_']!r} is no optuna.samplers.BaseSampler")
+        kinds = [optuna.samplers.BaseSampler]
+        sampler: optuna.samplers.BaseSampler = instantiate(
+            section, "sampler", config.trusted, kinds, seed=config.seed
+        )
         if isinstance(sampler, Bindable):
             sampler.bind(
                 SamplerContext(

@@ -1,5 +1,6 @@
 """One run of the command: the plan of a config, and the texts printed before and after the search."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from rich.text import Text
 
 from search.planning.config.schema import Config
 from search.record import study_files as files
-from search.record.redact import redact
+from search.record.redact import redact, redact_command
 from search.record.results import Constraint
 from search.study.plan import StudyPlan
 from search.study.study import Outcome
@@ -37,7 +38,7 @@ class Session:
         for heading in ("knob", "values", ""):
             table.add_column(heading, overflow="fold")
         for row in plan.space.rows():
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         lines = [
             f"study        {plan.name}, {plan.n_trials} trials by {plan.sampler_name}, in {plan.folder}",
             f"candidates   {plan.space.size}",
@@ -56,13 +57,15 @@ class Session:
 
     def closing(self, outcome: Outcome, width: int) -> RenderableType:
         """Returns the text that is printed at the end, for a terminal that is `width` columns wide."""
+        from search.report.findings.time_spent import cost_report
         from search.report.terminal import closing_table
 
         prediction = outcome.results.prediction
         ended = f"ended: {outcome.why}" + (
             f"; {prediction}" if prediction and prediction not in outcome.why else ""
         )
-        return Group(closing_table(outcome.results, width), Text(ended))
+        cost = cost_report(outcome.results) if self.config.study.cost_report else ""
+        return Group(closing_table(outcome.results, width), Text(ended), *([Text(cost)] if cost else []))
 
 
 def prepare(config: Config, say: Callable[[str], None]) -> Session:
@@ -71,15 +74,23 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
+    began = time.monotonic()
+    session = _prepared(config, say)
+    return replace(session, plan=replace(session.plan, start_s=time.monotonic() - began))
+
+
+def _prepared(config: Config, say: Callable[[str], None]) -> Session:
     if not config.data["dry_run"]:
         files.make_folder(config.study.folder)
     if config.data.get("tabular") is not None:
         from search.planning.plan_tabular import plan_tabular
 
         return Session(config, _recorded(plan_tabular(config)))
+    from search.planning.kinds import check_kinds
     from search.planning.loading import load
     from search.planning.plan_compression import plan_compression
 
+    check_kinds(config)
     try:
         loaded = load(config, say)
     except OSError as error:  # a folder that cannot be read or written, e.g. cache_dir
@@ -90,16 +101,17 @@ def prepare(config: Config, say: Callable[[str], None]) -> Session:
 
 
 def _recorded(plan: StudyPlan) -> StudyPlan:
-    """Returns the plan with the content of config.yaml: resolved config, versions, digests of model and data."""
+    """Returns the plan with a command without secrets, and with the content of config.yaml: resolved config, versions, digests of model and data."""
     digests = {key: value for key, value in plan.identity.items() if key in ("model", "task", "table")}
+    command = redact_command(plan.command)
     record = {
-        "command": plan.command,
+        "command": command,
         "config": redact(dict(plan.config)),
         "versions": dict(plan.environment),
         "digests": digests,
         **plan.record,
     }
-    return replace(plan, record=record)
+    return replace(plan, command=command, record=record)
 
 
 def _limit(constraint: Constraint) -> str:

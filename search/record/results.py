@@ -1,6 +1,7 @@
 """What a study knows: its trials, its baseline, its front. Trackers and reports read this and nothing else."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,9 +85,10 @@ class TrialRecord:
 
     @cached_property
     def _values(self) -> dict[str, float]:
-        return {m.column: m.value for m in self.measurements}
+        # all trials share the names of their columns
+        return {sys.intern(m.column): m.value for m in self.measurements}
 
-    @cached_property
+    @property
     def cells(self) -> dict[str, str]:
         """The trial's row of trials.csv, by column."""
         return {
@@ -162,6 +164,7 @@ class StudyRecord:
         hypervolumes: The same after each trial, by position.
         wall_s: Seconds that the study has run, over all its sessions.
         environment: Package versions, CPU model, cores.
+        phases: Seconds of each phase of all sessions, e.g. `start` and `search` (once for each worker), as far as known.
     """
 
     name: str
@@ -187,6 +190,7 @@ class StudyRecord:
     learned: tuple[str, ...] = ()
     prediction: str = ""
     ended: str = ""
+    phases: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -1,9 +1,16 @@
-"""The files of a study folder, each rewritten atomically: a reader gets the old or the new file, complete."""
+"""The files of a study folder, each rewritten atomically: a reader gets the old or the new file, complete.
 
+Of the tables that grow with the trials, see `search.record.storage.tables`.
+"""
+
+import contextlib
 import csv
+import errno
 import io
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +18,18 @@ import yaml
 
 from search.record.results import StudyRecord, TrialRecord, model_path
 from search.record.trial_records import finite, rows, split_values
+from search.record.values import text_cell
 from spaces.errors import StudyError
 from spaces.stages.cache import write_atomic
+
+_FULL = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+}  # errors of the disk, whatever the file
+_TEMPORARY = re.compile(r"\.[^/]+\.(csv|json|yaml|html|onnx|holder)\.\w{8}")  # write_atomic's
 
 
 def make_folder(folder: Path) -> None:
@@ -63,26 +80,11 @@ def drop_models_off_front(results: StudyRecord) -> None:
             path.unlink()
 
 
-def write_trials(results: StudyRecord) -> None:
-    """Writes trials.csv, and aliases.csv if any proposal was answered with an earlier trial."""
-    columns, table = rows(results.trials, results.knobs)
-    # only the journal has to survive a power failure; a sync to disk after every trial would take too long
-    write_atomic(results.folder / "trials.csv", _csv(columns, table), durable=False)
-    if results.aliases:
-        records = [TrialRecord(a.same_as, "complete", "", a.candidate) for a in results.aliases]
-        knobs = [f"knob.{path}" for path in results.knobs]
-        table = [
-            {"same_as": row["number"], **{k: row.get(k, "") for k in knobs}}
-            for row in rows(records, results.knobs)[1]
-        ]
-        write_atomic(results.folder / "aliases.csv", _csv(["same_as", *knobs], table), durable=False)
-
-
 def write_front(results: StudyRecord) -> None:
     """Writes pareto.csv: the rows of the front, with the columns of trials.csv."""
     columns, table = rows(results.trials, results.knobs)
     by_number = {int(row["number"]): row for row in table}
-    write_atomic(results.folder / "pareto.csv", _csv(columns, [by_number[n] for n in results.front]))
+    write_atomic(results.folder / "pareto.csv", csv_text(columns, [by_number[n] for n in results.front]))
 
 
 def write_summary(results: StudyRecord, extra: Any) -> None:
@@ -125,9 +127,52 @@ def _entry(record: TrialRecord) -> dict[str, Any]:
     return {"number": record.number, "knobs": dict(record.candidate), "metrics": metrics, "costs": costs}
 
 
-def _csv(columns: list[str], table: list[dict[str, str]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return buffer.getvalue().encode()
+def csv_text(columns: list[str], table: Sequence[Mapping[str, str]]) -> bytes:
+    """Returns a CSV file with a line of column names."""
+    return b"".join(csv_lines(columns, [{column: column for column in columns}, *table]))
+
+
+def csv_lines(columns: list[str], table: Sequence[Mapping[str, str]]) -> Iterator[bytes]:
+    """Yields the lines of a CSV file, each with its newline.
+
+    A spreadsheet would run a text that begins like a formula: it gets an apostrophe in front. Numbers stay as they are.
+    """
+    for row in table:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow([text_cell(row.get(column, "")) for column in columns])
+        yield line.getvalue().encode()
+
+
+@contextlib.contextmanager
+def errors_told(folder: Path) -> Iterator[None]:
+    """Turns errors of a full disk, and of a folder that cannot be written any more, into one message.
+
+    Raises:
+        StudyError: A file of the folder could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        inside = named is not None and folder.absolute() in (named.absolute(), *named.absolute().parents)
+        if not inside and error.errno not in _FULL:
+            raise
+        reason = error.strerror or str(error)
+        if not folder.is_dir():
+            raise StudyError(
+                f"{folder} was removed while its study ran ({reason}); what was in it is lost, unless study.storage is a "
+                "database. The same command starts again"
+            ) from error
+        raise StudyError(
+            f"cannot write {named if inside else f'the study in {folder}'}: {reason}. Every trial that was recorded is safe "
+            "in study.journal (or study.storage). Make room, or see to it that the folder can be written, and run the same "
+            "command again: it goes on from there and makes all other files whole"
+        ) from error
+
+
+def sweep(folder: Path) -> None:
+    """Deletes the temporary files that killed processes left; only the study's one writer may call it."""
+    for place in (folder, folder / "models"):
+        for path in place.glob(".*"):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)

@@ -4,12 +4,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, get_args
 
 from evaluators.base import Measurement
 from evaluators.column import Column
-from search.record.results import TrialRecord
+from search.record.results import State, TrialRecord
 from spaces.candidate import Candidate
+from spaces.errors import StudyError
 
 
 def measurement_to_json(m: Measurement) -> list[Any]:
@@ -42,14 +43,39 @@ def record_to_json(record: TrialRecord) -> str:
 
 
 def record_from_json(text: str) -> TrialRecord:
-    """The inverse of `record_to_json`."""
-    data = json.loads(text)
-    return TrialRecord(
-        **{
-            **data,
-            "candidate": Candidate(data["candidate"]),
-            "measurements": tuple(map(measurement_from_json, data["measurements"])),
-        }
+    """The inverse of `record_to_json`.
+
+    Raises:
+        StudyError: The text is no record: a journal may be damaged, or come from elsewhere.
+    """
+    try:
+        data = json.loads(text)
+        record = TrialRecord(
+            **{
+                **data,
+                "candidate": Candidate(data["candidate"]),
+                "measurements": tuple(map(measurement_from_json, data["measurements"])),
+            }
+        )
+        if not _is_whole(record):
+            raise TypeError("a value has another type")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StudyError(f"the study's journal holds a damaged record of a trial: {error!r}") from error
+    return record
+
+
+def _is_whole(record: TrialRecord) -> bool:
+    """Whether the values that everything else relies on have their types."""
+    texts = [record.reason, *(t for m in record.measurements for t in (m.name, m.unit, m.source))]
+    figures = [record.wall_s, *record.seconds.values(), *(m.value for m in record.measurements)]
+    return (
+        type(record.number) is int
+        and record.number >= 0
+        and record.state in get_args(State)
+        and isinstance(record.details, Mapping)
+        and all(isinstance(text, str) for text in texts)
+        and all(m.device is None or isinstance(m.device, str) for m in record.measurements)
+        and all(isinstance(figure, int | float) and not isinstance(figure, bool) for figure in figures)
     )
 
 

@@ -2,9 +2,13 @@
 
 import json
 import math
+import re
 
 from spaces.candidate import Value, freeze, value_text
 from spaces.knobs import Choices, Domain, same
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)", re.IGNORECASE)
 
 
 def number(text: object) -> float | None:
@@ -14,6 +18,16 @@ def number(text: object) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def text_cell(text: str) -> str:
+    """Returns a text as a CSV cell that no spreadsheet takes for a formula: behind an apostrophe where it looks like one."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def cell_text(cell: str) -> str:
+    """The inverse of `text_cell`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def value_in(domain: Domain, given: Value) -> tuple[Value] | None:

@@ -1,6 +1,8 @@
 """The report: one self-contained HTML page that can be read without any other output of the study."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from search.record.results import StudyRecord
 from search.report.findings import numbers
@@ -49,10 +51,39 @@ def report_html(results: StudyRecord) -> str:
         reproduce.section(results),
     ]
     sections = [s for s in candidates if s is not None]
+    css = "answer" if results.best is not None else "answer none"
+    return page(results.name, "Paredown study", answers(results), sections, charts, _metadata(results), css)
+
+
+def page(
+    title: str,
+    eyebrow: str,
+    sentences: Sequence[str],
+    sections: Sequence[Section],
+    charts: Charts,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+    css: str = "answer",
+) -> str:
+    """Returns a whole page as HTML.
+
+    Args:
+        title: Heading, plain text.
+        eyebrow: What the page is, above the heading.
+        sentences: The answer, below the heading, plain text.
+        sections: The sections.
+        charts: The charts in them.
+        metadata: Numbers in a strip below the answer, by their names.
+        css: CSS class of the sentences.
+    """
+    answer = "".join(f'<p class="{css}">{esc(text)}</p>' for text in sentences)
+    facts = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in metadata.items())
+    strip = f'<dl class="strip">{facts}</dl>' if facts else ""
+    links = "".join(f'<a href="#{esc(s.anchor)}">{esc(s.title)}</a>' for s in sections)
     return _PAGE.format(
-        title=esc(results.name),
+        title=esc(title),
         style=STYLE,
-        header=_header(results, sections),
+        header=f'<header><p class="eyebrow">{esc(eyebrow)}</p><h1>{esc(title)}</h1>{answer}{strip}'
+        f'<nav aria-label="Sections">{links}</nav></header>',
         sections="".join(s.html() for s in sections),
         scripts=_scripts(charts),
     )
@@ -78,19 +109,6 @@ sentence without one of these words is measured. Sizes: 1 KiB = 1024 bytes.</foo
 </body>
 </html>
 """
-
-
-def _header(results: StudyRecord, sections: list[Section]) -> str:
-    css = "answer" if results.best is not None else "answer none"
-    answer = "".join(f'<p class="{css}">{esc(text)}</p>' for text in answers(results))
-    metadata = "".join(
-        f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in _metadata(results).items()
-    )
-    links = "".join(f'<a href="#{esc(s.anchor)}">{esc(s.title)}</a>' for s in sections)
-    return (
-        f'<header><p class="eyebrow">Paredown study</p><h1>{esc(results.name)}</h1>{answer}'
-        f'<dl class="strip">{metadata}</dl><nav aria-label="Sections">{links}</nav></header>'
-    )
 
 
 def _metadata(results: StudyRecord) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Fake results with the shape of a real study, for tests of reports and trackers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,58 @@ def _front(trials: Sequence[TrialRecord], objectives: Sequence[Objective]) -> tu
         if not any((other <= point).all() and (other < point).any() for other in points.values())
     ]
     return tuple(sorted(front, key=lambda n: tuple(points[n])))
+
+
+def hostile_text() -> str:
+    """Returns a text with markup of HTML, Markdown, rich and terminals, and of a spreadsheet's formulas."""
+    return (
+        "=HYPERLINK(1)<script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp; ``` [a](javascript:b) [bold]x[/] "
+        "\x1b[31m\x1b]0;t\x07{} {0} %s ${x} | a\n# head\r\n1) b"
+    )
+
+
+def hostile_results(folder: Path) -> StudyRecord:
+    """Returns a study whose every text is `hostile_text`, as one from elsewhere may be."""
+    evil = hostile_text()
+    results = fake_results(folder, 14)
+    trials = tuple(
+        replace(
+            t,
+            reason=evil if t.reason else "",
+            candidate=Candidate({**t.candidate, evil: evil}),
+            details=_hostile(t.details) | {evil: {evil: [evil]}},
+            seconds={evil: 1.0},
+            measurements=(*t.measurements, Measurement(evil, 1.0, evil, "measured", evil))
+            if t.measurements
+            else (),
+        )
+        for t in results.trials
+    )
+    return replace(
+        results,
+        name=evil,
+        trials=trials,
+        notes=(evil,),
+        learned=(evil,),
+        ended=evil,
+        command=evil,
+        sampler=evil,
+        best_why=evil,
+        prediction=evil,
+        picks=tuple(replace(p, why=evil, device=evil) for p in results.picks),
+        knobs={**results.knobs, evil: (evil,)},
+        constraints=tuple(replace(c, name=evil) for c in results.constraints),
+        aliases=(Alias(Candidate({evil: evil}), 0),),
+        environment={evil: evil},
+        config={evil: evil, "sampler": {"_target_": evil}},
+        objectives=(*results.objectives, Objective(str(Column.of(evil, evil)), "minimize")),
+    )
+
+
+def _hostile(value: Any) -> Any:
+    """Returns details with every text replaced."""
+    if isinstance(value, Mapping):
+        return {key: _hostile(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hostile(item) for item in value]
+    return hostile_text() if isinstance(value, str) else value

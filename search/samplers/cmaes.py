@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import CmaEsSampler as OptunaCmaEsSampler
@@ -11,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.samplers.candidates.context import SamplerContext
 from spaces.errors import ConfigError
+from spaces.extras import check_extra
 
 
 class CmaEsSampler(OptunaCmaEsSampler):
@@ -31,8 +31,7 @@ class CmaEsSampler(OptunaCmaEsSampler):
     def __init__(
         self, n_startup_trials: int = 1, popsize: int | None = None, seed: int | None = None
     ) -> None:
-        if find_spec("cmaes") is None:
-            raise ConfigError("sampler=cmaes needs the package `cmaes`: pip install 'paredown[cmaes]'")
+        check_extra("cmaes", "sampler=cmaes")
         super().__init__(
             n_startup_trials=n_startup_trials,
             popsize=popsize,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from evaluators.base import Measurement
 from search.record.curve import curve_of
-from search.record.journal import lock_folder, open_study
 from search.record.results import Alias, Constraint, Objective, TrialRecord
+from search.record.storage.journal import lock_folder, open_study
+from search.record.study_files import sweep
 from search.record.trial_records import (
     measurement_from_json,
     measurement_to_json,
@@ -21,6 +23,9 @@ from search.record.trial_records import (
 from search.samplers.acquisition.gain import Forecast, Forecasts
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
+
+_BEGUN, _DEATHS = "begun", "deaths"  # attributes of trials that run in the study's own process
+_MOST_DEATHS = 2  # of the process, after which a candidate is not tried again
 
 _RE_EVALUATED, _EXPLAINED = "confirmed:", "explained:"  # keys of study attributes; the trial's number follows
 
@@ -55,9 +60,11 @@ class Ledger:
         identity: Mapping[str, Any],
     ) -> None:
         self._folder, self._objectives, self._constraints = folder, tuple(objectives), tuple(constraints)
-        self._lock = lock_folder(folder)
+        self._held = ExitStack()
+        self._held.callback(lock_folder(folder).release)
         try:
-            self._study = open_study(name, folder, storage, objectives)
+            sweep(folder)
+            self._study = open_study(name, folder, storage, objectives, self._held)
             self._notes: dict[str, str] = dict(
                 self._study.user_attrs
             )  # this is the only writer, so that they are read once
@@ -77,7 +84,7 @@ class Ledger:
 
     def close(self) -> None:
         """Lets another process write the study."""
-        self._lock.release()
+        self._held.close()
 
     # -- proposals -------------------------------------------------------------------------------------------
 
@@ -103,6 +110,10 @@ class Ledger:
         """Makes these parameters the next proposal."""
         self._study.enqueue_trial(dict(params))
 
+    def begin(self, trial: Trial, candidate: Candidate) -> None:
+        """Notes that a candidate runs in this process: if the process dies, the candidate may be the cause."""
+        trial.set_user_attr(_BEGUN, json.dumps(dict(candidate)))
+
     # -- results of proposals --------------------------------------------------------------------------------
 
     def add(self, trial: Trial, record: TrialRecord) -> None:
@@ -126,9 +137,10 @@ class Ledger:
         if record.state == "failed":
             self._study.tell(trial, state=TrialState.FAIL)
             return
+        told = trial.constraints  # a process that was killed may have told some
         for constraint in self._constraints:
             estimate = record.estimate(constraint.column)
-            if estimate is not None:
+            if estimate is not None and constraint.name not in told:
                 trial.set_constraint(constraint.name, constraint.excess(estimate[0]))
         if record.state == "pruned":
             self._tell_pruned(trial, record)
@@ -233,9 +245,21 @@ class Ledger:
         for frozen in trials:
             self._finish(frozen)
         for frozen in lost:
-            self._study.tell(frozen.number, state=TrialState.FAIL)
-            if frozen.params:
-                self.enqueue(frozen.params)
+            self._retry(frozen)
+
+    def _retry(self, frozen: FrozenTrial) -> None:
+        """Proposes a lost trial again, unless the process has died with its candidate too often."""
+        begun = frozen.user_attrs.get(_BEGUN)
+        deaths = int(frozen.user_attrs.get(_DEATHS, 0)) + (begun is not None)
+        if deaths >= _MOST_DEATHS:
+            reason = f"the study's process died {deaths} times while this candidate ran in it, so that it was set aside"
+            candidate = Candidate(json.loads(begun or "{}"))
+            trial = Trial(self._study, frozen._trial_id)
+            self.add(trial, TrialRecord(len(self.records), "failed", reason, candidate))
+            return
+        self._study.tell(frozen.number, state=TrialState.FAIL)
+        if frozen.params:
+            self._study.enqueue_trial(frozen.params, user_attrs={_DEATHS: deaths} if deaths else None)
 
     def _finish(self, frozen: FrozenTrial) -> None:
         """Passes a result to Optuna that a killed process recorded but did not pass on; collects aliases."""

@@ -70,6 +70,7 @@ class StudyPlan:
         identity: Section name to a JSON-able description; a study is resumed only if these are equal.
         baseline: The uncompressed model's measurements.
         measuring_s: Seconds that it took to measure it; None where that is no example of a trial.
+        start_s: Seconds that it took to load everything, up to the study.
         config: The resolved config.
         command: The command line that reproduces the study.
         seed: Seed of the study's own random proposals.
@@ -118,6 +119,7 @@ class StudyPlan:
     command: str
     seed: int = 0
     measuring_s: float | None = None
+    start_s: float = 0.0
     storage: str | None = None
     time_limit_s: float | None = None
     trial_time_limit_s: float | None = None

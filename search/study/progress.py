@@ -46,7 +46,7 @@ class LiveProgress:
         if not self._console.is_terminal:
             return
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), console=self._console, transient=True,
         )  # fmt: skip
         self._bar.add_task("searching", total=plan.n_trials, completed=done)

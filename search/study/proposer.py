@@ -100,6 +100,10 @@ class Proposer:
         plan = self._plan
         return pruning_of(plan.pruner, plan.name, self._ledger.records, len(plan.objectives))
 
+    def trial(self, request_id: int) -> Trial:
+        """Returns Optuna's trial of a running request."""
+        return self._running[request_id].trial
+
     def finished(self, request_id: int) -> Proposal:
         """Removes a trial from the running ones, and returns its proposal."""
         return self._running.pop(request_id)

@@ -66,9 +66,9 @@ class ReEvaluation:
     def _re_evaluate(self, re_evaluator: ReEvaluator, number: int) -> None:
         record = self._ledger.records[number]
         path = model_path(self._plan.folder, number)
-        if not path.exists():
-            files.write_model(self._plan.folder, record, re_evaluator.rebuild(record.candidate))
         try:
+            if not path.exists():
+                files.write_model(self._plan.folder, record, re_evaluator.rebuild(record.candidate))
             again = re_evaluator.re_evaluate(path.read_bytes())
         except ParedownError as error:
             again = ()

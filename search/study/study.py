@@ -12,6 +12,7 @@ from search.record import study_files as files
 from search.record.front import overall_best, pareto_front, picks
 from search.record.hypervolume import Volume
 from search.record.results import Alias, StudyRecord, TrialRecord
+from search.record.storage.tables import TrialTables
 from search.record.suggest import params_of
 from search.study.early_stopping import EarlyStoppingThresholds
 from search.study.interrupts import Interrupts
@@ -20,8 +21,10 @@ from search.study.patience import Patience
 from search.study.plan import Observer, StudyPlan
 from search.study.proposer import Proposer
 from search.study.re_evaluation import ReEvaluation
+from search.study.time_account import TimeAccount
 from search.study.verdict import verdict
-from search.trials.trial import TrialResult
+from search.study.waits import waits_told
+from search.trials.trial import TIMED_BESIDE, TrialResult
 from spaces.candidate import Value
 from spaces.errors import ParedownError
 from spaces.space import Space
@@ -33,13 +36,15 @@ class Outcome:
 
     Attributes:
         results: The study's results.
-        interrupted: Whether Ctrl-C ended it.
+        interrupted: Whether a signal ended it, Ctrl-C, SIGTERM or SIGHUP.
         why: Why no more trials were run.
+        signal: Number of the first signal that arrived, even if the search had ended by then; None if none did.
     """
 
     results: StudyRecord
     interrupted: bool
     why: str
+    signal: int | None = None
 
 
 def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
@@ -48,9 +53,12 @@ def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
     Raises:
         StudyError: The folder cannot be used, or its study has another identity.
     """
-    with Ledger(
-        plan.name, plan.folder, plan.storage, plan.objectives, plan.constraints, plan.identity
-    ) as ledger:
+    with (
+        files.errors_told(plan.folder),
+        Ledger(
+            plan.name, plan.folder, plan.storage, plan.objectives, plan.constraints, plan.identity
+        ) as ledger,
+    ):
         return _Study(plan, ledger, observer).run()
 
 
@@ -69,8 +77,12 @@ class _Study:
     def __init__(self, plan: StudyPlan, ledger: Ledger, observer: Observer) -> None:
         self._plan, self._ledger, self._observer = plan, ledger, observer
         self._re_evaluation = ReEvaluation(plan, ledger, observer)
+        self._tables = TrialTables(plan.folder)
+        self._before = results_before(plan)
         self._patience = Patience(plan.patience, plan.objectives[0])
         self._interrupts = Interrupts()
+        self._prediction = ""  # of what more trials would gain
+        self._account = TimeAccount(ledger, plan.start_s)
         self._began = time.monotonic()
         self._earlier_s = float(ledger.noted("wall_s") or 0.0)
         self._keys: dict[str, int] = {}
@@ -89,33 +101,57 @@ class _Study:
     # -- the session -------------------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        plan = self._plan
+        lock = getattr(self._plan.runner, "lock", None)
+        with self._interrupts.noted(), waits_told(lock, self._observer.message):
+            return self._run()
+
+    def _run(self) -> Outcome:
+        plan, interrupts = self._plan, self._interrupts
         interrupted, why = False, ""
         files.write_config(plan.folder, plan.record)
         results = self._results()
+        if results.trials:
+            self._tables.rewrite(results)
         plan.tracker.start(results)
         self._observer.begin(results, plan)
         try:
             try:
-                with self._interrupts.noted():
-                    why = self._run_trials()
-                    self._re_evaluation.re_evaluate(self._results)
-                    self._re_evaluation.explain(self._results())
-                    self._interrupts.check()
+                why = self._run_trials()
             except KeyboardInterrupt:
-                interrupted, why = True, "interrupted"
-            results = self._finish(why)
+                interrupted, why = True, interrupts.text
+            interrupts.end()
+            with self._account.phase("report"):
+                results = self._finish(why)
         finally:
-            plan.tracker.close()
-        return Outcome(results, interrupted, why)
+            with self._account.phase("report"):
+                interrupts.optional(plan.tracker.close)
+        self._account.keep()
+        results = replace(results, phases=self._account.seconds())
+        return Outcome(results, interrupted, why, interrupts.signal)
 
     def _run_trials(self) -> str:
+        """Runs trials, then re-evaluates and explains the front; returns why no more trials were run."""
+        executor = self._plan.executor
         try:
-            self._plan.executor.start(self._plan.runner)
-            return self._search()
+            with self._account.phase("start"):
+                executor.start(self._plan.runner)
+            self._interrupts.install()
+            try:
+                with self._account.search(executor.slots):
+                    why = self._search()
+            finally:
+                with self._interrupts.held():
+                    self._observer.end()
+            with self._account.phase("re_evaluation"):
+                self._re_evaluation.re_evaluate(self._results)
+            with self._account.phase("explanation"):
+                self._re_evaluation.explain(self._results())
+            self._prediction = self._predicted()  # low-fidelity evaluations for it need workers
+            self._interrupts.check()
         finally:
-            self._plan.executor.close()
-            self._observer.end()
+            with self._interrupts.held():
+                executor.close()
+        return why
 
     def _search(self) -> str:
         while True:
@@ -128,12 +164,17 @@ class _Study:
                 if request is None:
                     why = "" if self._proposer.n_running else "every candidate of the space has been measured"
                     break
+                if self._plan.executor.in_process:
+                    self._ledger.begin(self._proposer.trial(request.id), request.candidate)
                 self._plan.executor.submit(request)
             if not self._proposer.n_running:
                 return why or "study.n_trials is reached"
             result = self._plan.executor.next_result()
             if result is not None:
-                self._take(result)
+                if result.reason.startswith("WorkerError"):
+                    self._interrupts.settle()
+                with self._interrupts.held():
+                    self._take(result)
 
     def _budget_left(self) -> int:
         return self._plan.n_trials - len(self._ledger.records) - self._proposer.n_running
@@ -142,7 +183,9 @@ class _Study:
         plan, records = self._plan, self._ledger.records
         if plan.time_limit_s is not None and self._wall_s() >= plan.time_limit_s:
             return "study.time_limit is reached"
-        if why := self._patience.why_stop(records, self._last_progress(), self._ledger.forecast):
+        if plan.patience is not None and (
+            why := self._patience.why_stop(records, self._last_progress(), self._ledger.forecast)
+        ):
             return why
         if plan.stop_when is not None and records and plan.stop_when(self._results()):
             return "the goal is reached"
@@ -176,6 +219,7 @@ class _Study:
             same_as = self._files[result.artifact_digest or ""]  # two workers built the same file at once
         if same_as is not None:
             self._keys[key] = same_as
+            self._account.add("duplicates", result.wall_s)
             self._ledger.alias(trial, Alias(result.candidate, same_as))
         else:
             self._add(trial, key, result)
@@ -188,9 +232,10 @@ class _Study:
             files.write_model(self._plan.folder, record, result.model)
         self._ledger.add(trial, record)
         self._ledger.note("wall_s", self._wall_s())
+        self._account.keep()
         self._remember(record, key)
         results = self._results()
-        files.write_trials(results)
+        self._tables.add(results)
         self._plan.tracker.trial(record, results)
         self._observer.trial(record, results)
 
@@ -233,26 +278,43 @@ class _Study:
             *(f"{n} proposals could not be built: {text}" for text, n in self._proposer.rejections.items()),
         ]
         return replace(
-            results_before(plan), notes=tuple(notes), baseline=baseline, trials=tuple(records),
+            self._before, notes=tuple(notes), baseline=baseline, trials=tuple(records),
             aliases=tuple(self._ledger.aliases), front=front, best=best, best_why=why, picks=device_picks,
             hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
-            wall_s=self._wall_s(),
+            wall_s=self._wall_s(), phases=self._account.seconds(),
         )  # fmt: skip
+
+    def _predicted(self) -> str:
+        return self._patience.prediction(self._ledger.records, self._ledger.forecast)
 
     def _finish(self, why: str) -> StudyRecord:
         plan = self._plan
         self._ledger.note("wall_s", self._wall_s())
-        prediction = self._patience.prediction(self._ledger.records, self._ledger.forecast)
-        results = replace(self._results(), prediction=prediction, ended=why)
+        prediction = self._prediction or self._predicted()
+        results = self._results()
+        notes = (*results.notes, *_disturbed(results))
+        results = replace(results, prediction=prediction, ended=why, notes=notes)
         files.drop_models_off_front(results)
-        files.write_trials(results)
+        self._tables.rewrite(results)
         files.write_front(results)
         extra = plan.extra_summary(results) if plan.extra_summary is not None else {}
         files.write_summary(results, extra)
-        if plan.write_report is not None:
-            plan.write_report(results, plan.folder / "report.html")
+        write_report = plan.write_report
+        if write_report is not None:
+            self._interrupts.optional(lambda: write_report(results, plan.folder / "report.html"))
         plan.tracker.finish(results)
         return results
+
+
+def _disturbed(results: StudyRecord) -> list[str]:
+    """Returns a sentence on timings that were made while other studies computed, if any were."""
+    n_disturbed = sum(TIMED_BESIDE in record.details for record in results.trials)
+    if not n_disturbed:
+        return []
+    return [
+        f"{n_disturbed} of {len(results.trials)} trials were timed while other studies computed on this machine: "
+        "waiting longer for them would have held this study up"
+    ]
 
 
 def _with_seconds(result: TrialResult, before: Mapping[str, float]) -> TrialResult:

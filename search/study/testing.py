@@ -8,13 +8,17 @@ A new executor's test::
             return MyExecutor()
 """
 
+import ctypes
+import faulthandler
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -28,7 +32,7 @@ from search.tracking.base import NoTracker
 from search.trials.trial import TrialRequest, TrialResult
 from spaces.candidate import Candidate
 from spaces.digest import digest_of
-from spaces.errors import StageError
+from spaces.errors import EvaluationError, StageError
 from spaces.space import Space
 from spaces.space_config import read_space
 
@@ -103,6 +107,76 @@ class AnalyticRunner:
             seconds={"think": self.seconds},
             artifact_digest=digest_of(x, y),
         )
+
+
+@dataclass(frozen=True)
+class MisbehavingRunner:
+    """Trials whose code does what it must not; x chooses what.
+
+    Attributes:
+        marks: A folder in which `die_once` leaves a mark.
+    """
+
+    marks: Path
+
+    def key(self, candidate: Candidate) -> str:
+        """The candidate's digest."""
+        return candidate.digest
+
+    def run(self, request: TrialRequest) -> TrialResult:
+        """Returns, raises or dies as `MISBEHAVIOUR` says."""
+        size = Measurement("size", 1.0, "", "modelled", "board")
+        good = TrialResult(request.id, request.candidate, "measured", measurements=(size,))
+        name = str(request.candidate["x"])
+        if name == "crash":
+            self.crash()
+        if name == "die_once":
+            self.die_once()
+        return MISBEHAVIOUR[name](self, good) if name in MISBEHAVIOUR else good
+
+    def answer(self, name: str) -> Any:
+        """Returns, raises or dies as `MISBEHAVIOUR` says; `nothing` returns 7."""
+        good = TrialResult(0, Candidate({}), "measured")
+        return 7 if name == "nothing" else vars(MISBEHAVIOUR[name](self, good))
+
+    def crash(self) -> None:
+        """Crashes in native code."""
+        faulthandler.disable()  # pytest's would print a traceback
+        ctypes.string_at(0)
+
+    def die_once(self) -> None:
+        """Ends the process the first time."""
+        mark = self.marks / "died"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+class _Odd:
+    """An object of a class that is no data."""
+
+
+MISBEHAVIOUR: dict[str, Callable[[MisbehavingRunner, TrialResult], Any]] = {
+    "a set": lambda runner, good: replace(good, details={"a": {1, 2}}),
+    "a numpy.ndarray": lambda runner, good: replace(good, details={"a": [np.zeros(3)]}),
+    "a function": lambda runner, good: replace(good, details={"a": lambda: 1}),
+    "search.study.testing._Odd": lambda runner, good: replace(good, details={"a": {"b": _Odd()}}),
+    "no valid Unicode": lambda runner, good: replace(good, details={"a": "\udcff"}),
+    "must be a number": lambda runner, good: replace(
+        good,
+        measurements=(Measurement("size", "large", "", "modelled", "board"),),  # type: ignore[arg-type]
+    ),
+    "must be a Measurement": lambda runner, good: replace(good, measurements=(3.0,)),  # type: ignore[arg-type]
+    "must return a TrialResult": lambda runner, good: {"outcome": "measured"},
+    "SystemExit": lambda runner, good: _raise(SystemExit(0)),
+    "GeneratorExit": lambda runner, good: _raise(GeneratorExit()),
+    "MemoryError": lambda runner, good: _raise(MemoryError("2 PiB")),
+}
+"""What the code of a trial may do wrong, by a part of the reason that the trial gets."""
 
 
 def _wait_for(path: Path) -> None:
@@ -289,6 +363,73 @@ class ExecutorConformance:
         assert result is not None
         assert "TimeLimitError" in result.reason
         assert 1000 < result.wall_s < 1100
+
+    def test_what_is_no_data_fails_the_trial(self, executor: Executor, tmp_path: Path) -> None:
+        """A wrong type, an exit: the trial fails with the reason, and the others run."""
+        names = [*MISBEHAVIOUR, "nothing"]
+        executor.start(MisbehavingRunner(tmp_path))
+        try:
+            for number, x in enumerate(names):
+                executor.submit(TrialRequest(number, Candidate({"x": x})))
+            results = {names[r.id]: r for r in _drain(executor)}
+        finally:
+            executor.close()
+        assert results.pop("nothing").outcome == "measured"
+        assert [r.outcome for r in results.values()] == ["failed"] * len(MISBEHAVIOUR)
+        assert [name for name, r in results.items() if name not in r.reason] == []
+
+    def test_other_methods_are_called(self, executor: Executor, tmp_path: Path) -> None:
+        """Values come back as plain data, also while trials are queued; errors are raised."""
+        executor.start(MisbehavingRunner(tmp_path))
+        try:
+            for number in range(executor.slots + 1):
+                executor.submit(TrialRequest(number, Candidate({"x": "nothing"})))
+            assert executor.call("answer", "nothing") == 7
+            assert executor.call("key", Candidate({"x": 1})) == Candidate({"x": 1}).digest
+            for name in ("a set", "SystemExit"):
+                with pytest.raises(EvaluationError, match=name):
+                    executor.call("answer", name)
+            assert len(_drain(executor)) == executor.slots + 1
+        finally:
+            executor.close()
+
+    def test_after_its_end_a_call_is_an_error(self, executor: Executor, tmp_path: Path) -> None:
+        """An interrupted study closes the executor first; what would need a worker afterwards goes on without."""
+        if not self.kills:
+            pytest.skip("there are no workers")
+        executor.start(MisbehavingRunner(tmp_path))
+        executor.close()
+        with pytest.raises(EvaluationError, match="closed"):
+            executor.call("answer", "nothing")
+
+    def test_a_worker_that_dies_once_costs_nothing(self, executor: Executor, tmp_path: Path) -> None:
+        """Another process may have been the cause: the trial, or the call, is tried once more."""
+        if not self.kills:
+            pytest.skip("trials run in the study's own process")
+        executor.start(MisbehavingRunner(tmp_path))
+        try:
+            executor.submit(TrialRequest(0, Candidate({"x": "die_once"})))
+            assert [r.outcome for r in _drain(executor)] == ["measured"]
+            (tmp_path / "died").unlink()
+            assert executor.call("die_once") is None
+        finally:
+            executor.close()
+
+    def test_a_crash_in_native_code_costs_one_trial(self, executor: Executor, tmp_path: Path) -> None:
+        """The reason names the signal; a call raises it."""
+        if not self.kills:
+            pytest.skip("trials run in the study's own process")
+        executor.start(MisbehavingRunner(tmp_path))
+        try:
+            for number, x in enumerate(("crash", "nothing")):
+                executor.submit(TrialRequest(number, Candidate({"x": x})))
+            results = {r.id: r for r in _drain(executor)}
+            assert "WorkerError" in results[0].reason
+            assert results[1].outcome == "measured"
+            with pytest.raises(EvaluationError, match="2 workers died"):
+                executor.call("crash")
+        finally:
+            executor.close()
 
     def test_gives_up_waiting_in_time(self, started: Callable[..., Executor]) -> None:
         """`timeout_s` is honoured while a trial runs."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from evaluators.column import Column
+from search.record.redact import redact_text
 from search.record.results import Constraint, Objective, State, TrialRecord
 from search.trials.trial import TrialResult
 
@@ -25,7 +26,7 @@ def verdict(
     record = TrialRecord(
         number=number,
         state=_STATES.get(result.outcome, "complete"),
-        reason=result.reason,
+        reason=redact_text(result.reason),  # e.g. of a download with the address that it used
         candidate=result.candidate,
         measurements=result.measurements,
         details=result.details,

@@ -3,16 +3,19 @@
 Run ids are explicit: no active run and no process-wide tracking URI are set.
 """
 
+import errno
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from search.record.curve import curve_of
 from search.record.metadata import metadata_in
 from search.record.results import StudyRecord, TrialRecord
-from search.report.findings.figures import columns
+from search.report.findings.figures import is_companion
 from search.tracking.mlflow_client import end_run, release, runs, user
 from search.tracking.mlflow_models import log_models
 from search.tracking.mlflow_names import MOST_PARAM_CHARS, MOST_TAG_CHARS, clip, safe_names
@@ -24,6 +27,9 @@ from spaces.candidate import value_text
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_PROGRESS_EVERY_S = 10.0  # between two states of the parent run while the search goes on
+_MOST_POINTS = 1000  # values that MLflow takes in one call
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 _FILES = ("config.yaml", "trials.csv", "pareto.csv", "summary.json", "report.html")
 
 
@@ -34,14 +40,26 @@ class MlflowRecord:
         client: The client.
         experiment_id: The experiment.
         results: The study, to find its parent run.
+        ended_at: Trial number to the time at which it ended, in seconds since the epoch; a trial that is not in it ends when
+            it is logged.
     """
 
-    def __init__(self, client: "MlflowClient", experiment_id: str, results: StudyRecord) -> None:
+    def __init__(
+        self,
+        client: "MlflowClient",
+        experiment_id: str,
+        results: StudyRecord,
+        ended_at: Mapping[int, float] | None = None,
+    ) -> None:
         self._client, self._experiment_id = client, experiment_id
+        self._ended_at = {} if ended_at is None else ended_at
+        self._progress_due = 0.0
         self._parent: Parent = find_parent(client, experiment_id, results)
         self._half_written: dict[int, str] = dict(self._parent.unfinished)
+        self._artifact_uris: dict[str, str] = {}  # of children that are being written, by run id
         self._asked_for: set[int] = set()
         self.refused: dict[int, str] = {}  # trials that MLflow will never take, and why
+        self.refused_files = ""  # why files could not be written
         self._begin(results)
 
     def write(self, results: StudyRecord, phase: Phase, beat: Callable[[], None]) -> None:
@@ -56,14 +74,16 @@ class MlflowRecord:
             if record.number not in self._parent.children and record.number not in self.refused:
                 self._write_child(record, results)
                 beat()
-        self._write_progress(results)
+        if phase != "running" or time.monotonic() >= self._progress_due:
+            self._write_progress(results)
+            self._progress_due = time.monotonic() + _PROGRESS_EVERY_S
         if phase == "running":
             return
         self._mark_front(results)
         self._write_end(results)
         end_run(self._client, self._parent.run_id, "FINISHED" if phase == "finished" else "KILLED")
         beat()
-        log_models(self._client, self._experiment_id, self._parent.run_id, results)
+        self._upload(log_models, self._client, self._experiment_id, self._parent.run_id, results)
 
     def release(self) -> None:
         """Closes connections; the next `write` opens them again."""
@@ -87,8 +107,10 @@ class MlflowRecord:
         try:
             run_id = self._half_written.get(record.number) or self._lost_child(record)
             self._asked_for.add(record.number)
-            run_id = run_id or self._create_child(record)
-            self._fill_child(run_id, record, results)
+            tags = _tags(record, results)
+            if run_id is None:
+                run_id, tags = self._create_child(record, tags), {}
+            self._fill_child(run_id, record, tags, record.number in results.front)
         except MlflowException as error:
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
                 raise
@@ -104,9 +126,10 @@ class MlflowRecord:
         condition = f"tags.`mlflow.parentRunId` = '{self._parent.run_id}' AND tags.`paredown.trial` = '{record.number}'"
         return next((str(r.info.run_id) for r in runs(self._client, self._experiment_id, condition)), None)
 
-    def _create_child(self, record: TrialRecord) -> str:
-        now_ms = round(time.time() * 1000)
+    def _create_child(self, record: TrialRecord, more_tags: Mapping[str, str]) -> str:
+        names = safe_names(more_tags)
         tags = {
+            **{names[k]: clip(v, MOST_TAG_CHARS, "cut") for k, v in more_tags.items()},
             "mlflow.parentRunId": self._parent.run_id,
             "mlflow.user": user(),
             "mlflow.source.name": "paredown",
@@ -115,14 +138,18 @@ class MlflowRecord:
         }
         run = self._client.create_run(
             self._experiment_id,
-            start_time=now_ms - round(record.wall_s * 1000),
+            start_time=self._began_ms(record),
             tags=tags,
             run_name=f"trial {record.number} · {record.state}",
         )
         self._half_written[record.number] = str(run.info.run_id)
+        self._artifact_uris[str(run.info.run_id)] = str(run.info.artifact_uri)
         return str(run.info.run_id)
 
-    def _fill_child(self, run_id: str, record: TrialRecord, results: StudyRecord) -> None:
+    def _began_ms(self, record: TrialRecord) -> int:
+        return round((self._ended_at.get(record.number, time.time()) - record.wall_s) * 1000)
+
+    def _fill_child(self, run_id: str, record: TrialRecord, tags: dict[str, str], on_front: bool) -> None:
         values = {
             **record.values(),
             **{f"seconds.{k}": v for k, v in record.seconds.items()},
@@ -133,32 +160,45 @@ class MlflowRecord:
             names[k]: clip(value_text(v), MOST_PARAM_CHARS, "whole in candidate.json")
             for k, v in record.candidate.items()
         }
-        on_front = record.number in results.front
-        tags = {"state": record.state, "reason": record.reason, "on_front": str(on_front).lower()}
-        tags |= {"artifact_digest": record.artifact_digest or ""}
-        tags |= {f"source.{m.column}": m.source for m in record.measurements}
         self._log(run_id, values, params, tags)
         self._log_curve(run_id, record)
-        self._client.log_dict(run_id, _trial_json(record), "candidate.json")
-        end_run(self._client, run_id, "FAILED" if record.state == "failed" else "FINISHED")
+        self._upload(self._log_json, run_id, _trial_json(record), "candidate.json")
+        status = "FAILED" if record.state == "failed" else "FINISHED"
+        end_run(self._client, run_id, status, self._ended_at.get(record.number))
         self._parent.on_front[record.number] = on_front
+
+    def _log_json(self, run_id: str, content: Mapping[str, Any], name: str) -> None:
+        """Logs a file of a child; without asking for the run once more where its creation told the place."""
+        uri = self._artifact_uris.pop(run_id, "")
+        if not uri.startswith(("/", "file:", "mlflow-artifacts:")):
+            self._client.log_dict(run_id, content, name)
+            return
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text(json.dumps(content, indent=2, default=str), "utf-8")
+            get_artifact_repository(uri, tracking_uri=self._client.tracking_uri).log_artifact(str(path))
 
     def _log_curve(self, run_id: str, record: TrialRecord) -> None:
         """Logs the metric after every epoch of the trial's trainings."""
         curve = curve_of(record.details)
         if curve is not None:
-            self._log_steps(run_id, f"curve.{curve.metric}", dict(enumerate(curve.values, 1)))
+            name = f"curve.{curve.metric}"
+            self._log_points(run_id, [(name, epoch, value) for epoch, value in enumerate(curve.values, 1)])
 
     def _write_progress(self, results: StudyRecord) -> None:
-        steps = {i: v for i, v in enumerate(results.hypervolumes) if i > self._parent.last_step}
-        self._log_steps(self._parent.run_id, "hypervolume", steps)
-        self._parent.last_step = max([self._parent.last_step, *steps])
-        if results.best is not None:
-            main_columns = set(columns(results))
-            values = {
-                f"best.{c}": v for c, v in results.trial(results.best).values().items() if c in main_columns
-            }
-            self._log(self._parent.run_id, values, {}, {}, step=len(results.trials))
+        """Logs the hypervolume after each trial, and the best trial's values, at the number of trials."""
+        volumes, first = results.hypervolumes, self._parent.last_step + 1
+        points = [("hypervolume", first + i, volume) for i, volume in enumerate(volumes[first:])]
+        values = {} if results.best is None else results.trial(results.best).values()
+        points += [
+            (f"best.{column}", len(results.trials), value)
+            for column, value in values.items()
+            if not is_companion(column, values)
+        ]
+        self._log_points(self._parent.run_id, points)
+        self._parent.last_step = max(self._parent.last_step, len(volumes) - 1)
 
     def _mark_front(self, results: StudyRecord) -> None:
         for number, run_id in self._parent.children.items():
@@ -173,10 +213,20 @@ class MlflowRecord:
         values |= {f"trials.{state}": float(n) for state, n in results.states().items()}
         tables = json.dumps([{"path": "front.json", "type": "table"}])
         self._log(run_id, values, {}, {**parent_tags(results), "mlflow.loggedArtifacts": tables})
-        self._client.log_text(run_id, json.dumps(front_table(results), ensure_ascii=False), "front.json")
+        front = json.dumps(front_table(results), ensure_ascii=False)
+        self._upload(self._client.log_text, run_id, front, "front.json")
         for name in _FILES:
             if (results.folder / name).exists():
-                self._client.log_artifact(run_id, str(results.folder / name))
+                self._upload(self._client.log_artifact, run_id, str(results.folder / name))
+
+    def _upload(self, log: Callable[..., object], *arguments: object) -> None:
+        """Logs files; where this machine cannot write them, as on a server with a folder of its own, trials go on."""
+        try:
+            log(*arguments)
+        except OSError as error:
+            if error.errno not in _CANNOT_WRITE:
+                raise
+            self.refused_files = str(error)
 
     def _log(
         self,
@@ -184,7 +234,6 @@ class MlflowRecord:
         values: dict[str, float],
         params: dict[str, str],
         tags: dict[str, str],
-        step: int = 0,
     ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
@@ -195,17 +244,31 @@ class MlflowRecord:
         tag_names = safe_names([*tags, *not_finite])
         self._client.log_batch(
             run_id,
-            [Metric(k, v, now_ms, step) for k, v in finite.items()],
+            [Metric(k, v, now_ms, 0) for k, v in finite.items()],
             [Param(k, v) for k, v in params.items()],
             [RunTag(tag_names[k], clip(v, MOST_TAG_CHARS, "cut")) for k, v in {**tags, **not_finite}.items()],
         )
 
-    def _log_steps(self, run_id: str, name: str, steps: dict[int, float]) -> None:
+    def _log_points(self, run_id: str, points: Sequence[tuple[str, int, float]]) -> None:
+        """Logs values of metrics, each with its name and step."""
         from mlflow.entities import Metric
 
-        now_ms = round(time.time() * 1000)
-        metrics = [Metric(name, v, now_ms, i) for i, v in steps.items() if math.isfinite(v)]
-        self._client.log_batch(run_id, metrics)
+        now_ms, names = round(time.time() * 1000), safe_names(name for name, _, _ in points)
+        finite = [(names[name], value, step) for name, step, value in points if math.isfinite(value)]
+        for start in range(0, len(finite), _MOST_POINTS):
+            batch = finite[start : start + _MOST_POINTS]
+            self._client.log_batch(run_id, [Metric(name, value, now_ms, step) for name, value, step in batch])
+
+
+def _tags(record: TrialRecord, results: StudyRecord) -> dict[str, str]:
+    """Returns the tags of a trial's run."""
+    return {
+        "state": record.state,
+        "reason": record.reason,
+        "on_front": str(record.number in results.front).lower(),
+        "artifact_digest": record.artifact_digest or "",
+        **{f"source.{m.column}": m.source for m in record.measurements},
+    }
 
 
 def _trial_json(record: TrialRecord) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def description(results: StudyRecord) -> str:
         _front(results),
         _rejected(results),
         "\n".join(f"- {_plain(note)}" for note in results.remarks),
-        f"**To reproduce**\n\n```\n{redact_text(results.command)}\n```",
+        f"**To reproduce**\n\n{_fenced(redact_text(results.command))}",
         "The child runs are the trials. Artifacts: `report.html` (the full report), `front.json`, `trials.csv`, "
         "`config.yaml`.",
     ]
@@ -39,7 +39,13 @@ def description(results: StudyRecord) -> str:
 
 def _plain(text: str) -> str:
     """Returns text escaped so that it is not read as Markdown or HTML."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text).replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", " ".join(text.splitlines()))
+
+
+def _fenced(code: str) -> str:
+    """Returns a block of code whose fence is longer than any run of backticks in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", code)), default=0))
+    return f"{fence}\n{code}\n{fence}"
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

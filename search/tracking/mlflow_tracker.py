@@ -2,15 +2,18 @@
 
 import logging
 import os
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 from search.record.redact import redact_text
 from search.record.results import StudyRecord, TrialRecord
 from search.tracking.base import Tracker
-from search.tracking.mlflow_uri import check_artifacts, check_uri, default_artifacts
+from search.tracking.mlflow_uri import check_artifacts, check_uri, default_artifacts, sqlite_path
 from search.tracking.writer import Phase, Writer
 from spaces.errors import ConfigError
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _REACHABLE_TIMEOUT_S = 5.0
+_TERMINATED_TIMEOUT_S = 20.0  # a cluster kills a job that does not end within 30 s or so after SIGTERM
+# the client's own retries would send the request for a new run again after its response got lost, and pause for minutes
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": (
         "Each run is a Paredown study; its description summarises the results. Expand it to see its trials as child "
@@ -34,8 +40,9 @@ class MlflowTracker(Tracker):
 
     Knobs become params, measurements metrics (with a tag `source.<column>`), the whole candidate with its per-layer
     details an artifact `candidate.json`. The parent's description summarises the study. A resumed study
-    continues its runs and logs what is missing. If the server is down, the tracker retries; if it stays down, one
-    warning is logged at the end, and the next session logs the rest.
+    continues its runs and logs what is missing, in the order of the trials. If the server is down, the tracker retries
+    until it is back; if it stays down, one warning is logged at the end, and the next session logs the rest: the study's
+    journal is the queue. No trial is logged twice: a run whose creation was not answered is searched for first.
 
     Args:
         uri: Any MLflow tracking URI, e.g. `sqlite:///mlflow.db` or `http://host:5000`.
@@ -65,6 +72,7 @@ class MlflowTracker(Tracker):
         self._record: MlflowRecord | None = None
         self._at_start: StudyRecord | None = None
         self._latest: StudyRecord | None = None
+        self._ended_at: dict[int, float] = {}
         self._is_finished = False
 
     def start(self, results: StudyRecord) -> None:
@@ -86,17 +94,19 @@ class MlflowTracker(Tracker):
                 f"{self._retries}, {self._backoff_s} and {self._close_timeout_s}"
             )
         self._record, self._at_start, self._is_finished = None, results, False
+        self._ended_at = _one_after_another(results.trials)
         self._writer = Writer(self._write, self._retries, self._backoff_s)
         self._put(results, "running")
 
     def trial(self, record: TrialRecord, results: StudyRecord) -> None:
         """Queues one finished trial; returns at once."""
+        self._ended_at[record.number] = time.time()
         self._put(results, "running")
 
     def finish(self, results: StudyRecord) -> None:
         """Queues front, files and models; returns at once."""
         self._is_finished = True
-        self._put(results, "finished")
+        self._put(results, "interrupted" if results.ended.startswith("interrupted") else "finished")
 
     def close(self) -> None:
         """Waits until everything is written; warns once if something could not be. May be called twice."""
@@ -105,7 +115,9 @@ class MlflowTracker(Tracker):
             return
         if not self._is_finished and self._latest is not None:
             writer.put(self._latest, "interrupted")
-        error = writer.close(self._close_timeout_s)
+        terminated = self._latest is not None and self._latest.ended.startswith("interrupted by")
+        limit_s = min(self._close_timeout_s, _TERMINATED_TIMEOUT_S) if terminated else self._close_timeout_s
+        error = writer.close(limit_s)
         if error is not None:
             _LOG.warning(
                 "MLflow at %s did not take everything of this study (%s: %s). No result is lost: the study's "
@@ -113,6 +125,12 @@ class MlflowTracker(Tracker):
                 redact_text(self._uri),
                 type(error).__name__,
                 redact_text(str(error)).partition("\n")[0][:300],
+            )
+        if self._record and self._record.refused_files:
+            _LOG.warning(
+                "MLflow's artifacts cannot be written from here: %s. Start the server with --artifacts-destination, or set "
+                "tracker.artifact_dir to a place that both reach.",
+                self._record.refused_files[:300],
             )
         for number, reason in dict(self._record.refused).items() if self._record else ():
             _LOG.warning("MLflow refused trial %d: %s", number, reason.partition("\n")[0][:300])
@@ -123,15 +141,16 @@ class MlflowTracker(Tracker):
             self._writer.put(results, phase)
 
     def _write(self, results: StudyRecord, phase: Phase, beat: Callable[[], None]) -> None:
-        with quiet_migrations():
-            self._check_reachable()
-            if self._record is None:
-                # The parent run is found by the trials before this session: later ones are not logged yet.
-                self._record = self._open(self._at_start or results)
-                beat()
-        self._record.write(results, phase, beat)
-        if phase != "running":
-            self._record.release()
+        with _no_retries():
+            with quiet_migrations(), self._alone():
+                self._check_reachable()
+                if self._record is None:
+                    # The parent run is found by the trials before this session: later ones are not logged yet.
+                    self._record = self._open(self._at_start or results)
+                    beat()
+            self._record.write(results, phase, beat)
+            if phase != "running":
+                self._record.release()
 
     def _open(self, results: StudyRecord) -> "MlflowRecord":
         """Opens the store. The first use of a database creates its tables, which takes seconds."""
@@ -142,15 +161,38 @@ class MlflowTracker(Tracker):
         from search.tracking.mlflow_record import MlflowRecord
 
         client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
-        return MlflowRecord(client, self._experiment_id(client), results)
+        return MlflowRecord(client, self._experiment_id(client), results, self._ended_at)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Held while a SQLite file is opened and, if it is new, made: two studies that do so at once would break it."""
+        if self._record is not None or not self._uri.lower().startswith("sqlite"):
+            yield
+            return
+        from search.tracking.mlflow_client import make_tables
+
+        path = sqlite_path(self._uri)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            make_tables(path)
+            yield
 
     def _experiment_id(self, client: "MlflowClient") -> str:
+        from mlflow.exceptions import MlflowException
+
         experiment = client.get_experiment_by_name(self._experiment)
         if experiment is None:
             location = default_artifacts(self._uri, self._artifact_dir)
-            return str(
-                client.create_experiment(self._experiment, artifact_location=location, tags=_EXPERIMENT_TAGS)
-            )
+            try:
+                return str(
+                    client.create_experiment(
+                        self._experiment, artifact_location=location, tags=_EXPERIMENT_TAGS
+                    )
+                )
+            except MlflowException as error:
+                # another study made it since it was searched for
+                experiment = client.get_experiment_by_name(self._experiment)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+                    raise
         if experiment.lifecycle_stage != "active":
             raise RuntimeError(
                 f"experiment {self._experiment!r} was deleted in MLflow; restore it or set tracker.experiment"
@@ -163,7 +205,34 @@ class MlflowTracker(Tracker):
             return
         import requests
 
-        requests.get(self._uri.rstrip("/") + "/health", timeout=_REACHABLE_TIMEOUT_S)
+        answer = requests.get(self._uri.rstrip("/") + "/health", timeout=_REACHABLE_TIMEOUT_S)
+        if (
+            answer.status_code >= 500
+        ):  # a proxy answers for a server that is down; some servers have no such page
+            answer.raise_for_status()
+
+
+def _one_after_another(trials: Sequence[TrialRecord]) -> dict[int, float]:
+    """Returns when the trials of earlier sessions ended at the latest: nothing else is known, and their order counts."""
+    now, ended_at = time.time(), {}
+    for record in reversed(trials):
+        ended_at[record.number] = now
+        now -= max(record.wall_s, 0.001)
+    return ended_at
+
+
+@contextmanager
+def _no_retries() -> Iterator[None]:
+    """Switches the client's own retries off: the writer tries again, and knows what may have arrived."""
+    before = os.environ.get(_RETRIES)
+    os.environ[_RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_RETRIES, None)
+        else:
+            os.environ[_RETRIES] = before
 
 
 @contextmanager

@@ -16,13 +16,14 @@ class Writer:
     """Passes the newest state to `write` on a thread of its own, and retries until it is written.
 
     Only the newest state is queued, because it contains all earlier ones: after an hour without a server, there is
-    one state to write.
+    one state to write. What waits on disk is the study's own journal: if the process ends before the store is back, the
+    next session reads it, and `write` writes what the store lacks.
 
     Args:
         write: Writes a state; called again with the same or a newer one if it raises, so it must skip what is
             written already. It calls its last argument after each step, as a sign of progress.
         retries: Further attempts after `close` was called, before the writer gives up.
-        backoff_s: First pause after a failure, in seconds; doubles up to half a minute.
+        backoff_s: First pause after a failure, in seconds; doubles up to half a minute while nothing is written.
     """
 
     def __init__(self, write: Write, retries: int, backoff_s: float) -> None:
@@ -32,6 +33,7 @@ class Writer:
         self._is_closing = False
         self._error: Exception | None = None
         self._last_beat = time.monotonic()
+        self._has_progressed = False
         self._thread = threading.Thread(target=self._run, name="paredown-tracker", daemon=True)
         self._thread.start()
 
@@ -59,6 +61,7 @@ class Writer:
 
     def _beat(self) -> None:
         self._last_beat = time.monotonic()
+        self._has_progressed = True
 
     def _run(self) -> None:
         failures = failures_while_closing = 0
@@ -69,9 +72,11 @@ class Writer:
                 closing = self._is_closing
             if job is None:
                 return
+            self._has_progressed = False
             self._error = self._attempt(job)
-            if self._error is None:
+            if self._has_progressed:
                 failures = failures_while_closing = 0
+            if self._error is None:
                 continue
             failures += not closing
             failures_while_closing += closing

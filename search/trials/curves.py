@@ -16,8 +16,8 @@ from evaluators.task.paired_estimate import RESAMPLES
 from evaluators.task.statistics.bootstrap import resampled_values
 from evaluators.task.statistics.scores import Statistics, is_pooled, statistics_of, value_of
 from search.record.curve import Curve, curve_of
-from search.record.journal import quiet
 from search.record.results import TrialRecord
+from search.record.storage.journal import quiet
 from spaces.errors import StopTrialError
 from spaces.stages.inputs import Inputs, each, joined_inputs, n_rows
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
-from spaces.errors import TimeLimitError
+from search.trials.plain_data import plain_evaluation
+from spaces.errors import EvaluationError, TimeLimitError
 from spaces.stages.artifact import Artifact
+
+_SHORTEST_WAIT_S = 0.1  # shorter waits are not noted
 
 
 class Clock:
@@ -29,6 +32,12 @@ class Clock:
         """
         self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         self.check(f"after step {step!r}")
+
+    def waited(self, seconds: float) -> None:
+        """Adds seconds in which the trial waited for the machine; they do not count towards its time limit."""
+        if seconds >= _SHORTEST_WAIT_S:
+            self.seconds["waiting"] = self.seconds.get("waiting", 0.0) + seconds
+            self._limit_s = None if self._limit_s is None else self._limit_s + seconds
 
     def check(self, where: str) -> None:
         """Stops the trial if it has exceeded its time limit.
@@ -62,7 +71,7 @@ class Judging:
         evaluation = known
         if evaluation is None:
             so_far = (*self.context.measured, *self.measurements)
-            evaluation = evaluator.evaluate(self.artifact, replace(self.context, measured=so_far))
+            evaluation = _evaluated(evaluator, self.artifact, replace(self.context, measured=so_far))
         self.measurements += evaluation.measurements
         because = {**self.details.get("because", {}), **evaluation.details.get("because", {})}
         self.details |= {**evaluation.details, **({"because": because} if because else {})}
@@ -70,3 +79,12 @@ class Judging:
         if self._clock is not None:
             self._clock.note(evaluator.name, time.perf_counter() - began)
         return evaluation
+
+
+def _evaluated(evaluator: Evaluator, artifact: Artifact, context: EvaluationContext) -> Evaluation:
+    """Returns an evaluator's result as plain data; code of a user may exit, or return anything."""
+    try:
+        evaluation = evaluator.evaluate(artifact, context)
+    except SystemExit as error:
+        raise EvaluationError(f"evaluator {evaluator.name} called sys.exit({error.code!r})") from error
+    return plain_evaluation(evaluation, evaluator.name)

@@ -3,38 +3,33 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.column import Column
 from evaluators.metric import sign_of
-from evaluators.runtime import labels_of
-from evaluators.task.paired_estimate import PairedEstimate, PairedReference
-from evaluators.widened import widened
 from search.record.results import Constraint, Objective
 from search.samplers.candidates.context import Known, Params, PartialResult, key_of
-from search.trials.partial_runs import PartialRuns
+from search.trials.compression_work import Call
+from search.trials.partial_estimates import subset_sizes
 from search.trials.structures import Key, Structures
 from search.trials.trial import CompressionRunner
 from spaces.errors import ParedownError
 
-# The smallest subset is this share of the split, clipped to these numbers of examples: with fewer the noise
-# in the outputs is not measured precisely enough, and with more the run takes longer than building the model.
-SMALLEST_SHARE = 1 / 32
-SMALLEST_SUBSET = (8, 64)
-
 
 class CompressionLowFidelity:
-    """Low-fidelity evaluations of a compression study's candidates, in the study's own process.
+    """Low-fidelity evaluations of a compression study's candidates, where its trials run.
 
     Implements `context.LowFidelityEvaluations`. All results are cached: modelled costs by structure,
     statistics by candidate, runs by canonical candidate; a run on more examples continues the run on fewer.
 
     Args:
-        runner: Builds and evaluates candidates.
+        runner: Computes keys; knows the validation split and the metric.
         objectives: Axes of the front.
         constraints: Limits that a feasible trial keeps.
+        call: Calls a method of `CompressionWork` where trials run.
 
     Attributes:
         sizes: Numbers of examples that a run can have, ascending: see `subset_sizes`.
@@ -43,18 +38,20 @@ class CompressionLowFidelity:
     """
 
     def __init__(
-        self, runner: CompressionRunner, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+        self,
+        runner: CompressionRunner,
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint],
+        call: Call,
     ) -> None:
-        self._runner = runner
+        self._runner, self._call = runner, call
         self._objectives, self._constraints = tuple(objectives), tuple(constraints)
         self.n_full = len(runner.context.split)
         self.sizes: Sequence[int] = subset_sizes(self.n_full)
         self.seconds: dict[str, float] = {"known": 0.0, "statistics": 0.0, "low_fidelity": 0.0}
-        self._structures = Structures(runner)
+        self._structures = Structures(runner, call)
         self._estimates: dict[Key, dict[str, float]] = {}
-        self._reference: PairedReference | None = None
-        self._runs: PartialRuns | None = None
-        self._low_fidelity: dict[tuple[str, int], PairedEstimate | None] = {}
+        self._low_fidelity: dict[tuple[str, int], Mapping[str, Any] | None] = {}
 
     # -- exact values ----------------------------------------------------------------------------------------
 
@@ -94,21 +91,15 @@ class CompressionLowFidelity:
 
     def _estimated(self, candidates: Mapping[Key, Params]) -> dict[Key, dict[str, float]]:
         """Returns the first stage's estimates, since its input is known; empty if they cannot be computed."""
-        runner = self._runner
-        if not candidates or not runner.pipeline.stages:
+        if not candidates or not self._runner.pipeline.stages:
             return {}
-        stage, start, context = runner.pipeline.stages[0], runner.start, runner.stage_context
-        values = [
-            runner.pipeline.canonical(start, runner.space, self._structures.candidate(params), context)
-            for params in candidates.values()
-        ]
         try:
-            estimates = stage.estimates(start, [v[stage.name] for v in values], context)
+            built = [self._structures.candidate(params) for params in candidates.values()]
+            estimates = self._call("statistics", built)
         except ParedownError:
             estimates = {}
         return {
-            key: {name: float(figures[i]) for name, figures in estimates.items()}
-            for i, key in enumerate(candidates)
+            key: {name: figures[i] for name, figures in estimates.items()} for i, key in enumerate(candidates)
         }
 
     # -- runs on part of the split ---------------------------------------------------------------------------
@@ -129,37 +120,27 @@ class CompressionLowFidelity:
         n = next((size for size in self.sizes if size >= n_examples), self.sizes[-1])
         if (key, n) not in self._low_fidelity:
             with self._clock("low_fidelity"):
-                self._low_fidelity[key, n] = self._estimate(key, candidate, n)
+                self._low_fidelity[key, n] = self._estimate(candidate, n)
         estimate = self._low_fidelity[key, n]
         return None if estimate is None else self._result(estimate, self._structures.columns(candidate))
 
-    def _estimate(self, key: str, params: Params, n_examples: int) -> PairedEstimate | None:
-        context = self._runner.context
-        if self._reference is None or self._runs is None:
-            labels = labels_of(context.split)
-            self._reference = PairedReference(
-                context.metric,
-                context.reference.outputs,
-                labels,
-                agreement=context.agreement,
-                whole=context.reference.artifact.input.output.whole,
-            )
-            self._runs = PartialRuns(context.split, self.sizes, exact_sums=context.exact_sums)
+    def _estimate(self, params: Params, n_examples: int) -> Mapping[str, Any] | None:
         try:
-            with self._runner.lock.shared():
-                outputs = self._runs.outputs(key, n_examples, lambda: widened(self._structures.built(params)))
-            return self._reference.estimate(outputs)
+            estimate: Mapping[str, Any] = self._call(
+                "estimate", self._structures.candidate(params), n_examples
+            )
         except ParedownError:
             return None
+        return estimate
 
-    def _result(self, paired: PairedEstimate, known: Mapping[str, float]) -> PartialResult:
+    def _result(self, paired: Mapping[str, Any], known: Mapping[str, float]) -> PartialResult:
         """Returns a paired estimate of the metric's drop as estimates of all objectives and constraints."""
         metric = self._runner.context.metric
-        assert self._reference is not None
-        value = self._reference.value - sign_of(metric) * paired.drop
+        drop, error = paired["drop"], paired["drop_error"]
+        value = paired["reference"] - sign_of(metric) * drop
         estimates = {column: (value, 0.0) for column, value in known.items()} | {
-            str(Column.of(metric.name)): (value, paired.drop_error),
-            str(Column.of(f"{metric.name}_drop")): (paired.drop, paired.drop_error),
+            str(Column.of(metric.name)): (value, error),
+            str(Column.of(f"{metric.name}_drop")): (drop, error),
         }
         unknown = (np.nan, np.nan)
         values = np.array([estimates.get(o.column, unknown) for o in self._objectives], np.float64)
@@ -168,7 +149,7 @@ class CompressionLowFidelity:
             for c in self._constraints
             if c.column in estimates
         }
-        return PartialResult(paired.n_examples, values[:, 0], values[:, 1], excesses, paired.features)
+        return PartialResult(paired["n_examples"], values[:, 0], values[:, 1], excesses, paired["features"])
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:
@@ -177,18 +158,3 @@ class CompressionLowFidelity:
             yield
         finally:
             self.seconds[name] += time.perf_counter() - began
-
-
-def subset_sizes(n_full: int) -> tuple[int, ...]:
-    """Returns the numbers of examples of low-fidelity runs, ascending.
-
-    They begin with 1/32 of the split (at least 8, at most 64), grow by a factor of 4, and end with half of
-    the split.
-    """
-    half = max(n_full // 2, 1)
-    sizes = []
-    size = int(np.clip(n_full * SMALLEST_SHARE, *SMALLEST_SUBSET))
-    while size < half:
-        sizes.append(size)
-        size *= 4
-    return (*sizes, half)

@@ -4,10 +4,8 @@ from dataclasses import replace
 
 from evaluators.base import EvaluationContext, Measurement, Reference
 from evaluators.task.accuracy import reference_outputs
-from evaluators.task.tasks.task import Splits
 from search.trials.trial import CompressionRunner
-from spaces.candidate import Candidate
-from spaces.stages.artifact import Artifact
+from spaces.stages.artifact import Artifact, Split
 
 
 class FrontReEvaluator:
@@ -17,11 +15,11 @@ class FrontReEvaluator:
 
     Args:
         runner: The trials' runner.
-        splits: The task's data.
+        test: The test split.
     """
 
-    def __init__(self, runner: CompressionRunner, splits: Splits) -> None:
-        self._runner, self._splits = runner, splits
+    def __init__(self, runner: CompressionRunner, test: Split) -> None:
+        self._runner, self._test = runner, test
         self._context: EvaluationContext | None = None
 
     def baseline(self) -> tuple[Measurement, ...]:
@@ -34,21 +32,15 @@ class FrontReEvaluator:
 
     def _judge(self, artifact: Artifact) -> tuple[Measurement, ...]:
         timed = [e for e in self._runner.evaluators if e.exclusive]
-        with self._runner.lock.exclusive():
+        with self._runner.alone_for(timed):
             again, _ = self._runner.judge(artifact, self._runner.context, timed)
         return (*self._on_test(artifact), *again)
-
-    def rebuild(self, candidate: Candidate) -> bytes:
-        """Returns a candidate's ONNX file."""
-        return self._runner.build(candidate).onnx_bytes
 
     def _on_test(self, artifact: Artifact) -> tuple[Measurement, ...]:
         with self._runner.lock.shared():
             if self._context is None:
-                reference = Reference(
-                    self._runner.dense, reference_outputs(self._runner.dense, self._splits.test)
-                )
-                self._context = replace(self._runner.context, split=self._splits.test, reference=reference)
+                reference = Reference(self._runner.dense, reference_outputs(self._runner.dense, self._test))
+                self._context = replace(self._runner.context, split=self._test, reference=reference)
             scoring = [e for e in self._runner.evaluators if e.scores_split]
             measurements, _ = self._runner.judge(artifact, self._context, scoring)
         return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")

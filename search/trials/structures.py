@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evaluators.column import Column
 from search.record.suggest import value_of
 from search.samplers.candidates.context import Params, key_of
+from search.trials.compression_work import Call
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate
 from spaces.errors import ParedownError, StageError
-from spaces.stages.artifact import Artifact
-
-FILE_BYTES = str(Column.of("file_bytes"))
 
 Key = frozenset[tuple[str, Any]]
 
@@ -20,11 +17,12 @@ class Structures:
     """Keys of candidates, and the columns of trials.csv that follow from their structures, cached.
 
     Args:
-        runner: Builds and evaluates candidates.
+        runner: Computes keys.
+        call: Calls a method of `CompressionWork` where trials run.
     """
 
-    def __init__(self, runner: CompressionRunner) -> None:
-        self._runner = runner
+    def __init__(self, runner: CompressionRunner, call: Call) -> None:
+        self._runner, self._call = runner, call
         self._keys: dict[Key, tuple[str, str]] = {}
         self._columns: dict[str, Mapping[str, float]] = {}
 
@@ -32,14 +30,6 @@ class Structures:
         """Returns the candidate of Optuna's parameters."""
         space = self._runner.space
         return Candidate({path: value_of(space[path].domain, param) for path, param in params.items()})
-
-    def built(self, params: Params) -> Artifact:
-        """Returns the candidate's artifact.
-
-        Raises:
-            StageError: The candidate cannot be built.
-        """
-        return self._runner.build(self.candidate(params))
 
     def key(self, params: Params) -> str:
         """Returns a text that is equal for candidates with the same file; empty if there is no file."""
@@ -49,10 +39,8 @@ class Structures:
         """Returns the values that follow from the structure, by column; empty if they cannot be computed."""
         key = self._keys_of(params)[1]
         if key and key not in self._columns:
-            candidate = self.candidate(params)
             try:
-                values = {m.column: m.value for m in self._runner.structural(candidate)}
-                values[FILE_BYTES] = float(len(self._runner.build(candidate).onnx_bytes))
+                values = self._call("structure_columns", self.candidate(params))
             except ParedownError:
                 values = {}
             self._columns[key] = values

@@ -11,13 +11,16 @@ from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContex
 from search.record.curve import DETAIL
 from search.trials.curves import CurveWatch, Pruning
 from search.trials.judging import Clock, Judging
-from search.trials.machine_lock import MachineLock
+from search.trials.machine_lock import Hold, MachineLock
 from spaces.candidate import Candidate
 from spaces.errors import ParedownError, StopTrialError
 from spaces.space import Space
 from spaces.stages.artifact import Artifact
 from spaces.stages.pipeline import Pipeline, canonical_key
 from spaces.stages.stage import StageContext, Watch
+
+TIMED_BESIDE = "timed_beside"
+"""Detail of a trial that was timed while other studies computed: whose computations."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +142,18 @@ class CompressionRunner:
             result = replace(result, outcome="pruned", reason=str(error), measurements=watch.estimates())
         except ParedownError as error:
             result = replace(result, reason=f"{type(error).__name__}: {error}")
-        except Exception as error:  # a bug in a stage must not stop the study; the traceback locates it
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a bug in a stage must not stop the study; the traceback locates it
             trace = traceback.format_exc(limit=-4)
             result = replace(result, reason=f"{type(error).__name__}: {error}", details={"traceback": trace})
         details = {**result.details, DETAIL: watch.curve.to_detail()} if watch.curve else result.details
         return replace(result, details=details, seconds=clock.seconds, wall_s=clock.elapsed_s())
 
     def _run(self, request: TrialRequest, clock: Clock, watch: CurveWatch) -> TrialResult:
-        with self.lock.shared():
+        with self.lock.shared() as hold:
+            clock.waited(hold.waited_s)
             began = time.perf_counter()
             values = self._canonical(request.candidate)
             clock.note("prepare", time.perf_counter() - began)
@@ -159,8 +166,11 @@ class CompressionRunner:
             self._judge(judging, [e for e in self.evaluators if not e.exclusive], key)
         timed = [e for e in self.evaluators if e.exclusive]
         if timed and not judging.pruned:
-            with self.lock.exclusive():
+            with self.alone_for(timed) as hold:
+                clock.waited(hold.waited_s)
                 self._judge(judging, timed, key)
+            if hold.beside:
+                judging.details[TIMED_BESIDE] = list(hold.beside)
         return replace(
             result,
             outcome="pruned" if judging.pruned else "measured",
@@ -186,6 +196,18 @@ class CompressionRunner:
         """Runs evaluators on one artifact; returns their measurements and details."""
         judging = Judging(artifact, context)
         self._judge(judging, evaluators)
+        return tuple(judging.measurements), judging.details
+
+    def measure(
+        self, artifact: Artifact, context: EvaluationContext
+    ) -> tuple[tuple[Measurement, ...], dict[str, Any]]:
+        """Runs all evaluators on one artifact outside a trial; returns their measurements and details."""
+        judging = Judging(artifact, context)
+        with self.lock.shared():
+            self._judge(judging, [e for e in self.evaluators if not e.exclusive])
+        if timed := [e for e in self.evaluators if e.exclusive]:
+            with self.alone_for(timed):
+                self._judge(judging, timed)
         return tuple(judging.measurements), judging.details
 
     def structural(self, candidate: Candidate) -> tuple[Measurement, ...]:
@@ -216,9 +238,14 @@ class CompressionRunner:
             explained = [evaluator.explain(artifact, self.context) for evaluator in self.evaluators]
         return {key: value for details in explained for key, value in details.items()}
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self) -> AbstractContextManager[Hold]:
         """Returns a context in which no trial of this machine computes, for a timing."""
         return self.lock.exclusive()
+
+    def alone_for(self, evaluators: Sequence[Evaluator]) -> AbstractContextManager[Hold]:
+        """Returns the lock for evaluators: exclusive if one of them times something, else shared."""
+        times = any(evaluator.times(self.context) for evaluator in evaluators)
+        return self.lock.exclusive() if times else self.lock.shared()
 
     def _build(
         self,

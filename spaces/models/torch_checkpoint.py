@@ -54,7 +54,9 @@ class TorchModel(CheckpointModel):
         """
         import torch
 
-        factory = import_trusted(self.cls, self.trusted_modules, "model.cls")
+        factory = import_trusted(
+            self.cls, self.trusted_modules, "model.cls", [torch.nn.Module], plain_functions=True
+        )
         self._check_arguments(factory)
         try:
             module = factory(**self.arguments)

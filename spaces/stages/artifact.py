@@ -200,7 +200,7 @@ class Artifact:
 class Split(Protocol):
     """One split of a task's data, as model inputs. Implementations must be picklable, with small pickles.
 
-    A split whose examples are closed loops also has a method `rollout`: see `evaluators.runtime.rollout_of`.
+    A split whose examples are closed loops, or are run several times each, also has a method `rollout`: see `evaluators.runtime.rollout_of`.
     """
 
     @property

@@ -29,6 +29,8 @@ def paredown(cache_dir, tmp_path, monkeypatch):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             flags = [a for a in arguments if a.startswith("--")]  # argparse requires them before overrides
             rest = [a for a in arguments if a not in flags]
+            if not any(a.startswith("executor=") for a in rest):
+                rest.insert(0, "executor=serial")  # a process of its own would load everything once more
             status = run_command([*flags, f"cache_dir={cache_dir}", "tracker=none", *rest])
         return Ran(status, out.getvalue(), err.getvalue())
 

@@ -14,7 +14,7 @@ from evaluators.task.tasks.classification.digits import DigitsTask
 
 @pytest.fixture
 def study(paredown, digits_onnx, tmp_path):
-    ran = paredown("model=onnx", f"model.checkpoint={digits_onnx}", "study.n_trials=4")
+    ran = paredown("model=onnx", f"model.checkpoint={digits_onnx}", "study.n_trials=4", "executor=worker")
     assert ran.status == 0, ran.err
     return ran, tmp_path / "outputs/digits"
 

@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "made_series": ("mase", True),
     "python_language": ("perplexity", True),
     "python_text": ("top1", False),
+    "retranslate": ("token_accuracy", False),
     "shapes_segmentation": ("miou", False),
     "super_resolution": ("psnr", False),
     "tones": ("top1", False),

@@ -80,7 +80,7 @@ class Lab:
         config = compose(
             [
                 "model=onnx", f"model.checkpoint={self.model(model)}", "evaluator=[accuracy,cost]",
-                "device=[stm32h743]", "objective=accuracy_size", "objective.constraints.drop=null", "tracker=none",
+                "device=[stm32h743]", "objective=accuracy_size", "objective.constraints.drop=null", "tracker=none", "executor=serial",
                 "task.calibration=16", "task.validation=100", "task.test=50", "study.report=false",
                 f"study.name={name}", f"study.dir={self.folder / 'outputs' / name}", "study.n_trials=4",
                 f"cache_dir={self.folder / 'cache'}", "sampler=quantune_transfer", *overrides,

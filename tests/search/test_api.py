@@ -1,4 +1,5 @@
 import io
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,26 @@ def test_a_dry_run_prints_the_plan_and_runs_no_trial(tmp_path, monkeypatch):
     assert "dry_run=true: no trial was run" in text.getvalue()
     assert (results.record.trials, results.record.best, results.record.name) == ((), None, "tabular")
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize(("number", "dies"), [(signal.SIGTERM, True), (signal.SIGINT, False), (None, False)])
+def test_a_signal_that_ended_the_study_then_ends_the_caller(monkeypatch, number, dies):
+    """SIGTERM means the whole process: by the handler that was set before the call. Ctrl-C returns the results so far."""
+    from types import SimpleNamespace
+
+    from search.planning import session
+    from search.study import study
+
+    arrived = []
+    before = signal.signal(signal.SIGTERM, lambda *arguments: arrived.append(arguments[0]))
+    prepared = SimpleNamespace(plan=None, description=str)
+    monkeypatch.setattr(session, "prepare", lambda config, say: prepared)
+    monkeypatch.setattr(
+        study, "run_study", lambda plan, observer: SimpleNamespace(signal=number, results="results")
+    )
+    try:
+        results = run([], console=Console(file=io.StringIO()))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert results.record == "results"
+    assert arrived == ([signal.SIGTERM] if dies else [])

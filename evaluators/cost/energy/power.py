@@ -39,6 +39,10 @@ class PowerEvaluator(Evaluator):
             )
         self.seconds, self.threads, self.root = seconds, threads, root
 
+    def times(self, context: EvaluationContext) -> bool:
+        """Whether a device of the study is this machine."""
+        return any(device.measured for device in context.devices.values())
+
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns energy and power of one ONNX artifact.
 

@@ -58,6 +58,10 @@ class LatencyEvaluator(Evaluator):
         self.threads = threads
         self.pin = pin
 
+    def times(self, context: EvaluationContext) -> bool:
+        """Whether a device of the study is this machine."""
+        return any(device.measured for device in context.devices.values())
+
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the timings of one ONNX artifact; none if no device of the study is this machine.
 

@@ -13,6 +13,8 @@ from evaluators.task.data.named_split import NamedSplit
 from spaces.stages.array_split import Indices
 from spaces.stages.artifact import Split
 
+CONFIG_PATH = "task.data"  # of the section with a loader's settings, for messages
+
 
 class ExampleSplit(Split, Protocol):
     """A split that can be divided."""

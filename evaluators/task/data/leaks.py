@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.data.named_split import NamedSplit
+from evaluators.task.data.prefix_split import PrefixSplit
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Split
 from spaces.stages.inputs import parts_of
@@ -30,6 +31,9 @@ def copy_notes(splits: Mapping[str, Split], most_bytes: int = MOST_BYTES) -> tup
         splits: The splits by name.
         most_bytes: Size of the splits above which they are not compared, which a remark then says.
     """
+    splits = {
+        name: split.examples if isinstance(split, PrefixSplit) else split for name, split in splits.items()
+    }
     pairs = [(one, other) for one, other in _PAIRS if all(_comparable(splits[name]) for name in (one, other))]
     names = dict.fromkeys(name for pair in pairs for name in pair)
     size = sum(_size(splits[name]) for name in names)

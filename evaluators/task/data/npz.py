@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.task.data.archives import read_npz
-from evaluators.task.data.data import Data, Examples, needed_root
+from evaluators.task.data.data import CONFIG_PATH, Data, Examples, needed_root
 from evaluators.task.data.named_split import NamedSplit
 from evaluators.task.data.splits import Normalise, Unscaled
 from spaces.errors import ConfigError, InputError, unknown_name
@@ -40,6 +40,7 @@ class NpzData(Data):
         mean: Mean of scaled values, one for all or one per channel.
         std: Standard deviation, likewise.
         test_root: A second file that is the test split as a whole; None carves the test split from the first.
+        where: Config path of the section that states these, for messages.
     """
 
     def __init__(
@@ -54,15 +55,16 @@ class NpzData(Data):
         mean: Sequence[float] | Mapping[str, Sequence[float]] = (0.0,),
         std: Sequence[float] | Mapping[str, Sequence[float]] = (1.0,),
         test_root: str | None = None,
+        where: str = CONFIG_PATH,
     ) -> None:
         settings = {
             "x": x, "example_shape": example_shape, "layout": layout, "scale": scale, "mean": mean, "std": std
         }  # fmt: skip
-        shapes = {"x": None} if input_shape is None else check_shapes(input_shape, "task.data.input_shape")
+        shapes = {"x": None} if input_shape is None else check_shapes(input_shape, f"{where}.input_shape")
         self._several = input_shape is not None and isinstance(shapes, Mapping)
         named: Mapping[str, Any] = shapes if isinstance(shapes, Mapping) else {"x": shapes}
         self._columns = {
-            name: column(name, shape, settings_of(name, named, settings), self._several)
+            name: _column(name, shape, _settings_of(name, named, settings, where), self._several, where)
             for name, shape in named.items()
         }
         self._y, self._group = y, group
@@ -90,8 +92,14 @@ class NpzData(Data):
         )
 
     def _read(self, path: Path) -> Examples:
+        split = self.split_of(path)
+        return Examples(split, self.groups_of(path, len(split)), folder=str(path))
+
+    def split_of(self, path: Path) -> ArraySplit | NamedSplit:
+        """Returns the examples of one file. Raises InputError if it is missing, damaged, or does not match the config."""
         keys = [*(column.key for column in self._columns.values()), self._y]
         *arrays, labels = read_npz(path, *keys)
+        labels = self.checked(labels, len(arrays[0]), path)
         for key, array in zip(keys, arrays, strict=False):
             if len(array) != len(labels):
                 raise InputError(
@@ -101,10 +109,15 @@ class NpzData(Data):
             name: column.split(raw, labels, path)
             for (name, column), raw in zip(self._columns.items(), arrays, strict=True)
         }
-        split = NamedSplit(parts) if self._several else next(iter(parts.values()))
-        return Examples(split, self._groups(path, len(labels)), folder=str(path))
+        return NamedSplit(parts) if self._several else next(iter(parts.values()))
 
-    def _groups(self, path: Path, n: int) -> NDArray[Any] | None:
+    def checked(self, labels: NDArray[Any], n: int, path: Path) -> NDArray[Any]:
+        """Returns the labels of `n` examples as splits have them, by default as they are stored; the task checks those."""
+        del n, path
+        return labels
+
+    def groups_of(self, path: Path, n: int) -> NDArray[Any] | None:
+        """Returns the group of each example of a file, `(n,)`; None without. Raises InputError if there is not one for each."""
         if self._group is None:
             return None
         (groups,) = read_npz(path, self._group)
@@ -165,38 +178,50 @@ class Column:
             if np.prod(self.example_shape) * len(raw) != raw.size:
                 raise InputError(
                     f"{path}: examples of shape {raw.shape[1:]} cannot be brought to "
-                    f"task.example_shape={list(self.example_shape)}"
+                    f"{self.transform.where}.example_shape={list(self.example_shape)}"
                 )
             raw = raw.reshape(len(raw), *self.example_shape)
         shape = self.transform.shape(raw.shape[1:])
         if self.shape is not None and shape != self.shape:
             raise InputError(
-                f"{path}: {self.key} gives inputs of shape {shape} under task.layout={self.transform.layout}, but "
+                f"{path}: {self.key} gives inputs of shape {shape} under "
+                f"{self.transform.where}.layout={self.transform.layout}, but "
                 f"{self.setting} is {self.shape}"
             )
         return raw
 
 
-def column(name: str, shape: tuple[int, ...] | None, settings: Mapping[str, Any], several: bool) -> Column:
+def _column(
+    name: str, shape: tuple[int, ...] | None, settings: Mapping[str, Any], several: bool, where: str
+) -> Column:
     """Returns how one input is read.
 
     Args:
         name: The input's name.
         shape: Its shape; None takes that of the stored examples.
-        settings: Its values of the settings: see `settings_of`.
+        settings: Its values of the settings: see `_settings_of`.
         several: Whether there are several inputs.
+        where: Config path of the settings.
     """
     example_shape = settings["example_shape"]
     return Column(
         settings["x"] or name,
         shape,
-        None if example_shape is None else check_shape(example_shape, "task.example_shape"),
-        Normalise(settings["scale"], tuple(settings["mean"]), tuple(settings["std"]), settings["layout"]),
-        f"task.input_shape.{name}" if several else "task.input_shape",
+        None if example_shape is None else check_shape(example_shape, f"{where}.example_shape"),
+        Normalise(
+            settings["scale"],
+            tuple(settings["mean"]),
+            tuple(settings["std"]),
+            settings["layout"],
+            where=where,
+        ),
+        f"{where}.input_shape.{name}" if several else f"{where}.input_shape",
     )
 
 
-def settings_of(name: str, shapes: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _settings_of(
+    name: str, shapes: Mapping[str, Any], settings: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     """Returns the settings of one input. Raises ConfigError if a setting names an input that there is not."""
     found = {}
     for key, value in settings.items():
@@ -205,6 +230,6 @@ def settings_of(name: str, shapes: Mapping[str, Any], settings: Mapping[str, Any
             continue
         for other in value:
             if other not in shapes:
-                raise ConfigError(unknown_name("input", other, shapes, f"task.{key}"))
+                raise ConfigError(unknown_name("input", other, shapes, f"{where}.{key}"))
         found[key] = value.get(name, _DEFAULTS[key])
     return found

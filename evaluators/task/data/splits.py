@@ -23,6 +23,7 @@ class Normalise:
         layout: `NCHW` puts the last (channel) axis first; `NHWC` leaves the axes as they are. For examples of
             any number of axes, `NCHW` means channels first.
         white: Raw value of the brightest pixel, if examples are images; inputs do not depend on it.
+        where: Config path of the section that states the others, for messages.
     """
 
     scale: float = 1 / 255
@@ -30,6 +31,7 @@ class Normalise:
     std: tuple[float, ...] = (1.0,)
     layout: Layout = "NCHW"
     white: float = field(default=255.0, repr=False)  # not part of a split's digest
+    where: str = field(default="task", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Converts lists, as YAML has them, to tuples, and checks the values. Raises ConfigError."""
@@ -38,13 +40,13 @@ class Normalise:
             values = getattr(self, name)
             if not values or not all(type(v) in (int, float) for v in values):
                 raise ConfigError(
-                    f"task.{name} must list numbers, one per channel or one for all, not {list(values)}"
+                    f"{self.where}.{name} must list numbers, one per channel or one for all, not {list(values)}"
                 )
             object.__setattr__(self, name, tuple(float(v) for v in values))
         if self.layout not in ("NCHW", "NHWC"):
-            raise ConfigError(f"task.layout must be NCHW or NHWC, not {self.layout!r}")
+            raise ConfigError(f"{self.where}.layout must be NCHW or NHWC, not {self.layout!r}")
         if not all(self.std):
-            raise ConfigError(f"task.std must not hold 0: {list(self.std)}")
+            raise ConfigError(f"{self.where}.std must not hold 0: {list(self.std)}")
 
     def __call__(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
         """Maps raw examples `(b, ..., channels)` to inputs, float32."""
@@ -79,7 +81,7 @@ class Normalise:
             values = getattr(self, name)
             if len(values) not in (1, raw_shape[-1]):
                 raise ConfigError(
-                    f"task.{name} has {len(values)} values, but the examples have {raw_shape[-1]} channels"
+                    f"{self.where}.{name} has {len(values)} values, but the examples have {raw_shape[-1]} channels"
                 )
         return (raw_shape[-1], *raw_shape[:-1]) if self.layout == "NCHW" else raw_shape
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.metric import Metric
-from evaluators.task.data.data import Data, Examples
+from evaluators.task.data.data import CONFIG_PATH, Data, Examples
 from evaluators.task.data.splits import carve, carve_groups, check_sizes, mixed
 from evaluators.task.data.time_order import in_order
 from evaluators.task.tasks.task import Splits, Task
@@ -44,6 +44,7 @@ class DataTask(Task):
 
     metrics: ClassVar[Mapping[str, Callable[..., Metric]]]
     whole_outputs: ClassVar[bool] = True
+    data_settings: ClassVar[str] = CONFIG_PATH
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class Task(ABC):
         output_batch_axis: Axis of the examples in whole outputs; 1 for `(steps, n, ...)`. Metrics get it in front.
         loss: Name of the training loss that suits the labels, one of `spaces.task_losses.LOSSES`; None where
             no training can use them.
+        data_settings: Config path of the section that says how examples are read, for messages.
     """
 
     input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
@@ -49,6 +50,7 @@ class Task(ABC):
     whole_outputs: ClassVar[bool] = False
     output_batch_axis: int = 0
     loss: str | None = "cross_entropy"
+    data_settings: ClassVar[str] = "task"
 
     @abstractmethod
     def splits(self) -> Splits:

@@ -3,14 +3,35 @@
 import inspect
 import types
 import typing
+from collections import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from search.planning.config.renamed import moved_target, renamed_key
-from spaces.errors import ConfigError, InputError, ParedownError, unknown_name
+from spaces.errors import ConfigError, InputError, ParedownError, UntrustedTargetError, unknown_name
+from spaces.extras import missing
 from spaces.models.trust import TRUSTED, check_trusted, import_trusted
 
+TRUST_KEY = "trusted_modules"
+PARTS = ("evaluators.task.",)
+"""Where those of our own classes are that may fill a parameter without a type, e.g. a metric."""
+
+_NO_KIND = (
+    Any,
+    object,
+    type(None),
+    int,
+    float,
+    bool,
+    str,
+    Path,
+    list,
+    tuple,
+    dict,
+    abc.Sequence,
+    abc.Mapping,
+)
 _PLAIN: Mapping[Any, Any] = {
     "int": int, "float": float, "bool": bool, "str": str,
     "int | None": int | None, "float | None": float | None, "str | None": str | None, "bool | None": bool | None,
@@ -31,37 +52,38 @@ def check_targets(config: Any, trusted: Sequence[str], where: str = "") -> None:
             check_targets(value, trusted, f"{where}[{position}]")
 
 
-def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) -> Any:
+def instantiate(
+    section: Any, where: str, trusted: Sequence[str], kinds: Sequence[type] = (), **extra: Any
+) -> Any:
     """Calls the section's `_target_` with its other keys.
 
     Args:
         section: A mapping with `_target_`; such mappings within it are replaced by their objects first.
         where: Its config path, for messages.
         trusted: Module prefixes that the user trusts, besides our own.
+        kinds: What the target must make, checked before it is called; empty admits every public class.
         **extra: Arguments that are passed if the target takes them and the section lacks them.
 
     Raises:
-        ConfigError: The target does not exist, or a key is unknown, missing or of the wrong type.
+        ConfigError: The target does not exist or makes something else, or a key is unknown, missing or of the wrong type.
         UntrustedTargetError: The target lies outside the allow-list.
     """
-    if not isinstance(section, Mapping) or "_target_" not in section:
-        raise ConfigError(f"{where} must name a class in `_target_`, but got {section!r}")
+    factory = factory_of(section, where, trusted, kinds)
     target = str(section["_target_"])
-    try:
-        factory = import_trusted(target, trusted, f"{where}._target_")
-    except InputError as error:
-        raise type(error)(f"{error}{moved_target(target)}") from error
-    given = {str(key): value for key, value in section.items() if key != "_target_"}
+    given = {str(key): value for key, value in section.items() if key not in ("_target_", TRUST_KEY)}
     parameters = _parameters(factory)
     given |= {key: value for key, value in extra.items() if key in parameters and key not in given}
     _check_names(given, parameters, where)
     hints = _hints(factory)
     arguments = {
-        key: _fitted(_made(value, f"{where}.{key}", trusted, extra), hints.get(key, Any), f"{where}.{key}")
+        key: _argument(value, hints.get(key, Any), f"{where}.{key}", trusted, extra)
         for key, value in given.items()
     }
     try:
         return factory(**arguments)
+    except ImportError as error:  # a package that this target needs and no other does
+        text = missing(error.name, f"{where}: {target}") if error.name else f"{where}: {target}: {error}"
+        raise ConfigError(text) from error
     except (TypeError, ValueError) as error:  # from another package: our classes raise ParedownError
         raise ConfigError(f"{where}: {target} does not take these values: {error}") from error
     except Exception as error:
@@ -70,13 +92,54 @@ def instantiate(section: Any, where: str, trusted: Sequence[str], **extra: Any) 
         raise ConfigError(f"{where}: {target} raises {type(error).__name__}: {error}") from error
 
 
-def _made(value: Any, where: str, trusted: Sequence[str], extra: Mapping[str, Any]) -> Any:
+def factory_of(section: Any, where: str, trusted: Sequence[str], kinds: Sequence[type]) -> Any:
+    """Returns what the section's `_target_` names, without calling it.
+
+    Raises:
+        ConfigError: The target does not exist or makes something else.
+        UntrustedTargetError: The target lies outside the allow-list.
+    """
+    if not isinstance(section, Mapping) or "_target_" not in section:
+        raise ConfigError(f"{where} must name a class in `_target_`, but got {section!r}")
+    target = str(section["_target_"])
+    try:
+        return import_trusted(target, trusted, f"{where}._target_", kinds, plain_functions=not kinds)
+    except InputError as error:
+        raise type(error)(f"{error}{moved_target(target)}") from error
+
+
+def _argument(value: Any, hint: Any, where: str, trusted: Sequence[str], extra: Mapping[str, Any]) -> Any:
+    """Returns what a parameter with this annotation gets."""
+    return _fitted(_made(value, where, trusted, _kinds(hint), extra), hint, where)
+
+
+def _made(
+    value: Any, where: str, trusted: Sequence[str], kinds: Sequence[type], extra: Mapping[str, Any]
+) -> Any:
     """Returns an argument; a mapping with `_target_`, also in a list, is replaced by the object that it describes."""
     if isinstance(value, Mapping) and "_target_" in value:
-        return instantiate(value, where, trusted, **extra)
+        if not kinds:
+            _check_part(str(value["_target_"]), f"{where}._target_")
+        return instantiate(value, where, trusted, kinds, **extra)
     if isinstance(value, list | tuple):
-        return [_made(item, f"{where}[{i}]", trusted, extra) for i, item in enumerate(value)]
+        return [_made(item, f"{where}[{i}]", trusted, kinds, extra) for i, item in enumerate(value)]
     return value
+
+
+def _check_part(target: str, where: str) -> None:
+    """Raises UntrustedTargetError if a target of Paredown itself is none that a parameter without a type may get."""
+    if target.startswith(TRUSTED) and not target.startswith(PARTS):
+        rooms = ", ".join(part.rstrip(".") for part in PARTS)
+        raise UntrustedTargetError(f"{where}: {target!r} is no part of a task, as those of {rooms} are")
+
+
+def _kinds(hint: Any) -> list[type]:
+    """Returns the classes that an annotation names, also within a union or a list; none if it names no class of objects."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [kind for option in typing.get_args(hint) for kind in _kinds(option)]
+    if typing.get_origin(hint) in (list, tuple, abc.Sequence, abc.Iterable):
+        return [kind for item in typing.get_args(hint)[:1] for kind in _kinds(item)]
+    return [hint] if inspect.isclass(hint) and hint not in _NO_KIND else []
 
 
 def _parameters(factory: Any) -> dict[str, inspect.Parameter]:

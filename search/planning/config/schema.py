@@ -1,18 +1,21 @@
 """The config: its schema, and how it becomes plain, checked data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from search.planning.config.instantiate import check_targets
+from search.planning.config.instantiate import TRUST_KEY, check_targets
+from search.planning.config.trusted import check_config_names_none, trusted_by_file
 from spaces.errors import ConfigError
 from spaces.units import parse_bytes, parse_seconds
 
 _DEFAULT_DIR = "outputs/${study.name}"
+_MOST_NAME_BYTES = 255  # what file systems take
 
 
 @dataclass
@@ -27,6 +30,7 @@ class StudySection:
     patience: int | None = None
     storage: str | None = None
     report: bool = True
+    cost_report: bool = True
     start_with_defaults: bool = True
 
 
@@ -74,6 +78,7 @@ class StudySettings:
     patience: int | None
     storage: str | None
     report: bool
+    cost_report: bool
     start_with_defaults: bool
 
 
@@ -105,7 +110,7 @@ class Config:
     @property
     def trusted(self) -> tuple[str, ...]:
         """Module prefixes that the user trusts, besides our own."""
-        return tuple(self.data["trusted_modules"])
+        return tuple(self.data[TRUST_KEY])
 
     @property
     def cache_dir(self) -> Path:
@@ -135,6 +140,7 @@ def read_config(
     command: str,
     suffix: str = "",
     search_path: tuple[Path, ...] = (),
+    trusted: Sequence[str] = (),
 ) -> Config:
     """Turns what Hydra composed into plain data.
 
@@ -144,10 +150,12 @@ def read_config(
         command: The command that composes the config again.
         suffix: Appended to `study.name`, so that each study of a sweep has a folder of its own.
         search_path: Folders that the config was composed from, for messages about their files.
+        trusted: Packages that the user trusts by the command line; those of the user's own file are added.
 
     Raises:
         ConfigError: A value is wrong, or a `_target_` is outside the allow-list.
     """
+    _check_complete(composed)
     sweep = str(composed.study.name) if suffix else ""
     if suffix:
         _rename(composed, suffix)
@@ -155,11 +163,21 @@ def read_config(
     assert isinstance(data, dict)
     data.pop("hydra", None)
     plain = {str(key): value for key, value in data.items()}
-    check_targets(plain, tuple(plain["trusted_modules"]))
+    trusted = tuple(dict.fromkeys((*trusted, *trusted_by_file())))
+    check_config_names_none(plain, trusted)
+    plain[TRUST_KEY] = list(trusted)
+    check_targets(plain, trusted)
     if plain["seed"] < 0:
         raise ConfigError(f"seed must not be negative, but is {plain['seed']}")
     parse_bytes(plain["cache_bytes"], "cache_bytes")
     return Config(plain, dict(choices), command, _study(plain["study"]), search_path, sweep)
+
+
+def _check_complete(composed: DictConfig) -> None:
+    """Raises ConfigError if a key was removed, e.g. by `~seed` on the command line."""
+    for key in (f.name for f in fields(RootSchema)):
+        if key not in composed:
+            raise ConfigError(f"{key} must not be removed")
 
 
 def _rename(composed: DictConfig, suffix: str) -> None:
@@ -172,6 +190,7 @@ def _rename(composed: DictConfig, suffix: str) -> None:
 
 
 def _study(section: Mapping[str, Any]) -> StudySettings:
+    _check_name(section["name"])
     for key in ("n_trials", "patience"):
         if section[key] is not None and section[key] < 1:
             raise ConfigError(f"study.{key} must be at least 1, not {section[key]}")
@@ -188,5 +207,31 @@ def _study(section: Mapping[str, Any]) -> StudySettings:
         patience=section["patience"],
         storage=section["storage"],
         report=section["report"],
+        cost_report=section["cost_report"],
         start_with_defaults=section["start_with_defaults"],
     )
+
+
+def _check_name(name: str) -> None:
+    """Raises ConfigError if a name is not one that a folder can have: `study.dir` is `outputs/NAME` by default."""
+    wrong = [c for c in name if c in "/\\" or not c.isprintable()]
+    if not name.strip():
+        problem = "is empty"
+    elif wrong:
+        problem = f"contains {wrong[0]!r}"
+    elif name.startswith(".") or name != name.strip():
+        problem = "begins with a dot" if name.startswith(".") else "begins or ends with a space"
+    elif len(name.encode()) > _MOST_NAME_BYTES:
+        problem = f"is longer than {_MOST_NAME_BYTES} bytes"
+    else:
+        return
+    shown = name if len(name) <= 60 else f"{name[:60]}..."
+    raise ConfigError(
+        f"study.name={shown!r} {problem}. It names a folder: choose e.g. {_like(name)!r}, and study.dir=PATH for "
+        "another place"
+    )
+
+
+def _like(name: str) -> str:
+    """Returns a valid name that resembles an invalid one."""
+    return re.sub(r"[^\w.,=+-]+", "_", name).strip("._")[:40] or "study"

@@ -1,19 +1,18 @@
 """The section on the progress of the search over the trials, and on the time of each step."""
 
-from collections import Counter
 from typing import Any
 
 from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import direction, label, sources_of, unit_of
+from search.report.findings.time_spent import LOW_FIDELITY, Spent, phases, steps
 from search.report.page.markup import Charts, Section, esc, table
 
-LOW_FIDELITY = ("known", "statistics", "low_fidelity")
-"""Steps in which the sampler evaluates candidates at low fidelity, before their trials."""
 _LOW_FIDELITY = (
     "Low-fidelity evaluations of candidates before their trials took {}, {:.0f} % of the time of all steps; they do "
     "not count as trials."
 )
+_ALL_WORKERS = "All that took {}, added up over workers and sessions; the study has run for {}. This page itself is not in it."
 _STEPS = {
     "propose": "sampler: fitting its model and choosing the candidate",
     "known": "low-fidelity evaluations: modelled costs, which are exact without a run",
@@ -29,6 +28,8 @@ _STEPS = {
     "accuracy": "evaluating the candidate on the validation examples",
     "cost": "modelling the candidate’s costs",
     "latency": "timing the candidate",
+    "waiting": "waiting for another timing, or for computations to end before a timing, on the same machine",
+    "other": "the rest of the trials’ time",
 }
 
 
@@ -149,27 +150,38 @@ def _volume_chart(results: StudyRecord, charts: Charts) -> str:
 
 
 def _seconds(results: StudyRecord) -> str:
-    totals: Counter[str] = Counter()
-    for record in results.trials:
-        totals.update(record.seconds)
+    totals = steps(results)
     if not totals:
         return ""
-    whole_s, n_trials = sum(totals.values()) or 1.0, len(results.trials)
-    rows = [
-        [
-            f"<code>{esc(step)}</code>",
-            esc(_STEPS.get(step, "a stage or an evaluator of the trial")),
-            esc(numbers.duration(total)),
-            f'<span class="bar" style="--share:{100 * total / whole_s:.1f}%"></span>{100 * total / whole_s:.0f} %',
-            esc(numbers.duration(total / n_trials)),
-        ]
-        for step, total in totals.most_common()
+    steps_s, n_trials = sum(totals.values()) or 1.0, len(results.trials)
+    outside = phases(results)
+    whole_s = steps_s + sum(spent.seconds for spent in outside)
+    of_trials = [
+        _row(Spent(step, _STEPS.get(step, "a stage or an evaluator of the trial"), total), whole_s, n_trials)
+        for step, total in totals.items()
     ]
-    low_fidelity_s = sum(totals[step] for step in LOW_FIDELITY)
+    rows = of_trials + [_row(spent, whole_s) for spent in sorted(outside, key=lambda spent: -spent.seconds)]
+    low_fidelity_s = sum(totals.get(step, 0.0) for step in LOW_FIDELITY)
     note = (
-        f"<p>{esc(_LOW_FIDELITY.format(numbers.duration(low_fidelity_s), 100 * low_fidelity_s / whole_s))}</p>"
+        f"<p>{esc(_LOW_FIDELITY.format(numbers.duration(low_fidelity_s), 100 * low_fidelity_s / steps_s))}</p>"
         if low_fidelity_s
         else ""
     )
+    if outside:
+        note += (
+            f"<p>{esc(_ALL_WORKERS.format(numbers.duration(whole_s), numbers.duration(results.wall_s)))}</p>"
+        )
     heads = ["step", "description", "total", "share", "per trial"]
     return f"<h3>Time by step</h3>{note}" + table(heads, rows, numeric=(2, 3, 4))
+
+
+def _row(spent: Spent, whole_s: float, n_trials: int | None = None) -> list[str]:
+    """Returns a row of the table of times; what is not done in trials has no time per trial."""
+    share = 100 * spent.seconds / whole_s
+    return [
+        f"<code>{esc(spent.name)}</code>",
+        esc(spent.what),
+        esc(numbers.duration(spent.seconds)),
+        f'<span class="bar" style="--share:{share:.1f}%"></span>{share:.0f} %',
+        esc(numbers.duration(spent.seconds / n_trials)) if n_trials else "–",
+    ]

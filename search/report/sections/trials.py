@@ -45,7 +45,9 @@ def _row(
     cells = [
         f'<span title="on the Pareto front">{record.number}{mark}</span>' if mark else str(record.number)
     ]
-    cells.append(f'<span class="state {record.state}" title="{esc(record.reason)}">{record.state}</span>')
+    cells.append(
+        f'<span class="state {esc(record.state)}" title="{esc(record.reason)}">{esc(record.state)}</span>'
+    )
     for column in figure_columns:
         now = figure(record.measurements, column)
         tag = source_tag(now.source) if now and len(sources_of(results, column)) > 1 else ""

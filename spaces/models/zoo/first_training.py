@@ -153,6 +153,12 @@ def _check_fit(module: nn.Module, split: Split, input_shape: tuple[int, ...], lo
     with torch.no_grad():
         outputs = module.eval()(torch.zeros(1, *input_shape))
     if loss.class_axis is not None:
+        if outputs.ndim != labels.ndim + 1:
+            each = "each step or position" if labels.ndim > 1 else "an example"
+            raise InputError(
+                f"the network yields {tuple(outputs.shape[1:])} for an example, but the task's labels are {labels.shape[1:]}: a value "
+                f"for each class of {each} is needed"
+            )
         _check_classes(outputs.shape[loss.class_axis], labels)
     elif not loss.any_size and outputs[0].numel() != prod(labels.shape[1:]) - loss.n_extra:
         raise InputError(

@@ -61,6 +61,12 @@ def test_layouts_that_differ_get_a_hint():
     with pytest.raises(InputError, match="layout=NHWC"):
         check_fit(artifact, Images(), Toy().splits())
 
+    class Loaded(Images):
+        data_settings = "task.data"
+
+    with pytest.raises(InputError, match=r"yields \(3, 8, 8\)\. Set task\.data\.layout=NHWC"):
+        check_fit(artifact, Loaded(), Toy().splits())
+
 
 def test_calibration_needs_examples():
     with pytest.raises(InputError, match=r"calibration split has no examples \(task.calibration\)"):

@@ -6,9 +6,11 @@ import sys
 
 import onnx
 import torch
+import yaml
 from rich.console import Console
 
-from search.api import run
+from search.api import compose, run
+from search.planning.session import prepare
 from search.trials.trial import CompressionRunner
 from spaces.models import export
 from spaces.models.zoo import first_training
@@ -94,3 +96,20 @@ def test_a_dry_run_trains_no_network_lists_no_candidates_and_writes_nothing(tmp_
         in text.getvalue()
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_secret_is_recorded(tmp_path):
+    (tmp_path / "t.csv").write_text("task,knob.a,metric.top1\nx,1,50\nx,2,60\n")
+    config = compose(
+        [
+            "experiment=tabular", f"tabular.path={tmp_path / 't.csv'}", "sampler=random", f"study.dir={tmp_path / 'out'}",
+            "study.storage='postgresql://me:hunter 2/@h/d'", "model={uri:'http://host:5000',api_key:123456,password:'it is hidden'}",
+        ]
+    )  # fmt: skip
+    plan = prepare(config, lambda text: None).plan
+    assert plan.storage == "postgresql://me:hunter 2/@h/d"  # what is used is whole
+    for text in (plan.command, yaml.safe_dump(dict(plan.record))):
+        assert "postgresql://***@h/d" in text
+        assert "http://host:5000" in text
+        for secret in ("hunter", "123456", "hidden"):
+            assert secret not in text

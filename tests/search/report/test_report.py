@@ -9,7 +9,7 @@ import pytest
 from evaluators.base import Measurement
 from search.record.results import Alias, Objective
 from search.report.report import report_html, write_report
-from search.report.testing import fake_results
+from search.report.testing import fake_results, hostile_results
 from spaces.candidate import Candidate
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -213,6 +213,18 @@ def test_text_of_the_study_is_never_markup(tmp_path):
         for trace in chart["traces"]:
             texts = [*trace.get("text", []), *(v for v in trace.get("y", []) if isinstance(v, str))]
             assert not [s for s in texts if "<script" in s or "<img" in s], name
+
+
+def test_a_study_from_elsewhere_is_shown_as_text(tmp_path):
+    results = hostile_results(tmp_path)
+    text = report_html(results)
+    page = Page(text)
+    assert page.open == []
+    assert len(page.scripts) == 3
+    assert not [tag for tag, k, v in page.loads if v == "x"]
+    assert "javascript:" not in {v for tag, k, v in page.loads}
+    assert "onerror" not in " ".join(re.findall(r"<[a-z]+ [^<>]*>", re.sub(r'"[^"]*"', "", text)))
+    assert "alert(1)" in page.text
 
 
 def test_secrets_stay_out(tmp_path):

@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from evaluators.base import Measurement
 from search.record.results import Alias, Constraint, Objective, TrialRecord
+from search.record.trial_records import record_to_json
 from search.study.ledger import Ledger
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
@@ -177,6 +178,17 @@ def test_what_a_kill_left_untold_is_told_on_opening(tmp_path):
         assert (ledger.records, ledger.aliases) == ([measured(0)], [alias])
 
 
+def test_a_constraint_that_a_kill_left_half_told_is_told_once(tmp_path):
+    with opened(tmp_path) as ledger:
+        trial = asked(ledger)
+        trial.set_user_attr("record", record_to_json(measured(0, "infeasible")))
+        trial.set_constraint("small", 2.0)
+    with opened(tmp_path) as ledger:
+        (told,) = optuna_trials(ledger)
+    assert told.state == TrialState.COMPLETE
+    assert told.constraints == {"small": 2.0}
+
+
 def test_what_ran_when_the_process_died_is_proposed_again_first(tmp_path):
     with opened(tmp_path) as ledger:
         ledger.enqueue({"x": 7})  # not what the sampler proposes first
@@ -186,6 +198,30 @@ def test_what_ran_when_the_process_died_is_proposed_again_first(tmp_path):
         states = [t.state for t in optuna_trials(ledger)]
         assert states == [TrialState.FAIL, TrialState.FAIL, TrialState.WAITING]
         assert asked(ledger).params == lost
+
+
+@pytest.mark.parametrize(("runs_here", "deaths"), [(True, 2), (False, 5)])
+def test_a_candidate_with_which_the_process_died_twice_is_set_aside(tmp_path, runs_here, deaths):
+    """One that ran elsewhere did not end this process, however often that died."""
+    with opened(tmp_path) as ledger:
+        ledger.enqueue({"x": 7})
+    for _ in range(deaths):
+        with opened(tmp_path) as ledger:
+            assert ledger.records == []
+            trial = asked(ledger)
+            assert trial.params == {"x": 7}
+            if runs_here:
+                ledger.begin(trial, Candidate({"x": 7}))
+    with opened(tmp_path) as ledger:
+        if not runs_here:
+            assert asked(ledger).params == {"x": 7}
+            return
+        (record,) = ledger.records
+        assert (record.number, record.state, record.candidate) == (0, "failed", Candidate({"x": 7}))
+        assert "died 2 times" in record.reason
+        ledger.add(asked(ledger), measured(1))
+    with opened(tmp_path) as ledger:
+        assert [r.number for r in ledger.records] == [0, 1]
 
 
 def test_records_come_by_number_whatever_order_they_were_proposed_in(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from search.executors.processes import ProcessesExecutor
 from search.executors.serial import SerialExecutor
-from search.record.journal import lock_folder
+from search.record.storage.journal import lock_folder
 from search.study.ledger import Ledger
 from search.study.study import run_study
 from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
@@ -275,7 +275,7 @@ def test_two_writers_are_refused(tmp_path):
 
 def test_a_killed_or_closed_writer_releases_its_lock(tmp_path):
     script = (
-        "import sys, pathlib; from search.record.journal import lock_folder\n"
+        "import sys, pathlib; from search.record.storage.journal import lock_folder\n"
         "kept = lock_folder(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

@@ -11,8 +11,10 @@ from evaluators.runtime import run_split
 from evaluators.task.accuracy import AccuracyEvaluator
 from evaluators.testing import tiny_context, tiny_model
 from search.record.results import Constraint, Objective
-from search.trials.low_fidelity import CompressionLowFidelity, subset_sizes
+from search.trials.compression_work import CompressionWork
+from search.trials.low_fidelity import CompressionLowFidelity
 from search.trials.machine_lock import MachineLock
+from search.trials.partial_estimates import subset_sizes
 from search.trials.partial_runs import PartialRuns, Prefix
 from search.trials.trial import CompressionRunner, TrialRequest
 from spaces.candidate import Candidate
@@ -87,7 +89,10 @@ CONSTRAINTS = (
 
 @pytest.fixture
 def low_fidelity(runner):
-    return CompressionLowFidelity(runner, OBJECTIVES, CONSTRAINTS)
+    work = CompressionWork(runner, runner.context.split)
+    return CompressionLowFidelity(
+        runner, OBJECTIVES, CONSTRAINTS, lambda name, *args: getattr(work, name)(*args)
+    )
 
 
 def params(bits, shift):

@@ -11,8 +11,8 @@ from evaluators.cost.latency.measured import LatencyEvaluator
 from evaluators.devices.device import Device
 from evaluators.task.accuracy import AccuracyEvaluator
 from evaluators.testing import tiny_context, tiny_model
-from search.trials.machine_lock import MachineLock
-from search.trials.trial import CompressionRunner, TrialRequest
+from search.trials.machine_lock import Hold, MachineLock
+from search.trials.trial import TIMED_BESIDE, CompressionRunner, TrialRequest
 from spaces.candidate import Candidate
 from spaces.knob_spec import KnobSpec
 from spaces.space_config import read_space
@@ -164,16 +164,16 @@ def test_timed_evaluators_hold_the_lock_exclusively(tmp_path, monkeypatch):
     class Watched(MachineLock):
         @contextmanager
         def shared(self):
-            with super().shared():
+            with super().shared() as hold:
                 held.append("shared")
-                yield
+                yield hold
                 held.remove("shared")
 
         @contextmanager
         def exclusive(self):
-            with super().exclusive():
+            with super().exclusive() as hold:
                 held.append("exclusive")
-                yield
+                yield hold
                 held.remove("exclusive")
 
     for kind in (AccuracyEvaluator, CostEvaluator, LatencyEvaluator, PowerEvaluator):
@@ -190,6 +190,47 @@ def test_timed_evaluators_hold_the_lock_exclusively(tmp_path, monkeypatch):
     assert held_during == {
         "accuracy": ["shared"], "cost": ["shared"], "latency": ["exclusive"], "power": ["exclusive"],
     }  # fmt: skip
+
+
+class NeverExclusive(MachineLock):
+    def exclusive(self):
+        pytest.fail("nothing is timed")
+
+
+def test_a_study_that_times_nothing_on_this_machine_never_asks_for_it(tmp_path):
+    """The default evaluators time only where a device of the study is this machine."""
+    r = runner(tmp_path, [AccuracyEvaluator(), CostEvaluator(), LatencyEvaluator(), PowerEvaluator()])
+    devices = {name: device for name, device in r.context.devices.items() if not device.measured}
+    assert devices
+    r = replace(r, lock=NeverExclusive(tmp_path), context=replace(r.context, devices=devices))
+    assert r.run(TrialRequest(0, candidate(8))).outcome == "measured"
+    measurements, _ = r.measure(r.dense, r.context)
+    assert "metric.top1" in {m.column for m in measurements}
+
+
+def test_waiting_for_the_machine_is_a_step_and_does_not_count_towards_the_time_limit(tmp_path):
+    class Slow(MachineLock):
+        @contextmanager
+        def shared(self):
+            yield Hold(1000.0)
+
+    r = replace(runner(tmp_path, [AccuracyEvaluator()]), lock=Slow(tmp_path))
+    result = r.run(TrialRequest(0, candidate(8), time_limit_s=100.0))
+    assert result.outcome == "measured"
+    assert result.seconds["waiting"] == 1000.0
+
+
+def test_a_timing_beside_other_computations_is_noted(tmp_path):
+    class Busy(MachineLock):
+        @contextmanager
+        def exclusive(self):
+            yield Hold(60.0, ("another study's computation, pid 7 (study a)",))
+
+    r = replace(runner(tmp_path, [AccuracyEvaluator(), Timed()]), lock=Busy(tmp_path))
+    result = r.run(TrialRequest(0, candidate(8)))
+    assert result.details[TIMED_BESIDE] == ["another study's computation, pid 7 (study a)"]
+    alone = runner(tmp_path, [AccuracyEvaluator(), Timed()]).run(TrialRequest(0, candidate(8)))
+    assert TIMED_BESIDE not in alone.details
 
 
 def test_seconds_add_up_to_the_wall_time(tmp_path):

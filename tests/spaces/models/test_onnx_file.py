@@ -184,3 +184,23 @@ def test_a_missing_external_weight_file_raises(tmp_path):
     (tmp_path / "net.data").unlink()
     with pytest.raises(InputError, match=r"net\.onnx"):
         load(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("place", ["../secret", "absolute", "link", "sub/../../secret"])
+def test_external_weights_of_another_folder_are_not_read(tmp_path, place):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\0" * 4096)
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "link").symlink_to(secret)
+    proto = network()
+    for tensor in proto.graph.initializer:
+        size = len(tensor.raw_data)
+        onnx.external_data_helper.set_external_data(
+            tensor, str(secret) if place == "absolute" else place, 0, size
+        )
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+    (folder / "net.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError, match=r"net\.onnx is no valid ONNX model"):
+        load(folder / "net.onnx")

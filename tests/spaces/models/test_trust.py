@@ -1,7 +1,11 @@
-import pytest
+import sys
+from typing import Protocol
 
-from spaces.errors import InputError, UntrustedTargetError
-from spaces.models.trust import check_trusted, import_trusted
+import pytest
+import torch
+
+from spaces.errors import ConfigError, InputError, UntrustedTargetError
+from spaces.models.trust import check_trusted, import_trusted, is_kind
 
 
 @pytest.mark.parametrize(
@@ -90,3 +94,94 @@ def test_what_a_trusted_module_imports_is_not_trusted(name):
 def test_names_that_do_not_exist_raise(name, text):
     with pytest.raises(InputError, match=text):
         import_trusted(name, ["no_such_package_anywhere"], "here")
+
+
+@pytest.fixture
+def users(tmp_path, monkeypatch):
+    """A module of the user's with classes and functions of every sort; yields its name."""
+    (tmp_path / "users_parts.py").write_text(
+        "import os, torch\nfrom os import system\n"
+        "class Net(torch.nn.Module): ...\n"
+        "class _Hidden(torch.nn.Module): ...\n"
+        "class Other: ...\n"
+        "class Outer:\n    class Inner(torch.nn.Module): ...\n"
+        "def made() -> Net: return Net()\n"
+        "def other() -> Other: return Other()\n"
+        "def anything() -> object: return Net()\n"
+        "def unsaid(): return Net()\n"
+        "def unknown() -> 'Missing': return Net()\n"
+        "net = Net()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_parts", raising=False)
+    return "users_parts"
+
+
+MODULE = (torch.nn.Module,)
+
+
+@pytest.mark.parametrize("name", ["Net", "_Hidden", "made"])
+def test_classes_and_annotated_functions_of_the_kind_are_taken(users, name):
+    assert import_trusted(f"{users}.{name}", [users], "here", MODULE).__name__ == name
+
+
+@pytest.mark.parametrize("name", ["Other", "other", "anything", "unsaid", "unknown", "net"])
+def test_only_a_class_of_the_kind_is_taken(users, name):
+    with pytest.raises(ConfigError, match=rf"here: '{users}.{name}' is no"):
+        import_trusted(f"{users}.{name}", [users], "here", MODULE)
+
+
+@pytest.mark.parametrize("name", ["Outer.Inner", "os.system", "system", "torch.nn.Linear", "net.forward"])
+def test_only_what_a_module_defines_itself_is_taken(users, name):
+    with pytest.raises(UntrustedTargetError, match="not a class or function of a trusted package"):
+        import_trusted(f"{users}.{name}", [users, "torch"], "here", MODULE)
+
+
+def test_a_plain_function_is_taken_where_it_is_asked_for_but_of_no_library(users):
+    assert import_trusted(f"{users}.unsaid", [users], "here", MODULE, plain_functions=True)
+    assert import_trusted(f"{users}.anything", [users], "here", plain_functions=True)
+    for name in (f"{users}.made", "spaces.models.trust.is_kind"):
+        with pytest.raises(ConfigError, match="is no class"):
+            import_trusted(name, [users], "here")
+    with pytest.raises(ConfigError, match="is no class"):
+        import_trusted("spaces.models.trust.is_kind", [users], "here", plain_functions=True)
+    for name in (
+        "os.popen",
+        "subprocess.run",
+        "shutil.rmtree",
+        "torch.load",
+        "torch.hub.load",
+        "os.system",
+        "builtins.exec",
+    ):
+        for kinds in (MODULE, ()):
+            with pytest.raises((ConfigError, UntrustedTargetError)):
+                import_trusted(name, [name.split(".")[0]], "here", kinds, plain_functions=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["spaces.stages.cache._delete", "spaces._x.Y", "search.a._B.c", "torch.nn._reduction.legacy"]
+)
+def test_private_names_of_trusted_packages_are_refused_whoever_trusts_them(name):
+    for trusted in ([], ["spaces", "search", "torch"]):
+        with pytest.raises(UntrustedTargetError, match="is private"):
+            check_trusted(name, trusted, "here")
+
+
+class Plays(Protocol):
+    name: str
+
+    def play(self, n: int) -> int: ...
+
+
+def test_a_protocol_is_met_by_its_methods():
+    class Good:
+        def play(self, n):
+            return n
+
+    class Bad:
+        play = 3
+
+    assert is_kind(Good, Plays)
+    assert not is_kind(Bad, Plays)
+    assert is_kind(bool, int)

@@ -15,7 +15,7 @@ from evaluators.task.data.boxes.annotations import (
 )
 from evaluators.task.data.boxes.resized import Resize, Resized
 from evaluators.task.data.crops import opened_image
-from evaluators.task.data.data import Data, Examples, needed_root
+from evaluators.task.data.data import CONFIG_PATH, Data, Examples, needed_root
 from evaluators.task.data.splits import Normalise
 from evaluators.task.data.stored_rows import Store, store_rows
 from spaces.errors import ConfigError, InputError
@@ -80,7 +80,7 @@ class CocoData(Data):
         self._class_ids, self._strict = class_ids, strict
         self._n_images, self._seed = n_images, draw_seed
         self._resized = Resized((size[0], size[1]) if len(size) == 2 else tuple(size), resize, fill, channels)  # type: ignore[arg-type]
-        self._transform = Normalise(scale, tuple(mean), tuple(std), layout)
+        self._transform = Normalise(scale, tuple(mean), tuple(std), layout, where=CONFIG_PATH)
         self._transform.shape(self._resized.shape)
 
     def read(self, root: Path | None) -> Examples:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.task.data.data import Data, Examples, needed_root
+from evaluators.task.data.data import CONFIG_PATH, Data, Examples, needed_root
 from evaluators.task.data.images.decoding import Channels, Sharp, Small, downscaled
 from evaluators.task.data.images.image_files import images_below
 from evaluators.task.data.images.stored_pairs import StoredPairs
@@ -48,7 +48,7 @@ class DownscaledFolder(Data):
         self._cache_dir = Path(cache_dir).expanduser()
         self._sharp = Sharp(size, channels)
         self._small = Small(self._sharp, factor)
-        self._transform = Normalise(scale, tuple(mean), tuple(std), layout)
+        self._transform = Normalise(scale, tuple(mean), tuple(std), layout, where=CONFIG_PATH)
 
     def read(self, root: Path | None) -> Examples:
         """Returns all pairs, in the order of the files' paths.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluators.task.data.crops import opened_image
-from evaluators.task.data.data import Data, Examples, needed_root
+from evaluators.task.data.data import CONFIG_PATH, Data, Examples, needed_root
 from evaluators.task.data.images.decoding import Channels, Frame, Mask, Photo
 from evaluators.task.data.images.image_files import images_below
 from evaluators.task.data.images.stored_pairs import StoredPairs
@@ -57,7 +57,7 @@ class MaskFolders(Data):
         frame = Frame.of(resize, crop)
         self._photo = Photo(frame, channels)
         self._mask = Mask(frame, None if mask_values is None else tuple(mask_values), ignore)
-        self._transform = Normalise(scale, tuple(mean), tuple(std), layout)
+        self._transform = Normalise(scale, tuple(mean), tuple(std), layout, where=CONFIG_PATH)
 
     def read(self, root: Path | None) -> Examples:
         """Returns all pairs, in the order of their names.

@@ -1,7 +1,7 @@
 """Windows of running text, for language models."""
 
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,10 @@ class TextWindows(Data):
             raise InputError(f"{path} has no .txt files")
         return files
 
+    def encoder(self) -> Callable[[str], Sequence[int]]:
+        """Returns what turns a text into the ids that windows are cut of."""
+        return self._tokenization.made((), None).ids
+
     def read(self, root: Path | None) -> Examples:
         """Returns the windows; none crosses from one file to the next.
 
@@ -60,8 +64,7 @@ class TextWindows(Data):
             InputError: A file is missing or no text in UTF-8, or all are shorter than a window.
             ConfigError: A package is missing.
         """
-        tokenizer = self._tokenization.made((), None)
-        files = self.files(root)
+        encoded, files = self.encoder(), self.files(root)
         windows: list[Any] = []
         first: list[int] = []
         where: list[str] = []
@@ -69,7 +72,7 @@ class TextWindows(Data):
         for file in files:
             text = _text(file)[:left]
             left = None if left is None else left - len(text)
-            ids = np.asarray(tokenizer.ids(text), np.int32)
+            ids = np.asarray(encoded(text), np.int32)
             for start in range(0, len(ids) - self._length, self._stride):
                 windows.append(ids[start : start + self._length + 1])
                 first.append(before + start)

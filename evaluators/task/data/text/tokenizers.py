@@ -4,12 +4,12 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError
+from spaces.extras import extra_module
 from spaces.stages.cache import write_atomic
 
 UNKNOWN = 1  # id of words that the vocabulary lacks
@@ -62,16 +62,11 @@ class HuggingFace(Tokenizer):
     """
 
     def __init__(self, path: Path, length: int | None) -> None:
-        if find_spec("tokenizers") is None:
-            raise ConfigError(
-                "task.data.tokenizer=FILE.json needs the extra `paredown[text]`: pip install 'paredown[text]'"
-            )
-        from tokenizers import Tokenizer as Stored
-
+        stored = extra_module("tokenizers", "task.data.tokenizer=FILE.json").Tokenizer
         if not path.is_file():
             raise InputError(f"{path}: there is no such file (a tokenizer.json is needed)")
         try:
-            self._stored: Any = Stored.from_file(str(path))
+            self._stored: Any = stored.from_file(str(path))
         except Exception as error:  # the library raises no class of its own
             raise InputError(f"{path} is damaged, or not a tokenizer.json: {str(error)[:200]}") from error
         self._stored.no_padding()

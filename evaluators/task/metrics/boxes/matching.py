@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from evaluators.task.boxes.detections import Detections
 from evaluators.task.boxes.labels import COUNTS, CROWD, BoxLabels
-from spaces.errors import ConfigError
+from spaces.extras import check_extra, extra_module
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -109,15 +109,11 @@ def overlaps_of(some: Floats, others: Floats, crowd: Bools) -> Floats:
     """Returns pycocotools' overlap of each of `k` boxes with each of `m`, `(k, m)`; with a crowd, the part that lies in it."""
     if not len(some) or not len(others):
         return np.zeros((len(some), len(others)))
-    from pycocotools import mask
-
+    mask = extra_module("pycocotools.mask", "task=detection")
     sides = [np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1) for boxes in (some, others)]
     return np.asarray(mask.iou(*sides, crowd.astype(np.uint8)))
 
 
 def check_pycocotools() -> None:
     """Raises ConfigError if the package `pycocotools` is missing."""
-    from importlib.util import find_spec
-
-    if find_spec("pycocotools") is None:
-        raise ConfigError("task=detection needs the package `pycocotools`: pip install 'paredown[detection]'")
+    check_extra("pycocotools", "task=detection")

@@ -1,11 +1,9 @@
 """From the outputs of a CTC network to sequences of symbols (Graves et al. 2006, "Connectionist temporal classification")."""
 
-from importlib.util import find_spec
-
 import numpy as np
 from numpy.typing import NDArray
 
-from spaces.errors import ConfigError
+from spaces import extras
 from spaces.task_losses import IGNORED
 
 Symbols = list[int]
@@ -43,7 +41,4 @@ def words(symbols: Symbols, separator: int) -> list[tuple[int, ...]]:
 
 def check_extra() -> None:
     """Raises ConfigError if the package that counts edits is missing."""
-    if find_spec("rapidfuzz") is None:
-        raise ConfigError(
-            "task=transcripts needs the extra `paredown[speech]`: pip install 'paredown[speech]'"
-        )
+    extras.check_extra("rapidfuzz", "task=transcripts")

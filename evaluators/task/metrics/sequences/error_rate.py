@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from evaluators.metric import Direction, SumMetric
 from evaluators.task.metrics.sequences.decoding import greedy, transcripts, words
+from spaces.extras import extra_module
 
 
 class ErrorRate(SumMetric):
@@ -71,8 +72,7 @@ class SameTranscripts(SumMetric):
 
 def edits(found: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]) -> NDArray[np.float64]:
     """Returns the least number of edits from each reference, and its length, `(b, 2)`."""
-    from rapidfuzz.distance import Levenshtein
-
+    distance = extra_module("rapidfuzz.distance", "the error rate of transcripts").Levenshtein.distance
     pairs = zip(found, references, strict=True)
-    rows = [(Levenshtein.distance(one, reference), len(reference)) for one, reference in pairs]
+    rows = [(distance(one, reference), len(reference)) for one, reference in pairs]
     return np.array(rows, np.float64).reshape(-1, 2)

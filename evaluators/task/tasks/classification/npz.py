@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluators.task.data.archives import read_npz
-from evaluators.task.data.named_split import NamedSplit
-from evaluators.task.data.npz import column as column_of
-from evaluators.task.data.npz import settings_of
+from numpy.typing import NDArray
+
+from evaluators.task.data.npz import NpzData
 from evaluators.task.data.splits import carve, carve_groups, check_labels
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
-from spaces.errors import InputError
 from spaces.models.checkpoint import check_shapes
-from spaces.stages.array_split import ArraySplit, Indices
+from spaces.stages.array_split import Indices
 from spaces.stages.pixels import Layout
 
 
@@ -75,21 +73,10 @@ class NpzTask(Task):
         self.output = output
         self._root = Path(root).expanduser()
         self._test_root = None if test_root is None else Path(test_root).expanduser()
-        self._y, self._group = y, group
-        settings = {
-            "x": x,
-            "example_shape": example_shape,
-            "layout": layout,
-            "scale": scale,
-            "mean": mean,
-            "std": std,
-        }
-        several = isinstance(self.input_shape, Mapping)
-        shapes = dict(self.input_shape) if isinstance(self.input_shape, Mapping) else {"x": self.input_shape}
-        self._columns = {
-            name: column_of(name, shape, settings_of(name, shapes, settings), several)
-            for name, shape in shapes.items()
-        }
+        self._group = group
+        self._data = _Classified(
+            n_classes, x, y, group, input_shape, example_shape, layout, scale, mean, std, where="task"
+        )
         held_out = {} if self._test_root else {"test": test}
         self._sizes = {**held_out, "validation": validation, "calibration": calibration, "train": None}
         self._split_seed = split_seed
@@ -101,30 +88,32 @@ class NpzTask(Task):
             InputError: A file is missing, damaged or of another format, or does not match the config.
             ConfigError: More examples are asked for than there are.
         """
-        whole = self._read(self._root)
+        whole = self._data.split_of(self._root)
         parts = {name: whole.subset(rows) for name, rows in self._divide(whole.labels).items()}
         if self._test_root is not None:
-            parts["test"] = self._read(self._test_root)
+            parts["test"] = self._data.split_of(self._test_root)
         return Splits(**parts)
 
     def _divide(self, labels: Indices) -> dict[str, Indices]:
-        if self._group is None:
+        groups = self._data.groups_of(self._root, len(labels))
+        if groups is None:
             return carve(len(labels), self._sizes, labels, self._split_seed)
-        (groups,) = read_npz(self._root, self._group)
-        if groups.shape != labels.shape:
-            raise InputError(
-                f"{self._root}: {self._group} has shape {groups.shape}, but there are {len(labels)} labels"
-            )
         return carve_groups(groups, self._sizes, labels, self._split_seed, f"task.group={self._group}")
 
-    def _read(self, path: Path) -> ArraySplit | NamedSplit:
-        *arrays, labels = read_npz(path, *(column.key for column in self._columns.values()), self._y)
-        checked = check_labels(labels, len(arrays[0]), self.n_classes, path)
-        parts = {}
-        for (name, column), raw in zip(self._columns.items(), arrays, strict=True):
-            parts[name] = column.split(raw, checked, path)
-            if len(raw) != len(checked):
-                raise InputError(
-                    f"{path}: {column.key} has {len(raw)} examples, but there are {len(checked)} labels"
-                )
-        return NamedSplit(parts) if isinstance(self.input_shape, Mapping) else parts["x"]
+
+class _Classified(NpzData):
+    """Arrays with one class for each example.
+
+    Args:
+        n_classes: Number of classes.
+        *settings: Those of `NpzData`.
+        **more: Likewise.
+    """
+
+    def __init__(self, n_classes: int, *settings: Any, **more: Any) -> None:
+        super().__init__(*settings, **more)
+        self._n_classes = n_classes
+
+    def checked(self, labels: NDArray[Any], n: int, path: Path) -> Indices:
+        """Returns the classes, `(n,)` int64. Raises InputError if they are none."""
+        return check_labels(labels, n, self._n_classes, path)

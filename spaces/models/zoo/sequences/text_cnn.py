@@ -24,6 +24,7 @@ class TextCNNModel(FirstTrainedModel):
         embedding: Values of a token's vector.
         widths: Output channels of each convolution; without any, the mean of the tokens' vectors is classified.
         kernel_size: Kernel size of every convolution; odd.
+        per_step: Whether each token is classified, from those around it, and not the text.
         epochs: Passes over the train split.
         batch_size: Examples a step.
         learning_rate: Highest learning rate of the training.
@@ -40,6 +41,7 @@ class TextCNNModel(FirstTrainedModel):
         embedding: int = 32,
         widths: Sequence[int] = (64, 64),
         kernel_size: int = 5,
+        per_step: bool = False,
         epochs: int = 8,
         batch_size: int = 64,
         learning_rate: float = 5e-3,
@@ -56,11 +58,18 @@ class TextCNNModel(FirstTrainedModel):
                 f"model.input_shape must be [length] or name the inputs ids and mask, not {input_shape}"
             )
         self.n_classes, self.vocabulary_size, self.embedding = n_classes, vocabulary_size, embedding
-        self.widths, self.kernel_size = tuple(widths), kernel_size
+        self.widths, self.kernel_size, self.per_step = tuple(widths), kernel_size, per_step
 
     def build(self) -> nn.Module:
         """Returns the network with random weights."""
-        return TextCNN(self.n_classes, self.vocabulary_size, self.embedding, self.widths, self.kernel_size)
+        return TextCNN(
+            self.n_classes,
+            self.vocabulary_size,
+            self.embedding,
+            self.widths,
+            self.kernel_size,
+            self.per_step,
+        )
 
     def check(self, split: Split) -> None:
         """Raises InputError if a token has no vector."""
@@ -79,7 +88,10 @@ def check_ids(split: Split, vocabulary_size: int) -> None:
 
 
 class TextCNN(nn.Module):
-    """Token ids `(n, length)` int64, 0 where a text has ended -> `(n, n_classes)` logits."""
+    """Token ids `(n, length)` int64, 0 where a text has ended -> `(n, n_classes)` logits, or `(n, length, n_classes)` per step.
+
+    Nothing is read after a text's end, so that a padded text and the text alone have equal logits.
+    """
 
     def __init__(
         self,
@@ -88,8 +100,10 @@ class TextCNN(nn.Module):
         embedding: int = 32,
         widths: Sequence[int] = (64, 64),
         kernel_size: int = 5,
+        per_step: bool = False,
     ) -> None:
         super().__init__()
+        self.per_step = per_step
         self.embedding = nn.Embedding(vocabulary_size, embedding)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(n, m, kernel_size, padding=kernel_size // 2) for n, m in pairwise((embedding, *widths))
@@ -102,5 +116,7 @@ class TextCNN(nn.Module):
         x = self.embedding(ids).transpose(1, 2) * counted
         for convolution in self.convolutions:
             x = functional.relu(convolution(x)) * counted
+        if self.per_step:
+            return self.linear(x.transpose(1, 2))  # type: ignore[no-any-return]
         mean = x.sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)
         return self.linear(mean)  # type: ignore[no-any-return]

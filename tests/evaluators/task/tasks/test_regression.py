@@ -73,6 +73,25 @@ def test_bad_input(tmp_path, arrays, settings, error, message):
         RegressionTask(NpzData(), root=stored(tmp_path, **arrays), **settings).splits()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layout": "HWC"}, r"task\.data\.layout must be NCHW or NHWC"),
+        ({"mean": ["a"]}, r"task\.data\.mean must list numbers"),
+        ({"std": [0.0]}, r"task\.data\.std must not hold 0"),
+        ({"mean": [0.1, 0.2]}, r"task\.data\.mean has 2 values, but the examples have 5 channels"),
+        ({"example_shape": [0]}, r"task\.data\.example_shape must list the positive sizes"),
+        ({"example_shape": [2, 2]}, r"cannot be brought to task\.data\.example_shape=\[2, 2\]"),
+        ({"input_shape": [4]}, r"under task\.data\.layout=NCHW, but task\.data\.input_shape is \(4,\)"),
+        ({"input_shape": {"x": [4]}}, r"but task\.data\.input_shape\.x is \(4,\)"),
+        ({"input_shape": {"x": [5]}, "scale": {"z": 2.0}}, r"'z' in task\.data\.scale"),
+    ],
+)
+def test_messages_name_the_key_of_the_loader(tmp_path, settings, message):
+    with pytest.raises((ConfigError, InputError), match=message):
+        RegressionTask(NpzData(**settings), root=stored(tmp_path)).splits()
+
+
 def test_a_task_needs_its_root():
     with pytest.raises(ConfigError, match=r"task\.root must be given: the \.npz file"):
         RegressionTask(NpzData()).splits()

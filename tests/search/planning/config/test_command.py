@@ -19,7 +19,7 @@ SPACES = [
 def composed_by_command_line(monkeypatch, command):
     """What `paredown` composes from a command, without running it."""
     found = []
-    monkeypatch.setattr(app, "run_config", lambda config, console: found.append(config) or 0)
+    monkeypatch.setattr(app, "run_config", lambda config, console, began: found.append(config) or 0)
     program, *arguments = shlex.split(command)
     assert program == "paredown"
     assert app.run_command(arguments) == 0

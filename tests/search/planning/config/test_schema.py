@@ -30,3 +30,38 @@ def test_a_study_of_a_sweep_knows_what_its_siblings_are_called():
     composed = OmegaConf.create(dict(compose().data))
     config = read_config(composed, {}, "paredown", suffix="seed=3")
     assert (config.sweep, config.study.name) == ("digits", "digits-seed=3")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("", "is empty"),
+        ("   ", "is empty"),
+        ("../up", "contains '/'"),
+        ("/tmp/x", "contains '/'"),
+        ("a\\b", "contains"),
+        ("..", "begins with a dot"),
+        (".hidden", "begins with a dot"),
+        (" padded", "begins or ends with a space"),
+        ("a\0b", "contains '\\x00'"),
+        ("a\nb", "contains"),
+        ("é" * 128, "is longer than 255 bytes"),
+    ],
+)
+def test_a_name_that_is_no_name_of_a_folder_is_refused(name, problem):
+    composed = OmegaConf.create(dict(compose().data))
+    composed.study.name = name
+    with pytest.raises(ConfigError) as error:
+        read_config(composed, {}, "paredown")
+    assert problem in str(error.value)
+    assert "study.name=" in str(error.value)
+    assert "study.dir=PATH" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["digits", "digits-seed=3,stage=[a,b]", "my study 2", "v1..2", "größe", "x" * 255]
+)
+def test_any_other_name_is_taken(name):
+    composed = OmegaConf.create(dict(compose().data))
+    composed.study.name = name
+    assert read_config(composed, {}, "paredown").study.name == name

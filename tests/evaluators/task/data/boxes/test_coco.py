@@ -215,7 +215,7 @@ def test_files_that_are_no_annotations_are_refused(tmp_path: Path) -> None:
         ({"n_images": 0}, "task.data.n_images must be at least 1"),
         ({"class_ids": [7, 9]}, "has no category 9, but 3, 7"),
         ({"class_ids": [7, 7]}, "names category 7 twice"),
-        ({"mean": [0.1, 0.2]}, "task.mean has 2 values"),
+        ({"mean": [0.1, 0.2]}, r"task\.data\.mean has 2 values"),
     ],
 )
 def test_wrong_settings_are_refused(settings: Any, message: str, tmp_path: Path) -> None:

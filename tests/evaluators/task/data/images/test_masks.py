@@ -150,7 +150,7 @@ def test_wrong_folders_name_the_file(root, broken, settings, text):
     [
         ({"resize": 0}, "task.data.resize must be a number of pixels"),
         ({"crop": [1, 2, 3]}, "task.data.crop must be a number of pixels"),
-        ({"mean": [0.1, 0.2]}, "task.mean has 2 values"),
+        ({"mean": [0.1, 0.2]}, r"task\.data\.mean has 2 values"),
     ],
 )
 def test_wrong_settings(root, settings, text):

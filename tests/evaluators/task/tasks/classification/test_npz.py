@@ -136,7 +136,7 @@ def test_settings_of_unknown_inputs_and_arrays_of_other_lengths_raise(tmp_path):
     np.savez(tmp_path / "d.npz", a=np.zeros((100, 3)), b=np.zeros((99, 2)), y=np.arange(100) % 4)
     with pytest.raises(ConfigError, match=r"'c' in task\.scale"):
         NpzTask(str(tmp_path / "d.npz"), {"a": [3], "b": [2]}, 4, scale={"c": 2.0})
-    with pytest.raises(InputError, match="b has 99 examples, but there are 100 labels"):
+    with pytest.raises(InputError, match="b has 99 examples, but y has 100 labels"):
         NpzTask(str(tmp_path / "d.npz"), {"a": [3], "b": [2]}, 4, **SIZES).splits()
 
 

@@ -67,6 +67,38 @@ def test_the_end_of_a_text_does_not_count():
     torch.testing.assert_close(net(short), net(torch.tensor([[3, 5, 7, 9]]), torch.tensor([[1, 1, 1, 0]])))
 
 
+def test_each_token_is_classified_from_both_sides(tmp_path):
+    net = TextCNN(3, 10, 4, (6, 6), 3, per_step=True).eval()
+    short, longer = net(torch.tensor([[3, 5, 7]])), net(torch.tensor([[3, 5, 7, 0, 0]]))
+    assert short.shape == (1, 3, 3)
+    torch.testing.assert_close(short, longer[:, :3])  # a padded text is the text alone
+    grown = net(torch.tensor([[3, 5, 7, 9]]))
+    assert not torch.allclose(short[:, 2], grown[:, 2])  # what comes later counts
+    ids, _ = texts()
+    labels = np.where(ids > 0, np.roll(ids, -1, axis=1) > 5, -1).astype(np.int64)
+    labels[:, -1] = 0
+    context = LoadContext(ArraySplit(ids, labels), tmp_path, loss="tokens")
+    artifact = small(per_step=True, epochs=20).load(context)
+    with torch.no_grad():
+        found = artifact.model(torch.from_numpy(ids)).argmax(2).numpy()
+    assert (found == labels)[:, :-1][labels[:, :-1] >= 0].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("per_step", "labels", "message"),
+    [
+        (False, np.zeros((96, 12), np.int64), r"yields \(2,\).*labels are \(12,\).*class of each step or position is needed"),
+        (True, np.zeros(96, np.int64), r"yields \(12, 2\).*labels are \(\).*class of an example is needed"),
+    ],
+)  # fmt: skip
+def test_labels_of_steps_and_of_texts_are_not_confused(tmp_path, per_step, labels, message):
+    context = LoadContext(
+        ArraySplit(texts()[0], labels), tmp_path, loss="tokens" if labels.ndim > 1 else "cross_entropy"
+    )
+    with pytest.raises(InputError, match=message):
+        small(per_step=per_step).load(context)
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_whole_numbers_reach_the_file_by_name(tmp_path, named):
     import onnxruntime

@@ -1,0 +1,29 @@
+"""A console that shows text of files as text: no control characters, no escape sequences, no markup."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.segment import Segment
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline, those that reverse the direction of writing, and lone surrogates."""
+
+
+def plain(text: str) -> str:
+    """Returns the text without characters that a terminal would obey rather than show."""
+    return _CONTROL.sub("", text)
+
+
+class PlainConsole(Console):
+    """A rich console for texts that may come from elsewhere: a study's folder, a config, a server.
+
+    What rich itself sends to the terminal, colours and cursor movements, is kept.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"highlight": False, "markup": False, **settings})
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        return super()._render_buffer(s if s.control else Segment(plain(s.text), s.style) for s in buffer)

@@ -1,0 +1,133 @@
+"""What the workers of a compression study hold: all that builds, runs or times a model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from evaluators.base import Measurement
+from evaluators.column import Column
+from evaluators.widened import widened
+from search.record.trial_records import measurement_from_json, measurement_to_json
+from search.trials.machine_lock import MachineLock
+from search.trials.partial_estimates import PartialEstimates
+from search.trials.re_evaluation import FrontReEvaluator
+from search.trials.trial import CompressionRunner, TrialRequest, TrialResult
+from spaces.candidate import Candidate
+from spaces.stages.artifact import Split
+
+FILE_BYTES = str(Column.of("file_bytes"))
+
+Call = Callable[..., Any]
+"""Calls a method of `CompressionWork` where trials run, as `Executor.call` does."""
+
+
+class CompressionWork:
+    """Runs trials, low-fidelity evaluations, re-evaluations and explanations; methods return plain data.
+
+    Executors ship it to their workers once.
+
+    Args:
+        runner: Builds and evaluates candidates.
+        test: The test split.
+    """
+
+    def __init__(self, runner: CompressionRunner, test: Split) -> None:
+        self._runner = runner
+        self._re_evaluator = FrontReEvaluator(runner, test)
+        self._partial = PartialEstimates(runner.context)
+
+    @property
+    def lock(self) -> MachineLock:
+        """Keeps computations from running during timed evaluations."""
+        return self._runner.lock
+
+    def key(self, candidate: Candidate) -> str:
+        """Returns a key that is equal for candidates known to yield the same file."""
+        return self._runner.key(candidate)
+
+    def run(self, request: TrialRequest) -> TrialResult:
+        """Runs one trial."""
+        return self._runner.run(request)
+
+    # -- low-fidelity evaluations ----------------------------------------------------------------------------
+
+    def structure_columns(self, candidate: Candidate) -> dict[str, float]:
+        """Returns the values that follow from a candidate's structure, by column.
+
+        Raises:
+            ParedownError: They cannot be computed.
+        """
+        values = {m.column: m.value for m in self._runner.structural(candidate)}
+        return values | {FILE_BYTES: float(len(self._runner.build(candidate).onnx_bytes))}
+
+    def statistics(self, candidates: Sequence[Candidate]) -> dict[str, list[float]]:
+        """Returns the first stage's estimates by name, one of each for every candidate; the first stage's input is known.
+
+        Raises:
+            ParedownError: They cannot be computed.
+        """
+        runner = self._runner
+        stage, start, context = runner.pipeline.stages[0], runner.start, runner.stage_context
+        values = [runner.pipeline.canonical(start, runner.space, c, context) for c in candidates]
+        estimates = stage.estimates(start, [v[stage.name] for v in values], context)
+        return {name: [float(figure) for figure in figures] for name, figures in estimates.items()}
+
+    def estimate(self, candidate: Candidate, n_examples: int) -> dict[str, Any]:
+        """Runs a candidate on the first examples of the validation split.
+
+        Args:
+            candidate: The candidate.
+            n_examples: One of the sizes of low-fidelity runs.
+
+        Returns:
+            The fields of a `PairedEstimate`, and `reference`, the float model's metric on the whole split.
+
+        Raises:
+            ParedownError: The candidate cannot be built or run.
+        """
+        with self._runner.lock.shared():
+            paired = self._partial.estimate(
+                self.key(candidate), n_examples, lambda: widened(self._runner.build(candidate))
+            )
+        return {**asdict(paired), "reference": self._partial.reference_value}
+
+    # -- after the search ------------------------------------------------------------------------------------
+
+    def re_evaluate(self, model: bytes) -> list[list[Any]]:
+        """Returns the measurements of an ONNX file on the test split and its timings, as `measurement_to_json`."""
+        return [measurement_to_json(m) for m in self._re_evaluator.re_evaluate(model)]
+
+    def re_evaluate_baseline(self) -> list[list[Any]]:
+        """The same of the float model."""
+        return [measurement_to_json(m) for m in self._re_evaluator.baseline()]
+
+    def rebuild(self, candidate: Candidate) -> bytes:
+        """Returns a candidate's ONNX file."""
+        return self._runner.build(candidate).onnx_bytes
+
+    def explain(self, model: bytes) -> dict[str, Any]:
+        """Returns details of an ONNX file, e.g. of its layers."""
+        return self._runner.explain(model)
+
+
+class CalledReEvaluator:
+    """Re-evaluates models where trials run.
+
+    Args:
+        call: Calls a method of `CompressionWork`.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def baseline(self) -> tuple[Measurement, ...]:
+        """Returns the measurements of the uncompressed model."""
+        return tuple(map(measurement_from_json, self._call("re_evaluate_baseline")))
+
+    def re_evaluate(self, model: bytes) -> tuple[Measurement, ...]:
+        """Returns the measurements of an ONNX file of the front."""
+        return tuple(map(measurement_from_json, self._call("re_evaluate", model)))
+
+    def rebuild(self, candidate: Candidate) -> bytes:
+        """Builds a candidate's ONNX file again."""
+        return bytes(self._call("rebuild", candidate))
