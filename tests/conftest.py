@@ -96,10 +96,23 @@ class RayCluster:
                 f"--include-dashboard={str(self._dashboard).lower()}", f"--dashboard-port={self.dashboard_port}",
                 f"--ray-client-server-port={self.client_port}",
             )  # fmt: skip
+            self._wait_for_clients()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _wait_for_clients(self):
+        """Waits until the server of `ray://` addresses answers, which it may do after the head says that it is up."""
+        until = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.client_port), timeout=1).close()
+            except OSError:
+                assert time.monotonic() < until, "no server for clients"
+                time.sleep(0.1)
+            else:
+                return
 
     def start(self, *arguments):
         """Starts a node with arguments of `ray start`; returns its process group when it is up."""
