@@ -1,5 +1,6 @@
 """A study that is killed at any time and started again loses at most the running trial."""
 
+import contextlib
 import json
 import os
 import random
@@ -77,12 +78,12 @@ def _is_running(pid):
         return False
 
 
-def _processes_of(group):
-    """Returns the processes of a process group."""
+def _processes_of(session):
+    """Returns the processes of a session: a study that leads it, and its workers, which have groups of their own."""
     found = []
     for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]:
         try:
-            if os.getpgid(pid) == group and _is_running(pid):
+            if os.getsid(pid) == session and _is_running(pid):
                 found.append(pid)
         except ProcessLookupError:
             continue
@@ -123,7 +124,9 @@ def test_a_study_that_is_ended_again_and_again_has_each_trial_once(
         while _n_trials(folder) == begun and process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.1))
-        (os.killpg if to_all else os.kill)(process.pid, number)
+        for pid in _processes_of(process.pid) if to_all else [process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
         out, _ = process.communicate(timeout=60)
         assert process.returncode == (143 if number == signal.SIGTERM else -number), out
         assert "Traceback" not in out
