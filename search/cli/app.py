@@ -2,10 +2,8 @@
 
 import gc
 import logging
-import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from search.planning.config.schema import Config, read_config, register_schema
 from search.planning.config.shipped import shipped
 from search.planning.config.sources import arguments_of, checked_files
 from search.planning.config.trusted import trusted_by_hand
+from search.record.environment import environment_variable
 from search.record.redact import redact_text
 from search.report.console import PlainConsole
 from search.study.interrupts import Interrupts
@@ -85,7 +84,12 @@ def run_command(arguments: list[str], began: float | None = None) -> int:
     register_schema()
     sys.argv[1:] = arguments
     try:
-        with interrupts.noted(), _hydra_raises_errors(), checked_files(trusted):
+        # by default Hydra prints errors and exits with status 1; so it raises them
+        with (
+            interrupts.noted(),
+            environment_variable("HYDRA_FULL_ERROR", "1"),
+            checked_files(trusted),
+        ):
             job()
     except ParedownError as error:
         return _print_error(errors, str(error))
@@ -124,7 +128,6 @@ def run_config(config: Config, console: Console, began: float | None = None) -> 
     Raises:
         ParedownError: The config or an input file is wrong.
     """
-    began = time.monotonic() if began is None else began
     from search.planning.session import prepare
     from search.study.progress import LiveProgress
     from search.study.study import run_study
@@ -136,12 +139,11 @@ def run_config(config: Config, console: Console, began: float | None = None) -> 
             if not console.is_terminal and text.startswith("waiting"):
                 console.print(text, markup=False)
 
-        session = prepare(config, say)
+        session = prepare(config, say, began)
     if config.data["dry_run"]:
         console.print(session.description())
         return OK
-    plan = replace(session.plan, start_s=time.monotonic() - began)
-    outcome = run_study(plan, LiveProgress(console))
+    outcome = run_study(session.plan, LiveProgress(console))
     console.print(session.closing(outcome, console.width))
     if outcome.interrupted or outcome.signal is not None:
         return _signalled(outcome.signal)
@@ -229,17 +231,3 @@ def _without_secrets(record: logging.LogRecord) -> bool:
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Prints an error that nobody handled, and those that led to it, without secrets."""
     sys.stderr.write(redact_text("".join(traceback.format_exception(kind, error, trace))))
-
-
-@contextmanager
-def _hydra_raises_errors() -> Iterator[None]:
-    """Makes Hydra raise errors within the context; by default it prints them and exits with status 1."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before

@@ -30,6 +30,7 @@ from search.study.waits import waits_told
 from search.trials.compression_work import CalledReEvaluator, CompressionWork
 from search.trials.low_fidelity import CompressionLowFidelity
 from search.trials.machine_lock import MachineLock
+from search.trials.run_trial import described
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate, Value
 from spaces.errors import EvaluationError, ParedownError
@@ -152,9 +153,7 @@ def _measured(runner: CompressionRunner) -> tuple[tuple[Measurement, ...], dict[
     except ParedownError:
         raise
     except Exception as error:
-        raise EvaluationError(
-            f"the float model cannot be evaluated: {type(error).__name__}: {error}"
-        ) from error
+        raise EvaluationError(f"the float model cannot be evaluated: {described(error)}") from error
 
 
 def _defaults(loaded: Loaded) -> Candidate | None:

@@ -68,13 +68,13 @@ class Session:
         return Group(closing_table(outcome.results, width), Text(ended), *([Text(cost)] if cost else []))
 
 
-def prepare(config: Config, say: Callable[[str], None]) -> Session:
+def prepare(config: Config, say: Callable[[str], None], began: float | None = None) -> Session:
     """Loads everything and returns the session.
 
     Raises:
         ParedownError: Something in the config or the files is wrong.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     session = _prepared(config, say)
     return replace(session, plan=replace(session.plan, start_s=time.monotonic() - began))
 

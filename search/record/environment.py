@@ -1,7 +1,9 @@
-"""The environment of a study: package versions and the machine."""
+"""The environment of a study: package versions, the machine, and variables that libraries read."""
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -39,6 +41,20 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Sets a variable of this process's environment within the context; afterwards it is as it was before."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def _version(name: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from search.record.environment import environment_variable
 from search.record.redact import redact_text
 from search.record.results import StudyRecord, TrialRecord
 from search.tracking.base import Tracker
@@ -141,7 +142,8 @@ class MlflowTracker(Tracker):
             self._writer.put(results, phase)
 
     def _write(self, results: StudyRecord, phase: Phase, beat: Callable[[], None]) -> None:
-        with _no_retries():
+        # no retries by the client itself: the writer tries again, and knows what may have arrived
+        with environment_variable(_RETRIES, "0"):
             with quiet_migrations(), self._alone():
                 self._check_reachable()
                 if self._record is None:
@@ -219,20 +221,6 @@ def _one_after_another(trials: Sequence[TrialRecord]) -> dict[int, float]:
         ended_at[record.number] = now
         now -= max(record.wall_s, 0.001)
     return ended_at
-
-
-@contextmanager
-def _no_retries() -> Iterator[None]:
-    """Switches the client's own retries off: the writer tries again, and knows what may have arrived."""
-    before = os.environ.get(_RETRIES)
-    os.environ[_RETRIES] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_RETRIES, None)
-        else:
-            os.environ[_RETRIES] = before
 
 
 @contextmanager

@@ -238,10 +238,6 @@ class CompressionRunner:
             explained = [evaluator.explain(artifact, self.context) for evaluator in self.evaluators]
         return {key: value for details in explained for key, value in details.items()}
 
-    def alone(self) -> AbstractContextManager[Hold]:
-        """Returns a context in which no trial of this machine computes, for a timing."""
-        return self.lock.exclusive()
-
     def alone_for(self, evaluators: Sequence[Evaluator]) -> AbstractContextManager[Hold]:
         """Returns the lock for evaluators: exclusive if one of them times something, else shared."""
         times = any(evaluator.times(self.context) for evaluator in evaluators)

@@ -52,3 +52,21 @@ def digits_onnx(cache_dir, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "digits.onnx"
     path.write_bytes(exported.onnx_bytes)
     return path
+
+
+@pytest.fixture
+def small_space():
+    """Overrides by which the digits network's quantization has eight candidates, half of them with four bits."""
+    return [
+        "space.quantize.calibration_images=[16,64]",
+        "space.quantize.scheme=[asymmetric,symmetric]",
+        "space.quantize.clipping=[max]",
+        "~space.quantize.percentile",
+        "space.quantize.granularity=channel",
+        "space.quantize.mixed_precision=false",
+        "space.quantize.weight_bits=[4,8]",
+        "space.quantize.bias_correction=false",
+        "space.quantize.cross_layer_equalization=false",
+        "space.quantize.activation_type=unsigned",
+        "space.quantize.weight_type=signed",
+    ]

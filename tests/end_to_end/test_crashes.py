@@ -50,19 +50,6 @@ class Odd(Evaluator):
         return Evaluation((Measurement("oddness", value, "", "measured"),))
 '''
 STAGE = "stage.quantize._target_=odd_plugins.CrashingStage"
-SPACE = [
-    "space.quantize.weight_bits=[4,8]",
-    "space.quantize.calibration_images=[16,64]",
-    "space.quantize.scheme=[asymmetric,symmetric]",
-    "space.quantize.clipping=[max]",
-    "~space.quantize.percentile",
-    "space.quantize.granularity=channel",
-    "space.quantize.mixed_precision=false",
-    "space.quantize.bias_correction=false",
-    "space.quantize.cross_layer_equalization=false",
-    "space.quantize.activation_type=unsigned",
-    "space.quantize.weight_type=signed",
-]
 EVALUATOR = "+evaluator.odd._target_=odd_plugins.Odd"
 
 
@@ -84,9 +71,9 @@ def study(paredown, digits_onnx, tmp_path, monkeypatch):
     return run
 
 
-def test_a_stage_that_crashes_costs_its_candidates_only(study):
+def test_a_stage_that_crashes_costs_its_candidates_only(study, small_space):
     """Low-fidelity evaluations, which build candidates before their trials, meet the crash, too."""
-    ran, table = study(STAGE, *SPACE, "executor=worker", "study.n_trials=6")
+    ran, table = study(STAGE, *small_space, "executor=worker", "study.n_trials=6")
     assert ran.status == 0
     assert len(table) == 6
     failed = table["state"] == "failed"

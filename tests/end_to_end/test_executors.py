@@ -3,31 +3,18 @@
 import pandas as pd
 import pytest
 
-SPACE = [
-    "space.quantize.calibration_images=[16,64]",
-    "space.quantize.scheme=[asymmetric,symmetric]",
-    "space.quantize.clipping=[max]",
-    "~space.quantize.percentile",
-    "space.quantize.granularity=channel",
-    "space.quantize.mixed_precision=false",
-    "space.quantize.weight_bits=[4,8]",
-    "space.quantize.bias_correction=false",
-    "space.quantize.cross_layer_equalization=false",
-    "space.quantize.activation_type=unsigned",
-    "space.quantize.weight_type=signed",
-]
 TIMED = ("seconds.", "wall_s", "cost.host.", "number")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_serial_processes_and_ray_agree(paredown, digits_onnx, tmp_path):
+def test_serial_processes_and_ray_agree(paredown, digits_onnx, small_space, tmp_path):
     tables = {}
     for executor in ("serial", "processes", "ray"):
         ran = paredown(
             "model=onnx", f"model.checkpoint={digits_onnx}", "sampler=brute_force", "study.n_trials=8",
-            f"executor={executor}", f"study.name={executor}", "evaluator.accuracy.stop_early=false", "knowledge=none", *SPACE,
+            f"executor={executor}", f"study.name={executor}", "evaluator.accuracy.stop_early=false", "knowledge=none", *small_space,
         )  # fmt: skip
         assert ran.status == 0, ran.err
         table = pd.read_csv(tmp_path / f"outputs/{executor}/trials.csv")

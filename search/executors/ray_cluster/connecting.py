@@ -16,6 +16,7 @@ from search.executors.ray_cluster import probe
 from search.executors.ray_cluster.causes import cause_of
 from search.executors.ray_cluster.code import Code
 from search.executors.ray_cluster.resources import Node, nodes_of
+from search.record.environment import environment_variable
 from spaces.errors import ConfigError
 from spaces.extras import extra_module
 
@@ -77,7 +78,8 @@ def connect(address: str | None, auth_mode: str | None, code: Callable[[], Code]
         probed(address)
         settings = {"runtime_env": _merged(code().runtime_env())}
     try:
-        with _kept_signals(), _overriding():
+        # our environment of workers replaces keys of the one that a submitted job brings; Ray refuses common keys otherwise
+        with _kept_signals(), environment_variable(_OVERRIDE, "1"):
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -120,11 +122,6 @@ def probed(address: str, seconds: float = PROBE_S) -> list[Node]:
     return nodes_of(answer["nodes"])
 
 
-def token_file() -> Path:
-    """Returns the file in which Ray looks for the token."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-
-
 def _set_environment(address: str, auth_mode: str | None) -> None:
     """Sets what Ray reads when it is imported; what the user's environment says comes first."""
     if auth_mode is not None and auth_mode not in AUTH_MODES:
@@ -132,7 +129,7 @@ def _set_environment(address: str, auth_mode: str | None) -> None:
             f"executor.auth_mode must be one of {', '.join(AUTH_MODES)} or null, not {auth_mode!r}"
         )
     if auth_mode is None:
-        has_token = bool(os.environ.get("RAY_AUTH_TOKEN")) or token_file().is_file()
+        has_token = bool(os.environ.get("RAY_AUTH_TOKEN")) or probe.token_file().is_file()
         auth_mode = "token" if has_token and address != "local" else "disabled"
     os.environ.setdefault("RAY_AUTH_MODE", auth_mode)
     # without it Ray warns of a future change of its handling of GPUs on machines that have none
@@ -143,20 +140,6 @@ def _merged(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
     """Returns our environment of workers; where this process is a submitted job, lists go on with those of the job's own."""
     job = json.loads(os.environ.get(_JOB_CONFIG) or "{}").get("runtime_env") or {}
     return {key: [*values, *job.get(key, [])] for key, values in runtime_env.items()}
-
-
-@contextmanager
-def _overriding() -> Iterator[None]:
-    """Lets our environment of workers replace keys of the one that a submitted job brings; Ray refuses common keys otherwise."""
-    before = os.environ.get(_OVERRIDE)
-    os.environ[_OVERRIDE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_OVERRIDE]
-        else:
-            os.environ[_OVERRIDE] = before
 
 
 @contextmanager

@@ -116,11 +116,16 @@ def _answers(address: str) -> None:
         raise _RefusedError(f"nobody answers at {address} ({error.strerror or error})") from error
 
 
+def token_file() -> Path:
+    """Returns the file in which Ray looks for the token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
 def _has_token() -> None:
     """Raises if a token is wanted and there is none, where Ray would end the process."""
     if os.environ.get("RAY_AUTH_MODE") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    file = token_file()
     if not file.is_file() or not file.read_text().strip():
         raise _RefusedError(
             f"auth_mode is token, but there is no token: {file} is missing or empty, and RAY_AUTH_TOKEN is not set"

@@ -12,6 +12,7 @@ from search.executors.ray import RayExecutor
 from search.executors.ray_cluster import connecting, probe
 from search.executors.ray_cluster.code import Code
 from search.executors.ray_cluster.connecting import connect, probed
+from search.record.environment import environment_variable
 from spaces.errors import ConfigError
 
 
@@ -131,7 +132,7 @@ def test_ray_is_allowed_to_merge_only_while_connecting(monkeypatch, before):
     monkeypatch.setenv("RAY_OVERRIDE_JOB_RUNTIME_ENV", before or "")
     if before is None:
         monkeypatch.delenv("RAY_OVERRIDE_JOB_RUNTIME_ENV")
-    with connecting._overriding():
+    with environment_variable(connecting._OVERRIDE, "1"):
         assert connecting.os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] == "1"
     assert connecting.os.environ.get("RAY_OVERRIDE_JOB_RUNTIME_ENV") == before
 
