@@ -1,6 +1,7 @@
 """Modelled costs on every device of the study, from one analysis of the ONNX file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,11 +12,13 @@ from evaluators.column import Column
 from evaluators.cost.energy import energy_uj
 from evaluators.cost.graph import OpGraph, op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
+from evaluators.cost.graph.formats import UNSUPPORTED, unsupported, why_unsupported
 from evaluators.cost.graph.runtime_graph import runtime_graph
 from evaluators.cost.latency.fabric.estimate import fabric_estimate
 from evaluators.cost.latency.roofline import Roofline, roofline
 from evaluators.cost.memory import MemoryPlan, plan_memory
 from evaluators.devices.device import Device
+from spaces.quantization.formats.stored import simulated_layers, simulated_text
 from spaces.stages.artifact import Artifact
 
 
@@ -23,8 +26,10 @@ class CostEvaluator(Evaluator):
     """Models the costs of a network on each device, as far as the device's profile has the figures.
 
     Yields `latency_ms` (not where it is timed), `energy_uj`, `peak_activation_bytes`, `peak_sram_bytes`
-    (activations, the runtime's own structures, and weights that are kept in RAM), `weight_bytes`,
-    `flash_bytes`, and on FPGAs `luts` and `dsps`. `<cost>_low` and `<cost>_high` are error bars: 8 of 10
+    (activations, the runtime's own structures, and weights that are kept in RAM), `weight_bytes`, `total_bytes`
+    (weights and activations at their peak), `flash_bytes`, and on FPGAs `luts` and `dsps`. Where the profile says
+    which formats the runtime takes, `unsupported_layers` is the number of layers in others; with any, there is no
+    latency and no energy. `<cost>_low` and `<cost>_high` are error bars: 8 of 10
     measurements that the profile was compared with lay between them. `details["because"]` gives the reason
     why a latency is absent.
     """
@@ -42,8 +47,8 @@ class CostEvaluator(Evaluator):
         Raises:
             EvaluationError: The shapes of the model cannot be inferred.
         """
-        graphs = Graphs(artifact)
-        by_device = [DeviceCosts(graphs.on(device), device) for device in context.devices.values()]
+        graphs, simulated = Graphs(artifact), simulated_layers(artifact.onnx_bytes)
+        by_device = [DeviceCosts(graphs.on(device), device, simulated) for device in context.devices.values()]
         because = {column: why for costs in by_device for column, why in costs.because().items()}
         latencies = {costs.device.name: costs.explained() for costs in by_device if not costs.device.measured}
         return Evaluation(
@@ -95,10 +100,15 @@ class DeviceCosts:
     Args:
         graph: The kernels that the device's runtime executes.
         device: The device.
+        simulated: Layers whose weights are decoded floats, with the name of their format.
     """
 
-    def __init__(self, graph: OpGraph, device: Device) -> None:
+    def __init__(
+        self, graph: OpGraph, device: Device, simulated: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.graph, self.device = graph, device
+        self._simulated = simulated
+        self._unsupported = unsupported(graph, device)
         self.memory: MemoryPlan = plan_memory(graph, device.deployment)
         self._fabric = fabric_estimate(graph, device)
         self._times: Roofline | None = None
@@ -108,6 +118,8 @@ class DeviceCosts:
     @property
     def latency_ms(self) -> float | None:
         """Modelled latency of one run in ms; None if it is timed, or if the device cannot run the network."""
+        if self._simulated or self._unsupported:
+            return None
         if self._fabric is not None:
             return self._fabric.latency_ms
         kernel_ms = self.kernel_ms()
@@ -133,13 +145,19 @@ class DeviceCosts:
     @property
     def energy_uj(self) -> float | None:
         """Modelled energy of one run in uJ; None if the profile lacks the figures or it is measured."""
-        return None if self.device.measured else energy_uj(self.graph, self.device, self.latency_ms)
+        if self.device.measured or self._simulated or self._unsupported:
+            return None
+        return energy_uj(self.graph, self.device, self.latency_ms)
 
     def measurements(self) -> Iterator[Measurement]:
         """Yields the costs as measurements, with their error bars."""
         memory, device, fabric = self.memory, self.device, self._fabric
         yield self._measurement("peak_activation_bytes", memory.peak_activation_bytes, "bytes")
         yield self._measurement("weight_bytes", self.graph.weight_bytes, "bytes")
+        if device.weight_formats or device.activation_formats:
+            yield self._measurement(UNSUPPORTED, len(self._unsupported) + len(self._simulated), "layers")
+        total = self.graph.weight_bytes + memory.peak_activation_bytes
+        yield self._measurement("total_bytes", total, "bytes")
         if (
             device.measured
         ):  # this machine: its memory is no limit, other evaluators measure latency and energy
@@ -159,6 +177,8 @@ class DeviceCosts:
         reasons = {"peak_sram_bytes": at, "peak_activation_bytes": at} if at else {}
         if self.latency_ms is None and not self.device.measured:
             reasons["latency_ms"] = self._why_no_latency()
+        if self._unsupported or self._simulated:
+            reasons[UNSUPPORTED] = self._why_no_latency()
         return {str(Column.of(cost, self.device.name)): why for cost, why in reasons.items()}
 
     def explained(self) -> dict[str, Any]:
@@ -173,6 +193,10 @@ class DeviceCosts:
         }
 
     def _why_no_latency(self) -> str:
+        if self._simulated:
+            return simulated_text(self._simulated)
+        if self._unsupported:
+            return why_unsupported(self._unsupported, self.device)
         if self._fabric is not None:
             return f"{self.device.name}: {self._fabric.absent_because}"
         lacking = self._times.cannot_run if self._times is not None else {}

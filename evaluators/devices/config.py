@@ -162,6 +162,8 @@ _READERS: Mapping[str, Reader] = {
     "ram_bytes": size,
     "flash_bytes": size,
     "deployment": _deployment,
+    "weight_formats": names_of("format", DTYPES),
+    "activation_formats": names_of("format", DTYPES),
     "error": _errors,
     "measured": boolean,
     "sources": read_sources,

@@ -111,6 +111,9 @@ class Device:
         ram_bytes: Size of the memory of the activations.
         flash_bytes: Size of a separate memory of the weights.
         deployment: How the runtime lays out memory.
+        weight_formats: Formats of the weights that the runtime takes, as dtypes; empty where no source says, which
+            restricts nothing.
+        activation_formats: The same of the activations.
         error: Relative error by cost (`latency_ms`, `energy_uj`, `peak_sram_bytes`) that 8 of 10 comparisons
             with measurements stay within; absent without comparisons.
         measured: Whether this device is the machine that runs the search, so that latency is timed, not modelled.
@@ -138,6 +141,8 @@ class Device:
     ram_bytes: int | None = None
     flash_bytes: int | None = None
     deployment: Deployment = field(default_factory=Deployment)
+    weight_formats: tuple[str, ...] = ()
+    activation_formats: tuple[str, ...] = ()
     error: Mapping[str, float] = field(default_factory=dict)
     measured: bool = False
     sources: Mapping[str, FigureSource] = field(default_factory=dict)

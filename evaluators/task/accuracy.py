@@ -15,6 +15,7 @@ from evaluators.runtime import (
     rollout_of,
     run_batches,
 )
+from evaluators.sizes import sizes_of
 from evaluators.task.layer_sqnr import layer_sqnr
 from evaluators.task.similarity import Similarity, agreement_for
 from evaluators.task.statistics.bootstrap import RESAMPLES
@@ -39,13 +40,15 @@ class AccuracyEvaluator(Evaluator):
     agreement                      how far the answers are the float model's: see `Task.agreement`
     output_sqnr_db                 signal-to-noise ratio of the outputs, the float model's being the signal; +-200 at most
     file_bytes                     size of the ONNX file
+    packed_bytes                   its size with the weights in the packed form that their formats store; `file_bytes` where
+                                   every weight is stored in a type of its own width
     ============================== =================================================================================
 
     The first rows come also for each of the task's further metrics.
 
     With `context.threshold`, the evaluation stops as soon as the metric is confidently worse than the threshold, and yields
     `METRIC_partial` and `METRIC_drop_partial` (estimates), `METRIC_partial_error` (their standard error),
-    `METRIC_partial_images` (the number of examples evaluated) and `file_bytes`. It stops only where the metric is a mean
+    `METRIC_partial_images` (the number of examples evaluated), `file_bytes` and `packed_bytes`. It stops only where the metric is a mean
     of bounded scores.
 
     `explain` returns the result of `layer_sqnr` as `layers`.
@@ -113,7 +116,7 @@ class AccuracyEvaluator(Evaluator):
             raise EvaluationError(
                 f"the reference has outputs of {n_reference} examples, but the split has {len(context.split)}"
             )
-        size = Measurement("file_bytes", len(artifact.onnx_bytes), "bytes", "measured")
+        sizes = sizes_of(artifact)
         baseline = self._baseline_of(context)
         early = None if self._is_reference(artifact, context) else self._early_test(context, baseline)
         metrics = (context.metric, *context.others)
@@ -130,7 +133,7 @@ class AccuracyEvaluator(Evaluator):
                 scores, *_ = gathered.add(outputs, labels)
                 similarity.add(outputs, each(lambda a, rows=rows: a[rows], context.reference.outputs))  # type: ignore[misc]
             if early is not None and early.stops(scores):
-                return Evaluation((*early.measurements(), size), pruned=early.reason())
+                return Evaluation((*early.measurements(), *sizes), pruned=early.reason())
         if n_bad:
             raise not_finite(n_bad, done)
         if not done:
@@ -140,7 +143,7 @@ class AccuracyEvaluator(Evaluator):
             for metric, judge, found in zip(metrics, baseline.judges, gathered.statistics(), strict=True)
             for measurement in _measurements(metric, judge.value(found), judge.drop(found))
         ]
-        return Evaluation((*judged, *similarity.measurements(), size))
+        return Evaluation((*judged, *similarity.measurements(), *sizes))
 
     def explain(self, artifact: Artifact, context: EvaluationContext) -> Mapping[str, Any]:
         """Returns `layers`, or `layers_absent_because` if the layers cannot be compared."""

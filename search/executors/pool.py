@@ -40,9 +40,11 @@ class Worker(ABC):
 
     Attributes:
         job: What it does; None while it is idle.
+        has_begun: Whether it has begun a job since it was started: it has loaded the runner.
     """
 
     job: Job | None = None
+    has_begun: bool = False
 
     @abstractmethod
     def send(self, job: Job) -> None:
@@ -197,7 +199,7 @@ class WorkerPool(Executor):
         except StartFailedError as error:
             raise StudyError(f"a worker of the executor cannot load the study: {error}") from error
         if message == BEGAN:
-            worker.job.began, self._start_failures = time.monotonic(), 0
+            worker.job.began, worker.has_begun, self._start_failures = time.monotonic(), True, 0
         elif message is not None:
             job, worker.job = worker.job, None
             self._answered(job, answer_of(message))
@@ -220,10 +222,10 @@ class WorkerPool(Executor):
         """Replaces a dead worker; its job is tried once more, since another process may have been the cause."""
         job = worker.job
         assert job is not None
-        if job.began is None:
-            self._start_failures += 1
-        else:
+        if worker.has_begun:  # even if its report that this job runs was lost with it
             job.deaths += 1
+        else:
+            self._start_failures += 1
         if self._start_failures >= _MOST_START_FAILURES:
             raise StudyError(f"the workers of the executor end before they run anything: {how}")
         if job.deaths >= job.tries:

@@ -54,8 +54,14 @@ class ActorWorker(Worker):
         return self._expected[0]
 
     def send(self, job: Job) -> None:
-        """Gives it a job: two calls."""
-        self._expected = [self._actor.begin.remote(), self._actor.do.remote(job)]
+        """Gives it a job: two calls.
+
+        The first job of a new actor is sent with `receive`, once the actor is known to have loaded the runner: if both calls
+        were sent and the job ended the process at once, the answer to the first would be lost with it.
+        """
+        self._expected = [self._actor.begin.remote()]
+        if self.has_begun:
+            self._expected.append(self._actor.do.remote(job))
 
     def receive(self) -> bytes | None:
         """Returns its next message; None while the connection to it is lost, until the cluster knows what became of it."""
@@ -71,6 +77,8 @@ class ActorWorker(Worker):
             raise _kind_of(error)(cause_of(error)) from error
         if self._unreachable:  # it is back, but what it was doing is lost
             raise NodeLostError("the connection to the worker was lost")
+        if message == BEGAN and not self.has_begun:
+            self._expected.append(self._actor.do.remote(self.job))
         return message
 
     def kill(self) -> None:

@@ -51,7 +51,7 @@ def compression_identity(
     identity["model"] = {"_target_": config.data["model"]["_target_"], "digest": loaded.start.digest}
     identity["measurement"] = _measurements({axis.column for axis in axes}, baseline)
     if context.train is not None or context.teacher is not None:
-        from spaces.recovery.training.accelerator import device_of
+        from spaces.models.torch.accelerator import device_of
 
         identity["accelerator"] = device_of(context.accelerator).type  # `auto` may find another one next time
     return identity

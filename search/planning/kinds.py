@@ -7,6 +7,7 @@ import optuna
 
 from evaluators.base import Evaluator
 from evaluators.task.tasks.task import Task
+from search.allocators.base import Allocator
 from search.executors.base import Executor
 from search.knowledge.base import KnowledgeSource
 from search.planning.config.instantiate import factory_of
@@ -18,7 +19,7 @@ from spaces.stages.stage import Stage
 
 KINDS: Mapping[str, type] = {
     "task": Task, "model": ModelSource, "stage": Stage, "criterion": Criterion, "evaluator": Evaluator,
-    "sampler": optuna.samplers.BaseSampler, "pruner": optuna.pruners.BasePruner, "knowledge": KnowledgeSource,
+    "sampler": optuna.samplers.BaseSampler, "allocator": Allocator, "pruner": optuna.pruners.BasePruner, "knowledge": KnowledgeSource,
     "executor": Executor, "tracker": Tracker,
 }  # fmt: skip
 

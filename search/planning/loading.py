@@ -18,6 +18,7 @@ from spaces.errors import ConfigError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.layers import layer_names
 from spaces.pruning.criteria.criterion import Criterion
+from spaces.quantization.sensitivity.output_losses import GRADIENT_LOSSES
 from spaces.space import Space
 from spaces.space_config import read_space
 from spaces.stages.artifact import Artifact
@@ -58,6 +59,17 @@ class Loaded:
     notes: tuple[str, ...]
 
 
+def _teacher(config: Config, model: Artifact, trains: bool) -> Artifact | None:
+    """Returns the torch network for stages that train, and for sensitivities by gradients; None if neither needs it."""
+    sensitivity = config.section("allocator").get("sensitivity")
+    by_gradients = sensitivity in GRADIENT_LOSSES
+    if by_gradients and model.kind != "torch":
+        raise ConfigError(
+            f"allocator.sensitivity={sensitivity} needs gradients, which an ONNX file does not give; use kl, sqnr, mse or ssim"
+        )
+    return model if (trains or by_gradients) and model.kind == "torch" else None
+
+
 def load(config: Config, say: Say) -> Loaded:
     """Loads model, task, devices and space, and checks that they fit together.
 
@@ -87,7 +99,7 @@ def load(config: Config, say: Say) -> Loaded:
         _cache(config, stages),
         config.seed,
         train=splits.train if trains and len(splits.train) else None,
-        teacher=model if trains and model.kind == "torch" else None,
+        teacher=_teacher(config, model, trains),
         accelerator=_accelerator(config),
         latency_ms=ModelledLatency(devices),
         draft=config.data["dry_run"],

@@ -10,12 +10,14 @@ import optuna
 
 from evaluators.base import EvaluationContext, Evaluator, Measurement, Reference
 from evaluators.column import Column
+from evaluators.cost.graph.formats import UNSUPPORTED
 from evaluators.devices.device import Device
 from evaluators.integer_kernels import integer_kernels_saturate
 from evaluators.metric import Metric, direction_of
 from evaluators.runtime import labels_of, reference_outputs
 from evaluators.task.statistics.early_stopping import score_bounds
 from evaluators.task.statistics.scores import is_pooled, statistics_of
+from search.allocators.base import LayerFigures, Measure
 from search.executors.base import Executor
 from search.planning.basics import basics
 from search.planning.config.schema import Config
@@ -24,7 +26,7 @@ from search.planning.identity import compression_identity
 from search.planning.loading import Loaded, Say, made
 from search.planning.samplers_for import sampler_factory
 from search.record.objectives import read_objectives
-from search.record.results import Objective
+from search.record.results import Constraint, Objective
 from search.study.plan import StudyPlan
 from search.study.waits import waits_told
 from search.trials.compression_work import CalledReEvaluator, CompressionWork
@@ -84,6 +86,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         direction_of(task.metric),
         {m.column: m for m in baseline},
     )
+    constraints = (*constraints, *format_constraints(loaded.devices, baseline))
     knowledge = knowledge_of(config, loaded, objectives, baseline)
     # where a network is pruned and trained, a candidate's costs and quality are known only once it is built
     low_fidelity = (
@@ -114,6 +117,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             knowledge.descriptors,
             low_fidelity,
             baselines=[{m.column: m.value for m in baseline}.get(o.column) for o in objectives],
+            measure=_measure(loaded, executor),
         ),
         runner=CompressionWork(runner, loaded.splits.test),
         executor=executor,
@@ -137,6 +141,21 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         explain=partial(executor.call, "explain"),
         pruner=_pruner(config),
     )
+
+
+def _measure(loaded: Loaded, executor: Executor) -> Measure | None:
+    """Returns what measures the losses of layers where trials run; None if other stages change the float network."""
+    if loaded.start.kind != "onnx" or loaded.pipeline.stages[0].name != QuantizeStage.name:
+        return None
+
+    def measure(
+        sensitivity: str, widths: Mapping[str, Sequence[int]], n_examples: int, grid: Mapping[str, str]
+    ) -> LayerFigures:
+        losses, n_weights = executor.call("layer_figures", sensitivity, widths, n_examples, grid)
+        by_width = {layer: {int(w): loss for w, loss in row.items()} for layer, row in losses.items()}
+        return LayerFigures(by_width, n_weights)  # JSON has texts as keys
+
+    return measure
 
 
 def _pruner(config: Config) -> optuna.pruners.BasePruner | None:
@@ -171,6 +190,19 @@ def _defaults(loaded: Loaded) -> Candidate | None:
             options = list(domain) if domain.size is not None else [domain.sample(np.random.default_rng(0))]
             values[knob.path] = options[len(options) // 2]
     return None if loaded.space.broken(values) else Candidate(values)
+
+
+def format_constraints(
+    devices: Mapping[str, Device], baseline: Sequence[Measurement]
+) -> tuple[Constraint, ...]:
+    """Returns, for each device whose profile says which formats its runtime takes, that a file has no others."""
+    columns = {name: str(Column.of(UNSUPPORTED, name)) for name in devices}
+    measured = {m.column for m in baseline}
+    return tuple(
+        Constraint(f"formats.{name}", column, "max", 0.0)
+        for name, column in columns.items()
+        if column in measured
+    )
 
 
 def _sizes(devices: Mapping[str, Device]) -> dict[str, float]:

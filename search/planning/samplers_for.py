@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import optuna
 
+from search.allocators.base import AllocationContext, LayerKnob, Measure
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.record.results import Objective
-from search.record.suggest import Param, distribution_of, params_of, pool
+from search.record.suggest import Param, distribution_of, param_of, params_of, pool
 from search.samplers.candidates.context import Bindable, KnowledgeRow, LowFidelityEvaluations, SamplerContext
 from spaces.candidate import Candidate
 from spaces.digest import digest_of
@@ -25,6 +26,7 @@ def sampler_factory(
     descriptors: Mapping[str, float] | None = None,
     low_fidelity: LowFidelityEvaluations | None = None,
     baselines: Sequence[float | None] = (),
+    measure: Measure | None = None,
 ) -> Callable[[int], optuna.samplers.BaseSampler]:
     """Returns a function that makes the sampler, given the number of earlier proposals.
 
@@ -37,6 +39,7 @@ def sampler_factory(
         descriptors: Numeric descriptors of the present task, by name.
         low_fidelity: Evaluates candidates at low fidelity before their trials; None if that is not possible.
         baselines: The uncompressed model's value of each objective, in the column's unit; None if unknown.
+        measure: Measures the losses of layers for an allocator; None if that is not possible.
     """
 
     @cache
@@ -63,8 +66,20 @@ def sampler_factory(
                     distributions={k.path: distribution_of(k.domain) for k in space.knobs},
                     low_fidelity=low_fidelity,
                     baselines=baselines,
+                    allocation=AllocationContext(_layer_knobs(space), measure),
                 )
             )
         return sampler
 
     return make
+
+
+def _layer_knobs(space: Space) -> dict[str, LayerKnob]:
+    """Returns the knobs of layers whose values are whole numbers, with their parameters."""
+    found = {}
+    for knob in space.knobs:
+        if knob.layers is not None and knob.domain.size is not None:
+            values = {param_of(knob.domain, value): value for value in knob.domain}
+            if all(type(value) is int for value in values.values()):
+                found[knob.path] = LayerKnob(knob.layers, cast(dict[Param, int], values))
+    return found

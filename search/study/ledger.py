@@ -142,12 +142,13 @@ class Ledger:
             estimate = record.estimate(constraint.column)
             if estimate is not None and constraint.name not in told:
                 trial.set_constraint(constraint.name, constraint.excess(estimate[0]))
-        if record.state == "pruned":
+        values = record.values()
+        # an infeasible trial may lack an objective, e.g. the latency on a device that does not take the file
+        if record.state == "pruned" or not all(o.column in values for o in self._objectives):
             self._tell_pruned(trial, record)
             return
         if len(self._objectives) == 1:
             self._report_curve(trial, record)
-        values = record.values()
         self._study.tell(trial, [values[o.column] for o in self._objectives])
 
     def _report_curve(self, trial: Trial, record: TrialRecord) -> None:
@@ -159,7 +160,7 @@ class Ledger:
                 trial.report(value, epoch)
 
     def _tell_pruned(self, trial: Trial, record: TrialRecord) -> None:
-        """Passes a pruned trial's estimates to Optuna: as attribute `partial` and as an intermediate value.
+        """Passes the estimates of a trial that lacks objectives to Optuna: as attribute `partial` and as an intermediate value.
 
         With several objectives Optuna supports neither pruning nor intermediate values: the trial is marked
         as failed.

@@ -96,7 +96,9 @@ def _compared(results: StudyRecord) -> list[int]:
         return []
     main = results.objectives[0]
     sign = 1.0 if main.direction == "maximize" else -1.0
-    measured = [t for t in results.trials if t.state in ("complete", "infeasible")]
+    measured = [
+        t for t in results.trials if t.state in ("complete", "infeasible") and main.column in t.values()
+    ]
     worst = min(measured, key=lambda t: (sign * t.values()[main.column], t.number))
     picks = [pick.number for pick in results.picks]
     return list(dict.fromkeys([results.best, *picks, *results.front[:2], worst.number]))

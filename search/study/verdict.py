@@ -21,7 +21,8 @@ def verdict(
         result: What the worker returned.
         number: The trial's number.
         objectives: Each must be measured and finite; otherwise the trial failed.
-        constraints: Each must be measured (otherwise the trial failed) and hold (otherwise it is infeasible).
+        constraints: Each must be measured (otherwise the trial failed) and hold (otherwise it is infeasible, whatever
+            else is absent: a device that does not take the file has no latency for it).
     """
     record = TrialRecord(
         number=number,
@@ -36,13 +37,17 @@ def verdict(
     )
     if record.state != "complete":
         return record
-    missing = _missing(record, [*(o.column for o in objectives), *(c.column for c in constraints)])
-    if missing:
-        return replace(record, state="failed", reason=missing)
     values = record.values()
     because = result.details.get("because", {})
-    breaches = [_breach(c, values[c.column], because) for c in constraints if c.excess(values[c.column]) > 0]
-    return replace(record, state="infeasible", reason="; ".join(breaches)) if breaches else record
+    breaches = [
+        _breach(c, values[c.column], because)
+        for c in constraints
+        if math.isfinite(values.get(c.column, math.nan)) and c.excess(values[c.column]) > 0
+    ]
+    if breaches:
+        return replace(record, state="infeasible", reason="; ".join(breaches))
+    missing = _missing(record, [*(o.column for o in objectives), *(c.column for c in constraints)])
+    return replace(record, state="failed", reason=missing) if missing else record
 
 
 def _missing(record: TrialRecord, wanted: Sequence[str]) -> str:

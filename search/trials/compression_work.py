@@ -1,11 +1,11 @@
 """What the workers of a compression study hold: all that builds, runs or times a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from evaluators.base import Measurement
-from evaluators.column import Column
+from evaluators.sizes import sizes_of
 from evaluators.widened import widened
 from search.record.trial_records import measurement_from_json, measurement_to_json
 from search.trials.machine_lock import MachineLock
@@ -13,9 +13,8 @@ from search.trials.partial_estimates import PartialEstimates
 from search.trials.re_evaluation import FrontReEvaluator
 from search.trials.trial import CompressionRunner, TrialRequest, TrialResult
 from spaces.candidate import Candidate
+from spaces.quantization.sensitivity.layer_losses import measured_layers
 from spaces.stages.artifact import Split
-
-FILE_BYTES = str(Column.of("file_bytes"))
 
 Call = Callable[..., Any]
 """Calls a method of `CompressionWork` where trials run, as `Executor.call` does."""
@@ -58,7 +57,7 @@ class CompressionWork:
             ParedownError: They cannot be computed.
         """
         values = {m.column: m.value for m in self._runner.structural(candidate)}
-        return values | {FILE_BYTES: float(len(self._runner.build(candidate).onnx_bytes))}
+        return values | {m.column: m.value for m in sizes_of(self._runner.build(candidate))}
 
     def statistics(self, candidates: Sequence[Candidate]) -> dict[str, list[float]]:
         """Returns the first stage's estimates by name, one of each for every candidate; the first stage's input is known.
@@ -90,6 +89,18 @@ class CompressionWork:
                 self.key(candidate), n_examples, lambda: widened(self._runner.build(candidate))
             )
         return {**asdict(paired), "reference": self._partial.reference_value}
+
+    def layer_figures(
+        self, sensitivity: str, widths: Mapping[str, Sequence[int]], n_examples: int, grid: Mapping[str, str]
+    ) -> tuple[dict[str, dict[int, float]], dict[str, int]]:
+        """Returns losses of the float network with one layer quantized, and the layers' numbers of weights.
+
+        Raises:
+            ParedownError: They cannot be measured.
+        """
+        runner = self._runner
+        with runner.lock.shared():
+            return measured_layers(runner.start, sensitivity, widths, n_examples, grid, runner.stage_context)
 
     # -- after the search ------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Canonical knob values, and checks of combinations that cannot be built, without building anything."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import cast
 
@@ -9,11 +9,14 @@ import numpy as np
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError, unknown_name
+from spaces.knob_spec import KnobSpec
 from spaces.quantization.calibration.clipping.methods import clippings
 from spaces.quantization.calibration.degraded_split import is_degraded
-from spaces.quantization.knobs import KNOBS
+from spaces.quantization.knobs import KNOBS, knobs_with
 from spaces.quantization.plan.bias_correction import is_correctable
 from spaces.quantization.plan.network import Network
+from spaces.quantization.rounding.base import Method
+from spaces.quantization.rounding.methods import METHODS
 
 DEFAULTS: Mapping[str, Value] = {knob.name: knob.default for knob in KNOBS}
 Values = dict[str, StageValue]
@@ -29,6 +32,7 @@ class Situation:
         clips: Whether equalization replaces a Clip by a ReLU.
         n_images: Number of calibration examples; None without calibration data.
         no_images: Reason why the inputs are not images; an empty string if they are.
+        methods: Methods of rounding besides `nearest`, by name.
     """
 
     network: Network
@@ -36,6 +40,7 @@ class Situation:
     clips: bool
     n_images: int | None
     no_images: str = ""
+    methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
 
 
 def matching(names: Iterable[str], globs: Iterable[str]) -> frozenset[str]:
@@ -68,7 +73,7 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     Raises:
         StageError: A value is invalid, or the combination cannot be built.
     """
-    _check_values(values)
+    _check_values(values, knobs_with(situation.methods))
     network, chosen = situation.network, dict(values)
     kept = _kept(network, cast(tuple[str, ...], chosen["keep_float"]))
     ends = network.ends
@@ -97,11 +102,11 @@ def _degraded_share(situation: Situation, chosen: Mapping[str, StageValue]) -> f
     return share
 
 
-def _check_values(values: Mapping[str, StageValue]) -> None:
+def _check_values(values: Mapping[str, StageValue], knobs: Iterable[KnobSpec]) -> None:
     for name in values:
         if name not in DEFAULTS:
             raise StageError(unknown_name("knob", name, DEFAULTS, "quantize"))
-    for knob in KNOBS:
+    for knob in knobs:
         value = values[knob.name]
         parts = value.values() if isinstance(value, dict) and knob.per_layer else [cast(Value, value)]
         for part in parts:
@@ -134,8 +139,15 @@ def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values
         found["clipping"] = "max"
     if found.get("clipping", clipping.name) != "percentile":
         found["percentile"] = DEFAULTS["percentile"]
-    if 8 not in _widths(chosen):
+    if 8 not in _widths(chosen) and not chosen["ends_8_bit"]:
         found["reduce_range"] = False
+    method = situation.methods.get(str(chosen["rounding"]))
+    if method is None or not method.uses_steps:
+        found["rounding_steps"] = DEFAULTS["rounding_steps"]
+    if method is not None and method.learns_biases:
+        found["bias_correction"] = False
+    if not situation.network.ends & set(quantized) or _all_wide(chosen):
+        found["ends_8_bit"] = False
     if not situation.n_pairs:
         found["cross_layer_equalization"] = False
     if not situation.network.products:
@@ -146,16 +158,21 @@ def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values
     return found
 
 
+def _all_wide(chosen: Values) -> bool:
+    """Whether all weights and activations have 8 bits or more anyway."""
+    widths = (*_widths(chosen), chosen["activation_bits"])
+    return min(cast(int, width) for width in widths) >= 8
+
+
 def _check_form(chosen: Mapping[str, StageValue]) -> None:
     """Raises StageError for a combination that onnxruntime cannot run."""
     if chosen["format"] != "qoperator":
         return
-    if 4 in _widths(chosen):
-        raise StageError("quantize.format=qoperator has 8-bit operators only: weight_bits must be 8, not 4")
-    if chosen["activation_bits"] != 8:
-        raise StageError(
-            "quantize.format=qoperator has 8-bit operators only: activation_bits must be 8, not 16"
-        )
+    for knob, widths in (("weight_bits", _widths(chosen)), ("activation_bits", {chosen["activation_bits"]})):
+        for width in sorted(cast("set[int]", set(widths) - {8})):
+            raise StageError(
+                f"quantize.format=qoperator has 8-bit operators only: {knob} must be 8, not {width}"
+            )
     if chosen["activation_type"] == "signed" and chosen["weight_type"] == "unsigned":
         raise StageError(
             "quantize.format=qoperator: onnxruntime has no kernel for signed activations with unsigned weights; "
@@ -182,8 +199,13 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
         found["activation_matmuls"] = "the network has no MatMul of two activations"
     if not {"percentile", None} & set(options["clipping"]):
         found["percentile"] = "only clipping=percentile uses the percentile"
-    if set(options["weight_bits"]) == {4}:
+    if not {8, None} & set(options["weight_bits"]) and set(options["ends_8_bit"]) == {False}:
         found["reduce_range"] = "only 8-bit weights can be reduced to 7 bits"
+    methods = [situation.methods.get(str(name)) for name in options["rounding"]]
+    if not any(
+        name is None or (m and m.uses_steps) for name, m in zip(options["rounding"], methods, strict=True)
+    ):
+        found["rounding_steps"] = "only rounding=adaround and rounding=brecq take steps"
     images = options["calibration_images"]
     if (
         situation.n_images is not None

@@ -1,5 +1,8 @@
 """The knobs of the quantize stage. Defaults suit x86: unsigned activations, signed weights, QDQ."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from spaces.knob_spec import KnobSpec
 
 KNOBS = (
@@ -28,8 +31,26 @@ KNOBS = (
         allowed=("tensor", "channel"),
     ),
     KnobSpec("mixed_precision", False, "keep the first and the last layer float", allowed=(False, True)),
-    KnobSpec("weight_bits", 8, "bits of the weights", allowed=(4, 8), per_layer=True),
-    KnobSpec("activation_bits", 8, "bits of the activations", allowed=(8, 16)),
+    KnobSpec("weight_bits", 8, "bits of the weights", allowed=(2, 3, 4, 5, 6, 7, 8), per_layer=True),
+    KnobSpec(
+        "activation_bits",
+        8,
+        "bits of the activations; below 8 only inputs of layers are quantized, and the arithmetic is float",
+        allowed=(2, 3, 4, 5, 6, 7, 8, 16),
+    ),
+    KnobSpec(
+        "ends_8_bit",
+        False,
+        "weights and input activations of the first and last layer have at least 8 bits",
+        allowed=(False, True),
+    ),
+    KnobSpec(
+        "rounding",
+        "nearest",
+        "how weights are rounded: to nearest, with feedback (gptq), or learned layer by layer (adaround) or block by block (brecq)",
+        allowed=("nearest", "gptq", "adaround", "brecq"),
+    ),
+    KnobSpec("rounding_steps", 300, "gradient steps of learned rounding for each layer or block", low=1),
     KnobSpec("keep_float", (), "layers kept float, as patterns over their names", list_of_globs=True),
     KnobSpec(
         "bias_correction",
@@ -53,3 +74,9 @@ KNOBS = (
     ),
     KnobSpec("reduce_range", False, "8-bit weights use 7 bits, for CPUs without VNNI", allowed=(False, True)),
 )
+
+
+def knobs_with(roundings: Iterable[str]) -> tuple[KnobSpec, ...]:
+    """Returns the knobs with these methods of rounding, besides `nearest`."""
+    allowed = ("nearest", *roundings)
+    return tuple(replace(knob, allowed=allowed) if knob.name == "rounding" else knob for knob in KNOBS)

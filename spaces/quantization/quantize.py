@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,18 @@ from spaces.quantization.calibration.degraded_split import DegradedSplit
 from spaces.quantization.calibration.histograms import NotFiniteError
 from spaces.quantization.calibration.unfit import N_EXAMPLES
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
-from spaces.quantization.knobs import KNOBS
+from spaces.quantization.formats.stored import record_widths
+from spaces.quantization.knobs import knobs_with
 from spaces.quantization.plan.left_float import NO_QOPERATOR, TWO_ACTIVATIONS, notes
 from spaces.quantization.plan.network import Network
-from spaces.quantization.plan.plan import Settings, Spans, make_plan
+from spaces.quantization.plan.plan import Plan, Settings, Spans, make_plan
 from spaces.quantization.plan.ranges import Ranges
 from spaces.quantization.plan.source import Source, Sources
 from spaces.quantization.plan.weight_grids import WeightGrids
+from spaces.quantization.qdq.simulated import SIMULATED, simulated_model
 from spaces.quantization.qdq.templates import Templates
+from spaces.quantization.rounding.base import Method
+from spaces.quantization.rounding.methods import METHODS, round_weights
 from spaces.quantization.sensitivity.sensitivity import Planned, Sensitivities
 from spaces.quantization.structure import structure
 from spaces.stages.artifact import Artifact, Step
@@ -36,7 +40,15 @@ class QuantizeStage(Stage):
     name = "quantize"
     consumes = ("onnx",)
     produces = "onnx"
-    knobs: tuple[KnobSpec, ...] = KNOBS
+
+    def __init__(self, roundings: Sequence[Method] = ()) -> None:
+        """Creates the stage.
+
+        Args:
+            roundings: Methods of rounding besides ours; `quantize.rounding` takes their names.
+        """
+        self._methods = {**METHODS, **{method.name: method for method in roundings}}
+        self.knobs: tuple[KnobSpec, ...] = knobs_with(self._methods)
 
     # Caches that all candidates share; they are not pickled.
     _sources = cached_property(lambda _: Sources())
@@ -60,12 +72,24 @@ class QuantizeStage(Stage):
         source, spans, settings = found.source, found.spans, found.settings
         n_images = int(cast(int, chosen["calibration_images"]))
         plan = make_plan(source, spans, settings, self._grids)
-        corrected = None
+        rounded = round_weights(
+            self._methods.get(settings.rounding), source, plan, settings, n_images, found.context
+        )
+        plan = plan if rounded is None else rounded.plan
+        weights = None if rounded is None else rounded.weights
+        corrected = None if rounded is None else rounded.biases or None
         if chosen["bias_correction"]:
-            corrected = self._ranges.corrected_biases(source, plan, n_images, found.context)
-        model = self._templates.model(source, plan, settings, corrected)
-        made = Artifact.onnx(model, artifact.input, provenance)
-        return replace(made, notes={self.name: {"notes": list(found.notes)}}) if found.notes else made
+            corrected = self._ranges.corrected_biases(source, plan, n_images, found.context, weights)
+        if settings.layers_only:
+            model = simulated_model(source.with_weights(weights or {}), plan, settings, corrected)
+        else:
+            model = self._templates.model(source, plan, settings, corrected, weights)
+        made = Artifact.onnx(_with_widths(model, plan), artifact.input, provenance)
+        remarks = [
+            *found.notes,
+            *([SIMULATED.format(bits=settings.activation_bits)] if settings.layers_only else []),
+        ]
+        return replace(made, notes={self.name: {"notes": remarks}}) if remarks else made
 
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
@@ -126,6 +150,11 @@ class QuantizeStage(Stage):
             source = self._sources.source(artifact, equalized, examples, network)
             try:
                 spans = self._ranges.spans(source, settings, n_images, examples)
+                if settings.wide_inputs and settings.activation_bits < 8:
+                    wide = self._ranges.spans(
+                        source, replace(settings, activation_bits=8), n_images, examples
+                    )
+                    spans = {**spans, **{t: wide[t] for t in settings.wide_inputs if t in wide}}
             except NotFiniteError as error:
                 if infinite.issuperset(error.tensors):
                     raise
@@ -193,6 +222,7 @@ class QuantizeStage(Stage):
             metadata.clips,
             n_images,
             no_images(artifact.input.float_shape),
+            self._methods,
         )
 
 
@@ -215,6 +245,20 @@ class _Calibrated:
     notes: tuple[str, ...]
 
 
+def _with_widths(model: bytes, plan: Plan) -> bytes:
+    """Returns the file with the widths of integers that are stored in wider types among its metadata: `packed_bytes` counts these."""
+    narrow = {
+        f"{name}_quantized": grid.bits for name, grid in plan.weights.items() if grid.bits != grid.stored_bits
+    }
+    if not narrow:
+        return model
+    import onnx
+
+    proto = onnx.load_model_from_string(model)
+    record_widths(proto, narrow)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
 def _examples(context: StageContext, chosen: Mapping[str, StageValue]) -> StageContext:
     """Returns the context with the candidate's calibration split: a share of its images may be degraded."""
     share = cast(float, chosen["degraded_share"])
@@ -229,7 +273,9 @@ def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
         kept |= network.ends
     quantized = [name for name in network.names if name not in kept]
     bits = chosen["weight_bits"]
-    widths = bits if isinstance(bits, dict) else dict.fromkeys(quantized, bits)
+    widths: dict[str, Any] = dict(bits) if isinstance(bits, dict) else dict.fromkeys(quantized, bits)
+    ends = network.ends if chosen["ends_8_bit"] else frozenset()
+    widths |= {name: max(cast(int, widths[name]), 8) for name in ends.intersection(quantized)}
     return Settings(
         scheme=str(chosen["scheme"]),
         clipping=str(chosen["clipping"]),
@@ -242,4 +288,7 @@ def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
         format=str(chosen["format"]),
         reduce_range=bool(chosen["reduce_range"]),
         activation_matmuls=bool(chosen["activation_matmuls"]),
+        rounding=str(chosen["rounding"]),
+        rounding_steps=cast(int, chosen["rounding_steps"]),
+        wide_inputs=frozenset(layer.input for layer in network.layers if layer.name in ends),
     )

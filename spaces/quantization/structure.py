@@ -10,7 +10,15 @@ from spaces.quantization.plan.network import Network
 from spaces.quantization.schemes.scheme import SCHEMES, scheme_of
 
 # Knobs that change only numbers in the file.
-NUMBERS = ("calibration_images", "degraded_share", "clipping", "percentile", "reduce_range")
+NUMBERS = (
+    "calibration_images",
+    "degraded_share",
+    "clipping",
+    "percentile",
+    "reduce_range",
+    "rounding",
+    "rounding_steps",
+)
 
 
 def structure(situation: Situation, values: Mapping[str, StageValue]) -> Values:

@@ -9,10 +9,10 @@ from torch import nn
 
 from spaces.candidate import Value
 from spaces.errors import StageError
+from spaces.models.torch.accelerator import device_of
 from spaces.recovery.knobs import AUTO, KNOBS
 from spaces.recovery.lora import check_rank
 from spaces.recovery.losses.hooks import matching_modules
-from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.augmentation import AUGMENTATIONS, check_augmentation
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.refusals import refusals

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from spaces.models.torch.accelerator import device_of
 from spaces.recovery.invariance import EXAMPLES as N_TRIED
 from spaces.recovery.invariance import suitable_augmentation
 from spaces.recovery.knobs import AUTO
@@ -22,7 +23,6 @@ from spaces.recovery.requirements import (
     torch_module,
     train_split,
 )
-from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.determinism import fixed_threads, seed_of
 from spaces.recovery.training.examples import first_inputs
 from spaces.recovery.training.optimization.recipe import Recipe

@@ -39,12 +39,12 @@ from torch import nn
 
 from evaluators.task.tasks.classification.cifar10 import Cifar10Task
 from evaluators.task.tasks.task import Splits
+from spaces.models.torch.accelerator import device_of
 from spaces.models.zoo.cifar_resnet import BasicBlock
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
 from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.recover import RecoverStage
-from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.training import train
 from spaces.stages.array_split import ArraySplit

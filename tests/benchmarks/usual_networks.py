@@ -34,11 +34,11 @@ from evaluators.task.tasks.classification.npz import NpzTask
 from evaluators.task.tasks.task import Splits
 from spaces.errors import ParedownError
 from spaces.models.export import ExportStage
+from spaces.models.torch.accelerator import device_of
 from spaces.pruning.groups.counts import layer_counts, total
 from spaces.pruning.prune import PruneStage
 from spaces.quantization.quantize import QuantizeStage
 from spaces.recovery.recover import RecoverStage
-from spaces.recovery.training.accelerator import device_of
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.artifact import Artifact, InputSpec
 from spaces.stages.cache import Cache

@@ -22,7 +22,7 @@ def assert_reported(ran, *texts):
         (["+space.quantize.nonsense=[1]"], ["Unknown knob 'nonsense' in space.quantize", "Known: activation_bits"]),
         (["space.quantize.nonsense=[1]"], ["nonsense"]),
         (["space.quantize.scheme=[magic]"], ["space.quantize.scheme", "'magic'", "asymmetric"]),
-        (["space.quantize.weight_bits=[3]"], ["space.quantize.weight_bits", "3", "[4, 8]"]),
+        (["space.quantize.weight_bits=[9]"], ["space.quantize.weight_bits", "9", "[2, 3, 4, 5, 6, 7, 8]"]),
         (["+space.quantize.keep_float=[[],[fc9*]]"], ["space.quantize", "fc9*"]),
         (["+space.prune.ratio=[0.5]"], ["Unknown stage 'prune'", "quantize"]),
         (["sampler=magic"], ["Unknown sampler 'magic'", "tpe"]),

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
-    "study.n_trials=2", "sampler=random", "knowledge=none", "device=stm32h743", "evaluator=[accuracy,cost]",
+    "study.n_trials=2", "sampler=random", "knowledge=none", "device=stm32h743_tflm", "evaluator=[accuracy,cost]",
     "objective=accuracy_size", "objective.constraints.drop.max=100",
 )  # fmt: skip
 NETS = """

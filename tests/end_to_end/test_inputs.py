@@ -62,7 +62,8 @@ def test_token_ids_and_a_mask_to_one_logit_of_two_outputs(paredown, text, tmp_pa
         f"model.input_shape={SHAPES}", "model.input_dtype=int64", "task=npz", "task.root=data.npz",
         f"task.input_shape={SHAPES}", "task.n_classes=2", "task.calibration=40", "task.validation=80", "task.test=80",
         f"stage=[{','.join(stages)}]", space, *(["space.recover.epochs=1"] if "recover" in stages else []),
-        "study.n_trials=2", "sampler=random", "knowledge=none", "device=[host,stm32h743]", "objective=accuracy_latency_size",
+        "space.quantize.weight_bits=8", "study.n_trials=2", "sampler=random", "knowledge=none", "device=[host,stm32h743]",
+        "objective=accuracy_latency_size",
         "objective.constraints.drop.max=100", "evaluator.latency.max_seconds=0.01", "study.name=text",
         "evaluator.accuracy.stop_early=false",
     )  # fmt: skip

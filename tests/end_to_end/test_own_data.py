@@ -45,7 +45,7 @@ def own(paredown, tmp_path, monkeypatch):
     def run(*more, trusted="[own_data]"):
         return paredown(
             "task=regression", "task/data=dataset", f"trusted_modules={trusted}", "model=mlp", "model.n_classes=1",
-            "model.input_shape=[4]", "model.epochs=3", "device=stm32h743", "evaluator=[accuracy,cost]",
+            "model.input_shape=[4]", "model.epochs=3", "device=stm32h743_tflm", "evaluator=[accuracy,cost]",
             "objective=accuracy_size", "sampler=random", "knowledge=none", "study.n_trials=2", "study.name=own",
             "objective.constraints.drop.max=100", *more,
         )  # fmt: skip

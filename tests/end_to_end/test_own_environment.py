@@ -38,7 +38,7 @@ def own(paredown, tmp_path, monkeypatch):
     def run(*more):
         return paredown(
             "task=episodic", "task.environment._target_=own_control.Balance", "trusted_modules=[own_control]", "model=mlp",
-            "model.n_classes=2", "model.input_shape=[2]", "model.epochs=2", "model.hidden=[8]", "device=stm32h743",
+            "model.n_classes=2", "model.input_shape=[2]", "model.epochs=2", "model.hidden=[8]", "device=stm32h743_tflm",
             "evaluator=[accuracy,cost]", "objective=accuracy_size", "sampler=random", "knowledge=none", "study.n_trials=2",
             "study.name=own", "task.validation=20", "task.test=20", "task.train=200", "task.calibration=32",
             "objective.constraints.drop.max=100", *more,

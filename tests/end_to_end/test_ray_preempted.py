@@ -46,7 +46,9 @@ def test_ten_preemptions_lose_and_double_nothing(digits_onnx, cache_dir, tmp_pat
                 time.sleep(0.05)
             os.killpg(process.pid, signal.SIGTERM)
             statuses.append(process.wait(60))
-    assert set(statuses) <= {-signal.SIGTERM, 128 + signal.SIGTERM}
+    # 1: Ray itself ends a driver at once when it finds the Ray of its machine dead before our handler has run
+    assert set(statuses) <= {-signal.SIGTERM, 128 + signal.SIGTERM, 1}
+    assert statuses.count(1) < N_PREEMPTIONS / 2
     with ended(command, tmp_path) as process:
         assert process.wait(300) == 0, (tmp_path / "out.log").read_text()[-3000:]
     rows = pd.read_csv(folder / "trials.csv")

@@ -58,6 +58,7 @@ def test_every_experiment_of_a_task_is_tried():
         "imagenet_mobilenet_v2",
         "kws",
         "mcu_har",
+        "stories15m",
         "tabular",
     }
     assert {path.stem for path in conf.glob("*.yaml")} == given_data | set(EXPERIMENTS)

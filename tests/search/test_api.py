@@ -29,6 +29,11 @@ GIVEN = {
     "evaluator/real_time.yaml": ["evaluator.real_time.seconds=1"],
     "model/sound_front_end.yaml": ["task=sound_classes", "task.root=x"],
     "model/torch.yaml": ["model.cls=torch.nn.Linear", "model.checkpoint=x", "model.input_shape=[1]"],
+    "model/llama.yaml": ["model.checkpoint=x"],
+    "task/text.yaml": ["task.root=x", "task.data.tokenizer=x"],
+    "task/data/stories.yaml": ["task.data.tokenizer=x"],
+    "task/data/tinystories.yaml": ["task.data.tokenizer=x"],
+    "experiment/stories15m.yaml": ["task.root=x", "task.data.tokenizer=x", "model.checkpoint=x"],
     "model/onnx.yaml": ["model.checkpoint=x"],
 }
 

@@ -249,7 +249,7 @@ def test_a_space_whose_only_knob_is_per_layer_is_not_empty():
 
 
 def test_an_invalid_per_layer_value_raises_before_the_model_is_loaded():
-    config = {"quantize": {"scheme": "symmetric", "weight_bits": {"choices": [3], "per": "layer"}}}
+    config = {"quantize": {"scheme": "symmetric", "weight_bits": {"choices": [9], "per": "layer"}}}
     with pytest.raises(SpaceError, match="weight_bits must be one of"):
         read_space(config, [QuantizeStage()])
 

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.column import Column
 from evaluators.runtime import fixed_batch, open_session, timed_run
 from spaces.errors import ConfigError, EvaluationError
+from spaces.quantization.formats.stored import simulated_layers, simulated_text
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.inputs import n_rows
 
@@ -71,6 +73,10 @@ class LatencyEvaluator(Evaluator):
         names = [name for name, device in context.devices.items() if device.measured]
         if not names:
             return Evaluation(())
+        simulated = simulated_layers(artifact.onnx_bytes)
+        if simulated:
+            why = simulated_text(simulated)
+            return Evaluation((), {"because": {str(Column.of("latency_ms", name)): why for name in names}})
         with pinned(self.threads if self.pin else 0) as cores:
             # Sessions are opened inside because their threads inherit the CPU affinity of the opening thread.
             runs = [

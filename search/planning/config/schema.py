@@ -53,6 +53,7 @@ class RootSchema:
     device: Any = None
     evaluator: Any = None
     sampler: Any = None
+    allocator: Any = None
     pruner: Any = None
     knowledge: Any = None
     objective: Any = None

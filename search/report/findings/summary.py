@@ -22,7 +22,7 @@ from spaces.candidate import value_text
 
 # more devices than these get a table in the terminal, and a sentence per model instead of per device
 MANY_DEVICES = 3
-_FILE_BYTES = str(Column.of("file_bytes"))
+_FILE_BYTES, _PACKED_BYTES = (str(Column.of(name)) for name in ("file_bytes", "packed_bytes"))
 # not compared with the baseline: they repeat the row of the latency; trials.csv has them
 _DETAILS = ("first_", "latency_float_", "latency_iqr_", "speedup")
 
@@ -53,6 +53,8 @@ def comparison(results: StudyRecord, number: int, device: str | None) -> list[Ro
         if device is not None and device_of(column) not in (None, device):
             continue
         if Column.parse(column).name.startswith(_DETAILS):
+            continue
+        if column == _PACKED_BYTES and record.values().get(column) == record.values().get(_FILE_BYTES):
             continue
         before, after = figure(results.baseline, column), figure(record.measurements, column)
         if before is not None or after is not None:

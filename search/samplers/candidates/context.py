@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
+from search.allocators.base import AllocationContext
+
 Params = Mapping[str, Any]
 """One candidate as in `trial.params`: knob to value, only the active knobs."""
 
@@ -115,6 +117,7 @@ class SamplerContext:
         distributions: Every knob's distribution, if they are known beforehand.
         low_fidelity: Evaluates candidates before their trial; None where that is impossible (a table).
         baselines: The uncompressed model's objectives, not negated; None where unknown. Empty if all are.
+        allocation: What an allocator needs of the layers; None where no knob belongs to layers.
     """
 
     pool: Sequence[Params] | None = None
@@ -125,6 +128,7 @@ class SamplerContext:
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     low_fidelity: LowFidelityEvaluations | None = None
     baselines: Sequence[float | None] = ()
+    allocation: AllocationContext | None = None
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from torch import nn
 
 from spaces.candidate import Value
 from spaces.errors import StageError
+from spaces.models.torch.accelerator import device_of
 from spaces.pruning.budgets.mac_shares import MacShares
 from spaces.pruning.groups.counts import OF_ACTIVATIONS, product_macs
 from spaces.pruning.groups.find import channel_groups
@@ -18,7 +19,6 @@ from spaces.pruning.sparsity.bottleneck_masks import BottleneckMasks
 from spaces.pruning.sparsity.group_envelope import GroupEnvelope
 from spaces.pruning.sparsity.sparsifier import Aim, Sparsifier, Subject
 from spaces.recovery.requirements import has_labels
-from spaces.recovery.training.accelerator import device_of
 from spaces.recovery.training.augmentation import check_augmentation
 from spaces.recovery.training.curve import Curve
 from spaces.recovery.training.determinism import fixed_threads

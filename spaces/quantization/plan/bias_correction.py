@@ -60,7 +60,11 @@ def bias_name(layer: Layer) -> str:
 
 
 def mean_error(
-    layer: Layer, weight: NDArray[np.float32], grid: Grid, mean: NDArray[np.float64]
+    layer: Layer,
+    weight: NDArray[np.float32],
+    grid: Grid,
+    mean: NDArray[np.float64],
+    rounded: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
     """Returns the mean error of each output channel from the quantized weight, `(n_out,)`.
 
@@ -69,8 +73,9 @@ def mean_error(
         weight: Its float weight.
         grid: The weight's grid.
         mean: Mean of each channel of the layer's input, `(n_in,)`.
+        rounded: The weight on its grid; None rounds it to nearest.
     """
-    error = grid.dequantized(weight).astype(np.float64) - weight
+    error = (grid.dequantized(weight) if rounded is None else rounded).astype(np.float64) - weight
     return _mean_output(error, mean, layer)
 
 

@@ -36,6 +36,9 @@ class Settings:
         format: `qdq` or `qoperator`.
         reduce_range: Whether 8-bit weights use 7 bits.
         activation_matmuls: Whether MatMul nodes of two activations are quantized.
+        rounding: Name of the method that rounds weights.
+        rounding_steps: Gradient steps of learned rounding for each part of the network.
+        wide_inputs: Names of the activations that have at least 8 bits.
     """
 
     scheme: str
@@ -49,12 +52,27 @@ class Settings:
     format: str
     reduce_range: bool
     activation_matmuls: bool = False
+    rounding: str = "nearest"
+    rounding_steps: int = 0
+    wide_inputs: frozenset[str] = frozenset()
+
+    @property
+    def layers_only(self) -> bool:
+        """Whether only layers read quantized activations: below 8 bits no operator has an integer kernel that others would feed."""
+        return self.activation_bits < 8
+
+    def bits_of(self, tensor: str) -> int:
+        """Returns the bits of an activation."""
+        return max(self.activation_bits, 8) if tensor in self.wide_inputs else self.activation_bits
 
     def weight_rule(self, bits: int) -> WeightRule:
         """Returns the rule for the grid of a weight with this number of bits."""
         scheme = scheme_of(self.scheme)
         reduced = self.reduce_range and bits == 8
-        share = clippings()[self.clipping].weight_share
+        clipping = (
+            self.clipping if self.rounding == "nearest" else "mse"
+        )  # what is learned is the rounding on a given scale
+        share = clippings()[clipping].weight_share
         return WeightRule(
             rule=scheme.channel_weights if self.per_channel else scheme.weights,
             per_channel=self.per_channel,
@@ -98,13 +116,17 @@ def make_plan(source: Source, spans: Spans, settings: Settings, grids: WeightGri
 
 
 def _activation_grids(network: Network, spans: Spans, settings: Settings) -> dict[str, Grid]:
-    bits = settings.activation_bits
-    ends = np.array(list(spans.values()), np.float64).reshape(-1, 2)
-    rows = make_grid(scheme_of(settings.scheme).activations, ends[:, 0], ends[:, 1], bits)
-    grids = {
-        tensor: Grid(rows.scale[i, ...], rows.zero_point[i, ...], bits) for i, tensor in enumerate(spans)
-    }
-    return grids | {before: grids[_source(network, before)] for before in network.follows}
+    inputs = {layer.input for layer in network.layers if layer.name in settings.weight_bits}
+    grids = dict[str, Grid]()
+    for bits in {settings.bits_of(tensor) for tensor in spans}:
+        names = [
+            t for t in spans if settings.bits_of(t) == bits and (t in inputs or not settings.layers_only)
+        ]
+        ends = np.array([spans[t] for t in names], np.float64).reshape(-1, 2)
+        rows = make_grid(scheme_of(settings.scheme).activations, ends[:, 0], ends[:, 1], bits)
+        grids |= {t: Grid(rows.scale[i, ...], rows.zero_point[i, ...], bits) for i, t in enumerate(names)}
+    sources = {before: _source(network, before) for before in network.follows}
+    return grids | {before: grids[source] for before, source in sources.items() if source in grids}
 
 
 def _source(network: Network, tensor: str) -> str:

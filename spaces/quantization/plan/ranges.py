@@ -53,7 +53,12 @@ class Ranges:
         return {**found, **dict.fromkeys(shares, (0.0, 1.0))}
 
     def corrected_biases(
-        self, source: Source, plan: Plan, n_images: int, context: StageContext
+        self,
+        source: Source,
+        plan: Plan,
+        n_images: int,
+        context: StageContext,
+        weights: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Returns the biases, by name, that compensate the mean errors of the quantized weights.
 
@@ -62,6 +67,7 @@ class Ranges:
             plan: The grids.
             n_images: Number of calibration examples for the mean inputs.
             context: Calibration data and cache.
+            weights: Weights by layer name that are rounded already; the others are rounded to nearest.
         """
         data = _data(source, n_images, context)
         means = self._means.get(data, lambda: _statistics(source, n_images, context).means())
@@ -70,8 +76,9 @@ class Ranges:
             grid = plan.weights.get(layer.name)
             if grid is None or not is_correctable(layer):
                 continue
-            key = (*data, layer.node, *grid.key)
-            arguments = (layer, source.weights[layer.name], grid, means[layer.input])
+            rounded = None if weights is None else weights[layer.name]
+            key = (*data, layer.node, *grid.key, None if rounded is None else rounded.tobytes())
+            arguments = (layer, source.weights[layer.name], grid, means[layer.input], rounded)
             shifts[layer.node] = self._errors.get(key, lambda a=arguments: mean_error(*a))  # type: ignore[misc]
         return corrected_biases(source.network.layers, source.biases, shifts)
 

@@ -1,6 +1,6 @@
 """The prepared float models that candidates are quantized from, with an LRU cache."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,6 +61,20 @@ class Source:
     def key(self) -> str:
         """Key of cached results: over the model, and over which of its nodes can be quantized."""
         return digest_of(self.artifact.digest, self.network.fixed)
+
+    def with_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> "Source":
+        """Returns the network with other weights, by layer name."""
+        from onnx import numpy_helper
+
+        if not weights:
+            return self
+        proto = self.artifact.proto()
+        for tensor in proto.graph.initializer:
+            if tensor.name in weights:
+                tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+        return Source(
+            Artifact.onnx(proto, self.artifact.input), self.network, {**self.weights, **weights}, self.biases
+        )
 
     @cached_property
     def sized(self) -> frozenset[str]:

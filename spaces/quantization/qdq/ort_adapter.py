@@ -85,7 +85,7 @@ def _rename(proto: "onnx.ModelProto", old: str, new: str) -> None:
 
 
 def _needs_newest(settings: Settings) -> bool:
-    return settings.activation_bits == 16 or 4 in settings.weight_bits.values()
+    return settings.activation_bits == 16 or any(bits <= 4 for bits in settings.weight_bits.values())
 
 
 def _may_be_lowered(settings: Settings) -> bool:
@@ -167,7 +167,7 @@ def _overrides(network: Network, plan: Plan, settings: Settings) -> dict[str, li
 def _entries(grid: Grid, stored: str) -> list[dict[str, Any]]:
     from onnxruntime.quantization.quant_utils import ONNX_TYPE_TO_NP_TYPE
 
-    kind = quant_type(grid.bits, stored)
+    kind = quant_type(grid.stored_bits, stored)
     zero = stored_zero_point(grid, stored).astype(ONNX_TYPE_TO_NP_TYPE[kind.tensor_type])
     if grid.axis is None:
         return [{"quant_type": kind, "scale": grid.scale, "zero_point": zero}]

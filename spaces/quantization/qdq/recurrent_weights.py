@@ -47,7 +47,7 @@ def store_recurrent_weights(
             _make_dynamic(proto, node, floats, plan, settings)
         else:
             for layer in layers[node.name]:
-                _dequantize(proto, node, layer, floats, plan.weights[layer.name], settings)
+                dequantize_weight(proto, node, layer, floats, plan.weights[layer.name], settings)
 
 
 def _has_kernel(node: "onnx.NodeProto", plan: Plan) -> bool:
@@ -58,7 +58,7 @@ def _has_kernel(node: "onnx.NodeProto", plan: Plan) -> bool:
     )
 
 
-def _dequantize(
+def dequantize_weight(
     proto: "onnx.ModelProto",
     node: "onnx.NodeProto",
     layer: Layer,
@@ -66,6 +66,7 @@ def _dequantize(
     grid: Grid,
     settings: Settings,
 ) -> None:
+    """Lets a node read a weight from integers through a DequantizeLinear, in place; the float weight stays among the initializers."""
     from onnx import helper
 
     name, output = layer.name, f"{layer.name}_dequantized"
@@ -87,8 +88,8 @@ def _integers(
     from onnx import TensorProto, numpy_helper
 
     stored = settings.weight_type
-    kind = TensorProto.DataType.Value(f"{'U' if stored == 'unsigned' else ''}INT{grid.bits}")
-    zero = stored_bytes(stored_zero_point(grid, stored), grid.bits, stored)
+    kind = TensorProto.DataType.Value(f"{'U' if stored == 'unsigned' else ''}INT{grid.stored_bits}")
+    zero = stored_bytes(stored_zero_point(grid, stored), grid.stored_bits, stored)
     data = weight_integers(numpy_helper.to_array(weight), grid, stored)
     rows = (
         ("quantized", weight.dims, kind, data),

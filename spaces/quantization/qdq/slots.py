@@ -110,8 +110,8 @@ def _weight_bytes(name: str, weight: NDArray[np.float32], grid: Grid, stored: st
     """Returns the three initializers of a quantized weight, as serialized fields of the graph."""
     from onnx import TensorProto
 
-    kind = quant_type(grid.bits, stored).tensor_type
-    zero = stored_bytes(stored_zero_point(grid, stored), grid.bits, stored)
+    kind = quant_type(grid.stored_bits, stored).tensor_type
+    zero = stored_bytes(stored_zero_point(grid, stored), grid.stored_bits, stored)
     parts = {
         "quantized": (weight.shape, kind, weight_integers(weight, grid, stored)),
         "scale": (grid.scale.shape, TensorProto.FLOAT, grid.scale.tobytes()),

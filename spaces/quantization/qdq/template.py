@@ -69,7 +69,13 @@ def tool_model(source: Source, plan: Plan, settings: Settings, corrected: FloatB
     Raises:
         StageError: The tool fails.
     """
-    proto = source.artifact.proto()
+    # The tool clips to the range of the storage type: weights of fewer bits are on their grids before.
+    narrow = {
+        name: grid.dequantized(source.weights[name])
+        for name, grid in plan.weights.items()
+        if grid.bits != grid.stored_bits
+    }
+    proto = source.with_weights(narrow).artifact.proto()
     if corrected is not None:
         set_biases(proto, source.network.layers, corrected)
     quantized = quantized_model(proto, source.network, plan, settings)

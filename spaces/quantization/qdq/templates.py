@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class Templates:
         plan: Plan,
         settings: Settings,
         corrected: Mapping[str, NDArray[np.float32]] | None,
+        rounded: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> bytes:
         """Returns the serialized quantized model.
 
@@ -39,6 +41,7 @@ class Templates:
             plan: The grid of every tensor.
             settings: The knobs.
             corrected: Biases that replace those of the float model; None to keep these.
+            rounded: Weights by layer name that are on their grids; None rounds to nearest.
 
         Raises:
             StageError: The tool fails.
@@ -48,10 +51,15 @@ class Templates:
             lambda: build_template(source, plan, settings, corrected),
         )
         if template is not None:
-            numbers = Numbers(source, plan, settings, source.biases | dict(corrected or {}), self._weights)
+            weights, cache = (
+                (source.weights, self._weights) if rounded is None else ({**source.weights, **rounded}, None)
+            )
+            numbers = Numbers(
+                replace(source, weights=weights), plan, settings, source.biases | dict(corrected or {}), cache
+            )
             with suppress(UnlikeToolError, ValueError):
                 return template.filled(numbers)
-        return tool_model(source, plan, settings, corrected)
+        return tool_model(source.with_weights(rounded or {}), plan, settings, corrected)
 
 
 def _key(source: Source, settings: Settings, corrected: bool) -> tuple[object, ...]:
@@ -59,7 +67,7 @@ def _key(source: Source, settings: Settings, corrected: bool) -> tuple[object, .
     return (
         source.key,
         frozenset(settings.weight_bits),
-        4 in settings.weight_bits.values(),  # needs a newer opset
+        any(bits <= 4 for bits in settings.weight_bits.values()),  # needs a newer opset
         scheme_of(settings.scheme).keeps_activations,
         settings.per_channel,
         settings.activation_bits,

@@ -33,7 +33,7 @@ def weight_integers(weight: NDArray[np.float32], grid: Grid, stored: str) -> byt
     low = 0 if stored == "unsigned" else -(2 ** (grid.bits - 1))
     steps = np.round(weight / grid.scale.reshape(shape))
     steps += zero.astype(np.float32).reshape(shape)
-    return stored_bytes(np.clip(steps, low, low + 2**grid.bits - 1, out=steps), grid.bits, stored)
+    return stored_bytes(np.clip(steps, low, low + 2**grid.bits - 1, out=steps), grid.stored_bits, stored)
 
 
 def bias_integers(bias: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.int32]:

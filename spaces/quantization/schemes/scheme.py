@@ -25,7 +25,7 @@ class Grid:
     Attributes:
         scale: Step size, float32; `()` for the whole tensor or `(n_channels,)`.
         zero_point: The integer that represents 0, in the signed domain; int64, same shape.
-        bits: Bits of the storage type.
+        bits: Bits of the integers.
         axis: The channel axis; None for one scale for the whole tensor.
     """
 
@@ -33,6 +33,11 @@ class Grid:
     zero_point: NDArray[np.int64]
     bits: int
     axis: int | None = None
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the smallest ONNX integer type that holds the integers: 4, 8 or 16."""
+        return next(n for n in (4, 8, 16) if self.bits <= n)
 
     @cached_property
     def key(self) -> tuple[object, ...]:

@@ -131,7 +131,13 @@ class _Signals:
 
     def _from_activations(self, plan: Plan) -> float:
         tensors = self._rounded.get(plan.float_nodes, lambda: _rounded(self._source.network, plan))
-        return float(sum(self._gains[t] * self._of_tensor(t, plan.activations[t]) for t in tensors))
+        return float(
+            sum(
+                self._gains[t] * self._of_tensor(t, plan.activations[t])
+                for t in tensors
+                if t in plan.activations
+            )
+        )
 
     def _from_weights(self, plan: Plan, corrected: bool) -> tuple[float, float]:
         total, worst = 0.0, 0.0

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from spaces.recovery.training.accelerator import device_of
+from spaces.models.torch.accelerator import device_of
 from spaces.recovery.training.batch import Loss
 from spaces.recovery.training.checkpoints import Checkpoints
 from spaces.recovery.training.curve import Curve

@@ -35,11 +35,12 @@ def test_each_device_has_its_own_costs_and_all_share_one_analysis():
     assert values["cost.fast.latency_ms"] == pytest.approx(macs / 1e9 * 1e3)
     assert values["cost.slow.weight_bytes"] == values["cost.fast.weight_bytes"] == 4 * (4 * 27 + 4 * 5 + 5)
     assert values["cost.slow.peak_activation_bytes"] == 4 * (3 * 64 + 4 * 64)
+    assert values["cost.slow.total_bytes"] == 4 * (4 * 27 + 4 * 5 + 5) + 4 * (3 * 64 + 4 * 64)
 
 
 def test_latency_that_is_timed_is_not_modelled():
     values, details = columns([Device("host", runtime="r", measured=True)], tiny_model())
-    assert set(values) == {"cost.host.peak_activation_bytes", "cost.host.weight_bytes"}
+    assert set(values) == {f"cost.host.{name}_bytes" for name in ("peak_activation", "weight", "total")}
     assert details["latency"] == {}
 
 

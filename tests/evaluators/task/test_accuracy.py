@@ -38,7 +38,7 @@ def test_the_reference_has_no_drop():
     assert found["top1_drop"] == 0
     assert found["agreement"] == 100
     assert found["output_sqnr_db"] == 200
-    assert found["file_bytes"] == len(tiny_model().onnx_bytes)
+    assert found["file_bytes"] == found["packed_bytes"] == len(tiny_model().onnx_bytes)
     assert found["top1_low"] < found["top1"] < found["top1_high"]
     assert found["top1_drop_low"] < 0 < found["top1_drop_high"]
 
@@ -282,6 +282,7 @@ def test_a_model_that_is_clearly_below_the_threshold_is_stopped():
     found = values(evaluation)
     assert set(found) == {
         "top1_partial", "top1_drop_partial", "top1_partial_error", "top1_partial_images", "file_bytes",
+        "packed_bytes",
     }  # fmt: skip
     assert found["top1_partial_images"] < 100
     full = values(AccuracyEvaluator(stop_early=False).evaluate(unlike_model(), context))

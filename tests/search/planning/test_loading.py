@@ -7,8 +7,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from search.api import compose
-from search.planning.loading import load
+from search.planning.loading import _teacher, load
 from search.planning.session import prepare
+from spaces.errors import ConfigError
+from spaces.stages.artifact import Artifact, InputSpec
 
 
 @pytest.fixture
@@ -69,3 +71,13 @@ def test_a_remark_of_the_model_reaches_the_study(tmp_path, monkeypatch):
     config = compose(["model=onnx", "model.checkpoint=half.onnx", "cache_dir=cache", "device=[stm32h743]"])
     notes = load(config, lambda text: None).notes
     assert any(note.startswith("half.onnx has float16 or bfloat16 tensors") for note in notes)
+
+
+@pytest.mark.parametrize("sensitivity", ["fisher", "hessian"])
+def test_sensitivities_by_gradients_are_refused_for_an_onnx_file(sensitivity):
+    config = compose(["allocator=knapsack", f"allocator.sensitivity={sensitivity}"])
+    model = Artifact("onnx", b"", InputSpec((1,)), "digest")
+    with pytest.raises(
+        ConfigError, match=f"sensitivity={sensitivity} needs gradients, which an ONNX file does not give"
+    ):
+        _teacher(config, model, trains=False)

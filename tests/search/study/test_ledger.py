@@ -19,8 +19,8 @@ SIZE = Objective("cost.board.size", "minimize")
 SMALL = Constraint("small", "cost.board.size", "max", 10.0)
 
 
-def opened(folder, objectives=(QUALITY, SIZE), identity=None, storage=None):
-    ledger = Ledger("study", folder, storage, objectives, [SMALL], identity or {"space": {"x": 1}})
+def opened(folder, objectives=(QUALITY, SIZE), identity=None, storage=None, constraints=(SMALL,)):
+    ledger = Ledger("study", folder, storage, objectives, constraints, identity or {"space": {"x": 1}})
     ledger.use(optuna.samplers.RandomSampler(seed=0))
     return ledger
 
@@ -89,6 +89,25 @@ def test_of_a_pruned_trial_the_estimate_is_told(tmp_path, objectives, state, rep
         n = len(objectives)
         assert partial == {"n": 10, "values": [2.0, 7.0][:n], "errors": [0.5, 0.0][:n]}
         assert told.constraints == {"small": -3.0}
+
+
+def test_of_an_infeasible_trial_without_an_objective_the_others_and_the_excess_are_told(tmp_path):
+    """A device that does not take the file has no size for it."""
+    quality = Measurement("quality", 3.0, "", "measured")
+    layers = Measurement("layers", 2.0, "", "modelled", "board")
+    record = TrialRecord(0, "infeasible", "not taken", Candidate({"x": 0}), (quality, layers))
+    with opened(tmp_path, constraints=(Constraint("formats", "cost.board.layers", "max", 0.0),)) as ledger:
+        ledger.add(asked(ledger), record)
+        (told,) = optuna_trials(ledger)
+        assert told.state == TrialState.FAIL
+        assert json.loads(told.user_attrs["partial"]) == {
+            "n": 0,
+            "values": [3.0, None],
+            "errors": [0.0, None],
+        }
+        assert told.constraints == {"formats": 2.0}
+    with opened(tmp_path) as ledger:
+        assert ledger.records == [record]
 
 
 CURVE = {"curve": {"metric": "quality", "values": [1.0, 2.0, 2.5], "macs": 5}}

@@ -1,10 +1,15 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluators.base import Measurement
+from evaluators.cost.cost import CostEvaluator
+from evaluators.devices.device import Device
+from evaluators.testing import tiny_context, tiny_model
+from search.planning.plan_compression import format_constraints
 from search.record.objectives import read_objectives
 from search.record.results import Constraint, Objective
 from search.study.verdict import verdict
@@ -124,3 +129,37 @@ def test_what_a_constraint_needs_must_be_measured_too():
     assert (found.state, found.reason) == (
         "failed", "cost.board.latency_ms is absent, but the study needs it",
     )  # fmt: skip
+
+
+def test_a_4_bit_file_is_infeasible_on_a_runtime_without_4_bits():
+    """Although its latency there, an objective, is absent."""
+    device = Device(
+        "board",
+        "",
+        "X-CUBE-AI 7.3",
+        {"int8": {"default": 1e8}, "float32": {"default": 1e7}},
+        weight_formats=("float32", "int8"),
+    )
+    context = replace(tiny_context(), devices={"board": device})
+    objectives = (Objective("cost.board.latency_ms", "minimize"),)
+    constraints = format_constraints(
+        {"board": device}, CostEvaluator().evaluate(tiny_model(), context).measurements
+    )
+    records = []
+    for bits in (8, 4):
+        found = CostEvaluator().evaluate(tiny_model(bits), context)
+        result = TrialResult(
+            0, Candidate({}), "measured", measurements=found.measurements, details=found.details
+        )
+        records.append(verdict(result, 0, objectives, constraints))
+    assert [r.state for r in records] == ["complete", "infeasible"]
+    assert records[1].reason.startswith(
+        "formats.board: board.unsupported_layers is 1, 1 above the limit of 0 (X-CUBE-AI 7.3 takes float32, int8 weights, but"
+    )
+
+
+def test_a_trial_without_an_objective_that_breaks_nothing_failed():
+    result = TrialResult(0, Candidate({}), "measured", details={"because": {"metric.top1": "it was not run"}})
+    record = verdict(result, 0, (Objective("metric.top1", "maximize"),), ())
+    assert record.state == "failed"
+    assert record.reason == "metric.top1 is absent, but the study needs it: it was not run"

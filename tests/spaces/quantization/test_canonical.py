@@ -120,7 +120,7 @@ def test_all_accepted_settings_build_and_run(small, context, noise, run, values)
             {"weight_bits": {"steam.weight": 4}},
             "'steam.weight' in quantize.weight_bits.*Did you mean 'stem.weight'",
         ),
-        ({"weight_bits": {"stem.weight": 3}}, r"weight_bits must be one of \[4, 8\], not 3"),
+        ({"weight_bits": {"stem.weight": 1}}, r"weight_bits must be one of \[2, 3, 4, 5, 6, 7, 8\], not 1"),
         ({"scheme": "symetric"}, "scheme must be one of"),
         ({"percentile": 50.0}, "percentile must lie between 90"),
         ({"calibration_images": 0}, "calibration_images must lie between 1"),

@@ -9,6 +9,9 @@ from evaluators.cost.latency import measured as latency
 from evaluators.cost.latency.measured import LatencyEvaluator, pinned, take_turns
 from evaluators.testing import EvaluatorConformance, RandomSplit, model_from_text, tiny_context, tiny_model
 from spaces.errors import ConfigError, EvaluationError
+from spaces.quantization.formats.onnx_weights import encode_layers, with_packed_weights
+from spaces.quantization.formats.shift_add import ShiftAdd
+from spaces.stages.artifact import Artifact
 
 
 class TestConformance(EvaluatorConformance):
@@ -75,6 +78,15 @@ def test_timings_of_a_real_model():
     assert values["cost.host.speedup"] == pytest.approx(speedup)
     assert {m.source for m in evaluation.measurements} == {"measured"}
     assert evaluation.details["latency"]["threads"] == 1
+
+
+def test_simulated_weights_are_not_timed():
+    model = tiny_model()
+    packed = encode_layers(model.proto(), {"kernel": ShiftAdd()})
+    simulated = Artifact.onnx(with_packed_weights(model.proto(), packed), model.input)
+    evaluation = LatencyEvaluator(max_seconds=0.05).evaluate(simulated, tiny_context())
+    assert evaluation.measurements == ()
+    assert "simulate weight_format=shift_add" in evaluation.details["because"]["cost.host.latency_ms"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin threads")

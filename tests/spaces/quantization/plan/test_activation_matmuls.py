@@ -142,4 +142,8 @@ class TestConformance(StageConformance):
 
     @pytest.fixture
     def value_sets(self):
-        return [ASKED, {"clipping": "percentile"}]
+        return [
+            ASKED,
+            {"clipping": "percentile"},
+            {"weight_bits": 3, "rounding": "adaround", "rounding_steps": 20},
+        ]

@@ -25,7 +25,9 @@ CONTEXT = StageContext(SPLIT, Cache())
 class _Tool:
     """Runs the tool for every candidate."""
 
-    model = staticmethod(tool_model)
+    @staticmethod
+    def model(source, plan, settings, corrected, rounded):
+        return tool_model(source.with_weights(rounded or {}), plan, settings, corrected)
 
 
 def reference(artifact, values, context):
@@ -85,7 +87,7 @@ NETWORKS = (residual, transposed, forked, padded)
 
 def values_of(names):
     """Values of every knob."""
-    bits = st.sampled_from((4, 8))
+    bits = st.sampled_from((2, 3, 4, 6, 8))
     return st.fixed_dictionaries(
         {
             "calibration_images": st.sampled_from((1, 5, 12)),
@@ -103,6 +105,8 @@ def values_of(names):
             "weight_type": st.sampled_from(("unsigned", "signed")),
             "format": st.sampled_from(("qdq", "qoperator")),
             "reduce_range": st.booleans(),
+            "ends_8_bit": st.booleans(),
+            "rounding": st.sampled_from(("nearest", "nearest", "gptq")),
         }
     )
 

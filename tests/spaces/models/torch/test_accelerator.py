@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from spaces.errors import ConfigError
-from spaces.recovery.training.accelerator import device_of
+from spaces.models.torch.accelerator import device_of
 
 
 @pytest.mark.parametrize(("found", "wanted"), [(False, "cpu"), (True, "cuda")])

@@ -1,0 +1,152 @@
+"""How fast a candidate writes text on this machine, and what a token costs: timed with a key-value cache."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, ClassVar
+
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
+from evaluators.cost.language.candidate_decoder import decoder_template, with_layers_of
+from evaluators.cost.language.candidate_roofline import decoder_shape, modelled_pass, width_of
+from evaluators.cost.language.generation import TextDecoder, greedy
+from evaluators.cost.latency.measured import pinned
+from evaluators.cost.summary_metrics import average_latency_s, inference_throughput, joules_per_token
+from spaces.errors import ConfigError
+from spaces.stages.artifact import Artifact, Split
+from spaces.stages.inputs import Inputs, parts_of
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class DecodingEvaluator(Evaluator):
+    """Lets the candidate's decoder write greedy text after the beginnings of the split's texts.
+
+    The decoder has the candidate's layers: see `with_layers_of`. Yields for each device that is this machine, in the terms of
+    EfficientLLM (arXiv 2505.13840), and for other devices `tokens_per_s` and `bytes_per_token` (weights and cache that are read) as
+    modelled by a roofline, in the middle of what is written, where the profile has the bandwidth:
+
+    ================== ==========================================================================================
+    tokens_per_s       inference throughput (IT): tokens over seconds, prompts included in the time
+    request_ms         average latency (AL) of a request: a prompt and all that is written after it
+    power_w            average power (AEC) of package and memory, where there are counters (RAPL)
+    joules_per_token   energy of a token, where there are counters
+    ================== ==========================================================================================
+
+    Args:
+        checkpoint: The model's checkpoint, a `.bin` file of llama2.c, which states the sizes.
+        prompts: Number of texts.
+        prompt_length: Tokens of each that are given.
+        n_tokens: Tokens that are written after each.
+        threads: onnxruntime's threads within an operator.
+        root: Folder of Linux's powercap interface.
+
+    Raises:
+        ConfigError: An argument is out of range.
+    """
+
+    name: ClassVar[str] = "decoding"
+    exclusive: ClassVar[bool] = True
+    repeatable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        checkpoint: str | None,
+        prompts: int = 2,
+        prompt_length: int = 8,
+        n_tokens: int = 64,
+        threads: int = 1,
+        root: str = "/sys/class/powercap",
+    ) -> None:
+        sizes = {"prompts": prompts, "prompt_length": prompt_length, "n_tokens": n_tokens, "threads": threads}
+        check_sizes("decoding", sizes)
+        self.checkpoint, self.root = checkpoint, root
+        self.prompts, self.prompt_length, self.n_tokens, self.threads = (
+            prompts,
+            prompt_length,
+            n_tokens,
+            threads,
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in vars(self).items() if key != "_template"}  # not pickled
+
+    def times(self, context: EvaluationContext) -> bool:
+        """Whether a device of the study is this machine."""
+        return any(device.measured for device in context.devices.values())
+
+    def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
+        """Returns the timings of one ONNX artifact on this machine, and its modelled speed on other devices.
+
+        Raises:
+            EvaluationError: The candidate's decoder cannot be built or run.
+        """
+        modelled = tuple(self._modelled(artifact, context))
+        devices = [name for name, device in context.devices.items() if device.measured]
+        if not devices:
+            reason = "no device of the study is this machine, or has a bandwidth and a throughput for the candidate"
+            return Evaluation(modelled, {} if modelled else {self.name: {"absent_because": reason}})
+        model = with_layers_of(artifact.proto(), self._template).SerializeToString()
+        counters, reason = rapl_counters(Path(self.root))
+        with pinned(self.threads):
+            decoder = TextDecoder(model, self.threads)
+            prompts = prompts_of(context.split, self.prompts, self.prompt_length)
+            greedy(decoder, prompts[0], 2)  # a warm-up
+            meter = EnergyMeter(counters) if counters else None
+            with meter or nullcontext():
+                seconds = [_seconds(decoder, prompt, self.n_tokens) for prompt in prompts]
+        values = [*_figures(seconds, self.n_tokens, meter.joules if meter else 0.0)]
+        details = {} if counters else {"decoding": {"power_absent_because": reason}}
+        found = (Measurement(n, v, unit, "measured", d) for d in devices for n, v, unit in values)
+        return Evaluation((*found, *modelled), details)
+
+    def _modelled(self, artifact: Artifact, context: EvaluationContext) -> Iterator[Measurement]:
+        others = [device for device in context.devices.values() if not device.measured]
+        if not others:
+            return
+        proto = artifact.proto()
+        shape, width = decoder_shape(self.checkpoint), width_of(proto)
+        is_integer = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
+        for device in others:
+            one = modelled_pass(shape, width, device, self.prompt_length + self.n_tokens // 2, is_integer)
+            if one is not None:
+                yield Measurement("tokens_per_s", one.tokens_per_s, "1/s", "modelled", device.name)
+                n_bytes = one.weight_bytes + one.cache_bytes
+                yield Measurement("bytes_per_token", n_bytes, "bytes", "modelled", device.name)
+
+    @cached_property
+    def _template(self) -> "onnx.ModelProto":
+        return decoder_template(self.checkpoint)
+
+
+def check_sizes(evaluator: str, sizes: dict[str, int]) -> None:
+    """Raises ConfigError unless all are whole numbers from 1 on."""
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise ConfigError(f"evaluator.{evaluator}.{name} must be a whole number from 1 on, not {size!r}")
+
+
+def prompts_of(split: Split, n: int, length: int) -> list[list[int]]:
+    """Returns the first tokens of the first texts of a split."""
+    inputs: Inputs = next(iter(split.batches(n, n)))[0]
+    (ids,) = parts_of(inputs)
+    return [[int(token) for token in text] for text in ids[:, :length]]
+
+
+def _seconds(decoder: TextDecoder, prompt: Sequence[int], n_tokens: int) -> float:
+    began = perf_counter()
+    greedy(decoder, prompt, n_tokens)
+    return perf_counter() - began
+
+
+def _figures(seconds: Sequence[float], n_tokens: int, joules: float) -> list[tuple[str, float, str]]:
+    """Returns names, values and units; joules of 0 are those of counters that are absent or stand still."""
+    per_s = inference_throughput([n_tokens] * len(seconds), seconds)
+    found = [("tokens_per_s", per_s, "1/s"), ("request_ms", 1e3 * average_latency_s(seconds), "ms")]
+    if joules:
+        watts = joules / sum(seconds)
+        found += [("power_w", watts, "W"), ("joules_per_token", joules_per_token(watts, per_s), "J")]
+    return found

@@ -1,0 +1,150 @@
+"""What a candidate is worth as the draft of the uncompressed network in speculative decoding."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from time import perf_counter
+from typing import TYPE_CHECKING, ClassVar
+
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.cost.decoding import check_sizes, prompts_of
+from evaluators.cost.language.candidate_decoder import decoder_template, with_layers_of
+from evaluators.cost.language.generation import Speculated, TextDecoder, greedy, speculative
+from evaluators.cost.language.speculative import Speculation, SpeculativeMemory, SpeculativePlan, leanest_plan
+from spaces.errors import ConfigError, EvaluationError
+from spaces.stages.artifact import Artifact
+
+if TYPE_CHECKING:
+    import onnx
+
+_BYTES = 4  # of an entry of the cache: the decoders here keep float32
+
+
+class SpeculativeEvaluator(Evaluator):
+    """Lets the float network write greedy text with the candidate as its draft, and checks that the text is that of plain decoding.
+
+    Yields `draft_acceptance` (share of the drafted tokens that the float network keeps), `same_text` (share of the tokens of plain
+    greedy decoding that are written; less than 100 % only where two logits are equal to the last bits), and on devices that are this
+    machine `speculative_speedup` (time of plain decoding over that with the draft). For a draft whose step takes `draft_cost` of the
+    float network's, the plan with the least memory that keeps a share `keep` of the greatest modelled speed-up gives
+    `planned_speedup` and `planned_bytes` (SpecMemo's question, arXiv 2506.01986): see `speculative.leanest_plan`.
+
+    Args:
+        checkpoint: The model's checkpoint, a `.bin` file of llama2.c, which states the sizes.
+        draft_length: Tokens that the draft proposes before each check.
+        draft_cost: Time of a draft step over the float network's on the device that is planned for.
+        keep: Share of the greatest speed-up that a plan keeps.
+        prompts: Number of texts.
+        prompt_length: Tokens of each that are given.
+        n_tokens: Tokens that are written after each.
+        threads: onnxruntime's threads within an operator.
+
+    Raises:
+        ConfigError: An argument is out of range.
+    """
+
+    name: ClassVar[str] = "speculative"
+    exclusive: ClassVar[bool] = True
+    repeatable: ClassVar[bool] = False
+    scores_split: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        checkpoint: str | None,
+        draft_length: int = 4,
+        draft_cost: float = 0.3,
+        keep: float = 0.96,
+        prompts: int = 2,
+        prompt_length: int = 8,
+        n_tokens: int = 64,
+        threads: int = 1,
+    ) -> None:
+        sizes = {"draft_length": draft_length, "prompts": prompts, "prompt_length": prompt_length}
+        check_sizes("speculative", {**sizes, "n_tokens": n_tokens, "threads": threads})
+        if not 0 <= keep <= 1 or not draft_cost >= 0:
+            raise ConfigError(
+                f"evaluator.speculative: keep ({keep}) must lie in [0, 1], and draft_cost ({draft_cost}) not be negative"
+            )
+        self.checkpoint, self.draft_length, self.draft_cost, self.keep = (
+            checkpoint,
+            draft_length,
+            draft_cost,
+            keep,
+        )
+        self.prompts, self.prompt_length, self.n_tokens, self.threads = (
+            prompts,
+            prompt_length,
+            n_tokens,
+            threads,
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        return {key: value for key, value in vars(self).items() if key != "_template"}  # not pickled
+
+    def times(self, context: EvaluationContext) -> bool:
+        """Whether a device of the study is this machine."""
+        return any(device.measured for device in context.devices.values())
+
+    def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
+        """Returns the measurements of one ONNX artifact.
+
+        Raises:
+            EvaluationError: A decoder cannot be built or run.
+        """
+        models = [
+            with_layers_of(a.proto(), self._template).SerializeToString()
+            for a in (context.reference.artifact, artifact)
+        ]
+        target, draft = (TextDecoder(model, self.threads) for model in models)
+        prompts = prompts_of(context.split, self.prompts, self.prompt_length)
+        began = perf_counter()
+        plain = [greedy(target, prompt, self.n_tokens) for prompt in prompts]
+        middle = perf_counter()
+        written = [speculative(target, draft, p, self.n_tokens, self.draft_length) for p in prompts]
+        speed_up = (middle - began) / (perf_counter() - middle)
+        acceptance = _acceptance(written)
+        plan = self._plan(acceptance, len(models[0]), len(models[1]), target)
+        found = [
+            Measurement("draft_acceptance", 100 * acceptance, "%", "measured"),
+            Measurement("same_text", 100 * _same(plain, written), "%", "measured"),
+            Measurement("planned_speedup", plan.speed_up, "x", "modelled"),
+            Measurement("planned_bytes", plan.total_bytes, "bytes", "modelled"),
+        ]
+        timed = [name for name, device in context.devices.items() if device.measured]
+        found += [Measurement("speculative_speedup", speed_up, "x", "measured", name) for name in timed]
+        details = {"draft_length": plan.draft_length, "width": plan.width, "candidates": plan.candidates}
+        return Evaluation(tuple(found), {"speculative": {"plan": details}})
+
+    def _plan(
+        self, acceptance: float, target_bytes: int, draft_bytes: int, target: TextDecoder
+    ) -> SpeculativePlan:
+        per_token = target.cache_elements * _BYTES
+        memory = SpeculativeMemory(
+            target_bytes,
+            draft_bytes,
+            per_token,
+            per_token,
+            target.vocabulary_size,
+            self.prompt_length + self.n_tokens,
+        )
+        return leanest_plan(Speculation(acceptance, self.draft_cost), memory, self.keep)
+
+    @cached_property
+    def _template(self) -> "onnx.ModelProto":
+        return decoder_template(self.checkpoint)
+
+
+def _acceptance(written: Sequence[Speculated]) -> float:
+    """Returns the share of drafted tokens, each judged only if all before it were right, that the target kept."""
+    n_drafted = sum(text.n_judged for text in written)
+    if not n_drafted:
+        raise EvaluationError("evaluator.speculative.n_tokens must be at least 2, or nothing is drafted")
+    return sum(text.n_kept for text in written) / n_drafted
+
+
+def _same(plain: Sequence[list[int]], written: Sequence[Speculated]) -> float:
+    pairs = [
+        (a, b)
+        for one, other in zip(plain, written, strict=True)
+        for a, b in zip(one, other.tokens, strict=True)
+    ]
+    return sum(a == b for a, b in pairs) / len(pairs)

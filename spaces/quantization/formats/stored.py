@@ -1,0 +1,151 @@
+"""What an ONNX file says of its packed weights, and how many bytes it would have with them.
+
+A file holds weights in the types that onnxruntime runs: 3-bit integers in INT4, 5-bit integers in INT8, and the weights of
+formats without an ONNX type as floats. Its metadata says how many bytes each of them really has: one entry, `paredown.weights`, of
+JSON, by layer.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from spaces.errors import InputError, unknown_name
+from spaces.quantization.formats.packing.bit_packing import n_packed_bytes
+
+if TYPE_CHECKING:
+    import onnx
+
+KEY = "paredown.weights"
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """How a layer's weight is stored.
+
+    Attributes:
+        packed_bytes: Bytes of its packed form.
+        initializers: The file's tensors that hold it, which the packed form replaces.
+        format: Name of the format.
+        options: The format's options.
+        simulated: Whether the file holds decoded floats, because plain onnxruntime has no kernel for the format: then its
+            time on this machine says nothing about the format's.
+    """
+
+    packed_bytes: int
+    initializers: tuple[str, ...]
+    format: str = "uniform"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    simulated: bool = False
+
+
+def record_stored(proto: "onnx.ModelProto", weights: Mapping[str, StoredWeight]) -> None:
+    """Adds weights, by layer, to a model's metadata, in place."""
+    merged = stored_weights(proto) | dict(weights)
+    text = json.dumps({name: asdict(weight) for name, weight in merged.items()}, sort_keys=True)
+    for entry in proto.metadata_props:
+        if entry.key == KEY:
+            entry.value = text
+            return
+    proto.metadata_props.add(key=KEY, value=text)
+
+
+def record_widths(proto: "onnx.ModelProto", widths: Mapping[str, int]) -> None:
+    """Adds the true widths of integers that are stored in wider types, in place; scales and zero points stay as they are.
+
+    Args:
+        proto: A quantized model.
+        widths: Name of the integers' initializer to the bits of an integer.
+
+    Raises:
+        InputError: The model has no such initializer.
+    """
+    sizes = {i.name: _n_elements(i) for i in proto.graph.initializer}
+    for name in widths:
+        if name not in sizes:
+            raise InputError(unknown_name("initializer", name, sizes, "the widths of packed weights"))
+    record_stored(
+        proto,
+        {
+            name: StoredWeight(n_packed_bytes(sizes[name], bits), (name,), options={"bits": bits})
+            for name, bits in widths.items()
+        },
+    )
+
+
+def stored_weights(proto: "onnx.ModelProto") -> dict[str, StoredWeight]:
+    """Returns the recorded weights by layer; empty where none is recorded.
+
+    Raises:
+        InputError: The entry is damaged.
+    """
+    text = next((entry.value for entry in proto.metadata_props if entry.key == KEY), "{}")
+    try:
+        entries = json.loads(text)
+        return {
+            name: StoredWeight(**{**entry, "initializers": tuple(entry["initializers"])})
+            for name, entry in entries.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"the model's metadata {KEY!r} is damaged: {error}") from error
+
+
+def packed_bytes(model: bytes) -> int:
+    """Returns the bytes of a serialized ONNX model with its recorded weights in packed form.
+
+    That is the file's size, less the data of the tensors that hold these weights, plus their packed bytes. Names, shapes, the
+    graph and all other tensors count as in the file; a file without records has its own size.
+
+    Raises:
+        InputError: The records are damaged, or name a tensor that the file lacks.
+    """
+    if KEY.encode() not in model:  # without records, which parsing a large file would take long to find
+        return len(model)
+    import onnx
+
+    proto = onnx.load_model_from_string(model)
+    sizes = {i.name: _data_bytes(i) for i in proto.graph.initializer}
+    total = len(model)
+    for layer, weight in stored_weights(proto).items():
+        for name in weight.initializers:
+            if name not in sizes:
+                raise InputError(f"the model's metadata {KEY!r}: {layer} has no tensor {name!r}")
+        total += weight.packed_bytes - sum(sizes[name] for name in weight.initializers)
+    return total
+
+
+def simulated_layers(model: bytes) -> dict[str, str]:
+    """Returns the layers of a serialized model whose weights are decoded floats, with the name of their format."""
+    if KEY.encode() not in model:
+        return {}
+    import onnx
+
+    weights = stored_weights(onnx.load_model_from_string(model))
+    return {layer: weight.format for layer, weight in weights.items() if weight.simulated}
+
+
+def simulated_text(layers: Mapping[str, str]) -> str:
+    """Returns why a model with simulated layers, as `simulated_layers` gives them, has no latency."""
+    first, form = next(iter(layers.items()))
+    more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+    return f"the file holds {first}{more} as floats that simulate weight_format={form}; their time is not that of the format"
+
+
+def _n_elements(tensor: "onnx.TensorProto") -> int:
+    n = 1
+    for size in tensor.dims:
+        n *= size
+    return n
+
+
+def _data_bytes(tensor: "onnx.TensorProto") -> int:
+    """Returns the bytes of a tensor's values in the file."""
+    import onnx
+
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data)
+    bare = onnx.TensorProto()
+    bare.CopyFrom(tensor)
+    for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+        bare.ClearField(name)
+    return int(tensor.ByteSize() - bare.ByteSize())

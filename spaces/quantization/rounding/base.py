@@ -1,0 +1,33 @@
+"""The base class of methods that round the weights of a network's parts."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spaces.quantization.rounding.unit import Unit
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A method of rounding.
+
+    Attributes:
+        steps: Steps of gradient descent for each part; methods without gradients ignore it.
+    """
+
+    steps: int = 300
+
+    name: ClassVar[str]
+    per_block: ClassVar[bool] = False
+    """Whether parts are blocks, such as residual blocks; else layers."""
+    learns_biases: ClassVar[bool] = False
+    uses_steps: ClassVar[bool] = False
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What the result depends on."""
+        return (self.name, self.steps if self.uses_steps else None)
+
+    @abstractmethod
+    def solve(self, unit: Unit) -> None:
+        """Replaces weights, grids, biases and grids of activations in `unit.quantized`."""

@@ -1,0 +1,75 @@
+"""Grids as torch tensors: quantization with gradients."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spaces.quantization.schemes.scheme import Grid
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TorchGrid:
+    """A grid: integers from `low` to `high` represent `scale * (q - zero)`.
+
+    Attributes:
+        scale: Step size, in the shape that broadcasts over the values.
+        zero: The integer that represents 0, same shape.
+        low: Smallest integer.
+        high: Largest integer.
+        axis: The channel axis; None for one scale.
+    """
+
+    scale: "Tensor"
+    zero: "Tensor"
+    low: int
+    high: int
+    axis: int | None
+
+    @classmethod
+    def of(cls, grid: Grid, n_axes: int, device: "torch.device | str", reduced: bool = False) -> "TorchGrid":
+        """Returns a grid for values of `n_axes` axes."""
+        import torch
+
+        shape = [1] * n_axes
+        if grid.axis is not None:
+            shape[grid.axis] = -1
+        bits = grid.bits - int(reduced)
+        scale = torch.as_tensor(np.array(grid.scale), device=device).reshape(
+            shape if grid.axis is not None else ()
+        )
+        zero = torch.as_tensor(grid.zero_point.astype(np.float32), device=device).reshape(scale.shape)
+        return cls(scale, zero, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1, grid.axis)
+
+    def quantized(self, values: "Tensor") -> "Tensor":
+        """Returns the values on the grid, without gradients through the rounding."""
+        integers = ((values / self.scale).round() + self.zero).clamp(self.low, self.high)
+        return (integers - self.zero) * self.scale
+
+    def straight_through(self, values: "Tensor", scale: "Tensor | None" = None) -> "Tensor":
+        """Returns the values on the grid; gradients pass the rounding as if it were not there.
+
+        The gradient of the scale is that of LSQ (Esser et al., arXiv 1902.08153, equation 3).
+
+        Args:
+            values: The values.
+            scale: A scale instead of the grid's, with a gradient.
+        """
+        scale = self.scale if scale is None else scale
+        steps = (values / scale + self.zero).clamp(self.low, self.high)
+        return (steps + (steps.round() - steps).detach() - self.zero) * scale
+
+    def with_scale(self, scale: "Tensor") -> "TorchGrid":
+        """Returns the grid with another scale."""
+        return replace(self, scale=scale)
+
+    def as_grid(self, bits: int) -> Grid:
+        """Returns the grid for a storage of so many bits."""
+        flat: Any = self.scale.detach().cpu().numpy().astype(np.float32)
+        zero = self.zero.detach().cpu().numpy().astype(np.int64)
+        shape = () if self.axis is None else (-1,)
+        return Grid(flat.reshape(shape), zero.reshape(shape), bits, self.axis)

@@ -1,0 +1,186 @@
+import struct
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from evaluators.base import EvaluationContext, Reference
+from evaluators.cost.decoding import DecodingEvaluator
+from evaluators.cost.language.candidate_decoder import decoder_template, with_layers_of
+from evaluators.cost.language.generation import TextDecoder
+from evaluators.cost.speculative_decoding import SpeculativeEvaluator
+from evaluators.devices.device import Device
+from evaluators.metric import MeanMetric
+from evaluators.runtime import open_session
+from evaluators.testing import EvaluatorConformance, tiny_model
+from spaces.errors import ConfigError, EvaluationError
+from spaces.models.base import LoadContext
+from spaces.models.export import ExportStage
+from spaces.models.zoo.language.llama import LlamaModel
+from spaces.quantization.quantize import QuantizeStage
+from spaces.stages.array_split import ArraySplit
+from spaces.stages.cache import Cache
+from spaces.stages.output_spec import OutputSpec
+from spaces.stages.stage import StageContext
+
+DIM, FFN, LAYERS, HEADS, VOCABULARY, LENGTH = 32, 48, 2, 2, 50, 40
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("llama") / "small.bin"
+    size = VOCABULARY * DIM + LAYERS * (4 * DIM**2 + 3 * DIM * FFN + 2 * DIM) + DIM + LENGTH * DIM // HEADS
+    values = np.random.default_rng(0).normal(0, 0.2, size).astype("<f4")
+    header = struct.pack("<7i", DIM, FFN, LAYERS, HEADS, HEADS, VOCABULARY, LENGTH)
+    path.write_bytes(header + values.tobytes())
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def split():
+    ids = np.random.default_rng(1).integers(1, VOCABULARY, (6, 12))
+    return ArraySplit(ids, ids)
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    loaded = LlamaModel(checkpoint, length=12).load(LoadContext(None, tmp_path_factory.mktemp("cache")))
+    made = ExportStage().apply(loaded, {}, StageContext(None, Cache()))
+    return replace(made, input=replace(made.input, output=OutputSpec(whole=True)))
+
+
+@pytest.fixture(scope="module")
+def template(checkpoint):
+    return decoder_template(checkpoint)
+
+
+def quantized(exported, split, **values):
+    return QuantizeStage().apply(exported, {"calibration_images": 4, **values}, StageContext(split, Cache()))
+
+
+@pytest.mark.parametrize("values", [None, {"weight_bits": 8}, {"weight_bits": 4, "activation_bits": 16}])
+def test_the_decoder_of_a_candidate_writes_what_the_candidate_says(exported, split, template, values):
+    artifact = exported if values is None else quantized(exported, split, **values)
+    made = with_layers_of(artifact.proto(), template)
+    onnx.checker.check_model(made)
+    ids = split.raw[:1]
+    (expected,) = open_session(artifact.onnx_bytes, 1).run(None, {artifact.input.name: ids})
+    decoder = TextDecoder(made.SerializeToString())
+    cache, best = decoder.empty(), []
+    for n in range(1, 13):
+        token, cache = decoder.read(ids[0, :n].tolist(), cache)
+        best += token.tolist()
+    assert np.mean(np.array(best) == expected[0].argmax(axis=1)) >= (1 if values is None else 0.9)
+
+
+def test_layers_of_another_network_raise(exported, template):
+    with pytest.raises(EvaluationError, match="has no layer blocks"):
+        with_layers_of(tiny_model().proto(), template)
+    cut = exported.proto()
+    for tensor in cut.graph.initializer:
+        if tensor.name == "norm.weight":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones(3, np.float32), "norm.weight"))
+    with pytest.raises(EvaluationError, match=r"norm\.weight is \[3\] in the candidate, not \[32\]"):
+        with_layers_of(cut, template)
+
+
+def test_without_a_checkpoint_of_llama2c_there_is_no_decoder():
+    for checkpoint in (None, "weights.pth"):
+        with pytest.raises(EvaluationError, match=r"model=llama with a \.bin file"):
+            decoder_template(checkpoint)
+
+
+class _Nothing(MeanMetric):
+    name = "nothing"
+
+
+def context_of(exported, split):
+    devices = {"host": Device("host", runtime="onnxruntime", measured=True)}
+    return EvaluationContext(split, _Nothing(), Reference(exported, np.zeros(0)), devices)
+
+
+def with_template(evaluator, template):
+    """The evaluator, which then exports no decoder."""
+    evaluator.__dict__["_template"] = template
+    return evaluator
+
+
+def test_figures_of_a_run(exported, split, template, tmp_path):
+    made = DecodingEvaluator(None, prompts=3, prompt_length=4, n_tokens=5, root=str(tmp_path))
+    evaluator = with_template(made, template)
+    evaluation = evaluator.evaluate(exported, context_of(exported, split))
+    found = {m.column: m.value for m in evaluation.measurements}
+    per_request = 5 / found["cost.host.tokens_per_s"]
+    assert found["cost.host.request_ms"] == pytest.approx(1e3 * per_request)  # IT * time = tokens
+    assert set(found) == {"cost.host.tokens_per_s", "cost.host.request_ms"}
+    assert evaluation.details["decoding"]["power_absent_because"]
+
+
+def test_a_draft_is_judged(exported, split, template):
+    evaluator = with_template(SpeculativeEvaluator(None, prompts=2, prompt_length=3, n_tokens=20), template)
+    context = context_of(exported, split)
+    same = {m.name: m.value for m in evaluator.evaluate(exported, context).measurements}
+    assert same["draft_acceptance"] == same["same_text"] == 100
+    worse = {
+        m.name: m.value
+        for m in evaluator.evaluate(quantized(exported, split, weight_bits=4), context).measurements
+    }
+    assert worse["same_text"] == 100
+    assert worse["draft_acceptance"] <= 100
+    assert worse["planned_speedup"] <= same["planned_speedup"]
+    assert "speculative_speedup" in same
+
+
+def test_other_devices_are_modelled(checkpoint, exported, split):
+    board = Device(
+        "board",
+        runtime="some",
+        macs_per_s={"float32": {"default": 1e15}, "int8": {"default": 1e15}},
+        memory_bandwidth_bytes_per_s=1e6,
+    )
+    context = replace(context_of(exported, split), devices={"board": board})
+    evaluator = DecodingEvaluator(checkpoint, prompt_length=3, n_tokens=8)
+    of_float, of_four = (
+        {m.name: m.value for m in evaluator.evaluate(artifact, context).measurements}
+        for artifact in (exported, quantized(exported, split, weight_bits=4))
+    )
+    linear = LAYERS * (4 * DIM**2 + 3 * DIM * FFN)
+    vectors = (2 * LAYERS + 1) * DIM
+    cache = 2 * LAYERS * DIM * (3 + 4 + 1)
+    # The embedding's rows are looked up, but the output layer reads all of it.
+    assert of_float["bytes_per_token"] == 4 * (linear + VOCABULARY * DIM + vectors + cache)
+    assert of_float["tokens_per_s"] == pytest.approx(1e6 / of_float["bytes_per_token"])
+    saved = of_float["bytes_per_token"] - of_four["bytes_per_token"]
+    assert 0.8 * 3.5 * linear < saved < 3.5 * linear + 2 * vectors
+    nothing = replace(context, devices={"board": Device("board", runtime="some")})
+    assert evaluator.evaluate(exported, nothing).details["decoding"]["absent_because"]
+    with pytest.raises(EvaluationError, match="model=llama"):
+        DecodingEvaluator(None).evaluate(exported, context)
+
+
+@pytest.mark.parametrize("settings", [{"n_tokens": 0}, {"prompts": 0}, {"threads": 0}])
+def test_impossible_settings_raise(settings):
+    for evaluator in (DecodingEvaluator, SpeculativeEvaluator):
+        with pytest.raises(ConfigError, match="must be a whole number from 1 on"):
+            evaluator(None, **settings)
+
+
+@pytest.mark.slow  # each evaluator exports a decoder
+class TestConformance(EvaluatorConformance):
+    @pytest.fixture(autouse=True, params=[DecodingEvaluator, SpeculativeEvaluator])
+    def _inputs(self, request, checkpoint, exported, split):
+        self.made, self.exported, self.split = (
+            request.param(checkpoint, n_tokens=4, prompt_length=3),
+            exported,
+            split,
+        )
+
+    def make_evaluator(self):
+        return self.made
+
+    def make_artifacts(self):
+        return [self.exported, quantized(self.exported, self.split)]
+
+    def make_context(self):
+        return context_of(self.exported, self.split)

@@ -1,0 +1,108 @@
+"""Losses with one layer quantized at a time, against a plain run of a changed graph."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from skimage.metrics import structural_similarity
+
+from spaces.errors import ConfigError, StageError
+from spaces.models.layers import layers
+from spaces.quantization.plan.source import Sources
+from spaces.quantization.sensitivity.layer_losses import Nearest, layer_losses, measured_layers
+from spaces.quantization.sensitivity.output_losses import OUTPUT_LOSSES, kl, mse, sqnr, ssim
+from spaces.stages.artifact import Artifact
+from spaces.stages.stage import StageContext
+
+GRID = {"scheme": "symmetric", "granularity": "channel", "clipping": "max"}
+WIDTHS = (2, 3, 4, 8)
+
+
+def names(artifact):
+    return [layer.name for layer in layers(artifact.proto())]
+
+
+def with_weight(artifact, name, weight):
+    proto = artifact.proto()
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(weight, name))
+    onnx.checker.check_model(proto)
+    return Artifact.onnx(proto, artifact.input)
+
+
+def test_equals_a_run_with_the_weight_replaced(small, context, noise, run):
+    source = Sources().source(small, False, context)
+    rounding = Nearest(source, GRID)
+    widths = dict.fromkeys(names(small), (2, 4))
+    found = layer_losses(source, rounding.weight, widths, ["mse", "sqnr", "kl"], len(noise.inputs), context)
+    reference = run(small, noise.inputs).astype(np.float64)
+    for name in names(small):
+        for width in (2, 4):
+            output = run(
+                with_weight(source.artifact, name, rounding.weight(name, width)), noise.inputs
+            ).astype(np.float64)
+            for loss in ("mse", "sqnr", "kl"):
+                expected = OUTPUT_LOSSES[loss](reference, output).mean()
+                assert found[loss][name][width] == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_fewer_bits_lose_more(small, context):
+    losses, n_weights = measured_layers(small, "sqnr", dict.fromkeys(names(small), WIDTHS), 16, GRID, context)
+    for row in losses.values():
+        assert list(row) == list(WIDTHS)
+        assert row[2] > row[4] > row[8] > 0
+    assert n_weights == {layer.name: int(np.prod(layer.weight_shape)) for layer in layers(small.proto())}
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_weights_have_at_most_the_integers_of_their_width(small, context, bits):
+    source = Sources().source(small, False, context)
+    for name, weight in source.weights.items():
+        rounded = Nearest(source, GRID).weight(name, bits)
+        assert rounded.shape == weight.shape
+        assert max(len(np.unique(channel)) for channel in rounded.reshape(len(rounded), -1)) <= 2**bits
+
+
+def test_what_is_wrong_is_named_before_any_run(small, context):
+    widths = {names(small)[0]: (4,)}
+    with pytest.raises(ConfigError, match="Unknown sensitivity 'magic'"):
+        measured_layers(small, "magic", widths, 4, GRID, context)
+    with pytest.raises(StageError, match="Unknown layer 'x'"):
+        measured_layers(small, "kl", {"x": (4,)}, 4, GRID, context)
+    with pytest.raises(StageError, match="Unknown clipping 'x'"):
+        measured_layers(small, "kl", widths, 4, GRID | {"clipping": "x"}, context)
+    with pytest.raises(StageError, match="calibration examples"):
+        measured_layers(small, "kl", widths, 4, GRID, StageContext(None, context.cache))
+    for sensitivity in ("fisher", "hessian"):
+        with pytest.raises(StageError, match=f"sensitivity={sensitivity} needs gradients of a torch network"):
+            measured_layers(small, sensitivity, widths, 4, GRID, context)
+
+
+def test_losses_of_equal_outputs_are_zero():
+    rng = np.random.default_rng(0)
+    images, logits = rng.normal(size=(2, 3, 16, 16)), rng.normal(size=(5, 10))
+    assert np.abs(ssim(images, images)).max() < 1e-12
+    for loss in (kl, mse, sqnr):
+        assert np.abs(loss(logits, logits)).max() < 1e-12
+        assert (loss(logits, logits + rng.normal(size=logits.shape)) > 0).all()
+
+
+def test_ssim_is_that_of_scikit_image():
+    rng = np.random.default_rng(0)
+    one = rng.normal(size=(1, 1, 24, 20))
+    other = one + 0.3 * rng.normal(size=one.shape)
+    expected = structural_similarity(
+        one[0, 0], other[0, 0], win_size=7, data_range=np.ptp(one), full=True, use_sample_covariance=False
+    )[1].mean()
+    assert 1 - ssim(one, other)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_divergence_and_similarity_say_what_outputs_they_need():
+    with pytest.raises(
+        ConfigError,
+        match=r"sensitivity=kl compares class probabilities, but the output has the shape \(4, 1\)",
+    ):
+        kl(np.zeros((4, 1)), np.zeros((4, 1)))
+    with pytest.raises(ConfigError, match=r"sensitivity=ssim compares images .* shape \(4, 10\)"):
+        ssim(np.zeros((4, 10)), np.zeros((4, 10)))
