@@ -2,27 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Measurement
 from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
-from evaluators.cost.language.candidate_decoder import decoder_template, with_layers_of
 from evaluators.cost.language.candidate_roofline import decoder_shape, modelled_pass, width_of
+from evaluators.cost.language.decoder_evaluator import DecoderEvaluator
 from evaluators.cost.language.generation import TextDecoder, greedy
 from evaluators.cost.latency.measured import pinned
 from evaluators.cost.summary_metrics import average_latency_s, inference_throughput, joules_per_token
-from spaces.errors import ConfigError
-from spaces.stages.artifact import Artifact, Split
-from spaces.stages.inputs import Inputs, parts_of
-
-if TYPE_CHECKING:
-    import onnx
+from spaces.stages.artifact import Artifact
 
 
-class DecodingEvaluator(Evaluator):
+class DecodingEvaluator(DecoderEvaluator):
     """Lets the candidate's decoder write greedy text after the beginnings of the split's texts.
 
     The decoder has the candidate's layers: see `with_layers_of`. Yields for each device that is this machine, in the terms of
@@ -49,8 +43,6 @@ class DecodingEvaluator(Evaluator):
     """
 
     name: ClassVar[str] = "decoding"
-    exclusive: ClassVar[bool] = True
-    repeatable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -61,22 +53,8 @@ class DecodingEvaluator(Evaluator):
         threads: int = 1,
         root: str = "/sys/class/powercap",
     ) -> None:
-        sizes = {"prompts": prompts, "prompt_length": prompt_length, "n_tokens": n_tokens, "threads": threads}
-        check_sizes("decoding", sizes)
-        self.checkpoint, self.root = checkpoint, root
-        self.prompts, self.prompt_length, self.n_tokens, self.threads = (
-            prompts,
-            prompt_length,
-            n_tokens,
-            threads,
-        )
-
-    def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in vars(self).items() if key != "_template"}  # not pickled
-
-    def times(self, context: EvaluationContext) -> bool:
-        """Whether a device of the study is this machine."""
-        return any(device.measured for device in context.devices.values())
+        super().__init__(checkpoint, prompts, prompt_length, n_tokens, threads)
+        self.root = root
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the timings of one ONNX artifact on this machine, and its modelled speed on other devices.
@@ -89,11 +67,11 @@ class DecodingEvaluator(Evaluator):
         if not devices:
             reason = "no device of the study is this machine, or has a bandwidth and a throughput for the candidate"
             return Evaluation(modelled, {} if modelled else {self.name: {"absent_because": reason}})
-        model = with_layers_of(artifact.proto(), self._template).SerializeToString()
+        model = self.decoder_of(artifact)
         counters, reason = rapl_counters(Path(self.root))
         with pinned(self.threads):
             decoder = TextDecoder(model, self.threads)
-            prompts = prompts_of(context.split, self.prompts, self.prompt_length)
+            prompts = self.prompts_of(context.split)
             greedy(decoder, prompts[0], 2)  # a warm-up
             meter = EnergyMeter(counters) if counters else None
             with meter or nullcontext():
@@ -116,24 +94,6 @@ class DecodingEvaluator(Evaluator):
                 yield Measurement("tokens_per_s", one.tokens_per_s, "1/s", "modelled", device.name)
                 n_bytes = one.weight_bytes + one.cache_bytes
                 yield Measurement("bytes_per_token", n_bytes, "bytes", "modelled", device.name)
-
-    @cached_property
-    def _template(self) -> "onnx.ModelProto":
-        return decoder_template(self.checkpoint)
-
-
-def check_sizes(evaluator: str, sizes: dict[str, int]) -> None:
-    """Raises ConfigError unless all are whole numbers from 1 on."""
-    for name, size in sizes.items():
-        if type(size) is not int or size < 1:
-            raise ConfigError(f"evaluator.{evaluator}.{name} must be a whole number from 1 on, not {size!r}")
-
-
-def prompts_of(split: Split, n: int, length: int) -> list[list[int]]:
-    """Returns the first tokens of the first texts of a split."""
-    inputs: Inputs = next(iter(split.batches(n, n)))[0]
-    (ids,) = parts_of(inputs)
-    return [[int(token) for token in text] for text in ids[:, :length]]
 
 
 def _seconds(decoder: TextDecoder, prompt: Sequence[int], n_tokens: int) -> float:

@@ -1,25 +1,20 @@
 """What a candidate is worth as the draft of the uncompressed network in speculative decoding."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from time import perf_counter
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
-from evaluators.cost.decoding import check_sizes, prompts_of
-from evaluators.cost.language.candidate_decoder import decoder_template, with_layers_of
+from evaluators.base import Evaluation, EvaluationContext, Measurement
+from evaluators.cost.language.decoder_evaluator import DecoderEvaluator, check_sizes
 from evaluators.cost.language.generation import Speculated, TextDecoder, greedy, speculative
 from evaluators.cost.language.speculative import Speculation, SpeculativeMemory, SpeculativePlan, leanest_plan
 from spaces.errors import ConfigError, EvaluationError
 from spaces.stages.artifact import Artifact
 
-if TYPE_CHECKING:
-    import onnx
-
 _BYTES = 4  # of an entry of the cache: the decoders here keep float32
 
 
-class SpeculativeEvaluator(Evaluator):
+class SpeculativeEvaluator(DecoderEvaluator):
     """Lets the float network write greedy text with the candidate as its draft, and checks that the text is that of plain decoding.
 
     Yields `draft_acceptance` (share of the drafted tokens that the float network keeps), `same_text` (share of the tokens of plain
@@ -43,8 +38,6 @@ class SpeculativeEvaluator(Evaluator):
     """
 
     name: ClassVar[str] = "speculative"
-    exclusive: ClassVar[bool] = True
-    repeatable: ClassVar[bool] = False
     scores_split: ClassVar[bool] = True
 
     def __init__(
@@ -58,31 +51,13 @@ class SpeculativeEvaluator(Evaluator):
         n_tokens: int = 64,
         threads: int = 1,
     ) -> None:
-        sizes = {"draft_length": draft_length, "prompts": prompts, "prompt_length": prompt_length}
-        check_sizes("speculative", {**sizes, "n_tokens": n_tokens, "threads": threads})
+        super().__init__(checkpoint, prompts, prompt_length, n_tokens, threads)
+        check_sizes("speculative", {"draft_length": draft_length})
         if not 0 <= keep <= 1 or not draft_cost >= 0:
             raise ConfigError(
                 f"evaluator.speculative: keep ({keep}) must lie in [0, 1], and draft_cost ({draft_cost}) not be negative"
             )
-        self.checkpoint, self.draft_length, self.draft_cost, self.keep = (
-            checkpoint,
-            draft_length,
-            draft_cost,
-            keep,
-        )
-        self.prompts, self.prompt_length, self.n_tokens, self.threads = (
-            prompts,
-            prompt_length,
-            n_tokens,
-            threads,
-        )
-
-    def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in vars(self).items() if key != "_template"}  # not pickled
-
-    def times(self, context: EvaluationContext) -> bool:
-        """Whether a device of the study is this machine."""
-        return any(device.measured for device in context.devices.values())
+        self.draft_length, self.draft_cost, self.keep = draft_length, draft_cost, keep
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact.
@@ -90,12 +65,9 @@ class SpeculativeEvaluator(Evaluator):
         Raises:
             EvaluationError: A decoder cannot be built or run.
         """
-        models = [
-            with_layers_of(a.proto(), self._template).SerializeToString()
-            for a in (context.reference.artifact, artifact)
-        ]
+        models = [self.decoder_of(a) for a in (context.reference.artifact, artifact)]
         target, draft = (TextDecoder(model, self.threads) for model in models)
-        prompts = prompts_of(context.split, self.prompts, self.prompt_length)
+        prompts = self.prompts_of(context.split)
         began = perf_counter()
         plain = [greedy(target, prompt, self.n_tokens) for prompt in prompts]
         middle = perf_counter()
@@ -127,10 +99,6 @@ class SpeculativeEvaluator(Evaluator):
             self.prompt_length + self.n_tokens,
         )
         return leanest_plan(Speculation(acceptance, self.draft_cost), memory, self.keep)
-
-    @cached_property
-    def _template(self) -> "onnx.ModelProto":
-        return decoder_template(self.checkpoint)
 
 
 def _acceptance(written: Sequence[Speculated]) -> float:

@@ -2,16 +2,17 @@
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from numpy.typing import NDArray
 
 from evaluators.task.data.named_split import NamedSplit
 from spaces.stages.array_split import Indices
 from spaces.stages.artifact import Split
+from spaces.stages.inputs import Inputs
 
 CONFIG_PATH = "task.data"  # of the section with a loader's settings, for messages
 
@@ -25,6 +26,33 @@ class ExampleSplit(Split, Protocol):
 
     def subset(self, indices: Indices) -> "ExampleSplit":
         """Returns these examples, in this order."""
+
+
+@dataclass(frozen=True, eq=False)
+class RolledOutSplit:
+    """Sequences, labelled step by step, that a network is run on in a way of its own (`rollout`); implements `Split`.
+
+    Attributes:
+        examples: Inputs `(n, steps, ...)`, labels `(n, steps)`.
+    """
+
+    examples: ExampleSplit
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The labels, `(n, steps)`."""
+        return self.examples.labels
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[tuple[Inputs, NDArray[Any]]]:
+        """Yields whole sequences `(b, steps, ...)` and labels `(b, steps)`, always in the same order."""
+        yield from self.examples.batches(batch_size, limit)
+
+    def subset(self, indices: Indices) -> Self:
+        """Returns these examples, in this order."""
+        return replace(self, examples=self.examples.subset(indices))
 
 
 @dataclass(frozen=True)

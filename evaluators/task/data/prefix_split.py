@@ -1,16 +1,15 @@
 """Sequences that a network reads as they grow: it is run anew on each prefix (re-translation)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.task.data.data import ExampleSplit
+from evaluators.task.data.data import RolledOutSplit
 from spaces.digest import digest_of
-from spaces.stages.array_split import Indices
 from spaces.stages.inputs import Inputs, each
 from spaces.task_losses import IGNORED
 
@@ -18,8 +17,8 @@ LAST, HYPOTHESES = "last", "hypotheses"
 
 
 @dataclass(frozen=True, eq=False)
-class PrefixSplit:
-    """Sequences, labelled step by step; implements `spaces.stages.artifact.Split`.
+class PrefixSplit(RolledOutSplit):
+    """Sequences, labelled step by step.
 
     Batches are the whole sequences; `rollout` runs a network on their prefixes.
 
@@ -30,7 +29,6 @@ class PrefixSplit:
         pad: What inputs are after the end of a prefix.
     """
 
-    examples: ExampleSplit
     every: int
     held_back: int = 0
     pad: float = 0
@@ -39,22 +37,6 @@ class PrefixSplit:
     def digest(self) -> str:
         """16 hex digits over the sequences and their prefixes."""
         return digest_of(self.examples.digest, self.every, self.held_back, self.pad)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    @property
-    def labels(self) -> NDArray[Any]:
-        """The labels, `(n, steps)`."""
-        return self.examples.labels
-
-    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[tuple[Inputs, NDArray[Any]]]:
-        """Yields whole sequences `(b, steps, ...)` and labels `(b, steps)`, always in the same order."""
-        yield from self.examples.batches(batch_size, limit)
-
-    def subset(self, indices: Indices) -> "PrefixSplit":
-        """Returns these examples, in this order."""
-        return replace(self, examples=self.examples.subset(indices))
 
     def rollout(
         self, run: Callable[[Inputs], Any], inputs: Inputs, labels: NDArray[np.int64]

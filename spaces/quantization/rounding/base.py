@@ -1,7 +1,7 @@
 """The base class of methods that round the weights of a network's parts."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from spaces.quantization.rounding.unit import Unit
@@ -25,8 +25,9 @@ class Method(ABC):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What the result depends on."""
-        return (self.name, self.steps if self.uses_steps else None)
+        """What the result depends on: the name and the fields."""
+        options = [f.name for f in fields(self) if f.name != "steps" or self.uses_steps]
+        return (self.name, *((name, getattr(self, name)) for name in options))
 
     @abstractmethod
     def solve(self, unit: Unit) -> None:

@@ -6,7 +6,7 @@ Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ: Accurate Post-Training Quantizat
 convolution is the product with the unfolded patches of its input, each of its groups a product of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spaces.models.layers import Layer
@@ -114,8 +114,6 @@ class _Form:
 
     def grid(self, grid: TorchGrid) -> TorchGrid:
         """Returns the grid with a scale for rows."""
-        from dataclasses import replace
-
         if grid.axis is None:
             return grid
         shape = (self.groups, -1, 1)

@@ -11,13 +11,14 @@ through with the values of all calibration examples, each node twice, whatever t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spaces.digest import digest_of
 from spaces.errors import StageError
-from spaces.models.layers import RECURRENT
+from spaces.models.layers import RECURRENT, Layer
 from spaces.models.onnx.torch_graph.graph import TorchGraph, Values
 from spaces.quantization.plan.plan import Plan
 from spaces.quantization.plan.source import Source
@@ -29,6 +30,9 @@ from spaces.quantization.schemes.scheme import Grid
 from spaces.stages.cache import Arrays
 from spaces.stages.inputs import joined_inputs
 from spaces.stages.stage import StageContext
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = dict[str, NDArray[np.float32]]
 
@@ -96,7 +100,7 @@ class Walk:
         segments = segments_of(graph, layers, borders, method.per_block)
         return _Progress(self, graph, borders, self._start(graph, device)).through(segments, values, method)
 
-    def _examples(self, device: object) -> Values:
+    def _examples(self, device: "torch.device") -> Values:
         import torch
 
         split = self.context.calibration
@@ -104,12 +108,12 @@ class Walk:
             raise StageError("quantization needs calibration examples, but the stage was given none")
         joined = joined_inputs([inputs for inputs, _ in split.batches(BATCH, min(self.n_images, len(split)))])
         feeds = self.source.artifact.input.feeds(joined)
-        return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in feeds.items()}  # type: ignore[call-overload]
+        return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in feeds.items()}
 
-    def _start(self, graph: TorchGraph, device: object) -> Quantized:
+    def _start(self, graph: TorchGraph, device: "torch.device") -> Quantized:
         """Returns the network with all weights rounded to nearest."""
         grids = {
-            name: TorchGrid.of(grid, self.source.weights[name].ndim, device, name in self.reduced)  # type: ignore[arg-type]
+            name: TorchGrid.of(grid, self.source.weights[name].ndim, device, name in self.reduced)
             for name, grid in self._grids().items()
         }
         floats = set(self.plan.float_nodes)
@@ -122,7 +126,7 @@ class Walk:
             grids=grids,
             biases={},
             activations={
-                tensor: TorchGrid.of(grid, 0, device)  # type: ignore[arg-type]
+                tensor: TorchGrid.of(grid, 0, device)
                 for tensor, grid in self.plan.activations.items()
                 if tensor in read | made and tensor not in follows
             },
@@ -174,11 +178,11 @@ class _Progress:
                     del table[name]
         return self._result()
 
-    def _unit(self, segment: Segment, layers: tuple[object, ...], floats: Values, quantized: Values) -> Unit:
+    def _unit(self, segment: Segment, layers: tuple[Layer, ...], floats: Values, quantized: Values) -> Unit:
         import torch
 
         unit = Unit(
-            self.graph, segment, layers, self.graph.constants, self.quantized,  # type: ignore[arg-type]
+            self.graph, segment, layers, self.graph.constants, self.quantized,
             {t: quantized[t] for t in segment.inputs if t in quantized},
             {t: floats[t] for t in segment.inputs if t in floats},
             {}, self.borders.static, self.walk.context.seed,
@@ -186,7 +190,7 @@ class _Progress:
         with torch.no_grad():
             made = [
                 self.graph.run(segment.nodes, {**self.borders.static, **batch})
-                for batch in _batches(unit.float_inputs)
+                for batch in unit.batches(unit.float_inputs)
             ]
         wanted = [o for o in segment.outputs if o in self.borders.batched]
         unit.targets.update({o: torch.cat([m[o] for m in made]) for o in wanted})
@@ -238,13 +242,8 @@ class _Progress:
         )
 
 
-def _batches(values: Values) -> list[Values]:
-    n = len(next(iter(values.values()))) if values else 0
-    return [{name: value[i : i + BATCH] for name, value in values.items()} for i in range(0, n, BATCH)]
-
-
-def _array(value: object) -> NDArray[np.float32]:
-    return np.asarray(value.detach().cpu().numpy(), np.float32)  # type: ignore[attr-defined]
+def _array(value: "torch.Tensor") -> NDArray[np.float32]:
+    return np.asarray(value.detach().cpu().numpy(), np.float32)
 
 
 def _tables(unit: Unit) -> Mapping[str, list[str]]:

@@ -1,6 +1,6 @@
 """Texts whose next tokens a network is asked for, one after another, so that no logits of a whole split are held in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.task.data.data import ExampleSplit
+from evaluators.task.data.data import RolledOutSplit
 from spaces.digest import digest_of
-from spaces.stages.array_split import Indices
 from spaces.stages.inputs import Inputs, each
 from spaces.task_losses import IGNORED
 
@@ -18,35 +17,13 @@ LOG_LIKELIHOOD, BEST = "log_likelihood", "best"
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredTextSplit:
-    """Texts and the tokens that follow; implements `spaces.stages.artifact.Split`.
-
-    Attributes:
-        examples: Inputs `(n, steps)`, labels `(n, steps)`, -1 where none counts.
-    """
-
-    examples: ExampleSplit
+class ScoredTextSplit(RolledOutSplit):
+    """Texts and the tokens that follow: inputs `(n, steps)`, labels `(n, steps)`, -1 where none counts."""
 
     @cached_property
     def digest(self) -> str:
         """16 hex digits over the texts."""
         return digest_of(self.examples.digest, type(self).__name__)
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    @property
-    def labels(self) -> NDArray[Any]:
-        """The labels, `(n, steps)`."""
-        return self.examples.labels
-
-    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[tuple[Inputs, NDArray[Any]]]:
-        """Yields inputs `(b, steps)` and labels `(b, steps)`, always in the same order."""
-        yield from self.examples.batches(batch_size, limit)
-
-    def subset(self, indices: Indices) -> "ScoredTextSplit":
-        """Returns these examples, in this order."""
-        return ScoredTextSplit(self.examples.subset(indices))
 
     def rollout(
         self, run: Callable[[Inputs], Any], inputs: Inputs, labels: NDArray[np.int64]

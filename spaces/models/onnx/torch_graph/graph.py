@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spaces.models.onnx.torch_graph.operators import functions
 
 if TYPE_CHECKING:
@@ -169,7 +171,7 @@ class TorchGraph:
         from onnx import numpy_helper
 
         value = next(v for k, v in node.attributes.items() if k.startswith("value"))
-        array = numpy_helper.to_array(value) if hasattr(value, "dims") else __import__("numpy").asarray(value)
+        array = numpy_helper.to_array(value) if hasattr(value, "dims") else np.asarray(value)
         return torch.from_numpy(array.copy()).to(self._device)
 
 

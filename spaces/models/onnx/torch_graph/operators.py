@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -78,8 +80,7 @@ def _dtype(number: int) -> "torch.dtype":
     import onnx
     import torch
 
-    array = torch.from_numpy(__import__("numpy").zeros(0, onnx.helper.tensor_dtype_to_np_dtype(number)))
-    return array.dtype
+    return torch.from_numpy(np.zeros(0, onnx.helper.tensor_dtype_to_np_dtype(number))).dtype
 
 
 def _gemm(attributes: Attributes, a: "Tensor", b: "Tensor", c: "Tensor | None" = None) -> "Tensor":
