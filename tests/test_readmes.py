@@ -20,6 +20,7 @@ ALL_AT_ONCE = {
     "stage": "[prune,export,my_stage]",
     "+space.prune.criterion": "[my_criterion,fpgm]",
     "+space.prune.ratio": "[0.0,0.25]",
+    "device": "my_board",
     "objective": "accuracy_size",
     "study.n_trials": "3",
     "study.report": "false",

@@ -8,11 +8,22 @@ from typing import ClassVar
 
 from evaluators.base import Evaluation, EvaluationContext, Measurement
 from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
-from evaluators.cost.language.candidate_roofline import decoder_shape, modelled_pass, width_of
+from evaluators.cost.language.candidate_roofline import (
+    ModelledRequest,
+    decoder_shape,
+    modelled_request,
+    width_of,
+)
 from evaluators.cost.language.decoder_evaluator import DecoderEvaluator
 from evaluators.cost.language.generation import TextDecoder, greedy
 from evaluators.cost.latency.measured import pinned
-from evaluators.cost.summary_metrics import average_latency_s, inference_throughput, joules_per_token
+from evaluators.cost.summary_metrics import (
+    average_latency_s,
+    average_power_w,
+    inference_throughput,
+    joules_per_token,
+)
+from evaluators.devices.device import Device
 from spaces.stages.artifact import Artifact
 
 
@@ -20,8 +31,7 @@ class DecodingEvaluator(DecoderEvaluator):
     """Lets the candidate's decoder write greedy text after the beginnings of the split's texts.
 
     The decoder has the candidate's layers: see `with_layers_of`. Yields for each device that is this machine, in the terms of
-    EfficientLLM (arXiv 2505.13840), and for other devices `tokens_per_s` and `bytes_per_token` (weights and cache that are read) as
-    modelled by a roofline, in the middle of what is written, where the profile has the bandwidth:
+    EfficientLLM (arXiv 2505.13840):
 
     ================== ==========================================================================================
     tokens_per_s       inference throughput (IT): tokens over seconds, prompts included in the time
@@ -29,6 +39,10 @@ class DecodingEvaluator(DecoderEvaluator):
     power_w            average power (AEC) of package and memory, where there are counters (RAPL)
     joules_per_token   energy of a token, where there are counters
     ================== ==========================================================================================
+
+    For other devices `tokens_per_s` and `request_ms`, as modelled by rooflines of the pass over the prompt and of one in the middle of
+    what is written, `joules_per_token` at the profile's power, `bytes_per_token` (weights and cache that are read) and `decoder_bytes`
+    (all weights and the longest cache), where the profile has the bandwidth.
 
     Args:
         checkpoint: The model's checkpoint, a `.bin` file of llama2.c, which states the sizes.
@@ -55,6 +69,10 @@ class DecodingEvaluator(DecoderEvaluator):
     ) -> None:
         super().__init__(checkpoint, prompts, prompt_length, n_tokens, threads)
         self.root = root
+
+    def follows_structure(self, context: EvaluationContext) -> bool:
+        """Whether all is modelled: no device of the study is this machine."""
+        return not self.times(context)
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the timings of one ONNX artifact on this machine, and its modelled speed on other devices.
@@ -86,14 +104,29 @@ class DecodingEvaluator(DecoderEvaluator):
         if not others:
             return
         proto = artifact.proto()
-        shape, width = decoder_shape(self.checkpoint), width_of(proto)
+        shape = decoder_shape(self.checkpoint, proto)
+        width = width_of(proto, shape.experts)
         is_integer = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
         for device in others:
-            one = modelled_pass(shape, width, device, self.prompt_length + self.n_tokens // 2, is_integer)
-            if one is not None:
-                yield Measurement("tokens_per_s", one.tokens_per_s, "1/s", "modelled", device.name)
-                n_bytes = one.weight_bytes + one.cache_bytes
-                yield Measurement("bytes_per_token", n_bytes, "bytes", "modelled", device.name)
+            request = modelled_request(shape, width, device, is_integer, self.prompt_length, self.n_tokens)
+            if request is not None:
+                for name, value, unit in _modelled_figures(request, device):
+                    yield Measurement(name, value, unit, "modelled", device.name)
+
+
+def _modelled_figures(request: ModelledRequest, device: Device) -> list[tuple[str, float, str]]:
+    """Returns names, values and units."""
+    one = request.one
+    found = [
+        ("tokens_per_s", one.tokens_per_s, "1/s"),
+        ("request_ms", 1e3 * request.time_s, "ms"),
+        ("bytes_per_token", one.weight_bytes + one.cache_bytes, "bytes"),
+        ("decoder_bytes", request.memory_bytes, "bytes"),
+    ]
+    if device.active_power_mw is not None:
+        joules = joules_per_token(1e-3 * device.active_power_mw, one.tokens_per_s)
+        found.append(("joules_per_token", joules, "J"))
+    return found
 
 
 def _seconds(decoder: TextDecoder, prompt: Sequence[int], n_tokens: int) -> float:
@@ -107,6 +140,6 @@ def _figures(seconds: Sequence[float], n_tokens: int, joules: float) -> list[tup
     per_s = inference_throughput([n_tokens] * len(seconds), seconds)
     found = [("tokens_per_s", per_s, "1/s"), ("request_ms", 1e3 * average_latency_s(seconds), "ms")]
     if joules:
-        watts = joules / sum(seconds)
+        watts = average_power_w(joules, sum(seconds))
         found += [("power_w", watts, "W"), ("joules_per_token", joules_per_token(watts, per_s), "J")]
     return found

@@ -7,7 +7,13 @@ from typing import ClassVar
 from evaluators.base import Evaluation, EvaluationContext, Measurement
 from evaluators.cost.language.decoder_evaluator import DecoderEvaluator, check_sizes
 from evaluators.cost.language.generation import Speculated, TextDecoder, greedy, speculative
-from evaluators.cost.language.speculative import Speculation, SpeculativeMemory, SpeculativePlan, leanest_plan
+from evaluators.cost.language.speculative import (
+    Speculation,
+    SpeculativeMemory,
+    SpeculativePlan,
+    fastest_plan,
+    leanest_plan,
+)
 from spaces.errors import ConfigError, EvaluationError
 from spaces.stages.artifact import Artifact
 
@@ -21,13 +27,15 @@ class SpeculativeEvaluator(DecoderEvaluator):
     greedy decoding that are written; less than 100 % only where two logits are equal to the last bits), and on devices that are this
     machine `speculative_speedup` (time of plain decoding over that with the draft). For a draft whose step takes `draft_cost` of the
     float network's, the plan with the least memory that keeps a share `keep` of the greatest modelled speed-up gives
-    `planned_speedup` and `planned_bytes` (SpecMemo's question, arXiv 2506.01986): see `speculative.leanest_plan`.
+    `planned_speedup` and `planned_bytes` (SpecMemo's question, arXiv 2506.01986): see `speculative.leanest_plan`. With `memory_bytes` the
+    plan is the fastest one that fits.
 
     Args:
         checkpoint: The model's checkpoint, a `.bin` file of llama2.c, which states the sizes.
         draft_length: Tokens that the draft proposes before each check.
         draft_cost: Time of a draft step over the float network's on the device that is planned for.
         keep: Share of the greatest speed-up that a plan keeps.
+        memory_bytes: Most bytes of both models, their caches and what is checked; None has no limit.
         prompts: Number of texts.
         prompt_length: Tokens of each that are given.
         n_tokens: Tokens that are written after each.
@@ -46,6 +54,7 @@ class SpeculativeEvaluator(DecoderEvaluator):
         draft_length: int = 4,
         draft_cost: float = 0.3,
         keep: float = 0.96,
+        memory_bytes: float | None = None,
         prompts: int = 2,
         prompt_length: int = 8,
         n_tokens: int = 64,
@@ -57,13 +66,16 @@ class SpeculativeEvaluator(DecoderEvaluator):
             raise ConfigError(
                 f"evaluator.speculative: keep ({keep}) must lie in [0, 1], and draft_cost ({draft_cost}) not be negative"
             )
+        if memory_bytes is not None and not memory_bytes > 0:
+            raise ConfigError(f"evaluator.speculative.memory_bytes must be above 0, not {memory_bytes}")
         self.draft_length, self.draft_cost, self.keep = draft_length, draft_cost, keep
+        self.memory_bytes = memory_bytes
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact.
 
         Raises:
-            EvaluationError: A decoder cannot be built or run.
+            EvaluationError: A decoder cannot be built or run, or no plan fits the memory.
         """
         models = [self.decoder_of(a) for a in (context.reference.artifact, artifact)]
         target, draft = (TextDecoder(model, self.threads) for model in models)
@@ -98,7 +110,10 @@ class SpeculativeEvaluator(DecoderEvaluator):
             target.vocabulary_size,
             self.prompt_length + self.n_tokens,
         )
-        return leanest_plan(Speculation(acceptance, self.draft_cost), memory, self.keep)
+        speculation = Speculation(acceptance, self.draft_cost)
+        if self.memory_bytes is None:
+            return leanest_plan(speculation, memory, self.keep)
+        return fastest_plan(speculation, memory, self.memory_bytes)
 
 
 def _acceptance(written: Sequence[Speculated]) -> float:

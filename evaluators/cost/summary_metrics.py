@@ -1,8 +1,7 @@
 """Summary metrics of a measured run of a language model.
 
-Six metrics of Yuan et al. 2025, "EfficientLLM: efficiency in large language models" (arXiv 2505.13840): memory and
-compute utilisation, latency, throughput, power, compression. Intelligence per watt and per joule: Saad-Falcon et al.
-2025 (arXiv 2511.07885). Samples are pairs of a time stamp and a value; integrals use the trapezoidal rule.
+Yuan et al. 2025, "EfficientLLM: efficiency in large language models" (arXiv 2505.13840): latency, throughput, power, compression.
+Intelligence per watt and per joule: Saad-Falcon et al. 2025 (arXiv 2511.07885).
 """
 
 import numpy as np
@@ -10,56 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluators.devices.arguments import number, positive
 from spaces.errors import EvaluationError
-
-
-def time_average(times_s: ArrayLike, values: ArrayLike, name: str = "values") -> float:
-    """Returns (1 / T) times the integral of `values` over time, by the trapezoidal rule.
-
-    Args:
-        times_s: Strictly increasing time stamps in seconds, `(n,)` with n >= 2.
-        values: Value at each time stamp, `(n,)`.
-        name: Name of the values in error messages.
-
-    Raises:
-        EvaluationError: Fewer than two samples, time stamps that do not increase, or negative or non-finite
-            values.
-    """
-    times, samples = _vector(times_s, "times_s"), _vector(values, name)
-    if times.size < 2 or times.size != samples.size:
-        raise EvaluationError(
-            f"times_s and {name}: expected at least two samples of each, as many of one as of the other, got "
-            f"{times.size} and {samples.size}"
-        )
-    if (np.diff(times) <= 0).any():
-        raise EvaluationError("times_s: every time stamp must be later than the one before")
-    return float(np.trapezoid(samples, times) / (times[-1] - times[0]))
-
-
-def average_memory_utilisation(
-    times_s: ArrayLike, used_bytes: ArrayLike, total_bytes: float | None = None
-) -> float:
-    """AMU = (1 / T) integral of used memory: mean bytes, or mean fraction of `total_bytes` if given.
-
-    Raises:
-        EvaluationError: Malformed samples, or a total that is not above 0.
-    """
-    used = time_average(times_s, used_bytes, "used_bytes")
-    return used if total_bytes is None else used / positive(total_bytes, "total_bytes")
-
-
-def peak_compute_utilisation(times_s: ArrayLike, used: ArrayLike, peak: float = 1.0) -> float:
-    """PCU = (1 / T) integral of used compute over peak compute.
-
-    Args:
-        times_s: Time stamps in seconds, `(n,)`.
-        used: Compute in use at each time stamp, in the unit of `peak`, e.g. fractions or operations per
-            second.
-        peak: Peak compute of the hardware.
-
-    Raises:
-        EvaluationError: Malformed samples, or a peak that is not above 0.
-    """
-    return time_average(times_s, used, "used") / positive(peak, "peak")
 
 
 def average_latency_s(compute_s: ArrayLike, communication_s: ArrayLike | None = None) -> float:
@@ -108,23 +57,13 @@ def inference_throughput(n_generated: ArrayLike, times_s: ArrayLike) -> float:
     return _rate(n_generated, times_s, "n_generated")
 
 
-def average_power_w(times_s: ArrayLike, power_w: ArrayLike) -> float:
-    """AEC (average energy consumption) = (1 / T) integral of power, which is a mean power in watts.
+def average_power_w(energy_j: float, time_s: float) -> float:
+    """AEC (average energy consumption) = (1 / T) integral of power, which is a mean power in watts: a counter's joules over the time.
 
     Raises:
-        EvaluationError: Malformed samples.
+        EvaluationError: Negative energy, or a time that is not above 0.
     """
-    return time_average(times_s, power_w, "power_w")
-
-
-def energy_j(times_s: ArrayLike, power_w: ArrayLike) -> float:
-    """Energy of the run in joules: average power times duration.
-
-    Raises:
-        EvaluationError: Malformed samples.
-    """
-    times = _vector(times_s, "times_s")
-    return average_power_w(times, power_w) * float(times[-1] - times[0])
+    return number(energy_j, "energy_j") / positive(time_s, "time_s")
 
 
 def compression_rate(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from evaluators.devices.device import ANY, DTYPES, Deployment, Device, OpEnergy
+from evaluators.devices.device import ANY, DTYPES, DYNAMIC, Deployment, Device, OpEnergy
 from evaluators.devices.fpga import FpgaDevice
 from evaluators.devices.kinds import KINDS
 from evaluators.devices.sources import COSTS_WITH_ERROR, read_sources
@@ -163,7 +163,7 @@ _READERS: Mapping[str, Reader] = {
     "flash_bytes": size,
     "deployment": _deployment,
     "weight_formats": names_of("format", DTYPES),
-    "activation_formats": names_of("format", DTYPES),
+    "activation_formats": names_of("format", (*DTYPES, DYNAMIC)),
     "error": _errors,
     "measured": boolean,
     "sources": read_sources,

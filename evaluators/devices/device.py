@@ -8,6 +8,8 @@ from evaluators.devices.fpga import FpgaDevice
 
 DType = Literal["float32", "float16", "int16", "int8", "int4"]
 DTYPES: tuple[DType, ...] = get_args(DType)
+DYNAMIC = "dynamic_int8"
+"""Format of activations whose ranges are found while the network runs."""
 Tag = Literal["measured", "stated", "modelled", "estimated"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
 ANY = "default"  # key for all kernel classes that are not listed
@@ -113,7 +115,7 @@ class Device:
         deployment: How the runtime lays out memory.
         weight_formats: Formats of the weights that the runtime takes, as dtypes; empty where no source says, which
             restricts nothing.
-        activation_formats: The same of the activations.
+        activation_formats: The same of the activations, and `dynamic_int8`.
         error: Relative error by cost (`latency_ms`, `energy_uj`, `peak_sram_bytes`) that 8 of 10 comparisons
             with measurements stay within; absent without comparisons.
         measured: Whether this device is the machine that runs the search, so that latency is timed, not modelled.

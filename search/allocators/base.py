@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from search.allocators.problem import Problem, Table
+from search.allocators.costs import Costs
+from search.allocators.problem import Allocation, Problem, Table
 from search.allocators.program import Solution
+from search.record.results import Constraint
 from spaces.errors import ConfigError
 
 
@@ -23,36 +25,44 @@ class LayerKnob:
     widths: Mapping[Any, int]
 
 
-@dataclass(frozen=True)
-class LayerFigures:
-    """What was measured of the layers.
-
-    Attributes:
-        losses: Layer to width in bits to the loss of the output with only that layer at that width.
-        n_weights: Layer to its number of weights.
-    """
-
-    losses: Table
-    n_weights: Mapping[str, int]
-
-
 class Measure(Protocol):
     """Measures the layers where trials run."""
 
     def __call__(
         self, sensitivity: str, widths: Mapping[str, Sequence[int]], n_examples: int, grid: Mapping[str, str]
-    ) -> LayerFigures:
-        """Returns the losses of layers.
+    ) -> Table:
+        """Returns the loss of the output with only one layer at a width, by layer and width.
 
         Args:
             sensitivity: Name of the loss.
             widths: Layer to widths in bits.
             n_examples: Calibration examples.
-            grid: `scheme`, `granularity` and `clipping` of the weights' grids.
+            grid: `scheme`, `granularity`, `clipping` and `rounding` of the weights.
 
         Raises:
             ParedownError: The losses cannot be measured.
         """
+
+
+class Limits(Protocol):
+    """What is known of a study's costs and limits before its trials."""
+
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """The limits of the objective."""
+
+    def savings(self, allocation: Allocation, column: str) -> float:
+        """Returns what the other knobs can save of an allocation's cost: the savings of each alone, added up."""
+
+    def read(self, rules: Mapping[str, Any], where: str) -> Sequence[Constraint]:
+        """Returns limits that are written as those of the objective are.
+
+        Raises:
+            ConfigError: A name, a device or a limit is wrong.
+        """
+
+    def known(self, allocations: Sequence[Allocation]) -> Sequence[Costs]:
+        """Returns the costs of allocations by column, with all other knobs at their defaults."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +72,14 @@ class AllocationContext:
     Attributes:
         knobs: Path to knob, for every knob that belongs to layers and has numbers of bits as values.
         measure: Measures the layers; None where only given losses can be used.
+        n_weights: Layer to its number of weights.
+        limits: Costs and limits; None without.
     """
 
     knobs: Mapping[str, LayerKnob]
     measure: Measure | None = None
+    n_weights: Mapping[str, int] = field(default_factory=dict)
+    limits: Limits | None = None
 
 
 class Allocator(ABC):
@@ -73,10 +87,11 @@ class Allocator(ABC):
 
     @abstractmethod
     def check(self, context: AllocationContext | None) -> None:
-        """Checks the settings against a study, before anything is measured.
+        """Checks the settings and budgets against a study, before a loss is measured.
 
         Raises:
             ConfigError: The settings do not fit the study.
+            InfeasibleBudgetError: No allocation keeps the budgets; the message names the least possible.
         """
 
     @abstractmethod
@@ -101,6 +116,20 @@ class Allocator(ABC):
             InfeasibleBudgetError: No allocation keeps the budgets.
         """
 
+    @abstractmethod
+    def explanation(self, problem: Problem, context: AllocationContext | None) -> dict[str, Any]:
+        """Returns what led to the solutions, for the report.
+
+        Args:
+            problem: The problem as it was before any correction.
+            context: As for `problem`.
+
+        Returns:
+            JSON-able: `sensitivity` (name of the losses); `units`, by path its `layers`, `n_weights` and `losses` by width;
+            `curve`, pairs of bits per weight and predicted loss, without the budgets; `budgets`, each with its `name`, `limit`
+            and `bits` per weight of the allocation of least loss that keeps it, alone.
+        """
+
 
 class NoAllocator(Allocator):
     """No allocator: what samplers that need none are configured with."""
@@ -116,3 +145,7 @@ class NoAllocator(Allocator):
     def solutions(self, problem: Problem) -> Sequence[Solution]:
         """Returns no solution."""
         return ()
+
+    def explanation(self, problem: Problem, context: AllocationContext | None) -> dict[str, Any]:
+        """Returns nothing."""
+        return {}

@@ -25,11 +25,17 @@ class Budget:
         name: Its name in messages, with the unit, e.g. `packed_bytes` or `latency_ms on stm32h743`.
         costs: Layer to width to cost.
         limit: The most that the sum may be.
+        per: Divisor of costs in messages, e.g. all weights for bits per weight.
     """
 
     name: str
     costs: Table
     limit: float
+    per: float = 1.0
+
+    def text(self, cost: float) -> str:
+        """Returns a cost with the budget's name, for messages."""
+        return f"{cost / self.per:.10g} {self.name}"
 
     def cost(self, allocation: Mapping[str, int]) -> float:
         """Returns an allocation's cost, correctly rounded."""
@@ -37,7 +43,7 @@ class Budget:
 
 
 def average_bits(n_weights: Mapping[str, int], widths: Iterable[int], limit: float) -> Budget:
-    """Returns the budget of an average width in bits per weight, with costs in bits.
+    """Returns the budget of an average width in bits per weight, with costs in bits of all weights.
 
     Args:
         n_weights: Layer to its number of weights.
@@ -47,7 +53,8 @@ def average_bits(n_weights: Mapping[str, int], widths: Iterable[int], limit: flo
     widths = tuple(widths)
     costs = {layer: {width: float(n * width) for width in widths} for layer, n in n_weights.items()}
     # 2.9999999999999996 bits times the weights must not lose a bit that 3 bits have
-    return Budget("bits of all weights", costs, math.floor(limit * sum(n_weights.values()) + 1e-6))
+    total = sum(n_weights.values())
+    return Budget("bits per weight", costs, math.floor(limit * total + 1e-6), float(total))
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,14 @@ def solve(problem: Problem) -> Solution:
     return Solution(widths, problem.loss(widths), {b.name: b.cost(widths) for b in problem.budgets})
 
 
+def cheapest(problem: Problem, budget: Budget) -> Allocation | None:
+    """Returns the allocation of least cost among all that keep the problem's budgets; None if there is none."""
+    return _Program(replace(problem, losses=_allowed_costs(problem, budget), pairs={})).minimum()
+
+
 def least_cost(problem: Problem, budget: Budget) -> float | None:
     """Returns the least cost of all allocations that keep the problem's budgets; None if there is none."""
-    widths = _Program(replace(problem, losses=_allowed_costs(problem, budget), pairs={})).minimum()
+    widths = cheapest(problem, budget)
     return None if widths is None else budget.cost(widths)
 
 
@@ -83,16 +88,16 @@ def _least_possible(problem: Problem) -> str:
     for budget in problem.budgets:
         least = least_cost(replace(problem, budgets=()), budget)
         if least is not None and least > budget.limit:
-            return f"allocator: the budget of {budget.limit:.15g} {budget.name} is too small: the least possible is {least:.15g}"
+            return f"allocator: the budget of {budget.text(budget.limit)} is too small: the least possible is {budget.text(least)}"
     parts = []
     for budget in problem.budgets:
         least = least_cost(replace(problem, budgets=[b for b in problem.budgets if b is not budget]), budget)
         if least is not None:
             parts.append(
-                f"{budget.name}: {budget.limit:.15g}, least possible with the others kept {least:.15g}"
+                f"{budget.text(budget.limit)}, least possible with the others kept {budget.text(least)}"
             )
     if not parts:
-        names = ", ".join(f"{b.limit:.15g} {b.name}" for b in problem.budgets)
+        names = ", ".join(b.text(b.limit) for b in problem.budgets)
         return f"allocator: no allocation keeps these budgets together: {names}; raise two of them"
     return f"allocator: each budget can be kept, but not all together ({'; '.join(parts)})"
 

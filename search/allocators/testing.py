@@ -10,34 +10,36 @@ A new allocator's test::
 The fixture `allocator` returns an allocator that takes the losses of the study in `context`: four layers of widths 2, 4 and 8.
 """
 
+import json
 import pickle
 
 import pytest
 
-from search.allocators.base import AllocationContext, Allocator, LayerFigures, LayerKnob
+from search.allocators.base import AllocationContext, Allocator, LayerKnob, Limits
+from search.allocators.problem import Table
 from spaces.errors import ConfigError
 
 WIDTHS = (2, 4, 8)
 N_WEIGHTS = {"stem": 100, "middle": 3000, "late": 500, "head": 40}
 
 
-def layer_context(measured: list[str] | None = None) -> AllocationContext:
+def layer_context(measured: list[str] | None = None, limits: Limits | None = None) -> AllocationContext:
     """Returns four layers, `late` and `head` with a common knob.
 
     Args:
         measured: Gets the sensitivity of each measurement.
+        limits: Costs and limits.
     """
 
-    def measure(sensitivity: str, widths: object, n_examples: int, grid: object) -> LayerFigures:
+    def measure(sensitivity: str, widths: object, n_examples: int, grid: object) -> Table:
         if measured is not None:
             measured.append(sensitivity)
-        losses = {layer: {w: 4.0**-w * (1 + i) for w in WIDTHS} for i, layer in enumerate(N_WEIGHTS)}
-        return LayerFigures(losses, N_WEIGHTS)
+        return {layer: {w: 4.0**-w * (1 + i) for w in WIDTHS} for i, layer in enumerate(N_WEIGHTS)}
 
     groups = {"stem": ("stem",), "middle": ("middle",), "end": ("late", "head")}
     values = {str(w): w for w in WIDTHS}
     knobs = {f"quantize.weight_bits[{name}]": LayerKnob(layers, values) for name, layers in groups.items()}
-    return AllocationContext(knobs, measure)
+    return AllocationContext(knobs, measure, N_WEIGHTS, limits)
 
 
 class AllocatorConformance:
@@ -69,6 +71,16 @@ class AllocatorConformance:
         measured: list[str] = []
         allocator.check(layer_context(measured))
         assert measured == []
+
+    def test_the_explanation_is_plain_data_of_every_unit(self, allocator: Allocator) -> None:
+        """Losses and the curve, which falls; the report is written from its JSON."""
+        context = layer_context()
+        found = json.loads(json.dumps(allocator.explanation(allocator.problem(context), context)))
+        assert set(found["units"]) == set(context.knobs)
+        assert {layer for unit in found["units"].values() for layer in unit["layers"]} == set(N_WEIGHTS)
+        bits, losses = zip(*found["curve"], strict=True)
+        assert list(bits) == sorted(bits)
+        assert list(losses) == sorted(losses, reverse=True)
 
     def test_without_layers_the_error_says_so(self, allocator: Allocator) -> None:
         """A study without knobs per layer is refused."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,6 @@ from evaluators.metric import Metric, direction_of
 from evaluators.runtime import labels_of, reference_outputs
 from evaluators.task.statistics.early_stopping import score_bounds
 from evaluators.task.statistics.scores import is_pooled, statistics_of
-from search.allocators.base import LayerFigures, Measure
 from search.executors.base import Executor
 from search.planning.basics import basics
 from search.planning.config.schema import Config
@@ -25,10 +25,11 @@ from search.planning.gather_knowledge import knowledge_of
 from search.planning.identity import compression_identity
 from search.planning.loading import Loaded, Say, made
 from search.planning.samplers_for import sampler_factory
-from search.record.objectives import read_objectives
+from search.record.objectives import Measured, read_limits, read_objectives
 from search.record.results import Constraint, Objective
 from search.study.plan import StudyPlan
 from search.study.waits import waits_told
+from search.trials.allocation import allocation_context
 from search.trials.compression_work import CalledReEvaluator, CompressionWork
 from search.trials.low_fidelity import CompressionLowFidelity
 from search.trials.machine_lock import MachineLock
@@ -50,57 +51,17 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     Raises:
         ConfigError: An objective, constraint or evaluator is wrong.
     """
-    evaluators = [
-        made(Evaluator, section, f"evaluator.{name}", config)
-        for name, section in config.section("evaluator").items()
-    ]
     executor = made(Executor, config.section("executor"), "executor", config)
-    lock = MachineLock(study=str(config.study.folder.resolve()), name=config.study.name)
-    say("measuring the float model")
-    began = time.perf_counter()
-    with waits_told(lock, say), lock.shared():
-        outputs = reference_outputs(loaded.dense, loaded.splits.validation)
-    reference = Reference(loaded.dense, outputs)
-    task = loaded.task
-    context = EvaluationContext(
-        loaded.splits.validation,
-        task.metric,
-        reference,
-        loaded.devices,
-        config.seed,
-        others=task.others,
-        agreement=task.agreement,
-    )
-    runner = CompressionRunner(
-        loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
-    )
-    with waits_told(lock, say):
-        baseline, details = _measured(runner)
-    measuring_s = time.perf_counter() - began
-    objectives, constraints = read_objectives(
-        config.section("objective"),
-        task.metric.name,
-        list(loaded.devices),
-        {m.column for m in baseline}.union(*(e.possible(context) for e in evaluators)),
-        _sizes(loaded.devices),
-        direction_of(task.metric),
-        {m.column: m for m in baseline},
-    )
-    constraints = (*constraints, *format_constraints(loaded.devices, baseline))
-    knowledge = knowledge_of(config, loaded, objectives, baseline)
-    # where a network is pruned and trained, a candidate's costs and quality are known only once it is built
-    low_fidelity = (
-        CompressionLowFidelity(
-            runner,
-            objectives,
-            constraints,
-            partial(executor.call, time_limit_s=config.study.trial_time_limit_s, tries=1),
-        )
-        if loaded.start.kind == "onnx"
-        else None
-    )
-    wants_stops = any(getattr(evaluator, "stop_early", False) for evaluator in evaluators)
-    stops_early = wants_stops and _is_bounded(context)
+    base = _baseline(config, loaded, say)
+    objectives, constraints = read_objectives(config.section("objective"), base.names)
+    constraints = (*constraints, *format_constraints(loaded.devices, base.measurements))
+    knowledge = knowledge_of(config, loaded, objectives, base.measurements)
+    low_fidelity = _low_fidelity(config, loaded, base.runner, executor, objectives, constraints)
+    values = {m.column: m.value for m in base.measurements}
+    defaults = _defaults(loaded)
+    metric = loaded.task.metric
+    wants_stops = any(getattr(evaluator, "stop_early", False) for evaluator in base.runner.evaluators)
+    stops_early = wants_stops and _is_bounded(base.runner.context)
     return StudyPlan(
         **basics(config),
         n_trials=config.study.n_trials,
@@ -116,46 +77,114 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             knowledge.rows,
             knowledge.descriptors,
             low_fidelity,
-            baselines=[{m.column: m.value for m in baseline}.get(o.column) for o in objectives],
-            measure=_measure(loaded, executor),
+            baselines=[values.get(o.column) for o in objectives],
+            allocation=allocation_context(
+                base.runner, executor.call, constraints, partial(read_limits, measured=base.names), defaults
+            ),
         ),
-        runner=CompressionWork(runner, loaded.splits.test),
+        runner=CompressionWork(base.runner, loaded.splits.test),
         executor=executor,
-        identity=compression_identity(config, loaded, (*objectives, *constraints), baseline),
-        baseline=baseline,
-        measuring_s=measuring_s,
+        identity=compression_identity(config, loaded, (*objectives, *constraints), base.measurements),
+        baseline=base.measurements,
+        measuring_s=base.seconds,
         re_evaluator=CalledReEvaluator(executor.call),
-        first=_defaults(loaded) if config.study.start_with_defaults else None,
-        notes=(
-            *loaded.notes,
-            *_devices_without_objective(loaded, objectives),
-            *_unknown_operators(details),
-            *_inexact_kernels(loaded, context),
-            *_no_early_stopping(task.metric, wants_stops and not stops_early),
-        ),
+        first=_first(config, loaded, defaults),
+        notes=_notes(loaded, base.runner.context, objectives, base.details, wants_stops and not stops_early),
         learned=knowledge.notes,
         record=knowledge.record,
         low_fidelity=low_fidelity,
-        early_metric=task.metric.name if stops_early else None,
-        early_direction=direction_of(task.metric),
+        early_metric=metric.name if stops_early else None,
+        early_direction=direction_of(metric),
         explain=partial(executor.call, "explain"),
         pruner=_pruner(config),
     )
 
 
-def _measure(loaded: Loaded, executor: Executor) -> Measure | None:
-    """Returns what measures the losses of layers where trials run; None if other stages change the float network."""
-    if loaded.start.kind != "onnx" or loaded.pipeline.stages[0].name != QuantizeStage.name:
+@dataclass(frozen=True)
+class _Baseline:
+    """The float model's measurements, and what made them.
+
+    Attributes:
+        runner: Builds and evaluates candidates.
+        measurements: The measurements.
+        details: The evaluators' details.
+        seconds: Seconds that it took.
+        names: What objectives and limits may name.
+    """
+
+    runner: CompressionRunner
+    measurements: tuple[Measurement, ...]
+    details: Mapping[str, Any]
+    seconds: float
+    names: Measured
+
+
+def _baseline(config: Config, loaded: Loaded, say: Say) -> _Baseline:
+    """Measures the float model."""
+    evaluators = [
+        made(Evaluator, section, f"evaluator.{name}", config)
+        for name, section in config.section("evaluator").items()
+    ]
+    lock = MachineLock(study=str(config.study.folder.resolve()), name=config.study.name)
+    say("measuring the float model")
+    began = time.perf_counter()
+    with waits_told(lock, say):
+        with lock.shared():
+            outputs = reference_outputs(loaded.dense, loaded.splits.validation)
+        context = _evaluation_context(config, loaded, outputs)
+        runner = CompressionRunner(
+            loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
+        )
+        measurements, details = _measured(runner)
+    seconds = time.perf_counter() - began
+    return _Baseline(runner, measurements, details, seconds, _names(loaded, runner, measurements))
+
+
+def _evaluation_context(config: Config, loaded: Loaded, outputs: Any) -> EvaluationContext:
+    task = loaded.task
+    return EvaluationContext(
+        loaded.splits.validation,
+        task.metric,
+        Reference(loaded.dense, outputs),
+        loaded.devices,
+        config.seed,
+        others=task.others,
+        agreement=task.agreement,
+    )
+
+
+def _names(loaded: Loaded, runner: CompressionRunner, baseline: Sequence[Measurement]) -> Measured:
+    metric = loaded.task.metric
+    possible = [evaluator.possible(runner.context) for evaluator in runner.evaluators]
+    return Measured(
+        metric.name,
+        list(loaded.devices),
+        {m.column for m in baseline}.union(*possible),
+        _sizes(loaded.devices),
+        direction_of(metric),
+        {m.column: m for m in baseline},
+    )
+
+
+def _low_fidelity(
+    config: Config,
+    loaded: Loaded,
+    runner: CompressionRunner,
+    executor: Executor,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> CompressionLowFidelity | None:
+    """Returns low-fidelity evaluations; None where a network is pruned and trained, whose costs and quality are known once it is built."""
+    if loaded.start.kind != "onnx":
         return None
+    call = partial(executor.call, time_limit_s=config.study.trial_time_limit_s, tries=1)
+    return CompressionLowFidelity(runner, objectives, constraints, call)
 
-    def measure(
-        sensitivity: str, widths: Mapping[str, Sequence[int]], n_examples: int, grid: Mapping[str, str]
-    ) -> LayerFigures:
-        losses, n_weights = executor.call("layer_figures", sensitivity, widths, n_examples, grid)
-        by_width = {layer: {int(w): loss for w, loss in row.items()} for layer, row in losses.items()}
-        return LayerFigures(by_width, n_weights)  # JSON has texts as keys
 
-    return measure
+def _first(config: Config, loaded: Loaded, defaults: Mapping[str, Value]) -> Candidate | None:
+    """Returns the candidate of the first trial: the defaults, unless they break a constraint between knobs."""
+    wanted = config.study.start_with_defaults and not loaded.space.broken(defaults)
+    return Candidate(defaults) if wanted else None
 
 
 def _pruner(config: Config) -> optuna.pruners.BasePruner | None:
@@ -175,8 +204,8 @@ def _measured(runner: CompressionRunner) -> tuple[tuple[Measurement, ...], dict[
         raise EvaluationError(f"the float model cannot be evaluated: {described(error)}") from error
 
 
-def _defaults(loaded: Loaded) -> Candidate | None:
-    """Returns the stages' defaults as a candidate of the space; None if it breaks a constraint."""
+def _defaults(loaded: Loaded) -> dict[str, Value]:
+    """Returns the stages' defaults as values of the space; they may break a constraint between knobs."""
     defaults = {f"{s.name}.{k.name}": k.default for s in loaded.pipeline.stages for k in s.knobs}
     values: dict[str, Value] = {}
     for knob in loaded.space.knobs:
@@ -189,7 +218,7 @@ def _defaults(loaded: Loaded) -> Candidate | None:
             domain = knob.domain
             options = list(domain) if domain.size is not None else [domain.sample(np.random.default_rng(0))]
             values[knob.path] = options[len(options) // 2]
-    return None if loaded.space.broken(values) else Candidate(values)
+    return values
 
 
 def format_constraints(
@@ -215,6 +244,39 @@ def _sizes(devices: Mapping[str, Device]) -> dict[str, float]:
     return {column: float(size) for column, size in sizes.items() if size is not None}
 
 
+def _is_bounded(context: EvaluationContext) -> bool:
+    """Whether the metric is a mean of bounded scores, so that a part of the examples bounds the whole."""
+    if is_pooled(context.metric):
+        return False
+    scores = statistics_of(context.metric, context.reference.outputs, labels_of(context.split))
+    return score_bounds(context.metric, scores) is not None
+
+
+def _notes(
+    loaded: Loaded,
+    context: EvaluationContext,
+    objectives: Sequence[Objective],
+    details: Mapping[str, Any],
+    never_stops: bool,
+) -> tuple[str, ...]:
+    """Returns what is to be said before the first trial.
+
+    Args:
+        loaded: The model, devices and space.
+        context: What evaluators get.
+        objectives: Axes of the front.
+        details: The evaluators' details of the float model.
+        never_stops: Whether early stopping was wanted, but part of the examples bounds nothing.
+    """
+    return (
+        *loaded.notes,
+        *_devices_without_objective(loaded, objectives),
+        *_unknown_operators(details),
+        *_inexact_kernels(loaded, context),
+        *(_no_early_stopping(context.metric) if never_stops else ()),
+    )
+
+
 def _devices_without_objective(loaded: Loaded, objectives: Sequence[Objective]) -> tuple[str, ...]:
     """Returns a note for each device that has no objective, although others have."""
     with_objective = {Column.parse(o.column).device for o in objectives} - {None}
@@ -233,23 +295,6 @@ def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"the cost models do not know {operators}: their bytes are counted, their arithmetic is not",)
 
 
-def _is_bounded(context: EvaluationContext) -> bool:
-    """Whether the metric is a mean of bounded scores, so that a part of the examples bounds the whole."""
-    if is_pooled(context.metric):
-        return False
-    scores = statistics_of(context.metric, context.reference.outputs, labels_of(context.split))
-    return score_bounds(context.metric, scores) is not None
-
-
-def _no_early_stopping(metric: Metric, applies: bool) -> tuple[str, ...]:
-    if not applies:
-        return ()
-    why = "it is no mean over examples" if is_pooled(metric) else "its scores have no bounds"
-    return (
-        f"every evaluation takes all examples: part of them gives no bound of {metric.name}, because {why}",
-    )
-
-
 def _inexact_kernels(loaded: Loaded, context: EvaluationContext) -> tuple[str, ...]:
     quantizes = any(stage.name == QuantizeStage.name for stage in loaded.pipeline.stages)
     if context.exact_sums or not (quantizes and integer_kernels_saturate()):
@@ -257,4 +302,11 @@ def _inexact_kernels(loaded: Loaded, context: EvaluationContext) -> tuple[str, .
     return (
         "this machine is one of the devices, so accuracies are those of its 8-bit kernels, which saturate (x86 without VNNI): with "
         "unsigned activations and signed weights they can be lower than on other devices",
+    )
+
+
+def _no_early_stopping(metric: Metric) -> tuple[str, ...]:
+    why = "it is no mean over examples" if is_pooled(metric) else "its scores have no bounds"
+    return (
+        f"every evaluation takes all examples: part of them gives no bound of {metric.name}, because {why}",
     )

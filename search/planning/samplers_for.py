@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import optuna
 
-from search.allocators.base import AllocationContext, LayerKnob, Measure
+from search.allocators.base import AllocationContext
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.record.results import Objective
-from search.record.suggest import Param, distribution_of, param_of, params_of, pool
+from search.record.suggest import Param, distribution_of, params_of, pool
 from search.samplers.candidates.context import Bindable, KnowledgeRow, LowFidelityEvaluations, SamplerContext
 from spaces.candidate import Candidate
 from spaces.digest import digest_of
@@ -26,7 +26,7 @@ def sampler_factory(
     descriptors: Mapping[str, float] | None = None,
     low_fidelity: LowFidelityEvaluations | None = None,
     baselines: Sequence[float | None] = (),
-    measure: Measure | None = None,
+    allocation: AllocationContext | None = None,
 ) -> Callable[[int], optuna.samplers.BaseSampler]:
     """Returns a function that makes the sampler, given the number of earlier proposals.
 
@@ -39,7 +39,7 @@ def sampler_factory(
         descriptors: Numeric descriptors of the present task, by name.
         low_fidelity: Evaluates candidates at low fidelity before their trials; None if that is not possible.
         baselines: The uncompressed model's value of each objective, in the column's unit; None if unknown.
-        measure: Measures the losses of layers for an allocator; None if that is not possible.
+        allocation: What an allocator is told of the layers; None where no knob belongs to layers.
     """
 
     @cache
@@ -66,20 +66,9 @@ def sampler_factory(
                     distributions={k.path: distribution_of(k.domain) for k in space.knobs},
                     low_fidelity=low_fidelity,
                     baselines=baselines,
-                    allocation=AllocationContext(_layer_knobs(space), measure),
+                    allocation=allocation,
                 )
             )
         return sampler
 
     return make
-
-
-def _layer_knobs(space: Space) -> dict[str, LayerKnob]:
-    """Returns the knobs of layers whose values are whole numbers, with their parameters."""
-    found = {}
-    for knob in space.knobs:
-        if knob.layers is not None and knob.domain.size is not None:
-            values = {param_of(knob.domain, value): value for value in knob.domain}
-            if all(type(value) is int for value in values.values()):
-                found[knob.path] = LayerKnob(knob.layers, cast(dict[Param, int], values))
-    return found

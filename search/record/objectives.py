@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evaluators.base import Measurement
@@ -18,14 +19,29 @@ _OF_DEVICE = "device"  # `max: device` takes the memory size in the device's pro
 _OF_ERROR = "error"  # `margin: error` takes the cost's error bar
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a study measures, which names in limits and objectives refer to.
+
+    Attributes:
+        metric: Name of the task's metric.
+        devices: Names of the devices.
+        columns: The columns of the baseline: only these can be objectives.
+        sizes: Column to the limit in the device's profile, for the limit `device`.
+        direction: Whether higher or lower values of the metric are better.
+        baseline: The uncompressed model's measurements by column, for limits in per cent of them.
+    """
+
+    metric: str
+    devices: Sequence[str]
+    columns: Collection[str]
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    direction: Direction = "maximize"
+    baseline: Mapping[str, Measurement] = field(default_factory=dict)
+
+
 def read_objectives(
-    config: Mapping[str, Any],
-    metric: str,
-    devices: Sequence[str],
-    columns: Collection[str],
-    sizes: Mapping[str, float] | None = None,
-    direction: Direction = "maximize",
-    baseline: Mapping[str, Measurement] | None = None,
+    config: Mapping[str, Any], measured: Measured
 ) -> tuple[tuple[Objective, ...], tuple[Constraint, ...]]:
     """Reads the `objective` section.
 
@@ -35,12 +51,7 @@ def read_objectives(
 
     Args:
         config: The section, with `maximize`, `minimize` and `constraints`.
-        metric: Name of the task's metric.
-        devices: Names of the devices.
-        columns: The columns of the baseline: only these can be objectives.
-        sizes: Column to the limit in the device's profile, for the limit `device`.
-        direction: Whether higher or lower values of the metric are better.
-        baseline: The uncompressed model's measurements by column, for limits in per cent of them.
+        measured: What is measured.
 
     Raises:
         ConfigError: A name is not measured, a limit is missing or not a number, or there is no objective.
@@ -50,23 +61,37 @@ def read_objectives(
         raise ConfigError(
             unknown_name("key", unknown[0], ("maximize", "minimize", "constraints"), "objective")
         )
-    reader = _Reader(metric, devices, columns, sizes or {}, baseline or {})
+    reader = _Reader(measured)
     objectives: list[Objective] = []
     listed: tuple[Direction, ...] = ("maximize", "minimize")
     for key in listed:
         for name in _names(config.get(key), f"objective.{key}"):
             named = reader.columns_of(name, None, f"objective.{key}")
-            better = direction if name == "metric" and key == "maximize" else key
+            better = measured.direction if name == "metric" and key == "maximize" else key
             objectives += [Objective(column, better) for column in named]
     if not objectives:
         raise ConfigError("objective: `maximize` or `minimize` must name at least one measurement")
-    constraints = [
+    return tuple(objectives), read_limits(config.get("constraints") or {}, "objective.constraints", measured)
+
+
+def read_limits(rules: Mapping[str, Any], where: str, measured: Measured) -> tuple[Constraint, ...]:
+    """Reads a section of limits, name to `measure`, `device`, `max`, `min` and `margin`.
+
+    Args:
+        rules: The section; a limit of None is removed, as by `objective.constraints.drop=null`.
+        where: The section's path.
+        measured: What is measured.
+
+    Raises:
+        ConfigError: A name is not measured, or a limit is missing or not a number.
+    """
+    reader = _Reader(measured)
+    return tuple(
         constraint
-        for name, rule in (config.get("constraints") or {}).items()
-        if rule is not None  # `objective.constraints.drop=null` removes a constraint
-        for constraint in reader.constraints(str(name), rule)
-    ]
-    return tuple(objectives), tuple(constraints)
+        for name, rule in rules.items()
+        if rule is not None
+        for constraint in reader.constraints(str(name), rule, where)
+    )
 
 
 def _names(given: Any, where: str) -> list[str]:
@@ -78,16 +103,9 @@ def _names(given: Any, where: str) -> list[str]:
 
 
 class _Reader:
-    def __init__(
-        self,
-        metric: str,
-        devices: Sequence[str],
-        columns: Collection[str],
-        sizes: Mapping[str, float],
-        baseline: Mapping[str, Measurement],
-    ) -> None:
-        self._metric, self._devices, self._columns, self._sizes = metric, devices, columns, sizes
-        self._baseline = baseline
+    def __init__(self, measured: Measured) -> None:
+        self._metric, self._devices, self._columns = measured.metric, measured.devices, measured.columns
+        self._sizes, self._baseline = measured.sizes, measured.baseline
 
     def columns_of(self, name: str, device: str | None, where: str) -> list[str]:
         resolved = name.replace("metric", self._metric, 1) if name.partition("_")[0] == "metric" else name
@@ -106,8 +124,8 @@ class _Reader:
             )
         return columns
 
-    def constraints(self, name: str, rule: Any) -> list[Constraint]:
-        where = f"objective.constraints.{name}"
+    def constraints(self, name: str, rule: Any, section: str) -> list[Constraint]:
+        where = f"{section}.{name}"
         if not isinstance(rule, Mapping):
             raise ConfigError(f"{where} must have `max` or `min`, e.g. {{max: 1.0}}, not {rule!r}")
         unknown = [key for key in rule if key not in _CONSTRAINT_KEYS]
@@ -193,7 +211,7 @@ def _margin(given: Any, limit: float, measure: str, where: str) -> float:
     """Returns the margin in the limit's unit. It must have a unit, because 10 could be per cent or bytes."""
     if given is None:
         return 0.0
-    unit = "KiB" if measure.endswith("_bytes") else "ms" if measure.endswith("_ms") else ""
+    unit = "KiB" if _is_bytes(measure) else "ms" if measure.endswith("_ms") else ""
     if not isinstance(given, str) or _BARE.fullmatch(given):
         other = f', "{given} {unit}"' if unit else ""
         raise ConfigError(
@@ -207,10 +225,14 @@ def _margin(given: Any, limit: float, measure: str, where: str) -> float:
 
 
 def _limit(value: Any, measure: str, where: str) -> float:
-    if measure.endswith("_bytes"):
+    if _is_bytes(measure):
         return float(parse_bytes(value, where))
     if measure.endswith("_ms") and isinstance(value, str):
         return parse_seconds(value, where) * 1000
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{where}: the limit must be a number, not {value!r}")
     return float(value)
+
+
+def _is_bytes(measure: str) -> bool:
+    return "bytes" in measure.split("_")  # packed_bytes, bytes_per_token

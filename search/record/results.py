@@ -165,6 +165,7 @@ class StudyRecord:
         wall_s: Seconds that the study has run, over all its sessions.
         environment: Package versions, CPU model, cores.
         phases: Seconds of each phase of all sessions, e.g. `start` and `search` (once for each worker), as far as known.
+        proposals: What led to the sampler's proposals, JSON-able: of an allocator see `Allocator.explanation`; empty of others.
     """
 
     name: str
@@ -191,6 +192,7 @@ class StudyRecord:
     prediction: str = ""
     ended: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
+    proposals: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from search.report.page.markup import Charts, Section, esc, script_json
 from search.report.page.script import SCRIPT
 from search.report.page.style import STYLE
 from search.report.sections import (
+    allocation,
     front,
     hardware,
     importance,
@@ -41,6 +42,7 @@ def report_html(results: StudyRecord) -> str:
     candidates = [
         picks.section(results),
         front.section(results, charts),
+        allocation.section(results),
         importance.section(results, charts),
         rejected.section(results),
         why.section(results, charts),

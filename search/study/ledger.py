@@ -21,12 +21,14 @@ from search.record.trial_records import (
     record_to_json,
 )
 from search.samplers.acquisition.gain import Forecast, Forecasts
+from search.samplers.candidates.context import Explains
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 
 _BEGUN, _DEATHS = "begun", "deaths"  # attributes of trials that run in the study's own process
 _MOST_DEATHS = 2  # of the process, after which a candidate is not tried again
 
+_EXPLANATION = "proposals"  # key of a study attribute
 _RE_EVALUATED, _EXPLAINED = "confirmed:", "explained:"  # keys of study attributes; the trial's number follows
 
 
@@ -219,12 +221,23 @@ class Ledger:
         stored = self.noted(f"{_EXPLAINED}{number}")
         return None if stored is None else dict(stored)
 
+    def note_explanation(self) -> None:
+        """Stores what the sampler says of its proposals, if it proposed anything in this session."""
+        sampler = self._study.sampler
+        if isinstance(sampler, Explains) and (explanation := sampler.explanation()):
+            self.note(_EXPLANATION, explanation)
+
+    @property
+    def explanation(self) -> Mapping[str, Any]:
+        """What a sampler said of its proposals; empty if none did."""
+        return dict(self.noted(_EXPLANATION) or {})
+
     # -- opening and resuming --------------------------------------------------------------------------------
 
     def _check(self, identity: Mapping[str, Any]) -> None:
         wanted = json.loads(json.dumps(identity))
         kept = self.noted("identity")
-        if kept is None:
+        if kept is None or not self.n_proposed:  # without trials nothing is to be compared
             self.note("identity", wanted)
             return
         different = [f"{path}: was {old}, is {new}" for path, old, new in _differences(kept, wanted, "")]

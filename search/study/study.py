@@ -281,7 +281,7 @@ class _Study:
             self._before, notes=tuple(notes), baseline=baseline, trials=tuple(records),
             aliases=tuple(self._ledger.aliases), front=front, best=best, best_why=why, picks=device_picks,
             hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
-            wall_s=self._wall_s(), phases=self._account.seconds(),
+            wall_s=self._wall_s(), phases=self._account.seconds(), proposals=self._ledger.explanation,
         )  # fmt: skip
 
     def _predicted(self) -> str:
@@ -290,6 +290,7 @@ class _Study:
     def _finish(self, why: str) -> StudyRecord:
         plan = self._plan
         self._ledger.note("wall_s", self._wall_s())
+        self._ledger.note_explanation()
         prediction = self._prediction or self._predicted()
         results = self._results()
         notes = (*results.notes, *_disturbed(results))

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 from evaluators.base import Measurement
-from evaluators.sizes import sizes_of
 from evaluators.widened import widened
 from search.record.trial_records import measurement_from_json, measurement_to_json
 from search.trials.machine_lock import MachineLock
@@ -56,8 +55,7 @@ class CompressionWork:
         Raises:
             ParedownError: They cannot be computed.
         """
-        values = {m.column: m.value for m in self._runner.structural(candidate)}
-        return values | {m.column: m.value for m in sizes_of(self._runner.build(candidate))}
+        return self._runner.structure_columns(candidate)
 
     def statistics(self, candidates: Sequence[Candidate]) -> dict[str, list[float]]:
         """Returns the first stage's estimates by name, one of each for every candidate; the first stage's input is known.
@@ -90,10 +88,10 @@ class CompressionWork:
             )
         return {**asdict(paired), "reference": self._partial.reference_value}
 
-    def layer_figures(
+    def layer_losses(
         self, sensitivity: str, widths: Mapping[str, Sequence[int]], n_examples: int, grid: Mapping[str, str]
-    ) -> tuple[dict[str, dict[int, float]], dict[str, int]]:
-        """Returns losses of the float network with one layer quantized, and the layers' numbers of weights.
+    ) -> dict[str, dict[int, float]]:
+        """Returns losses of the float network with one layer quantized, by layer and width.
 
         Raises:
             ParedownError: They cannot be measured.

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.sizes import sizes_of
 from search.record.curve import DETAIL
 from search.trials.curves import CurveWatch, Pruning
 from search.trials.judging import Clock, Judging
 from search.trials.machine_lock import Hold, MachineLock
-from spaces.candidate import Candidate
+from spaces.candidate import Candidate, StageValue
 from spaces.errors import ParedownError, StopTrialError
 from spaces.space import Space
 from spaces.stages.artifact import Artifact
@@ -211,7 +212,7 @@ class CompressionRunner:
         return tuple(judging.measurements), judging.details
 
     def structural(self, candidate: Candidate) -> tuple[Measurement, ...]:
-        """Returns the measurements that follow from the structure; one candidate per structure is built.
+        """Returns the measurements that follow from the structure; one file per structure is built.
 
         Raises:
             StageError: The candidate cannot be built.
@@ -221,8 +222,23 @@ class CompressionRunner:
         key = self._structure_key(values)
         wanted = [e for e in self.evaluators if e.follows_structure(self.context)]
         if any((key, e.name) not in self._memo for e in wanted):
-            self._judge(Judging(self._build(values), self.context), wanted, key)
+            self._judge(Judging(self._quickest(values), self.context), wanted, key)
         return tuple(m for e in wanted for m in self._memo[key, e.name].measurements)
+
+    def structure_columns(self, candidate: Candidate) -> dict[str, float]:
+        """Returns the values that follow from a candidate's structure, by column, its sizes included.
+
+        Raises:
+            StageError: The candidate cannot be built.
+            EvaluationError: The candidate cannot be evaluated.
+        """
+        sizes = sizes_of(self._quickest(self._canonical(candidate)))
+        return {m.column: m.value for m in (*self.structural(candidate), *sizes)}
+
+    def _quickest(self, values: Mapping[str, Mapping[str, StageValue]]) -> Artifact:
+        """Builds a file of the same structure as fast as possible."""
+        stages = {stage.name: stage for stage in self.pipeline.foreseen(self.start)}
+        return self._build({n: stages[n].quickest(v) if n in stages else v for n, v in values.items()})
 
     def explain(self, model: bytes) -> dict[str, Any]:
         """Returns details of an ONNX file that are too expensive for every trial, e.g. of its layers."""

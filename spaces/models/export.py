@@ -14,6 +14,7 @@ from spaces.models.onnx.expand_fused import expand_fused
 from spaces.models.onnx.fold_constants import fold_constants
 from spaces.models.onnx.graph import n_readers, to_proto
 from spaces.models.onnx.opset import to_opset
+from spaces.models.weight_formats import record_formats
 from spaces.stages.artifact import Artifact, InputSpec, Kind, Step
 from spaces.stages.stage import Stage, StageContext
 
@@ -54,6 +55,7 @@ class ExportStage(Stage):
         clean_up(proto)
         if artifact.kind == "torch":
             _name_layers(proto)
+            record_formats(proto, artifact.model)  # type: ignore[arg-type]
         proto.producer_name, proto.producer_version = "paredown", ""
         try:
             onnx.checker.check_model(proto)

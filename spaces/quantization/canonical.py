@@ -12,11 +12,21 @@ from spaces.errors import StageError, unknown_name
 from spaces.knob_spec import KnobSpec
 from spaces.quantization.calibration.clipping.methods import clippings
 from spaces.quantization.calibration.degraded_split import is_degraded
-from spaces.quantization.knobs import KNOBS, knobs_with
+from spaces.quantization.formats.base import WeightFormat
+from spaces.quantization.formats.methods import FORMATS
+from spaces.quantization.knobs import FORMAT_KNOBS, KNOBS, knobs_with
 from spaces.quantization.plan.bias_correction import is_correctable
+from spaces.quantization.plan.format_weights import is_product
 from spaces.quantization.plan.network import Network
 from spaces.quantization.rounding.base import Method
 from spaces.quantization.rounding.methods import METHODS
+from spaces.quantization.weight_formats import (
+    check_buildable,
+    check_group_size,
+    has_own_format,
+    takes,
+    unused,
+)
 
 DEFAULTS: Mapping[str, Value] = {knob.name: knob.default for knob in KNOBS}
 Values = dict[str, StageValue]
@@ -33,6 +43,7 @@ class Situation:
         n_images: Number of calibration examples; None without calibration data.
         no_images: Reason why the inputs are not images; an empty string if they are.
         methods: Methods of rounding besides `nearest`, by name.
+        formats: Formats of weights, by name.
     """
 
     network: Network
@@ -41,6 +52,7 @@ class Situation:
     n_images: int | None
     no_images: str = ""
     methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
+    formats: Mapping[str, WeightFormat] = field(default_factory=lambda: FORMATS)
 
 
 def matching(names: Iterable[str], globs: Iterable[str]) -> frozenset[str]:
@@ -73,17 +85,21 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
     Raises:
         StageError: A value is invalid, or the combination cannot be built.
     """
-    _check_values(values, knobs_with(situation.methods))
-    network, chosen = situation.network, dict(values)
+    _check_values(values, knobs_with(situation.methods, situation.formats))
+    network, chosen = situation.network, _nearest(situation, values)
     kept = _kept(network, cast(tuple[str, ...], chosen["keep_float"]))
     ends = network.ends
     kept |= ends if chosen["mixed_precision"] else frozenset()
     quantized = [name for name in network.names if name not in kept]
     if not quantized:
         chosen = dict(DEFAULTS)  # the float model, whatever the other values are
+    elif chosen["precision"] in ("float16", "dynamic"):
+        chosen = _without_integers(situation, chosen)
     else:
         chosen["weight_bits"] = _weight_bits(network, quantized, chosen["weight_bits"])
+        _check_formats(situation, quantized, chosen)
         chosen |= _inert(situation, quantized, chosen)
+        chosen |= _inert_options(situation, quantized, chosen)
         _check_form(chosen)
     chosen["mixed_precision"] = ends <= kept
     listed = kept - ends if ends <= kept else kept
@@ -92,6 +108,73 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
         chosen["calibration_images"] = min(cast(int, chosen["calibration_images"]), situation.n_images)
     chosen["degraded_share"] = _degraded_share(situation, chosen)
     return chosen
+
+
+def _nearest(situation: Situation, values: Mapping[str, StageValue]) -> Values:
+    """Returns the values with the nearest rounding in place of a learned one without steps."""
+    method = situation.methods.get(str(values["rounding"]))
+    if values["rounding_steps"] == 0 and (method is None or method.uses_steps):
+        return {**values, "rounding": "nearest", "rounding_steps": DEFAULTS["rounding_steps"]}
+    return dict(values)
+
+
+def _without_integers(situation: Situation, chosen: Values) -> Values:
+    """Returns the values of a precision that has no calibrated grids.
+
+    Raises:
+        StageError: Weights are asked for that it lacks.
+    """
+    precision = chosen["precision"]
+    has = "16-bit float" if precision == "float16" else "8-bit"
+    for knob in ("weight_format", "weight_bits"):
+        if chosen[knob] != DEFAULTS[knob]:
+            raise StageError(
+                f"quantize.precision={precision} has {has} weights: {knob} must be {DEFAULTS[knob]}, not {chosen[knob]}"
+            )
+    kept = ("precision", "cross_layer_equalization") if precision == "dynamic" else ("precision",)
+    found: Values = {**DEFAULTS, **{knob: chosen[knob] for knob in kept}}
+    return {
+        **found,
+        "cross_layer_equalization": bool(found["cross_layer_equalization"] and situation.n_pairs),
+    }
+
+
+def _check_formats(situation: Situation, quantized: list[str], chosen: Values) -> None:
+    """Raises StageError for a weight format that cannot be built with the other values."""
+    if not has_own_format(chosen):
+        return
+    form = situation.formats[str(chosen["weight_format"])]
+    layers = [x for x in situation.network.layers if x.name in quantized]
+    if takes(form, "group_size") and chosen["group_size"]:
+        check_group_size(layers, cast(int, chosen["group_size"]))
+    check_buildable(form, {**chosen, **unused(form)}, _widths(chosen))
+
+
+def _inert_options(situation: Situation, quantized: list[str], chosen: Values) -> Values:
+    """Returns the options of formats and of precisions without effect, with their canonical values."""
+    form = situation.formats[str(chosen["weight_format"])]
+    found: Values = dict(unused(form))
+    if not any(is_product(x) for x in situation.network.layers if x.name in quantized):
+        found["code_tuning_steps"] = DEFAULTS["code_tuning_steps"]
+    ends = bool(chosen["ends_8_bit"])
+    if has_own_format(chosen):
+        if not ends and chosen["group_size"] and takes(form, "group_size"):
+            found["granularity"] = DEFAULTS["granularity"]
+        if not ends and not takes(form, "granularity"):
+            found["granularity"] = DEFAULTS["granularity"]
+        if not takes(form, "weight_bits"):
+            found["weight_bits"] = DEFAULTS["weight_bits"]
+    if chosen["precision"] == "weights_only":
+        found |= {k: DEFAULTS[k] for k in ("activation_bits", "activation_type", "activation_matmuls")}
+        if (
+            chosen["rounding"] == "nearest"
+            and not chosen["bias_correction"]
+            and not chosen["network_steps"]
+            and found.get("weight_importance", chosen["weight_importance"]) == "equal"
+            and found.get("code_tuning_steps", chosen["code_tuning_steps"]) == 0
+        ):
+            found |= {k: DEFAULTS[k] for k in ("calibration_images", "degraded_share")}
+    return found
 
 
 def _degraded_share(situation: Situation, chosen: Mapping[str, StageValue]) -> float:
@@ -139,12 +222,12 @@ def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values
         found["clipping"] = "max"
     if found.get("clipping", clipping.name) != "percentile":
         found["percentile"] = DEFAULTS["percentile"]
-    if 8 not in _widths(chosen) and not chosen["ends_8_bit"]:
+    if (8 not in _widths(chosen) or has_own_format(chosen)) and not chosen["ends_8_bit"]:
         found["reduce_range"] = False
     method = situation.methods.get(str(chosen["rounding"]))
     if method is None or not method.uses_steps:
         found["rounding_steps"] = DEFAULTS["rounding_steps"]
-    if method is not None and method.learns_biases:
+    if chosen["network_steps"] or (method is not None and method.learns_biases):
         found["bias_correction"] = False
     if not situation.network.ends & set(quantized) or _all_wide(chosen):
         found["ends_8_bit"] = False
@@ -160,14 +243,20 @@ def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values
 
 def _all_wide(chosen: Values) -> bool:
     """Whether all weights and activations have 8 bits or more anyway."""
-    widths = (*_widths(chosen), chosen["activation_bits"])
-    return min(cast(int, width) for width in widths) >= 8
+    if has_own_format(chosen):
+        return False
+    bits = 16 if chosen["precision"] == "weights_only" else chosen["activation_bits"]
+    return min(cast(int, width) for width in (*_widths(chosen), bits)) >= 8
 
 
 def _check_form(chosen: Mapping[str, StageValue]) -> None:
     """Raises StageError for a combination that onnxruntime cannot run."""
     if chosen["format"] != "qoperator":
         return
+    if chosen["precision"] == "weights_only":
+        raise StageError(
+            "quantize.format=qoperator multiplies integers: precision must be static, not weights_only"
+        )
     for knob, widths in (("weight_bits", _widths(chosen)), ("activation_bits", {chosen["activation_bits"]})):
         for width in sorted(cast("set[int]", set(widths) - {8})):
             raise StageError(
@@ -226,7 +315,26 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
         found["clipping"] = (
             "with these activation bits the grid is finer than the histogram, so nothing is clipped"
         )
+    if not any(is_product(layer) for layer in network.layers):
+        found["code_tuning_steps"] = "the network has no Gemm or MatMul"
+    found |= _options_of_others(situation, options)
     return {knob: reason for knob, reason in found.items() if knob in domains and len(domains[knob]) != 1}
+
+
+def _options_of_others(
+    situation: Situation, options: Mapping[str, tuple[Value | None, ...]]
+) -> dict[str, str]:
+    """Returns the options that no format of the space takes, each with the reason."""
+    asked = options["weight_format"]
+    if None in asked:
+        return {}
+    forms = [situation.formats[str(name)] for name in asked]
+    found = {}
+    for knob in FORMAT_KNOBS:
+        takers = [form.name for form in situation.formats.values() if takes(form, knob)]
+        if not any(form.name in takers for form in forms):
+            found[knob] = f"only weight_format={', '.join(takers)} uses it"
+    return found
 
 
 def _all_above(bits: tuple[Value, ...], names: tuple[Value, ...]) -> bool:

@@ -5,6 +5,22 @@ from dataclasses import replace
 
 from spaces.knob_spec import KnobSpec
 
+PRECISIONS = ("static", "weights_only", "float16", "dynamic")
+FORMATS = ("uniform", "gwq", "ternary", "shift_add", "fixed_point", "codes")
+FORMAT_KNOBS = (
+    "group_size",
+    "outlier_share",
+    "scale_terms",
+    "narrow_share",
+    "set_bits",
+    "code_bits",
+    "code_vector",
+    "codebooks",
+    "code_tuning_steps",
+    "weight_importance",
+)
+"""Options of weight formats."""
+
 KNOBS = (
     KnobSpec("calibration_images", 256, "calibration examples for the activation ranges", low=1),
     KnobSpec(
@@ -31,7 +47,45 @@ KNOBS = (
         allowed=("tensor", "channel"),
     ),
     KnobSpec("mixed_precision", False, "keep the first and the last layer float", allowed=(False, True)),
+    KnobSpec(
+        "precision",
+        "static",
+        "integers with ranges found before (static) or while it runs (dynamic), float16, or integer weights alone (weights_only)",
+        allowed=PRECISIONS,
+    ),
     KnobSpec("weight_bits", 8, "bits of the weights", allowed=(2, 3, 4, 5, 6, 7, 8), per_layer=True),
+    KnobSpec("weight_format", "uniform", "how weights are stored: see formats/README.md", allowed=FORMATS),
+    KnobSpec(
+        "group_size",
+        0,
+        "consecutive inputs of a channel that share a weight scale; 0: as granularity says",
+        low=0,
+    ),
+    KnobSpec("outlier_share", 0.01, "share of the weights that gwq keeps in float16", low=0.0, high=0.99),
+    KnobSpec("scale_terms", 3, "most powers of two (K) in a scale of shift_add", low=1, high=4),
+    KnobSpec(
+        "narrow_share",
+        0.0,
+        "share of the weights, in the least sensitive layers, that shift_add gives one bit less",
+        low=0.0,
+        high=1.0,
+    ),
+    KnobSpec("set_bits", 0, "most set bits (K-hot) of a fixed_point weight; 0 for no limit", low=0, high=3),
+    KnobSpec("code_bits", 8, "bits of a code, which stands for code_vector weights", low=2, high=12),
+    KnobSpec("code_vector", 4, "consecutive weights of a channel that share a code", low=1, high=16),
+    KnobSpec("codebooks", 1, "codebooks whose vectors are added", low=1, high=2),
+    KnobSpec(
+        "code_tuning_steps",
+        0,
+        "steps of PV-tuning of codes towards the outputs of Gemm and MatMul layers",
+        low=0,
+    ),
+    KnobSpec(
+        "weight_importance",
+        "equal",
+        "whether shift_add and codes weight errors by the second moments of the inputs",
+        allowed=("equal", "inputs"),
+    ),
     KnobSpec(
         "activation_bits",
         8,
@@ -50,7 +104,18 @@ KNOBS = (
         "how weights are rounded: to nearest, with feedback (gptq), or learned layer by layer (adaround) or block by block (brecq)",
         allowed=("nearest", "gptq", "adaround", "brecq"),
     ),
-    KnobSpec("rounding_steps", 300, "gradient steps of learned rounding for each layer or block", low=1),
+    KnobSpec(
+        "rounding_steps",
+        300,
+        "gradient steps of learned rounding for each layer or block; 0 rounds to nearest",
+        low=0,
+    ),
+    KnobSpec(
+        "network_steps",
+        0,
+        "gradient steps in which weights, scales and biases are tuned together after rounding, so that outputs come close to the float network's",
+        low=0,
+    ),
     KnobSpec("keep_float", (), "layers kept float, as patterns over their names", list_of_globs=True),
     KnobSpec(
         "bias_correction",
@@ -76,7 +141,7 @@ KNOBS = (
 )
 
 
-def knobs_with(roundings: Iterable[str]) -> tuple[KnobSpec, ...]:
-    """Returns the knobs with these methods of rounding, besides `nearest`."""
-    allowed = ("nearest", *roundings)
-    return tuple(replace(knob, allowed=allowed) if knob.name == "rounding" else knob for knob in KNOBS)
+def knobs_with(roundings: Iterable[str], formats: Iterable[str]) -> tuple[KnobSpec, ...]:
+    """Returns the knobs with these methods of rounding, besides `nearest`, and these formats."""
+    names = {"rounding": ("nearest", *roundings), "weight_format": tuple(formats)}
+    return tuple(replace(knob, allowed=names.get(knob.name, knob.allowed)) for knob in KNOBS)

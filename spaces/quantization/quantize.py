@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,40 +15,52 @@ from spaces.quantization.calibration.degraded_split import DegradedSplit
 from spaces.quantization.calibration.histograms import NotFiniteError
 from spaces.quantization.calibration.unfit import N_EXAMPLES
 from spaces.quantization.canonical import Situation, canonical, empty_knobs, matching
+from spaces.quantization.formats.base import Packed, WeightFormat
+from spaces.quantization.formats.dynamic import to_dynamic_uint8
+from spaces.quantization.formats.float16 import to_float16
+from spaces.quantization.formats.methods import FORMATS
 from spaces.quantization.formats.stored import record_widths
 from spaces.quantization.knobs import knobs_with
+from spaces.quantization.plan.format_weights import Tuning, input_importance, packed_weights, with_fewer_bits
 from spaces.quantization.plan.left_float import NO_QOPERATOR, TWO_ACTIVATIONS, notes
 from spaces.quantization.plan.network import Network
 from spaces.quantization.plan.plan import Plan, Settings, Spans, make_plan
 from spaces.quantization.plan.ranges import Ranges
 from spaces.quantization.plan.source import Source, Sources
 from spaces.quantization.plan.weight_grids import WeightGrids
-from spaces.quantization.qdq.simulated import SIMULATED, simulated_model
+from spaces.quantization.qdq.simulated import simulated_model, simulation_notes
 from spaces.quantization.qdq.templates import Templates
 from spaces.quantization.rounding.base import Method
 from spaces.quantization.rounding.methods import METHODS, round_weights
 from spaces.quantization.sensitivity.sensitivity import Planned, Sensitivities
+from spaces.quantization.settings import as_integers, kept_float, settings_of
 from spaces.quantization.structure import structure
+from spaces.quantization.weight_formats import check_space, simulated_values
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pixels import no_images
 from spaces.stages.stage import Stage, StageContext
 
+if TYPE_CHECKING:
+    import onnx
+
 
 class QuantizeStage(Stage):
-    """Static post-training quantization to a file that unmodified onnxruntime runs."""
+    """Post-training quantization to a file that unmodified onnxruntime runs."""
 
     name = "quantize"
     consumes = ("onnx",)
     produces = "onnx"
 
-    def __init__(self, roundings: Sequence[Method] = ()) -> None:
+    def __init__(self, roundings: Sequence[Method] = (), formats: Sequence[WeightFormat] = ()) -> None:
         """Creates the stage.
 
         Args:
             roundings: Methods of rounding besides ours; `quantize.rounding` takes their names.
+            formats: Formats of weights besides ours; `quantize.weight_format` takes their names.
         """
         self._methods = {**METHODS, **{method.name: method for method in roundings}}
-        self.knobs: tuple[KnobSpec, ...] = knobs_with(self._methods)
+        self._formats = {**FORMATS, **{form.name: form for form in formats}}
+        self.knobs: tuple[KnobSpec, ...] = knobs_with(self._methods, self._formats)
 
     # Caches that all candidates share; they are not pickled.
     _sources = cached_property(lambda _: Sources())
@@ -66,6 +78,9 @@ class QuantizeStage(Stage):
         chosen = self.canonical(artifact, values, context)
         step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
+        if chosen["precision"] in ("float16", "dynamic"):
+            model = self._without_calibration(artifact, chosen, context)
+            return Artifact.onnx(model, artifact.input, provenance)
         found = self._calibrated(artifact, chosen, context)
         if found is None:
             return replace(artifact, provenance=provenance)
@@ -77,18 +92,19 @@ class QuantizeStage(Stage):
         )
         plan = plan if rounded is None else rounded.plan
         weights = None if rounded is None else rounded.weights
+        packed = self._packed(found, chosen)
+        if packed:
+            weights = {name: weight.values for name, weight in packed.items()}
         corrected = None if rounded is None else rounded.biases or None
         if chosen["bias_correction"]:
             corrected = self._ranges.corrected_biases(source, plan, n_images, found.context, weights)
         if settings.layers_only:
-            model = simulated_model(source.with_weights(weights or {}), plan, settings, corrected)
+            on_grid = {name: weight for name, weight in (weights or {}).items() if name not in packed}
+            model = simulated_model(source.with_weights(on_grid), plan, settings, corrected, packed)
         else:
             model = self._templates.model(source, plan, settings, corrected, weights)
         made = Artifact.onnx(_with_widths(model, plan), artifact.input, provenance)
-        remarks = [
-            *found.notes,
-            *([SIMULATED.format(bits=settings.activation_bits)] if settings.layers_only else []),
-        ]
+        remarks = [*found.notes, *simulation_notes(settings, packed)]
         return replace(made, notes={self.name: {"notes": remarks}}) if remarks else made
 
     def canonical(
@@ -110,6 +126,10 @@ class QuantizeStage(Stage):
         """Returns the part of canonical values that decides nodes, shapes, types and sizes of the file."""
         return structure(self._situation(artifact, context), values)
 
+    def quickest(self, values: Mapping[str, StageValue]) -> dict[str, StageValue]:
+        """Returns the values with weights rounded to the nearest: learned rounding takes minutes."""
+        return {**values, "rounding": "nearest"}
+
     def estimates(
         self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext
     ) -> dict[str, NDArray[np.float64]]:
@@ -122,14 +142,45 @@ class QuantizeStage(Stage):
         except NotFiniteError:  # on other examples than a candidate's own
             return self._sensitivities.figures(planned, min(n_images, N_EXAMPLES), context)
 
+    def _without_calibration(
+        self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
+    ) -> "onnx.ModelProto":
+        """Returns the model in half precision, or with activations that are quantized while it runs."""
+        network = self._network(artifact, context)
+        equalized = bool(chosen["cross_layer_equalization"])
+        proto = self._sources.source(artifact, equalized, context, network).artifact.proto()
+        kept = kept_float(network, chosen)
+        if chosen["precision"] == "float16":
+            return to_float16(proto, kept)
+        return to_dynamic_uint8(proto, kept | set(network.float_layers))
+
+    def _packed(self, found: "_Calibrated", chosen: Mapping[str, StageValue]) -> dict[str, Packed]:
+        """Returns the weights in formats of their own, by layer name."""
+        source, formats, importance = found.source, found.settings.formats, {}
+        if not formats:
+            return {}
+        n_images = cast(int, chosen["calibration_images"])
+        if chosen["weight_importance"] == "inputs":
+            importance = input_importance(source, formats, n_images, found.context)
+        if share := cast(float, chosen["narrow_share"]):
+            bits = cast(int, chosen["weight_bits"])
+            formats = with_fewer_bits(source, formats, bits, share, importance)
+        tuning = Tuning.of(source, formats, cast(int, chosen["code_tuning_steps"]), n_images, found.context)
+        return packed_weights(source, formats, importance, tuning, found.context)
+
     def _planned(
         self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
     ) -> Planned | None:
-        """Returns a candidate's plan; None if every layer is kept float."""
+        """Returns a candidate's plan; None if every layer is kept float.
+
+        Formats of their own are taken as integers of about as many bits, and dynamic ranges as static ones.
+        """
+        if chosen["precision"] == "float16":
+            return None
         found = self._calibrated(artifact, chosen, context)
         if found is None:
             return None
-        plan = make_plan(found.source, found.spans, found.settings, self._grids)
+        plan = make_plan(found.source, found.spans, as_integers(found.source, found.settings), self._grids)
         return Planned(found.source, plan, bool(chosen["bias_correction"]))
 
     def _calibrated(
@@ -146,8 +197,10 @@ class QuantizeStage(Stage):
             bool(chosen["cross_layer_equalization"]),
         )
         examples, before = _examples(context, chosen), network.left_float
-        while (settings := _settings(network, chosen)).weight_bits:
+        while (settings := settings_of(network, chosen, self._formats)).weight_bits:
             source = self._sources.source(artifact, equalized, examples, network)
+            if not settings.rounds_activations:
+                return _Calibrated(source, {}, settings, examples, ())
             try:
                 spans = self._ranges.spans(source, settings, n_images, examples)
                 if settings.wide_inputs and settings.activation_bits < 8:
@@ -174,15 +227,16 @@ class QuantizeStage(Stage):
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> None:
-        """Checks that every pattern of `keep_float` matches a layer, and that inputs can be degraded.
+        """Checks that every pattern of `keep_float` matches a layer, that formats have their options, and that inputs can be degraded.
 
         Raises:
-            StageError: A pattern matches no layer, or every `degraded_share` is above 0 but inputs are not
-                images.
+            StageError: A pattern matches no layer, a format or precision can never be built, or every `degraded_share` is
+                above 0 but inputs are not images.
         """
         shares, no_image = domains.get("degraded_share", ()), no_images(artifact.input.float_shape)
         if no_image and shares and all(shares):
             raise StageError(f"quantize.degraded_share must be 0, not {list(shares)}: {no_image}")
+        check_space(self._formats, self._network(artifact, context).layers, domains)
         lists = domains.get("keep_float", ())
         self.check_globs(
             artifact, [str(g) for globs in lists if isinstance(globs, tuple) for g in globs], context
@@ -202,13 +256,14 @@ class QuantizeStage(Stage):
     def remarks(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> tuple[str, ...]:
-        """Returns which nodes stay float whatever the other knobs are, a sentence for each reason."""
+        """Returns which nodes stay float whatever the other knobs are, and which values are only simulated, a sentence for each reason."""
         network = self._network(artifact, context)
         without = {layer.node: NO_QOPERATOR for layer in network.layers if layer.op_type == "ConvTranspose"}
         has_qoperator = "qoperator" in domains.get("format", ())
         asked = True in domains.get("activation_matmuls", ())
         products = {} if asked else dict.fromkeys(network.products, TWO_ACTIVATIONS)
-        return notes({**network.left_float, **products, **(without if has_qoperator else {})})
+        left = notes({**network.left_float, **products, **(without if has_qoperator else {})})
+        return (*left, *simulated_values(self._formats, domains))
 
     def _network(self, artifact: Artifact, context: StageContext | None) -> Network:
         return self._sources.metadata(artifact, context).network
@@ -223,7 +278,17 @@ class QuantizeStage(Stage):
             n_images,
             no_images(artifact.input.float_shape),
             self._methods,
+            self._formats,
         )
+
+    def config(self) -> dict[str, Any]:
+        """Returns what `apply` depends on: the plug-ins with their options."""
+        own = {**self._methods, **self._formats}
+        known = {**METHODS, **FORMATS}
+        return {
+            **super().config(),
+            **{name: repr(made) for name, made in own.items() if known.get(name) != made},
+        }
 
 
 @dataclass(frozen=True)
@@ -265,30 +330,3 @@ def _examples(context: StageContext, chosen: Mapping[str, StageValue]) -> StageC
     if not share or context.calibration is None:
         return context
     return replace(context, calibration=DegradedSplit(context.calibration, context.seed, share))
-
-
-def _settings(network: Network, chosen: Mapping[str, StageValue]) -> Settings:
-    kept = set(cast(tuple[str, ...], chosen["keep_float"]))
-    if chosen["mixed_precision"]:
-        kept |= network.ends
-    quantized = [name for name in network.names if name not in kept]
-    bits = chosen["weight_bits"]
-    widths: dict[str, Any] = dict(bits) if isinstance(bits, dict) else dict.fromkeys(quantized, bits)
-    ends = network.ends if chosen["ends_8_bit"] else frozenset()
-    widths |= {name: max(cast(int, widths[name]), 8) for name in ends.intersection(quantized)}
-    return Settings(
-        scheme=str(chosen["scheme"]),
-        clipping=str(chosen["clipping"]),
-        percentile=float(cast(float, chosen["percentile"])),
-        per_channel=chosen["granularity"] == "channel",
-        weight_bits={name: cast(int, widths[name]) for name in quantized},
-        activation_bits=cast(int, chosen["activation_bits"]),
-        activation_type=str(chosen["activation_type"]),
-        weight_type=str(chosen["weight_type"]),
-        format=str(chosen["format"]),
-        reduce_range=bool(chosen["reduce_range"]),
-        activation_matmuls=bool(chosen["activation_matmuls"]),
-        rounding=str(chosen["rounding"]),
-        rounding_steps=cast(int, chosen["rounding_steps"]),
-        wide_inputs=frozenset(layer.input for layer in network.layers if layer.name in ends),
-    )

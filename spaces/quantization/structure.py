@@ -18,6 +18,9 @@ NUMBERS = (
     "reduce_range",
     "rounding",
     "rounding_steps",
+    "network_steps",
+    "code_tuning_steps",
+    "weight_importance",
 )
 
 

@@ -25,6 +25,9 @@ AUGMENTATIONS = (
     "signal",
 )
 BLOCK_WEIGHTS = ("none", "inverse_sensitivity", "frozen_prefix")
+EXPERTS = ("float", "ternary")
+TUNED = ("all", "bias")
+STORED_BITS = (2, 4, 8, 32)
 
 KNOBS = (
     KnobSpec("epochs", 0, "passes over the train split; 0 leaves the network as it is", low=0, high=1000),
@@ -64,6 +67,21 @@ KNOBS = (
         BLOCK_WEIGHTS,
     ),
     KnobSpec("lora_rank", 0, "rank of LoRA updates of linear layers; 0 trains all weights", low=0, high=1024),
+    KnobSpec("tune", "all", "parameters that are trained: all or only biases", TUNED),
+    KnobSpec(
+        "stored_activation_bits",
+        32,
+        "bits in which activations are kept for the backward pass; 32 keeps them as they are",
+        STORED_BITS,
+    ),
+    KnobSpec("experts", "float", "weights of routed experts: ternary ones are -g, 0 or g", EXPERTS),
+    KnobSpec(
+        "balance_weight",
+        0.01,
+        "weight of the loss that spreads tokens over routed experts",
+        low=0.0,
+        high=1.0,
+    ),
 )
 
 
@@ -87,43 +105,67 @@ INACTIVE = {
     "label_smoothing": Inactive("distillation_weight", lambda v: v == 1, "labels are not used"),
     "cwd_temperature": Inactive("cwd_weight", lambda v: v == 0, "nothing is distilled from features"),
     "block_weights": Inactive("lora_rank", lambda v: v > 0, "LoRA does not train the blocks' own weights"),
+    "tune": Inactive("lora_rank", lambda v: v > 0, "LoRA trains low-rank updates alone"),
+    "lora_rank": Inactive("experts", lambda v: v == "ternary", "ternary experts train their own weights"),
 }
 
 
-def canonical(values: Mapping[str, StageValue], has_features: bool) -> dict[str, StageValue]:
+@dataclass(frozen=True)
+class Parts:
+    """What a network has that some knobs are about.
+
+    Attributes:
+        features: Whether it has features that channel-wise distillation can compare.
+        experts: Whether it has routed experts.
+    """
+
+    features: bool = False
+    experts: bool = False
+
+    def without_effect(self) -> dict[str, str]:
+        """Returns the knobs that have no effect on the network at any values, each with the reason."""
+        no_features = "no module of the network outputs channels with several positions to compare"
+        no_experts = "the network has no routed experts"
+        return {
+            **({} if self.features else dict.fromkeys(("cwd_weight", "cwd_temperature"), no_features)),
+            **({} if self.experts else dict.fromkeys(("experts", "balance_weight"), no_experts)),
+        }
+
+
+def canonical(values: Mapping[str, StageValue], parts: Parts) -> dict[str, StageValue]:
     """Returns the values, with the default for knobs that have no effect at these values.
 
     Args:
         values: A value for every knob.
-        has_features: Whether the network has features that channel-wise distillation can compare.
+        parts: What the network has.
     """
     defaults: dict[str, StageValue] = {knob.name: knob.default for knob in KNOBS}
     if values["epochs"] == 0:
         return defaults
-    inactive = {name for name, rule in INACTIVE.items() if rule.at(values[rule.other])}
-    if not has_features:
-        inactive |= {"cwd_weight", "cwd_temperature"}
-    return {name: defaults[name] if name in inactive else value for name, value in values.items()}
+    absent = parts.without_effect()
+    found = {name: defaults[name] if name in absent else value for name, value in values.items()}
+    inactive = {name for name, rule in INACTIVE.items() if rule.at(found[rule.other])}
+    return {name: defaults[name] if name in inactive else value for name, value in found.items()}
 
 
-def empty_knobs(domains: Mapping[str, tuple[Value, ...]], has_features: bool) -> dict[str, str]:
+def empty_knobs(domains: Mapping[str, tuple[Value, ...]], parts: Parts) -> dict[str, str]:
     """Returns the knobs of a space that have no effect at any values of the others, each with the reason.
 
     Args:
         domains: For each knob of the space, the values that it can take.
-        has_features: Whether the network has features that channel-wise distillation can compare.
+        parts: What the network has.
     """
     if possible(domains, "epochs") == (0,):
         return {name: "epochs is 0: nothing is trained" for name in domains if name != "epochs"}
+    absent = parts.without_effect()
     reasons = {
         name: f"{rule.other} is {possible(domains, rule.other)[0]}: {rule.reason}"
         for name, rule in INACTIVE.items()
-        if name in domains and all(rule.at(value) for value in possible(domains, rule.other))
+        if name in domains
+        and rule.other not in absent
+        and all(rule.at(value) for value in possible(domains, rule.other))
     }
-    if not has_features:
-        reason = "no module of the network outputs channels with several positions to compare"
-        reasons |= {name: reason for name in ("cwd_weight", "cwd_temperature") if name in domains}
-    return reasons
+    return reasons | {name: reason for name, reason in absent.items() if name in domains}
 
 
 def possible(domains: Mapping[str, tuple[Value, ...]], name: str) -> tuple[Any, ...]:

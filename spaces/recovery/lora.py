@@ -34,7 +34,7 @@ class LowRank(nn.Module):
 
 
 def with_low_rank(module: nn.Module, rank: int, seed: int) -> nn.Module:
-    """Returns a copy in which only low-rank updates of linear layers and 1x1 convolutions can be trained.
+    """Returns a copy in which only low-rank updates of linear layers and 1x1 convolutions can be trained, of those that are not frozen.
 
     Args:
         module: The network; left as it is.
@@ -46,9 +46,11 @@ def with_low_rank(module: nn.Module, rank: int, seed: int) -> nn.Module:
         StageError: There is no such layer, or none with `rank` inputs and outputs.
     """
     check_rank(module, rank)
-    changed = copy.deepcopy(module).requires_grad_(False)
+    changed = copy.deepcopy(module)
+    layers = _layers(changed)
+    changed.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    for layer in _layers(changed):
+    for layer in layers:
         low_rank = LowRank(layer.weight, min(rank, *layer.weight.shape[:2]), generator)
         parametrize.register_parametrization(layer, "weight", low_rank)
     return changed
@@ -74,7 +76,7 @@ def merged(module: nn.Module, original: nn.Module) -> nn.Module:
 
     Args:
         module: The result of `with_low_rank` for `original`, after training; left as it is.
-        original: The network without LoRA.
+        original: The network without LoRA, or without ternary experts.
     """
     result = copy.deepcopy(original)
     state = {name: value for name, value in module.state_dict().items() if name in result.state_dict()}
@@ -86,7 +88,7 @@ def merged(module: nn.Module, original: nn.Module) -> nn.Module:
 
 
 def _layers(module: nn.Module) -> list[nn.Linear | nn.Conv2d]:
-    return [part for part in module.modules() if _is_linear(part)]
+    return [part for part in module.modules() if _is_linear(part) and part.weight.requires_grad]
 
 
 def _is_linear(part: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:

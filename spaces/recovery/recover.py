@@ -6,7 +6,7 @@ from functools import cached_property
 
 from spaces.candidate import StageValue, Value
 from spaces.knob_spec import KnobSpec
-from spaces.recovery.knobs import KNOBS, canonical, empty_knobs, possible
+from spaces.recovery.knobs import KNOBS, Parts, canonical, empty_knobs, possible
 from spaces.recovery.training_stage import TrainingStage
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pipeline import stage_key
@@ -47,13 +47,13 @@ class RecoverStage(TrainingStage):
     ) -> dict[str, StageValue]:
         """Returns the values, with the default for knobs that have no effect at these values."""
         whole = self.defaults() | dict(values)
-        return canonical(whole, whole["epochs"] == 0 or self._features(artifact))
+        return canonical(whole, Parts() if whole["epochs"] == 0 else self._parts(artifact))
 
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> dict[str, str]:
         """Returns the knobs that have no effect at any values of the others, each with the reason."""
-        return empty_knobs(domains, self._features(artifact))
+        return empty_knobs(domains, self._parts(artifact))
 
     def unsuited(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
@@ -84,14 +84,13 @@ class RecoverStage(TrainingStage):
             check_needs(artifact, values, context)
 
     @cached_property
-    def _has_features(self) -> dict[str, bool]:
-        """Cache of `_features` by digest of the artifact."""
+    def _known_parts(self) -> dict[str, Parts]:
+        """Cache of `_parts` by digest of the artifact."""
         return {}
 
-    def _features(self, artifact: Artifact) -> bool:
-        """Whether the network has features that channel-wise distillation can compare."""
-        from spaces.recovery.requirements import has_features
+    def _parts(self, artifact: Artifact) -> Parts:
+        from spaces.recovery.requirements import parts_of
 
-        if artifact.digest not in self._has_features:
-            self._has_features[artifact.digest] = has_features(artifact)
-        return self._has_features[artifact.digest]
+        if artifact.digest not in self._known_parts:
+            self._known_parts[artifact.digest] = parts_of(artifact)
+        return self._known_parts[artifact.digest]

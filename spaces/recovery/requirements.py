@@ -10,7 +10,9 @@ from torch import nn
 from spaces.candidate import Value
 from spaces.errors import StageError
 from spaces.models.torch.accelerator import device_of
-from spaces.recovery.knobs import AUTO, KNOBS
+from spaces.models.torch.experts import mixtures
+from spaces.recovery.biases import check_biases
+from spaces.recovery.knobs import AUTO, KNOBS, Parts
 from spaces.recovery.lora import check_rank
 from spaces.recovery.losses.hooks import matching_modules
 from spaces.recovery.training.augmentation import AUGMENTATIONS, check_augmentation
@@ -107,6 +109,11 @@ def has_features(artifact: Artifact) -> bool:
     return bool(matching_modules(module, module, torch.zeros(2, *artifact.input.packed_shape)))
 
 
+def parts_of(artifact: Artifact) -> Parts:
+    """Returns what the network has that some knobs are about."""
+    return Parts(has_features(artifact), bool(mixtures(torch_module(artifact))))
+
+
 def _check_augmentation(name: str, artifact: Artifact, context: StageContext) -> None:
     if name == AUTO:
         return
@@ -137,6 +144,11 @@ def _check_rank(rank: int, artifact: Artifact, context: StageContext) -> None:
     check_rank(torch_module(artifact), rank)
 
 
+def _check_tuned(tuned: str, artifact: Artifact, context: StageContext) -> None:
+    if tuned == "bias":
+        check_biases(torch_module(artifact))
+
+
 # By knob: checks a value, with the network as `artifact` and the `context`, or raises StageError.
 _CHECKS: dict[str, Callable[..., None]] = {
     "augmentation": _check_augmentation,
@@ -144,6 +156,7 @@ _CHECKS: dict[str, Callable[..., None]] = {
     "cwd_weight": _check_channel_wise,
     "block_weights": _check_block_weights,
     "lora_rank": _check_rank,
+    "tune": _check_tuned,
 }
 
 

@@ -7,10 +7,12 @@ from typing import Any
 from torch import nn
 
 from spaces.models.torch.accelerator import device_of
+from spaces.recovery.biases import check_factors, only_biases, tuned
 from spaces.recovery.invariance import EXAMPLES as N_TRIED
 from spaces.recovery.invariance import suitable_augmentation
 from spaces.recovery.knobs import AUTO
 from spaces.recovery.lora import merged, with_low_rank
+from spaces.recovery.losses.balance import Balance
 from spaces.recovery.losses.block_weights import BLOCK_WEIGHTS, EXAMPLES
 from spaces.recovery.losses.channel_wise import ChannelWise
 from spaces.recovery.losses.hooks import matching_modules
@@ -23,9 +25,11 @@ from spaces.recovery.requirements import (
     torch_module,
     train_split,
 )
+from spaces.recovery.ternary_experts import ternarized, with_ternary_experts
 from spaces.recovery.training.determinism import fixed_threads, seed_of
 from spaces.recovery.training.examples import first_inputs
 from spaces.recovery.training.optimization.recipe import Recipe
+from spaces.recovery.training.stored_activations import StoredBytes
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
@@ -48,14 +52,13 @@ def recover(
         StageError: Examples, labels, a teacher or a suitable layer are missing, or the training diverges.
     """
     check_needs(artifact, {name: (value,) for name, value in values.items()}, context)
-    module, rank = torch_module(artifact), values["lora_rank"]
-    student = (
-        with_low_rank(module, rank, seed_of("low rank", context.seed)) if rank else copy.deepcopy(module)
-    )
+    module = torch_module(artifact)
+    student = _student(module, values, context)
     with fixed_threads(threads):
         objective = _objective(artifact, values, context)
         factors = _factors(module, values, context)
         recipe = _recipe(values, context, threads)
+    check_factors(student, factors)
     with objective.watching(student):
         curve = train(
             student,
@@ -69,11 +72,35 @@ def recover(
             output=artifact.input.output,
         )
     notes = {"learning_rate": curve.peak_rate, "augmentation": recipe.augmentation, "curve": curve.as_json()}
-    return (merged(student, module) if rank else student), {"epochs": recipe.epochs, **notes}
+    notes |= {"examples": recipe.epochs * len(train_split(context)), "seconds": sum(curve.seconds)}
+    notes |= _memory(curve.activations)
+    return _finished(student, module, values), {"epochs": recipe.epochs, **notes}
+
+
+def _memory(stored: StoredBytes | None) -> dict[str, int]:
+    """Returns the bytes of activations that the first step stored, and those that it would have without rounding."""
+    return (
+        {} if stored is None else {"activation_bytes": stored.stored, "activation_bytes_exact": stored.exact}
+    )
+
+
+def _student(module: nn.Module, values: Mapping[str, Any], context: StageContext) -> nn.Module:
+    """Returns the copy of a network that is trained."""
+    if values["lora_rank"]:
+        return with_low_rank(module, values["lora_rank"], seed_of("low rank", context.seed))
+    student = with_ternary_experts(module) if values["experts"] == "ternary" else copy.deepcopy(module)
+    return only_biases(student) if values["tune"] == "bias" else student
+
+
+def _finished(student: nn.Module, module: nn.Module, values: Mapping[str, Any]) -> nn.Module:
+    """Returns the trained copy in the structure of the network."""
+    if values["lora_rank"]:
+        return merged(student, module)
+    return ternarized(student, module) if values["experts"] == "ternary" else tuned(student, module)
 
 
 def _recipe(values: Mapping[str, Any], context: StageContext, threads: int) -> Recipe:
-    names = ("epochs", "batch_size", "optimizer", "weight_decay", "schedule")
+    names = ("epochs", "batch_size", "optimizer", "weight_decay", "schedule", "stored_activation_bits")
     rate, augmentation = values["learning_rate"], values["augmentation"]
     return Recipe(
         learning_rate=None if rate == AUTO else rate,
@@ -113,6 +140,7 @@ def _objective(artifact: Artifact, values: Mapping[str, Any], context: StageCont
         values["temperature"],
         channel_wise,
         values["cwd_weight"],
+        Balance.of(torch_module(artifact), values["balance_weight"]),
     )
 
 

@@ -136,6 +136,14 @@ class Stage(ABC):
         del artifact, context
         return dict(values)
 
+    def quickest(self, values: Mapping[str, StageValue]) -> Mapping[str, StageValue]:
+        """Returns values that give a file of the same structure and are the fastest to build; by default the given ones.
+
+        Args:
+            values: Canonical values.
+        """
+        return values
+
     def estimates(
         self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext
     ) -> Mapping[str, NDArray[np.float64]]:

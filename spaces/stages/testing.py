@@ -128,7 +128,10 @@ class StageConformance:
             return (("*",),)
         ends = [kind for kind in (knob.low, knob.high) if kind is not None]
         values = [int(end) if isinstance(knob.default, int) else float(end) for end in ends]
-        return tuple(value for value in values if value != knob.default)
+        others = tuple(value for value in values if value != knob.default)
+        if not others and isinstance(knob.default, int) and knob.high is None:
+            return (knob.default + 1,)
+        return others
 
     def test_takes_what_it_consumes(self, stage: Stage, artifact: Artifact) -> None:
         """The artifact of the test is of a kind that the stage consumes."""

@@ -17,8 +17,7 @@ first 512 training images (`--calibration`; 250 images of the ImageNet sample), 
 
 Prints top-1 and the divergence from the float network (nats) on the test images with 95 % intervals (bootstrap over images), how
 many random allocations are beaten, and Spearman's correlation of predicted with measured loss over the random ones, with a 95 %
-interval (bootstrap over allocations). Rounding other than nearest, and learned rounding, is what the stage offers as its knob
-`rounding`; with nearest, widths that the stage lacks are simulated: float weights with their quantized values.
+interval (bootstrap over allocations). With a `--rounding` other than nearest, sensitivities are those of gptq.
 
 `--solver` solves 800 layers x 4 widths, and prints the seconds and how far from the limit the solution is.
 """
@@ -102,12 +101,18 @@ class Network:
         self._known: dict[tuple[tuple[str, int], ...], Measured] = {}
 
     @cached_property
+    def _source(self) -> Any:
+        from spaces.quantization.plan.source import Sources
+
+        return Sources().source(self._start, False, self._context)
+
+    @cached_property
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        return dict(self._rounding.source.weights)
+        return dict(self._source.weights)
 
     @cached_property
     def ends(self) -> tuple[str, str]:
-        layers = self._rounding.source.network.layers
+        layers = self._source.network.layers
         return layers[0].name, layers[-1].name
 
     @property
@@ -118,69 +123,20 @@ class Network:
     def float_model(self) -> bytes:
         return self._start.onnx_bytes
 
-    @cached_property
-    def _rounding(self) -> Any:
-        from spaces.quantization.plan.source import Sources
-        from spaces.quantization.sensitivity.layer_losses import Nearest
-
-        return Nearest(Sources().source(self._start, False, self._context), GRID)
-
     def sensitivities(self, widths: Sequence[int]) -> dict[str, dict[int, float]]:
         from spaces.quantization.sensitivity.layer_losses import measured_layers
 
         table = dict.fromkeys(self.inner, tuple(widths))
+        grid = {**GRID, "rounding": "nearest" if self._given.rounding == "nearest" else "gptq"}
         return measured_layers(
-            self._start, self._given.sensitivity, table, self._given.examples, GRID, self._context
-        )[0]
+            self._start, self._given.sensitivity, table, self._given.examples, grid, self._context
+        )
 
     def model(self, inner: Mapping[str, int]) -> bytes:
         """Returns the quantized ONNX file."""
         widths = {**inner, **dict.fromkeys(self.ends, 8)}
         values = {"weight_bits": widths, "calibration_images": self.n_calibration, **GRID}
-        knobs = {knob.name: knob for knob in self._stage.knobs}
-        if self._given.rounding != "nearest":
-            if "rounding" not in knobs:
-                raise SystemExit(
-                    f"--rounding {self._given.rounding}: the quantize stage has no knob `rounding` here; use nearest"
-                )
-            values["rounding"] = self._given.rounding
-        if all(knobs["weight_bits"].problem(width) is None for width in widths.values()):
-            return self._stage.apply(self._start, values, self._context).onnx_bytes
-        if self._given.rounding != "nearest":
-            raise SystemExit(
-                f"--rounding {self._given.rounding}: the quantize stage lacks widths of {sorted(set(widths.values()))} bits"
-            )
-        return self._simulated(widths)
-
-    def _simulated(self, widths: Mapping[str, int]) -> bytes:
-        """Returns the 8-bit file with float weights that have the quantized values."""
-        import onnx
-        from onnx import numpy_helper
-
-        proto = onnx.load_model_from_string(self._eight_bits)
-        kept = []
-        for node in proto.graph.node:
-            layer = next(
-                (
-                    n
-                    for n in widths
-                    if node.op_type == "DequantizeLinear" and node.input[0] == f"{n}_quantized"
-                ),
-                None,
-            )
-            if layer is None:
-                kept.append(node)
-            else:
-                weight = self._rounding.weight(layer, widths[layer])
-                proto.graph.initializer.append(numpy_helper.from_array(weight, node.output[0]))
-        assert len(proto.graph.node) - len(kept) == len(widths)
-        del proto.graph.node[:]
-        proto.graph.node.extend(kept)
-        return bytes(proto.SerializeToString())
-
-    @cached_property
-    def _eight_bits(self) -> bytes:
-        values = {"weight_bits": 8, "calibration_images": self.n_calibration, **GRID}
+        values |= {"rounding": self._given.rounding, "rounding_steps": self._given.steps}
         return bytes(self._stage.apply(self._start, values, self._context).onnx_bytes)
 
     def measured(self, inner: Mapping[str, int]) -> Measured:
@@ -384,6 +340,7 @@ def main() -> None:
     )
     parser.add_argument("--network", choices=TASKS, default="resnet20")
     parser.add_argument("--rounding", default="nearest")
+    parser.add_argument("--steps", type=int, default=300, help="steps of learned rounding")
     parser.add_argument("--sensitivity", default="kl")
     parser.add_argument("--budgets", type=float, nargs="+", default=[3.0, 4.0, 5.0])
     parser.add_argument("--widths", type=int, nargs="+", default=[2, 3, 4, 8])

@@ -82,6 +82,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[str]:
             values = {
                 "calibration_images": n_images, "clipping": "mse", "ends_8_bit": True, "weight_bits": weight_bits,
                 "activation_bits": activation_bits, "rounding": rounding, "rounding_steps": arguments.steps,
+                "network_steps": arguments.network_steps,
             }  # fmt: skip
             stage, context = (
                 QuantizeStage(),
@@ -91,12 +92,19 @@ def rows(arguments: argparse.Namespace) -> Iterator[str]:
             made = stage.apply(start, stage.defaults() | values, context)
             seconds = time.perf_counter() - began
             got, _ = answers(made, test, arguments.test)
-            difference = (got == labels).astype(float) - (of_float == labels)
-            half = 196 * difference.std() / np.sqrt(len(labels))
-            yield (
-                f"W{weight_bits}A{activation_bits} {rounding:8} seed {seed}: {100 * (got == labels).mean():.2f} %, difference "
-                f"{100 * difference.mean():+.2f} +- {half:.2f} points, agreement {100 * (got == of_float).mean():.1f} %, {seconds:.0f} s"
+            yield line(
+                f"W{weight_bits}A{activation_bits} {rounding:8} seed {seed}", got, of_float, labels, seconds
             )
+
+
+def line(name: str, got: np.ndarray, of_float: np.ndarray, labels: np.ndarray, seconds: float) -> str:
+    """Returns accuracy, paired difference to the float network with its interval, agreement with it, and seconds."""
+    difference = (got == labels).astype(float) - (of_float == labels)
+    half = 196 * difference.std() / np.sqrt(len(labels))
+    return (
+        f"{name}: {100 * (got == labels).mean():.2f} %, difference {100 * difference.mean():+.2f} +- {half:.2f} points, "
+        f"agreement {100 * (got == of_float).mean():.1f} %, {seconds:.0f} s"
+    )
 
 
 def main() -> None:
@@ -107,6 +115,7 @@ def main() -> None:
     parser.add_argument("--widths", nargs="+", default=["4x8"], help="bits of weights x bits of activations")
     parser.add_argument("--roundings", nargs="+", choices=ROUNDINGS, default=list(ROUNDINGS))
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--network-steps", type=int, default=0, help="steps of tuning the network as a whole")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--test", type=int, default=10_000)
     parser.add_argument("--accelerator", default="cpu")

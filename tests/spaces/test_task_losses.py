@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from spaces.errors import StageError
-from spaces.recovery.losses.distillation import distillation_loss
+from spaces.models.torch.distillation import distillation_loss
 from spaces.task_losses import LOSSES, task_loss
 
 

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 from evaluators.cost.graph.kernel import Kernel
 from evaluators.cost.graph.op_graph import OpGraph
-from evaluators.devices.device import Device, DType
+from evaluators.devices.device import DYNAMIC, Device, DType
 
 UNSUPPORTED = "unsupported_layers"
 """The measurement of how many layers a device's runtime does not take."""
+
+_DYNAMIC = ("ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+"""Operators that take the ranges of a DynamicQuantizeLinear, or find them."""
 
 
 def weight_format(kernel: Kernel) -> DType | None:
@@ -19,10 +22,12 @@ def weight_format(kernel: Kernel) -> DType | None:
     return _integer(kernel.weight_bits)
 
 
-def activation_format(kernel: Kernel) -> DType | None:
-    """Returns the format of the activations that a kernel multiplies; None without multiply-accumulates."""
+def activation_format(kernel: Kernel) -> str | None:
+    """Returns the format of the activations that a kernel multiplies, a dtype or `dynamic_int8`; None without multiply-accumulates."""
     if not kernel.macs:
         return None
+    if kernel.op in _DYNAMIC:
+        return DYNAMIC
     return kernel.dtype if kernel.dtype in ("float32", "float16") else _integer(kernel.activation_bits)
 
 

@@ -1,22 +1,28 @@
 """The roofline of a candidate's decoder on a device: its shape from the checkpoint, its width from the candidate's file."""
 
+import re
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
 from evaluators.cost.language.candidate_decoder import checkpoint_path
-from evaluators.cost.language.decoder import BitWidth, Decoder
-from evaluators.cost.language.decoder_roofline import Hardware, Pass, Widths, decode
+from evaluators.cost.language.decoder import BitWidth, Decoder, Experts
+from evaluators.cost.language.decoder_roofline import Hardware, Pass, Widths, decode, prefill
+from evaluators.cost.language.language_model import cache_bytes, weight_bytes
 from evaluators.devices.device import Device
+from evaluators.sizes import trained_bytes
+from spaces.models.weight_formats import formats_of
 from spaces.models.zoo.language.llama2c import read_sizes
 
 if TYPE_CHECKING:
     import onnx
 
 _FLOAT = BitWidth(32)
+_EXPERT = re.compile(r"\.experts\.(\d+)\.")  # in the names of weights: see `MixtureOfExperts`
 
 
-def decoder_shape(checkpoint: str | None) -> Decoder:
-    """Returns the shape that a checkpoint of llama2.c states.
+def decoder_shape(checkpoint: str | None, candidate: "onnx.ModelProto") -> Decoder:
+    """Returns the shape that a checkpoint of llama2.c states, with the experts that a candidate has beside its feed-forward networks.
 
     Raises:
         EvaluationError: There is no checkpoint of llama2.c.
@@ -32,13 +38,35 @@ def decoder_shape(checkpoint: str | None) -> Decoder:
         ffn_dim=sizes["ffn_dim"],
         vocabulary=sizes["vocabulary_size"],
         tied_embedding=True,
+        experts=_experts(candidate, sizes),
     )
 
 
-def width_of(candidate: "onnx.ModelProto") -> BitWidth:
-    """Returns the mean width of the weights of all MatMul nodes, their scales and zero points included."""
+def _experts(candidate: "onnx.ModelProto", sizes: dict[str, int]) -> Experts | None:
+    """Returns the experts between which a candidate's TopK nodes choose; None without."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in candidate.graph.initializer}
+    active = [
+        int(numpy_helper.to_array(stored[node.input[1]]).item())
+        for node in candidate.graph.node
+        if node.op_type == "TopK" and node.input[1] in stored
+    ]
+    numbers = {int(found[1]) for name in stored if (found := _EXPERT.search(name))}
+    if not active or not numbers:
+        return None
+    ffn_dim = sizes["ffn_dim"]
+    return Experts(max(numbers) + 1, active[0], ffn_dim, ffn_dim, sizes["n_layers"] - len(active))
+
+
+def width_of(candidate: "onnx.ModelProto", experts: Experts | None = None) -> BitWidth:
+    """Returns the mean width of the weights of all MatMul nodes, their scales and zero points included.
+
+    Of experts those that one token uses count, and weights that were trained to fit a format as its packed form.
+    """
     stored = {tensor.name: tensor for tensor in candidate.graph.initializer}
     producers = {output: node for node in candidate.graph.node for output in node.output}
+    trained = formats_of(candidate)
     bits = elements = 0.0
     for node in candidate.graph.node:
         restored = producers.get(node.input[1]) if node.op_type == "MatMul" else None
@@ -48,29 +76,54 @@ def width_of(candidate: "onnx.ModelProto") -> BitWidth:
             else node.input[1:2]
         )
         if node.op_type == "MatMul" and names and all(name in stored for name in names):
-            bits += sum(_bits(stored[name]) for name in names)
-            elements += prod(stored[names[0]].dims)
+            share = experts.active / experts.count if experts and _EXPERT.search(names[0]) else 1.0
+            bits += share * sum(
+                8 * trained_bytes(*trained[name]) if name in trained else _bits(stored[name])
+                for name in names
+            )
+            elements += share * prod(stored[names[0]].dims)
     return BitWidth(bits / elements) if elements else _FLOAT
 
 
-def modelled_pass(
-    shape: Decoder, width: BitWidth, device: Device, context: int, is_integer: bool
-) -> Pass | None:
-    """Returns the pass that writes one token after `context` tokens; None if the profile lacks a throughput or the bandwidth.
+@dataclass(frozen=True)
+class ModelledRequest:
+    """A request: a prompt, and what is written after it.
+
+    Attributes:
+        one: The pass that writes one token, in the middle.
+        time_s: Of all passes.
+        memory_bytes: All weights, and the cache at the end.
+    """
+
+    one: Pass
+    time_s: float
+    memory_bytes: int
+
+
+def modelled_request(
+    shape: Decoder, width: BitWidth, device: Device, is_integer: bool, n_prompt: int, n_tokens: int
+) -> ModelledRequest | None:
+    """Returns a request on a device; None if the profile lacks a throughput or the bandwidth.
 
     Args:
         shape: The decoder.
         width: Of the layers' weights; the output layer and the cache are float.
         device: The device.
-        context: Tokens that were read before.
         is_integer: Whether the layers' inputs are integers, too.
+        n_prompt: Tokens that are read first.
+        n_tokens: Tokens that are written.
     """
     rate = device.throughput("int8" if is_integer else "float32", "fully_connected")
     bandwidth = device.flash_bandwidth_bytes_per_s or device.memory_bandwidth_bytes_per_s
     if rate is None or bandwidth is None:
         return None
     hardware = Hardware(rate, bandwidth, device.run_overhead_us * 1e-6)
-    return decode(shape, context, hardware, widths=Widths(width, _FLOAT, _FLOAT))
+    widths = Widths(width, _FLOAT, _FLOAT)
+    one = decode(shape, n_prompt + n_tokens // 2, hardware, widths=widths)
+    # The pass over the prompt yields the first token.
+    time_s = prefill(shape, n_prompt, hardware, widths=widths).time_s + (n_tokens - 1) * one.time_s
+    memory = weight_bytes(shape, width, _FLOAT) + cache_bytes(shape, n_prompt + n_tokens - 1, width=_FLOAT)
+    return ModelledRequest(one, time_s, memory)
 
 
 def _bits(tensor: "onnx.TensorProto") -> float:

@@ -82,7 +82,7 @@ def prefill(
     """
     widths, all_tokens = widths or Widths(), whole(n_tokens, "n_tokens", 1) * whole(batch, "batch", 1)
     pairs = batch * n_tokens * (n_tokens + 1) // 2
-    per_pair = model.layers * model.heads * _head_macs(model, absorbed=False)
+    per_pair = model.layers * model.heads * 2 * model.head_dim  # scores and weighted values
     macs = all_tokens * layer_macs_per_token(model) + pairs * per_pair + batch * _head_size(model)
     written = cache_bytes(model, n_tokens, batch, widths.cache)
     return _pass(macs, streamed_weight_bytes(model, all_tokens, widths), written, all_tokens, hardware)
@@ -97,7 +97,7 @@ def decode(
         EvaluationError: A negative `context`, or `batch` is not a whole number from 1 up.
     """
     widths, n_read = widths or Widths(), whole(context, "context") + 1
-    per_pair = model.layers * model.heads * _head_macs(model, absorbed=True)
+    per_pair = model.layers * model.heads * 2 * model.head_dim
     macs = whole(batch, "batch", 1) * (layer_macs_per_token(model) + n_read * per_pair + _head_size(model))
     traffic = cache_bytes(model, n_read, batch, widths.cache)
     return _pass(macs, streamed_weight_bytes(model, batch, widths), traffic, batch, hardware)
@@ -124,26 +124,12 @@ def streamed_weight_bytes(model: Decoder, n_tokens: int, widths: Widths | None =
     if model.experts is not None:
         used = 1 - (1 - model.experts.active / model.experts.count) ** whole(n_tokens, "n_tokens", 1)
     matrices = counts.attention + counts.dense + used * counts.experts
-    bits = matrices * widths.weights.bits_per_element + _head_size(model) * widths.head.bits_per_element
+    bits = matrices * widths.weights.bits + _head_size(model) * widths.head.bits
     return (bits + counts.vectors * max(16.0, widths.weights.bits)) / 8
 
 
 def _head_size(model: Decoder) -> int:
     return model.vocabulary * model.d_model
-
-
-def _head_macs(model: Decoder, absorbed: bool) -> int:
-    """Multiply-accumulates of one head for one pair of tokens: scores and weighted values.
-
-    MLA's keys and values are expanded from the latent for a prompt; for single tokens the expansion is absorbed into
-    the queries, so that scores and values are taken in the latent (DeepSeek-V2, section 2.1.2).
-    """
-    latent = model.latent
-    if latent is None:
-        return 2 * model.head_dim
-    if absorbed:
-        return 2 * latent.kv_rank + latent.rope_dim
-    return model.head_dim + latent.rope_dim + (latent.value_dim or model.head_dim)
 
 
 def _pass(macs: float, weights: float, cache: float, n_tokens: int, hardware: Hardware) -> Pass:

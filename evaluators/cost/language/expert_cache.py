@@ -27,11 +27,8 @@ class RoutingConsistency:
     cache_ratio: float
 
 
-def routing_consistency(routing: ArrayLike, n_experts: int, segment: int) -> RoutingConsistency:
-    """Segment routing best performance over all windows of `segment` tokens.
-
-    With c the uses of an expert in a window, the set of experts used at least t times scores
-    F1(t) = 2 sum_{c >= t} c / (m #{c >= t} + sum c), all windows, layers and experts together; SRP(m) = max_t F1(t).
+def window_uses(routing: ArrayLike, n_experts: int, segment: int) -> NDArray[np.int64]:
+    """Returns how many windows use an expert 0, 1, ..., `segment` times, `(segment + 1,)`, of all experts; several texts' may be added.
 
     Args:
         routing: Expert of each choice, ints `(n_tokens, k)` or `(n_layers, n_tokens, k)`.
@@ -45,12 +42,20 @@ def routing_consistency(routing: ArrayLike, n_experts: int, segment: int) -> Rou
     length = whole(segment, "segment", 1)
     if length > layers.shape[1]:
         raise EvaluationError(f"segment: {length} tokens, but the routing has only {layers.shape[1]}")
-    uses = sum(
-        np.bincount(_window_counts(layer, n_experts, length), minlength=length + 1) for layer in layers
-    )
+    counts = (np.bincount(_window_counts(layer, n_experts, length), minlength=length + 1) for layer in layers)
+    return np.asarray(sum(counts))
+
+
+def consistency_of(uses: NDArray[np.number]) -> RoutingConsistency:
+    """Returns the segment routing best performance of counts, as `window_uses` gives them.
+
+    With c the uses of an expert in a window, the set of experts used at least t times scores
+    F1(t) = 2 sum_{c >= t} c / (m #{c >= t} + sum c), all windows, layers and experts together; SRP(m) = max_t F1(t).
+    """
+    length = len(uses) - 1
     thresholds = np.arange(length + 1)
     matches = np.cumsum((uses * thresholds)[::-1])[::-1][1:]
-    members = np.cumsum(np.asarray(uses)[::-1])[::-1][1:]
+    members = np.cumsum(uses[::-1])[::-1][1:]
     scores = 2 * matches / (length * members + matches[0])
     best = int(np.argmax(scores))
     return RoutingConsistency(float(scores[best]), float(length * members[best] / matches[0]))
@@ -134,19 +139,16 @@ def _use(stack: list[int], expert: int, ahead: list[int], last_use: list[int]) -
     stack.append(sinking)
 
 
-def segment_hit_rate(
-    routing: ArrayLike, n_experts: int, segment: int, cache_ratio: float, cold_start: bool = False
-) -> float:
-    """SCH(m, rho): hit rate of a cache of `cache_ratio` times the experts that a token uses, rounded down.
+def cache_size(cache_ratio: float, active: int, n_experts: int) -> int:
+    """Returns how many experts of a layer a cache holds: `cache_ratio` times those that a token uses, rounded down, all at most.
 
     Raises:
-        EvaluationError: The routing is malformed, or the cache holds less than one expert.
+        EvaluationError: The cache holds less than one expert.
     """
-    k = _checked(routing, n_experts).shape[2]
-    size = min(int(positive(cache_ratio, "cache_ratio") * k + 1e-9), n_experts)
+    size = min(int(positive(cache_ratio, "cache_ratio") * active + 1e-9), n_experts)
     if size < 1:
-        raise EvaluationError(f"cache_ratio: {cache_ratio!r} times {k} experts is less than one expert")
-    return float(hit_rates(routing, n_experts, segment, cold_start)[size - 1])
+        raise EvaluationError(f"cache_ratio: {cache_ratio!r} times {active} experts is less than one expert")
+    return size
 
 
 @dataclass(frozen=True)

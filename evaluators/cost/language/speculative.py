@@ -80,15 +80,6 @@ class SpeculativeMemory:
         weights = self.target_weight_bytes + self.draft_weight_bytes
         return weights + self.generation_bytes(candidates, draft_tokens)
 
-    def reclaimable_bytes(self, candidates: int, accepted: float) -> float:
-        """Cache of rejected candidates, which can be freed as soon as the target has spoken.
-
-        Raises:
-            EvaluationError: More accepted than candidates, or a negative count.
-        """
-        rejected = whole(candidates, "candidates") - number(accepted, "accepted", 0, candidates)
-        return self.batch * rejected * (self.target_cache_bytes + self.draft_cache_bytes)
-
 
 def speed_up(acceptance: float, draft_length: int, draft_cost: float) -> float:
     """Speed-up of a chain over plain decoding: (1 - a^(g + 1)) / ((1 - a)(c g + 1)), Leviathan et al., theorem 3.8.

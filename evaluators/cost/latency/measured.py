@@ -14,6 +14,7 @@ from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measuremen
 from evaluators.column import Column
 from evaluators.runtime import fixed_batch, open_session, timed_run
 from spaces.errors import ConfigError, EvaluationError
+from spaces.models.weight_formats import recorded_formats
 from spaces.quantization.formats.stored import simulated_layers, simulated_text
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.inputs import n_rows
@@ -73,7 +74,10 @@ class LatencyEvaluator(Evaluator):
         names = [name for name, device in context.devices.items() if device.measured]
         if not names:
             return Evaluation(())
-        simulated = simulated_layers(artifact.onnx_bytes)
+        trained = {
+            name: f"weight_format={form}" for name, (form, _) in recorded_formats(artifact.onnx_bytes).items()
+        }
+        simulated = trained | simulated_layers(artifact.onnx_bytes)
         if simulated:
             why = simulated_text(simulated)
             return Evaluation((), {"because": {str(Column.of("latency_ms", name)): why for name in names}})

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationKeyError
 
 from search.planning.config.renamed import renamed_key
 from search.planning.config.shipped import shipped
@@ -50,6 +51,8 @@ def hydra_text(error: Exception) -> str:
         return unknown_name(group or "config", name, error.options or _files_of(group), f"{group}={name}")
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r} on the command line: {error.message}"
+    if isinstance(error, InterpolationKeyError):
+        return _unresolved(error)
     parts = [str(error).strip()]
     cause = error.__cause__
     if cause is not None and str(cause).strip() and str(cause).strip() not in parts[0]:
@@ -63,6 +66,15 @@ def hydra_text(error: Exception) -> str:
     if unknown and (renamed := renamed_key(unknown[1])):
         lines.append(renamed.strip())
     return "\n".join(lines).replace("pkg://", "").replace("file://", "")
+
+
+def _unresolved(error: InterpolationKeyError) -> str:
+    """Returns which key takes its value from one that the chosen configs lack, such as a key of another task."""
+    lacking = re.search(r"Interpolation key '([^']+)'", str(error))
+    if lacking is None or not error.full_key:
+        return str(error)
+    group, name = lacking[1].split(".")[0], error.full_key
+    return f"{name} takes its value from {lacking[1]}, which this config has not: set {name}=..., or choose another {group} that has it"
 
 
 def _files_of(group: str) -> list[str]:

@@ -74,6 +74,17 @@ button{font:inherit;font-size:13px;padding:3px 12px;border:1px solid var(--rule)
 background:var(--paper);color:var(--ink);cursor:pointer}
 .bar{display:inline-block;width:90px;height:8px;margin-right:10px;border-radius:4px;
 background:linear-gradient(to right,var(--accent) var(--share),var(--rule) var(--share))}
+svg.plot{display:block;width:100%;max-width:480px;height:auto;font-size:13px;fill:var(--ink)}
+.plot .quiet{fill:var(--muted)}
+.plot .bold{font-weight:600}
+.plot .bad{fill:var(--bad)}
+.plot .loss{fill:var(--accent)}
+.plot .chosen{fill:var(--paper);stroke:var(--warm);stroke-width:1.5}
+.plot .rule{stroke:var(--rule)}
+.plot .curve{fill:none;stroke:var(--accent);stroke-width:2}
+.plot .trial{fill:var(--muted)}
+.plot .pick{fill:none;stroke:var(--warm);stroke-width:2.5}
+.plot .budget{stroke:var(--bad);stroke-dasharray:5 4}
 footer{margin-top:64px;padding-block:18px 40px;border-top:1px solid var(--rule);color:var(--muted);font-size:13px}
 @media print{nav,button{display:none}section{break-inside:avoid-page}}
 """

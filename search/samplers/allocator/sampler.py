@@ -1,5 +1,6 @@
 """The allocator's solutions as proposals: first its front, then corrected fronts and a sampler for all other knobs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -56,10 +57,10 @@ class AllocatorSampler(BaseSampler):
         self._picks: dict[int, Params] = {}  # by the number of the running trial
 
     def bind(self, context: SamplerContext) -> None:
-        """Stores the context; the losses are measured for the first proposal.
+        """Stores the context and checks the budgets; the losses are measured for the first proposal.
 
         Raises:
-            ConfigError: The allocator does not fit the study.
+            ConfigError: The allocator does not fit the study, or no allocation keeps the budgets.
         """
         if self._objective >= len(context.directions):
             raise ConfigError(
@@ -70,6 +71,12 @@ class AllocatorSampler(BaseSampler):
             self._base.bind(context)
         if self._allocator is not None:
             self._allocator.check(context.allocation)
+
+    def explanation(self) -> Mapping[str, Any]:
+        """Returns what led to the proposals; empty before the first one."""
+        if self._allocator is None or self._problem is None:
+            return {}
+        return self._allocator.explanation(self._problem, self._context.allocation)
 
     # -- Optuna's interface ------------------------------------------------------------------------------
 
@@ -130,19 +137,22 @@ class AllocatorSampler(BaseSampler):
         rest = {} if best is None else {n: v for n, v in best.params.items() if n not in problem.losses}
         if new := [widths for widths in spread(self._front) if _key(widths) not in taken]:
             return {**rest, **self._params(new[0])}
-        if best is not None and rest and trial.number % 2:
-            return self._params(self._widths(best.params, problem) or self._front[0])
-        self._correct(problem, self._observations(study, others, problem))
-        new = [widths for widths in spread(self._corrected) if _key(widths) not in taken]
-        return {**rest, **self._params(new[0])} if new else {}
+        others_turn = best is not None and rest and trial.number % 2
+        refined = [] if others_turn else self._refined(problem, self._observations(study, others, problem))
+        if new := [widths for widths in spread(refined) if _key(widths) not in taken]:
+            return {**rest, **self._params(new[0])}
+        # where nothing new keeps the budgets, `base` is to find other knobs, not larger models
+        bounded = others_turn or len(problem.budgets) > 1
+        return self._params(self._widths(best.params, problem) or {}) if best and rest and bounded else {}
 
-    def _correct(self, problem: Problem, observations: Sequence[Observation]) -> None:
-        """Solves the front again once there are a quarter more observations than the last time."""
+    def _refined(self, problem: Problem, observations: Sequence[Observation]) -> list[Allocation]:
+        """Returns the front of corrected losses, solved again once there are a quarter more observations than the last time."""
         assert self._allocator is not None
         if len(observations) >= LEARN_AGAIN * max(self._n_learned, 1):
             better = corrected(problem, observations, list(pairwise(problem.losses)))
             self._corrected = [solution.widths for solution in self._allocator.solutions(better)]
             self._n_learned = len(observations)
+        return self._corrected
 
     def _best(
         self, study: Study, others: Sequence[FrozenTrial], problem: Problem, trial: FrozenTrial
@@ -153,7 +163,8 @@ class AllocatorSampler(BaseSampler):
             for t in others
             if t.state == TrialState.COMPLETE and self._widths(t.params, problem) is not None
         ]
-        feasible = [t for t in complete if all(excess <= 0 for excess in t.constraints.values())] or complete
+        kept = [t for t in complete if _keeps(problem, self._widths(t.params, problem) or {})] or complete
+        feasible = [t for t in kept if all(excess <= 0 for excess in t.constraints.values())] or kept
         if not feasible:
             return None
         values = np.array([t.values for t in feasible]) * signs_of(study.directions)
@@ -204,6 +215,14 @@ def spread(front: Sequence[Allocation]) -> list[Allocation]:
         order.extend(range(step, n, step))
     order.extend(range(n))
     return [front[i] for i in dict.fromkeys(i for i in order if 0 <= i < n)]
+
+
+def _keeps(problem: Problem, widths: Allocation) -> bool:
+    """Whether an allocation keeps the budgets; one with a width that has no cost does not."""
+    return all(
+        math.fsum(budget.costs[unit].get(width, math.inf) for unit, width in widths.items()) <= budget.limit
+        for budget in problem.budgets
+    )
 
 
 def _key(widths: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

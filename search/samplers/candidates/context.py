@@ -143,6 +143,14 @@ class Bindable(Protocol):
         """
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """A sampler that says what led to its proposals."""
+
+    def explanation(self) -> Mapping[str, Any]:
+        """Returns JSON-able details for the report; empty if there are none."""
+
+
 def key_of(params: Params) -> frozenset[tuple[str, Any]]:
     """Returns a hashable form of a candidate: equal for equal candidates, whatever the order of their knobs."""
     return frozenset((name, _comparable(value)) for name, value in params.items())

@@ -1,9 +1,12 @@
 """What a weight format is: it packs a float weight into bytes, and returns from them the weight that a network computes with."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
+from spaces.quantization.formats.packing.checks import check_options
 from spaces.quantization.formats.packing.groups import GridWeight, Weight
 
 
@@ -47,9 +50,30 @@ class WeightFormat(ABC):
 
     Attributes:
         name: The config's name of the format.
+        knobs: Knobs of the quantize stage that set a field -> the field; `group` stands for `group_size`, or else
+            `granularity`, and `symmetric` for the scheme.
+        uses_importance: Whether `importance` weights the squared errors, so that the inputs' second moments lower a layer's error.
     """
 
     name: ClassVar[str]
+    knobs: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    uses_importance: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError if an option has no such value."""
+        check_options(self, self.name)
+
+    def adjusted(self, values: Mapping[str, Any]) -> Self:
+        """Returns the format with the fields that knobs set.
+
+        Args:
+            values: Knob to value; all others are ignored.
+
+        Raises:
+            ConfigError: An option has no such value.
+        """
+        chosen = {name: values[knob] for knob, name in self.knobs.items() if knob in values}
+        return replace(self, **chosen)  # type: ignore[type-var]  # formats are dataclasses
 
     @abstractmethod
     def encode(self, weight: Weight, axis: int = 0, importance: Weight | None = None) -> Packed:

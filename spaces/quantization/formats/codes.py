@@ -9,7 +9,9 @@ Bits per weight: `codebooks * bits / vector`, and the codebooks' and scales' sha
 Blob: codes (`bits` each; of a vector all codebooks', one after the other), codebooks (float16), a scale for each channel (float16).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.packing.bit_packing import BlobReader, n_packed_bytes, pack_bits
-from spaces.quantization.formats.packing.checks import check_finite, check_option
+from spaces.quantization.formats.packing.checks import between, check_finite, one_of
 from spaces.quantization.formats.packing.groups import (
     Weight,
     as_matrix,
@@ -47,17 +49,15 @@ class Codes(WeightFormat):
     """
 
     name: ClassVar[str] = "codes"
-    bits: int = 8
-    vector: int = 4
-    codebooks: int = 1
-    rounds: int = 10
+    knobs: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"code_bits": "bits", "code_vector": "vector", "codebooks": "codebooks"}
+    )
+    uses_importance: ClassVar[bool] = True
+    bits: int = field(default=8, metadata=between(2, 12))
+    vector: int = field(default=4, metadata=between(1, 16))
+    codebooks: int = field(default=1, metadata=one_of((1, 2)))
+    rounds: int = field(default=10, metadata=between(0))
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_option("codes.bits", self.bits, "2 to 12", 2 <= self.bits <= 12)
-        check_option("codes.vector", self.vector, "1 to 16", 1 <= self.vector <= 16)
-        check_option("codes.codebooks", self.codebooks, "1 or 2", self.codebooks in (1, 2))
-        check_option("codes.rounds", self.rounds, "at least 0", self.rounds >= 0)
 
     def encode(self, weight: Weight, axis: int = 0, importance: Weight | None = None) -> Packed:
         """Quantizes and packs a weight.

@@ -9,8 +9,10 @@ Blob: integers, then the fraction bits (1 byte, signed). Of K-hot integers only 
 stored: 8 bits with K = 1 take 4, with K = 2 take 6.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from spaces.errors import InputError, StageError
 from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.packing.bit_packing import BlobReader, n_packed_bytes, pack_bits
-from spaces.quantization.formats.packing.checks import check_finite, check_option
+from spaces.quantization.formats.packing.checks import between, check_finite, one_of
 from spaces.quantization.formats.packing.groups import (
     GridWeight,
     Groups,
@@ -49,20 +51,12 @@ class FixedPoint(WeightFormat):
     """
 
     name: ClassVar[str] = "fixed_point"
-    bits: int = 8
-    fraction_bits: int | None = None
-    k_hot: int = 0
-    rounding: str = "nearest"
-    overflow: str = "saturate"
-
-    def __post_init__(self) -> None:
-        fraction, most = self.fraction_bits, _FRACTION
-        check_option("fixed_point.bits", self.bits, "2 to 16", 2 <= self.bits <= 16)
-        check_option("fixed_point.k_hot", self.k_hot, "0 to 3", 0 <= self.k_hot <= 3)
-        check_option("fixed_point.rounding", self.rounding, f"one of {ROUNDINGS}", self.rounding in ROUNDINGS)
-        check_option("fixed_point.overflow", self.overflow, f"one of {OVERFLOWS}", self.overflow in OVERFLOWS)
-        ok = fraction is None or -most <= fraction <= most
-        check_option("fixed_point.fraction_bits", fraction, f"-{most} to {most}, or null", ok)
+    knobs: ClassVar[Mapping[str, str]] = MappingProxyType({"weight_bits": "bits", "set_bits": "k_hot"})
+    bits: int = field(default=8, metadata=between(2, 16))
+    fraction_bits: int | None = field(default=None, metadata=between(-_FRACTION, _FRACTION))
+    k_hot: int = field(default=0, metadata=between(0, 3))
+    rounding: str = field(default="nearest", metadata=one_of(ROUNDINGS))
+    overflow: str = field(default="saturate", metadata=one_of(OVERFLOWS))
 
     def encode(self, weight: Weight, axis: int = 0, importance: Weight | None = None) -> Packed:
         """Casts and packs a weight; `importance` is not used."""

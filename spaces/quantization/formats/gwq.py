@@ -11,7 +11,9 @@ Blob: integers of the weights that are no outliers (`b` bits each), scales, zero
 `(n_channels, n_inputs)` matrix (`ceil(log2 n)` bits each, ascending), outliers (float16).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from spaces.errors import StageError
 from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.packing.bit_packing import BlobReader, n_packed_bytes, pack_bits
-from spaces.quantization.formats.packing.checks import check_finite, check_group, check_option
+from spaces.quantization.formats.packing.checks import GROUP, between, check_finite, one_of
 from spaces.quantization.formats.packing.groups import Group, Groups, Weight, stored_numbers
 from spaces.quantization.formats.uniform import WIDTHS, Uniform
 
@@ -41,14 +43,12 @@ class Gwq(WeightFormat):
     """
 
     name: ClassVar[str] = "gwq"
-    bits: int = 4
-    group: Group = 64
-    outlier_share: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_option("gwq.bits", self.bits, f"one of {WIDTHS}", self.bits in WIDTHS)
-        check_option("gwq.outlier_share", self.outlier_share, "in [0, 1)", 0 <= self.outlier_share < 1)
-        check_group("gwq.group", self.group)
+    knobs: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"weight_bits": "bits", "group": "group", "outlier_share": "outlier_share"}
+    )
+    bits: int = field(default=4, metadata=one_of(WIDTHS))
+    group: Group = field(default=64, metadata=GROUP)
+    outlier_share: float = field(default=0.01, metadata=between(0, 1, below=True))
 
     def encode(self, weight: Weight, axis: int = 0, importance: Weight | None = None) -> Packed:
         """Quantizes and packs a weight.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.errors import StageError, unknown_name
-from spaces.models.layers import Layer, layers
+from spaces.models.layers import Layer, layers, recurrent_layers
 from spaces.models.onnx.opset import OPSET, to_opset
 from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.packing.groups import GridWeight, Weight
@@ -79,7 +79,7 @@ def with_packed_weights(proto: "onnx.ModelProto", packed: Mapping[str, Packed]) 
 
 
 def _layers(proto: "onnx.ModelProto", names: Iterable[str]) -> dict[str, Layer]:
-    known = {layer.name: layer for layer in layers(proto)}
+    known = {layer.name: layer for layer in (*layers(proto), *recurrent_layers(proto))}
     for name in names:
         if name not in known:
             raise StageError(unknown_name("layer", name, known, "the weight formats"))

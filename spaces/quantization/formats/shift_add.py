@@ -13,8 +13,9 @@ exponent, 0 for no term), the tensor's highest exponent (1 byte).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from spaces.errors import StageError
 from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.packing.bit_packing import BlobReader, n_packed_bytes, pack_bits
-from spaces.quantization.formats.packing.checks import check_finite, check_group, check_option
+from spaces.quantization.formats.packing.checks import GROUP, between, check_finite
 from spaces.quantization.formats.packing.groups import Group, Groups, Weight
 
 Terms = NDArray[np.int64]
@@ -49,16 +50,14 @@ class ShiftAdd(WeightFormat):
     """
 
     name: ClassVar[str] = "shift_add"
-    bits: int = 3
-    group: Group = "channel"
-    terms: int = 3
-    rounds: int = 8
-
-    def __post_init__(self) -> None:
-        check_option("shift_add.bits", self.bits, "1 to 8", 1 <= self.bits <= 8)
-        check_option("shift_add.terms", self.terms, "1 to 4", 1 <= self.terms <= 4)
-        check_option("shift_add.rounds", self.rounds, "at least 0", self.rounds >= 0)
-        check_group("shift_add.group", self.group)
+    knobs: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"weight_bits": "bits", "group": "group", "scale_terms": "terms"}
+    )
+    uses_importance: ClassVar[bool] = True
+    bits: int = field(default=3, metadata=between(1, 8))
+    group: Group = field(default="channel", metadata=GROUP)
+    terms: int = field(default=3, metadata=between(1, 4))
+    rounds: int = field(default=8, metadata=between(0))
 
     def encode(self, weight: Weight, axis: int = 0, importance: Weight | None = None) -> Packed:
         """Quantizes and packs a weight.

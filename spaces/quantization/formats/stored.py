@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 KEY = "paredown.weights"
+NARROW_INPUTS = "paredown.narrow_inputs"
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,38 @@ def packed_bytes(model: bytes) -> int:
     return total
 
 
+def record_narrow_inputs(proto: "onnx.ModelProto", bits: Mapping[str, int]) -> None:
+    """Adds, in place, the layers whose inputs are rounded to fewer bits than any kernel takes, with the bits."""
+    proto.metadata_props.add(key=NARROW_INPUTS, value=json.dumps(dict(bits), sort_keys=True))
+
+
 def simulated_layers(model: bytes) -> dict[str, str]:
-    """Returns the layers of a serialized model whose weights are decoded floats, with the name of their format."""
-    if KEY.encode() not in model:
+    """Returns the layers of a serialized model that only simulate what they stand for, each with what that is.
+
+    Their weights are decoded floats (`weight_format=gwq`), or their inputs are rounded to a width without a kernel (`activation_bits=4`).
+
+    Raises:
+        InputError: The records are damaged.
+    """
+    if not any(key.encode() in model for key in (KEY, NARROW_INPUTS)):
         return {}
     import onnx
 
-    weights = stored_weights(onnx.load_model_from_string(model))
-    return {layer: weight.format for layer, weight in weights.items() if weight.simulated}
+    proto = onnx.load_model_from_string(model)
+    weights = {layer: w for layer, w in stored_weights(proto).items() if w.simulated}
+    text = next((entry.value for entry in proto.metadata_props if entry.key == NARROW_INPUTS), "{}")
+    try:
+        inputs = {layer: f"activation_bits={int(bits)}" for layer, bits in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"the model's metadata {NARROW_INPUTS!r} is damaged: {error}") from error
+    return inputs | {layer: f"weight_format={weight.format}" for layer, weight in weights.items()}
 
 
 def simulated_text(layers: Mapping[str, str]) -> str:
     """Returns why a model with simulated layers, as `simulated_layers` gives them, has no latency."""
-    first, form = next(iter(layers.items()))
+    first, what = next(iter(layers.items()))
     more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-    return f"the file holds {first}{more} as floats that simulate weight_format={form}; their time is not that of the format"
+    return f"the file computes {first}{more} in float, which simulates {what}; the time is not that of such a kernel"
 
 
 def _n_elements(tensor: "onnx.TensorProto") -> int:

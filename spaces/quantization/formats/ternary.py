@@ -6,7 +6,9 @@ MoTE's rule for its experts, after BitNet b1.58 (Ma et al. 2024, arXiv 2402.1776
 Blob: trits, then scales. `base3` stores five trits in a byte (3^5 = 243 values; 1.6 bits a weight), `two_bits` four.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from spaces.errors import InputError
 from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.packing.bit_packing import BlobReader, n_packed_bytes, pack_bits
-from spaces.quantization.formats.packing.checks import FLOATS, check_finite, check_group, check_option
+from spaces.quantization.formats.packing.checks import FLOATS, GROUP, check_finite, one_of
 from spaces.quantization.formats.packing.groups import (
     GridWeight,
     Group,
@@ -43,14 +45,10 @@ class Ternary(WeightFormat):
     """
 
     name: ClassVar[str] = "ternary"
-    group: Group = "tensor"
-    packing: str = "base3"
-    scale_dtype: str = "float16"
-
-    def __post_init__(self) -> None:
-        check_option("ternary.packing", self.packing, f"one of {PACKINGS}", self.packing in PACKINGS)
-        check_option("ternary.scale_dtype", self.scale_dtype, f"one of {FLOATS}", self.scale_dtype in FLOATS)
-        check_group("ternary.group", self.group)
+    knobs: ClassVar[Mapping[str, str]] = MappingProxyType({"group": "group"})
+    group: Group = field(default="tensor", metadata=GROUP)
+    packing: str = field(default="base3", metadata=one_of(PACKINGS))
+    scale_dtype: str = field(default="float16", metadata=one_of(FLOATS))
 
     def encode(self, weight: Weight, axis: int = 0, importance: Weight | None = None) -> Packed:
         """Quantizes and packs a weight; `importance` is not used."""

@@ -7,7 +7,9 @@ asymmetric: `scale = (max - min) / (2^b - 1)`, `zero_point = round(-min / scale)
 Blob: integers (`b` bits each), scales, zero points (`b` bits each; asymmetric only).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from spaces.errors import StageError
 from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.packing.bit_packing import BlobReader, n_packed_bytes, pack_bits
-from spaces.quantization.formats.packing.checks import FLOATS, check_finite, check_group, check_option
+from spaces.quantization.formats.packing.checks import FLOATS, GROUP, check_finite, one_of
 from spaces.quantization.formats.packing.groups import (
     GridWeight,
     Group,
@@ -45,15 +47,13 @@ class Uniform(WeightFormat):
     """
 
     name: ClassVar[str] = "uniform"
-    bits: int = 4
-    group: Group = "channel"
+    knobs: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"weight_bits": "bits", "group": "group", "symmetric": "symmetric"}
+    )
+    bits: int = field(default=4, metadata=one_of(WIDTHS))
+    group: Group = field(default="channel", metadata=GROUP)
     symmetric: bool = False
-    scale_dtype: str = "float16"
-
-    def __post_init__(self) -> None:
-        check_option("uniform.bits", self.bits, f"one of {WIDTHS}", self.bits in WIDTHS)
-        check_option("uniform.scale_dtype", self.scale_dtype, f"one of {FLOATS}", self.scale_dtype in FLOATS)
-        check_group("uniform.group", self.group)
+    scale_dtype: str = field(default="float16", metadata=one_of(FLOATS))
 
     def encode(self, weight: Weight, axis: int = 0, importance: Weight | None = None) -> Packed:
         """Quantizes and packs a weight; `importance` is not used."""

@@ -62,7 +62,7 @@ def bias_name(layer: Layer) -> str:
 def mean_error(
     layer: Layer,
     weight: NDArray[np.float32],
-    grid: Grid,
+    grid: Grid | None,
     mean: NDArray[np.float64],
     rounded: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
@@ -71,11 +71,13 @@ def mean_error(
     Args:
         layer: A layer that can be corrected.
         weight: Its float weight.
-        grid: The weight's grid.
+        grid: The weight's grid; None if it has none.
         mean: Mean of each channel of the layer's input, `(n_in,)`.
-        rounded: The weight on its grid; None rounds it to nearest.
+        rounded: The weight as it is stored; None rounds it to nearest on the grid.
     """
-    error = (grid.dequantized(weight) if rounded is None else rounded).astype(np.float64) - weight
+    if rounded is None:
+        rounded = weight if grid is None else grid.dequantized(weight)
+    error = rounded.astype(np.float64) - weight
     return _mean_output(error, mean, layer)
 
 

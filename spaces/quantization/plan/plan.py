@@ -1,7 +1,7 @@
 """Computes the quantization parameters (grid) of every tensor from statistics and knob values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from spaces.errors import StageError, unknown_name
 from spaces.quantization.calibration.clipping.base import ClipContext, Histogram
 from spaces.quantization.calibration.clipping.methods import clippings
 from spaces.quantization.calibration.statistics import Statistics
+from spaces.quantization.formats.base import WeightFormat
 from spaces.quantization.plan.network import Network
 from spaces.quantization.plan.source import Source
 from spaces.quantization.plan.weight_grids import WeightGrids, WeightRule
@@ -38,7 +39,10 @@ class Settings:
         activation_matmuls: Whether MatMul nodes of two activations are quantized.
         rounding: Name of the method that rounds weights.
         rounding_steps: Gradient steps of learned rounding for each part of the network.
+        network_steps: Gradient steps of tuning the quantized network as a whole.
         wide_inputs: Names of the activations that have at least 8 bits.
+        formats: Layer name to the format of its weight, for those that are not integers on a grid of their own.
+        rounds_activations: Whether activations are rounded.
     """
 
     scheme: str
@@ -54,12 +58,20 @@ class Settings:
     activation_matmuls: bool = False
     rounding: str = "nearest"
     rounding_steps: int = 0
+    network_steps: int = 0
     wide_inputs: frozenset[str] = frozenset()
+    formats: Mapping[str, WeightFormat] = field(default_factory=dict)
+    rounds_activations: bool = True
 
     @property
     def layers_only(self) -> bool:
-        """Whether only layers read quantized activations: below 8 bits no operator has an integer kernel that others would feed."""
-        return self.activation_bits < 8
+        """Whether only layers read quantized activations, because no operator has an integer kernel that others would feed."""
+        return self.activation_bits < 8 or bool(self.formats) or not self.rounds_activations
+
+    @property
+    def grid_bits(self) -> dict[str, int]:
+        """Layer name to bits, for the layers whose weights are on a grid of their own."""
+        return {name: bits for name, bits in self.weight_bits.items() if name not in self.formats}
 
     def bits_of(self, tensor: str) -> int:
         """Returns the bits of an activation."""
@@ -109,8 +121,9 @@ def make_plan(source: Source, spans: Spans, settings: Settings, grids: WeightGri
     """
     network = source.network
     activations = _activation_grids(network, spans, settings)
-    rules = {bits: settings.weight_rule(bits) for bits in set(settings.weight_bits.values())}
-    weights = grids.grids(source, settings.weight_bits, rules, activations)
+    on_grids = settings.grid_bits
+    rules = {bits: settings.weight_rule(bits) for bits in set(on_grids.values())}
+    weights = grids.grids(source, on_grids, rules, activations) if on_grids else {}
     floats = network.float_nodes(settings.weight_bits, settings.activation_matmuls)
     return Plan(activations, weights, floats)
 

@@ -67,17 +67,17 @@ class Ranges:
             plan: The grids.
             n_images: Number of calibration examples for the mean inputs.
             context: Calibration data and cache.
-            weights: Weights by layer name that are rounded already; the others are rounded to nearest.
+            weights: Weights by layer name that are rounded already; the others of the plan are rounded to nearest.
         """
         data = _data(source, n_images, context)
         means = self._means.get(data, lambda: _statistics(source, n_images, context).means())
         shifts = {}
         for layer in source.network.layers:
-            grid = plan.weights.get(layer.name)
-            if grid is None or not is_correctable(layer):
+            grid, rounded = plan.weights.get(layer.name), (weights or {}).get(layer.name)
+            if (grid is None and rounded is None) or not is_correctable(layer):
                 continue
-            rounded = None if weights is None else weights[layer.name]
-            key = (*data, layer.node, *grid.key, None if rounded is None else rounded.tobytes())
+            of_grid = () if grid is None else grid.key
+            key = (*data, layer.node, *of_grid, None if rounded is None else rounded.tobytes())
             arguments = (layer, source.weights[layer.name], grid, means[layer.input], rounded)
             shifts[layer.node] = self._errors.get(key, lambda a=arguments: mean_error(*a))  # type: ignore[misc]
         return corrected_biases(source.network.layers, source.biases, shifts)

@@ -72,6 +72,8 @@ class _UnboundedGrids:
     ratios: NDArray[np.float64]
 
     def is_valid(self, activations: Mapping[str, Grid]) -> bool:
+        if not activations:  # they stay float, and so do the biases
+            return True
         steps = np.array([activations[tensor].scale for tensor in self.tensors], np.float64)
         return bool((self.ratios * MARGIN <= steps * LARGEST_BIAS).all())
 

@@ -1,4 +1,4 @@
-"""Files whose activations have widths without an integer kernel: their rounding is exact, and the arithmetic is float.
+"""Files whose arithmetic is float: weights in formats of their own, activations of widths without an integer kernel, or of no width.
 
 ::
 
@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spaces.quantization.formats.base import Packed
+from spaces.quantization.formats.onnx_weights import with_packed_weights
+from spaces.quantization.formats.stored import record_narrow_inputs
 from spaces.quantization.plan.bias_correction import set_biases
 from spaces.quantization.plan.network import Network
 from spaces.quantization.plan.plan import Plan, Settings
@@ -27,15 +30,24 @@ from spaces.quantization.schemes.scheme import Grid
 if TYPE_CHECKING:
     import onnx
 
-STORED_BITS = 8  # of activations in the file
-SIMULATED = (
-    "activations of {bits} bits have no integer kernel: the file computes with exactly these values in float (simulated), so that its "
-    "latency is not that of such a kernel"
+STORED_BITS = 8  # of activations in the file, at least
+SIMULATED_INPUTS = "activations of {bits} bits have no integer kernel: the file computes with exactly these values in float (simulated), and gets no latency"
+FLOAT_ARITHMETIC = (
+    "weight_format={form}: the file stores integers in ONNX's types and multiplies floats, except where onnxruntime has a MatMul of few bits; its latency is that of "
+    "this file, not of a kernel for the format"
+)
+SIMULATED_WEIGHTS = (
+    "weight_format={form} has no kernel: the file computes with exactly the weights that its packed form decodes to, in float (simulated), and gets "
+    "no latency"
 )
 
 
 def simulated_model(
-    source: Source, plan: Plan, settings: Settings, biases: Mapping[str, NDArray[np.float32]] | None
+    source: Source,
+    plan: Plan,
+    settings: Settings,
+    biases: Mapping[str, NDArray[np.float32]] | None,
+    packed: Mapping[str, Packed],
 ) -> bytes:
     """Returns the serialized model.
 
@@ -44,21 +56,37 @@ def simulated_model(
         plan: The grids.
         settings: The knobs.
         biases: Biases that replace those of the float model; None to keep these.
+        packed: Weights in formats of their own, by layer name.
     """
     from onnxruntime.quantization.onnx_model import ONNXModel
 
     proto = source.artifact.proto()
     if biases is not None:
         set_biases(proto, source.network.layers, biases)
-    if any(grid.stored_bits == 4 for grid in plan.weights.values()):
+    if packed or any(grid.stored_bits == 4 for grid in plan.weights.values()):
         proto = with_opset(proto, OPSET_OF_ALL_WIDTHS)
+    if packed:
+        proto = with_packed_weights(proto, packed)
     del proto.graph.value_info[:]
     _round_weights(proto, source.network, plan, settings)
-    _round_inputs(proto, source.network, plan, settings)
+    if settings.rounds_activations:
+        _round_inputs(proto, source.network, plan, settings)
     model = ONNXModel(proto)
     model.clean_initializers()
     model.topological_sort()
     return bytes(model.model.SerializeToString(deterministic=True))
+
+
+def simulation_notes(settings: Settings, packed: Mapping[str, Packed]) -> list[str]:
+    """Returns what the file only simulates or computes in float, a sentence for each."""
+    forms = sorted({p.format.name for p in packed.values() if p.format.on_grid(p) is None})
+    stored = sorted({p.format.name for p in packed.values()}.difference(forms))
+    narrow = settings.rounds_activations and settings.activation_bits < 8
+    return [
+        *(SIMULATED_WEIGHTS.format(form=form) for form in forms),
+        *(FLOAT_ARITHMETIC.format(form=form) for form in stored),
+        *([SIMULATED_INPUTS.format(bits=settings.activation_bits)] if narrow else []),
+    ]
 
 
 def _round_weights(proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings) -> None:
@@ -71,13 +99,18 @@ def _round_weights(proto: "onnx.ModelProto", network: Network, plan: Plan, setti
 
 def _round_inputs(proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings) -> None:
     nodes = {node.name: node for node in proto.graph.node}
-    made = dict[str, str]()
+    made, narrow = dict[str, str](), dict[str, int]()
     for layer in network.layers:
-        if layer.name not in plan.weights or layer.name in network.recurrent:
+        if layer.name not in settings.weight_bits or layer.name in network.recurrent:
             continue
+        grid = plan.activations[layer.input]
         if layer.input not in made:
-            made[layer.input] = _rounded(proto, layer.input, plan.activations[layer.input], settings)
+            made[layer.input] = _rounded(proto, layer.input, grid, settings)
         nodes[layer.node].input[0] = made[layer.input]
+        if grid.bits < STORED_BITS:
+            narrow[layer.name] = grid.bits
+    if narrow:
+        record_narrow_inputs(proto, narrow)
 
 
 def _rounded(proto: "onnx.ModelProto", tensor: str, grid: Grid, settings: Settings) -> str:
@@ -102,7 +135,7 @@ def _rounded(proto: "onnx.ModelProto", tensor: str, grid: Grid, settings: Settin
         clipped = node("Clip", [tensor, *ends], f"{tensor}_clipped")
     unsigned = settings.activation_type == "unsigned"
     kind = np.dtype(
-        f"{'u' if unsigned else ''}int{STORED_BITS}"
+        f"{'u' if unsigned else ''}int{max(STORED_BITS, grid.bits)}"
     )  # onnxruntime 1.31's optimizer refuses 4-bit types here
     zero = constant("zero_point", stored_zero_point(grid, settings.activation_type).astype(kind))
     scale = constant("scale", grid.scale)

@@ -12,6 +12,7 @@ from spaces.quantization.rounding.descent import Descent
 from spaces.quantization.rounding.unit import Unit
 
 ROUNDING_RATE = 0.01
+SCALE_RATE = 0.003
 
 
 @dataclass(frozen=True)
@@ -25,4 +26,4 @@ class Brecq(Method):
 
     def solve(self, unit: Unit) -> None:
         """Rounds the layers of one block."""
-        Descent(self.steps, ROUNDING_RATE).solve(unit)
+        Descent(self.steps, ROUNDING_RATE, SCALE_RATE).solve(unit)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spaces.quantization.rounding.grids import TorchGrid
+from spaces.quantization.rounding.grids import TorchGrid, bounded
 from spaces.quantization.rounding.unit import Unit
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ZETA, GAMMA = 1.1, -0.1
-BATCH = 32  # examples of a step
+BATCH, LEAST_BATCH = 32, 4  # examples of a step
+POSITIONS = (
+    BATCH * 32 * 32
+)  # outputs of each channel in a step: large images have many, and need fewer examples
 ROUNDING_RATE = 0.03
 STEP_RATE = 0.03  # of activations' step sizes, relative to the step size
 BIAS_RATE = 0.03  # relative to the root mean square of the part's outputs
@@ -36,12 +39,14 @@ class Descent:
     Attributes:
         steps: Number of steps.
         rounding_rate: Learning rate of `v`.
+        scale_rate: Learning rate of the logarithms of weights' scales (LSQ, Esser et al., arXiv 1902.08153); 0 keeps the scales.
         drop: Probability with which an element of an activation of fewer than 8 bits is read unquantized in a step (QDrop, arXiv
             2203.05740).
     """
 
     steps: int
     rounding_rate: float = ROUNDING_RATE
+    scale_rate: float = 0.0
     drop: float = DROP
 
     def solve(self, unit: Unit) -> None:
@@ -57,7 +62,10 @@ class _Run:
         self._settings, self._unit, known = settings, unit, unit.quantized
         self._device = next(iter(unit.targets.values())).device
         self._generator = torch.Generator(self._device).manual_seed(unit.seed)
-        self._rounding = {x.name: _Rounding(unit.floats[x.name], known.grids[x.name]) for x in unit.layers}
+        learns_scales = bool(settings.scale_rate) and not known.fixed_scales
+        self._rounding = {
+            x.name: _Rounding(unit.floats[x.name], known.grids[x.name], learns_scales) for x in unit.layers
+        }
         self._biases = {
             x.bias: (known.biases.get(x.bias, unit.floats[x.bias])).clone().requires_grad_()
             for x in unit.layers
@@ -70,6 +78,10 @@ class _Run:
             if (grid := known.reads(node, i)) is not None and grid.high - grid.low < 2**LEARNED_BELOW - 1
         }
         self._scales = {t: torch.ones((), device=self._device).requires_grad_() for t in read}
+        n_positions = max(
+            [y[0].numel() // y.shape[1] for y in unit.targets.values() if y.ndim > 1], default=1
+        )
+        self._n_examples = min(max(POSITIONS // n_positions, LEAST_BATCH), BATCH, unit.n_examples)
         self._squares = {t: (y**2).mean().clamp_min(1e-20) for t, y in unit.targets.items()}
 
     def solve(self) -> None:
@@ -92,15 +104,19 @@ class _Run:
             {"params": [r.v for r in self._rounding.values()], "lr": self._settings.rounding_rate},
             {"params": list(self._scales.values()), "lr": STEP_RATE},
             {"params": list(self._biases.values()), "lr": BIAS_RATE * size},
+            {
+                "params": [r.factor for r in self._rounding.values() if r.factor.requires_grad],
+                "lr": self._settings.scale_rate,
+            },
         ]
-        return torch.optim.Adam(groups)
+        return torch.optim.Adam([group for group in groups if group["params"]])
 
     def _loss(self, share: float) -> "Tensor":
         import torch
 
         unit = self._unit
         rows = torch.randint(
-            unit.n_examples, (min(BATCH, unit.n_examples),), device=self._device, generator=self._generator
+            unit.n_examples, (self._n_examples,), device=self._device, generator=self._generator
         )
         inputs = {t: value[rows] for t, value in unit.inputs.items()}
         weights = {name: r.soft() for name, r in self._rounding.items()}
@@ -134,6 +150,7 @@ class _Run:
         known = self._unit.quantized
         with torch.no_grad():
             known.weights.update({name: r.hard() for name, r in self._rounding.items()})
+            known.grids.update({name: r.grid() for name, r in self._rounding.items()})
             known.biases.update({name: bias.detach() for name, bias in self._biases.items()})
             for name, factor in self._scales.items():
                 grid = known.activations[name]
@@ -143,13 +160,14 @@ class _Run:
 class _Rounding:
     """The rounding of one weight."""
 
-    def __init__(self, weight: "Tensor", grid: TorchGrid) -> None:
+    def __init__(self, weight: "Tensor", grid: TorchGrid, learns_scale: bool) -> None:
         import torch
 
         steps = weight / grid.scale
         self._grid, self._floor = grid, steps.floor()
         rest = (steps - self._floor).clamp(0.01, 0.99)
         self.v: Tensor = (-torch.log((ZETA - GAMMA) / (rest - GAMMA) - 1)).requires_grad_()
+        self.factor: Tensor = torch.zeros_like(grid.scale).requires_grad_(learns_scale)
 
     def _up(self) -> "Tensor":
         return (self.v.sigmoid() * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
@@ -169,4 +187,9 @@ class _Rounding:
 
     def _at(self, up: "Tensor") -> "Tensor":
         grid = self._grid
-        return ((self._floor + up + grid.zero).clamp(grid.low, grid.high) - grid.zero) * grid.scale
+        integers = (self._floor + up + grid.zero).clamp(grid.low, grid.high)
+        return (integers - grid.zero) * grid.scale * bounded(self.factor)
+
+    def grid(self) -> TorchGrid:
+        """Returns the grid with the learned scale."""
+        return self._grid.with_scale((self._grid.scale * bounded(self.factor)).detach())

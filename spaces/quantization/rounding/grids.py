@@ -1,5 +1,6 @@
 """Grids as torch tensors: quantization with gradients."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,10 @@ from spaces.quantization.schemes.scheme import Grid
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+MOST_FACTOR = (
+    1.5  # by which a weight's scale changes: a bias, of at most 2^29 of its steps, stays within int32
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,11 @@ class TorchGrid:
             values: The values.
             scale: A scale instead of the grid's, with a gradient.
         """
+        if scale is None and self.axis is None:  # one pass over large activations instead of seven
+            import torch
+
+            zero = self.zero.to(torch.int32)
+            return torch.fake_quantize_per_tensor_affine(values, self.scale, zero, self.low, self.high)
         scale = self.scale if scale is None else scale
         steps = (values / scale + self.zero).clamp(self.low, self.high)
         return (steps + (steps.round() - steps).detach() - self.zero) * scale
@@ -73,3 +83,8 @@ class TorchGrid:
         zero = self.zero.detach().cpu().numpy().astype(np.int64)
         shape = () if self.axis is None else (-1,)
         return Grid(flat.reshape(shape), zero.reshape(shape), bits, self.axis)
+
+
+def bounded(logarithm: "Tensor") -> "Tensor":
+    """Returns the factor of a learned scale, at most `MOST_FACTOR` or its inverse."""
+    return logarithm.clamp(-math.log(MOST_FACTOR), math.log(MOST_FACTOR)).exp()

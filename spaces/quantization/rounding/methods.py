@@ -28,12 +28,12 @@ def round_weights(
     n_images: int,
     context: StageContext,
 ) -> "Rounded | None":
-    """Returns the network with rounded weights; None without a method: they are rounded to nearest.
+    """Returns the network with rounded weights; None with neither a method nor tuning: they are rounded to nearest.
 
     Raises:
         StageError: The network has parts that torch cannot run.
     """
-    if method is None:
+    if method is None and not settings.network_steps:
         return None
     from spaces.quantization.rounding.walk import Walk
 
@@ -41,6 +41,7 @@ def round_weights(
     left_float = {x.name for x in source.network.layers if no_kernel and x.op_type == "ConvTranspose"}
     reduced = {name for name, bits in settings.weight_bits.items() if settings.reduce_range and bits == 8}
     walk = Walk(
-        source, plan, settings.layers_only, n_images, context, frozenset(left_float), frozenset(reduced)
-    )
-    return walk.rounded(replace(method, steps=settings.rounding_steps))
+        source, plan, settings.layers_only, n_images, context, frozenset(left_float), frozenset(reduced),
+        fixed_scales="power2" in settings.scheme, network_steps=settings.network_steps,
+    )  # fmt: skip
+    return walk.rounded(None if method is None else replace(method, steps=settings.rounding_steps))

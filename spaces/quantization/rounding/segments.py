@@ -123,6 +123,17 @@ def segments_of(
     ]
 
 
+def whole(graph: TorchGraph, layers: Collection[Layer]) -> Segment:
+    """Returns the network as one segment."""
+    return Segment(
+        graph.nodes,
+        tuple({x.name: x for x in layers}.values()),
+        tuple(graph.inputs),
+        tuple(graph.outputs),
+        frozenset(),
+    )
+
+
 def _alive(graph: TorchGraph) -> list[frozenset[str]]:
     """Returns the activations that are alive before each node, and after the last one."""
     found, alive = [], set(graph.outputs)

@@ -68,6 +68,12 @@ class RoundingConformance:
         assert ", ".join(rounded.errors).split(", ") == list(walk.plan.weights)
         assert all(after <= before for before, after in rounded.errors.values())
 
+    def test_scales_that_cannot_take_any_value_stay(self, walk: Walk) -> None:
+        """Of a scheme of powers of two, say, scales of weights are as they were."""
+        fixed = replace(walk, fixed_scales=True).rounded(self.method)
+        for name, grid in walk.plan.weights.items():
+            np.testing.assert_array_equal(fixed.plan.weights[name].scale, grid.scale)
+
     def test_same_seed_same_result(self, walk: Walk, rounded: Rounded) -> None:
         """A second run, with nothing cached, gives the same weights."""
         again = replace(walk, context=replace(walk.context, cache=Cache())).rounded(self.method)

@@ -29,6 +29,7 @@ class Quantized:
         activations: Grids of activations by tensor name.
         layers_only: Whether only layers read activations from their grids; else all nodes do.
         layer_nodes: Names of the nodes of quantized layers.
+        fixed_scales: Whether the scheme's scales of weights cannot take any value, as powers of two.
     """
 
     weights: Values
@@ -37,6 +38,7 @@ class Quantized:
     activations: dict[str, TorchGrid]
     layers_only: bool
     layer_nodes: frozenset[str]
+    fixed_scales: bool = False
 
     def reads(self, node: Node, position: int) -> TorchGrid | None:
         """Returns the grid from which a node reads one of its inputs; None for float."""

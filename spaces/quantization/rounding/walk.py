@@ -24,12 +24,14 @@ from spaces.quantization.plan.plan import Plan
 from spaces.quantization.plan.source import Source
 from spaces.quantization.rounding.base import Method
 from spaces.quantization.rounding.grids import TorchGrid
-from spaces.quantization.rounding.segments import Borders, Segment, borders_of, segments_of
+from spaces.quantization.rounding.segments import Borders, Segment, borders_of, segments_of, whole
+from spaces.quantization.rounding.tuning import Tuning
 from spaces.quantization.rounding.unit import BATCH, Quantized, Unit
 from spaces.quantization.schemes.scheme import Grid
 from spaces.stages.cache import Arrays
 from spaces.stages.inputs import joined_inputs
 from spaces.stages.stage import StageContext
+from spaces.task_losses import task_loss
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,18 @@ class Rounded:
     errors: dict[str, tuple[float, float]]
 
 
+def examples_of(source: Source, context: StageContext, n_images: int, device: "torch.device") -> Values:
+    """Returns calibration examples as the network's inputs by name. Raises StageError if there are none."""
+    import torch
+
+    split = context.calibration
+    if not split:
+        raise StageError("quantization needs calibration examples, but the stage was given none")
+    joined = joined_inputs([inputs for inputs, _ in split.batches(BATCH, min(n_images, len(split)))])
+    feeds = source.artifact.input.feeds(joined)
+    return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in feeds.items()}
+
+
 @dataclass(frozen=True)
 class Walk:
     """A network to round.
@@ -67,6 +81,8 @@ class Walk:
         context: Calibration data, cache, seed and accelerator.
         left_float: Names of the layers of the plan that the file will keep float nevertheless.
         reduced: Names of the layers whose weights use one bit less than their grid has.
+        fixed_scales: Whether scales of weights cannot take any value.
+        network_steps: Steps of tuning the network as a whole after its parts are rounded.
     """
 
     source: Source
@@ -76,9 +92,11 @@ class Walk:
     context: StageContext
     left_float: frozenset[str] = frozenset()
     reduced: frozenset[str] = frozenset()
+    fixed_scales: bool = False
+    network_steps: int = 0
 
-    def rounded(self, method: Method) -> Rounded:
-        """Returns the network rounded by a method; parts that are in the cache are not rounded again.
+    def rounded(self, method: Method | None) -> Rounded:
+        """Returns the network rounded by a method, to nearest without one; parts that are in the cache are not rounded again.
 
         Raises:
             StageError: The network has parts that torch cannot run.
@@ -87,7 +105,7 @@ class Walk:
 
         device = device_of(self.context.accelerator)
         graph = TorchGraph(self.source.artifact.proto(), device)
-        values = self._examples(device)
+        values = examples_of(self.source, self.context, self.n_images, device)
         try:
             borders = borders_of(graph, {name: value[:3] for name, value in values.items()})
         except Exception as error:  # of torch, or of onnxruntime for an operator that torch lacks
@@ -97,18 +115,12 @@ class Walk:
         layers = [
             x for x in self.source.network.layers if x.name in self._grids() and x.op_type not in RECURRENT
         ]
-        segments = segments_of(graph, layers, borders, method.per_block)
-        return _Progress(self, graph, borders, self._start(graph, device)).through(segments, values, method)
-
-    def _examples(self, device: "torch.device") -> Values:
-        import torch
-
-        split = self.context.calibration
-        if not split:
-            raise StageError("quantization needs calibration examples, but the stage was given none")
-        joined = joined_inputs([inputs for inputs, _ in split.batches(BATCH, min(self.n_images, len(split)))])
-        feeds = self.source.artifact.input.feeds(joined)
-        return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in feeds.items()}
+        progress = _Progress(self, graph, borders, self._start(graph, device))
+        if method is not None:
+            progress.through(segments_of(graph, layers, borders, method.per_block), values, method)
+        if self.network_steps:
+            progress.tune(whole(graph, layers), values)
+        return progress.result()
 
     def _start(self, graph: TorchGraph, device: "torch.device") -> Quantized:
         """Returns the network with all weights rounded to nearest."""
@@ -132,6 +144,7 @@ class Walk:
             },
             layers_only=self.layers_only,
             layer_nodes=frozenset(x.node for x in self.source.network.layers if x.name in grids),
+            fixed_scales=self.fixed_scales,
         )
 
     def _grids(self) -> dict[str, Grid]:
@@ -146,24 +159,32 @@ class _Progress:
     borders: Borders
     quantized: Quantized
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    key: str = ""
 
-    def through(self, segments: list[Segment], values: Values, method: Method) -> Rounded:
+    def __post_init__(self) -> None:
+        walk = self.walk
+        assert walk.context.calibration is not None
+        self.key = digest_of(
+            walk.source.key, walk.context.calibration.digest, walk.n_images, walk.context.seed, walk.layers_only, walk.fixed_scales
+        )  # fmt: skip
+
+    def through(self, segments: list[Segment], values: Values, method: Method) -> None:
         """Rounds one segment after the other."""
         import torch
 
         done: set[str] = set()
         floats, quantized = dict(values), dict(values)
-        key = digest_of(
-            self.walk.source.key, self.walk.context.calibration.digest, self.walk.n_images,  # type: ignore[union-attr]
-            self.walk.context.seed, self.walk.layers_only, method.key,
-        )  # fmt: skip
+        self.key = digest_of(self.key, method.key)
         for segment in segments:
             layers = tuple({x.name: x for x in segment.layers if x.name not in done}.values())
             done |= {x.name for x in layers}
             unit = self._unit(segment, layers, floats, quantized)
-            key = digest_of(key, *self._grid_keys(segment))
+            self.key = digest_of(self.key, *self._grid_keys(segment))
             if layers:
-                solved = self.walk.context.cache.arrays(f"rounded-{key}", lambda: self._solve(unit, method))  # noqa: B023
+                solved = self.walk.context.cache.arrays(
+                    f"rounded-{self.key}",
+                    lambda: self._solve(unit, method),  # noqa: B023
+                )
                 _restore(unit, solved)
                 before, after = solved["errors"].tolist()
                 self.errors[", ".join(x.name for x in layers)] = (before, after)
@@ -176,7 +197,24 @@ class _Progress:
             for table in (floats, quantized):
                 for name in [n for n in table if n not in segment.alive]:
                     del table[name]
-        return self._result()
+
+    def tune(self, network: Segment, values: Values) -> None:
+        """Tunes the network as a whole."""
+        walk = self.walk
+        loss = task_loss(walk.context.loss)
+        output = walk.source.artifact.input.output.name or self.graph.outputs[0]
+        tuning = Tuning(walk.network_steps, output, None if loss is None else loss.class_axis)
+        unit = Unit(
+            self.graph, network, network.layers, self.graph.constants, self.quantized, values, values, {}, self.borders.static,
+            walk.context.seed,
+        )  # fmt: skip
+        self.key = digest_of(self.key, tuning.key, *self._grid_keys(network))
+
+        def solve() -> Arrays:
+            tuning.solve(unit)
+            return _stored(unit)
+
+        _restore(unit, walk.context.cache.arrays(f"tuned-{self.key}", solve))
 
     def _unit(self, segment: Segment, layers: tuple[Layer, ...], floats: Values, quantized: Values) -> Unit:
         import torch
@@ -221,7 +259,8 @@ class _Progress:
             known.weights, known.grids, known.biases, known.activations = nearest
         return {**_stored(unit), "errors": np.array([before, after])}
 
-    def _result(self) -> Rounded:
+    def result(self) -> Rounded:
+        """Returns the network as it is now."""
         known, plan = self.quantized, self.walk.plan
         weights = {
             name: known.grids[name].as_grid(grid.bits) if name in known.grids else grid

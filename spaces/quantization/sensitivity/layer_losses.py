@@ -11,6 +11,7 @@ from spaces.quantization.calibration.clipping.methods import clippings
 from spaces.quantization.plan.source import Source, Sources
 from spaces.quantization.plan.weight_grids import WeightGrids, WeightRule
 from spaces.quantization.schemes.scheme import Grid, scheme_of
+from spaces.quantization.sensitivity.feedback import Feedback
 from spaces.quantization.sensitivity.output_losses import (
     GRADIENT_LOSSES,
     OUTPUT_LOSSES,
@@ -29,6 +30,7 @@ from spaces.quantization.sensitivity.parts import (
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.stage import StageContext
 
+ROUNDINGS = ("nearest", "gptq")
 MAX_BATCH_BYTES = 64 * 2**20  # activations of a batch that the parts begin with, about
 MAX_BATCH = 64
 
@@ -93,15 +95,15 @@ def measured_layers(
     n_examples: int,
     grid: Mapping[str, str],
     context: StageContext,
-) -> tuple[dict[str, dict[int, float]], dict[str, int]]:
-    """Returns the layers' losses by width, with weights rounded to the nearest, and their numbers of weights.
+) -> dict[str, dict[int, float]]:
+    """Returns the layers' losses by width.
 
     Args:
         artifact: The float ONNX model.
         sensitivity: Name of the loss.
         widths: Layer to widths in bits.
         n_examples: Calibration examples.
-        grid: `scheme`, `granularity` and `clipping` of the weights.
+        grid: `scheme`, `granularity`, `clipping` and `rounding` (`nearest` or `gptq`) of the weights.
         context: Calibration data and cache.
 
     Raises:
@@ -110,21 +112,20 @@ def measured_layers(
     """
     check_sensitivity(sensitivity)
     source = Sources().source(artifact, False, context)
-    rounding = Nearest(source, grid)
+    rounding = OneByOne(source, grid, context, n_examples)
     for layer in widths:
         if layer not in source.weights:
             raise StageError(unknown_name("layer", layer, source.weights, "allocator"))
-    n_weights = {layer: source.weights[layer].size for layer in widths}
     if sensitivity in GRADIENT_LOSSES:
-        return _by_gradients(source, rounding, sensitivity, widths, n_examples, context), n_weights
+        return _by_gradients(source, rounding, sensitivity, widths, n_examples, context)
     key = sorted(grid.items())
     found = layer_losses(source, rounding.weight, widths, [sensitivity], n_examples, context, key)
-    return found[sensitivity], n_weights
+    return found[sensitivity]
 
 
 def _by_gradients(
     source: Source,
-    rounding: "Nearest",
+    rounding: "OneByOne",
     sensitivity: str,
     widths: Mapping[str, Sequence[int]],
     n_examples: int,
@@ -146,20 +147,28 @@ def _by_gradients(
     return {layer: {w: found[layer, w] for w in row} for layer, row in widths.items()}
 
 
-class Nearest:
-    """Weights rounded to the nearest value of their grids.
+class OneByOne:
+    """Weights of one layer at a time on their grids.
 
     Args:
         source: The float model.
-        grid: `scheme`, `granularity` and `clipping`.
+        grid: `scheme`, `granularity`, `clipping` and `rounding`; `nearest` without the last one.
+        context: Calibration data, for other roundings.
+        n_examples: Calibration examples, likewise.
     """
 
-    def __init__(self, source: Source, grid: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: Source, grid: Mapping[str, str], context: StageContext, n_examples: int
+    ) -> None:
         scheme, per_channel = scheme_of(grid["scheme"]), grid["granularity"] == "channel"
         if grid["clipping"] not in clippings():
             raise StageError(
                 unknown_name("clipping", grid["clipping"], clippings(), "allocator.grid.clipping")
             )
+        rounding = grid.get("rounding", "nearest")
+        if rounding not in ROUNDINGS:
+            raise StageError(unknown_name("rounding", rounding, ROUNDINGS, "allocator.grid.rounding"))
+        self._feedback = Feedback(source, context, n_examples) if rounding == "gptq" else None
         self.source, self._per_channel = source, per_channel
         self._rule = scheme.channel_weights if per_channel else scheme.weights
         self._share = clippings()[grid["clipping"]].weight_share
@@ -174,9 +183,10 @@ class Nearest:
         if (layer, bits) not in self._cached:
             rule = WeightRule(self._rule, self._per_channel, bits, False, self._share)
             weight = self.source.weights[layer]
-            self._cached[layer, bits] = self._grids.grid(
-                self.source, layer, rule, self._unbounded
-            ).dequantized(weight)
+            grid = self._grids.grid(self.source, layer, rule, self._unbounded)
+            self._cached[layer, bits] = (
+                self._feedback.rounded(layer, grid) if self._feedback else grid.dequantized(weight)
+            )
         return self._cached[layer, bits]
 
 

@@ -1,4 +1,4 @@
-"""The loss of recovery: the task's on labels, distillation of outputs, distillation of features."""
+"""The loss of recovery: the task's on labels, distillation of outputs, distillation of features, balance of experts."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from spaces.models.torch.distillation import distillation_loss
+from spaces.recovery.losses.balance import Balance
 from spaces.recovery.losses.channel_wise import ChannelWise
-from spaces.recovery.losses.distillation import distillation_loss
 from spaces.recovery.losses.hooks import hooked
 from spaces.recovery.losses.label_loss import LabelLoss
 from spaces.recovery.training.batch import Batch
@@ -43,7 +44,7 @@ class Teacher:
 
 
 class Objective(nn.Module):
-    """`(1 - d) * label loss + d * distillation + c * CWD`; its parameters are those of CWD's projections.
+    """`(1 - d) * label loss + d * distillation + c * CWD + balance`; its parameters are those of CWD's projections.
 
     Args:
         hard: The loss on labels, whose class axis distillation follows.
@@ -52,6 +53,7 @@ class Objective(nn.Module):
         temperature: Temperature of the distillation of logits.
         channel_wise: The loss on features; None for none.
         channel_wise_weight: c, at least 0.
+        balance: The loss on the routing to experts, with its weight; None for none.
     """
 
     def __init__(
@@ -62,17 +64,21 @@ class Objective(nn.Module):
         temperature: float,
         channel_wise: ChannelWise | None,
         channel_wise_weight: float,
+        balance: Balance | None = None,
     ) -> None:
         super().__init__()
         self._hard, self._teacher = hard, teacher
         self._distillation_weight, self._temperature = distillation_weight, temperature
         self._channel_wise, self._channel_wise_weight = channel_wise, channel_wise_weight
+        self._balance = balance
         self._features: Mapping[str, Tensor] = {}
 
     @contextmanager
     def watching(self, student: nn.Module) -> Iterator[None]:
-        """Records the student's features until the block ends, if the loss uses any."""
-        names = self._channel_wise.names if self._channel_wise is not None else ()
+        """Records the outputs of the student's modules that the loss uses until the block ends."""
+        names = [
+            name for part in (self._channel_wise, self._balance) if part is not None for name in part.names
+        ]
         with hooked(student, names) as self._features:
             yield
 
@@ -88,4 +94,6 @@ class Objective(nn.Module):
                 )
             if self._channel_wise is not None:
                 terms.append(self._channel_wise_weight * self._channel_wise(self._features, features))
+        if self._balance is not None:
+            terms.append(self._balance(self._features))
         return torch.stack(terms).sum()

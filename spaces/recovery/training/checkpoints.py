@@ -3,13 +3,14 @@
 import copy
 import io
 import logging
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from spaces.recovery.training.curve import Curve
+from spaces.recovery.training.stored_activations import StoredBytes
 from spaces.stages.cache import Cache
 
 _LOG = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Checkpoints:
             "losses": list(curve.losses),
             "learning_rates": list(curve.learning_rates),
             "peak_rate": curve.peak_rate,
+            "seconds": list(curve.seconds),
+            "activations": None if curve.activations is None else astuple(curve.activations),
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -65,7 +68,9 @@ class Checkpoints:
                 return Curve()
             module.load_state_dict(state["module"])
             optimizer.load_state_dict(state["optimizer"])
-            return Curve(tuple(state["losses"]), tuple(state["learning_rates"]))
+            losses, rates, seconds = (tuple(state[name]) for name in ("losses", "learning_rates", "seconds"))
+            activations = None if state["activations"] is None else StoredBytes(*state["activations"])
+            return Curve(losses, rates, activations=activations, seconds=seconds)
         except Exception as error:  # torch raises many kinds, e.g. for the state of another version
             _LOG.warning(
                 "%s: the checkpoint does not fit and is ignored, training starts again: %s", self._name, error

@@ -16,6 +16,7 @@ from spaces.recovery.training.optimization.optimizers import set_learning_rate
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.optimization.schedules import factor_at
 from spaces.recovery.training.settling import settle_batch_norm
+from spaces.recovery.training.stored_activations import StoredActivations
 from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.torch_outputs import judged_output
 
@@ -39,6 +40,7 @@ class Steps:
         whole: Whether all of the network gets train mode; False for torch's own layers only: see `modes.py`.
         after_backward: Called between the backward pass and the step.
         after_step: Called after the step.
+        activations: Stores the network's activations for the backward pass; the loss stores its own as they are.
         output: The output that the loss gets.
     """
 
@@ -53,6 +55,7 @@ class Steps:
     whole: bool
     after_backward: StepHook
     after_step: StepHook
+    activations: StoredActivations
     output: OutputSpec = FIRST_OUTPUT
 
     def epoch(self, epoch: int, generator: torch.Generator) -> tuple[float, float]:
@@ -95,7 +98,9 @@ class Steps:
         """
         n_steps = self.recipe.epochs * self.n_steps
         self.optimizer.zero_grad()
-        loss = self.loss(judged_output(self.trained["network"](batch.inputs), self.output), batch)
+        with self.activations.of(self.trained["network"], batch.inputs):
+            outputs = self.trained["network"](batch.inputs)
+        loss = self.loss(judged_output(outputs, self.output), batch)
         torch.autograd.backward(loss)
         self.after_backward(step, n_steps)
         self.optimizer.step()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from time import perf_counter
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from spaces.recovery.training.optimization.optimizers import make_optimizer
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.range_test import range_test
 from spaces.recovery.training.steps import StepHook, Steps
+from spaces.recovery.training.stored_activations import StoredActivations
 from spaces.stages.artifact import Split
 from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.stage import StageContext
@@ -85,6 +87,7 @@ def train(
             stage,
             whole,
             *after,
+            StoredActivations(recipe.stored_activation_bits),
             output,
         )
 
@@ -96,7 +99,10 @@ def train(
         curve = replace(checkpoints.restore(trained, steps.optimizer), peak_rate=rate)
         for epoch in range(len(curve.losses), recipe.epochs):
             with fixed_threads(recipe.threads), seeded(stage, context.seed, epoch) as generator:
-                curve = curve.with_epoch(*steps.epoch(epoch, generator))
+                began = perf_counter()
+                loss_and_rate = steps.epoch(epoch, generator)
+                curve = curve.with_epoch(*loss_and_rate, perf_counter() - began)
+            curve = replace(curve, activations=curve.activations or steps.activations.first)
             checkpoints.keep(trained, steps.optimizer, curve)
             _report_epoch(context, stage, epoch + 1, recipe.epochs, module, device)
     checkpoints.drop()

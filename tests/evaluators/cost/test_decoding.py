@@ -18,6 +18,7 @@ from spaces.errors import ConfigError, EvaluationError
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.zoo.language.llama import LlamaModel
+from spaces.models.zoo.language.moe import MoeModel
 from spaces.quantization.quantize import QuantizeStage
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.cache import Cache
@@ -130,6 +131,16 @@ def test_a_draft_is_judged(exported, split, template):
     assert worse["draft_acceptance"] <= 100
     assert worse["planned_speedup"] <= same["planned_speedup"]
     assert "speculative_speedup" in same
+    enough = SpeculativeEvaluator(
+        None, prompts=2, prompt_length=3, n_tokens=20, memory_bytes=2 * same["planned_bytes"]
+    )
+    found = {
+        m.name: m.value for m in with_template(enough, template).evaluate(exported, context).measurements
+    }
+    assert found["planned_speedup"] >= same["planned_speedup"]
+    small = SpeculativeEvaluator(None, prompts=2, prompt_length=3, n_tokens=20, memory_bytes=1000)
+    with pytest.raises(EvaluationError, match="budget_bytes: 1000 bytes do not hold both models"):
+        with_template(small, template).evaluate(exported, context)
 
 
 def test_other_devices_are_modelled(checkpoint, exported, split):
@@ -138,6 +149,7 @@ def test_other_devices_are_modelled(checkpoint, exported, split):
         runtime="some",
         macs_per_s={"float32": {"default": 1e15}, "int8": {"default": 1e15}},
         memory_bandwidth_bytes_per_s=1e6,
+        active_power_mw=500.0,
     )
     context = replace(context_of(exported, split), devices={"board": board})
     evaluator = DecodingEvaluator(checkpoint, prompt_length=3, n_tokens=8)
@@ -151,12 +163,53 @@ def test_other_devices_are_modelled(checkpoint, exported, split):
     # The embedding's rows are looked up, but the output layer reads all of it.
     assert of_float["bytes_per_token"] == 4 * (linear + VOCABULARY * DIM + vectors + cache)
     assert of_float["tokens_per_s"] == pytest.approx(1e6 / of_float["bytes_per_token"])
+    assert of_float["joules_per_token"] == pytest.approx(0.5 / of_float["tokens_per_s"])
+    # The pass over the prompt reads all weights, too, and writes the prompt's entries of the cache; it yields the first token.
+    first = 4 * (linear + VOCABULARY * DIM + vectors + 2 * LAYERS * DIM * 3)
+    assert of_float["request_ms"] == pytest.approx(1e3 * (first + 7 * of_float["bytes_per_token"]) / 1e6)
+    last = 2 * LAYERS * DIM * (3 + 8 - 1)
+    assert of_float["decoder_bytes"] == 4 * (linear + VOCABULARY * DIM + vectors + last)
+    assert of_four["decoder_bytes"] < of_float["decoder_bytes"]
     saved = of_float["bytes_per_token"] - of_four["bytes_per_token"]
     assert 0.8 * 3.5 * linear < saved < 3.5 * linear + 2 * vectors
+    assert evaluator.follows_structure(context)
+    assert not evaluator.follows_structure(context_of(exported, split))  # this machine is timed
     nothing = replace(context, devices={"board": Device("board", runtime="some")})
     assert evaluator.evaluate(exported, nothing).details["decoding"]["absent_because"]
     with pytest.raises(EvaluationError, match="model=llama"):
         DecodingEvaluator(None).evaluate(exported, context)
+
+
+@pytest.mark.slow  # exports one more network
+def test_of_experts_those_that_a_token_uses_are_read(checkpoint, exported, split, tmp_path):
+    n_experts, active = 4, 2
+    moe = MoeModel(checkpoint, n_experts, active, every=2, length=12).load(LoadContext(None, tmp_path))
+    made = ExportStage().apply(moe, {}, StageContext(None, Cache()))
+    board = Device(
+        "board",
+        runtime="some",
+        macs_per_s={"float32": {"default": 1e15}},
+        memory_bandwidth_bytes_per_s=1e6,
+    )
+    context = replace(context_of(exported, split), devices={"board": board})
+    dense, found = (
+        {
+            m.name: m.value
+            for m in DecodingEvaluator(checkpoint, prompt_length=3, n_tokens=8)
+            .evaluate(a, context)
+            .measurements
+        }
+        for a in (exported, made)
+    )
+    expert, router = 3 * DIM * FFN, DIM * n_experts
+    assert found["bytes_per_token"] - dense["bytes_per_token"] == pytest.approx(
+        4 * (active * expert + router)
+    )
+    assert found["decoder_bytes"] - dense["decoder_bytes"] == 4 * (n_experts * expert + router)
+    with pytest.raises(
+        EvaluationError, match=r"the decoder has no weight blocks\.1\.ffn\.|no layer blocks\.1\.ffn"
+    ):
+        DecodingEvaluator(checkpoint).evaluate(made, context_of(exported, split))
 
 
 @pytest.mark.parametrize("settings", [{"n_tokens": 0}, {"prompts": 0}, {"threads": 0}])

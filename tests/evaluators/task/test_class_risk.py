@@ -10,7 +10,7 @@ from evaluators.task import class_risk as module
 from evaluators.task.class_risk import ClassRiskEvaluator
 from evaluators.task.metrics.top1 import Top1
 from evaluators.testing import EvaluatorConformance, model_from_text, tiny_context, tiny_model
-from search.record.objectives import read_objectives
+from search.record.objectives import Measured, read_objectives
 from spaces.errors import ConfigError, EvaluationError
 from spaces.stages.array_split import ArraySplit
 
@@ -188,7 +188,7 @@ def test_constraints_can_use_the_columns():
             "sure": {"measure": "false_negatives_1_rate", "max": 5.0, "margin": "error"},
         },
     }
-    _, constraints = read_objectives(section, "top1", [], columns)
+    _, constraints = read_objectives(section, Measured("top1", [], columns))
     assert [(c.column, c.bound) for c in constraints] == [
         ("metric.false_negatives_excess", 0),
         ("metric.false_negatives_1", 3),

@@ -43,7 +43,7 @@ def test_fixed_and_tied_layers():
 def test_the_least_possible_average_is_named():
     allocator = Knapsack(average_bits=[1.0, 1.5])
     with pytest.raises(
-        ConfigError, match=r"5460 bits of all weights is too small: the least possible is 7280"
+        ConfigError, match=r"1.5 bits per weight is too small: the least possible is 2 bits per weight"
     ):
         allocator.solutions(allocator.problem(layer_context()))
 

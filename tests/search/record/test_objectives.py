@@ -1,7 +1,7 @@
 import pytest
 
 from evaluators.base import Measurement
-from search.record.objectives import read_objectives
+from search.record.objectives import Measured, read_limits, read_objectives
 from search.record.results import Constraint, Objective
 from spaces.errors import ConfigError
 
@@ -11,7 +11,7 @@ COLUMNS = {
 
 
 def read(config):
-    return read_objectives(config, "top1", ["a", "b"], COLUMNS)
+    return read_objectives(config, Measured("top1", ["a", "b"], COLUMNS))
 
 
 def test_a_cost_is_one_axis_per_device_and_metric_is_the_tasks_own():
@@ -70,7 +70,7 @@ def constraints(rule, name="peak_sram_bytes", sizes=None):
     columns = {"metric.top1", "cost.a.peak_sram_bytes", "cost.b.peak_sram_bytes", "cost.a.latency_ms"}
     columns |= {"cost.a.latency_ms_low", "cost.a.latency_ms_high"}
     config = {"maximize": ["metric"], "constraints": {name: rule}}
-    return read_objectives(config, "top1", ["a", "b"], columns, sizes)[1]
+    return read_objectives(config, Measured("top1", ["a", "b"], columns, sizes or {}))[1]
 
 
 def test_a_margin_is_a_share_of_the_limit_or_a_size():
@@ -127,7 +127,7 @@ def baseline(**values):
 def test_to_maximize_the_metric_is_to_minimize_one_that_is_better_when_lower():
     columns = {"metric.rmse", "metric.rmse_drop", "metric.file_bytes"}
     config = {"maximize": ["metric"], "minimize": ["file_bytes"]}
-    objectives, _ = read_objectives(config, "rmse", [], columns, direction="minimize")
+    objectives, _ = read_objectives(config, Measured("rmse", [], columns, direction="minimize"))
     assert objectives == (Objective("metric.rmse", "minimize"), Objective("metric.file_bytes", "minimize"))
 
 
@@ -136,10 +136,26 @@ def test_a_limit_in_per_cent_is_points_of_a_percentage_else_a_share_of_the_float
     columns = {"metric.rmse", "metric.rmse_drop", "metric.top1", "metric.top1_drop"}
     for metric, limit in (("rmse", 0.8), ("top1", 2.0)):
         _, (constraint,) = read_objectives(
-            config, metric, [], columns, baseline=baseline(rmse=40.0, top1=40.0)
+            config, Measured(metric, [], columns, baseline=baseline(rmse=40.0, top1=40.0))
         )
         assert (constraint.column, constraint.limit) == (f"metric.{metric}_drop", pytest.approx(limit))
     with pytest.raises(
         ConfigError, match=r"the float model has no metric\.rmse that '2 %' could be a share of"
     ):
-        read_objectives(config, "rmse", [], columns)
+        read_objectives(config, Measured("rmse", [], columns))
+
+
+def test_a_section_of_limits_is_read_under_its_own_path():
+    names = Measured("top1", ["a", "b"], COLUMNS)
+    rules = {"size": {"measure": "file_bytes", "max": "2 KiB"}, "gone": None}
+    assert read_limits(rules, "allocator.budgets", names) == (
+        Constraint("size", "metric.file_bytes", "max", 2048.0),
+    )
+    with pytest.raises(ConfigError, match=r"Unknown measurement 'magic' in allocator\.budgets\.size"):
+        read_limits({"size": {"measure": "magic", "max": 1}}, "allocator.budgets", names)
+
+
+def test_bytes_per_token_have_units_of_bytes():
+    names = Measured("perplexity", ["a"], {"cost.a.bytes_per_token"})
+    (limit,) = read_limits({"t": {"measure": "bytes_per_token", "max": "10 MiB"}}, "x", names)
+    assert limit.limit == 10 * 2**20

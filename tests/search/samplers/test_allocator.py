@@ -9,6 +9,7 @@ from optuna.samplers import RandomSampler
 
 from search.allocators.base import NoAllocator
 from search.allocators.knapsack import Knapsack
+from search.allocators.problem import Budget
 from search.allocators.testing import layer_context
 from search.samplers.allocator.sampler import AllocatorSampler, spread
 from search.samplers.candidates.context import SamplerContext
@@ -73,6 +74,17 @@ def test_beats_random_search_at_equal_trials():
     assert ours < min(random)
 
 
+def test_later_proposals_keep_the_budgets_too():
+    limit = 4.0 * sum(SIZES.values())
+    costs = {n: {w: float(SIZES[n] * w) for w in WIDTHS} for n in SIZES}
+    allocator = Knapsack(
+        losses=LOSSES, n_weights=SIZES, n_limits=3, given_budgets={"size": Budget("bits", costs, limit)}
+    )
+    study = searched(AllocatorSampler(allocator, RandomSampler(0), seed=0), 16)
+    assert all(t.values[1] <= limit for t in study.trials)
+    assert {t.params["scheme"] for t in study.trials} == {"poor", "good"}
+
+
 def test_same_seed_same_proposals():
     one, other = ([t.params for t in searched(sampler(4, seed=5), 10).trials] for _ in range(2))
     assert one == other
@@ -112,3 +124,10 @@ def test_every_beginning_of_the_order_is_spread():
     assert order[:3] == [0, 8, 5]
     assert sorted(order) == list(range(9))
     assert spread(front[:1]) == front[:1]
+
+
+def test_it_explains_its_proposals_once_it_made_some():
+    made = sampler()
+    assert made.explanation() == {}
+    searched(made, 1)
+    assert set(made.explanation()["units"]) == set(LOSSES)

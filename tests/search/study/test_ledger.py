@@ -51,6 +51,12 @@ def asked(ledger):
     return trial
 
 
+def begun(folder, identity):
+    """Leaves a study with a proposal."""
+    with opened(folder, identity=identity) as ledger:
+        asked(ledger)
+
+
 def optuna_trials(ledger):
     return ledger._study.get_trials(deepcopy=False)
 
@@ -253,8 +259,7 @@ def test_records_come_by_number_whatever_order_they_were_proposed_in(tmp_path):
 
 
 def test_a_study_of_something_else_is_refused_and_let_go(tmp_path):
-    with opened(tmp_path, identity={"space": {"x": 1}, "task": "a"}):
-        pass
+    begun(tmp_path, {"space": {"x": 1}, "task": "a"})
     with pytest.raises(StudyError) as error:
         opened(tmp_path, identity={"space": {"x": 2, "y": 3}, "task": "a"})
     assert "space.x: was 1, is 2" in str(error.value)
@@ -263,8 +268,15 @@ def test_a_study_of_something_else_is_refused_and_let_go(tmp_path):
     opened(tmp_path, identity={"space": {"x": 1}, "task": "a"}).close()  # nobody holds the folder
 
 
+def test_settings_that_were_refused_before_any_proposal_may_be_changed(tmp_path):
+    opened(tmp_path, identity={"size": 100}).close()
+    begun(tmp_path, {"size": 200})
+    with pytest.raises(StudyError, match="size: was 200, is 100"):
+        opened(tmp_path, identity={"size": 100})
+
+
 def test_each_difference_is_told_by_its_path_and_as_it_was_and_is(tmp_path):
-    opened(tmp_path, identity={"a": 5, "b": {"c": 1}, "d": 1, "e": {"f": 2, "g": {"h": 3}}}).close()
+    begun(tmp_path, {"a": 5, "b": {"c": 1}, "d": 1, "e": {"f": 2, "g": {"h": 3}}})
     with pytest.raises(StudyError) as error:
         opened(tmp_path, identity={"a": 4, "b": 2, "d": {"x": 1}, "e": {"f": 2, "g": {"h": 9}}})
     assert str(error.value).splitlines()[1:-1] == [
@@ -276,10 +288,27 @@ def test_each_difference_is_told_by_its_path_and_as_it_was_and_is(tmp_path):
 
 
 def test_at_most_twelve_differences_are_told(tmp_path):
-    opened(tmp_path, identity={f"k{i:02}": 0 for i in range(20)}).close()
+    begun(tmp_path, {f"k{i:02}": 0 for i in range(20)})
     with pytest.raises(StudyError) as error:
         opened(tmp_path, identity={f"k{i:02}": 1 for i in range(20)})
     assert str(error.value).count(": was 0, is 1") == 12
+
+
+class Explaining(optuna.samplers.RandomSampler):
+    def __init__(self, found):
+        super().__init__(seed=0)
+        self._found = found
+
+    def explanation(self):
+        return self._found
+
+
+def test_what_led_to_the_proposals_lasts_also_over_a_session_without_any(tmp_path):
+    for found in ({"units": {"a": 1}}, {}):
+        with opened(tmp_path) as ledger:
+            ledger.use(Explaining(found))
+            ledger.note_explanation()
+            assert ledger.explanation == {"units": {"a": 1}}
 
 
 def test_notes_last(tmp_path):

@@ -10,7 +10,7 @@ from evaluators.cost.cost import CostEvaluator
 from evaluators.devices.device import Device
 from evaluators.testing import tiny_context, tiny_model
 from search.planning.plan_compression import format_constraints
-from search.record.objectives import read_objectives
+from search.record.objectives import Measured, read_objectives
 from search.record.results import Constraint, Objective
 from search.study.verdict import verdict
 from search.trials.trial import TrialResult
@@ -48,7 +48,7 @@ def test_a_size_that_equals_what_the_device_leaves_fits_and_one_byte_more_does_n
     column = "cost.board.flash_bytes"
     rule = {"maximize": ["top1"], "constraints": {"flash_bytes": {"max": "device", "margin": f"{percent} %"}}}
     columns = {"metric.top1", column}
-    _, (constraint,) = read_objectives(rule, "top1", ["board"], columns, {column: float(n_bytes)})
+    _, (constraint,) = read_objectives(rule, Measured("top1", ["board"], columns, {column: float(n_bytes)}))
     largest = hundreds * (100 - percent)
     assert constraint.excess(largest) <= 0
     assert constraint.excess(largest + 1) > 0

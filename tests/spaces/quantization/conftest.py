@@ -98,6 +98,17 @@ def lonely() -> Artifact:
 
 
 @pytest.fixture
+def format_sets() -> list[dict[str, object]]:
+    """Settings among which every option of a weight format matters."""
+    return [
+        {"weight_format": "gwq", "weight_bits": 3},
+        {"weight_format": "shift_add", "weight_bits": 3, "precision": "weights_only"},
+        {"weight_format": "fixed_point"},
+        {"weight_format": "codes", "activation_bits": 4, "code_bits": 2},
+    ]
+
+
+@pytest.fixture
 def noise() -> ArraySplit:
     return noise_split((3, 8, 8), 64)
 

@@ -39,8 +39,9 @@ class TestConformance(StageConformance):
         return small
 
     @pytest.fixture
-    def value_sets(self):
+    def value_sets(self, format_sets):
         return [
+            *format_sets,
             {"clipping": "percentile", "weight_bits": 4, "granularity": "tensor"},
             {"format": "qoperator", "scheme": "symmetric"},
             {"weight_bits": {"stem.weight": 4, "classifier.weight": 8}, "bias_correction": True},
@@ -58,8 +59,8 @@ class TestConformanceOfTheEmptiestNetwork(StageConformance):
         return lonely
 
     @pytest.fixture
-    def value_sets(self):
-        return [{"clipping": "percentile"}, LEARNED | {"weight_bits": 2, "rounding_steps": 300}]
+    def value_sets(self, format_sets):
+        return [*format_sets, {"clipping": "percentile"}, LEARNED | {"weight_bits": 2, "rounding_steps": 300}]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -235,7 +236,7 @@ def test_canonical_is_cheap(small, context):
 def test_pickling_leaves_out_caches(small, context):
     stage = QuantizeStage()
     stage.canonical(small, {}, context)
-    assert len(pickle.dumps(stage)) < 5_000
+    assert len(pickle.dumps(stage)) < 8_000
 
 
 class TestErrors:
@@ -329,3 +330,12 @@ def test_accuracy_on_cifar10(integer_kernels_saturate):
     names = {i.name for i in stage.apply(artifact, {}, context).proto().graph.initializer}
     floats = {i.name for i in proto.graph.initializer if numpy_helper.to_array(i).ndim == 4}
     assert {f"{name}_quantized" for name in floats} <= names
+
+
+def test_the_quickest_values_have_the_same_structure_without_learned_rounding(small, context):
+    stage = QuantizeStage()
+    chosen = stage.canonical(small, stage.defaults() | {"rounding": "adaround", "weight_bits": 4}, context)
+    quick = stage.quickest(chosen)
+    assert quick["rounding"] == "nearest"
+    assert stage.structure(small, quick, context) == stage.structure(small, chosen, context)
+    assert stage.canonical(small, quick, context)["weight_bits"] == chosen["weight_bits"]

@@ -54,7 +54,12 @@ class TestRecoverStage(StageConformance):
 
     @pytest.fixture
     def value_sets(self):
-        return [{"epochs": 2}, {"epochs": 1, "cwd_weight": 0.0}, {"epochs": 1, "lora_rank": 1}]
+        return [
+            {"epochs": 2},
+            {"epochs": 1, "cwd_weight": 0.0},
+            {"epochs": 1, "lora_rank": 1},
+            {"epochs": 1, "tune": "bias", "stored_activation_bits": 2},
+        ]
 
     def alternatives(self, knob):
         return FEW.get(knob.name, super().alternatives(knob))
@@ -113,6 +118,7 @@ def test_notes_have_the_curve_and_keep_those_of_other_stages(recover, student):
         {"cwd_weight": 1.0, "optimizer": "adamw"},
         {"lora_rank": 2},
         {"block_weights": "inverse_sensitivity"},
+        {"stored_activation_bits": 4, "tune": "bias"},
     ],
 )
 def test_a_stopped_and_resumed_training_is_bit_identical(recover, context, tmp_path, values):
@@ -122,6 +128,8 @@ def test_a_stopped_and_resumed_training_is_bit_identical(recover, context, tmp_p
     resumed = recover(replace(context, cache=Cache(tmp_path)), **values)
     whole = recover(**values)
     assert resumed.digest == whole.digest
+    for notes in (resumed.notes["recover"], whole.notes["recover"]):
+        assert notes.pop("seconds") > 0  # what differs between runs
     assert resumed.notes == whole.notes
     assert list(tmp_path.iterdir()) == []
 
@@ -178,6 +186,57 @@ def test_threads_are_part_of_the_key():
 def test_training_changes_no_structure(student, context):
     stage = RecoverStage()
     assert stage.structure(student, {**stage.defaults(), "epochs": 3}, context) == {}
+
+
+def test_biases_alone_are_trained(recover, student):
+    result = recover(tune="bias", learning_rate=0.1).model
+    state = result.state_dict()
+    changed = {n for n, value in student.model.state_dict().items() if not torch.equal(value, state[n])}
+    statistics = {n for n in state if "running" in n or "batches" in n}
+    assert changed - statistics == {"bn1.bias", "bn2.bias", "conv3.bias", "linear.bias"}
+    assert all(p.requires_grad for p in result.parameters())
+
+
+def test_without_biases_there_are_none_to_train(context):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3, bias=False)).eval()
+    flat = torch_artifact(net, InputSpec((1, 8, 8)))
+    assert "recover.tune=bias needs biases" in problem(context, flat, tune=("all", "bias"))
+    assert list(RecoverStage().unsuited(flat, {"tune": ("all", "bias")} | SPACE, context)["tune"]) == ["bias"]
+
+
+def test_a_prefix_that_freezes_all_biases_is_refused(context):
+    def made(width):
+        cut = torch.nn.Linear(64, width, bias=False), torch.nn.Linear(width, 3, bias=False)
+        layers = torch.nn.Flatten(), torch.nn.Linear(64, 64), *cut
+        return torch_artifact(torch.nn.Sequential(*layers).eval(), InputSpec((1, 8, 8)))
+
+    values = {"epochs": 1, "tune": "bias", "block_weights": "frozen_prefix"}
+    with pytest.raises(StageError, match=r"recover\.block_weights freezes every parameter"):
+        RecoverStage(threads=1).apply(made(4), values, replace(context, teacher=made(6)))
+
+
+def test_fewer_bits_and_biases_store_less(recover):
+    notes = {
+        (tune, bits): recover(epochs=1, tune=tune, stored_activation_bits=bits).notes["recover"]
+        for tune in ("all", "bias")
+        for bits in (2, 4, 8, 32)
+    }
+    stored = {key: found["activation_bytes"] for key, found in notes.items()}
+    for tune in ("all", "bias"):
+        assert len({notes[tune, bits]["activation_bytes_exact"] for bits in (2, 4, 8, 32)}) == 1
+        assert stored[tune, 32] == notes[tune, 32]["activation_bytes_exact"]
+        assert stored[tune, 2] < stored[tune, 4] < stored[tune, 8] < stored[tune, 32] / 2
+    assert all(stored["bias", bits] < stored["all", bits] for bits in (2, 4, 8, 32))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_it_converges_with_stored_bits(recover, split, bits):
+    """Rounded gradients find what exact ones do, though not on the same way."""
+    values = {"epochs": 20, "batch_size": 8, "distillation_weight": 0.0, "cwd_weight": 0.0}
+    exact, rounded = recover(**values), recover(**values, stored_activation_bits=bits)
+    assert rounded.digest != exact.digest
+    outputs = rounded.model(torch.from_numpy(split.inputs))
+    assert (outputs.argmax(1).numpy() == split.labels).mean() > 0.8
 
 
 SPACE = {"epochs": (0, 2), "distillation_weight": (0.0, 0.5)}
@@ -281,6 +340,8 @@ def test_a_training_that_diverges_raises(recover, context, split):
         ({"epochs": (1,), "cwd_temperature": ()}, set()),
         ({"epochs": (1,), "cwd_temperature": (), "cwd_weight": (0.0,)}, {"cwd_temperature"}),
         ({"epochs": (1,), "block_weights": ("none",), "lora_rank": (2, 4)}, {"block_weights"}),
+        ({"epochs": (1,), "tune": ("all", "bias"), "lora_rank": (2,)}, {"tune"}),
+        ({"epochs": (1,), "tune": ("all", "bias"), "stored_activation_bits": (2, 32)}, set()),
     ],
 )
 def test_knobs_without_effect_are_reported(student, context, domains, empty):

@@ -1,6 +1,6 @@
 """Texts one after another in a file, such as TinyStories, each of which is one example for a language model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -65,13 +65,7 @@ class Stories(Data):
         texts = [text for file in _files(path) for text in self._texts(file)]
         if not texts:
             raise InputError(f"{path} has no text that ends with {self._separator} (task.data.separator)")
-        inputs = np.empty((len(texts), self._length), np.int32)
-        labels = np.full((len(texts), self._length), IGNORED, np.int64)
-        for row, text in enumerate(texts):
-            tokens = [BEGIN, *tokenizer.ids(text.content)][: self._length + 1]
-            inputs[row] = np.resize(tokens, self._length)
-            labels[row, : len(tokens) - 1] = tokens[1:]
-        split = ArraySplit(inputs, labels, AsIds())
+        split = windows([text.content for text in texts], tokenizer, self._length)
         parts = {"test": self._test_rows(texts, path)} if self._test else None
         return Examples(split, where=[text.place for text in texts], parts=parts, folder=str(path))
 
@@ -98,6 +92,17 @@ class Stories(Data):
                 f"theirs is {digest[:16]}"
             )
         return np.array(rows, np.int64)
+
+
+def windows(texts: Sequence[str], tokenizer: LlamaTokenizer, length: int) -> ArraySplit:
+    """Returns the beginnings of texts as token ids, `(n, length)`, and the tokens that follow as labels: see `Stories`."""
+    inputs = np.empty((len(texts), length), np.int32)
+    labels = np.full((len(texts), length), IGNORED, np.int64)
+    for row, text in enumerate(texts):
+        tokens = [BEGIN, *tokenizer.ids(text)][: length + 1]
+        inputs[row] = np.resize(tokens, length)
+        labels[row, : len(tokens) - 1] = tokens[1:]
+    return ArraySplit(inputs, labels, AsIds())
 
 
 @dataclass(frozen=True)

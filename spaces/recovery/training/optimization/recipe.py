@@ -18,6 +18,8 @@ class Recipe:
         augmentation: See `augmentation.py`; `none` leaves inputs as they are.
         settles_batch_norm: Whether BatchNorm statistics are recomputed with the final weights of every epoch:
             see `settling.py`.
+        stored_activation_bits: Bits in which activations are kept for the backward pass, 2, 4, 8 or 32 (as they are):
+            see `stored_activations.py`.
         threads: Number of torch's threads, which determines the order of summation.
     """
 
@@ -30,4 +32,5 @@ class Recipe:
     schedule: str = "one_cycle"
     augmentation: str = "none"
     settles_batch_norm: bool = True
+    stored_activation_bits: int = 32
     threads: int = 2

@@ -13,8 +13,11 @@ from evaluators.devices.config import device_from_config
 from evaluators.devices.device import Device
 from evaluators.testing import tiny_context, tiny_model
 from spaces.errors import ConfigError
+from spaces.quantization.formats.dynamic import to_dynamic_uint8
+from spaces.quantization.formats.float16 import to_float16
 from spaces.quantization.formats.onnx_weights import encode_layers, with_packed_weights
 from spaces.quantization.formats.shift_add import ShiftAdd
+from spaces.quantization.formats.stored import record_narrow_inputs
 from spaces.quantization.formats.uniform import Uniform
 from spaces.stages.artifact import Artifact
 
@@ -88,10 +91,40 @@ def test_simulated_weights_have_no_latency_anywhere():
         values, because = costs(model, profile(name))
         assert "latency_ms" not in values
         assert (
-            "holds kernel as floats that simulate weight_format=shift_add"
+            "computes kernel in float, which simulates weight_format=shift_add"
             in because[f"cost.{name}.latency_ms"]
         )
     assert costs(model, profile("stm32h743"))[0]["unsupported_layers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("convert", "found"),
+    [
+        (to_float16, {"float16 activations", "float16 weights"}),
+        (to_dynamic_uint8, {"dynamic_int8 activations"}),
+    ],
+)
+def test_x_cube_ai_takes_no_other_precision(convert, found):
+    model, device = tiny_model(), profile("stm32h743")
+    made = Artifact.onnx(convert(model.proto()), model.input)
+    assert set(unsupported(op_graph(made), device).values()) <= found
+    values, because = costs(made, device)
+    assert values["unsupported_layers"] == 2
+    assert "latency_ms" not in values
+    assert any(text in because["cost.stm32h743.latency_ms"] for text in found)
+    assert unsupported(op_graph(made), profile("raspberry_pi_4")) == {}
+
+
+def test_narrow_activations_have_no_latency_anywhere():
+    proto = tiny_model().proto()
+    record_narrow_inputs(proto, {"kernel": 4})
+    for name in ("stm32h743", "raspberry_pi_4"):
+        values, because = costs(Artifact.onnx(proto, tiny_model().input), profile(name))
+        assert "latency_ms" not in values
+        assert (
+            "computes kernel in float, which simulates activation_bits=4"
+            in because[f"cost.{name}.latency_ms"]
+        )
 
 
 def test_refuses_unknown_formats():

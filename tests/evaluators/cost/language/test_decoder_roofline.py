@@ -1,10 +1,8 @@
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluators.cost.language.decoder import BitWidth, Decoder, Experts, LatentAttention
+from evaluators.cost.language.decoder import BitWidth, Decoder, Experts
 from evaluators.cost.language.decoder_roofline import (
     Hardware,
     Widths,
@@ -85,7 +83,7 @@ def test_prompts_are_bound_by_arithmetic_and_tokens_by_memory():
 
 
 def test_narrow_weights_and_caches_save_traffic():
-    four = Widths(BitWidth(4, 128), BitWidth(8), BitWidth(4, 64))
+    four = Widths(BitWidth(4.25), BitWidth(8), BitWidth(4.5))
     wide, narrow = decode(LLAMA_8B, 4096, UNIT, 4), decode(LLAMA_8B, 4096, UNIT, 4, four)
     assert narrow.cache_bytes == pytest.approx(wide.cache_bytes * 4.5 / 16)
     assert wide.weight_bytes / narrow.weight_bytes == pytest.approx(3.6, abs=0.1)
@@ -100,13 +98,6 @@ def test_more_sequences_read_more_experts_but_never_all_twice():
     assert streamed_weight_bytes(MIXTRAL, 10**4) == pytest.approx(others + 2 * counts.experts)
     # "12.9B active parameters" in the release of the model
     assert layer_macs_per_token(MIXTRAL) + 2 * 32000 * 4096 == pytest.approx(12.9e9, rel=0.005)
-
-
-def test_latent_attention_is_taken_in_the_latent_when_writing():
-    latent = replace(TINY, latent=LatentAttention(kv_rank=6, rope_dim=2, value_dim=3))
-    base = layer_macs_per_token(latent)
-    assert prefill(latent, 1, UNIT).macs == base + 2 * 2 * (4 + 2 + 3) + 80
-    assert decode(latent, 0, UNIT).macs == base + 2 * 2 * (6 + 2 + 6) + 80
 
 
 @given(st.integers(0, 5000), st.integers(1, 64))

@@ -4,14 +4,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluators.cost.language.expert_cache import (
+    cache_size,
+    consistency_of,
     expert_cache_cost,
     hit_rates,
-    routing_consistency,
-    segment_hit_rate,
+    window_uses,
 )
 from spaces.errors import EvaluationError
 
 FOUR_TOKENS = [[0, 1], [0, 2], [0, 1], [3, 1]]
+
+
+def routing_consistency(routing, n_experts, segment):
+    return consistency_of(window_uses(routing, n_experts, segment))
+
+
+def segment_hit_rate(routing, n_experts, segment, cache_ratio):
+    size = cache_size(cache_ratio, np.asarray(routing).shape[-1], n_experts)
+    return hit_rates(routing, n_experts, segment)[size - 1]
 
 
 @st.composite

@@ -35,7 +35,6 @@ def test_the_memory_by_hand():
     assert small.generation_bytes(6) == small.generation_bytes(6, 3) + 2 * 3
     assert replace(small, batch=4).generation_bytes(6) == 4 * small.generation_bytes(6)
     assert replace(small, candidate_bytes=3).generation_bytes(6) == small.generation_bytes(6) + 18
-    assert small.reclaimable_bytes(6, 2) == 4 * 12
     assert small.generation_bytes(0) == 12 * 50
 
 
@@ -127,7 +126,6 @@ def test_a_budget_that_holds_nothing_says_what_is_needed():
         (lambda: replace(MEMORY, draft_cache_bytes=-1), "draft_cache_bytes"),
         (lambda: MEMORY.generation_bytes(-1), "candidates"),
         (lambda: MEMORY.total_bytes(1, -1), "draft_tokens"),
-        (lambda: MEMORY.reclaimable_bytes(2, 3), "accepted"),
         (lambda: leanest_plan(TREES, MEMORY, 1.5), "keep"),
     ],
 )

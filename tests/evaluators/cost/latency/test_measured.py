@@ -9,6 +9,7 @@ from evaluators.cost.latency import measured as latency
 from evaluators.cost.latency.measured import LatencyEvaluator, pinned, take_turns
 from evaluators.testing import EvaluatorConformance, RandomSplit, model_from_text, tiny_context, tiny_model
 from spaces.errors import ConfigError, EvaluationError
+from spaces.models.weight_formats import KEY
 from spaces.quantization.formats.onnx_weights import encode_layers, with_packed_weights
 from spaces.quantization.formats.shift_add import ShiftAdd
 from spaces.stages.artifact import Artifact
@@ -86,7 +87,20 @@ def test_simulated_weights_are_not_timed():
     simulated = Artifact.onnx(with_packed_weights(model.proto(), packed), model.input)
     evaluation = LatencyEvaluator(max_seconds=0.05).evaluate(simulated, tiny_context())
     assert evaluation.measurements == ()
-    assert "simulate weight_format=shift_add" in evaluation.details["because"]["cost.host.latency_ms"]
+    assert (
+        "computes kernel in float, which simulates weight_format=shift_add"
+        in evaluation.details["because"]["cost.host.latency_ms"]
+    )
+
+
+def test_weights_that_were_trained_to_fit_a_format_are_not_timed_either():
+    proto = tiny_model().proto()
+    proto.metadata_props.add(key=KEY, value='{"kernel": "ternary"}')
+    evaluation = LatencyEvaluator(max_seconds=0.05).evaluate(
+        Artifact.onnx(proto, tiny_model().input), tiny_context()
+    )
+    assert evaluation.measurements == ()
+    assert "simulates weight_format=ternary" in evaluation.details["because"]["cost.host.latency_ms"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin threads")

@@ -80,7 +80,7 @@ def test_onnxruntime_computes_with_the_decoded_weights(form, network, run, reque
     # Optimized, blocks of 16 or more inputs become kernels that round activations to 8 bits.
     np.testing.assert_allclose(run(made, x), expected, atol=0.05 * scale)
     assert simulated_layers(made.onnx_bytes) == (
-        dict.fromkeys(packed, form.name) if form in SIMULATED else {}
+        dict.fromkeys(packed, f"weight_format={form.name}") if form in SIMULATED else {}
     )
     recorded = stored_weights(made.proto())
     assert {name: w.packed_bytes for name, w in recorded.items()} == {

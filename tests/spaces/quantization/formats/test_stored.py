@@ -28,7 +28,7 @@ def test_records_are_read_back_and_added_to(proto):
     record_stored(proto, {"two": second})
     assert stored_weights(proto) == {"one": first, "two": second}
     assert [p.key for p in proto.metadata_props].count(KEY) == 1
-    assert simulated_layers(proto.SerializeToString()) == {"one": "gwq"}
+    assert simulated_layers(proto.SerializeToString()) == {"one": "weight_format=gwq"}
 
 
 def test_packed_bytes_replace_the_data_of_the_recorded_tensors(proto):

@@ -141,8 +141,9 @@ class TestConformance(StageConformance):
         return context()
 
     @pytest.fixture
-    def value_sets(self):
+    def value_sets(self, format_sets):
         return [
+            *format_sets,
             ASKED,
             {"clipping": "percentile"},
             {"weight_bits": 3, "rounding": "adaround", "rounding_steps": 20},

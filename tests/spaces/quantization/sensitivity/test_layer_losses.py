@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 from spaces.errors import ConfigError, StageError
 from spaces.models.layers import layers
 from spaces.quantization.plan.source import Sources
-from spaces.quantization.sensitivity.layer_losses import Nearest, layer_losses, measured_layers
+from spaces.quantization.sensitivity.layer_losses import OneByOne, layer_losses, measured_layers
 from spaces.quantization.sensitivity.output_losses import OUTPUT_LOSSES, kl, mse, sqnr, ssim
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
@@ -33,7 +33,7 @@ def with_weight(artifact, name, weight):
 
 def test_equals_a_run_with_the_weight_replaced(small, context, noise, run):
     source = Sources().source(small, False, context)
-    rounding = Nearest(source, GRID)
+    rounding = OneByOne(source, GRID, context, 16)
     widths = dict.fromkeys(names(small), (2, 4))
     found = layer_losses(source, rounding.weight, widths, ["mse", "sqnr", "kl"], len(noise.inputs), context)
     reference = run(small, noise.inputs).astype(np.float64)
@@ -48,18 +48,17 @@ def test_equals_a_run_with_the_weight_replaced(small, context, noise, run):
 
 
 def test_fewer_bits_lose_more(small, context):
-    losses, n_weights = measured_layers(small, "sqnr", dict.fromkeys(names(small), WIDTHS), 16, GRID, context)
+    losses = measured_layers(small, "sqnr", dict.fromkeys(names(small), WIDTHS), 16, GRID, context)
     for row in losses.values():
         assert list(row) == list(WIDTHS)
         assert row[2] > row[4] > row[8] > 0
-    assert n_weights == {layer.name: int(np.prod(layer.weight_shape)) for layer in layers(small.proto())}
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_weights_have_at_most_the_integers_of_their_width(small, context, bits):
     source = Sources().source(small, False, context)
     for name, weight in source.weights.items():
-        rounded = Nearest(source, GRID).weight(name, bits)
+        rounded = OneByOne(source, GRID, context, 16).weight(name, bits)
         assert rounded.shape == weight.shape
         assert max(len(np.unique(channel)) for channel in rounded.reshape(len(rounded), -1)) <= 2**bits
 
@@ -106,3 +105,28 @@ def test_divergence_and_similarity_say_what_outputs_they_need():
         kl(np.zeros((4, 1)), np.zeros((4, 1)))
     with pytest.raises(ConfigError, match=r"sensitivity=ssim compares images .* shape \(4, 10\)"):
         ssim(np.zeros((4, 10)), np.zeros((4, 10)))
+
+
+def test_with_feedback_layers_lose_less(small, context):
+    """In all; and weights have at most the integers of their width."""
+    widths = dict.fromkeys(names(small), (2, 3))
+    nearest = measured_layers(small, "mse", widths, 16, GRID, context)
+    feedback = measured_layers(small, "mse", widths, 16, GRID | {"rounding": "gptq"}, context)
+    for width in (2, 3):
+        assert sum(row[width] for row in feedback.values()) < sum(row[width] for row in nearest.values())
+    source = Sources().source(small, False, context)
+    rounding = OneByOne(source, GRID | {"rounding": "gptq"}, context, 16)
+    for name in names(small):
+        weight = rounding.weight(name, 2)
+        assert all(len(np.unique(channel)) <= 4 for channel in weight.reshape(len(weight), -1))
+
+
+def test_feedback_says_what_torch_lacks(small, context, monkeypatch):
+    def fail(*arguments, **options):
+        raise NotImplementedError("Loop")
+
+    monkeypatch.setattr("spaces.models.onnx.torch_graph.graph.TorchGraph.run", fail)
+    with pytest.raises(StageError, match=r"allocator\.grid\.rounding=gptq.*Loop.*use rounding: nearest"):
+        measured_layers(small, "mse", {names(small)[0]: (3,)}, 8, GRID | {"rounding": "gptq"}, context)
+    with pytest.raises(StageError, match=r"rounding 'magic'"):
+        measured_layers(small, "mse", {names(small)[0]: (3,)}, 8, GRID | {"rounding": "magic"}, context)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.recovery.losses.distillation import distillation_loss
+from spaces.models.torch.distillation import distillation_loss
 
 
 def logits(seed, n=7, classes=5):
