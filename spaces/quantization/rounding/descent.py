@@ -28,7 +28,6 @@ BIAS_RATE = 0.03  # relative to the root mean square of the part's outputs
 REGULARIZED_FROM = 0.2  # share of the steps that are done without the second term
 REGULARIZATION = 0.01  # its weight, relative to the error at the nearest rounding being of the order of 1
 BETA_FIRST, BETA_LAST = 20.0, 2.0
-LEARNED_BELOW = 8  # bits of activations whose step sizes are learned
 DROP = 0.5
 
 
@@ -66,18 +65,10 @@ class _Run:
         self._rounding = {
             x.name: _Rounding(unit.floats[x.name], known.grids[x.name], learns_scales) for x in unit.layers
         }
-        self._biases = {
-            x.bias: (known.biases.get(x.bias, unit.floats[x.bias])).clone().requires_grad_()
-            for x in unit.layers
-            if x.bias and x.bias in unit.floats
+        self._biases = unit.learnable_biases()
+        self._scales = {
+            t: torch.ones((), device=self._device).requires_grad_() for t in unit.narrow_activations()
         }
-        read = {
-            node.inputs[i]: grid
-            for node in unit.segment.nodes
-            for i in range(len(node.inputs))
-            if (grid := known.reads(node, i)) is not None and grid.high - grid.low < 2**LEARNED_BELOW - 1
-        }
-        self._scales = {t: torch.ones((), device=self._device).requires_grad_() for t in read}
         n_positions = max(
             [y[0].numel() // y.shape[1] for y in unit.targets.values() if y.ndim > 1], default=1
         )

@@ -7,7 +7,7 @@ A weight's integer changes where its latent value crosses the middle between two
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spaces.quantization.rounding.grids import TorchGrid, bounded
@@ -25,7 +25,6 @@ WEIGHT_RATE = 0.004  # of latent values, in steps of their grid
 SCALE_RATE = 0.002  # relative
 BIAS_RATE = 0.002  # relative to the root mean square of a bias
 WARM_UP = 20  # steps
-LEARNED_BELOW = 8  # bits of activations whose step sizes are learned
 OFFSET = 0.45  # steps from an integer to the latent value that a weight starts with, at most
 
 
@@ -109,16 +108,9 @@ class _Run:
             )
             for x in unit.layers
         }
-        self._biases = {
-            x.bias: known.biases.get(x.bias, unit.floats[x.bias]).clone().requires_grad_()
-            for x in unit.layers
-            if x.bias and x.bias in unit.floats
-        }
+        self._biases = unit.learnable_biases()
         self._factors = {
-            node.inputs[i]: torch.zeros((), device=self._device).requires_grad_()
-            for node in unit.segment.nodes
-            for i in range(len(node.inputs))
-            if (grid := known.reads(node, i)) is not None and grid.high - grid.low < 2**LEARNED_BELOW - 1
+            t: torch.zeros((), device=self._device).requires_grad_() for t in unit.narrow_activations()
         }
 
     def solve(self) -> None:
@@ -202,4 +194,4 @@ class _Weight:
 
     def grid(self) -> TorchGrid:
         """Returns the grid."""
-        return replace(self._grid, scale=(self._grid.scale * bounded(self.factor)).detach())
+        return self._grid.with_scale((self._grid.scale * bounded(self.factor)).detach())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH = 64  # examples that run at once without gradients
+NARROW_BELOW = 8  # bits
 
 Quantize = Callable[[TorchGrid, "Tensor", str], "Tensor"]
 """`(grid, values, tensor name)` -> the values on the grid."""
@@ -106,6 +107,25 @@ class Unit:
 
         constants = {**known.weights, **known.biases, **(weights or {})}
         return self.graph.run(self.segment.nodes, {**self.static, **inputs}, constants, read)
+
+    def narrow_activations(self) -> list[str]:
+        """Returns the names of the activations of fewer than `NARROW_BELOW` bits that the part reads, whose step sizes are learned."""
+        known = self.quantized
+        return [
+            node.inputs[i]
+            for node in self.segment.nodes
+            for i in range(len(node.inputs))
+            if (grid := known.reads(node, i)) is not None and grid.high - grid.low < 2**NARROW_BELOW - 1
+        ]
+
+    def learnable_biases(self) -> Values:
+        """Returns a copy of each layer's bias, by its name, that takes gradients."""
+        known = self.quantized.biases
+        return {
+            x.bias: known.get(x.bias, self.floats[x.bias]).clone().requires_grad_()
+            for x in self.layers
+            if x.bias and x.bias in self.floats
+        }
 
     def batches(self, values: Mapping[str, "Tensor"]) -> Iterator[Values]:
         """Yields the values batch by batch."""

@@ -17,6 +17,7 @@ from spaces.quantization.schemes.scheme import Grid
 from spaces.stages.stage import StageContext
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 BATCH = 32  # examples that run at once
@@ -71,10 +72,14 @@ class Feedback:
         return found
 
     @cached_property
-    def _graph(self) -> TorchGraph:
+    def _device(self) -> "torch.device":
         from spaces.models.torch.accelerator import device_of
 
-        return TorchGraph(self._source.artifact.proto(), device_of(self._context.accelerator))
+        return device_of(self._context.accelerator)
+
+    @cached_property
+    def _graph(self) -> TorchGraph:
+        return TorchGraph(self._source.artifact.proto(), self._device)
 
     def _forms(self) -> dict[str, MatrixForm]:
         first: dict[str, Layer] = {}
@@ -85,11 +90,9 @@ class Feedback:
 
     def _values(self) -> Iterator[Values]:
         """Yields all values of the float network, batch by batch."""
-        from spaces.models.torch.accelerator import device_of
         from spaces.quantization.rounding.walk import examples_of
 
-        device = device_of(self._context.accelerator)
-        inputs = examples_of(self._source, self._context, self._n_examples, device)
+        inputs = examples_of(self._source, self._context, self._n_examples, self._device)
         for start in range(0, len(next(iter(inputs.values()))), BATCH):
             batch = {name: value[start : start + BATCH] for name, value in inputs.items()}
             yield batch | self._graph.run(self._graph.nodes, batch)
