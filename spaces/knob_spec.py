@@ -20,6 +20,7 @@ class KnobSpec:
         words: Valid values besides numbers, e.g. `auto`.
         per_layer: Whether the knob can have one value per layer.
         list_of_globs: Whether a value is a list of glob patterns over layer names.
+        shares: Whether a value is a list of numbers from 0 on that sum to 1, or an empty one.
     """
 
     name: str
@@ -31,6 +32,7 @@ class KnobSpec:
     words: tuple[str, ...] = ()
     per_layer: bool = False
     list_of_globs: bool = False
+    shares: bool = False
 
     def problem(self, value: Value) -> str | None:
         """Returns why `value` is invalid, as the end of a sentence; None if it is valid."""
@@ -40,6 +42,12 @@ class KnobSpec:
         if self.list_of_globs:
             good = isinstance(value, tuple) and all(isinstance(v, str) for v in value)
             return None if good else f"must be a list of layer patterns, not {value!r}"
+        if self.shares:
+            return (
+                None
+                if _are_shares(value)
+                else f"must be a list of numbers from 0 on that sum to 1, not {value!r}"
+            )
         if value in self.words:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -49,6 +57,13 @@ class KnobSpec:
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
             return f"must lie between {self.low} and {self.high}, not {value!r}"
         return None
+
+
+def _are_shares(value: Value) -> bool:
+    if not isinstance(value, tuple):
+        return False
+    numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
+    return len(numbers) == len(value) and (not value or abs(sum(numbers) - 1) < 1e-6)
 
 
 class HasKnobs(Protocol):

@@ -15,6 +15,8 @@
             - {name: stem, match: "conv1*", choices: [8]}
             - {name: rest, match: "*"}
         activation_bits: {choices: [8, 16], per: layer}
+      recover:
+        merge_weights: {simplex: 2, step: 0.1}    # lists of 2 weights that sum to 1
       constraints:
         integer_ops_are_8_bit: quantize.format != 'qoperator' or quantize.granularity == 'tensor'
 """
@@ -28,9 +30,10 @@ from spaces.constraints import Constraint
 from spaces.errors import SpaceError, unknown_name
 from spaces.knob_spec import HasKnobs, KnobSpec
 from spaces.knobs import Choices, Condition, Domain, Knob, Range
+from spaces.simplex import simplex
 from spaces.space import Space
 
-_DOMAIN_KEYS = ("choices", "int", "float", "value")
+_DOMAIN_KEYS = ("choices", "int", "float", "value", "simplex")
 _KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")
 
 _ANY_LAYER = "*"  # placeholder for layer names before the model is loaded
@@ -106,6 +109,8 @@ def _domain(path: str, node: Mapping[str, Any]) -> Domain:
     try:
         if kind == "value":
             return Choices((freeze(given),))
+        if kind == "simplex":
+            return Choices(simplex(given, node.get("step", 0.1)))
         if kind == "choices":
             return Choices(_choices(given), bool(node.get("ordered", False)))
         return _range(kind, given, node)

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = (
     "evaluators", "evaluators/devices", "evaluators/task/boxes", "evaluators/task/tasks", "search/executors", "search/knowledge", "search/samplers",
-    "search/tracking", "spaces/models", "spaces/pruning/criteria", "spaces/quantization/formats", "spaces/quantization/rounding", "spaces/stages",
+    "search/tracking", "spaces/architectures", "spaces/models", "spaces/pruning/criteria", "spaces/pruning/tokens",
+    "spaces/quantization/formats", "spaces/quantization/rounding", "spaces/stages",
 )  # fmt: skip
 BLOCK = re.compile(r"```(python|yaml|bash)\n(.*?)```", re.DOTALL)
 ALL_AT_ONCE = {
@@ -109,6 +110,17 @@ def test_a_task_whose_labels_are_no_classes_runs_from_the_readme(folder):
     with (folder / "outputs/angles/trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert all(float(row["metric.angle_error_low"]) <= float(row["metric.angle_error"]) for row in rows)
+
+
+@pytest.mark.slow
+def test_a_family_of_architectures_is_searched_from_the_readme(folder):
+    (command,) = [text for kind, text in blocks() if kind == "bash" and "model=my_family" in text]
+    overrides = [word for word in shlex.split(command)[2:] if "=" in word]
+    short = ["study.name=family", "study.n_trials=3", "tracker=none", "study.report=false", "cache_dir=cache"]
+    run(folder, "-m", "search", "--config-dir", "conf_dir", *overrides, *short)
+    with (folder / "outputs/family/trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["knob.architecture.width"] in ("4", "8", "16") for row in rows)
 
 
 @pytest.mark.slow

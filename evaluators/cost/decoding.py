@@ -12,7 +12,7 @@ from evaluators.cost.language.candidate_roofline import (
     ModelledRequest,
     decoder_shape,
     modelled_request,
-    width_of,
+    widths_of,
 )
 from evaluators.cost.language.decoder_evaluator import DecoderEvaluator
 from evaluators.cost.language.generation import TextDecoder, greedy
@@ -24,6 +24,7 @@ from evaluators.cost.summary_metrics import (
     joules_per_token,
 )
 from evaluators.devices.device import Device
+from spaces.quantization.formats.stored import simulated_layers, simulated_text
 from spaces.stages.artifact import Artifact
 
 
@@ -42,7 +43,8 @@ class DecodingEvaluator(DecoderEvaluator):
 
     For other devices `tokens_per_s` and `request_ms`, as modelled by rooflines of the pass over the prompt and of one in the middle of
     what is written, `joules_per_token` at the profile's power, `bytes_per_token` (weights and cache that are read) and `decoder_bytes`
-    (all weights and the longest cache), where the profile has the bandwidth.
+    (all weights and the longest cache), where the profile has the bandwidth. Keys and values count at the candidate's `kv_bits`. What
+    only simulates a format is not timed.
 
     Args:
         checkpoint: The model's checkpoint, a `.bin` file of llama2.c, which states the sizes.
@@ -85,6 +87,8 @@ class DecodingEvaluator(DecoderEvaluator):
         if not devices:
             reason = "no device of the study is this machine, or has a bandwidth and a throughput for the candidate"
             return Evaluation(modelled, {} if modelled else {self.name: {"absent_because": reason}})
+        if simulated := simulated_layers(artifact.onnx_bytes):
+            return Evaluation(modelled, {self.name: {"absent_because": simulated_text(simulated)}})
         model = self.decoder_of(artifact)
         counters, reason = rapl_counters(Path(self.root))
         with pinned(self.threads):
@@ -105,10 +109,10 @@ class DecodingEvaluator(DecoderEvaluator):
             return
         proto = artifact.proto()
         shape = decoder_shape(self.checkpoint, proto)
-        width = width_of(proto, shape.experts)
+        widths = widths_of(proto, shape)
         is_integer = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
         for device in others:
-            request = modelled_request(shape, width, device, is_integer, self.prompt_length, self.n_tokens)
+            request = modelled_request(shape, widths, device, is_integer, self.prompt_length, self.n_tokens)
             if request is not None:
                 for name, value, unit in _modelled_figures(request, device):
                     yield Measurement(name, value, unit, "modelled", device.name)

@@ -15,6 +15,8 @@ from evaluators.cost.language.speculative import (
     leanest_plan,
 )
 from spaces.errors import ConfigError, EvaluationError
+from spaces.quantization.formats.stored import simulated_layers
+from spaces.quantization.transformers.kv_cache import cache_bits, entry_bytes
 from spaces.stages.artifact import Artifact
 
 _BYTES = 4  # of an entry of the cache: the decoders here keep float32
@@ -86,27 +88,27 @@ class SpeculativeEvaluator(DecoderEvaluator):
         written = [speculative(target, draft, p, self.n_tokens, self.draft_length) for p in prompts]
         speed_up = (middle - began) / (perf_counter() - middle)
         acceptance = _acceptance(written)
-        plan = self._plan(acceptance, len(models[0]), len(models[1]), target)
+        plan = self._plan(acceptance, models, target, _entry_bytes(artifact, draft))
         found = [
             Measurement("draft_acceptance", 100 * acceptance, "%", "measured"),
             Measurement("same_text", 100 * _same(plain, written), "%", "measured"),
             Measurement("planned_speedup", plan.speed_up, "x", "modelled"),
             Measurement("planned_bytes", plan.total_bytes, "bytes", "modelled"),
         ]
-        timed = [name for name, device in context.devices.items() if device.measured]
-        found += [Measurement("speculative_speedup", speed_up, "x", "measured", name) for name in timed]
+        if not simulated_layers(artifact.onnx_bytes):
+            timed = [name for name, device in context.devices.items() if device.measured]
+            found += [Measurement("speculative_speedup", speed_up, "x", "measured", name) for name in timed]
         details = {"draft_length": plan.draft_length, "width": plan.width, "candidates": plan.candidates}
         return Evaluation(tuple(found), {"speculative": {"plan": details}})
 
     def _plan(
-        self, acceptance: float, target_bytes: int, draft_bytes: int, target: TextDecoder
+        self, acceptance: float, models: Sequence[bytes], target: TextDecoder, draft_bytes: float
     ) -> SpeculativePlan:
-        per_token = target.cache_elements * _BYTES
         memory = SpeculativeMemory(
-            target_bytes,
-            draft_bytes,
-            per_token,
-            per_token,
+            len(models[0]),
+            len(models[1]),
+            target.cache_elements * _BYTES,
+            target.cache_elements * draft_bytes,
             target.vocabulary_size,
             self.prompt_length + self.n_tokens,
         )
@@ -114,6 +116,11 @@ class SpeculativeEvaluator(DecoderEvaluator):
         if self.memory_bytes is None:
             return leanest_plan(speculation, memory, self.keep)
         return fastest_plan(speculation, memory, self.memory_bytes)
+
+
+def _entry_bytes(artifact: Artifact, decoder: TextDecoder) -> float:
+    """Returns the mean bytes of an element of the cache of a candidate's decoder."""
+    return entry_bytes(cache_bits(artifact.proto()), decoder.head_dim) / decoder.head_dim
 
 
 def _acceptance(written: Sequence[Speculated]) -> float:

@@ -86,8 +86,8 @@ class Allocator(ABC):
     """Gives every layer its width under a budget, in one solve."""
 
     @abstractmethod
-    def check(self, context: AllocationContext | None) -> None:
-        """Checks the settings and budgets against a study, before a loss is measured.
+    def check(self, context: AllocationContext | None) -> Problem:
+        """Checks the settings and budgets against a study, before a loss is measured; returns the problem with losses of 0.
 
         Raises:
             ConfigError: The settings do not fit the study.
@@ -134,7 +134,7 @@ class Allocator(ABC):
 class NoAllocator(Allocator):
     """No allocator: what samplers that need none are configured with."""
 
-    def check(self, context: AllocationContext | None) -> None:
+    def check(self, context: AllocationContext | None) -> Problem:
         """Raises ConfigError: a sampler needs an allocator."""
         raise ConfigError("sampler=allocator needs an allocator: add allocator=knapsack")
 

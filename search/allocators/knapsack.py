@@ -75,15 +75,17 @@ class Knapsack(Allocator):
         self._losses, self._n_weights = losses, n_weights
         self._found: Mapping[str, Budget] | None = given_budgets
 
-    def check(self, context: AllocationContext | None) -> None:
-        """Checks names and patterns, that losses can be measured, and that an allocation keeps the budgets.
+    def check(self, context: AllocationContext | None) -> Problem:
+        """Checks names and patterns, that losses can be measured, and that an allocation keeps the budgets; returns the problem with losses of 0.
 
         Raises:
             ConfigError: The knob has no value per layer, a pattern matches no layer, or a cost cannot be a budget.
             InfeasibleBudgetError: No allocation keeps the budgets.
         """
         nothing = {unit: dict.fromkeys(row, 0.0) for unit, row in self._widths(context).items()}
-        solve(self._posed(nothing, context))
+        posed = self._posed(nothing, context)
+        solve(posed)
+        return posed
 
     def problem(self, context: AllocationContext | None) -> Problem:
         """Returns the problem, with the budget that is swept as its last one."""

@@ -109,6 +109,18 @@ class Problem:
             )
         return tuple(found)
 
+    def admits(self, allocation: Mapping[str, int]) -> bool:
+        """Whether an allocation has a width that is allowed for every layer, equal ones for tied layers, and keeps the budgets."""
+        for group in self.groups():
+            widths = {allocation.get(layer) for layer in group}
+            if len(widths) > 1 or not widths <= {*self.options(group)}:
+                return False
+        return all(
+            math.fsum(budget.costs[layer].get(allocation[layer], math.inf) for layer in self.losses)
+            <= budget.limit
+            for budget in self.budgets
+        )
+
     def check(self) -> None:
         """Raises ConfigError for names, widths or figures that do not fit together."""
         if not self.losses:

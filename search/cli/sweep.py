@@ -9,6 +9,7 @@ Usage::
     paredown --multirun experiment=tabular tabular.path=FILE.csv tabular.task=a,b sampler=random,tpe seed=0,1,2
     paredown --multirun model=digits_cnn,mlp 'device=[stm32h743],[esp32_s3_tflm]' seed=0,1,2
     paredown-results FOLDER [FOLDER ...]
+    paredown-results --networks FOLDER [FOLDER ...]
 """
 
 import argparse
@@ -26,14 +27,15 @@ from rich.text import Text
 from evaluators.column import Column
 from search.cli.fleet import Shipped, fleet, read_shipped, read_summary
 from search.cli.fleet_tables import html_page, terminal_table
+from search.cli.networks import networks_page, networks_table, summary, trained
 from search.cli.statistics import geometric_mean, half_width, interval
-from search.planning.tabular import TARGETS
 from search.record.values import text_cell
 from search.report.console import PlainConsole
 from spaces.errors import InputError, ParedownError
 from spaces.stages.cache import write_atomic
 
 OVER_TASKS = ("mean over tasks", "geometric mean over tasks")
+_TARGET = "trials_to_"  # what the numbers of trials begin with in summary.json
 _VALUES = ("hypervolume", "n_trials", "n_complete", "wall_s")  # of summary.json
 _ENDS = ("_low", "_high")  # suffixes of the ends of intervals within one study
 _FILE_WIDTH = 160  # columns of the printed table if the output is not a terminal
@@ -41,12 +43,20 @@ _FILE_WIDTH = 160  # columns of the printed table if the output is not a termina
 
 @dataclass(frozen=True)
 class Run:
-    """One study over a table: per target the number of trials that it needed, None if it was not reached."""
+    """One study over a table: per target the number of trials that it needed, None if it was not reached.
+
+    Raises:
+        KeyError: There is no target.
+    """
 
     sampler: str
     task: str
     n_trials: int
     trials_to: dict[str, int | None]
+
+    def __post_init__(self) -> None:
+        if not self.trials_to:
+            raise KeyError(f"{_TARGET}*")
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ class Row:
     Attributes:
         sampler: Name of the sampler.
         task: Name of the task, or one of `OVER_TASKS`.
-        target: `trials_to_best`, `trials_to_0.1` or `trials_to_0.5`; for an `Outcome` the name of a value.
+        target: `trials_to_best`, `trials_to_0.1`, `trials_to_0.5`; with several objectives `trials_to_90%`,
+            `trials_to_95%`, `trials_to_99%`; for an `Outcome` the name of a value.
         n_runs: Number of studies (seeds).
         n_unreached: Number of studies that ended before the target; each enters the mean with the trials that
             it ran, so that the mean is a lower bound. For an `Outcome` the number of studies without the
@@ -93,7 +104,7 @@ class Row:
 
     def text(self) -> str:
         """Returns mean, interval and number of unreached targets as text for the printed table."""
-        counted = self.target in TARGETS
+        counted = self.target.startswith(_TARGET)
         bound = "≥ " if counted and self.n_unreached else ""
         mean, low, high = (f"{v:.1f}" if counted else f"{v:.4g}" for v in (self.mean, self.low, self.high))
         interval = "" if math.isnan(self.low) else f" [{low}, {high}]"
@@ -155,7 +166,7 @@ def _read_study(path: Path, read: Read) -> None:
 
 def _run(summary: Mapping[str, Any]) -> Run:
     task = str(summary["tabular"]["task"])
-    trials_to = {t: None if summary[t] is None else int(summary[t]) for t in TARGETS}
+    trials_to = {t: None if n is None else int(n) for t, n in summary.items() if t.startswith(_TARGET)}
     return Run(str(summary["sampler"]), task, int(summary["n_trials"]), trials_to)
 
 
@@ -221,19 +232,25 @@ def summarise_outcomes(outcomes: Sequence[Outcome]) -> list[Row]:
 
 def summarise(runs: Sequence[Run]) -> list[Row]:
     """Returns one row per sampler, target and task, and the means over tasks if there are several."""
+    return [
+        row
+        for sampler in dict.fromkeys(run.sampler for run in runs)
+        for target in dict.fromkeys(target for run in runs for target in run.trials_to)
+        for row in _of_target(sampler, target, [run for run in runs if target in run.trials_to])
+    ]
+
+
+def _of_target(sampler: str, target: str, runs: Sequence[Run]) -> list[Row]:
+    """Returns a sampler's rows of one target, over the runs that have it."""
     tasks = dict.fromkeys(run.task for run in runs)
-    rows: list[Row] = []
-    for sampler in dict.fromkeys(run.sampler for run in runs):
-        groups = {task: [r for r in runs if (r.sampler, r.task) == (sampler, task)] for task in tasks}
-        for target in TARGETS:
-            counts = {task: _counts(group, target) for task, group in groups.items() if group}
-            per_task = [
-                _row(sampler, task, target, groups[task], float(np.mean(numbers)), interval(numbers))
-                for task, numbers in counts.items()
-            ]
-            rows += per_task
-            if len(tasks) > 1:
-                rows += _overall(sampler, target, runs, list(counts.values()))
+    groups = {task: [r for r in runs if (r.sampler, r.task) == (sampler, task)] for task in tasks}
+    counts = {task: _counts(group, target) for task, group in groups.items() if group}
+    rows = [
+        _row(sampler, task, target, groups[task], float(np.mean(numbers)), interval(numbers))
+        for task, numbers in counts.items()
+    ]
+    if len(tasks) > 1 and counts:
+        rows += _overall(sampler, target, runs, list(counts.values()))
     return rows
 
 
@@ -307,13 +324,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "folders", nargs="+", type=Path, metavar="FOLDER", help="folder that contains studies, at any depth"
     )
     parser.add_argument("--output", type=Path, help="the CSV file (default: sweep.csv in the first FOLDER)")
+    parser.add_argument(
+        "--networks",
+        action="store_true",
+        help="list the trained architectures of all studies (networks.csv, networks.html)",
+    )
+    parser.add_argument(
+        "--metric", help="with --networks: the metric to order by (default: the first that was measured)"
+    )
     parser.add_argument("--page", type=Path, help="the HTML page (default: sweep.html beside the CSV file)")
     try:
         given = parser.parse_args(arguments)
     except SystemExit as stop:  # argparse has printed the error
         return int(stop.code or 0)
-    path = given.output or given.folders[0] / "sweep.csv"
+    path = given.output or given.folders[0] / ("networks.csv" if given.networks else "sweep.csv")
     try:
+        if given.networks:
+            _write_networks(given.folders, given.metric, path, given.page or path.with_suffix(".html"))
+            return 0
         _write(read_studies(given.folders), path, given.page or path.with_suffix(".html"), given.folders)
     except ParedownError as error:
         PlainConsole(stderr=True).print(f"paredown-results: {error}", soft_wrap=True)
@@ -341,6 +369,20 @@ def _write(read: Read, path: Path, page: Path, folders: Sequence[Path]) -> None:
         written.append(page)
     for file in written:
         console.print(f"written to {file}", soft_wrap=True)
+
+
+def _write_networks(folders: Sequence[Path], metric: str | None, path: Path, page: Path) -> None:
+    """Writes both files of the architectures and prints the best of them."""
+    rows, column = trained(folders, metric)
+    texts = rows.map(lambda cell: text_cell(cell) if isinstance(cell, str) else cell)
+    _write_page(texts.to_csv(index=False), path)
+    _write_page(networks_page(rows, column, ", ".join(folder.resolve().name for folder in folders)), page)
+    console = PlainConsole()
+    if not console.is_terminal:
+        console = PlainConsole(width=_FILE_WIDTH)
+    console.print(networks_table(rows, column))
+    for text in (*summary(rows, column), f"written to {path}", f"written to {page}"):
+        console.print(text, soft_wrap=True)
 
 
 def _write_page(text: str, path: Path) -> None:

@@ -12,7 +12,7 @@ from evaluators.base import Measurement
 from evaluators.metric import Metric
 from search.planning.config.schema import Config
 from search.planning.loading import Loaded
-from search.planning.tabular import TabularProblem
+from search.planning.tabular.problem import TabularProblem
 from search.record.environment import environment
 from search.record.results import Constraint, Objective
 from spaces.digest import digest_of
@@ -57,14 +57,16 @@ def compression_identity(
     return identity
 
 
-def tabular_identity(problem: TabularProblem) -> dict[str, Any]:
-    """Returns what must be equal for a study on a table to be resumed: rows, task, metric and direction."""
-    rows = [(sorted(row.knobs.items()), sorted(row.metrics.items())) for row in problem.rows]
+def tabular_identity(
+    problem: TabularProblem, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> dict[str, Any]:
+    """Returns what must be equal for a study on a table to be resumed: rows, task, objectives and constraints."""
+    rows = [(sorted(row.knobs.items()), sorted(problem.values(row).items())) for row in problem.rows]
     return {
         "table": digest_of(rows),
         "task": problem.task,
-        "metric": problem.metric,
-        "direction": problem.direction,
+        "objectives": {o.column: o.direction for o in objectives},
+        "constraints": {c.name: f"{c.column} {c.kind} {c.bound!r}" for c in constraints},
     }
 
 

@@ -90,7 +90,14 @@ def load(config: Config, say: Say) -> Loaded:
     say("loading the network")
     source: ModelSource = made(ModelSource, config.section("model"), "model", config)
     model = source.load(
-        LoadContext(splits.train, config.cache_dir, config.seed, not config.data["dry_run"], task.loss)
+        LoadContext(
+            splits.train,
+            config.cache_dir,
+            config.seed,
+            not config.data["dry_run"],
+            task.loss,
+            _accelerator(config),
+        )
     )
     # data that no stage uses is not sent to the workers
     trains = any(stage.produces == "torch" for stage in stages)
@@ -102,7 +109,8 @@ def load(config: Config, say: Say) -> Loaded:
         teacher=_teacher(config, model, trains),
         accelerator=_accelerator(config),
         latency_ms=ModelledLatency(devices),
-        draft=config.data["dry_run"],
+        draft=config.data["dry_run"]
+        and not config.section("sampler").get("allocator"),  # whose budgets need costs to the byte
         loss=task.loss,
     )
     names = [key for key in config.section("space") if key != "constraints"]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,16 +24,19 @@ from search.planning.config.schema import Config
 from search.planning.gather_knowledge import knowledge_of
 from search.planning.identity import compression_identity
 from search.planning.loading import Loaded, Say, made
-from search.planning.samplers_for import sampler_factory
+from search.planning.samplers_for import check_allocator, sampler_factory
 from search.record.objectives import Measured, read_limits, read_objectives
 from search.record.results import Constraint, Objective
+from search.samplers.candidates.context import LowFidelityEvaluations
 from search.study.plan import StudyPlan
 from search.study.waits import waits_told
 from search.trials.allocation import allocation_context
 from search.trials.compression_work import CalledReEvaluator, CompressionWork
+from search.trials.expense import TrainingExpense
 from search.trials.low_fidelity import CompressionLowFidelity
 from search.trials.machine_lock import MachineLock
 from search.trials.run_trial import described
+from search.trials.structures import Buildable
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate, Value
 from spaces.errors import EvaluationError, ParedownError
@@ -55,10 +58,18 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
     base = _baseline(config, loaded, say)
     objectives, constraints = read_objectives(config.section("objective"), base.names)
     constraints = (*constraints, *format_constraints(loaded.devices, base.measurements))
+    base = replace(base, runner=replace(base.runner, limits=constraints))
     knowledge = knowledge_of(config, loaded, objectives, base.measurements)
     low_fidelity = _low_fidelity(config, loaded, base.runner, executor, objectives, constraints)
     values = {m.column: m.value for m in base.measurements}
     defaults = _defaults(loaded)
+    by_time = config.study.time_limit_s is not None and loaded.start.kind == "torch"
+    expense = TrainingExpense(base.runner) if by_time else None
+    allocation = allocation_context(
+        base.runner, executor.call, constraints, partial(read_limits, measured=base.names), defaults
+    )
+    if config.data["dry_run"]:  # which makes no sampler
+        check_allocator(config, allocation)
     metric = loaded.task.metric
     wants_stops = any(getattr(evaluator, "stop_early", False) for evaluator in base.runner.evaluators)
     stops_early = wants_stops and _is_bounded(base.runner.context)
@@ -78,9 +89,8 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             knowledge.descriptors,
             low_fidelity,
             baselines=[values.get(o.column) for o in objectives],
-            allocation=allocation_context(
-                base.runner, executor.call, constraints, partial(read_limits, measured=base.names), defaults
-            ),
+            allocation=allocation,
+            expense=expense,
         ),
         runner=CompressionWork(base.runner, loaded.splits.test),
         executor=executor,
@@ -97,6 +107,7 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
         early_direction=direction_of(metric),
         explain=partial(executor.call, "explain"),
         pruner=_pruner(config),
+        expense=expense,
     )
 
 
@@ -173,8 +184,13 @@ def _low_fidelity(
     executor: Executor,
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
-) -> CompressionLowFidelity | None:
-    """Returns low-fidelity evaluations; None where a network is pruned and trained, whose costs and quality are known once it is built."""
+) -> LowFidelityEvaluations | None:
+    """Returns low-fidelity evaluations; None where a network is pruned and trained, whose costs and quality are known once it is built.
+
+    Of architectures it is known which can be built.
+    """
+    if any(stage.rebuilds for stage in loaded.pipeline.stages):
+        return Buildable(runner, len(objectives))
     if loaded.start.kind != "onnx":
         return None
     call = partial(executor.call, time_limit_s=config.study.trial_time_limit_s, tries=1)

@@ -1,19 +1,19 @@
 """Makes the plan of a study whose objective is a table."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.base import Measurement
-from evaluators.column import Column
 from search.executors.serial import SerialExecutor
 from search.planning.basics import basics
 from search.planning.config.schema import Config
 from search.planning.identity import tabular_identity
 from search.planning.samplers_for import sampler_factory
-from search.planning.tabular import TabularProblem
-from search.record.results import Objective, StudyRecord
+from search.planning.tabular.goal import TableGoal
+from search.planning.tabular.known import KnownColumns
+from search.planning.tabular.problem import TabularProblem, measurement_of
+from search.record.objectives import read_columns, read_objectives
 from search.study.plan import StudyPlan
 from search.trials.trial import TrialRequest, TrialResult
 from spaces.candidate import Candidate
@@ -21,7 +21,8 @@ from spaces.errors import ConfigError, StageError, unknown_name
 from spaces.knobs import Choices, Knob
 from spaces.space import Space
 
-_KEYS = ("path", "task", "metric", "direction", "stop_at_best")
+_KEYS = ("path", "task", "metric", "direction", "stop_at_best", "stop_at_share", "known")
+_VOLUME_NOTE = "`hypervolume` is the share of the hypervolume of the table's front that the trials have found"
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class TableRunner:
         return str(row.index)
 
     def run(self, request: TrialRequest) -> TrialResult:
-        """Returns the row's metrics."""
-        metrics = self.problem.lookup(request.candidate) or {}
-        measurements = tuple(Measurement(name, value, "", "measured") for name, value in metrics.items())
+        """Returns the row's numbers."""
+        row = self.problem.row(request.candidate)
+        values = {} if row is None else self.problem.values(row)
+        measurements = tuple(measurement_of(column, value) for column, value in values.items())
         return TrialResult(request.id, request.candidate, "measured", measurements=measurements)
 
     def nearest(self, candidate: Candidate, measured_keys: Collection[str]) -> Candidate | None:
@@ -57,58 +59,61 @@ def plan_tabular(config: Config) -> StudyPlan:
     """Returns the plan of a study on a table.
 
     Raises:
-        ConfigError: A key of the `tabular` section is wrong.
-        InputError: The table is missing or wrong.
+        ConfigError: A key of the `tabular` or the `objective` section is wrong, or no row keeps the limits.
+        InputError: The table is missing or wrong, or a row lacks a value that the study needs.
     """
-    section = config.section("tabular")
+    section = _section(config)
     problem = _problem(section, config.seed)
+    goal = _goal(config, problem, section)
     space = Space([Knob(name, Choices(tuple(d["choices"]))) for name, d in problem.space_config().items()])
-    objectives = (Objective(str(Column.of(problem.metric)), problem.direction),)
     rows = [Candidate(knobs) for knobs in problem.candidates]
     runner = TableRunner(problem)
     return StudyPlan(
         **basics(config),
         n_trials=min(config.study.n_trials, len(rows)),
         space=space,
-        objectives=objectives,
-        constraints=(),
-        devices=(),
+        objectives=goal.objectives,
+        constraints=goal.constraints,
+        devices=tuple(problem.measured.devices),
         sampler=sampler_factory(
             config,
             space,
-            objectives,
+            goal.objectives,
             rows,
-            problem.knowledge,
+            problem.knowledge(goal.objectives[0].column),
             problem.descriptors,
-            baselines=(problem.baseline,),
+            _known(section, problem, goal),
+            baselines=[problem.baseline(o.column) for o in goal.objectives],
         ),
         runner=runner,
         executor=SerialExecutor(),  # a look-up needs no worker process
-        identity=tabular_identity(problem),
+        identity=tabular_identity(problem, goal.objectives, goal.constraints),
         baseline=(),
-        stop_when=_best_found(problem) if section.get("stop_at_best", True) else None,
+        notes=() if goal.volume is None else (_VOLUME_NOTE,),
+        stop_when=goal.reached if section.get("stop_at_best", True) else None,
         extra_summary=lambda results: {
             "tabular": {"path": str(section["path"]), "task": problem.task, "metric": problem.metric},
-            **_progress(problem, results),
+            **goal.progress(results),
         },
         pool=rows,
         snap=runner.nearest,
+        volume=goal.volume,
     )
 
 
-def _best_found(problem: TabularProblem) -> Callable[[StudyRecord], bool]:
-    return lambda results: _progress(problem, results)["trials_to_best"] is not None
-
-
-def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
+def _section(config: Config) -> dict[str, Any]:
+    section = config.section("tabular")
     unknown = [key for key in section if key not in _KEYS]
     if unknown:
         raise ConfigError(unknown_name("key", unknown[0], _KEYS, "tabular"))
-    path = section.get("path")
-    if path in (None, "???"):
+    if section.get("path") in (None, "???"):
         raise ConfigError("tabular.path must be given: the CSV file to search, e.g. tabular.path=table.csv")
+    return section
+
+
+def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
     return TabularProblem(
-        Path(str(path)),
+        Path(str(section["path"])),
         section.get("task"),
         section.get("metric"),
         section.get("direction", "maximize"),
@@ -116,6 +121,29 @@ def _problem(section: Mapping[str, Any], seed: int) -> TabularProblem:
     )
 
 
-def _progress(problem: TabularProblem, results: StudyRecord) -> dict[str, int | None]:
-    column = str(Column.of(problem.metric))
-    return problem.progress([t.values().get(column) for t in results.trials])
+def _goal(config: Config, problem: TabularProblem, section: Mapping[str, Any]) -> TableGoal:
+    """Returns the goal: what `objective` says, in which `metric` is `tabular.metric`; without it that metric alone."""
+    stated = config.data.get("objective")
+    axes = config.section("objective") if stated else {"maximize": "metric"}
+    objectives, constraints = read_objectives(axes, problem.measured, str(problem.table.path))
+    return TableGoal(problem, objectives, constraints, _share(section.get("stop_at_share", 1.0)))
+
+
+def _share(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= 1:
+        raise ConfigError(
+            f"tabular.stop_at_share must be a share of the front's hypervolume, above 0 and at most 1, e.g. 0.95, not {given!r}"
+        )
+    return float(given)
+
+
+def _known(section: Mapping[str, Any], problem: TabularProblem, goal: TableGoal) -> KnownColumns | None:
+    columns = read_columns(section.get("known"), "tabular.known", problem.measured, str(problem.table.path))
+    used = [*(o.column for o in goal.objectives), *(c.column for c in goal.constraints)]
+    for column in columns:
+        if column not in used:
+            raise ConfigError(
+                f"tabular.known: {column} is neither an objective nor limited by a constraint, so that it is of no use; known "
+                f"may be: {', '.join(dict.fromkeys(used))}"
+            )
+    return KnownColumns(problem, goal.objectives, goal.constraints, columns) if columns else None

@@ -6,15 +6,33 @@ from typing import Any
 
 import optuna
 
-from search.allocators.base import AllocationContext
+from search.allocators.base import AllocationContext, Allocator
 from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.record.results import Objective
 from search.record.suggest import Param, distribution_of, params_of, pool
-from search.samplers.candidates.context import Bindable, KnowledgeRow, LowFidelityEvaluations, SamplerContext
+from search.samplers.candidates.context import (
+    Bindable,
+    Expense,
+    KnowledgeRow,
+    LowFidelityEvaluations,
+    SamplerContext,
+)
 from spaces.candidate import Candidate
 from spaces.digest import digest_of
 from spaces.space import Space
+
+
+def check_allocator(config: Config, context: AllocationContext) -> None:
+    """Checks the sampler's allocator, if it has one, as the sampler does when a study begins.
+
+    Raises:
+        ConfigError: The allocator does not fit the study, or no allocation keeps the budgets.
+    """
+    section = config.section("sampler").get("allocator")
+    if isinstance(section, Mapping):
+        allocator: Allocator = instantiate(section, "allocator", config.trusted, [Allocator])
+        allocator.check(context)
 
 
 def sampler_factory(
@@ -27,6 +45,7 @@ def sampler_factory(
     low_fidelity: LowFidelityEvaluations | None = None,
     baselines: Sequence[float | None] = (),
     allocation: AllocationContext | None = None,
+    expense: Expense | None = None,
 ) -> Callable[[int], optuna.samplers.BaseSampler]:
     """Returns a function that makes the sampler, given the number of earlier proposals.
 
@@ -40,6 +59,7 @@ def sampler_factory(
         low_fidelity: Evaluates candidates at low fidelity before their trials; None if that is not possible.
         baselines: The uncompressed model's value of each objective, in the column's unit; None if unknown.
         allocation: What an allocator is told of the layers; None where no knob belongs to layers.
+        expense: What trials cost, where several share a training and the budget is time; else None.
     """
 
     @cache
@@ -66,6 +86,7 @@ def sampler_factory(
                     distributions={k.path: distribution_of(k.domain) for k in space.knobs},
                     low_fidelity=low_fidelity,
                     baselines=baselines,
+                    expense=expense,
                     allocation=allocation,
                 )
             )

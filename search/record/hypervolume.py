@@ -112,10 +112,14 @@ def hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> 
     if points.shape[1] == 1:
         return float(reference[0] - points.min())
     points = points[np.argsort(points[:, -1])]
+    if points.shape[1] == 2:
+        widths = reference[0] - np.minimum.accumulate(points[:, 0])
+        return float(np.sum(widths * np.diff(points[:, 1], append=reference[1])))
     edges = np.append(points[1:, -1], reference[-1])
     total = 0.0
     for i, height in enumerate(edges - points[:, -1]):
         if height > 0:
             face = points[: i + 1, :-1]
-            total += float(height) * hypervolume(face[non_dominated(-face)], reference[:-1])
+            face = face if face.shape[1] == 2 else face[non_dominated(-face)]  # two axes need no front
+            total += float(height) * hypervolume(face, reference[:-1])
     return total

@@ -26,7 +26,7 @@ class Measured:
     Attributes:
         metric: Name of the task's metric.
         devices: Names of the devices.
-        columns: The columns of the baseline: only these can be objectives.
+        columns: What is measured of the baseline, or the columns of a table: only these can be objectives.
         sizes: Column to the limit in the device's profile, for the limit `device`.
         direction: Whether higher or lower values of the metric are better.
         baseline: The uncompressed model's measurements by column, for limits in per cent of them.
@@ -41,17 +41,18 @@ class Measured:
 
 
 def read_objectives(
-    config: Mapping[str, Any], measured: Measured
+    config: Mapping[str, Any], measured: Measured, source: str = ""
 ) -> tuple[tuple[Objective, ...], tuple[Constraint, ...]]:
     """Reads the `objective` section.
 
-    Names are those of measurements (`top1`, `file_bytes`, `latency_ms`); `metric` is the task's own metric, and `metric_drop` by
-    how much it is worse than the uncompressed model's. To maximize `metric` means the better, whichever way the metric
-    goes. A cost becomes one axis per device.
+    Names are those of measurements (`top1`, `file_bytes`, `latency_ms`) or columns (`metric.top1`, `cost.host.latency_ms`);
+    `metric` is the task's own metric, and `metric_drop` by how much it is worse than the uncompressed model's. To maximize
+    `metric` means the better, whichever way the metric goes. A cost becomes one axis per device.
 
     Args:
         config: The section, with `maximize`, `minimize` and `constraints`.
         measured: What is measured.
+        source: The file that it comes from, for messages; empty where it is measured here.
 
     Raises:
         ConfigError: A name is not measured, a limit is missing or not a number, or there is no objective.
@@ -61,7 +62,7 @@ def read_objectives(
         raise ConfigError(
             unknown_name("key", unknown[0], ("maximize", "minimize", "constraints"), "objective")
         )
-    reader = _Reader(measured)
+    reader = _Reader(measured, source)
     objectives: list[Objective] = []
     listed: tuple[Direction, ...] = ("maximize", "minimize")
     for key in listed:
@@ -71,21 +72,49 @@ def read_objectives(
             objectives += [Objective(column, better) for column in named]
     if not objectives:
         raise ConfigError("objective: `maximize` or `minimize` must name at least one measurement")
-    return tuple(objectives), read_limits(config.get("constraints") or {}, "objective.constraints", measured)
+    _check_distinct(objectives)
+    limits = read_limits(config.get("constraints") or {}, "objective.constraints", measured, source)
+    return tuple(objectives), limits
 
 
-def read_limits(rules: Mapping[str, Any], where: str, measured: Measured) -> tuple[Constraint, ...]:
+def _check_distinct(objectives: Sequence[Objective]) -> None:
+    columns = [o.column for o in objectives]
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"objective: {twice} is named twice among `maximize` and `minimize`; name it once")
+
+
+def read_columns(given: Any, where: str, measured: Measured, source: str = "") -> tuple[str, ...]:
+    """Reads a list of measurements, by names as in `read_objectives`; returns their columns, each once.
+
+    Raises:
+        ConfigError: A name is not measured, or no name.
+    """
+    reader = _Reader(measured, source)
+    return tuple(
+        dict.fromkeys(c for name in _names(given, where) for c in reader.columns_of(name, None, where))
+    )
+
+
+def read_limits(
+    rules: Mapping[str, Any], where: str, measured: Measured, source: str = ""
+) -> tuple[Constraint, ...]:
     """Reads a section of limits, name to `measure`, `device`, `max`, `min` and `margin`.
 
     Args:
         rules: The section; a limit of None is removed, as by `objective.constraints.drop=null`.
         where: The section's path.
         measured: What is measured.
+        source: The file that it comes from, for messages; empty where it is measured here.
 
     Raises:
         ConfigError: A name is not measured, or a limit is missing or not a number.
     """
-    reader = _Reader(measured)
+    if not isinstance(rules, Mapping):
+        raise ConfigError(
+            f"{where} must map names to limits, e.g. {{file_bytes: {{max: 64 KiB}}}}, not {rules!r}"
+        )
+    reader = _Reader(measured, source)
     return tuple(
         constraint
         for name, rule in rules.items()
@@ -103,11 +132,14 @@ def _names(given: Any, where: str) -> list[str]:
 
 
 class _Reader:
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: Measured, source: str = "") -> None:
+        self._among = f", among the columns of {source}, line 1" if source else ""
         self._metric, self._devices, self._columns = measured.metric, measured.devices, measured.columns
         self._sizes, self._baseline = measured.sizes, measured.baseline
 
     def columns_of(self, name: str, device: str | None, where: str) -> list[str]:
+        if device is None and name in self._columns:
+            return [name]
         resolved = name.replace("metric", self._metric, 1) if name.partition("_")[0] == "metric" else name
         if device is not None and device not in self._devices:
             raise ConfigError(unknown_name("device", device, self._devices, where))
@@ -119,7 +151,7 @@ class _Reader:
             known = sorted({Column.parse(c).name for c in self._columns})
             place = f" for device {device}" if device else ""
             raise ConfigError(
-                unknown_name("measurement", name, known, where)
+                unknown_name("measurement", name, known, f"{where}{self._among}")
                 + (f" ({resolved} is absent{place})" if place else "")
             )
         return columns

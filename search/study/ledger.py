@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from evaluators.base import Measurement
 from search.record.curve import curve_of
@@ -134,6 +134,17 @@ class Ledger:
     def reject(self, trial: Trial) -> None:
         """Drops a proposal that cannot be built; it does not count as a trial."""
         self._study.tell(trial, state=TrialState.FAIL)
+
+    def replace(self, trial: Trial, params: Mapping[str, Any]) -> None:
+        """Drops a proposal that cannot be built, and makes these parameters the next proposal, in its place.
+
+        The next proposal takes over what the sampler noted at this one: NSGA-II keeps a trial's generation there, and
+        leaves a trial without it out of every population, as `enqueue_trial` makes them.
+        """
+        noted = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+        self.reject(trial)
+        attributes = {**noted, "fixed_params": dict(params)}
+        self._study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=attributes))
 
     def _tell(self, trial: Trial, record: TrialRecord) -> None:
         if record.state == "failed":

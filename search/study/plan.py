@@ -13,6 +13,7 @@ from search.executors.base import Executor
 from search.record.results import Constraint, Objective, StudyRecord, TrialRecord
 from search.samplers.candidates.context import LowFidelityEvaluations
 from search.tracking.base import Tracker
+from search.trials.expense import TrainingExpense
 from search.trials.trial import TrialRunner
 from spaces.candidate import Candidate
 from spaces.space import Space
@@ -32,6 +33,17 @@ class Observer(Protocol):
 
     def end(self) -> None:
         """Called after the last trial."""
+
+
+class FrontVolume(Protocol):
+    """Measures how good a front is by one number, e.g. its hypervolume."""
+
+    @property
+    def defined(self) -> bool:
+        """Whether the study's objectives have such a number."""
+
+    def of(self, records: Sequence[TrialRecord]) -> float:
+        """Returns the number for feasible records, at least 0; larger is better."""
 
 
 class ReEvaluator(Protocol):
@@ -87,7 +99,7 @@ class StudyPlan:
         extra_summary: Adds keys to summary.json.
         write_report: Writes report.html; None skips it.
         record: The content of config.yaml.
-        first: The candidate of the first trial, whatever the sampler; None lets the sampler choose.
+        first: The candidate of the first trial; None lets the sampler choose, as does a sampler whose method `admits` refuses it.
         pool: The only valid candidates, where the space's grid contains others too; None allows the whole
             space.
         snap: Returns the nearest candidate that can be measured, given one that cannot and the keys already
@@ -98,7 +110,10 @@ class StudyPlan:
         early_direction: Whether higher or lower values of that metric are better.
         explain: Returns details that explain an ONNX file of the front, for the report; None explains
             nothing.
+        expense: Learns what trainings cost that several candidates share; None where nothing is trained or the budget is no
+            time.
         pruner: Stops trainings that are worse than earlier ones; None trains all to the end.
+        volume: Measures fronts; None takes their hypervolume relative to the baseline.
     """
 
     name: str
@@ -140,3 +155,5 @@ class StudyPlan:
     early_direction: Direction = "maximize"
     explain: Callable[[bytes], Mapping[str, Any]] | None = None
     pruner: optuna.pruners.BasePruner | None = None
+    expense: TrainingExpense | None = None
+    volume: FrontVolume | None = None

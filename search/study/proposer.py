@@ -120,8 +120,7 @@ class Proposer:
         try:
             key = self._plan.runner.key(candidate)
         except StageError as error:
-            self._ledger.reject(trial)
-            self._rejected(candidate, error)
+            self._rejected(trial, candidate, error)
             return None
         if key in self._keys:
             self._ledger.alias(trial, Alias(candidate, self._keys[key]))
@@ -131,13 +130,17 @@ class Proposer:
             return None
         return key
 
-    def _rejected(self, candidate: Candidate, error: StageError) -> None:
+    def _rejected(self, trial: Trial, candidate: Candidate, error: StageError) -> None:
+        """Drops a proposal that cannot be built; the nearest candidate takes its place where the plan names one."""
+        near = None
         if self._plan.snap is None:
             self.rejections[str(error)] = self.rejections.get(str(error), 0) + 1
-            return
-        near = self._plan.snap(candidate, self._keys.keys() | self._running_keys())
-        if near is not None:
-            self._ledger.enqueue(params_of(self._plan.space, near))
+        else:
+            near = self._plan.snap(candidate, self._keys.keys() | self._running_keys())
+        if near is None:
+            self._ledger.reject(trial)
+        else:
+            self._ledger.replace(trial, params_of(self._plan.space, near))
 
     def _running_keys(self) -> set[str]:
         return {proposal.key for proposal in self._running.values()}

@@ -89,14 +89,17 @@ class _Study:
         self._files: dict[str, int] = {}
         sampler = plan.sampler(ledger.n_proposed)
         self._proposer = Proposer(plan, ledger, self._keys, EarlyStoppingThresholds(plan, sampler))
-        self._volume = Volume(plan.objectives, plan.constraints, {m.column: m.value for m in plan.baseline})
+        before = {m.column: m.value for m in plan.baseline}
+        self._volume = plan.volume or Volume(plan.objectives, plan.constraints, before)
         self._volumes: list[float] = []
         self._front: list[TrialRecord] = []  # by the measurements of the trials, before any re-evaluation
         for record in ledger.records:
             self._remember(record)
         ledger.use(sampler)
         if plan.first is not None and not ledger.n_proposed:
-            ledger.enqueue(params_of(plan.space, plan.first))
+            first = params_of(plan.space, plan.first)
+            if getattr(sampler, "admits", lambda params: True)(first):
+                ledger.enqueue(first)
 
     # -- the session -------------------------------------------------------------------------------------------
 
@@ -246,6 +249,8 @@ class _Study:
             except ParedownError:
                 key = record.candidate.digest
         self._keys[key] = record.number
+        if self._plan.expense is not None and record.state != "failed":
+            self._plan.expense.add(record)
         if record.artifact_digest is not None and record.state != "failed":
             self._files[record.artifact_digest] = record.number
         self._front = self._front_with(record)

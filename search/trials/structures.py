@@ -1,10 +1,13 @@
-"""Columns of trials.csv that follow from a candidate's structure, computed once per structure."""
+"""Which candidates can be built and which are the same file, and the columns that follow from a structure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search.record.suggest import value_of
-from search.samplers.candidates.context import Params, key_of
+from search.samplers.candidates.context import Known, Params, PartialResult, key_of
 from search.trials.compression_work import Call
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate
@@ -57,3 +60,51 @@ class Structures:
                 keys = ("", "")
             self._keys[of] = keys
         return keys
+
+
+class Buildable:
+    """Tells a sampler which candidates can be built and which are the same file, where nothing else is known before a training.
+
+    Implements `context.LowFidelityEvaluations` without any evaluation. Of a list of more than 5,000 candidates nothing is told,
+    which would take too long.
+
+    Args:
+        runner: Computes keys.
+        n_objectives: Number of the study's objectives.
+    """
+
+    sizes: Sequence[int] = ()
+    _MOST = 5000
+
+    def __init__(self, runner: CompressionRunner, n_objectives: int) -> None:
+        self._runner, self._n_objectives = runner, n_objectives
+        self._keys: dict[Key, str] = {}
+        self.n_full = len(runner.context.split)
+
+    def known(self, candidates: Sequence[Params]) -> Known:
+        """Returns the keys of the candidates' files; empty for one that cannot be built."""
+        values = np.full((len(candidates), self._n_objectives), np.nan)
+        if len(candidates) > self._MOST:
+            return Known(values, {}, [str(at) for at in range(len(candidates))])
+        return Known(values, {}, [self._key(params) for params in candidates])
+
+    def statistics(self, candidates: Sequence[Params]) -> Mapping[str, NDArray[np.float64]]:
+        """Returns no statistics."""
+        del candidates
+        return {}
+
+    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
+        """Returns None: a candidate cannot be run before it is trained."""
+        del candidate, n_examples
+
+        return None
+
+    def _key(self, params: Params) -> str:
+        if (of := key_of(params)) not in self._keys:
+            space = self._runner.space
+            values = {path: value_of(space[path].domain, param) for path, param in params.items()}
+            try:
+                self._keys[of] = self._runner.key(Candidate(values))
+            except StageError:
+                self._keys[of] = ""
+        return self._keys[of]

@@ -5,11 +5,13 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.sizes import sizes_of
 from search.record.curve import DETAIL
+from search.record.results import Constraint
 from search.trials.curves import CurveWatch, Pruning
 from search.trials.judging import Clock, Judging
 from search.trials.machine_lock import Hold, MachineLock
@@ -17,9 +19,11 @@ from spaces.candidate import Candidate, StageValue
 from spaces.errors import ParedownError, StopTrialError
 from spaces.space import Space
 from spaces.stages.artifact import Artifact
+from spaces.stages.cache import Cache
 from spaces.stages.pipeline import Pipeline, canonical_key
 from spaces.stages.stage import StageContext, Watch
 
+NEAR = 0.1  # of a limit: closer than that, a draft's costs do not tell on which side the file is
 TIMED_BESIDE = "timed_beside"
 """Detail of a trial that was timed while other studies computed: whose computations."""
 
@@ -104,6 +108,7 @@ class CompressionRunner:
         context: Validation data, metric, reference and devices.
         evaluators: In the order in which they are run.
         lock: Keeps computations from running during timed evaluations.
+        limits: The study's constraints. Those that follow from a file's structure are checked before anything is trained.
     """
 
     space: Space
@@ -113,7 +118,9 @@ class CompressionRunner:
     context: EvaluationContext
     evaluators: Sequence[Evaluator]
     lock: MachineLock
+    limits: Sequence[Constraint] = ()
     _memo: dict[tuple[str, str], Evaluation] = field(default_factory=dict, init=False, repr=False)
+    _far: dict[str, bool] = field(default_factory=dict, init=False, repr=False)  # by key of a structure
 
     @property
     def dense(self) -> Artifact:
@@ -123,6 +130,14 @@ class CompressionRunner:
     def key(self, candidate: Candidate) -> str:
         """Returns the digest of the candidate's canonical values."""
         return canonical_key(self._canonical(candidate))
+
+    def training(self, candidate: Candidate) -> tuple[str, tuple[str, ...]]:
+        """Returns a key that is equal for candidates that share their trainings, and the steps up to the last of these.
+
+        Raises:
+            StageError: The candidate cannot be built.
+        """
+        return self.pipeline.training(self._canonical(candidate))
 
     def structure_key(self, candidate: Candidate) -> str:
         """Returns a digest of the file's structure: files with equal ones differ in tensor values only.
@@ -158,6 +173,9 @@ class CompressionRunner:
             began = time.perf_counter()
             values = self._canonical(request.candidate)
             clock.note("prepare", time.perf_counter() - began)
+            excluded = self._excluded(request.candidate, values, clock)
+            if excluded:
+                return TrialResult(request.id, request.candidate, "measured", measurements=excluded)
             artifact = self._build(values, clock, watch)
             result = TrialResult(request.id, request.candidate, "measured", artifact_digest=artifact.digest)
             if artifact.digest in request.known:
@@ -180,6 +198,43 @@ class CompressionRunner:
             details={**judging.details, **({"stages": dict(artifact.notes)} if artifact.notes else {})},
             model=None if judging.pruned else artifact.onnx_bytes,
         )
+
+    def _excluded(
+        self, candidate: Candidate, values: Mapping[str, Mapping[str, Any]], clock: Clock
+    ) -> tuple[Measurement, ...]:
+        """Returns the costs of a candidate that breaks a limit before it is trained; empty if it breaks none.
+
+        The file of an untrained network of the same structure has the same costs. That of a new architecture is made only if a draft
+        of it, which is exported much faster, comes near a limit.
+        """
+        limits = [c for c in self.limits if c.column in self._structural_columns]
+        if not limits or not self.pipeline.costs_are_known_early(self.start, values, self.stage_context):
+            return ()
+        began = time.perf_counter()
+        key = self._structure_key(values)
+        if key not in self._far:
+            self._far[key] = self._far_within(limits, values)
+        if self._far[key]:
+            clock.note("check_costs", time.perf_counter() - began)
+            return ()
+        measured = (*self.structural(candidate), *sizes_of(self._quickest(values)))
+        costs = {m.column: m for m in measured}
+        broken = any(c.column in costs and c.excess(costs[c.column].value) > 0 for c in limits)
+        clock.note("check_costs", time.perf_counter() - began)
+        return tuple(costs.values()) if broken else ()
+
+    def _far_within(self, limits: Sequence[Constraint], values: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Returns whether a draft of a new architecture keeps every limit by a tenth of it."""
+        if not any(stage.rebuilds for stage in self.pipeline.stages):
+            return False
+        # the cache must not take a draft for the file
+        context = replace(self.stage_context, draft=True, cache=Cache())
+        quick = {s.name: dict(s.quickest(values[s.name])) for s in self.pipeline.stages}
+        draft = self.pipeline.run(self.start, quick, context, cache_last=False)
+        judging = Judging(draft, self.context)
+        self._judge(judging, [e for e in self.evaluators if e.follows_structure(self.context)])
+        costs = {m.column: m.value for m in (*judging.measurements, *sizes_of(draft))}
+        return all(c.column in costs and c.excess(costs[c.column]) <= -NEAR * abs(c.limit) for c in limits)
 
     def build(self, candidate: Candidate, clock: Clock | None = None, watch: Watch | None = None) -> Artifact:
         """Returns the candidate's artifact.
@@ -225,6 +280,13 @@ class CompressionRunner:
             self._judge(Judging(self._quickest(values), self.context), wanted, key)
         return tuple(m for e in wanted for m in self._memo[key, e.name].measurements)
 
+    @cached_property
+    def _structural_columns(self) -> set[str]:
+        """Columns that follow from a file's structure, as far as the float model has them."""
+        judging = Judging(self.dense, self.context)
+        self._judge(judging, [e for e in self.evaluators if e.follows_structure(self.context)])
+        return {m.column for m in (*judging.measurements, *sizes_of(self.dense))}
+
     def structure_columns(self, candidate: Candidate) -> dict[str, float]:
         """Returns the values that follow from a candidate's structure, by column, its sizes included.
 
@@ -237,8 +299,7 @@ class CompressionRunner:
 
     def _quickest(self, values: Mapping[str, Mapping[str, StageValue]]) -> Artifact:
         """Builds a file of the same structure as fast as possible."""
-        stages = {stage.name: stage for stage in self.pipeline.foreseen(self.start)}
-        return self._build({n: stages[n].quickest(v) if n in stages else v for n, v in values.items()})
+        return self._build({s.name: dict(s.quickest(values[s.name])) for s in self.pipeline.stages})
 
     def explain(self, model: bytes) -> dict[str, Any]:
         """Returns details of an ONNX file that are too expensive for every trial, e.g. of its layers."""

@@ -19,6 +19,7 @@ class LoadContext:
         trains: Whether such a model is trained if there is no checkpoint of it yet; else it keeps its initial weights,
             which is enough where only its layers and costs matter.
         loss: Name of the loss of such a training (`spaces.task_losses`).
+        accelerator: Torch device of trainings: `auto`, `cpu` or `cuda`.
     """
 
     train: Split | None
@@ -26,6 +27,7 @@ class LoadContext:
     seed: int = 0
     trains: bool = True
     loss: str | None = "cross_entropy"
+    accelerator: str = "auto"
 
 
 class ModelSource(ABC):

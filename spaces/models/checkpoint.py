@@ -52,6 +52,15 @@ class CheckpointModel(ModelSource):
         """Maps a published checkpoint's parameter names to the module's; returns `state` by default."""
         return state
 
+    def state(self, path: Path, module: "torch.nn.Module") -> State:
+        """Reads the checkpoint's weights by the module's names.
+
+        Raises:
+            InputError: The file is missing, damaged or of another format.
+        """
+        del module
+        return self.rename(read_state_dict(path, self.state_dict_key))
+
     def load(self, context: LoadContext) -> Artifact:
         """Returns the module in eval mode, with the checkpoint's weights.
 
@@ -62,8 +71,7 @@ class CheckpointModel(ModelSource):
         module = self.build_seeded(context.seed)
         self._check_names(module)
         if self.checkpoint is not None:
-            state = self.rename(read_state_dict(self.checkpoint, self.state_dict_key))
-            load_state_dict(module, state, self.checkpoint)
+            load_state_dict(module, self.state(self.checkpoint, module), self.checkpoint)
         return torch_artifact(module, self.input)
 
     def _check_names(self, module: "torch.nn.Module") -> None:

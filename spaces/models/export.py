@@ -28,7 +28,7 @@ OUTPUT = "output"
 
 
 class ExportStage(Stage):
-    """Returns an ONNX model with a dynamic batch axis, folded BatchNorm, and weights stored as initializers.
+    """Returns an ONNX model with a dynamic batch axis, folded BatchNorm and branches, and weights stored as initializers.
 
     A torch module's weights keep the names of its state dict. An ONNX file goes through the same clean-up
     passes; its opset is raised to 21, which 4-bit and 16-bit quantization need, where that is possible.
@@ -73,10 +73,10 @@ def _from_torch(artifact: Artifact) -> "onnx.ModelProto":
     from spaces.models.exporters.failure import UnfitError
     from spaces.models.exporters.quiet import quiet
     from spaces.models.exporters.to_onnx import to_onnx
+    from spaces.models.torch.folding import folded
 
-    module = artifact.model
-    assert isinstance(module, torch.nn.Module)
-    module.eval()
+    assert isinstance(artifact.model, torch.nn.Module)
+    module = folded(artifact.model.eval())
     try:
         proto = to_onnx(module, _interface(module, artifact.input))
     except UnfitError as error:
@@ -96,10 +96,10 @@ def _draft(artifact: Artifact) -> "onnx.ModelProto | None":
 
     from spaces.models.exporters.quiet import quiet
     from spaces.models.exporters.torchscript import torchscript_export
+    from spaces.models.torch.folding import folded
 
-    module = artifact.model
-    assert isinstance(module, torch.nn.Module)
-    module.eval()
+    assert isinstance(artifact.model, torch.nn.Module)
+    module = folded(artifact.model.eval())
     try:
         with quiet():
             proto = torchscript_export(module, _interface(module, artifact.input))

@@ -100,6 +100,11 @@ class PruneStage(PruningStage):
         made = torch_artifact(module, artifact.input, provenance)
         return replace(made, notes={**artifact.notes, self.name: notes})
 
+    def depends_on_network(self, values: Mapping[str, StageValue]) -> bool:
+        """Returns whether anything is cut."""
+        whole = self.defaults() | dict(values)
+        return bool(whole["drop_blocks"]) or cuts_channels(whole)
+
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:

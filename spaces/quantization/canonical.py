@@ -44,6 +44,8 @@ class Situation:
         no_images: Reason why the inputs are not images; an empty string if they are.
         methods: Methods of rounding besides `nearest`, by name.
         formats: Formats of weights, by name.
+        functions: Kinds of the network's functions that have an integer-only form.
+        has_cache: Whether a decoder of the network caches keys and values.
     """
 
     network: Network
@@ -53,6 +55,8 @@ class Situation:
     no_images: str = ""
     methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
     formats: Mapping[str, WeightFormat] = field(default_factory=lambda: FORMATS)
+    functions: frozenset[str] = frozenset()
+    has_cache: bool = False
 
 
 def matching(names: Iterable[str], globs: Iterable[str]) -> frozenset[str]:
@@ -99,7 +103,7 @@ def canonical(situation: Situation, values: Mapping[str, StageValue]) -> Values:
         chosen["weight_bits"] = _weight_bits(network, quantized, chosen["weight_bits"])
         _check_formats(situation, quantized, chosen)
         chosen |= _inert(situation, quantized, chosen)
-        chosen |= _inert_options(situation, quantized, chosen)
+        chosen |= _inert_options(situation, quantized, chosen) | _inert_of_transformers(situation, chosen)
         _check_form(chosen)
     chosen["mixed_precision"] = ends <= kept
     listed = kept - ends if ends <= kept else kept
@@ -241,6 +245,19 @@ def _inert(situation: Situation, quantized: list[str], chosen: Values) -> Values
     return found
 
 
+def _inert_of_transformers(situation: Situation, chosen: Values) -> Values:
+    """Returns the knobs of transformers without effect, with their canonical values."""
+    found: Values = {}
+    is_integer = chosen["integer_functions"] and chosen["precision"] == "static" and situation.functions
+    if not is_integer:
+        found["integer_functions"] = False
+    if not is_integer or "Gelu" not in situation.functions:
+        found["gelu_limit"] = DEFAULTS["gelu_limit"]
+    if not situation.has_cache:
+        found["kv_bits"] = DEFAULTS["kv_bits"]
+    return found
+
+
 def _all_wide(chosen: Values) -> bool:
     """Whether all weights and activations have 8 bits or more anyway."""
     if has_own_format(chosen):
@@ -253,6 +270,11 @@ def _check_form(chosen: Mapping[str, StageValue]) -> None:
     """Raises StageError for a combination that onnxruntime cannot run."""
     if chosen["format"] != "qoperator":
         return
+    if chosen["activation_matmuls"] and chosen["kv_bits"] != DEFAULTS["kv_bits"]:
+        raise StageError(
+            "quantize.format=qoperator with activation_matmuls=true multiplies 8-bit keys and values: kv_bits must be "
+            f"{DEFAULTS['kv_bits']}, not {chosen['kv_bits']}; set format=qdq"
+        )
     if chosen["precision"] == "weights_only":
         raise StageError(
             "quantize.format=qoperator multiplies integers: precision must be static, not weights_only"
@@ -317,8 +339,24 @@ def empty_knobs(situation: Situation, domains: Mapping[str, tuple[Value, ...]]) 
         )
     if not any(is_product(layer) for layer in network.layers):
         found["code_tuning_steps"] = "the network has no Gemm or MatMul"
-    found |= _options_of_others(situation, options)
+    found |= _of_transformers(situation, options) | _options_of_others(situation, options)
     return {knob: reason for knob, reason in found.items() if knob in domains and len(domains[knob]) != 1}
+
+
+def _of_transformers(situation: Situation, options: Mapping[str, tuple[Value | None, ...]]) -> dict[str, str]:
+    """Returns the knobs of transformers that have nothing to act on, each with the reason."""
+    found = {}
+    if not situation.has_cache:
+        found["kv_bits"] = (
+            "the network has no attention with a constant causal mask, whose keys and values a decoder caches"
+        )
+    if not situation.functions:
+        found["integer_functions"] = "the network has no Softmax, GELU or layer normalization"
+    if "Gelu" not in situation.functions:
+        found["gelu_limit"] = "the network has no GELU"
+    elif not {True, None} & set(options["integer_functions"]):
+        found["gelu_limit"] = "only integer_functions=true uses it"
+    return found
 
 
 def _options_of_others(

@@ -132,6 +132,25 @@ KNOBS = (
         "quantize products of two activations, as in attention, too",
         allowed=(False, True),
     ),
+    KnobSpec(
+        "integer_functions",
+        False,
+        "Softmax, GELU and layer normalization by shifts, additions and divisions of integers (simulated)",
+        allowed=(False, True),
+    ),
+    KnobSpec(
+        "gelu_limit",
+        0.0,
+        "with integer_functions, magnitude to which the inputs of GELU are clipped; 0 for none",
+        low=0.0,
+        high=100.0,
+    ),
+    KnobSpec(
+        "kv_bits",
+        32,
+        "bits of the keys and values that causal attention caches; below 32 they are rounded where a decoder stores them (simulated)",
+        allowed=(2, 4, 8, 16, 32),
+    ),
     KnobSpec("activation_type", "unsigned", "how activations are stored", allowed=("unsigned", "signed")),
     KnobSpec("weight_type", "signed", "how weights are stored", allowed=("unsigned", "signed")),
     KnobSpec(

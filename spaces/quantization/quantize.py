@@ -35,6 +35,9 @@ from spaces.quantization.rounding.methods import METHODS, round_weights
 from spaces.quantization.sensitivity.sensitivity import Planned, Sensitivities
 from spaces.quantization.settings import as_integers, kept_float, settings_of
 from spaces.quantization.structure import structure
+from spaces.quantization.transformers.kv_cache import FLOAT_BITS, SIMULATED_CACHE, with_cache_bits
+from spaces.quantization.transformers.replace import with_integer_functions
+from spaces.quantization.transformers.spans import IntegerFunctions, integer_functions
 from spaces.quantization.weight_formats import check_space, simulated_values
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pixels import no_images
@@ -103,8 +106,12 @@ class QuantizeStage(Stage):
             model = simulated_model(source.with_weights(on_grid), plan, settings, corrected, packed)
         else:
             model = self._templates.model(source, plan, settings, corrected, weights)
+        integer = self._integer_functions(artifact, found, chosen)
+        model = with_integer_functions(model, integer.spans, cast(float, chosen["gelu_limit"]))
+        model = self._with_cache_bits(model, artifact, cast(int, chosen["kv_bits"]), context)
         made = Artifact.onnx(_with_widths(model, plan), artifact.input, provenance)
-        remarks = [*found.notes, *simulation_notes(settings, packed)]
+        cached = [SIMULATED_CACHE.format(bits=chosen["kv_bits"])] if chosen["kv_bits"] != FLOAT_BITS else []
+        remarks = [*found.notes, *simulation_notes(settings, packed), *integer.notes, *cached]
         return replace(made, notes={self.name: {"notes": remarks}}) if remarks else made
 
     def canonical(
@@ -167,6 +174,26 @@ class QuantizeStage(Stage):
             formats = with_fewer_bits(source, formats, bits, share, importance)
         tuning = Tuning.of(source, formats, cast(int, chosen["code_tuning_steps"]), n_images, found.context)
         return packed_weights(source, formats, importance, tuning, found.context)
+
+    def _integer_functions(
+        self, artifact: Artifact, found: "_Calibrated", chosen: Mapping[str, StageValue]
+    ) -> IntegerFunctions:
+        """Returns the functions that become integer in a candidate, and what is to be said of them."""
+        if not chosen["integer_functions"]:
+            return IntegerFunctions({}, ())
+        functions = self._sources.metadata(artifact, found.context).functions
+        n_images = cast(int, chosen["calibration_images"])
+        return integer_functions(found.source.artifact, functions, n_images, found.context)
+
+    def _with_cache_bits(self, model: bytes, artifact: Artifact, bits: int, context: StageContext) -> bytes:
+        """Returns a serialized model with keys and values rounded to a width."""
+        if bits == FLOAT_BITS:
+            return model
+        import onnx
+
+        cached = self._sources.metadata(artifact, context).cached
+        made = with_cache_bits(onnx.load_model_from_string(model), cached, bits)
+        return bytes(made.SerializeToString(deterministic=True))
 
     def _planned(
         self, artifact: Artifact, chosen: Mapping[str, StageValue], context: StageContext
@@ -257,13 +284,17 @@ class QuantizeStage(Stage):
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> tuple[str, ...]:
         """Returns which nodes stay float whatever the other knobs are, and which values are only simulated, a sentence for each reason."""
-        network = self._network(artifact, context)
+        network, empty = self._network(artifact, context), self.empty_knobs(artifact, domains, context)
+        effective = {knob: values for knob, values in domains.items() if knob not in empty}
         without = {layer.node: NO_QOPERATOR for layer in network.layers if layer.op_type == "ConvTranspose"}
         has_qoperator = "qoperator" in domains.get("format", ())
         asked = True in domains.get("activation_matmuls", ())
         products = {} if asked else dict.fromkeys(network.products, TWO_ACTIVATIONS)
-        left = notes({**network.left_float, **products, **(without if has_qoperator else {})})
-        return (*left, *simulated_values(self._formats, domains))
+        left = {**network.left_float, **products, **(without if has_qoperator else {})}
+        if True in domains.get("integer_functions", ()):
+            functions = self._sources.metadata(artifact, context).functions
+            left = {n: why for n, why in left.items() if not any(n in f.nodes for f in functions)}
+        return (*notes(left), *simulated_values(self._formats, effective))
 
     def _network(self, artifact: Artifact, context: StageContext | None) -> Network:
         return self._sources.metadata(artifact, context).network
@@ -279,6 +310,8 @@ class QuantizeStage(Stage):
             no_images(artifact.input.float_shape),
             self._methods,
             self._formats,
+            frozenset(function.kind for function in metadata.functions),
+            bool(metadata.cached),
         )
 
     def config(self) -> dict[str, Any]:

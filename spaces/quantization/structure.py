@@ -21,6 +21,7 @@ NUMBERS = (
     "network_steps",
     "code_tuning_steps",
     "weight_importance",
+    "gelu_limit",
 )
 
 

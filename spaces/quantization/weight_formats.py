@@ -10,6 +10,7 @@ from spaces.errors import ConfigError, StageError
 from spaces.models.layers import Layer
 from spaces.quantization.formats.base import WeightFormat
 from spaces.quantization.knobs import FORMAT_KNOBS, KNOBS
+from spaces.quantization.transformers.kv_cache import FLOAT_BITS
 
 
 def has_own_format(values: Mapping[str, StageValue]) -> bool:
@@ -96,9 +97,16 @@ def simulated_values(
     names = [str(name) for name in domains.get("weight_format", ())]
     forms = [name for name in names if type(formats[name]).on_grid is WeightFormat.on_grid]
     narrow = [str(bits) for bits in domains.get("activation_bits", ()) if cast(int, bits) < 8]
-    found = {"weight_format": forms, "activation_bits": narrow}
+    integer = ["true"] if True in domains.get("integer_functions", ()) else []
+    cache = [str(bits) for bits in domains.get("kv_bits", ()) if bits != FLOAT_BITS]
+    found = {
+        "weight_format": forms,
+        "activation_bits": narrow,
+        "integer_functions": integer,
+        "kv_bits": cache,
+    }
     return tuple(
-        f"Simulated: {knob}={', '.join(values)}: the file computes with exactly these values in float, so it gets no latency and no energy"
+        f"Simulated: {knob}={', '.join(values)}: the file computes exactly these values without such a kernel, so it gets no latency and no energy"
         for knob, values in found.items()
         if values
     )

@@ -1,10 +1,11 @@
 """The knobs of the recover stage, and which of them have no effect at which values of the others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from spaces.candidate import StageValue, Value
+from spaces.errors import StageError
 from spaces.knob_spec import KnobSpec
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -41,7 +42,7 @@ KNOBS = (
         words=(AUTO,),
     ),
     KnobSpec("schedule", "one_cycle", "schedule of the learning rate over all epochs", SCHEDULES),
-    KnobSpec("batch_size", 64, "examples per step", low=2, high=4096),
+    KnobSpec("batch_size", 64, "examples per step; 1 only without BatchNorm", low=1, high=4096),
     KnobSpec("weight_decay", 5e-4, "on weights, never on biases and BatchNorm", low=0.0, high=0.1),
     KnobSpec(
         "augmentation",
@@ -66,7 +67,27 @@ KNOBS = (
         "learning-rate factors by block: smaller for sensitive blocks, or 0 before the first cut",
         BLOCK_WEIGHTS,
     ),
+    KnobSpec(
+        "average_decay",
+        0.0,
+        "decay of the moving average of the weights, which is kept in the end; 0 keeps the last weights",
+        low=0.0,
+        high=0.9999,
+    ),
     KnobSpec("lora_rank", 0, "rank of LoRA updates of linear layers; 0 trains all weights", low=0, high=1024),
+    KnobSpec(
+        "adapters",
+        1,
+        "LoRA adapters, each trained on the examples of its own classes or its own run of examples, and merged",
+        low=1,
+        high=16,
+    ),
+    KnobSpec(
+        "merge_weights",
+        (),
+        "weights of the adapters in the merged network, which sum to 1; an empty list for equal ones",
+        shares=True,
+    ),
     KnobSpec("tune", "all", "parameters that are trained: all or only biases", TUNED),
     KnobSpec(
         "stored_activation_bits",
@@ -100,13 +121,15 @@ class Inactive:
     reason: str
 
 
-INACTIVE = {
+INACTIVE = {  # a knob comes after the one that decides about it
+    "lora_rank": Inactive("experts", lambda v: v == "ternary", "ternary experts train their own weights"),
+    "adapters": Inactive("lora_rank", lambda v: v == 0, "without LoRA there are no adapters"),
+    "merge_weights": Inactive("adapters", lambda v: v == 1, "one adapter is merged as it is"),
     "temperature": Inactive("distillation_weight", lambda v: v == 0, "nothing is distilled from logits"),
     "label_smoothing": Inactive("distillation_weight", lambda v: v == 1, "labels are not used"),
     "cwd_temperature": Inactive("cwd_weight", lambda v: v == 0, "nothing is distilled from features"),
     "block_weights": Inactive("lora_rank", lambda v: v > 0, "LoRA does not train the blocks' own weights"),
     "tune": Inactive("lora_rank", lambda v: v > 0, "LoRA trains low-rank updates alone"),
-    "lora_rank": Inactive("experts", lambda v: v == "ternary", "ternary experts train their own weights"),
 }
 
 
@@ -132,44 +155,77 @@ class Parts:
         }
 
 
-def canonical(values: Mapping[str, StageValue], parts: Parts) -> dict[str, StageValue]:
+def canonical(
+    values: Mapping[str, StageValue], parts: Parts, knobs: Sequence[KnobSpec] = KNOBS
+) -> dict[str, StageValue]:
     """Returns the values, with the default for knobs that have no effect at these values.
 
     Args:
         values: A value for every knob.
         parts: What the network has.
+        knobs: The stage's knobs.
+
+    Raises:
+        StageError: There is not a merge weight for each adapter.
     """
-    defaults: dict[str, StageValue] = {knob.name: knob.default for knob in KNOBS}
+    defaults: dict[str, StageValue] = {knob.name: knob.default for knob in knobs}
     if values["epochs"] == 0:
-        return defaults
+        return defaults | {"epochs": 0}
     absent = parts.without_effect()
     found = {name: defaults[name] if name in absent else value for name, value in values.items()}
-    inactive = {name for name, rule in INACTIVE.items() if rule.at(found[rule.other])}
-    return {name: defaults[name] if name in inactive else value for name, value in found.items()}
+    for name, rule in INACTIVE.items():
+        if rule.other in found and name in found and rule.at(found[rule.other]):
+            found[name] = defaults[name]
+    if "merge_weights" not in found:
+        return found
+    weights = cast(tuple[float, ...], found["merge_weights"])
+    check_weights((cast(int, found["adapters"]),), (weights,))
+    return {**found, "merge_weights": () if len(set(weights)) == 1 else weights}
 
 
-def empty_knobs(domains: Mapping[str, tuple[Value, ...]], parts: Parts) -> dict[str, str]:
+def check_weights(adapters: Sequence[int], weights: Sequence[tuple[float, ...]]) -> None:
+    """Checks that some merge weights have the length of some number of adapters; none at all fit every number.
+
+    Raises:
+        StageError: None has.
+    """
+    lengths = {len(each) for each in weights}
+    if not lengths & {0, *adapters}:
+        raise StageError(
+            f"recover.merge_weights must have a weight for each of recover.adapters={', '.join(map(str, adapters))}, but has "
+            f"{', '.join(map(str, sorted(lengths)))}"
+        )
+
+
+def empty_knobs(
+    domains: Mapping[str, tuple[Value, ...]], parts: Parts, knobs: Sequence[KnobSpec] = KNOBS
+) -> dict[str, str]:
     """Returns the knobs of a space that have no effect at any values of the others, each with the reason.
 
     Args:
         domains: For each knob of the space, the values that it can take.
         parts: What the network has.
+        knobs: The stage's knobs.
     """
-    if possible(domains, "epochs") == (0,):
+    known = {knob.name for knob in knobs}
+    if possible(domains, "epochs", knobs) == (0,):
         return {name: "epochs is 0: nothing is trained" for name in domains if name != "epochs"}
     absent = parts.without_effect()
     reasons = {
-        name: f"{rule.other} is {possible(domains, rule.other)[0]}: {rule.reason}"
+        name: f"{rule.other} is {possible(domains, rule.other, knobs)[0]}: {rule.reason}"
         for name, rule in INACTIVE.items()
         if name in domains
+        and rule.other in known
         and rule.other not in absent
-        and all(rule.at(value) for value in possible(domains, rule.other))
+        and all(rule.at(value) for value in possible(domains, rule.other, knobs))
     }
     return reasons | {name: reason for name, reason in absent.items() if name in domains}
 
 
-def possible(domains: Mapping[str, tuple[Value, ...]], name: str) -> tuple[Any, ...]:
+def possible(
+    domains: Mapping[str, tuple[Value, ...]], name: str, knobs: Sequence[KnobSpec] = KNOBS
+) -> tuple[Any, ...]:
     """Returns the values that a knob can take: its default if not in the space, its bounds if a range."""
-    knob = next(knob for knob in KNOBS if knob.name == name)
+    knob = next(knob for knob in knobs if knob.name == name)
     values = domains.get(name, (knob.default,))
     return values or (knob.low, knob.high)

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from spaces.candidate import StageValue, Value
 from spaces.knob_spec import KnobSpec
-from spaces.recovery.knobs import KNOBS, Parts, canonical, empty_knobs, possible
+from spaces.recovery.knobs import KNOBS, Parts, canonical, check_weights, empty_knobs, possible
 from spaces.recovery.training_stage import TrainingStage
 from spaces.stages.artifact import Artifact, Step
 from spaces.stages.pipeline import stage_key
@@ -37,23 +37,43 @@ class RecoverStage(TrainingStage):
         provenance = (*artifact.provenance, step)
         if chosen["epochs"] == 0:
             return replace(artifact, provenance=provenance)
-        key = f"{self.name}-{stage_key(self, artifact, chosen, context)}-{context.seed}"
-        module, notes = recover(artifact, chosen, context, self.threads, key)
+        # An adapter does not depend on the weights that it is merged with.
+        trained_with = {**chosen, **({"merge_weights": ()} if "merge_weights" in chosen else {})}
+        key = f"{self.name}-{stage_key(self, artifact, trained_with, context)}-{context.seed}"
+        module, notes = recover(artifact, self.recipe(chosen), context, self.threads, key, self.name)
         trained = torch_artifact(module, artifact.input, provenance)
         return replace(trained, notes={**artifact.notes, self.name: notes})
+
+    def recipe(self, values: Mapping[str, StageValue]) -> dict[str, StageValue]:
+        """Returns a value for every knob of recovery, from those of the stage."""
+        return dict(values)
+
+    def depends_on_network(self, values: Mapping[str, StageValue]) -> bool:
+        """Returns whether some knobs are about parts that the network may not have."""
+        return values.get("epochs") != 0
 
     def canonical(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:
-        """Returns the values, with the default for knobs that have no effect at these values."""
+        """Returns the values, with the default for knobs that have no effect at these values.
+
+        Raises:
+            StageError: Batches of one example are asked for, but the network has BatchNorm, or there is not a merge weight for
+                each adapter.
+        """
+        from spaces.recovery.requirements import check_batch_norm
+
         whole = self.defaults() | dict(values)
-        return canonical(whole, Parts() if whole["epochs"] == 0 else self._parts(artifact))
+        if whole["epochs"] != 0 and whole["batch_size"] == 1:
+            check_batch_norm(artifact, self.name)
+        parts = self._parts(artifact) if self.depends_on_network(whole) else Parts()
+        return canonical(whole, parts, self.knobs)
 
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> dict[str, str]:
         """Returns the knobs that have no effect at any values of the others, each with the reason."""
-        return empty_knobs(domains, self._parts(artifact))
+        return empty_knobs(domains, self._parts(artifact), self.knobs)
 
     def unsuited(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
@@ -65,7 +85,7 @@ class RecoverStage(TrainingStage):
         """
         from spaces.recovery.requirements import unsuited
 
-        return {} if possible(domains, "epochs") == (0,) else unsuited(artifact, domains, context)
+        return {} if possible(domains, "epochs", self.knobs) == (0,) else unsuited(artifact, domains, context)
 
     def check(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
@@ -79,8 +99,10 @@ class RecoverStage(TrainingStage):
         """
         from spaces.recovery.requirements import check_needs
 
-        values = {knob.name: possible(domains, knob.name) for knob in KNOBS}
+        values = {knob.name: possible(domains, knob.name, self.knobs) for knob in self.knobs}
         if values["epochs"] != (0,):
+            if "adapters" in values:
+                check_weights(values["adapters"], values["merge_weights"])
             check_needs(artifact, values, context)
 
     @cached_property

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from spaces.candidate import Value
 from spaces.errors import StageError
 from spaces.models.torch.accelerator import device_of
 from spaces.models.torch.experts import mixtures
+from spaces.recovery.adapters import parts_of_split
 from spaces.recovery.biases import check_biases
 from spaces.recovery.knobs import AUTO, KNOBS, Parts
 from spaces.recovery.lora import check_rank
@@ -47,7 +49,7 @@ def check_needs(artifact: Artifact, values: Mapping[str, Iterable[Any]], context
     train_split(context)
     device_of(context.accelerator)
     for knob, check in _CHECKS.items():
-        for value in values[knob]:
+        for value in values.get(knob, ()):
             check(value, artifact, context)
 
 
@@ -74,14 +76,23 @@ def unsuited(
 def torch_module(artifact: Artifact) -> nn.Module:
     """Returns the artifact's network. Raises StageError if it is not a torch network."""
     if not isinstance(artifact.model, nn.Module):
-        raise StageError(f"recover trains torch networks, but got an {artifact.kind} model")
+        raise StageError(f"torch networks can be trained, but this is an {artifact.kind} model")
     return artifact.model
+
+
+def check_batch_norm(artifact: Artifact, stage: str) -> None:
+    """Raises StageError if a network has a BatchNorm, which needs several examples: their deviation from their mean."""
+    norms = (name for name, part in torch_module(artifact).named_modules() if isinstance(part, _BatchNorm))
+    if (name := next(norms, None)) is not None:
+        raise StageError(
+            f"{stage}.batch_size=1 needs a network without BatchNorm, unlike {name}: take at least 2"
+        )
 
 
 def train_split(context: StageContext) -> Split:
     """Returns the train split. Raises StageError if there is none."""
     if context.train is None:
-        raise StageError("recover.epochs is more than 0, but the task has no train split to learn from")
+        raise StageError("epochs is more than 0, but the task has no train split to learn from")
     return context.train
 
 
@@ -91,7 +102,7 @@ def teacher(context: StageContext, knob: str) -> nn.Module:
         default = next(k.default for k in KNOBS if k.name == knob)
         off = 0.0 if isinstance(default, float) else default
         raise StageError(
-            f"recover.{knob} needs the uncompressed torch network as teacher, but there is none; "
+            f"{knob} needs the uncompressed torch network as teacher, but there is none; "
             f"{knob}={off} needs no teacher"
         )
     return context.teacher.model
@@ -121,7 +132,7 @@ def _check_augmentation(name: str, artifact: Artifact, context: StageContext) ->
     _, labels = next(iter(train_split(context).batches(1, limit=1)))
     if AUGMENTATIONS[name].changes and (labels.ndim > 2 or labels.dtype == object):
         raise StageError(
-            f"recover.augmentation={name} changes inputs, but labels of shape {labels.shape[1:]} would have to move with them"
+            f"augmentation={name} changes inputs, but labels of shape {labels.shape[1:]} would have to move with them"
         )
 
 
@@ -144,6 +155,11 @@ def _check_rank(rank: int, artifact: Artifact, context: StageContext) -> None:
     check_rank(torch_module(artifact), rank)
 
 
+def _check_adapters(n: int, artifact: Artifact, context: StageContext) -> None:
+    if n > 1:
+        parts_of_split(train_split(context), n)
+
+
 def _check_tuned(tuned: str, artifact: Artifact, context: StageContext) -> None:
     if tuned == "bias":
         check_biases(torch_module(artifact))
@@ -156,6 +172,7 @@ _CHECKS: dict[str, Callable[..., None]] = {
     "cwd_weight": _check_channel_wise,
     "block_weights": _check_block_weights,
     "lora_rank": _check_rank,
+    "adapters": _check_adapters,
     "tune": _check_tuned,
 }
 
@@ -169,6 +186,6 @@ def _check_labels(split: Split, loss: str | None) -> None:
     if not has_labels(split, task_loss(loss)):
         why = "has none" if loss is not None else "has labels that no training loss takes"
         raise StageError(
-            f"recover.distillation_weight is less than 1, which needs labels, but the train split {why}; "
+            f"distillation_weight is less than 1, which needs labels, but the train split {why}; "
             "distillation_weight=1 does not need them"
         )

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from spaces.models.torch.accelerator import device_of
+from spaces.recovery.adapters import merged_adapters, packed, parts_of_split, unpacked
 from spaces.recovery.biases import check_factors, only_biases, tuned
 from spaces.recovery.invariance import EXAMPLES as N_TRIED
 from spaces.recovery.invariance import suitable_augmentation
@@ -31,29 +33,70 @@ from spaces.recovery.training.examples import first_inputs
 from spaces.recovery.training.optimization.recipe import Recipe
 from spaces.recovery.training.stored_activations import StoredBytes
 from spaces.recovery.training.training import train
-from spaces.stages.artifact import Artifact
+from spaces.stages.artifact import Artifact, Split
 from spaces.stages.stage import StageContext
 from spaces.task_losses import LOSSES, TaskLoss, task_loss
 
 
 def recover(
-    artifact: Artifact, values: Mapping[str, Any], context: StageContext, threads: int, key: str
+    artifact: Artifact, values: Mapping[str, Any], context: StageContext, threads: int, key: str, stage: str
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Returns the trained network, of the artifact's structure, and notes on the training, JSON-able.
 
     Args:
         artifact: The network; left as it is.
-        values: Canonical values of the recover stage; `epochs` is more than 0.
+        values: Canonical values of every knob of the recover stage; `epochs` is more than 0.
         context: Split, teacher, seed, accelerator, cache, watch.
         threads: Number of torch's threads.
         key: Digest of everything that the result depends on.
+        stage: Name of the stage, for the watch and for messages.
 
     Raises:
         StageError: Examples, labels, a teacher or a suitable layer are missing, or the training diverges.
     """
     check_needs(artifact, {name: (value,) for name, value in values.items()}, context)
     module = torch_module(artifact)
+    if values["adapters"] > 1:
+        return _with_adapters(artifact, values, context, threads, key, stage)
     student = _student(module, values, context)
+    notes = _trained(student, train_split(context), artifact, values, context, threads, key, stage)
+    return _finished(student, module, values), notes
+
+
+def _with_adapters(
+    artifact: Artifact, values: Mapping[str, Any], context: StageContext, threads: int, key: str, stage: str
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Returns the network with the merged adapters, of which those of weight 0 are not trained, and notes on all of them."""
+    module, n = torch_module(artifact), values["adapters"]
+    weights = values["merge_weights"] or (1 / n,) * n
+    unwatched, found, notes = replace(context, watch=None), [], []
+    for i, (weight, part) in enumerate(zip(weights, parts_of_split(train_split(context), n), strict=True)):
+        if not weight:
+            continue
+
+        def train_one(part: Split = part, name: str = f"{key}-{i}") -> bytes:
+            student = _student(module, values, context)
+            return packed(student, _trained(student, part, artifact, values, unwatched, threads, name, stage))
+
+        updates, of_one = unpacked(context.cache.blob(f"adapter-{key}-{i}", train_one))
+        found.append((weight, updates))
+        notes.append({"adapter": i, "weight": weight, **of_one})
+    sums = {name: sum(each[name] for each in notes) for name in ("examples", "seconds")}
+    return merged_adapters(module, found), {**notes[0], **sums, "adapters": notes}
+
+
+def _trained(
+    student: nn.Module,
+    split: Split,
+    artifact: Artifact,
+    values: Mapping[str, Any],
+    context: StageContext,
+    threads: int,
+    key: str,
+    stage: str,
+) -> dict[str, Any]:
+    """Trains a student in place; returns notes on the training, JSON-able."""
+    module = torch_module(artifact)
     with fixed_threads(threads):
         objective = _objective(artifact, values, context)
         factors = _factors(module, values, context)
@@ -62,19 +105,19 @@ def recover(
     with objective.watching(student):
         curve = train(
             student,
-            train_split(context),
+            split,
             recipe,
             loss=objective,
             context=context,
-            stage="recover",
+            stage=stage,
             key=key,
             factors=factors,
             output=artifact.input.output,
         )
     notes = {"learning_rate": curve.peak_rate, "augmentation": recipe.augmentation, "curve": curve.as_json()}
-    notes |= {"examples": recipe.epochs * len(train_split(context)), "seconds": sum(curve.seconds)}
+    notes |= {"examples": recipe.epochs * len(split), "seconds": sum(curve.seconds)}
     notes |= _memory(curve.activations)
-    return _finished(student, module, values), {"epochs": recipe.epochs, **notes}
+    return {"epochs": recipe.epochs, **notes}
 
 
 def _memory(stored: StoredBytes | None) -> dict[str, int]:
@@ -100,7 +143,15 @@ def _finished(student: nn.Module, module: nn.Module, values: Mapping[str, Any]) 
 
 
 def _recipe(values: Mapping[str, Any], context: StageContext, threads: int) -> Recipe:
-    names = ("epochs", "batch_size", "optimizer", "weight_decay", "schedule", "stored_activation_bits")
+    names = (
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "weight_decay",
+        "schedule",
+        "average_decay",
+        "stored_activation_bits",
+    )
     rate, augmentation = values["learning_rate"], values["augmentation"]
     return Recipe(
         learning_rate=None if rate == AUTO else rate,

@@ -30,6 +30,14 @@ class TrainingStage(Stage):
             raise ConfigError(f"stage.{self.name}.threads must be a positive whole number, not {threads!r}")
         self.threads = threads
 
+    def expensive(self, values: Mapping[str, StageValue]) -> bool:
+        """Returns whether anything is trained."""
+        return values.get("epochs") != 0
+
+    def quickest(self, values: Mapping[str, StageValue]) -> dict[str, StageValue]:
+        """Returns the values without training, which does not change the structure."""
+        return {**values, "epochs": 0}
+
     def structure(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> dict[str, StageValue]:

@@ -49,6 +49,12 @@ def identity(module: nn.Module, with_values: bool = True) -> str:
     return digest_of(same, parts, found)
 
 
+def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Returns all parameters and buffers by name, detached; also the buffers that a state dict leaves out, e.g. attention masks."""
+    buffers = {name: buffer.detach() for name, buffer in module.named_buffers(remove_duplicate=False)}
+    return {**buffers, **module.state_dict()}
+
+
 class _Values:
     """Computes digests of arbitrary Python values.
 

@@ -50,15 +50,19 @@ class Pipeline:
             StageError: The candidate cannot be built.
         """
         found = {s.name: {**s.defaults(), **space.stage_values(candidate, s.name)} for s in self.stages}
+        network = _Network(start, context)
         for stage in self.foreseen(start):
-            found[stage.name] = stage.canonical(start, found[stage.name], context)
+            found[stage.name] = stage.canonical(
+                network.given_to(stage, found[stage.name]), found[stage.name], context
+            )
+            network.passed(stage, found[stage.name])
         return found
 
     def foreseen(self, start: Artifact) -> tuple[Stage, ...]:
         """Returns the stages whose values can be made canonical before anything is built.
 
         For an ONNX network that is the first stage; for a torch network every stage that gets a torch module,
-        since its input has the same modules as `start`.
+        since its input has the same modules as `start`, or as the output of the last stage that rebuilds the network.
         """
         if start.kind == "onnx":
             return self.stages[:1]
@@ -74,9 +78,40 @@ class Pipeline:
         are kept.
         """
         found: dict[str, Mapping[str, StageValue]] = {s.name: values[s.name] for s in self.stages}
+        network = _Network(start, context)
         for stage in self.foreseen(start):
-            found[stage.name] = stage.structure(start, values[stage.name], context)
+            given = network.given_to(stage, values[stage.name])
+            found[stage.name] = stage.structure(given, values[stage.name], context)
+            network.passed(stage, values[stage.name])
         return found
+
+    def training(self, values: Mapping[str, Mapping[str, StageValue]]) -> tuple[str, tuple[str, ...]]:
+        """Returns a key that is equal for candidates that share their trainings, and the stages up to the last of these.
+
+        Args:
+            values: Canonical values by stage. The key is empty if no stage is expensive.
+        """
+        expensive = [at for at, stage in enumerate(self.stages) if stage.expensive(values[stage.name])]
+        if not expensive:
+            return "", ()
+        names = tuple(stage.name for stage in self.stages[: expensive[-1] + 1])
+        return canonical_key({name: values[name] for name in names}), names
+
+    def costs_are_known_early(
+        self, start: Artifact, values: Mapping[str, Mapping[str, StageValue]], context: StageContext
+    ) -> bool:
+        """Returns whether a stage is expensive, and the file's structure does not depend on what it does.
+
+        It does where a later stage cuts the network that was trained.
+        """
+        trained = False
+        for stage in self.stages:
+            given = values[stage.name]
+            cuts = stage.produces == "torch" and given != stage.defaults()
+            if trained and cuts and stage.structure(start, given, context):
+                return False
+            trained |= stage.expensive(given)
+        return trained
 
     def run(
         self,
@@ -101,12 +136,33 @@ class Pipeline:
         artifact = start
         for stage in self.stages:
             began = time.perf_counter()
-            cached = cache_last or stage is not self.stages[-1]
+            cached = (cache_last or stage is not self.stages[-1]) and not stage.rebuilds
             made = _apply(stage, artifact, values.get(stage.name, stage.defaults()), context, cached)
             artifact = replace(made, notes={**artifact.notes, **made.notes})
             if after_step is not None:
                 after_step(stage.name, time.perf_counter() - began)
         return artifact
+
+
+class _Network:
+    """The network as stages that make another one leave it; built only if a later stage looks at it."""
+
+    def __init__(self, start: Artifact, context: StageContext) -> None:
+        self._artifact, self._context = start, context
+        self._pending: list[tuple[Stage, Mapping[str, StageValue]]] = []
+
+    def given_to(self, stage: Stage, values: Mapping[str, StageValue]) -> Artifact:
+        """Returns the input of a stage; an earlier network where the stage does not depend on it."""
+        if stage.depends_on_network(values):
+            for rebuilder, its_values in self._pending:
+                self._artifact = rebuilder.apply(self._artifact, its_values, self._context)
+            self._pending = []
+        return self._artifact
+
+    def passed(self, stage: Stage, values: Mapping[str, StageValue]) -> None:
+        """Notes a stage that makes another network."""
+        if stage.rebuilds:
+            self._pending.append((stage, values))
 
 
 def canonical_key(values: Mapping[str, Mapping[str, StageValue]]) -> str:

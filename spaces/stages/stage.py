@@ -88,11 +88,20 @@ class Stage(ABC):
     """One step of a pipeline. `apply` is a pure function of its arguments.
 
     A subclass sets the class attributes and implements `apply`; `tests` inherit `StageConformance`.
+
+    Attributes:
+        name: First part of the knobs' paths.
+        consumes: Kinds of models that it takes.
+        produces: Kind of model that it returns.
+        knobs: The declared knobs.
+        rebuilds: Whether it replaces the network by one with other modules. Its output may be built for every proposal, since
+            later stages' canonical values may refer to it: `apply` must be cheap, and is not cached.
     """
 
     name: ClassVar[str]
     consumes: ClassVar[tuple[Kind, ...]]
     produces: ClassVar[Kind]
+    rebuilds: ClassVar[bool] = False
     knobs: tuple[KnobSpec, ...] = ()
 
     @abstractmethod
@@ -120,6 +129,17 @@ class Stage(ABC):
         """
         return dict(values)
 
+    def depends_on_network(self, values: Mapping[str, StageValue]) -> bool:
+        """Returns whether `canonical` and `structure` depend on the network that the stage gets; True if it has knobs.
+
+        Where they do not, a network that an earlier stage makes anew need not be built for every proposal.
+
+        Args:
+            values: Values of the stage's knobs.
+        """
+        del values
+        return bool(self.knobs)
+
     def structure(
         self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
     ) -> Mapping[str, StageValue]:
@@ -143,6 +163,15 @@ class Stage(ABC):
             values: Canonical values.
         """
         return values
+
+    def expensive(self, values: Mapping[str, StageValue]) -> bool:
+        """Returns whether applying these values takes so long that costs are checked before: e.g. a training; False by default.
+
+        Args:
+            values: Canonical values.
+        """
+        del values
+        return False
 
     def estimates(
         self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext

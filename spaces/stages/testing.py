@@ -126,6 +126,8 @@ class StageConformance:
             return tuple(value for value in knob.allowed if value != knob.default)
         if knob.list_of_globs:
             return (("*",),)
+        if knob.shares:
+            return ((0.25, 0.75),)
         ends = [kind for kind in (knob.low, knob.high) if kind is not None]
         values = [int(end) if isinstance(knob.default, int) else float(end) for end in ends]
         others = tuple(value for value in values if value != knob.default)

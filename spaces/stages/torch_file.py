@@ -15,6 +15,7 @@ from torch import nn
 
 from spaces.errors import InputError
 from spaces.stages.artifact import Artifact
+from spaces.stages.module_identity import tensors_of
 from spaces.stages.torch_artifact import torch_artifact
 
 _PLAIN = (bool, int, float, str)
@@ -33,7 +34,7 @@ def packed(artifact: Artifact, template: Artifact) -> bytes | None:
     if changes is None:
         return None
     buffer = io.BytesIO()
-    state = {name: value.detach().cpu() for name, value in module.state_dict().items()}
+    state = {name: value.cpu() for name, value in tensors_of(module).items()}
     header = json.dumps({"changes": changes, "notes": artifact.notes, "digest": artifact.digest})
     torch.save({"state": state, "header": header}, buffer)
     data = buffer.getvalue()

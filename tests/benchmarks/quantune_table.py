@@ -23,9 +23,11 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from rich.console import Console
 
-from search.cli.sweep import OVER_TASKS, Row, Run, print_rows, summarise
+from search.cli.sweep import OVER_TASKS, Row, Run, counted_table, summarise
 from search.knowledge.table import read_table
-from search.planning.tabular import TabularProblem
+from search.planning.tabular.goal import TableGoal
+from search.planning.tabular.problem import TabularProblem
+from search.record.results import Objective
 from search.samplers.brute_force import BruteForceSampler
 from search.samplers.candidates.context import KnowledgeRow, SamplerContext
 from search.samplers.grid import GridSampler
@@ -56,14 +58,18 @@ REFERENCE = {
 MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
 
 
+COLUMN = "metric.top1"
+
+
 def context_of(problem: TabularProblem, reverse: bool) -> SamplerContext:
     """Returns the context of a sampler: the other models' rows and every float model's result."""
+    knowledge = problem.knowledge(COLUMN)
     return SamplerContext(
         problem.candidates,
-        reversed_rows(problem.knowledge) if reverse else problem.knowledge,
+        reversed_rows(knowledge) if reverse else knowledge,
         problem.descriptors,
-        (problem.direction,),
-        baselines=(problem.baseline,),
+        ("maximize",),
+        baselines=(problem.baseline(COLUMN),),
     )
 
 
@@ -79,8 +85,9 @@ def reversed_rows(rows: Sequence[KnowledgeRow]) -> list[KnowledgeRow]:
 def run(
     problem: TabularProblem, sampler: BaseSampler, seed: int, context: SamplerContext | None = None
 ) -> dict[str, int | None]:
-    """Searches until a best row is measured; returns `TabularProblem.progress`."""
-    study = optuna.create_study(direction=problem.direction, sampler=sampler)
+    """Searches until a best row is measured; returns `TableGoal.progress_of`."""
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    goal = TableGoal(problem, [Objective(COLUMN, "maximize")])
     if hasattr(sampler, "bind"):
         sampler.bind(context or context_of(problem, False))
     rng, choices = np.random.default_rng([seed, 1]), problem.space_config()
@@ -96,13 +103,13 @@ def run(
         }
         row = problem.row(values) or problem.nearest(values, measured.keys())
         assert row is not None  # there are rows left
-        value = row.metrics[problem.metric]
+        value = problem.values(row)[COLUMN]
         study.tell(trial, value)
         misses = misses + 1 if row.index in measured else 0
         measured[row.index] = value
-        if misses == 0 and value == problem.best_value:
+        if misses == 0 and value == goal.best_value:
             break
-    return problem.progress(list(measured.values()))
+    return goal.progress_of(list(measured.values()))
 
 
 def measure(problems: Sequence[TabularProblem], name: str, n_seeds: int) -> list[Run]:
@@ -144,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs += measure(problems, name, given.seeds)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     rows = summarise(runs)
-    print_rows(rows, Console(width=120))
+    Console(width=120).print(counted_table(rows))
     for name in given.samplers.split(","):
         print(reference_line(rows, name))
 

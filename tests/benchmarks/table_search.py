@@ -1,21 +1,21 @@
 """Searches a table of measured candidates as a study would search a space: the loop that the benchmarks share.
 
 A candidate that results in the same file as one that was measured before is answered from the study and does
-not count as a trial. A proposal that is not in the table is dropped, and the nearest candidate that was not
-measured is enqueued in its place, for every sampler.
+not count as a trial. A proposal that is not in the table is answered with the nearest candidate that was not
+measured, in one of two ways (`Miss`), so that every sampler learns from it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from search.cli.sweep import interval
 from search.samplers.candidates.context import (
@@ -27,6 +27,9 @@ from search.samplers.candidates.context import (
 )
 
 Array = NDArray[np.float64]
+Miss = Literal["row", "value"]
+"""What a proposal that is not in the table becomes: a trial of the nearest `row`, which takes its place, or a trial of
+the proposal itself with that row's `value`."""
 MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
 RESAMPLES = 4000
 
@@ -40,7 +43,9 @@ def _surrogate(seed: int) -> BaseSampler:
 OPTUNA: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "tpe_5": lambda seed: optuna.samplers.TPESampler(n_startup_trials=5, seed=seed),
+    "tpe_multivariate": lambda seed: optuna.samplers.TPESampler(multivariate=True, seed=seed),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
+    "nsga2_24": lambda seed: optuna.samplers.NSGAIISampler(population_size=24, seed=seed),
     "nsga2_50": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=10),
 }
@@ -136,7 +141,7 @@ class Table:
 
 
 def search(
-    table: Table, sampler: BaseSampler, seed: int, context: SamplerContext | None = None
+    table: Table, sampler: BaseSampler, seed: int, context: SamplerContext | None = None, miss: Miss = "row"
 ) -> Iterator[int]:
     """Yields the positions of the candidates that are measured, each file once, until there are no more.
 
@@ -145,6 +150,7 @@ def search(
         sampler: Proposes candidates.
         seed: Seed of the replacements of duplicates and of proposals that are not in the table.
         context: For samplers with `bind`; None takes `table.context()`.
+        miss: What a proposal that is not in the table becomes.
     """
     study = optuna.create_study(directions=table.directions, sampler=sampler)
     if hasattr(sampler, "bind"):
@@ -157,10 +163,9 @@ def search(
         trial = study.ask()
         at = table.position.get(key_of(_ask_all(trial, table)))
         if at is None:
-            near = table.nearest(trial.params, left, rng)
-            study.tell(trial, state=TrialState.FAIL)
-            study.enqueue_trial(dict(table.candidates[near]))
-            continue
+            at = table.nearest(trial.params, left, rng)
+            if miss == "row":
+                trial = _replaced(study, trial, table, table.candidates[at])
         for name, excess in table.excesses.items():
             trial.set_constraint(name, float(excess[at]))
         study.tell(trial, table.values[at].tolist())
@@ -169,6 +174,21 @@ def search(
             yield at
         else:
             misses += 1
+
+
+def _replaced(study: optuna.Study, trial: Trial, table: Table, candidate: Params) -> Trial:
+    """Returns a trial of a candidate in the place of another trial, which fails.
+
+    It takes over what the sampler noted at that one: NSGA-II keeps the generation there, and does not count a trial
+    without it, as `enqueue_trial` makes them.
+    """
+    noted = study.get_trials(deepcopy=False)[trial.number].system_attrs
+    study.tell(trial, state=TrialState.FAIL)
+    attributes = {**noted, "fixed_params": dict(candidate)}
+    study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=attributes))
+    replacement = study.ask()
+    _ask_all(replacement, table)
+    return replacement
 
 
 def _ask_all(trial: optuna.trial.Trial, table: Table) -> Params:

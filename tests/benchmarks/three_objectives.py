@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from table_search import OPTUNA, SAMPLERS, Table, mean_text, median_text, search
+from table_search import OPTUNA, SAMPLERS, Miss, Table, mean_text, median_text, search
 
 from search.record.hypervolume import hypervolume
 from search.record.nondomination import non_dominated
@@ -198,7 +198,12 @@ class Search:
 
 
 def run(
-    front: Front, name: str, low_fidelity: LowFidelityEvaluations | None, seed: int, given: argparse.Namespace
+    front: Front,
+    name: str,
+    low_fidelity: LowFidelityEvaluations | None,
+    seed: int,
+    given: argparse.Namespace,
+    miss: Miss = "row",
 ) -> Search:
     """Searches until the share of the volume is reached."""
     table = front.table
@@ -206,7 +211,8 @@ def run(
     rng, began = np.random.default_rng(seed), time.monotonic()
     found, volume, n = front.gains[:0], 0.0, 0
     baselines = _baselines(given) if name in OURS else ()
-    for n, at in enumerate(search(table, sampler, seed, table.context(low_fidelity, baselines=baselines)), 1):
+    context = table.context(low_fidelity, baselines=baselines)
+    for n, at in enumerate(search(table, sampler, seed, context, miss), 1):
         point = front.gains[[at]]
         volume += expected_improvement(point, np.zeros_like(point), found, front.reference, rng)[0]
         found = np.concatenate([found, point])

@@ -57,6 +57,7 @@ def test_every_experiment_of_a_task_is_tried():
         "cifar10_resnet20",
         "imagenet_mobilenet_v2",
         "kws",
+        "har_architectures",
         "mcu_har",
         "stories15m",
         "tabular",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from spaces.errors import EvaluationError
 from spaces.models.layers import layers
+from spaces.quantization.transformers.kv_cache import FLOAT_BITS, cache_bits, cached_operands, with_cache_bits
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +41,7 @@ def checkpoint_path(checkpoint: str | None) -> Path:
 
 
 def with_layers_of(candidate: "onnx.ModelProto", decoder: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Returns the decoder with the weights of a candidate, and with its rounding of the layers' weights and inputs.
+    """Returns the decoder with the weights of a candidate, and with its rounding of the layers' weights and inputs and of the cache.
 
     What the candidate rounds elsewhere, e.g. between other operators, is float in the decoder.
 
@@ -69,7 +70,8 @@ def with_layers_of(candidate: "onnx.ModelProto", decoder: "onnx.ModelProto") -> 
     del made.graph.node[:]
     made.graph.node.extend(rebuilt)
     _copy_weights(made, source)
-    return made
+    bits = cache_bits(candidate)
+    return with_cache_bits(made, cached_operands(made, causal=False), bits) if bits != FLOAT_BITS else made
 
 
 class _Source:

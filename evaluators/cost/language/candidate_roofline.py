@@ -13,6 +13,7 @@ from evaluators.devices.device import Device
 from evaluators.sizes import trained_bytes
 from spaces.models.weight_formats import formats_of
 from spaces.models.zoo.language.llama2c import read_sizes
+from spaces.quantization.transformers.kv_cache import cache_bits, entry_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -85,6 +86,12 @@ def width_of(candidate: "onnx.ModelProto", experts: Experts | None = None) -> Bi
     return BitWidth(bits / elements) if elements else _FLOAT
 
 
+def widths_of(candidate: "onnx.ModelProto", shape: Decoder) -> Widths:
+    """Returns the widths of a candidate's decoder: the output layer, which is the embedding, is float."""
+    entry = 8 * entry_bytes(cache_bits(candidate), shape.head_dim) / shape.head_dim
+    return Widths(width_of(candidate, shape.experts), _FLOAT, BitWidth(entry))
+
+
 @dataclass(frozen=True)
 class ModelledRequest:
     """A request: a prompt, and what is written after it.
@@ -101,13 +108,18 @@ class ModelledRequest:
 
 
 def modelled_request(
-    shape: Decoder, width: BitWidth, device: Device, is_integer: bool, n_prompt: int, n_tokens: int
+    shape: Decoder,
+    widths: Widths,
+    device: Device,
+    is_integer: bool,
+    n_prompt: int,
+    n_tokens: int,
 ) -> ModelledRequest | None:
     """Returns a request on a device; None if the profile lacks a throughput or the bandwidth.
 
     Args:
         shape: The decoder.
-        width: Of the layers' weights; the output layer and the cache are float.
+        widths: Of the layers' weights, the output layer and the cache.
         device: The device.
         is_integer: Whether the layers' inputs are integers, too.
         n_prompt: Tokens that are read first.
@@ -118,11 +130,13 @@ def modelled_request(
     if rate is None or bandwidth is None:
         return None
     hardware = Hardware(rate, bandwidth, device.run_overhead_us * 1e-6)
-    widths = Widths(width, _FLOAT, _FLOAT)
     one = decode(shape, n_prompt + n_tokens // 2, hardware, widths=widths)
     # The pass over the prompt yields the first token.
     time_s = prefill(shape, n_prompt, hardware, widths=widths).time_s + (n_tokens - 1) * one.time_s
-    memory = weight_bytes(shape, width, _FLOAT) + cache_bytes(shape, n_prompt + n_tokens - 1, width=_FLOAT)
+    n_cached = n_prompt + n_tokens - 1
+    memory = weight_bytes(shape, widths.weights, widths.head) + cache_bytes(
+        shape, n_cached, width=widths.cache
+    )
     return ModelledRequest(one, time_s, memory)
 
 

@@ -46,6 +46,7 @@ class TextDecoder:
         shapes = {tensor.name: tensor.shape for tensor in self._session.get_inputs()}
         layers, heads, _, size = shapes["past_keys"]
         self._empty = np.zeros((layers, heads, 0, size), np.float32)
+        self.head_dim: int = size
         self.cache_elements = 2 * layers * heads * size  # of one token
         self.vocabulary_size: int = self._session.get_outputs()[0].shape[-1]
 

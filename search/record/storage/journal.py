@@ -88,6 +88,26 @@ def _drop_torn_line(path: Path) -> None:
             os.truncate(path, whole)
 
 
+def read_records(folder: Path) -> list[str]:
+    """Returns the JSON of every trial's record in a study's journal, by trial; empty without a journal of one study.
+
+    Only whole lines count, and nothing is written: the study may be running.
+
+    Args:
+        folder: The study's folder.
+    """
+    path = folder / "study.journal"
+    if not path.is_file():
+        return []
+    storage = JournalStorage(_WholeLines(str(path), lock_obj=_NoLock(str(path))))
+    with quiet():
+        studies = storage.get_all_studies()
+        if len(studies) != 1:
+            return []
+        trials = storage.get_all_trials(studies[0]._study_id, deepcopy=False)
+    return [trial.user_attrs["record"] for trial in trials if "record" in trial.user_attrs]
+
+
 @contextlib.contextmanager
 def quiet() -> Any:
     """Returns a context in which Optuna logs warnings only, e.g. no message for each new study."""
@@ -110,6 +130,17 @@ class _NoLock(JournalFileOpenLock):
 
     def release(self) -> None:
         return None
+
+
+class _WholeLines(JournalFileBackend):
+    """Reads a file that another process may be writing: an unfinished last line is left out."""
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        if log_number_from:
+            return
+        for line in Path(self._file_path).read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                yield json.loads(line)
 
 
 class _JournalStorage(JournalStorage):

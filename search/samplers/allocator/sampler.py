@@ -1,6 +1,5 @@
 """The allocator's solutions as proposals: first its front, then corrected fronts and a sampler for all other knobs."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -50,6 +49,7 @@ class AllocatorSampler(BaseSampler):
         self._allocator, self._objective, self._seed = allocator, objective, seed
         self._base = SurrogateSampler(seed=seed) if base is None else base
         self._context = SamplerContext()
+        self._bounds = Problem({})  # without losses
         self._problem: Problem | None = None
         self._front: list[Allocation] = []
         self._corrected: list[Allocation] = []
@@ -70,7 +70,12 @@ class AllocatorSampler(BaseSampler):
         if isinstance(self._base, Bindable):
             self._base.bind(context)
         if self._allocator is not None:
-            self._allocator.check(context.allocation)
+            self._bounds = self._allocator.check(context.allocation)
+
+    def admits(self, params: Params) -> bool:
+        """Whether a candidate that others propose keeps the budgets, and the widths that are fixed or tied."""
+        widths = self._widths(params, self._bounds)
+        return self._allocator is None or (widths is not None and self._bounds.admits(widths))
 
     def explanation(self) -> Mapping[str, Any]:
         """Returns what led to the proposals; empty before the first one."""
@@ -163,7 +168,7 @@ class AllocatorSampler(BaseSampler):
             for t in others
             if t.state == TrialState.COMPLETE and self._widths(t.params, problem) is not None
         ]
-        kept = [t for t in complete if _keeps(problem, self._widths(t.params, problem) or {})] or complete
+        kept = [t for t in complete if problem.admits(self._widths(t.params, problem) or {})] or complete
         feasible = [t for t in kept if all(excess <= 0 for excess in t.constraints.values())] or kept
         if not feasible:
             return None
@@ -215,14 +220,6 @@ def spread(front: Sequence[Allocation]) -> list[Allocation]:
         order.extend(range(step, n, step))
     order.extend(range(n))
     return [front[i] for i in dict.fromkeys(i for i in order if 0 <= i < n)]
-
-
-def _keeps(problem: Problem, widths: Allocation) -> bool:
-    """Whether an allocation keeps the budgets; one with a width that has no cost does not."""
-    return all(
-        math.fsum(budget.costs[unit].get(width, math.inf) for unit, width in widths.items()) <= budget.limit
-        for budget in problem.budgets
-    )
 
 
 def _key(widths: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -104,6 +104,21 @@ class LowFidelityEvaluations(Protocol):
         """Runs a candidate on the first examples of the validation split; None if it cannot be built or run."""
 
 
+class Expense(Protocol):
+    """What trials cost, where several candidates share an expensive part, e.g. a training."""
+
+    @property
+    def trained(self) -> Mapping[str, tuple[Params, float]]:
+        """By key of a part that has been built, an example of its candidates and the seconds it took."""
+
+    @property
+    def rest_s(self) -> float:
+        """Mean seconds of a trial besides that part."""
+
+    def keys(self, candidates: Sequence[Params]) -> list[str]:
+        """Returns a key for each candidate that is equal for those that share the part; empty if it has none."""
+
+
 @dataclass(frozen=True)
 class SamplerContext:
     """Handed to a sampler's `bind`, once, after its construction.
@@ -117,6 +132,7 @@ class SamplerContext:
         distributions: Every knob's distribution, if they are known beforehand.
         low_fidelity: Evaluates candidates before their trial; None where that is impossible (a table).
         baselines: The uncompressed model's objectives, not negated; None where unknown. Empty if all are.
+        expense: What trials cost; where it is given, the budget is time, and a gain counts by what it costs.
         allocation: What an allocator needs of the layers; None where no knob belongs to layers.
     """
 
@@ -128,6 +144,7 @@ class SamplerContext:
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     low_fidelity: LowFidelityEvaluations | None = None
     baselines: Sequence[float | None] = ()
+    expense: Expense | None = None
     allocation: AllocationContext | None = None
 
 

@@ -22,8 +22,9 @@ from search.samplers.surrogate.low_fidelity import FidelityPosteriors, LowFideli
 from search.samplers.surrogate.model.encoding import Encoding
 from search.samplers.surrogate.model.gaussian_process import Posterior
 from search.samplers.surrogate.model.history import Key, Reader
-from search.samplers.surrogate.model.learning import Learner
+from search.samplers.surrogate.model.learning import Learner, rows_of
 from search.samplers.surrogate.model.prior import informed_prior
+from search.samplers.surrogate.model.targets import Plain
 from search.samplers.surrogate.prediction import EncodedHistory, Prediction, known_of, prediction
 
 Array = NDArray[np.float64]
@@ -193,6 +194,8 @@ class Choice:
         if best_evaluated is not None:
             return pool[int(among[best_evaluated])]
         scores = self._scores(encoded, self._points[among], known, signs, rng)
+        left_over = [pool[int(i)] for i in among]
+        scores = self._per_second(scores, left_over, self._points[among], encoded, signs)
         return pool[int(rng.choice(among[scores == scores.max()]))]
 
     def _known(self, n_objectives: int) -> Known:
@@ -256,7 +259,9 @@ class Choice:
 
         def score(candidates: Sequence[Params]) -> Array:
             known = known_of(self.context.low_fidelity, candidates, len(signs))
-            found = self._scores(encoded, self._encoding.points(candidates), known, signs, rng)
+            points = self._encoding.points(candidates)
+            found = self._scores(encoded, points, known, signs, rng)
+            found = self._per_second(found, candidates, points, encoded, signs)
             is_old = [
                 key_of(c) in proposed or (t in proposed_artifacts or not t)
                 for c, t in zip(candidates, known.keys, strict=True)
@@ -344,6 +349,42 @@ class Choice:
         return acquisition_value(
             predicted, encoded.history, rng, known_reference=self._known_reference(signs)
         )
+
+    def _per_second(
+        self,
+        scores: Array,
+        candidates: Sequence[Params],
+        points: Array,
+        encoded: EncodedHistory,
+        signs: Array,
+    ) -> Array:
+        """Returns acquisition values per second of a candidate's trial (Snoek et al. 2012, arXiv 1206.2944, section 3.2).
+
+        A candidate whose training has been done for another costs only the rest of a trial. What a new training takes is
+        learned from the others. Without `context.expense` and before the first feasible result the values stay as they are.
+
+        Args:
+            scores: `(n,)`, as `acquisition_value` returns them.
+            candidates: The `n` candidates.
+            points: `(n, n_knobs)`.
+            encoded: The history.
+            signs: `(n_objectives,)`.
+        """
+        expense = self.context.expense
+        if (
+            expense is None
+            or not expense.trained
+            or not (encoded.history.full & encoded.history.feasible).any()
+        ):
+            return scores
+        examples, seconds = zip(*expense.trained.values(), strict=True)
+        logs = np.log(np.maximum(seconds, 1e-3))
+        scale = Plain.of(logs)
+        rows = rows_of(scale, self._encoding.points(examples), logs, np.zeros(len(logs)))
+        mean = self._learner.posterior_of("training seconds", rows, points, points[:0]).mean
+        is_done = np.array([not key or key in expense.trained for key in expense.keys(candidates)])
+        cost_s = expense.rest_s + np.where(is_done, 0.0, np.exp(scale.shift + scale.scale * mean))
+        return scores - np.log(cost_s) if len(signs) == 1 else np.where(scores > 0, scores / cost_s, scores)
 
 
 def _low_fidelity_policy(

@@ -151,10 +151,11 @@ class LowFidelityPolicy:
             trial_rates = _improvement(
                 np.where(ready, acquisition(fidelity_posteriors, ready), -np.inf), observations
             ) / (1 + self._budget)
-            if rates.max() <= trial_rates.max():
+            least = max(float(trial_rates.max()), 0.0)  # with no candidate ready, none has a rate
+            if rates.max() <= least:
                 break
             for i in np.argsort(-rates, kind="stable")[:_BATCH_SIZE]:
-                if rates[i] > max(trial_rates.max(), 0.0):
+                if rates[i] > least:
                     self.results.evaluate(observations.candidates[i], sizes[i])
         return self._best_candidate(model, observations, acquisition, allowed + self._budget, rng)
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from search.samplers.acquisition.improvement import log_chance_below
 from search.samplers.candidates.context import Known, LowFidelityEvaluations, Params
 from search.samplers.surrogate.low_fidelity import FidelityPosterior, FidelityPosteriors
-from search.samplers.surrogate.model.gaussian_process import Posterior
+from search.samplers.surrogate.model.gaussian_process import Posterior, mixture
 from search.samplers.surrogate.model.history import History
-from search.samplers.surrogate.model.learning import Learner, rows_of
+from search.samplers.surrogate.model.learning import Learner, rows_of, subsampled
 from search.samplers.surrogate.model.multi_fidelity import Compressed
 from search.samplers.surrogate.model.prior import TaskPrior
-from search.samplers.surrogate.model.targets import Excess, LogDrop, NormalScores, Plain, Target
+from search.samplers.surrogate.model.targets import Excess, LogDrop, NormalScores, Plain, Shortfall, Target
 from search.samplers.surrogate.model.tasks import RankedDrop
 
 Array = NDArray[np.float64]
@@ -136,9 +136,34 @@ def _objective(
         )
         if posterior is not None:
             return (_rescaled(posterior, ranks, target), target) if several else (posterior, ranks)
-    return learner.posterior_of(
-        axis, rows_of(target, encoded.points, values, errors), query, encoded.pending
-    ), target
+    rows = rows_of(target, encoded.points, values, errors)
+    if several and len(rows) > 1:
+        return _over_scales(axis, learner, encoded, query, target), target
+    return learner.posterior_of(axis, rows, query, encoded.pending), target
+
+
+def _over_scales(
+    axis: int, learner: Learner, encoded: EncodedHistory, query: Array, target: Target
+) -> Posterior:
+    """Returns an objective's posterior as a mixture of two models: of its values, and of the logarithm of their shortfalls.
+
+    They are weighted by their marginal likelihoods (as densities of the target; Snelson et al. 2004, "Warped Gaussian
+    processes", eq. 8): costs often are sums over knobs, scores have a long tail of bad candidates.
+    """
+    values, errors = encoded.history.values[:, axis], encoded.history.errors[:, axis]
+    shortfall = Shortfall.of(values[np.isfinite(values)])
+    rows, warped = (subsampled(rows_of(t, encoded.points, values, errors)) for t in (target, shortfall))
+    plain = learner.posterior_with_evidence(axis, rows, query, encoded.pending)
+    other = learner.posterior_with_evidence((axis, "shortfall"), warped, query, encoded.pending)
+    kept = shortfall.inverse(warped.values)
+    density = float(np.sum(shortfall.log_slope(kept))) + len(rows) * _log_unit(target)
+    return mixture([plain[0], _rescaled(other[0], shortfall, target)], [plain[1], other[1] + density])
+
+
+def _log_unit(target: Target) -> float:
+    """Returns the logarithm of how much of the objective one unit of a linear target is."""
+    zero, one = target(np.array([0.0, 1.0]))
+    return -float(np.log(one - zero))
 
 
 def _target(values: Array, several: bool, baseline: float) -> Target:
@@ -151,7 +176,7 @@ def _target(values: Array, several: bool, baseline: float) -> Target:
     return LogDrop.of(finite, baseline) if np.isfinite(baseline) else NormalScores.of(finite)
 
 
-def _rescaled(posterior: Posterior, source: RankedDrop | Compressed, target: Target) -> Posterior:
+def _rescaled(posterior: Posterior, source: RankedDrop | Compressed | Shortfall, target: Target) -> Posterior:
     """Returns a posterior mapped from the scale `source` to `target`, to the first order (delta method).
 
     The new standard deviation is half the distance between the images of `mean + std` and `mean - std`.

@@ -116,15 +116,9 @@ class FirstTrainedModel(CheckpointModel):
             InputError: The network cannot be trained on these examples.
         """
         assert context.train is not None
-        loss = task_loss(context.loss)
-        if loss is None:
-            raise InputError(
-                f"{self.name} is trained on first use, but the task's labels suit no training loss"
-            )
         torch_artifact(module, self.input)  # from here on it takes packed inputs
-        _check_shapes(context.train, self.input)
         self.check(context.train)
-        _check_fit(module, context.train, self.input.packed_shape, loss)
+        loss = checked_loss(self.name, module, context.train, self.input, context.loss)
         return partial(train, module, context.train, self.recipe, context.seed, loss)
 
     def _digest(self, module: nn.Module, context: LoadContext) -> str:
@@ -133,6 +127,27 @@ class FirstTrainedModel(CheckpointModel):
         seeds = (context.train.digest, context.seed, context.loss)
         shape = self.input if self.input.others else self.input_shape
         return digest_of(*seeds, identity(module), code, shape, astuple(self.recipe))
+
+
+def checked_loss(name: str, module: nn.Module, split: Split, spec: InputSpec, loss: str | None) -> TaskLoss:
+    """Returns the loss of a training on first use.
+
+    Args:
+        name: The network's name, for messages.
+        module: The network, which takes packed inputs.
+        split: The train split.
+        spec: The network's inputs.
+        loss: Name of the task's loss.
+
+    Raises:
+        InputError: There is no loss, or the network does not fit the examples.
+    """
+    found = task_loss(loss)
+    if found is None:
+        raise InputError(f"{name} is trained on first use, but the task's labels suit no training loss")
+    _check_shapes(split, spec)
+    _check_fit(module, split, spec.packed_shape, found)
+    return found
 
 
 def _check_shapes(split: Split, spec: InputSpec) -> None:

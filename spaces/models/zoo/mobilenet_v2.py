@@ -1,6 +1,6 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, table 2), with the layer names of the published checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,19 +49,40 @@ class MobileNetV2Model(CheckpointModel):
 
 
 class MobileNetV2(nn.Module):
-    """`(n, n_channels, h, w)` float32, normalised -> `(n, n_classes)` logits."""
+    """`(n, n_channels, h, w)` float32, normalised -> `(n, n_classes)` logits.
 
-    def __init__(self, width: float = 1.0, n_classes: int = 1000, n_channels: int = 3) -> None:
+    Args:
+        width: Multiplier of the channel counts.
+        n_classes: Number of outputs.
+        n_channels: Channels of the images.
+        stages: Per stage: expansion, channels, repetitions, stride of the first.
+        block: Makes a block from its input channels, output channels, stride and expansion.
+        activation: Activation of the first and last convolution.
+        stem: Channels of the first convolution, and its stride.
+        last: Channels of the last one; more for widths above 1.
+    """
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        n_classes: int = 1000,
+        n_channels: int = 3,
+        stages: Sequence[tuple[int, int, int, int]] = STAGES,
+        block: Callable[[int, int, int, int], nn.Module] | None = None,
+        activation: type[nn.Module] = nn.ReLU6,
+        stem: tuple[int, int] = (32, 2),
+        last: int = 1280,
+    ) -> None:
         super().__init__()
-        n_in = round_channels(32 * width)
-        n_last = round_channels(1280 * max(1.0, width))
-        features: list[nn.Module] = [conv_bn_relu6(n_channels, n_in, 3, 2)]
-        for expansion, channels, repetitions, stride in STAGES:
+        n_in = round_channels(stem[0] * width)
+        n_last = round_channels(last * max(1.0, width))
+        features: list[nn.Module] = [conv_bn(n_channels, n_in, 3, stem[1], activation=activation)]
+        for expansion, channels, repetitions, stride in stages:
             n_out = round_channels(channels * width)
             for i in range(repetitions):
-                features.append(InvertedResidual(n_in, n_out, stride if i == 0 else 1, expansion))
+                features.append((block or InvertedResidual)(n_in, n_out, stride if i == 0 else 1, expansion))
                 n_in = n_out
-        self.features = nn.Sequential(*features, conv_bn_relu6(n_in, n_last, 1, 1))
+        self.features = nn.Sequential(*features, conv_bn(n_in, n_last, 1, 1, activation=activation))
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(n_last, n_classes))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,15 +92,35 @@ class MobileNetV2(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand (1x1), depthwise (3x3), project (1x1, no activation); a shortcut where shapes allow."""
+    """Expand (1x1), depthwise, project (1x1, no activation); a shortcut where shapes allow.
 
-    def __init__(self, n_in: int, n_out: int, stride: int, expansion: int) -> None:
+    Args:
+        n_in: Input channels.
+        n_out: Output channels.
+        stride: Stride of the depthwise convolution.
+        expansion: Its channels, as a multiple of `n_in`; there is no first convolution for 1.
+        kernel: Its kernel size.
+        activation: Activation of both.
+        scale: Makes what follows the depthwise convolution, e.g. squeeze and excitation, from the number of channels.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        stride: int,
+        expansion: int,
+        kernel: int = 3,
+        activation: type[nn.Module] = nn.ReLU6,
+        scale: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         hidden = n_in * expansion
-        expand = [conv_bn_relu6(n_in, hidden, 1, 1)] if expansion != 1 else []
-        depthwise = conv_bn_relu6(hidden, hidden, 3, stride, groups=hidden)
+        expand = [conv_bn(n_in, hidden, 1, 1, activation=activation)] if expansion != 1 else []
+        depthwise = conv_bn(hidden, hidden, kernel, stride, hidden, activation)
+        scaled = [] if scale is None else [scale(hidden)]
         project = (nn.Conv2d(hidden, n_out, 1, bias=False), nn.BatchNorm2d(n_out))
-        self.conv = nn.Sequential(*expand, depthwise, *project)
+        self.conv = nn.Sequential(*expand, depthwise, *scaled, *project)
         self.use_shortcut = stride == 1 and n_in == n_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,10 +129,12 @@ class InvertedResidual(nn.Module):
         return x + y if self.use_shortcut else y
 
 
-def conv_bn_relu6(n_in: int, n_out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
-    """A convolution without bias, BatchNorm, ReLU6."""
+def conv_bn(
+    n_in: int, n_out: int, kernel: int, stride: int, groups: int = 1, activation: type[nn.Module] = nn.ReLU6
+) -> nn.Sequential:
+    """A convolution without bias, BatchNorm, an activation."""
     conv = nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU6())
+    return nn.Sequential(conv, nn.BatchNorm2d(n_out), activation())
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

@@ -14,6 +14,7 @@ from spaces.pruning.groups.derived import keep_weight, layer_of, weight_normed
 from spaces.pruning.groups.group import Group, SizeAttribute, Slice
 from spaces.pruning.groups.weights import layer_weights, n_outputs, update_sizes
 from spaces.pruning.tracing.channel_map import ChannelMap
+from spaces.stages.module_identity import tensors_of
 
 INNER, COLUMNS = 2, 3  # axes of a product
 Indices: TypeAlias = NDArray[np.int64]
@@ -69,7 +70,7 @@ def _lower(owner: nn.Module, size: SizeAttribute, by: int) -> None:
 
 def _rescale(module: nn.Module, group: Group, left: float) -> None:
     """Scales the slices of a group by the powers that they have of the share of its channels that is left."""
-    state = module.state_dict()
+    state = tensors_of(module)
     for part in (part for part in group.slices if part.power):
         rows, tensor = torch.from_numpy(part.rows.reshape(-1)), state[part.name]
         tensor.index_copy_(part.axis, rows, tensor.index_select(part.axis, rows) * left**part.power)
@@ -82,7 +83,7 @@ def silenced(module: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Modul
     """
     masked = copy.deepcopy(module)
     removed = _removed(groups, kept)
-    state = masked.state_dict()
+    state = tensors_of(masked)
     for group in groups:
         roles = ("in", "out") if any(part.axis == INNER for part in group.products) else ("in",)
         for part in group.slices:
@@ -112,7 +113,7 @@ def kept_outputs(module: nn.Module, groups: Sequence[Group], kept: Kept) -> dict
         groups: Its groups.
         kept: The channels to keep.
     """
-    removed, state = _removed(groups, kept), module.state_dict()
+    removed, state = _removed(groups, kept), tensors_of(module)
     parts: dict[str, list[Indices]] = {}
     sizes: dict[str, int] = {}
     for group in groups:
@@ -164,7 +165,7 @@ def _keep_weights(
     axes: Mapping[tuple[str, int], list[Indices]],
 ) -> None:
     """Weight norm divides by the norm of what is left: the factors make up for that."""
-    modules, before, after = dict(module.named_modules()), module.state_dict(), smaller.state_dict()
+    modules, before, after = dict(module.named_modules()), tensors_of(module), tensors_of(smaller)
     for layer in layers:
         if (normed := weight_normed(modules, layer)) is None:
             continue

@@ -9,6 +9,8 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from spaces.stages.module_identity import tensors_of
+
 PARAMETRIZATIONS = ".parametrizations."
 
 
@@ -96,7 +98,7 @@ def keep_weight(normed: WeightNormed, state: Mapping[str, torch.Tensor], norms: 
 
 def effective_weights(module: nn.Module) -> dict[str, torch.Tensor]:
     """Returns a network's state, with the weights that weight norm makes in place of their directions."""
-    state, modules = dict(module.state_dict()), dict(module.named_modules())
+    state, modules = tensors_of(module), dict(module.named_modules())
     for layer in modules:
         if (normed := weight_normed(modules, layer)) is not None:
             v = state[normed.v]

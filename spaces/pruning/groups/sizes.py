@@ -8,6 +8,7 @@ from torch import nn
 
 from spaces.pruning.groups.derived import layer_of
 from spaces.pruning.groups.group import Group, SizeAttribute
+from spaces.stages.module_identity import tensors_of
 
 Where = Literal["layer", "parent", "around", "everywhere"]
 
@@ -52,7 +53,7 @@ def _sizes(module: nn.Module, owner: str, group: Group, everywhere: bool) -> Ite
         return
     per_channel = {group.n_channels * k: k for k in {1, *(s.rows.shape[1] for s in group.slices)}}
     if everywhere:
-        state = module.state_dict()
+        state = tensors_of(module)
         per_channel = {state[s.name].shape[s.axis]: s.rows.shape[1] for s in group.slices} | per_channel
     for name, value in vars(part).items():
         if type(value) is int and value in per_channel:

@@ -48,6 +48,15 @@ class SparsifyStage(TrainingStage):
         """Maps knobs that have no effect beside the others to their defaults."""
         return canonical(self.defaults() | dict(values))
 
+    def expensive(self, values: Mapping[str, StageValue]) -> bool:
+        """Returns whether anything is trained."""
+        return not is_off(values)
+
+    def quickest(self, values: Mapping[str, StageValue]) -> dict[str, StageValue]:
+        """Returns values that train nothing."""
+        del values
+        return self.defaults()
+
     def empty_knobs(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> dict[str, str]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import onnx
 
 KEY = "paredown.weights"
-NARROW_INPUTS = "paredown.narrow_inputs"
+SIMULATED = "paredown.simulated"
+SIMULATING = "paredown.integer"
+"""Domain of the functions that spell out in standard operators what a kernel computes."""
 
 
 @dataclass(frozen=True)
@@ -94,19 +96,21 @@ def stored_weights(proto: "onnx.ModelProto") -> dict[str, StoredWeight]:
 def packed_bytes(model: bytes) -> int:
     """Returns the bytes of a serialized ONNX model with its recorded weights in packed form.
 
-    That is the file's size, less the data of the tensors that hold these weights, plus their packed bytes. Names, shapes, the
-    graph and all other tensors count as in the file; a file without records has its own size.
+    That is the file's size, less the data of the tensors that hold these weights, plus their packed bytes, and less the bodies of functions that a
+    kernel stands for. Names, shapes, the graph and all other tensors count as in the file; a file without records has its own size.
 
     Raises:
         InputError: The records are damaged, or name a tensor that the file lacks.
     """
-    if KEY.encode() not in model:  # without records, which parsing a large file would take long to find
+    if not any(
+        key.encode() in model for key in (KEY, SIMULATED)
+    ):  # which parsing a large file would take long to find
         return len(model)
     import onnx
 
     proto = onnx.load_model_from_string(model)
     sizes = {i.name: _data_bytes(i) for i in proto.graph.initializer}
-    total = len(model)
+    total = len(model) - sum(int(f.ByteSize()) for f in proto.functions if f.domain == SIMULATING)
     for layer, weight in stored_weights(proto).items():
         for name in weight.initializers:
             if name not in sizes:
@@ -115,38 +119,49 @@ def packed_bytes(model: bytes) -> int:
     return total
 
 
-def record_narrow_inputs(proto: "onnx.ModelProto", bits: Mapping[str, int]) -> None:
-    """Adds, in place, the layers whose inputs are rounded to fewer bits than any kernel takes, with the bits."""
-    proto.metadata_props.add(key=NARROW_INPUTS, value=json.dumps(dict(bits), sort_keys=True))
+def record_simulated(proto: "onnx.ModelProto", nodes: Mapping[str, str]) -> None:
+    """Adds, in place, layers and other nodes whose arithmetic only simulates a kernel, each with the knob's value that asks for it."""
+    text = json.dumps(_recorded_nodes(proto) | dict(nodes), sort_keys=True)
+    for entry in proto.metadata_props:
+        if entry.key == SIMULATED:
+            entry.value = text
+            return
+    proto.metadata_props.add(key=SIMULATED, value=text)
 
 
 def simulated_layers(model: bytes) -> dict[str, str]:
     """Returns the layers of a serialized model that only simulate what they stand for, each with what that is.
 
-    Their weights are decoded floats (`weight_format=gwq`), or their inputs are rounded to a width without a kernel (`activation_bits=4`).
+    Their weights are decoded floats (`weight_format=gwq`), their inputs are rounded to a width without a kernel (`activation_bits=4`), or
+    standard operators compute what an integer kernel would (`integer_functions=true`).
 
     Raises:
         InputError: The records are damaged.
     """
-    if not any(key.encode() in model for key in (KEY, NARROW_INPUTS)):
+    if not any(key.encode() in model for key in (KEY, SIMULATED)):
         return {}
     import onnx
 
     proto = onnx.load_model_from_string(model)
     weights = {layer: w for layer, w in stored_weights(proto).items() if w.simulated}
-    text = next((entry.value for entry in proto.metadata_props if entry.key == NARROW_INPUTS), "{}")
+    return _recorded_nodes(proto) | {
+        layer: f"weight_format={weight.format}" for layer, weight in weights.items()
+    }
+
+
+def _recorded_nodes(proto: "onnx.ModelProto") -> dict[str, str]:
+    text = next((entry.value for entry in proto.metadata_props if entry.key == SIMULATED), "{}")
     try:
-        inputs = {layer: f"activation_bits={int(bits)}" for layer, bits in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"the model's metadata {NARROW_INPUTS!r} is damaged: {error}") from error
-    return inputs | {layer: f"weight_format={weight.format}" for layer, weight in weights.items()}
+        return {str(node): str(what) for node, what in json.loads(text).items()}
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"the model's metadata {SIMULATED!r} is damaged: {error}") from error
 
 
 def simulated_text(layers: Mapping[str, str]) -> str:
     """Returns why a model with simulated layers, as `simulated_layers` gives them, has no latency."""
     first, what = next(iter(layers.items()))
     more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
-    return f"the file computes {first}{more} in float, which simulates {what}; the time is not that of such a kernel"
+    return f"the file computes {first}{more} in standard operators, which simulates {what}; the time is not that of such a kernel"
 
 
 def _n_elements(tensor: "onnx.TensorProto") -> int:

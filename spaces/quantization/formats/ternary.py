@@ -1,7 +1,8 @@
 """Ternary weights: -g, 0 or g.
 
 MoTE's rule for its experts, after BitNet b1.58 (Ma et al. 2024, arXiv 2402.17764): `g = mean|W|`,
-`W_t = g * clip(round(W / g), -1, 1)`. The error of a weight is at most `max(g / 2, |w| - g)`.
+`W_t = g * clip(round(W / g), -1, 1)`. The error of a weight is at most `max(g / 2, |w| - g)`. Weights that are ternary already keep their
+values: their g is the magnitude that they have, since the mean, zeros included, would shrink them each time.
 
 Blob: trits, then scales. `base3` stores five trits in a byte (3^5 = 243 values; 1.6 bits a weight), `two_bits` four.
 """
@@ -56,8 +57,7 @@ class Ternary(WeightFormat):
         check_finite(weight, self.name)
         groups = Groups(weight.shape, axis, self.group)
         rows = groups.rows(weight)
-        sums = groups.reduce(np.add, np.abs(rows).astype(np.float64))
-        scale = stored_scales((sums / groups.counts).astype(np.float32), self.scale_dtype, self.name)
+        scale = stored_scales(_magnitudes(groups, np.abs(rows)), self.scale_dtype, self.name)
         trits = np.clip(np.round(rows / groups.expand(scale)), -1, 1) + np.float32(0)  # -0 becomes 0
         blob = self._pack_trits((trits + 1).astype(np.uint8).ravel()) + stored_numbers(
             scale, self.scale_dtype
@@ -104,3 +104,11 @@ class Ternary(WeightFormat):
         if trits.size and trits.max() > 2:
             raise InputError("the packed ternary weight has a trit above 2")
         return trits.astype(np.float32) - 1
+
+
+def _magnitudes(groups: Groups, sizes: Weight) -> Weight:
+    """Returns the mean absolute weight of each group, or the only one besides 0."""
+    means = (groups.reduce(np.add, sizes.astype(np.float64)) / groups.counts).astype(np.float32)
+    largest = groups.reduce(np.maximum, sizes)
+    is_ternary = groups.reduce(np.logical_and, (sizes == 0) | (sizes == groups.expand(largest)))
+    return np.where(is_ternary, largest, means)

@@ -17,6 +17,9 @@ from spaces.quantization.plan.cross_layer_equalization import equalize, pairs
 from spaces.quantization.plan.network import Network, network_of
 from spaces.quantization.plan.prepare import prepared
 from spaces.quantization.schemes.recent import Recent
+from spaces.quantization.transformers.found import float_functions
+from spaces.quantization.transformers.graph_index import FloatFunction
+from spaces.quantization.transformers.kv_cache import CachedOperand, cached_operands
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
 
@@ -34,11 +37,15 @@ class GraphMetadata:
         network: The quantizable nodes and tensors.
         n_pairs: Number of pairs of layers that can be equalized.
         clips: Whether equalization replaces a Clip by a ReLU.
+        functions: The functions that have an integer-only form.
+        cached: Keys and values of causal attention.
     """
 
     network: Network
     n_pairs: int
     clips: bool
+    functions: tuple[FloatFunction, ...]
+    cached: tuple[CachedOperand, ...]
 
 
 @dataclass(frozen=True)
@@ -208,7 +215,13 @@ def _metadata(artifact: Artifact, context: StageContext | None) -> GraphMetadata
     proto = prepared(artifact)
     found = pairs(proto)
     network = network_of(proto) if context is None else _network(artifact, context)
-    return GraphMetadata(network, len(found), any(pair.clips for pair in found))
+    return GraphMetadata(
+        network,
+        len(found),
+        any(pair.clips for pair in found),
+        float_functions(proto),
+        cached_operands(proto),
+    )
 
 
 def _network(artifact: Artifact, context: StageContext, infinite: Collection[str] = ()) -> Network:

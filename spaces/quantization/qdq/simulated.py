@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spaces.quantization.formats.base import Packed
 from spaces.quantization.formats.onnx_weights import with_packed_weights
-from spaces.quantization.formats.stored import record_narrow_inputs
+from spaces.quantization.formats.stored import record_simulated
 from spaces.quantization.plan.bias_correction import set_biases
 from spaces.quantization.plan.network import Network
 from spaces.quantization.plan.plan import Plan, Settings
@@ -99,7 +99,7 @@ def _round_weights(proto: "onnx.ModelProto", network: Network, plan: Plan, setti
 
 def _round_inputs(proto: "onnx.ModelProto", network: Network, plan: Plan, settings: Settings) -> None:
     nodes = {node.name: node for node in proto.graph.node}
-    made, narrow = dict[str, str](), dict[str, int]()
+    made, narrow = dict[str, str](), dict[str, str]()
     for layer in network.layers:
         if layer.name not in settings.weight_bits or layer.name in network.recurrent:
             continue
@@ -108,9 +108,9 @@ def _round_inputs(proto: "onnx.ModelProto", network: Network, plan: Plan, settin
             made[layer.input] = _rounded(proto, layer.input, grid, settings)
         nodes[layer.node].input[0] = made[layer.input]
         if grid.bits < STORED_BITS:
-            narrow[layer.name] = grid.bits
+            narrow[layer.name] = f"activation_bits={grid.bits}"
     if narrow:
-        record_narrow_inputs(proto, narrow)
+        record_simulated(proto, narrow)
 
 
 def _rounded(proto: "onnx.ModelProto", tensor: str, grid: Grid, settings: Settings) -> str:

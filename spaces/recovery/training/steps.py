@@ -78,10 +78,15 @@ class Steps:
             if not isfinite(total):
                 raise StageError(self._diverged("training loss is", epoch))
         self._check_weights(epoch)
+        self.settle(generator)
+        return total / self.n_steps, factor * self.peak_rate
+
+    def settle(self, generator: torch.Generator) -> None:
+        """Recomputes BatchNorm statistics with the present weights, if the recipe says so."""
         if self.recipe.settles_batch_norm:
+            set_train_mode(self.trained["network"], self.whole)
             inputs = (batch.inputs for batch in self.batches(generator))
             settle_batch_norm(self.trained["network"], inputs, self.recipe.batch_size)
-        return total / self.n_steps, factor * self.peak_rate
 
     def batches(self, generator: torch.Generator) -> Iterator[Batch]:
         """Yields the batches of an epoch, in a random order, augmented."""

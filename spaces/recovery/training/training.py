@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from spaces.models.torch.accelerator import device_of
+from spaces.recovery.training.averaging import Average
 from spaces.recovery.training.batch import Loss
 from spaces.recovery.training.checkpoints import Checkpoints
 from spaces.recovery.training.curve import Curve
@@ -70,8 +71,11 @@ def train(
     examples = examples_of(split, device)
     checkpoints = Checkpoints(context.cache, key)
     trained = nn.ModuleDict({"network": module, **({"loss": loss} if isinstance(loss, nn.Module) else {})})
+    average = Average(module, recipe.average_decay) if recipe.average_decay else None
+    if average is not None:
+        trained["average"] = average
     whole = computes_the_same_in_training(module, first_inputs(split))
-    hooks = (after_backward or _nothing, after_step or _nothing)
+    hooks = (after_backward or _nothing, _with_average(after_step or _nothing, average, module))
     n_steps = n_batches(len(split), recipe.batch_size)
 
     def steps_of(peak_rate: float, after: tuple[StepHook, StepHook]) -> Steps:
@@ -104,9 +108,26 @@ def train(
                 curve = curve.with_epoch(*loss_and_rate, perf_counter() - began)
             curve = replace(curve, activations=curve.activations or steps.activations.first)
             checkpoints.keep(trained, steps.optimizer, curve)
-            _report_epoch(context, stage, epoch + 1, recipe.epochs, module, device)
+            kept = module if average is None else average.network
+            _report_epoch(context, stage, epoch + 1, recipe.epochs, kept, device)
+        if average is not None:
+            average.copy_to(module)
+            with fixed_threads(recipe.threads), seeded(stage, context.seed, "average") as generator:
+                steps.settle(generator)
     checkpoints.drop()
     return curve
+
+
+def _with_average(after_step: StepHook, average: Average | None, module: nn.Module) -> StepHook:
+    """Returns the hook, followed by an update of the moving average."""
+    if average is None:
+        return after_step
+
+    def hook(step: int, n_steps: int) -> None:
+        after_step(step, n_steps)
+        average.update(module)
+
+    return hook
 
 
 def _tested_rate(steps: Steps, context: StageContext) -> float:

@@ -20,6 +20,7 @@ from spaces.models.export import ExportStage
 from spaces.models.zoo.language.llama import LlamaModel
 from spaces.models.zoo.language.moe import MoeModel
 from spaces.quantization.quantize import QuantizeStage
+from spaces.quantization.transformers.kv_cache import cache_bits
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.cache import Cache
 from spaces.stages.output_spec import OutputSpec
@@ -178,6 +179,44 @@ def test_other_devices_are_modelled(checkpoint, exported, split):
     assert evaluator.evaluate(exported, nothing).details["decoding"]["absent_because"]
     with pytest.raises(EvaluationError, match="model=llama"):
         DecodingEvaluator(None).evaluate(exported, context)
+
+
+@pytest.mark.parametrize(("bits", "per_head"), [(2, 4 + 4), (4, 8 + 4), (8, 16 + 4), (16, 32)])
+def test_the_cache_counts_at_its_bits(checkpoint, exported, split, template, bits, per_head):
+    board = Device(
+        "board",
+        runtime="some",
+        macs_per_s={"float32": {"default": 1e15}, "int8": {"default": 1e15}},
+        memory_bandwidth_bytes_per_s=1e6,
+    )
+    context = replace(context_of(exported, split), devices={"board": board})
+    evaluator = DecodingEvaluator(checkpoint, prompt_length=3, n_tokens=8)
+    made = quantized(exported, split, kv_bits=bits)
+    of_float, of_few = (
+        {m.name: m.value for m in evaluator.evaluate(a, context).measurements}
+        for a in (quantized(exported, split), made)
+    )
+    heads = 2 * LAYERS * HEADS  # keys and values, of 16 elements
+    saved = heads * (16 * 4 - per_head)
+    assert of_float["decoder_bytes"] - of_few["decoder_bytes"] == (3 + 8 - 1) * saved
+    assert of_float["bytes_per_token"] - of_few["bytes_per_token"] == pytest.approx((3 + 4 + 1) * saved)
+    decoder = with_layers_of(made.proto(), template)
+    onnx.checker.check_model(decoder)
+    assert cache_bits(decoder) == bits
+
+
+def test_a_simulated_cache_is_not_timed_but_drafts(exported, split, template):
+    made, context = quantized(exported, split, kv_bits=2), context_of(exported, split)
+    evaluator = with_template(DecodingEvaluator(None, prompt_length=3, n_tokens=4), template)
+    evaluation = evaluator.evaluate(made, context)
+    assert evaluation.measurements == ()
+    assert "simulates kv_bits=2" in evaluation.details["decoding"]["absent_because"]
+    draft = with_template(SpeculativeEvaluator(None, prompts=2, prompt_length=3, n_tokens=20), template)
+    found = {m.name: m.value for m in draft.evaluate(made, context).measurements}
+    assert found["same_text"] == 100
+    assert "speculative_speedup" not in found
+    wide = {m.name: m.value for m in draft.evaluate(quantized(exported, split), context).measurements}
+    assert found["draft_acceptance"] < wide["draft_acceptance"]
 
 
 @pytest.mark.slow  # exports one more network

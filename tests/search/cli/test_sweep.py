@@ -9,7 +9,6 @@ import pytest
 
 from search.cli.app import run_command
 from search.cli.sweep import OVER_TASKS, Run, geometric_mean, interval, main, summarise
-from search.planning.tabular import TARGETS
 
 
 def write(folder, sampler, task, seed, best, **changes):
@@ -103,7 +102,7 @@ def test_the_interval_over_tasks_has_its_nominal_coverage():
     hits = 0
     for _ in range(400):
         runs = [
-            Run("s", task, 99, dict.fromkeys(TARGETS, int(n)))
+            Run("s", task, 99, dict.fromkeys(("trials_to_best", "trials_to_0.1"), int(n)))
             for task, mean in (("a", 30), ("b", 60))
             for n in rng.poisson(mean, size=5)
         ]
@@ -158,3 +157,20 @@ def test_sweeps_over_two_tables_do_not_overwrite_each_other(tmp_path, monkeypatc
     assert sorted((s["tabular"]["path"], s["seed"]) for s in found) == sorted(
         (str(path), seed) for path in paths for seed in (0, 1)
     )
+
+
+def test_studies_of_several_objectives_have_targets_of_their_own(folder, capsys):
+    best = dict.fromkeys(("trials_to_best", "trials_to_0.1", "trials_to_0.5"))
+    for seed, n in enumerate((10, 14)):
+        write(folder, "gp", "a", seed, None)
+        path = folder / f"gp-a-{seed}" / "summary.json"
+        summary = {k: v for k, v in json.loads(path.read_text()).items() if k not in best}
+        path.write_text(json.dumps({**summary, "trials_to_90%": n, "trials_to_95%": None}))
+    assert main([str(folder)]) == 0
+    rows = pd.read_csv(folder / "sweep.csv")
+    own = rows[rows.sampler == "gp"].set_index("target")
+    assert set(own.index) == {"trials_to_90%", "trials_to_95%"}
+    assert own.loc["trials_to_90%", "mean"] == 12
+    assert (own.loc["trials_to_95%", "n_unreached"], own.loc["trials_to_95%", "mean"]) == (2, 48)
+    assert set(rows[rows.sampler == "tpe"].target) == set(best)
+    assert "trials_to_90%" in capsys.readouterr().out

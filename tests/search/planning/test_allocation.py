@@ -103,7 +103,7 @@ def test_trials_keep_the_budget_and_the_report_is_told_what_led_there(own):
         "head.weight",
     ]
     assert [mark.name for mark in found.budgets] == ["packed_bytes"]
-    proposed = [t.values()["metric.packed_bytes"] for t in results.trials[1:]]  # the first has the defaults
+    proposed = [t.values()["metric.packed_bytes"] for t in results.trials]
     assert max(proposed) <= results.proposals["budgets"][0]["limit"]
     again = run_study(
         planned(
@@ -138,3 +138,25 @@ def test_bad_settings_are_refused_before_any_trial(own, override, message):
     with pytest.raises((ConfigError, InfeasibleBudgetError), match=message):
         run_study(plan, SilentObserver())
     assert not (plan.folder / "trials.csv").exists()
+    with pytest.raises((ConfigError, InfeasibleBudgetError), match=message):
+        planned(own, f"{name}_dry", override, "dry_run=true")
+
+
+def test_a_dry_run_checks_budgets_and_measures_no_loss(own, monkeypatch):
+    from search.allocators.knapsack import Knapsack
+
+    monkeypatch.setattr(Knapsack, "problem", lambda *_: pytest.fail("losses are measured"))
+    budget = "allocator.budgets={size: {measure: packed_bytes, max: 4220}}"
+    assert planned(own, "allocation_dry", budget, "dry_run=true").n_trials
+
+
+def test_the_first_trial_has_the_defaults_if_these_keep_the_budgets(own):
+    space = {"quantize": {**SPACE["quantize"], "rounding": "nearest"}}
+    for name, override in {
+        "kept": "allocator.average_bits=[2,8]",
+        "broken": "allocator.average_bits=[2,7]",
+        "other": "allocator.fixed={stem.weight: 4}",
+    }.items():
+        plan = planned(own, f"allocation_first_{name}", override, "study.n_trials=1", space=space)
+        (trial,) = run_study(plan, SilentObserver()).results.trials
+        assert (trial.candidate == plan.first) == (name == "kept")

@@ -1,7 +1,7 @@
 import pytest
 
 from evaluators.base import Measurement
-from search.record.objectives import Measured, read_limits, read_objectives
+from search.record.objectives import Measured, read_columns, read_limits, read_objectives
 from search.record.results import Constraint, Objective
 from spaces.errors import ConfigError
 
@@ -159,3 +159,41 @@ def test_bytes_per_token_have_units_of_bytes():
     names = Measured("perplexity", ["a"], {"cost.a.bytes_per_token"})
     (limit,) = read_limits({"t": {"measure": "bytes_per_token", "max": "10 MiB"}}, "x", names)
     assert limit.limit == 10 * 2**20
+
+
+def test_a_measurement_may_be_named_by_its_column():
+    objectives, constraints = read(
+        {
+            "maximize": "metric.top1",
+            "minimize": ["cost.b.latency_ms"],
+            "constraints": {"small": {"measure": "metric.file_bytes", "max": 1024}},
+        }
+    )
+    assert objectives == (Objective("metric.top1", "maximize"), Objective("cost.b.latency_ms", "minimize"))
+    assert constraints == (Constraint("small", "metric.file_bytes", "max", 1024.0),)
+
+
+@pytest.mark.parametrize("twice", [["top1", "metric"], ["metric.top1", "top1"]])
+def test_a_measurement_is_one_objective(twice):
+    with pytest.raises(ConfigError, match=r"metric.top1 is named twice"):
+        read({"maximize": twice})
+    with pytest.raises(ConfigError, match=r"metric.top1 is named twice"):
+        read({"maximize": twice[:1], "minimize": twice[1:]})
+
+
+def test_a_list_of_columns_is_read_by_the_same_names():
+    measured = Measured("top1", ["a", "b"], COLUMNS)
+    columns = read_columns(["latency_ms", "metric", "cost.a.latency_ms"], "tabular.known", measured)
+    assert columns == ("cost.a.latency_ms", "cost.b.latency_ms", "metric.top1")
+    assert read_columns(None, "tabular.known", measured) == ()
+    with pytest.raises(
+        ConfigError, match=r"'top2' in tabular.known, among the columns of t.csv, line 1. Did you mean 'top1'"
+    ):
+        read_columns(["top2"], "tabular.known", measured, "t.csv")
+    with pytest.raises(ConfigError, match=r"tabular.known must be a list of measurement names, not \[3\]"):
+        read_columns([3], "tabular.known", measured)
+
+
+def test_limits_that_are_no_mapping_are_refused():
+    with pytest.raises(ConfigError, match=r"objective.constraints must map names to limits"):
+        read({"maximize": "metric", "constraints": 3})

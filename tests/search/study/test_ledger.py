@@ -350,3 +350,17 @@ def test_a_forecast_is_the_samplers_if_it_can_tell(tmp_path):
         assert ledger.forecast(3) is None
         ledger.use(Telling())
         assert ledger.forecast(3) == ("of", 3)
+
+
+def test_what_replaces_a_proposal_is_next_and_keeps_what_the_sampler_noted(tmp_path):
+    """NSGA-II leaves trials without a generation out of every population."""
+    with opened(tmp_path) as ledger:
+        ledger.use(optuna.samplers.NSGAIISampler(population_size=2, seed=0))
+        dropped = asked(ledger)
+        ledger.replace(dropped, {"x": 4})
+        replacement = asked(ledger)
+        assert replacement.params == {"x": 4}
+        before, after = optuna_trials(ledger)
+        assert before.state == TrialState.FAIL
+        generation = "NSGAIISampler:generation"
+        assert after.system_attrs[generation] == before.system_attrs[generation] == 0

@@ -80,7 +80,8 @@ class TestConformance(StageConformance):
     @pytest.fixture
     def value_sets(self):
         trained = {**TRAIN, "keep": 0.6, "rounds": 2, "cwd_weight": 1.0}
-        return [trained, {"ratio": 0.4, "drop_blocks": 1}, {**trained, "residuals": "cut"}]
+        adapters = {**TRAIN, "lora_rank": 1, "adapters": 2}
+        return [trained, {"ratio": 0.4, "drop_blocks": 1}, {**trained, "residuals": "cut"}, adapters]
 
     def alternatives(self, knob):
         few = {
@@ -106,6 +107,8 @@ class TestConformance(StageConformance):
             "cwd_temperature": (3.0,),
             "block_weights": ("inverse_sensitivity",),
             "lora_rank": (1,),
+            "adapters": (3,),
+            "average_decay": (0.5,),
         }
         return few.get(knob.name, super().alternatives(knob))
 
@@ -263,6 +266,6 @@ def test_values_that_make_no_sense(stage, dense, context, values, message):
 def test_both_are_checked(stage, dense, context):
     with pytest.raises(StageError, match=r"prune\.ratio=0\.99 would empty 0\.weight"):
         stage.check(dense, {"ratio": (0.0, 0.99)}, context)
-    with pytest.raises(StageError, match=r"recover\.epochs is more than 0, but the task has no train split"):
+    with pytest.raises(StageError, match=r"epochs is more than 0, but the task has no train split"):
         stage.check(dense, {"epochs": (0, 1)}, replace(context, train=None))
     stage.check(dense, {"ratio": (0.5,), "epochs": (0, 1), "rounds": (1, 2)}, context)

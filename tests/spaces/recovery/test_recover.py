@@ -31,6 +31,7 @@ FEW = {
     "cwd_weight": (0.0,),
     "cwd_temperature": (2.0,),
     "lora_rank": (0, 2),
+    "adapters": (2,),
 }
 
 
@@ -58,6 +59,7 @@ class TestRecoverStage(StageConformance):
             {"epochs": 2},
             {"epochs": 1, "cwd_weight": 0.0},
             {"epochs": 1, "lora_rank": 1},
+            {"epochs": 1, "lora_rank": 1, "adapters": 2},
             {"epochs": 1, "tune": "bias", "stored_activation_bits": 2},
         ]
 
@@ -258,14 +260,12 @@ def test_a_space_that_can_be_built_passes(student, context):
 
 def test_a_missing_requirement_is_reported_before_the_search(student, context, split):
     unlabelled = replace(context, train=ArraySplit(split.inputs, np.full_like(split.labels, -1)))
-    assert "recover.epochs is more than 0" in problem(replace(context, train=None), student)
+    assert "epochs is more than 0" in problem(replace(context, train=None), student)
     assert "needs labels" in problem(unlabelled, student)
     assert "needs labels" in problem(unlabelled, student, distillation_weight=())  # a range
-    assert "recover.distillation_weight needs the uncompressed" in problem(
-        replace(context, teacher=None), student
-    )
+    assert "distillation_weight needs the uncompressed" in problem(replace(context, teacher=None), student)
     alone, no_distillation = replace(context, teacher=None), {"distillation_weight": (0.0,)}
-    assert "recover.cwd_weight needs" in problem(alone, student, **no_distillation)
+    assert "cwd_weight needs" in problem(alone, student, **no_distillation)
     frozen = {"cwd_weight": (0.0,), "block_weights": ("none", "frozen_prefix")}
     assert "block_weights=none needs no teacher" in problem(alone, student, **no_distillation, **frozen)
     assert "recover.lora_rank=5 needs" in problem(context, student, lora_rank=(2, 5))
@@ -316,7 +316,7 @@ def test_an_unavailable_accelerator_is_reported_before_the_search(student, conte
 
 def test_an_onnx_model_is_refused(context):
     onnx = Artifact("onnx", b"", InputSpec((1, 8, 8)), "digest")
-    with pytest.raises(StageError, match="got an onnx model"):
+    with pytest.raises(StageError, match="this is an onnx model"):
         RecoverStage().apply(onnx, {"epochs": 1}, context)
 
 

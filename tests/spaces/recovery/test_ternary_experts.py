@@ -10,6 +10,7 @@ from spaces.models.export import ExportStage
 from spaces.models.weight_formats import KEY, recorded_formats
 from spaces.models.zoo.language.moe import MoeModel
 from spaces.quantization.quantize import QuantizeStage
+from spaces.recovery.knobs import KNOBS, Parts, canonical
 from spaces.recovery.recover import RecoverStage
 from spaces.recovery.ternary_experts import FORMAT, ternarized, with_ternary_experts
 from spaces.stages.array_split import ArraySplit
@@ -133,3 +134,10 @@ def test_ternary_experts_are_for_networks_that_have_some(student, split):
     assert set(stage.empty_knobs(student, domains, context)) == {"experts", "balance_weight"}
     chosen = stage.canonical(student, {"epochs": 1, "experts": "ternary", "lora_rank": 2}, context)
     assert (chosen["experts"], chosen["lora_rank"]) == ("float", 2)
+
+
+def test_biases_alone_beside_ternary_experts_whatever_the_rank_is():
+    defaults = {knob.name: knob.default for knob in KNOBS}
+    values = {**defaults, "epochs": 1, "experts": "ternary", "tune": "bias", "lora_rank": 4, "adapters": 2}
+    found = canonical(values, Parts(experts=True))
+    assert (found["lora_rank"], found["adapters"], found["tune"]) == (0, 1, "bias")

@@ -9,6 +9,7 @@ from evaluators.cost.graph.operators.macs import macs
 from evaluators.cost.graph.operators.nodes import node_of
 from evaluators.cost.graph.operators.tensors import Tensor, inferred_shapes, tensor_of
 from evaluators.cost.graph.reading.inlining import Inlining
+from spaces.quantization.transformers.float_form import name_float_operators
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +41,8 @@ def flattened(model: "onnx.ModelProto") -> Flat:
 
     An If becomes the branch that a constant condition selects, otherwise the more expensive one: more
     multiply-accumulates, then more elements written. A Loop or Scan is unrolled if the number of iterations
-    is constant and no condition ends it early; otherwise one iteration is inlined.
+    is constant and no condition ends it early; otherwise one iteration is inlined. Integer-only functions become the
+    operators that they stand for.
 
     Args:
         model: A model whose inputs have static shapes; it is modified.
@@ -50,6 +52,7 @@ def flattened(model: "onnx.ModelProto") -> Flat:
     """
     import onnx.inliner
 
+    name_float_operators(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
         del model.graph.value_info[:]  # the functions' shapes, for a dynamic batch

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from search.samplers.candidates.context import Params
+from search.samplers.surrogate.model.counts import Counts, Group, like_knobs
 
 _FEW = 10  # a number with at most this many values may act like a category: its values also differ by not being equal
 _INACTIVE = -9.0  # stands for NaN, which is not equal to itself; no value has that code
@@ -25,6 +26,9 @@ class Encoding:
     Args:
         candidates: Must contain every value of a knob that will be encoded.
         distributions: Of the knobs, where they are known: they give the range of numbers.
+
+    Attributes:
+        counts: Distances by how many of several like knobs have each value.
     """
 
     def __init__(
@@ -40,6 +44,10 @@ class Encoding:
         }
         kinds = [column.axes for column in self._columns.values()]
         self._axes = [(at, kind) for at, axes in enumerate(kinds) for kind in axes]
+        columns = list(self._columns.values())
+        self.counts = Counts(
+            [_group(like, columns[like[0]]) for like in like_knobs({k: list(v) for k, v in values.items()})]
+        )
 
     @property
     def n_axes(self) -> int:
@@ -135,3 +143,13 @@ class _column:  # noqa: N801  # used like a function
         if isinstance(value, bool) or not isinstance(value, int | float) or (self._log and value <= 0):
             return -1.0
         return (self._scaled(value) - self._low) / self._span
+
+    @property
+    def codes(self) -> tuple[float, ...]:
+        """The values' numbers where they may act like categories; empty for others."""
+        return tuple(sorted(set(self._codes.values())))
+
+
+def _group(columns: tuple[int, ...], one: _column) -> Group:
+    """Returns a group of like knobs, given the column of one of them."""
+    return Group(columns, one.codes, "distance" in one.axes)

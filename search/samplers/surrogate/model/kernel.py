@@ -14,12 +14,15 @@ _JITTER = 1e-8  # added to the diagonal: keeps the matrix positive definite wher
 
 @dataclass(frozen=True)
 class Kernel:
-    """Kernel over knobs: `variance * exp(-sum(rates * distances)) + additive * (1 - mean(distances)) + offset`.
+    """Kernel over knobs: a product term, an additive term, a term of counts, and a constant.
+
+    `variance * exp(-sum(rates * distances)) + additive * (1 - mean(distances)) + counted * (1 - distance of counts) + offset`
 
     Over categorical knobs the first term is the product kernel of Hutter et al. 2011 (SMAC, eq. 2):
     interactions of all knobs, which are the weaker the lower the rates. The second is a sum of one function
     per knob (Duvenaud et al. 2011, arXiv 1112.4394): the main effects, which a few rows determine for many
-    candidates.
+    candidates. The third is what like knobs, of layers or blocks, have in common: it depends on how many of them
+    have each value, not on which, so that even fewer rows determine it. A space without such knobs has no such term.
 
     Attributes:
         encoding: Computes the distances along each axis.
@@ -27,6 +30,7 @@ class Kernel:
         rates: `(n_axes,)`, inverse length scales; 0 means that the axis has no effect.
         offset: Variance of a constant that all candidates share.
         additive: Variance of the additive term for one candidate.
+        counted: Variance of the term of counts for one candidate.
     """
 
     encoding: Encoding
@@ -34,6 +38,7 @@ class Kernel:
     rates: Array
     offset: float = 0.0
     additive: float = 0.0
+    counted: float = 0.0
 
     def __call__(self, a: Array, b: Array) -> Array:
         """Returns the covariances `(n, m)` of points `(n, n_knobs)` and `(m, n_knobs)`."""
@@ -44,12 +49,14 @@ class Kernel:
         np.exp(exponent, out=exponent)
         exponent *= self.variance
         total += exponent
+        if self.counted:
+            total += self.counted * (1 - self.encoding.counts.distance(a, b))
         return np.asarray(total)
 
     @property
     def total(self) -> float:
         """Variance of one candidate, the shared constant included."""
-        return self.variance + self.additive + self.offset
+        return self.variance + self.additive + self.counted + self.offset
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,9 @@ class Block:
     scatter: float = 0.0
 
 
-def fitted(encoding: Encoding, blocks: Sequence[Block], offset: float = 1.0) -> tuple[Kernel, float]:
+def fitted(
+    encoding: Encoding, blocks: Sequence[Block], offset: float = 1.0, counted: bool = False
+) -> tuple[Kernel, float]:
     """Fits the hyperparameters to the blocks: maximises log marginal likelihood plus log prior density.
 
     The prior is log-normal. It expects rates at which candidates that differ in every knob still correlate a
@@ -81,6 +90,7 @@ def fitted(encoding: Encoding, blocks: Sequence[Block], offset: float = 1.0) -> 
         encoding: Computes the distances along each axis.
         blocks: At least one.
         offset: Variance of a constant that the rows of a block share.
+        counted: Whether there is a term of counts.
 
     Returns:
         The kernel, and the variance of the noise of a single measurement.
@@ -91,11 +101,12 @@ def fitted(encoding: Encoding, blocks: Sequence[Block], offset: float = 1.0) -> 
         np.stack([encoding.distance(axis, b.points, b.points) for axis in range(encoding.n_axes)])
         for b in blocks
     ]
-    prior_mean = _prior_mean(encoding.n_axes)
+    counts = [encoding.counts.distance(b.points, b.points) for b in blocks]
+    prior_mean = _prior_mean(encoding.n_axes, counted)
 
     def loss(theta: Array) -> tuple[float, Array]:
         deviation = theta - prior_mean
-        parts = [_loss(theta, d, b, offset) for d, b in zip(distances, blocks, strict=True)]
+        parts = [_loss(theta, d, c, b, offset) for d, c, b in zip(distances, counts, blocks, strict=True)]
         return float(sum(p[0] for p in parts) + 0.5 * deviation @ deviation), sum(
             (p[1] for p in parts), deviation
         )
@@ -113,39 +124,52 @@ def unfitted(encoding: Encoding) -> tuple[Kernel, float]:
 
 def _kernel(encoding: Encoding, theta: Array, offset: float) -> tuple[Kernel, float]:
     """Returns the kernel and the noise variance of the parameters `theta`, see `_prior_mean`."""
-    variance, noise_var, additive = (float(v) for v in np.exp(2 * theta[:3]))
-    return Kernel(encoding, variance, np.exp(theta[3:]), offset, additive), noise_var
+    rates, amplitudes = _parts(theta, encoding.n_axes)
+    variance, noise_var, additive, *counted = (float(v) for v in np.exp(2 * amplitudes))
+    return Kernel(encoding, variance, np.exp(rates), offset, additive, *counted), noise_var
 
 
-def _prior_mean(n_axes: int) -> Array:
-    """Returns the prior mean of `theta`, `(3 + n_axes,)`, the parameters that are fitted.
+def _parts(theta: Array, n_axes: int) -> tuple[Array, Array]:
+    """Returns the logarithms of the rates `(n_axes,)` and of the amplitudes, see `_prior_mean`."""
+    return theta[:n_axes], theta[n_axes:]
 
-    These are the logarithms of the standard deviations of the product term, the noise and the additive term,
-    and of the rates.
+
+def _prior_mean(n_axes: int, counted: bool = False) -> Array:
+    """Returns the prior mean of `theta`, the parameters that are fitted.
+
+    These are the logarithms of the rates and of the standard deviations of the product term, the noise, the additive
+    term and, where `counted`, the term of counts.
     """
-    half = 0.5 * np.log(0.5)  # half of the variance for each term
-    return np.concatenate([[half, np.log(0.1), half], np.full(n_axes, -np.log(2 * np.sqrt(max(n_axes, 1))))])
+    # the product term has half of the variance, the others share the rest
+    rest = 0.5 * np.log(0.25 if counted else 0.5)
+    rates = np.full(n_axes, -np.log(2 * np.sqrt(max(n_axes, 1))))
+    return np.concatenate([rates, [0.5 * np.log(0.5), np.log(0.1), rest, *[rest] * counted]])
 
 
-def _loss(theta: Array, distances: Array, block: Block, offset: float) -> tuple[float, Array]:
-    """Returns a block's negative log marginal likelihood, up to a constant, and its gradient `(3 + n_axes,)`.
+def _loss(theta: Array, distances: Array, counts: Array, block: Block, offset: float) -> tuple[float, Array]:
+    """Returns a block's negative log marginal likelihood, up to a constant, and its gradient, of `theta`'s shape.
 
     Rasmussen & Williams 2006, eq. 5.8 and 5.9.
 
     Args:
-        theta: `(3 + n_axes,)`, see `_prior_mean`.
+        theta: See `_prior_mean`.
         distances: `(n_axes, n, n)`, between the block's points.
+        counts: `(n, n)`, their distances by counts.
         block: `n` rows.
         offset: Variance of the block's constant.
     """
-    variance, noise_var, additive = np.exp(2 * theta[:3])
-    rates = np.exp(theta[3:])
+    log_rates, log_amplitudes = _parts(theta, len(distances))
+    rates, (variance, noise_var, *others) = np.exp(log_rates), np.exp(2 * log_amplitudes)
     kernel = variance * np.exp(-np.tensordot(rates, distances, 1))  # the product term, (n, n)
-    additive_part = additive * (1 - distances.sum(axis=0) / max(len(rates), 1))
+    shapes = [
+        1 - distances.sum(axis=0) / max(len(rates), 1),
+        1 - counts,
+    ]  # of the additive term, of that of counts
+    parts = [amplitude * shape for amplitude, shape in zip(others, shapes, strict=False)]
     n, extra = len(block.values), float(np.sum(block.repeats - 1))
     try:
         inverse, log_det = _inverse(
-            kernel + additive_part + offset + np.diag(noise_var / block.repeats + block.noise + _JITTER)
+            kernel + sum(parts) + offset + np.diag(noise_var / block.repeats + block.noise + _JITTER)
         )
     except np.linalg.LinAlgError:
         return 1e10, np.zeros_like(theta)
@@ -155,9 +179,10 @@ def _loss(theta: Array, distances: Array, block: Block, offset: float) -> tuple[
     by_noise = 2 * noise_var * np.sum(np.diag(weight) / block.repeats) - block.scatter / noise_var + extra
     by_rates = -rates * (distances.reshape(len(rates), n * n) @ shaped.ravel())
     loss = 0.5 * block.values @ alpha + 0.5 * log_det
-    loss += 0.5 * block.scatter / noise_var + extra * theta[1]  # repeated measurements of one point
-    by_additive = 2 * np.sum(weight * additive_part)
-    return float(loss), np.concatenate([[2 * shaped.sum(), by_noise, by_additive], by_rates])
+    # repeated measurements of one point
+    loss += 0.5 * block.scatter / noise_var + extra * log_amplitudes[1]
+    by_parts = [2 * np.sum(weight * part) for part in parts]
+    return float(loss), np.concatenate([by_rates, [2 * shaped.sum(), by_noise, *by_parts]])
 
 
 def _inverse(matrix: Array) -> tuple[Array, float]:

@@ -27,9 +27,9 @@ _P_MIN = 0.05  # posterior probability of that below which their prior is not us
 
 @dataclass
 class _Fit:
-    """A prior and the number of rows that it was fitted to."""
+    """Priors and the number of rows that they were fitted to."""
 
-    prior: FlatPrior
+    priors: list[FlatPrior]
     n_rows: int
 
 
@@ -55,8 +55,29 @@ class Learner:
             query: `(n, n_knobs)`, the candidates.
             pending: `(p, n_knobs)`, candidates of running trials.
         """
+        return self.posterior_with_evidence(what, rows, query, pending)[0]
+
+    def posterior_with_evidence(
+        self, what: Hashable, rows: Rows, query: Array, pending: Array
+    ) -> tuple[Posterior, float]:
+        """Returns the posterior under priors with mean 0, and the logarithm of the rows' evidence.
+
+        Where there are like knobs it is the mixture of two models, with a term of counts and without, weighted by their
+        marginal likelihoods: few rows do not tell which of them is right.
+
+        Args:
+            what: As in `posterior_of`, and so on.
+            rows: More than 200 are subsampled.
+            query: `(n, n_knobs)`, the candidates.
+            pending: `(p, n_knobs)`, candidates of running trials.
+        """
         rows = subsampled(rows)
-        return posterior(self._flat(what, rows), rows, query, pending)[0]
+        found = [posterior(prior, rows, query, pending) for prior in self._flat(what, rows)]
+        if len(found) == 1:
+            return found[0]
+        posteriors, log_likelihoods = zip(*found, strict=True)
+        evidence = float(np.logaddexp.reduce(log_likelihoods) - np.log(len(found)))
+        return mixture(posteriors, log_likelihoods), evidence
 
     def posterior_with_prior(self, rows: Rows, query: Array, pending: Array) -> Posterior | None:
         """Returns the posterior of candidates with the prior that was learned from other tasks.
@@ -78,7 +99,7 @@ class Learner:
         informed, log_likelihood = posterior(self._prior, rows, query, pending)
         if not len(rows):
             return informed
-        flat, flat_log_likelihood = posterior(self._flat("informed", rows), rows, query, pending)
+        flat, flat_log_likelihood = self.posterior_with_evidence("informed", rows, query, pending)
         log_weights = log_likelihood + np.log(_P_SIMILAR), flat_log_likelihood + np.log(1 - _P_SIMILAR)
         if log_weights[0] - np.logaddexp(*log_weights) < np.log(_P_MIN):
             return None
@@ -98,16 +119,20 @@ class Learner:
         reduced = np.sum(kernel(query, others) ** 2, axis=1) / (kernel.total + noise)
         return np.asarray(np.round(reduced, 9))  # so that equal candidates do not differ by rounding errors
 
-    def _flat(self, what: Hashable, rows: Rows) -> FlatPrior:
-        """Returns the prior with mean 0, its kernel fitted anew when the rows have grown by an eighth."""
+    def _flat(self, what: Hashable, rows: Rows) -> list[FlatPrior]:
+        """Returns the priors with mean 0, their kernels fitted anew when the rows have grown by an eighth."""
         fit = self._fits.get(what)
         if fit is not None and fit.n_rows <= len(rows) < fit.n_rows + max(1, fit.n_rows // 8):
-            return fit.prior
+            return fit.priors
         some = subsampled(rows, _MAX_FITTED)
         block = Block(some.points, some.values, np.ones(len(some)), some.noise)
-        kernel, noise = fitted(self._encoding, [block]) if len(rows) > 1 else unfitted(self._encoding)
-        self._fits[what] = _Fit(FlatPrior(kernel, noise), len(rows))
-        return self._fits[what].prior
+        if len(rows) > 1:
+            kinds = (False, True) if self._encoding.counts else (False,)
+            priors = [FlatPrior(*fitted(self._encoding, [block], counted=counted)) for counted in kinds]
+        else:
+            priors = [FlatPrior(*unfitted(self._encoding))]
+        self._fits[what] = _Fit(priors, len(rows))
+        return priors
 
 
 def subsampled(rows: Rows, most: int = _MAX_ROWS) -> Rows:

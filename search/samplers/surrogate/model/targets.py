@@ -106,6 +106,42 @@ class LogDrop:
 
 
 @dataclass(frozen=True)
+class Shortfall:
+    """Minus the logarithm of by how much a value is below the best row, standardised; it can be inverted.
+
+    It spreads the good rows and compresses a long tail of bad ones, as `LogDrop` does where the uncompressed model's
+    value is known.
+
+    Attributes:
+        top: Value that is not reached: the best row's plus the median shortfall.
+        standard: Standardises the logarithms.
+    """
+
+    top: float
+    standard: Plain
+
+    def __call__(self, values: Array) -> Array:
+        """Returns scores `(n,)`; infinite from `top` on."""
+        with np.errstate(divide="ignore"):
+            return self.standard(-np.log(np.maximum(self.top - values, 0.0)))
+
+    def inverse(self, scaled: Array) -> Array:
+        """Returns the values `(n,)` of scores."""
+        return np.asarray(self.top - np.exp(-(self.standard.shift + self.standard.scale * scaled)))
+
+    def log_slope(self, values: Array) -> Array:
+        """Returns the logarithm of the map's derivative at values `(n,)`, none above the best row."""
+        return np.asarray(-np.log(self.top - values) - np.log(self.standard.scale))
+
+    @classmethod
+    def of(cls, values: Array) -> "Shortfall":
+        """Fits to finite values `(n,)`, at least one."""
+        best = float(values.max())
+        top = best + _typical(best - values)
+        return cls(top, Plain.of(-np.log(top - values)))
+
+
+@dataclass(frozen=True)
 class Excess:
     """The excess of a constraint as `arcsinh(excess / scale)`: sign and 0 are kept, large excesses are compressed.
 

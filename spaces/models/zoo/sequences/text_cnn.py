@@ -76,13 +76,13 @@ class TextCNNModel(FirstTrainedModel):
         check_ids(split, self.vocabulary_size)
 
 
-def check_ids(split: Split, vocabulary_size: int) -> None:
-    """Raises InputError if a token id of the split is not below the size of the vocabulary."""
+def check_ids(split: Split, vocabulary_size: int, setting: str = "model.vocabulary_size") -> None:
+    """Raises InputError if a token id of the split is not below the size of the vocabulary, which is that setting."""
     for inputs, _ in split.batches(READ_BATCH):
         ids = inputs["ids"] if isinstance(inputs, Mapping) else inputs
         if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary_size:
             raise InputError(
-                f"the task's token ids reach {ids.max()}, but model.vocabulary_size is {vocabulary_size}: it must be at least "
+                f"the task's token ids reach {ids.max()}, but {setting} is {vocabulary_size}: it must be at least "
                 f"{int(ids.max()) + 1}"
             )
 

@@ -17,7 +17,7 @@ from spaces.quantization.formats.dynamic import to_dynamic_uint8
 from spaces.quantization.formats.float16 import to_float16
 from spaces.quantization.formats.onnx_weights import encode_layers, with_packed_weights
 from spaces.quantization.formats.shift_add import ShiftAdd
-from spaces.quantization.formats.stored import record_narrow_inputs
+from spaces.quantization.formats.stored import record_simulated
 from spaces.quantization.formats.uniform import Uniform
 from spaces.stages.artifact import Artifact
 
@@ -91,7 +91,7 @@ def test_simulated_weights_have_no_latency_anywhere():
         values, because = costs(model, profile(name))
         assert "latency_ms" not in values
         assert (
-            "computes kernel in float, which simulates weight_format=shift_add"
+            "computes kernel in standard operators, which simulates weight_format=shift_add"
             in because[f"cost.{name}.latency_ms"]
         )
     assert costs(model, profile("stm32h743"))[0]["unsupported_layers"] == 1
@@ -117,12 +117,12 @@ def test_x_cube_ai_takes_no_other_precision(convert, found):
 
 def test_narrow_activations_have_no_latency_anywhere():
     proto = tiny_model().proto()
-    record_narrow_inputs(proto, {"kernel": 4})
+    record_simulated(proto, {"kernel": "activation_bits=4"})
     for name in ("stm32h743", "raspberry_pi_4"):
         values, because = costs(Artifact.onnx(proto, tiny_model().input), profile(name))
         assert "latency_ms" not in values
         assert (
-            "computes kernel in float, which simulates activation_bits=4"
+            "computes kernel in standard operators, which simulates activation_bits=4"
             in because[f"cost.{name}.latency_ms"]
         )
 

@@ -88,7 +88,7 @@ def test_simulated_weights_are_not_timed():
     evaluation = LatencyEvaluator(max_seconds=0.05).evaluate(simulated, tiny_context())
     assert evaluation.measurements == ()
     assert (
-        "computes kernel in float, which simulates weight_format=shift_add"
+        "computes kernel in standard operators, which simulates weight_format=shift_add"
         in evaluation.details["because"]["cost.host.latency_ms"]
     )
 

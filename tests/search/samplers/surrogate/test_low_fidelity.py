@@ -192,3 +192,39 @@ def test_the_compressed_scale_has_an_inverse():
     scale = Compressed(90.0, 0.3)
     values = np.linspace(10, 91, 50)
     np.testing.assert_allclose(scale.inverse(scale(values)), values)
+
+
+@pytest.mark.timeout(20)
+def test_when_no_evaluation_can_gain_anything_a_candidate_is_proposed(monkeypatch):
+    class Certain:
+        def after(self, shares, unevaluated):
+            return self
+
+    class Model:
+        def __init__(self, *_):
+            pass
+
+        def fidelity_posteriors(self):
+            return {0: Certain(), 1: Certain()}
+
+        def mean_statistic(self):
+            return np.zeros(len(pool))
+
+    monkeypatch.setattr(low_fidelity_module, "_FidelityModel", Model)
+    pool, low_fidelity = POOL[:6], FakeLowFidelity()
+    empty = np.zeros((0, 2))
+    observations = low_fidelity_module.Observations(
+        pool,
+        np.zeros((6, 3)),
+        np.zeros(6, bool),
+        [],
+        np.zeros((0, 3)),
+        empty,
+        empty,
+        {},
+        np.ones(2),
+        np.ones(2),
+    )
+    policy = low_fidelity_module.LowFidelityPolicy(low_fidelity, None, budget=2.0)
+    chosen = policy.pick(observations, lambda posteriors, ready: np.zeros(6), np.random.default_rng(0))
+    assert (key_of(pool[chosen]), 2000) in low_fidelity.calls

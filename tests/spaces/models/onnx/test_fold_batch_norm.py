@@ -185,3 +185,35 @@ def test_a_gemm_with_a_bias_matrix_is_not_folded():
     gemm = helper.make_node("Gemm", ["x", "w", "b"], ["a"], "l")
     proto = model([gemm, norm("a", "y")], constants, (6,))
     assert check_same(proto, (6,), 0) == ["Gemm", "BatchNormalization"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n_in=st.integers(1, 4),
+    n_out=st.integers(1, 4),
+    transposed=st.booleans(),
+    bias=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_a_linear_layer_behind_it_takes_it_up(n_in, n_out, transposed, bias, seed):
+    rng = np.random.default_rng(seed)
+    constants = norm_constants(rng, n_in) | {
+        "w": rng.standard_normal((n_out, n_in) if transposed else (n_in, n_out)),
+        "b": rng.standard_normal(n_out),
+    }
+    inputs = ["h", "w", "b"] if bias else ["h", "w"]
+    gemm = helper.make_node("Gemm", inputs, ["y"], alpha=0.5, beta=2.0, transB=int(transposed))
+    constants = constants if bias else {n: v for n, v in constants.items() if n != "b"}
+    proto = model([norm("x", "h"), gemm], constants, [n_in])
+    assert check_same(proto, [n_in], 1) == ["Gemm"]
+
+
+def test_it_stays_if_something_else_reads_it():
+    rng = np.random.default_rng(0)
+    constants = norm_constants(rng, 3) | {"w": rng.standard_normal((3, 3))}
+    nodes = [
+        norm("x", "h"),
+        helper.make_node("Gemm", ["h", "w"], ["z"]),
+        helper.make_node("Add", ["h", "z"], ["y"]),
+    ]
+    assert "BatchNormalization" in check_same(model(nodes, constants, [3]), [3], 0)

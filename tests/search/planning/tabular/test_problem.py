@@ -1,19 +1,16 @@
-"""A table as the objective."""
+"""The rows of a task of a table."""
 
 from pathlib import Path
 
-import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.planning.tabular import TabularProblem
-from search.samplers.candidates.context import SamplerContext
-from search.samplers.quantune import QuantuneSampler
-from spaces.errors import ConfigError, InputError
+from search.planning.tabular.problem import TabularProblem
+from spaces.errors import ConfigError
 from spaces.space_config import read_space
 
-TABLES = Path(__file__).parents[3].parent / "shared" / "data" / "tables"
+TABLES = Path(__file__).parents[4].parent / "shared" / "data" / "tables"
 TEXT = """task,task.size,knob.bits,knob.scheme,knob.clip,metric.top1,metric.ms
 a,3,8,kl,0.5,70,3
 a,3,4,max,,71.05,2
@@ -40,15 +37,15 @@ def test_space(path):
     assert read_space(config).size.count == 3 * 2 * 4
 
 
-def test_lookup(path):
+def test_row(path):
     problem = TabularProblem(path, "a")
-    assert problem.lookup({"bits": 4, "scheme": "kl", "clip": 0.9}) == {"top1": 70.62, "ms": 1.0}
-    assert problem.lookup({"bits": 4, "scheme": "max"}) == {
-        "top1": 71.05,
-        "ms": 2.0,
-    }  # an inactive knob left out
-    assert problem.lookup({"bits": 2, "scheme": "max", "clip": None}) is None
-    assert all(problem.lookup(candidate) for candidate in problem.candidates)
+    assert problem.values(problem.row({"bits": 4, "scheme": "kl", "clip": 0.9})) == {
+        "metric.top1": 70.62,
+        "metric.ms": 1.0,
+    }
+    assert problem.row({"bits": 4, "scheme": "max"}).line == 3  # an inactive knob left out
+    assert problem.row({"bits": 2, "scheme": "max", "clip": None}) is None
+    assert all(problem.row(candidate) for candidate in problem.candidates)
 
 
 def test_the_float_model_s_result_is_read(tmp_path):
@@ -56,27 +53,42 @@ def test_the_float_model_s_result_is_read(tmp_path):
         "task,knob.bits,metric.top1,metric.top1_fp32\na,8,70,71\na,4,60,71\nb,8,50,52\nb,4,40,\n"
     )
     problem = TabularProblem(tmp_path / "t.csv", "a")
-    assert problem.baseline == 71.0
-    assert [row.baseline for row in problem.knowledge] == [52.0, None]
+    assert problem.baseline("metric.top1") == 71.0
+    assert [row.baseline for row in problem.knowledge("metric.top1")] == [52.0, None]
+    assert problem.measured.baseline["metric.top1"].value == 71.0
 
 
 def test_no_float_model_is_made_up(path):
     problem = TabularProblem(path, "a")
-    assert problem.baseline is None
-    assert [row.baseline for row in problem.knowledge] == [None, None]
+    assert problem.baseline("metric.top1") is None
+    assert [row.baseline for row in problem.knowledge("metric.top1")] == [None, None]
+    assert not problem.measured.baseline
 
 
 def test_knowledge_is_the_other_tasks(path):
     problem = TabularProblem(path, "a")
-    assert [(row.task, row.value, dict(row.descriptors)) for row in problem.knowledge] == [
+    assert [(row.task, row.value, dict(row.descriptors)) for row in problem.knowledge("metric.top1")] == [
         ("b", 60.0, {"size": 5.0}),
         ("b", 61.0, {"size": 5.0}),
     ]
     assert dict(problem.descriptors) == {"size": 3.0}
-    assert [row.value for row in TabularProblem(path, "a", "metric.ms").knowledge] == [9.0]
+    assert [row.value for row in problem.knowledge("metric.ms")] == [9.0]
 
 
-def test_mistakes(path, tmp_path):
+def test_objectives_may_name_metrics_and_costs_of_devices(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "task,knob.a,metric.m,cost.board.latency_ms,cost.my.chip.latency_ms,baseline.cost.board.latency_ms,other\n"
+        "t,1,2,3,4,5,6\n"
+    )
+    problem = TabularProblem(tmp_path / "t.csv", direction="minimize")
+    measured = problem.measured
+    assert measured.columns == ["metric.m", "cost.board.latency_ms", "cost.my.chip.latency_ms"]
+    assert (measured.metric, measured.direction, measured.devices) == ("m", "minimize", ("board", "my.chip"))
+    assert {column: m.value for column, m in measured.baseline.items()} == {"cost.board.latency_ms": 5.0}
+    assert problem.values(problem.rows[0])["cost.my.chip.latency_ms"] == 4.0
+
+
+def test_mistakes(path):
     with pytest.raises(ConfigError, match="Unknown task 'c'"):
         TabularProblem(path, "c")
     with pytest.raises(ConfigError, match=r"tabular.task must be one of .*: a, b"):
@@ -85,8 +97,6 @@ def test_mistakes(path, tmp_path):
         TabularProblem(path, "a", "top")
     with pytest.raises(ConfigError, match=r"tabular.direction.*'up'"):
         TabularProblem(path, "a", direction="up")
-    with pytest.raises(InputError, match=r"line 6: column `metric.ms` is empty"):
-        TabularProblem(path, "b", "ms")
 
 
 def test_the_only_task_and_a_numeric_name(tmp_path):
@@ -126,52 +136,12 @@ def test_nearest_never_returns_an_excluded_row(tmp_path_factory, exclude, bits, 
     assert row is None or row.index not in exclude
 
 
-def test_progress(path):
-    problem = TabularProblem(path, "a")
-    assert problem.best_value == 71.05
-    assert problem.progress([10.0, None, 70.62, 71.05]) == {
-        "trials_to_best": 4,
-        "trials_to_0.1": 4,
-        "trials_to_0.5": 3,
-    }
-    assert problem.progress([70.95]) == {"trials_to_best": None, "trials_to_0.1": 1, "trials_to_0.5": 1}
-    assert set(problem.progress([]).values()) == {None}
-    fast = TabularProblem(path, "a", "ms", direction="minimize")
-    assert fast.progress([3.0, 1.5, 1.0])["trials_to_0.5"] == 2
-    assert fast.progress([3.0, 1.5, 1.0])["trials_to_best"] == 3
-
-
-def search(problem, sampler, n_trials):
-    sampler.bind(
-        SamplerContext(problem.candidates, problem.knowledge, problem.descriptors, (problem.direction,))
-    )
-    study = optuna.create_study(direction=problem.direction, sampler=sampler)
-    values = []
-    for _ in range(n_trials):
-        trial = study.ask()
-        params = {n: trial.suggest_categorical(n, d["choices"]) for n, d in problem.space_config().items()}
-        values.append(problem.lookup(params)[problem.metric])
-        study.tell(trial, values[-1])
-    return problem.progress(values)
-
-
-def test_quantune_with_transfer_on_its_own_table():
-    if not TABLES.exists():
-        pytest.skip("the tables are absent")
-    problem = TabularProblem(TABLES / "quantune_six_cnns.csv", "MobileNet")
-    assert len(problem.rows) == 48
-    assert len(problem.knowledge) == 384 - 48
-    # the authors' own order measured the best of this network second
-    assert search(problem, QuantuneSampler(transfer=True, seed=0), 12)["trials_to_best"] <= 12
-
-
 def test_an_incomplete_grid_of_28_knobs():
     if not TABLES.exists():
         pytest.skip("the tables are absent")
     problem = TabularProblem(TABLES / "accel_nasbench.csv")
     assert len(problem.rows) == 5076
-    assert search(problem, QuantuneSampler(seed=0, n_rounds=20), 3)["trials_to_best"] is None
     proposal = {name: domain["choices"][0] for name, domain in problem.space_config().items()}
-    assert problem.lookup(proposal) is None
+    assert problem.row(proposal) is None
     measured = {problem.nearest(proposal).index}
     assert problem.nearest(proposal, measured).index not in measured

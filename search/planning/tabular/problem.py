@@ -1,25 +1,25 @@
-"""A table as the objective: its rows are searched as if they were trials."""
+"""One task of a table: its rows are the candidates of a study."""
 
 import math
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.base import Measurement
 from evaluators.column import Column
+from evaluators.metric import Direction
+from search.knowledge.base import PastTrial
 from search.knowledge.csv import trial_of
 from search.knowledge.table import Table, TableRow, read_table
+from search.record.objectives import Measured
 from search.samplers.candidates.context import KnowledgeRow
 from spaces.candidate import Value
-from spaces.errors import ConfigError, InputError, unknown_name
-
-Direction = Literal["maximize", "minimize"]
-GAPS = {"trials_to_best": 0.0, "trials_to_0.1": 0.1, "trials_to_0.5": 0.5}  # metric points from the best row
-TARGETS = tuple(GAPS)
+from spaces.errors import ConfigError, unknown_name
 
 
 class TabularProblem:
@@ -28,12 +28,13 @@ class TabularProblem:
     Args:
         path: The CSV file, see `search.knowledge.table.read_table`.
         task: The task to search; may be left out if the table has only one.
-        metric: The metric to search, with or without `metric.`; None is the first of the table.
+        metric: What `metric` stands for in objectives and limits, with or without `metric.`; None is the first
+            metric of the table.
         direction: Which end of the metric is better.
         seed: Breaks ties in `nearest`.
 
     Raises:
-        InputError: The table is wrong (see `read_table`), or a row lacks the metric.
+        InputError: The table is wrong (see `read_table`).
         ConfigError: The task, metric or direction is unknown.
     """
 
@@ -53,12 +54,6 @@ class TabularProblem:
         self.direction: Direction = direction
         self.rows: tuple[TableRow, ...] = self.table.of_task(self.task)
         self._seed = seed
-        for row in self.rows:
-            if self.metric not in row.metrics:
-                raise InputError(
-                    f"{self.table.path}, line {row.line}: column `{Column.of(self.metric)}` is empty, but it is the "
-                    "metric to search; fill it, remove the row, or choose another with tabular.metric"
-                )
 
     def _task(self, task: str | None) -> str:
         tasks = self.table.tasks
@@ -77,6 +72,21 @@ class TabularProblem:
             raise ConfigError(unknown_name("metric", metric, self.table.metrics, f"{self.table.path}"))
         return name
 
+    @cached_property
+    def measured(self) -> Measured:
+        """What objectives and limits may name: every `metric.*` and `cost.<device>.*` column of the table."""
+        costs = dict.fromkeys(column for row in self.table.rows for column in row.costs)
+        columns = [*(str(Column.of(name)) for name in self.table.metrics), *costs]
+        devices = dict.fromkeys(device for c in columns if (device := Column.parse(c).device) is not None)
+        baseline = {c: value for c in columns if (value := self.baseline(c)) is not None}
+        return Measured(
+            self.metric,
+            tuple(devices),
+            columns,
+            direction=self.direction,
+            baseline={c: measurement_of(c, value) for c, value in baseline.items()},
+        )
+
     # -- the space and its candidates --------------------------------------------------------------------
 
     def space_config(self) -> dict[str, dict[str, list[Value]]]:
@@ -90,19 +100,26 @@ class TabularProblem:
         """The rows' knobs, in file order: the pool for samplers."""
         return [dict(row.knobs) for row in self.rows]
 
-    @property
-    def knowledge(self) -> tuple[KnowledgeRow, ...]:
-        """The other tasks' rows that have the metric."""
+    def values(self, row: TableRow) -> Mapping[str, float]:
+        """Returns a row's numbers by column: `metric.*` and `cost.<device>.*`."""
+        return self._trials[row.index].values
+
+    @cached_property
+    def _trials(self) -> tuple[PastTrial, ...]:
+        return tuple(trial_of(row) for row in self.table.rows)
+
+    def knowledge(self, column: str) -> tuple[KnowledgeRow, ...]:
+        """Returns the other tasks' rows that have a value in the column."""
         return tuple(
             KnowledgeRow(
                 row.task,
                 row.knobs,
-                row.metrics[self.metric],
+                trial.values[column],
                 self.table.descriptors[row.task],
-                self._float_value(row),
+                trial.baseline.get(column),
             )
-            for row in self.table.rows
-            if row.task != self.task and self.metric in row.metrics
+            for row, trial in zip(self.table.rows, self._trials, strict=True)
+            if row.task != self.task and column in trial.values
         )
 
     @property
@@ -110,22 +127,14 @@ class TabularProblem:
         """Numeric descriptors of the task: its `task.*` columns."""
         return self.table.descriptors[self.task]
 
-    @property
-    def baseline(self) -> float | None:
-        """The uncompressed model's value of the metric, if the table has it (see `CsvKnowledge`); else None."""
-        return next((v for row in self.rows if (v := self._float_value(row)) is not None), None)
-
-    def _float_value(self, row: TableRow) -> float | None:
-        return trial_of(row).baseline.get(str(Column.of(self.metric)))
+    def baseline(self, column: str) -> float | None:
+        """Returns the uncompressed model's value, if the table has it (see `CsvKnowledge`); else None."""
+        found = (self._trials[row.index].baseline.get(column) for row in self.rows)
+        return next((value for value in found if value is not None), None)
 
     def row(self, values: Mapping[str, Any]) -> TableRow | None:
         """Returns the row with exactly these values (a knob that is left out is None), or None."""
         return self._by_values.get(self._key(values))
-
-    def lookup(self, values: Mapping[str, Any]) -> dict[str, float] | None:
-        """Returns the metrics of the row with exactly these values, or None if there is no such row."""
-        row = self.row(values)
-        return None if row is None else dict(row.metrics)
 
     @cached_property
     def _by_values(self) -> dict[tuple[Any, ...], TableRow]:
@@ -176,28 +185,11 @@ class TabularProblem:
             if all(v is None or _is_number(v) for v in column) and any(v is not None for v in column)
         }
 
-    # -- how fast the best was found ---------------------------------------------------------------------
 
-    @property
-    def best_value(self) -> float:
-        """The metric of the best row."""
-        values = [row.metrics[self.metric] for row in self.rows]
-        return max(values) if self.direction == "maximize" else min(values)
-
-    def progress(self, values_in_order: Sequence[float | None]) -> dict[str, int | None]:
-        """Returns after how many trials the best row was found, or one within 0.1 and 0.5 metric points of it.
-
-        Args:
-            values_in_order: The metric of each trial, in the order of the trials; None for one that failed.
-
-        Returns:
-            `trials_to_best`, `trials_to_0.1`, `trials_to_0.5`: from 1; None if never. A tie with the best row counts.
-        """
-        gaps = [math.inf if v is None or math.isnan(v) else abs(self.best_value - v) for v in values_in_order]
-        return {
-            target: next((n for n, gap in enumerate(gaps, start=1) if gap <= allowed + 1e-9), None)
-            for target, allowed in GAPS.items()
-        }
+def measurement_of(column: str, value: float) -> Measurement:
+    """Returns a number of a table as a measurement; a table has no units."""
+    at = Column.parse(column)
+    return Measurement(at.name, value, "", "measured", at.device)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,47 @@
+"""The train stage: trains a network from its present weights, e.g. random ones, on the train split's labels."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from spaces.candidate import StageValue
+from spaces.knob_spec import KnobSpec
+from spaces.recovery.knobs import KNOBS
+from spaces.recovery.recover import RecoverStage
+
+# Defaults that differ from recovery's, and recovery's knobs that have no place here, at the values that switch them off.
+_DEFAULTS: Mapping[str, Any] = {"epochs": 20, "distillation_weight": 0.0}
+_OFF: Mapping[str, Any] = {
+    "cwd_weight": 0.0,
+    "cwd_temperature": 1.0,
+    "block_weights": "none",
+    "lora_rank": 0,
+    "adapters": 1,
+    "merge_weights": (),
+    "tune": "all",
+    "experts": "float",
+    "balance_weight": 0.01,
+}
+
+
+class TrainStage(RecoverStage):
+    """Trains a torch network as `recover` does, with defaults for a first training.
+
+    With `distillation_weight` above 0, the study's uncompressed network is the teacher, whatever its architecture. See
+    `TrainingStage` for the argument.
+    """
+
+    name = "train"
+    knobs: tuple[KnobSpec, ...] = tuple(
+        replace(knob, default=_DEFAULTS.get(knob.name, knob.default))
+        for knob in KNOBS
+        if knob.name not in _OFF
+    )
+
+    def depends_on_network(self, values: Mapping[str, StageValue]) -> bool:
+        """Returns whether a batch is one example, which BatchNorm cannot take; everything else suits every network."""
+        return values.get("batch_size") == 1
+
+    def recipe(self, values: Mapping[str, StageValue]) -> dict[str, StageValue]:
+        """Returns a value for every knob of recovery."""
+        return {**_OFF, **values}
