@@ -55,11 +55,11 @@ def trained(folders: Sequence[Path], metric: str | None) -> tuple["pd.DataFrame"
 def networks_table(rows: "pd.DataFrame", column: str) -> Table:
     """Returns the best architectures for the terminal."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    heads = ["study", "trial", _label(column), "MACs", "parameters", "trials", *map(_short, _knobs(rows))]
-    for at, head in enumerate(heads):
+    knobs = _knobs(rows)
+    for at, head in enumerate(_heads(column, knobs)):
         shown.add_column(Text(head), justify="right" if 0 < at < 6 else "left", overflow="fold")
     for _, row in rows.head(_SHOWN).iterrows():
-        shown.add_row(*map(Text, _cells(row, column, rows)))
+        shown.add_row(*map(Text, _cells(row, column, knobs)))
     return shown
 
 
@@ -86,9 +86,9 @@ def networks_page(rows: "pd.DataFrame", column: str, title: str) -> str:
         column: The column that they are ordered by.
         title: Heading, plain text.
     """
-    charts = Charts()
-    heads = ["study", "trial", _label(column), "MACs", "parameters", "trials", *map(_short, _knobs(rows))]
-    cells = [[escape(cell) for cell in _cells(row, column, rows)] for _, row in rows.iterrows()]
+    charts, knobs = Charts(), _knobs(rows)
+    heads = _heads(column, knobs)
+    cells = [[escape(cell) for cell in _cells(row, column, knobs)] for _, row in rows.iterrows()]
     sections = [
         Section("costs", "Metric over MACs", "", charts.add(*_scatter(rows, column), "metric over MACs")),
         Section("networks", "Architectures", _METHOD, table(heads, cells, numeric=range(1, 6))),
@@ -109,10 +109,14 @@ def _knobs(rows: "pd.DataFrame") -> list[str]:
     return [c for c in own if rows[c].astype(str).nunique() > 1]
 
 
-def _cells(row: Any, column: str, rows: "pd.DataFrame") -> list[str]:
+def _heads(column: str, knobs: Sequence[str]) -> list[str]:
+    return ["study", "trial", _label(column), "MACs", "parameters", "trials", *map(_short, knobs)]
+
+
+def _cells(row: Any, column: str, knobs: Sequence[str]) -> list[str]:
     counts = [f"{row[name]:,.0f}" for name in ("macs", "parameters", "n_trials")]
-    knobs = (str(row[c]) for c in _knobs(rows))
-    return [str(row["study"]), str(row["number"]), numbers.plain(float(row[column])), *counts, *knobs]
+    values = (str(row[knob]) for knob in knobs)
+    return [str(row["study"]), str(row["number"]), numbers.plain(float(row[column])), *counts, *values]
 
 
 def _short(column: str) -> str:

@@ -75,6 +75,11 @@ def params_of(space: Space, candidate: Mapping[str, Value]) -> dict[str, Param]:
     return {path: param_of(space[path].domain, value) for path, value in candidate.items()}
 
 
+def candidate_of(space: Space, params: Mapping[str, Param]) -> Candidate:
+    """The inverse of `params_of`."""
+    return Candidate({path: value_of(space[path].domain, param) for path, param in params.items()})
+
+
 def pool(space: Space) -> list[dict[str, Param]] | None:
     """Returns every candidate as Optuna's parameters if there are at most 100,000, else None."""
     listed = candidates(space)

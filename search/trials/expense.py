@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from search.record.results import TrialRecord
-from search.record.suggest import params_of, value_of
+from search.record.suggest import candidate_of, params_of
 from search.samplers.candidates.context import Params, key_of
 from search.trials.structures import Key
 from search.trials.trial import CompressionRunner
-from spaces.candidate import Candidate
 from spaces.errors import ParedownError
 
 
@@ -51,10 +50,8 @@ class TrainingExpense:
 
     def _training(self, params: Params) -> tuple[str, tuple[str, ...]]:
         if (of := key_of(params)) not in self._trainings:
-            space = self._runner.space
-            values = {path: value_of(space[path].domain, param) for path, param in params.items()}
             try:
-                self._trainings[of] = self._runner.training(Candidate(values))
+                self._trainings[of] = self._runner.training(candidate_of(self._runner.space, params))
             except ParedownError:
                 self._trainings[of] = "", ()
         return self._trainings[of]

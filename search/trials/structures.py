@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from search.record.suggest import value_of
-from search.samplers.candidates.context import Known, Params, PartialResult, key_of
+from search.record.suggest import candidate_of
+from search.samplers.candidates.context import Known, KnownOnly, Params, key_of
 from search.trials.compression_work import Call
 from search.trials.trial import CompressionRunner
 from spaces.candidate import Candidate
@@ -31,8 +30,7 @@ class Structures:
 
     def candidate(self, params: Params) -> Candidate:
         """Returns the candidate of Optuna's parameters."""
-        space = self._runner.space
-        return Candidate({path: value_of(space[path].domain, param) for path, param in params.items()})
+        return candidate_of(self._runner.space, params)
 
     def key(self, params: Params) -> str:
         """Returns a text that is equal for candidates with the same file; empty if there is no file."""
@@ -62,10 +60,10 @@ class Structures:
         return keys
 
 
-class Buildable:
+class Buildable(KnownOnly):
     """Tells a sampler which candidates can be built and which are the same file, where nothing else is known before a training.
 
-    Implements `context.LowFidelityEvaluations` without any evaluation. Of a list of more than 5,000 candidates nothing is told,
+    Of a list of more than 5,000 candidates nothing is told,
     which would take too long.
 
     Args:
@@ -73,7 +71,6 @@ class Buildable:
         n_objectives: Number of the study's objectives.
     """
 
-    sizes: Sequence[int] = ()
     _MOST = 5000
 
     def __init__(self, runner: CompressionRunner, n_objectives: int) -> None:
@@ -88,23 +85,10 @@ class Buildable:
             return Known(values, {}, [str(at) for at in range(len(candidates))])
         return Known(values, {}, [self._key(params) for params in candidates])
 
-    def statistics(self, candidates: Sequence[Params]) -> Mapping[str, NDArray[np.float64]]:
-        """Returns no statistics."""
-        del candidates
-        return {}
-
-    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
-        """Returns None: a candidate cannot be run before it is trained."""
-        del candidate, n_examples
-
-        return None
-
     def _key(self, params: Params) -> str:
         if (of := key_of(params)) not in self._keys:
-            space = self._runner.space
-            values = {path: value_of(space[path].domain, param) for path, param in params.items()}
             try:
-                self._keys[of] = self._runner.key(Candidate(values))
+                self._keys[of] = self._runner.key(candidate_of(self._runner.space, params))
             except StageError:
                 self._keys[of] = ""
         return self._keys[of]

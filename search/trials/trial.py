@@ -173,7 +173,7 @@ class CompressionRunner:
             began = time.perf_counter()
             values = self._canonical(request.candidate)
             clock.note("prepare", time.perf_counter() - began)
-            excluded = self._excluded(request.candidate, values, clock)
+            excluded = self._excluded(values, clock)
             if excluded:
                 return TrialResult(request.id, request.candidate, "measured", measurements=excluded)
             artifact = self._build(values, clock, watch)
@@ -199,9 +199,7 @@ class CompressionRunner:
             model=None if judging.pruned else artifact.onnx_bytes,
         )
 
-    def _excluded(
-        self, candidate: Candidate, values: Mapping[str, Mapping[str, Any]], clock: Clock
-    ) -> tuple[Measurement, ...]:
+    def _excluded(self, values: Mapping[str, Mapping[str, Any]], clock: Clock) -> tuple[Measurement, ...]:
         """Returns the costs of a candidate that breaks a limit before it is trained; empty if it breaks none.
 
         The file of an untrained network of the same structure has the same costs. That of a new architecture is made only if a draft
@@ -217,8 +215,7 @@ class CompressionRunner:
         if self._far[key]:
             clock.note("check_costs", time.perf_counter() - began)
             return ()
-        measured = (*self.structural(candidate), *sizes_of(self._quickest(values)))
-        costs = {m.column: m for m in measured}
+        costs = {m.column: m for m in self._structure_costs(values)}
         broken = any(c.column in costs and c.excess(costs[c.column].value) > 0 for c in limits)
         clock.note("check_costs", time.perf_counter() - began)
         return tuple(costs.values()) if broken else ()
@@ -229,11 +226,8 @@ class CompressionRunner:
             return False
         # the cache must not take a draft for the file
         context = replace(self.stage_context, draft=True, cache=Cache())
-        quick = {s.name: dict(s.quickest(values[s.name])) for s in self.pipeline.stages}
-        draft = self.pipeline.run(self.start, quick, context, cache_last=False)
-        judging = Judging(draft, self.context)
-        self._judge(judging, [e for e in self.evaluators if e.follows_structure(self.context)])
-        costs = {m.column: m.value for m in (*judging.measurements, *sizes_of(draft))}
+        draft = self.pipeline.run(self.start, self._quick_values(values), context, cache_last=False)
+        costs = {m.column: m.value for m in self._costs_of(draft)}
         return all(c.column in costs and c.excess(costs[c.column]) <= -NEAR * abs(c.limit) for c in limits)
 
     def build(self, candidate: Candidate, clock: Clock | None = None, watch: Watch | None = None) -> Artifact:
@@ -273,19 +267,7 @@ class CompressionRunner:
             StageError: The candidate cannot be built.
             EvaluationError: The candidate cannot be evaluated.
         """
-        values = self._canonical(candidate)
-        key = self._structure_key(values)
-        wanted = [e for e in self.evaluators if e.follows_structure(self.context)]
-        if any((key, e.name) not in self._memo for e in wanted):
-            self._judge(Judging(self._quickest(values), self.context), wanted, key)
-        return tuple(m for e in wanted for m in self._memo[key, e.name].measurements)
-
-    @cached_property
-    def _structural_columns(self) -> set[str]:
-        """Columns that follow from a file's structure, as far as the float model has them."""
-        judging = Judging(self.dense, self.context)
-        self._judge(judging, [e for e in self.evaluators if e.follows_structure(self.context)])
-        return {m.column for m in (*judging.measurements, *sizes_of(self.dense))}
+        return self._structural(self._canonical(candidate))
 
     def structure_columns(self, candidate: Candidate) -> dict[str, float]:
         """Returns the values that follow from a candidate's structure, by column, its sizes included.
@@ -294,12 +276,41 @@ class CompressionRunner:
             StageError: The candidate cannot be built.
             EvaluationError: The candidate cannot be evaluated.
         """
-        sizes = sizes_of(self._quickest(self._canonical(candidate)))
-        return {m.column: m.value for m in (*self.structural(candidate), *sizes)}
+        return {m.column: m.value for m in self._structure_costs(self._canonical(candidate))}
+
+    @cached_property
+    def _structural_columns(self) -> set[str]:
+        """Columns that follow from a file's structure, as far as the float model has them."""
+        return {m.column for m in self._costs_of(self.dense)}
+
+    @property
+    def _structural_evaluators(self) -> list[Evaluator]:
+        return [e for e in self.evaluators if e.follows_structure(self.context)]
+
+    def _structure_costs(self, values: Mapping[str, Mapping[str, StageValue]]) -> tuple[Measurement, ...]:
+        """Returns what follows from a structure, sizes included; evaluators run once per structure."""
+        return (*self._structural(values), *sizes_of(self._quickest(values)))
+
+    def _structural(self, values: Mapping[str, Mapping[str, StageValue]]) -> tuple[Measurement, ...]:
+        key, wanted = self._structure_key(values), self._structural_evaluators
+        if any((key, e.name) not in self._memo for e in wanted):
+            self._judge(Judging(self._quickest(values), self.context), wanted, key)
+        return tuple(m for e in wanted for m in self._memo[key, e.name].measurements)
+
+    def _costs_of(self, artifact: Artifact) -> tuple[Measurement, ...]:
+        """Returns what follows from the structure of one file, sizes included."""
+        judging = Judging(artifact, self.context)
+        self._judge(judging, self._structural_evaluators)
+        return (*judging.measurements, *sizes_of(artifact))
 
     def _quickest(self, values: Mapping[str, Mapping[str, StageValue]]) -> Artifact:
         """Builds a file of the same structure as fast as possible."""
-        return self._build({s.name: dict(s.quickest(values[s.name])) for s in self.pipeline.stages})
+        return self._build(self._quick_values(values))
+
+    def _quick_values(
+        self, values: Mapping[str, Mapping[str, StageValue]]
+    ) -> dict[str, dict[str, StageValue]]:
+        return {s.name: dict(s.quickest(values[s.name])) for s in self.pipeline.stages}
 
     def explain(self, model: bytes) -> dict[str, Any]:
         """Returns details of an ONNX file that are too expensive for every trial, e.g. of its layers."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from math import ceil, prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -185,8 +184,3 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
         return x
     keep = torch.rand(len(x), *(1 for _ in x.shape[1:]), device=x.device) >= rate
     return x * keep / (1 - rate)
-
-
-def as_ints(values: Any) -> tuple[int, ...]:
-    """Returns whole numbers as a tuple."""
-    return tuple(int(value) for value in values)

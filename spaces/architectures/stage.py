@@ -66,11 +66,10 @@ class ArchitectureStage(Stage):
             if len(self._networks) > _NETWORKS:
                 self._networks.pop(next(iter(self._networks)))
         made = self._networks[key]
-        facts = {**vars(self._counts(chosen, artifact)), "structure": structure_of(made)}
         return replace(
             made,
             provenance=(*artifact.provenance, Step.of(self.name, chosen)),
-            notes={**artifact.notes, self.name: facts},
+            notes={**artifact.notes, **made.notes},
         )
 
     def canonical(
@@ -219,7 +218,9 @@ class ArchitectureStage(Stage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self.family.build(values, artifact.input.shape, self.n_classes)
-        return torch_artifact(network.eval(), artifact.input)
+        made = torch_artifact(network.eval(), artifact.input)
+        facts = {**vars(self._counts(values, artifact)), "structure": structure_of(made)}
+        return replace(made, notes={self.name: facts})
 
     @cached_property
     def _networks(self) -> dict[Any, Artifact]:

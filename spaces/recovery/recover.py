@@ -38,7 +38,7 @@ class RecoverStage(TrainingStage):
         if chosen["epochs"] == 0:
             return replace(artifact, provenance=provenance)
         # An adapter does not depend on the weights that it is merged with.
-        trained_with = {**chosen, **({"merge_weights": ()} if "merge_weights" in chosen else {})}
+        trained_with: dict[str, StageValue] = {**chosen, "merge_weights": ()}
         key = f"{self.name}-{stage_key(self, artifact, trained_with, context)}-{context.seed}"
         module, notes = recover(artifact, self.recipe(chosen), context, self.threads, key, self.name)
         trained = torch_artifact(module, artifact.input, provenance)

@@ -9,19 +9,20 @@ from spaces.knob_spec import KnobSpec
 from spaces.recovery.knobs import KNOBS
 from spaces.recovery.recover import RecoverStage
 
-# Defaults that differ from recovery's, and recovery's knobs that have no place here, at the values that switch them off.
-_DEFAULTS: Mapping[str, Any] = {"epochs": 20, "distillation_weight": 0.0}
-_OFF: Mapping[str, Any] = {
-    "cwd_weight": 0.0,
-    "cwd_temperature": 1.0,
-    "block_weights": "none",
-    "lora_rank": 0,
-    "adapters": 1,
-    "merge_weights": (),
-    "tune": "all",
-    "experts": "float",
-    "balance_weight": 0.01,
-}
+_DEFAULTS: Mapping[str, Any] = {"epochs": 20, "distillation_weight": 0.0}  # that differ from recovery's
+# Recovery's knobs that have no place here: their defaults, but for the one that would need a network of the same features.
+_ABSENT = (
+    "cwd_weight",
+    "cwd_temperature",
+    "block_weights",
+    "lora_rank",
+    "adapters",
+    "merge_weights",
+    "tune",
+    "experts",
+    "balance_weight",
+)
+_OFF: Mapping[str, Any] = {k.name: k.default for k in KNOBS if k.name in _ABSENT} | {"cwd_weight": 0.0}
 
 
 class TrainStage(RecoverStage):

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.planning.tabular.problem import TabularProblem
 from search.record.results import Constraint, Objective
-from search.samplers.candidates.context import Known, Params, PartialResult
+from search.samplers.candidates.context import Known, KnownOnly, Params
 
 
-class KnownColumns:
+class KnownColumns(KnownOnly):
     """Tells a sampler the exact values of some columns, as counts of MACs and parameters are before a training.
 
     Args:
@@ -19,9 +18,6 @@ class KnownColumns:
         constraints: Of the study.
         columns: The columns that are known.
     """
-
-    sizes: Sequence[int] = ()  # no low-fidelity evaluations
-    n_full = 1
 
     def __init__(
         self,
@@ -49,11 +45,3 @@ class KnownColumns:
 
     def _value(self, values: Mapping[str, float], column: str) -> float:
         return values.get(column, np.nan) if column in self._columns else np.nan
-
-    def statistics(self, candidates: Sequence[Params]) -> Mapping[str, NDArray[np.float64]]:
-        """Returns none."""
-        return {}
-
-    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
-        """Returns None: a row is measured or not."""
-        return None

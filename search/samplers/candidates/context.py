@@ -104,6 +104,21 @@ class LowFidelityEvaluations(Protocol):
         """Runs a candidate on the first examples of the validation split; None if it cannot be built or run."""
 
 
+class KnownOnly(LowFidelityEvaluations):
+    """What is known of candidates, without any evaluation of them. A subclass implements `known`."""
+
+    sizes: Sequence[int] = ()
+    n_full: int = 1
+
+    def statistics(self, candidates: Sequence[Params]) -> Mapping[str, NDArray[np.float64]]:
+        """Returns none."""
+        return {}
+
+    def short(self, candidate: Params, n_examples: int) -> PartialResult | None:
+        """Returns None: nothing is run before a trial."""
+        return None
+
+
 class Expense(Protocol):
     """What trials cost, where several candidates share an expensive part, e.g. a training."""
 

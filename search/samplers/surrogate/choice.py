@@ -188,14 +188,12 @@ class Choice:
         among = np.flatnonzero(fresh if fresh.any() else left if left.any() else agree)
         among = self._narrowed(among, encoded, rng)
         known = _known_at(pool_known, among)
-        best_evaluated = self._by_low_fidelity(
-            [pool[int(i)] for i in among], self._points[among], encoded, known, signs, rng
-        )
+        candidates, points = [pool[int(i)] for i in among], self._points[among]
+        best_evaluated = self._by_low_fidelity(candidates, points, encoded, known, signs, rng)
         if best_evaluated is not None:
-            return pool[int(among[best_evaluated])]
-        scores = self._scores(encoded, self._points[among], known, signs, rng)
-        left_over = [pool[int(i)] for i in among]
-        scores = self._per_second(scores, left_over, self._points[among], encoded, signs)
+            return candidates[best_evaluated]
+        scores = self._scores(encoded, points, known, signs, rng)
+        scores = self._per_second(scores, candidates, points, encoded, signs)
         return pool[int(rng.choice(among[scores == scores.max()]))]
 
     def _known(self, n_objectives: int) -> Known:
