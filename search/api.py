@@ -1,9 +1,10 @@
 """The command line's job from Python: for notebooks, scripts and tests."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -25,6 +26,9 @@ from search.record.results import StudyRecord
 from search.report.console import PlainConsole
 from search.results import Results
 from spaces.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = None) -> Config:
@@ -60,7 +64,7 @@ def compose(overrides: Sequence[str] = (), space: Mapping[str, Any] | None = Non
     except (HydraException, OmegaConfBaseException) as error:
         if (better := replacing(overrides, error)) is not None:
             return compose(better, space)
-        raise ConfigError(hydra_text(error)) from error
+        raise ConfigError(hydra_text(error, trusted)) from error
     finally:
         HydraConfig.instance().cfg = None
         GlobalHydra.instance().hydra = outer
@@ -99,6 +103,55 @@ def run(
         ParedownError: Something in the config or the files is wrong.
     """
     return Results(_run(compose(overrides, space), console))
+
+
+def quantize(
+    module: "torch.nn.Module",
+    loader: Iterable[Any],
+    device: str | Sequence[str] = "host",
+    *,
+    flash: str | None = None,
+    ram: str | None = None,
+    drop: str | None = None,
+    name: str = "network",
+    n_trials: int | None = None,
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+) -> Results:
+    """Quantizes a live torch network: what `paredown quantize` does with files.
+
+    The network is exported, and the data stored, in `outputs/NAME/input`; so the study can be resumed, and its report has the command
+    that runs it again.
+
+    >>> results = quantize(net, loader, device="stm32h743", flash="256KiB", n_trials=2, overrides=short, console=quiet)
+    >>> results.model().suffix
+    '.onnx'
+
+    Args:
+        module: The trained network, with one input; it is left as it is.
+        loader: Yields batches `(inputs, labels)`. Labels are classes if they are whole numbers, else numbers to predict.
+        device: A device's name, or several.
+        flash: Most bytes of flash, e.g. `256 KiB`.
+        ram: Most bytes of memory while it runs.
+        drop: Most loss of the metric, e.g. `1 %`.
+        name: The study's name.
+        n_trials: Number of trials.
+        overrides: What else would stand on the command line.
+        console: Where progress is drawn; None takes standard output.
+
+    Raises:
+        ParedownError: The network cannot be exported, the loader yields something else, or a setting is wrong.
+    """
+    from search.requests.live import write_live
+    from search.requests.request import Request, check_devices
+
+    devices = [device] if isinstance(device, str) else list(device)
+    check_devices(devices)
+    model, data = write_live(module, loader, Path("outputs", name, "input"))
+    request = Request(
+        str(model), str(data), devices, flash, ram, drop, n_trials, name, words=tuple(overrides)
+    )
+    return run(request.overrides(), console=console)
 
 
 @dataclass(frozen=True)

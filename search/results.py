@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.record.results import StudyRecord, TrialRecord
+from search.record.results import BASELINE, StudyRecord, TrialRecord
 from search.record.trial_records import rows
 from spaces.errors import StudyError
 
@@ -36,7 +36,7 @@ class Results:
         return self._table([t.number for t in self.record.trials])
 
     def front(self) -> "pd.DataFrame":
-        """Returns the rows of the Pareto front, the best by the first objective first.
+        """Returns the rows of the Pareto front, the best by the first objective first; the float model's number is `baseline`.
 
         >>> results.front()["number"].tolist()
         [0]
@@ -86,7 +86,7 @@ class Results:
 
 def _row(trial: TrialRecord) -> dict[str, object]:
     return {
-        "number": trial.number, "state": trial.state, "reason": trial.reason,
+        "number": trial.label if trial.number == BASELINE else trial.number, "state": trial.state, "reason": trial.reason,
         **{f"knob.{path}": value for path, value in trial.candidate.items()},
         **trial.values(),
         **{f"seconds.{step}": seconds for step, seconds in trial.seconds.items()},

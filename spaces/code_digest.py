@@ -124,10 +124,13 @@ def _located(name: str) -> _Located:
     if loaded is not None:
         file = getattr(loaded, "__file__", None)
         return _Located(Path(file) if file else None, tuple(getattr(loaded, "__path__", ())))
-    parent = name.rpartition(".")[0]
+    parent, _, last = name.rpartition(".")
+    around = _located(parent).folders if parent else ()
     try:
-        spec = (
-            PathFinder.find_spec(name, _located(parent).folders) if parent else importlib.util.find_spec(name)
+        spec = PathFinder.find_spec(name, around) if parent else importlib.util.find_spec(name)
+    except KeyError:  # a folder without __init__.py; to make its path, the finder wants the package around it to be imported
+        return _Located(
+            None, tuple(str(Path(folder, last)) for folder in around if Path(folder, last).is_dir())
         )
     except (ImportError, ValueError):
         spec = None

@@ -60,10 +60,22 @@ class StopTrialError(ParedownError):
     """A trial is stopped early because other trials were better after the same number of epochs."""
 
 
+MOST_LISTED = 40  # names in a message; of more, only those like the unknown one are listed
+
+
 def unknown_name(kind: str, name: object, known: Iterable[object], where: str = "") -> str:
-    """Returns the message for an unknown name, with the closest known name and all known names."""
-    names = sorted(str(k) for k in known)
-    near = get_close_matches(str(name), names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    """Returns the message for an unknown name: names that begin so, or else the closest one, and all known names if they are few."""
+    names, text = sorted(str(k) for k in known), str(name)
+    begins = [n for n in names if len(text) > 1 and n.lower().startswith(text.lower())]
+    near = begins or get_close_matches(text, names, n=1)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     place = f" in {where}" if where else ""
-    return f"Unknown {kind} {name!r}{place}.{hint} Known: {', '.join(names) or '(none)'}."
+    listed = ", ".join(names) or "(none)"
+    known_text = f" {len(names)} are known." if near and len(names) > MOST_LISTED else f" Known: {listed}."
+    return f"Unknown {kind} {text!r}{place}.{hint}{known_text}"
+
+
+def yaml_word(value: bool) -> str:
+    """Returns how YAML comes to read a word as true or false, as the middle of a sentence."""
+    words = "on, yes and true" if value else "off, no and false"
+    return f"YAML reads {words} as {value}: write the word in quotes"

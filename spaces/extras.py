@@ -12,6 +12,7 @@ PACKAGES = ("search", "spaces", "evaluators", "conf")
 
 EXTRAS: Mapping[str, str] = {
     "cmaes": "cmaes",
+    "mcp": "mcp",
     "psycopg": "postgres",
     "pycocotools": "detection",
     "pynvml": "nvml",

@@ -27,14 +27,14 @@ from typing import Any
 
 from spaces.candidate import Value, freeze
 from spaces.constraints import Constraint
-from spaces.errors import SpaceError, unknown_name
+from spaces.errors import SpaceError, unknown_name, yaml_word
 from spaces.knob_spec import HasKnobs, KnobSpec
 from spaces.knobs import Choices, Condition, Domain, Knob, Range
 from spaces.simplex import simplex
 from spaces.space import Space
 
 _DOMAIN_KEYS = ("choices", "int", "float", "value", "simplex")
-_KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")
+KNOB_KEYS = (*_DOMAIN_KEYS, "step", "log", "ordered", "when", "groups", "per")
 
 _ANY_LAYER = "*"  # placeholder for layer names before the model is loaded
 
@@ -88,9 +88,9 @@ def _knobs(path: str, node: Any, layers: Sequence[str] | None) -> list[Knob]:
                 path, _domain(path, {"choices": node} if isinstance(node, list | tuple) else {"value": node})
             )
         ]
-    unknown = [key for key in node if key not in _KNOB_KEYS]
+    unknown = [key for key in node if key not in KNOB_KEYS]
     if unknown:
-        raise SpaceError(unknown_name("key", unknown[0], _KNOB_KEYS, f"space.{path}"))
+        raise SpaceError(unknown_name("key", unknown[0], KNOB_KEYS, f"space.{path}"))
     when = _conditions(path, node.get("when") or {})
     groups = _groups(path, node, layers)
     if groups is None:
@@ -216,7 +216,14 @@ def _check_values(knob: Knob, spec: KnobSpec) -> None:
     for value in values:
         problem = spec.problem(value)
         if problem is not None:
-            raise SpaceError(f"space.{knob.path}: {spec.name} {problem}")
+            raise SpaceError(f"space.{knob.path}: {spec.name} {problem}{_yaml_note(value)}")
+
+
+def _yaml_note(value: Value) -> str:
+    """Returns how YAML comes to read a word as true or false; nothing for other values."""
+    if not isinstance(value, bool):
+        return ""
+    return f" ({yaml_word(value)})"
 
 
 def _ends(domain: Range) -> tuple[Value, ...]:

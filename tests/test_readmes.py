@@ -16,6 +16,7 @@ ROOMS = (
     "search/tracking", "spaces/architectures", "spaces/models", "spaces/pruning/criteria", "spaces/pruning/tokens",
     "spaces/quantization/formats", "spaces/quantization/rounding", "spaces/stages",
 )  # fmt: skip
+LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"```(python|yaml|bash)\n(.*?)```", re.DOTALL)
 ALL_AT_ONCE = {
     "stage": "[prune,export,my_stage]",
@@ -54,6 +55,50 @@ def run(folder, *command):
     ran = subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
+
+
+def pages():
+    """Returns every page of documentation that git knows of."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+def anchors(text):
+    """Returns what GitHub makes of headings for links."""
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def broken(page):
+    """Yields links of a page that lead nowhere; those to other sites are not followed."""
+    for link in LINK.findall(page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if re.match(r"\w+:", link):
+            continue
+        if not target.exists() or (
+            anchor and target.suffix == ".md" and anchor not in anchors(target.read_text())
+        ):
+            yield link
+
+
+def test_links_of_all_pages_lead_to_something():
+    assert len(pages()) > len(ROOMS)
+    assert {str(page.relative_to(ROOT)): links for page in pages() if (links := list(broken(page)))} == {}
+
+
+def test_every_notebook_is_in_the_table_and_in_the_readme():
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert f"]({notebook.name})" in (ROOT / "notebooks/README.md").read_text()
+        assert f"](notebooks/{notebook.name})" in (ROOT / "README.md").read_text()
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    (tmp_path / "other.md").write_text("## Two words, task/data\n")
+    good = "[a](other.md) [b](other.md#two-words-taskdata) [c](#top) [d](https://example.org/x)"
+    (tmp_path / "page.md").write_text(f"# Top\n{good} [e](gone.md) [f](#gone) [g](other.md#gone)")
+    assert list(broken(tmp_path / "page.md")) == ["gone.md", "#gone", "other.md#gone"]
 
 
 def test_every_readme_with_a_plug_in_is_read():

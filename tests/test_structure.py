@@ -81,5 +81,7 @@ def test_the_readme_has_two_install_commands():
     lines = (ROOT / "README.md").read_text().splitlines()
     commands = [line for line in lines if line.startswith("python3 -m venv")]
     assert len(commands) == 2
-    assert commands[0].endswith("paredown")
+    first = re.fullmatch(r".* && \.venv/bin/paredown experiment=(\w+)", commands[0])
+    assert first
+    assert (ROOT / "conf/experiment" / f"{first[1]}.yaml").exists()
     assert "pytest" in commands[1]

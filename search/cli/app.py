@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from search.cli import BEGAN
+from search.cli.verbs.dispatch import run_verb, verb_of
 from search.planning.config.command import command_text, options_of, overrides_of, value_text
 from search.planning.config.device_files import folders_of
 from search.planning.config.hydra_errors import hydra_text, replacing
@@ -38,6 +40,7 @@ from spaces.extras import PACKAGES, missing
 
 OK, USAGE, INFEASIBLE = 0, 2, 3
 _SIGNALLED = 128  # plus the signal's number, as a shell reports it
+_BROKEN_PIPE = 141  # 128 and SIGPIPE's number, which Windows does not have
 _PART_LENGTH = 60  # characters per override in a folder's name, which file systems limit to 255 bytes
 
 
@@ -46,7 +49,12 @@ def main() -> None:
     sys.excepthook = _print_traceback
     if logging.lastResort is not None:  # what prints warnings
         logging.lastResort.addFilter(_without_secrets)
-    status = run_command(sys.argv[1:], BEGAN)
+    try:
+        status = run_command(sys.argv[1:], BEGAN)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has had enough, e.g. `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _BROKEN_PIPE
     if status > _SIGNALLED:
         signal.signal(
             signal.SIGINT, signal.SIG_DFL
@@ -65,7 +73,9 @@ def run_command(arguments: list[str], began: float | None = None) -> int:
         0: a candidate met the constraints; 2: the config is wrong; 3: no candidate was feasible; 130: Ctrl-C; 143:
         SIGTERM; 129: SIGHUP.
     """
-    errors = PlainConsole(stderr=True, soft_wrap=True)
+    errors = PlainConsole(stderr=True, soft_wrap=not sys.stderr.isatty())  # a terminal gets whole words
+    if (verb := verb_of(arguments)) is not None:
+        return _verb_status(verb, arguments[1:], errors, began)
     try:
         trusted = trusted_by_hand(arguments_of(arguments).overrides)
     except ConfigError as error:
@@ -96,11 +106,24 @@ def run_command(arguments: list[str], began: float | None = None) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if (better := replacing(arguments, error)) is not None:
             return run_command(better, began)
-        return _print_error(errors, hydra_text(error))
+        return _print_error(errors, hydra_text(error, trusted))
     except KeyboardInterrupt:
         signalled = [status for status in statuses if status > _SIGNALLED]
         return signalled[0] if signalled else _signalled(interrupts.signal)
     return max(statuses, default=OK)
+
+
+def _verb_status(verb: str, arguments: list[str], errors: Console, began: float | None) -> int:
+    try:
+        _find_modules_here(trusted_by_hand([word for word in arguments if "=" in word]))
+        result = run_verb(verb, arguments)
+    except ParedownError as error:
+        return _print_error(errors, str(error))
+    except SystemExit as stop:  # argparse has printed the help
+        return int(stop.code or OK)
+    except KeyboardInterrupt:
+        return _signalled(None)
+    return run_command(result, began) if isinstance(result, list) else result
 
 
 def _find_modules_here(trusted: Sequence[str]) -> None:
@@ -177,7 +200,7 @@ def _guarded(
     except (ConfigError, InputError, StudyError) as error:
         return _print_error(errors, str(error))
     except OmegaConfBaseException as error:
-        return _print_error(errors, hydra_text(error))
+        return _print_error(errors, hydra_text(error, trusted))
     except ParedownError as error:
         return _print_error(errors, f"{type(error).__name__}: {error}")
     except ModuleNotFoundError as error:

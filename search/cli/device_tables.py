@@ -11,57 +11,71 @@ from rich.text import Text
 
 from evaluators.devices.device import ANY, DTYPES, TAGS, Device
 from evaluators.devices.sources import given_figures
+from search.cli.verbs.options import indented
 from search.planning.config.device_files import Catalogue
 
 _SHORT = {"float32": "f32", "float16": "f16", "int16": "i16", "int8": "i8", "int4": "i4"}
 _NOT_GIVEN = "-"
+_WIDE = 110  # columns from which on all figures fit into a line
 
 
-def listing(found: Catalogue, names: Sequence[str]) -> RenderableType:
-    """Returns a table of the profiles with their limits, one per row."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, expand=True)
-    table.add_column("device", overflow="fold", max_width=32)
-    for heading in ("hardware", "runtime"):
-        table.add_column(heading, ratio=1, overflow="fold")  # only these two columns wrap
+def listing(found: Catalogue, names: Sequence[str], width: int) -> RenderableType:
+    """Returns a table of the profiles, a line each.
+
+    Args:
+        found: The profiles.
+        names: Those to list.
+        width: Columns of the terminal; narrow ones get no hardware, runtime and power.
+    """
+    wide = width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), expand=wide)
+    table.add_column("device", no_wrap=True)
+    for heading in ("hardware", "runtime") if wide else ():
+        table.add_column(heading, ratio=1, no_wrap=True, overflow="ellipsis")  # only these are cut
     table.add_column("MAC/s", no_wrap=True)
-    for heading in ("RAM", "flash", "power", "error"):
+    for heading in ("RAM", "flash", *(("power",) if wide else ()), "error"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("speed is", no_wrap=True)
     for name in names:
-        table.add_row(*map(Text, _row(found.devices[name])))
-    lines = [f"{len(names)} profiles. RAM is for activations, and for weights too where no flash is given."]
+        table.add_row(*map(Text, _row(found.devices[name], wide)))
+    lines = [f"{len(names)} profiles; `paredown-devices NAME` shows one with every figure and its source."]
+    lines += [
+        "MAC/s are those of the fastest type. RAM is for activations, and for weights too where no flash is given."
+    ]
     lines += ["error: 8 of 10 predicted latencies had at most this relative error; - if none was compared."]
     if found.groups:
         lines.append(f"groups: {', '.join(sorted(found.groups))}")
     return Group(table, *map(Text, lines))
 
 
-def _row(device: Device) -> tuple[str, ...]:
+def _row(device: Device, wide: bool) -> tuple[str, ...]:
     error = device.error.get("latency_ms")
+    power = _NOT_GIVEN if device.active_power_mw is None else f"{_si(1e-3 * device.active_power_mw)}W"
     return (
         device.name,
-        device.description,
-        device.runtime,
+        *((device.description, device.runtime) if wide else ()),
         _speed(device),
         _bytes(device.ram_bytes),
         _bytes(device.flash_bytes),
-        _NOT_GIVEN if device.active_power_mw is None else f"{_si(1e-3 * device.active_power_mw)}W",
+        *((power,) if wide else ()),
         _NOT_GIVEN if error is None else f"{100 * error:.0f} %",
         _tag(device),
     )
 
 
 def _speed(device: Device) -> str:
-    """Returns the throughput of each dtype, one per line: the range over the kernel classes."""
+    """Returns the throughput of the fastest dtype: the range over the kernel classes."""
     if device.measured:
         return "timed"
     if device.fabric is not None and not device.macs_per_s:
-        return f"{device.fabric.dsps} DSPs\n{_si(device.fabric.luts)} LUTs"
-    lines = []
-    for dtype in (d for d in DTYPES if d in device.macs_per_s):
-        rates = [device.efficiency * rate for rate in device.macs_per_s[dtype].values()]
-        lines.append(f"{_SHORT[dtype]:>3} {_range(min(rates), max(rates))}")
-    return "\n".join(lines)
+        return f"{device.fabric.dsps} DSPs"
+    rates = {
+        d: [device.efficiency * rate for rate in device.macs_per_s[d].values()]
+        for d in DTYPES
+        if d in device.macs_per_s
+    }
+    dtype = max(rates, key=lambda d: max(rates[d]))
+    return f"{_SHORT[dtype]} {_range(min(rates[dtype]), max(rates[dtype]))}"
 
 
 def _tag(device: Device) -> str:
@@ -74,8 +88,8 @@ def _tag(device: Device) -> str:
     return max(tags, key=TAGS.index) if tags else "no source"
 
 
-def sheet(found: Catalogue, name: str) -> RenderableType:
-    """Returns a table of one profile with every figure, its tag and its source."""
+def sheet(found: Catalogue, name: str, width: int) -> RenderableType:
+    """Returns one profile with every figure, its tag and its source: a table, or where that would be narrow, one figure after the other."""
     device = found.devices[name]
     groups = [group for group, members in found.groups.items() if name in members]
     head = [
@@ -88,6 +102,11 @@ def sheet(found: Catalogue, name: str) -> RenderableType:
     ]
     if device.measured:
         head.append("  The machine that runs the search: its latency is timed.")
+    lines = [Text(indented(line, width, 2)) for line in head[1:]]
+    if width < _WIDE:
+        return Group(
+            Text(head[0]), *lines, *(Text(line) for row in _figures(device) for line in _lines(row, width))
+        )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("figure", no_wrap=True)
     table.add_column("value", max_width=34)
@@ -96,6 +115,13 @@ def sheet(found: Catalogue, name: str) -> RenderableType:
     for row in _figures(device):
         table.add_row(*map(Text, row))
     return Group(*map(Text, head), table) if table.row_count else Group(*map(Text, head))
+
+
+def _lines(row: tuple[str, str, str, str], width: int) -> list[str]:
+    """Returns a figure, and below it its source, which is empty where it is that of the figure above."""
+    figure, value, tag, source = row
+    head = indented(f"{figure} = {', '.join(value.splitlines())}{f' ({tag})' if tag else ''}", width, 2)
+    return [head, *([indented(source, width, 6)] if source else [])]
 
 
 def _figures(device: Device) -> list[tuple[str, str, str, str]]:

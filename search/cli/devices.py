@@ -93,7 +93,11 @@ def _show(found: Catalogue, options: Namespace) -> None:
     console = PlainConsole()
     if not console.is_terminal:
         console = PlainConsole(width=_WIDTH)
-    console.print(listing(found, names) if options.name is None else sheet(found, options.name))
+    console.print(
+        listing(found, names, console.width)
+        if options.name is None
+        else sheet(found, options.name, console.width)
+    )
 
 
 def _chosen(found: Catalogue, match: str | None, group: str | None) -> list[str]:

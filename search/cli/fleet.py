@@ -61,6 +61,11 @@ class Line:
         """Returns a value of those studies that have it."""
         return [v for s in self.shipped if (v := s.values.get(name, s.study.get(name))) is not None]
 
+    def ends(self, name: str) -> tuple[float, float] | None:
+        """Returns the interval of the value of a single study; None if it has none, or if there are several."""
+        ends = [self.values(f"{name}{end}") for end in ("_low", "_high")]
+        return (ends[0][0], ends[1][0]) if len(self.shipped) == 1 and all(ends) else None
+
     def baselines(self, name: str) -> list[float]:
         """Returns the uncompressed models' values."""
         return [s.baseline[name] for s in self.shipped if name in s.baseline]

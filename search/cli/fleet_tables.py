@@ -13,17 +13,17 @@ from rich.text import Text
 
 from evaluators.column import Column
 from search.cli.fleet import Fleet, Line
+from search.cli.fleet_front import ON_FRONT, front_lines, front_section, line_anchor
+from search.cli.fleet_units import bounded, label_of, text_of, unit_of_name
 from search.cli.statistics import interval
 from search.report.findings import numbers
-from search.report.findings.figures import name_label
-from search.report.page.markup import Charts, Section, table
+from search.report.page.markup import Section, table, two_lines
 from search.report.report import page
 
-_UNITS = {"_bytes": "bytes", "_ms": "ms", "_uj": "uJ"}
 _METHOD = (
     "Each line is what one setting ships to one device: the device's own pick, else the study's best model. Below a cost is by "
     "what factor it changed against the uncompressed model, below a metric the uncompressed model's value. Several seeds "
-    "give a mean with its 95 % interval. Whether a figure is measured, modelled or estimated is in each study's report."
+    "give a mean with its 95 % interval, a single study the interval of its figure. Whether a figure is measured, modelled or estimated is in each study's report."
 )
 
 
@@ -33,7 +33,7 @@ def terminal_table(found: Fleet) -> Table:
     for head in _left(found):
         shown.add_column(Text(head), overflow="fold")
     for name in found.names:
-        shown.add_column(Text(_label(name)), justify="right", overflow="fold")
+        shown.add_column(Text(label_of(name)), justify="right", overflow="fold")
     for line in found.lines:
         cells = ["\n".join(filter(None, cell(line, name))) for name in found.names]
         shown.add_row(*map(Text, (*_left_cells(found, line), *cells)))
@@ -48,21 +48,43 @@ def html_page(found: Fleet, title: str, folder: Path) -> str:
         title: Heading, plain text.
         folder: Where the page will be, for links to the studies' reports.
     """
-    charts = Charts()
-    n_left = len(_left(found))
-    heads = [*_left(found), *(_label(name) for name in found.names), "trials", "time", "study"]
+    n_left, on_front = len(_left(found)), front_lines(found)
+    left = [_two_lines(head) for head in _left(found)]
+    heads = [*left, *(label_of(name) for name in found.names), "trials", "time", "study"]
     rows = [
         [
             *(f"<code>{escape(text)}</code>" for text in _left_cells(found, line)),
-            *(_html(*cell(line, name)) for name in found.names),
+            *_figures(found, line),
             *(escape(text) for text in _about(line)),
             _links(line, folder),
         ]
         for line in found.lines
     ]
-    body = table(heads, rows, numeric=range(n_left, n_left + len(found.names) + 2))
-    sections = [Section("studies", "What each setting ships", _METHOD, body), *_chart(found, charts)]
-    return page(title, "Paredown sweep", _answer(found), sections, charts)
+    body = table(
+        heads,
+        rows,
+        numeric=range(n_left, n_left + len(found.names) + 2),
+        ids=[line_anchor(i) for i in range(len(rows))],
+        row_css=["pick" if i in on_front else "" for i in range(len(rows))],
+        css="sortable",
+        name="Studies",
+    )
+    shaded = f" Shaded: {ON_FRONT}." if on_front else ""
+    studies = Section("studies", "What each setting ships", _METHOD + shaded, body)
+    return page(title, "Paredown sweep", _answer(found), [*front_section(found), studies])
+
+
+def _two_lines(key: str) -> str:
+    """Returns a config key as a column head: `weight_bits`, and `space.quantize` on a second line."""
+    before, _, last = key.rpartition(".")
+    return f"{last}\n{before}" if before else key
+
+
+def _figures(found: Fleet, line: Line) -> list[str]:
+    """Returns the cells of a line's values, HTML; that nothing is shipped is said once."""
+    if any(s.values for s in line.shipped):
+        return [_html(line, name) for name in found.names]
+    return [_html(line, found.names[0]), *["–"] * (len(found.names) - 1)] if found.names else []
 
 
 def _left(found: Fleet) -> list[str]:
@@ -87,34 +109,24 @@ def cell(line: Line, name: str) -> tuple[str, str]:
     if not values:
         return "none met the constraints" if not any(s.values for s in line.shipped) else "–", ""
     mean = float(np.mean(values))
-    text = _text(name, mean)
-    if len(values) > 1:
-        low, high = interval(values)
-        text += f" [{_text(name, low)}, {_text(name, high)}]"
+    ends = interval(values) if len(values) > 1 else line.ends(name)
+    text = text_of(name, mean) if ends is None else bounded(name, mean, *ends)
     if missing:
         text += f" ({missing} of {len(line.shipped)} missed)"
     if not before:
         return text, ""
     first = float(np.mean(before))
-    return text, numbers.ratio(str(Column.of(name)), first, mean) or "" if _unit(
+    return text, numbers.ratio(str(Column.of(name)), first, mean) or "" if unit_of_name(
         name
-    ) else f"from {_text(name, first)}"
+    ) else f"from {text_of(name, first)}"
 
 
-def _unit(name: str) -> str:
-    return next((unit for end, unit in _UNITS.items() if name.endswith(end)), "")
-
-
-def _text(name: str, value: float) -> str:
-    return numbers.quantity(value, _unit(name)) if _unit(name) else numbers.plain(value)
-
-
-def _label(name: str) -> str:
-    return f"test {name_label(name[5:])}" if name.startswith("test_") else name_label(name)
-
-
-def _html(value: str, compared: str) -> str:
-    return escape(value) + (f'<br><span class="interval">{escape(compared)}</span>' if compared else "")
+def _html(line: Line, name: str) -> str:
+    value, compared = cell(line, name)
+    below = f'<br><span class="interval">{escape(compared)}</span>' if compared else ""
+    means = line.values(name)
+    exact = f' data-sort="{float(np.mean(means))!r}"' if means else ""
+    return f"<span{exact}>{two_lines(value)}</span>{below}"
 
 
 def _about(line: Line) -> Sequence[str]:
@@ -131,7 +143,7 @@ def _links(line: Line, folder: Path) -> str:
         label = f"report {n}" if len(line.shipped) > 1 else "report"
         if report.is_file():
             target = Path(os.path.relpath(report, folder.resolve())).as_posix()
-            parts.append(f'<a href="{escape(quote(target))}">{label}</a>')
+            parts.append(f'<a class="report" href="{escape(quote(target))}">{label}</a>')
     return " ".join(parts) or "–"
 
 
@@ -153,32 +165,4 @@ def _answer(found: Fleet) -> list[str]:
             if failed
             else []
         ),
-    ]
-
-
-def _chart(found: Fleet, charts: Charts) -> list[Section]:
-    """Returns a section with the metric over the size or the latency; none where a sweep has neither."""
-    across = next((n for n in ("latency_ms", "file_bytes") if n in found.names), None)
-    up = next((n for n in found.names if not _unit(n)), None)
-    if across is None or up is None:
-        return []
-    traces = []
-    for device in dict.fromkeys(line.device for line in found.lines):
-        lines = [n for n in found.lines if n.device == device and n.values(across) and n.values(up)]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": escape(device or "all"),
-                "x": [float(np.mean(n.values(across))) for n in lines],
-                "y": [float(np.mean(n.values(up))) for n in lines],
-                "text": [escape(", ".join(n.settings)) for n in lines],
-            }
-        )
-    layout = {
-        "xaxis": {"title": {"text": escape(f"{_label(across)} ({_unit(across)})")}, "type": "log"},
-        "yaxis": {"title": {"text": escape(_label(up))}},
-    }
-    return [
-        Section("chart", "Compared", "", charts.add(traces, layout, f"{_label(up)} over {_label(across)}"))
     ]

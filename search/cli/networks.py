@@ -13,7 +13,8 @@ from evaluators.column import Column
 from search.knowledge import networks, rank_correlations, results
 from search.report.findings import numbers
 from search.report.findings.figures import name_label
-from search.report.page.markup import Charts, Section, table
+from search.report.page.chart import Axis, Point, Series, chart
+from search.report.page.markup import Section, table
 from search.report.report import page
 from spaces.errors import InputError, unknown_name
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = 20  # networks in the terminal
+_COLOURS = 6
 _METHOD = (
     "Each line is one architecture: its best trial, of all bits and calibrations that it was tried with. MACs and parameters are those of "
     "the network before it is cut and quantized. Architectures with the same layers and shapes are one line, in whatever study they were."
@@ -86,21 +88,17 @@ def networks_page(rows: "pd.DataFrame", column: str, title: str) -> str:
         column: The column that they are ordered by.
         title: Heading, plain text.
     """
-    charts, knobs = Charts(), _knobs(rows)
+    knobs = _knobs(rows)
     heads = _heads(column, knobs)
     cells = [[escape(cell) for cell in _cells(row, column, knobs)] for _, row in rows.iterrows()]
+    ids = [f"network-{i}" for i in range(len(cells))]
+    listed = table(heads, cells, numeric=range(1, 6), ids=ids, css="sortable", name="Architectures")
     sections = [
-        Section("costs", "Metric over MACs", "", charts.add(*_scatter(rows, column), "metric over MACs")),
-        Section("networks", "Architectures", _METHOD, table(heads, cells, numeric=range(1, 6))),
+        Section("costs", "Metric over MACs", "", _scatter(rows, column)),
+        *_curves(rows, column),
+        Section("networks", "Architectures", _METHOD, listed),
     ]
-    curves = _curves(rows)
-    if curves:
-        layout = {"xaxis": {"title": {"text": "epoch"}}, "yaxis": {"title": {"text": escape(_label(column))}}}
-        lead = "The metric after each epoch on the first validation examples, before export and quantization."
-        sections.insert(
-            1, Section("curves", "Trainings", lead, charts.add(curves, layout, "training curves"))
-        )
-    return page(title, "Paredown architectures", summary(rows, column), sections, charts)
+    return page(title, "Paredown architectures", summary(rows, column), sections)
 
 
 def _knobs(rows: "pd.DataFrame") -> list[str]:
@@ -127,36 +125,44 @@ def _label(column: str) -> str:
     return name_label(_short(column))
 
 
-def _scatter(rows: "pd.DataFrame", column: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": escape(str(task)),
-            "x": group["macs"].tolist(),
-            "y": group[column].tolist(),
-            "text": [escape(f"{s}, trial {n}") for s, n in zip(group["study"], group["number"], strict=True)],
-        }
-        for task, group in rows.groupby("task")
-    ]
-    layout = {
-        "xaxis": {"title": {"text": "MACs"}, "type": "log"},
-        "yaxis": {"title": {"text": escape(_label(column))}},
-    }
-    return traces, layout
+def _scatter(rows: "pd.DataFrame", column: str) -> str:
+    series = []
+    anchors = {index: f"network-{i}" for i, index in enumerate(rows.index)}
+    for i, (task, group) in enumerate(rows.groupby("task")):
+        points = [
+            Point(float(row["macs"]), float(row[column]), _told(row, column), anchors[index])
+            for index, row in group.iterrows()
+        ]
+        series.append(Series(str(task), f"c{i % _COLOURS}", points))
+    return chart(f"{_label(column)} over MACs", series, Axis("MACs", is_count=True), Axis(_label(column)))
 
 
-def _curves(rows: "pd.DataFrame") -> list[dict[str, Any]]:
-    if "curve" not in rows:
+def _told(row: Any, column: str) -> str:
+    return f"{row['study']}, trial {row['number']}\n{_label(column)} {numbers.plain(float(row[column]))}\n{row['macs']:,.0f} MACs"
+
+
+def _curves(rows: "pd.DataFrame", column: str) -> list[Section]:
+    """Returns a section with the trainings of the best architectures; none if none was recorded."""
+    kept = rows[rows["curve"].notna()].head(_SHOWN) if "curve" in rows else rows.head(0)
+    if kept.empty:
         return []
-    kept = rows[rows["curve"].notna()].head(_SHOWN)
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": escape(f"{row['study']}, trial {row['number']}"),
-            "x": list(range(1, len(row["curve"]) + 1)),
-            "y": list(row["curve"]),
-        }
-        for _, row in kept.iterrows()
+    series = [
+        Series(
+            f"{row['study']}, trial {row['number']}" if i < _COLOURS else "",
+            f"c{i}" if i < _COLOURS else "other",
+            [
+                Point(
+                    epoch,
+                    float(v),
+                    f"{row['study']}, trial {row['number']}, epoch {epoch}\n{numbers.plain(float(v))}",
+                )
+                for epoch, v in enumerate(row["curve"], 1)
+            ],
+            "dot",
+            "straight",
+        )
+        for i, (_, row) in enumerate(kept.iterrows())
     ]
+    lead = "The metric after each epoch on the first validation examples, before export and quantization."
+    drawn = chart("Training curves", series[::-1], Axis("epoch", is_count=True), Axis(_label(column)))
+    return [Section("curves", "Trainings", lead, drawn)]

@@ -6,7 +6,7 @@
                            │
                            └─ worker died twice or ran too long ──> TrialResult(outcome="failed", reason=...)
 
-    call("re_evaluate", model) ──> the value of that method of the runner, or its error
+    call("on_test", model) ──> the value of that method of the runner, or its error
 """
 
 from abc import ABC, abstractmethod

@@ -1,7 +1,7 @@
 """Knowledge from an MLflow server or database: the parent and child runs that the MLflow tracker writes."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evaluators.column import Column
@@ -131,25 +131,29 @@ def _study(
     client: "MlflowClient", experiment: str, parent: "Run", most: int, deadline: Deadline
 ) -> PastStudy | Refused:
     name = _name(parent)
-    metadata = _metadata(parent)
     condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = list(_runs(client, experiment, condition, most, deadline))
+    metadata = _metadata(parent, children)
     trials = tuple(_trial(child) for child in children if child.data.tags.get("state") in _MEASURED)
     if not trials:
         return Refused(name, "has no measured trial")
     return PastStudy(name, metadata, trials)
 
 
-def _metadata(parent: "Run") -> StudyMetadata:
+def _metadata(parent: "Run", children: "Sequence[Run]") -> StudyMetadata:
     tags, params = parent.data.tags, parent.data.params
     for tag in ("paredown.metadata", "paredown.facts"):  # the second one is what version 0.2.0 wrote
         if tag in tags:
             return metadata_from_tag(tags[tag])
+    # version 0.2.0 wrote the uncompressed model's values to the study's own run
     baseline = {
         name.removeprefix("baseline."): value
         for name, value in parent.data.metrics.items()
         if name.startswith("baseline.")
     }
+    for child in children:
+        if child.data.tags.get("state") == "baseline":
+            baseline |= child.data.metrics
     return StudyMetadata(
         model=_class_name(params, "model"),
         task=_class_name(params, "task"),

@@ -1,5 +1,6 @@
 """The kind of object that each config group makes: checked for the whole config before anything is called."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,9 +11,10 @@ from evaluators.task.tasks.task import Task
 from search.allocators.base import Allocator
 from search.executors.base import Executor
 from search.knowledge.base import KnowledgeSource
-from search.planning.config.instantiate import factory_of
+from search.planning.config.instantiate import check_section
 from search.planning.config.schema import Config
 from search.tracking.base import Tracker
+from spaces.errors import ConfigError
 from spaces.models.base import ModelSource
 from spaces.pruning.criteria.criterion import Criterion
 from spaces.stages.stage import Stage
@@ -24,15 +26,29 @@ KINDS: Mapping[str, type] = {
 }  # fmt: skip
 
 
+SEVERAL = ("stage", "criterion", "evaluator")
+"""Groups that hold several objects by name."""
+
+
 def check_kinds(config: Config) -> None:
-    """Checks that every group names classes of its kind, calling none of them.
+    """Checks that every group names classes of its kind, with keys that they take, calling none of them.
 
     Raises:
-        ConfigError: A group names something else, or what does not exist.
+        ConfigError: A group names something else, or what does not exist, or has an unknown key.
     """
     for group, kind in KINDS.items():
+        _check_one(group, config)
         for where, section in _sections(group, config.data.get(group)):
-            factory_of(section, where, config.trusted, [kind])
+            check_section(section, where, config.trusted, [kind])
+
+
+def _check_one(group: str, config: Config) -> None:
+    """Raises ConfigError if a group that holds one object was given a list of names, whose files Hydra would merge."""
+    listed = re.search(rf"(?<![\w./]){group}=\[([^\]]*,[^\]]*)\]", config.command)
+    if group not in SEVERAL and listed:
+        raise ConfigError(
+            f"{group}=[{listed[1]}]: one {group} is chosen, not several: {group}={listed[1].split(',')[0]}"
+        )
 
 
 def _sections(group: str, section: Any) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from search.planning.config.instantiate import instantiate
 from search.planning.config.schema import Config
 from search.planning.fitting import Fitting
 from search.planning.modelled_latency import ModelledLatency
+from search.planning.stage_order import check_stages
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.layers import layer_names
@@ -83,6 +84,7 @@ def load(config: Config, say: Say) -> Loaded:
     """
     devices = devices_of(config)
     stages = _stages(config)
+    check_stages(config, stages)
     read_space(config.section("space"), stages)  # reports a typo before the network is loaded
     say("reading the task's data")
     task: Task = made(Task, config.section("task"), "task", config)

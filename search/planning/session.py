@@ -65,7 +65,10 @@ class Session:
             f"; {prediction}" if prediction and prediction not in outcome.why else ""
         )
         cost = cost_report(outcome.results) if self.config.study.cost_report else ""
-        return Group(closing_table(outcome.results, width), Text(ended), *([Text(cost)] if cost else []))
+        told = [Text(text) for text in (ended, cost) if text]
+        if address := self.plan.tracker.address():
+            told.insert(0, Text(address, no_wrap=True, overflow="ignore"))  # whole, to be copied
+        return Group(closing_table(outcome.results, width), *told)
 
 
 def prepare(config: Config, say: Callable[[str], None], began: float | None = None) -> Session:

@@ -15,6 +15,9 @@ from spaces.units import parse_bytes, parse_seconds
 _CONSTRAINT_KEYS = ("measure", "device", "max", "min", "margin")
 _BARE = re.compile(r"[\d.\s]+")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+_LEAST_POINTS = (
+    0.1  # a smaller loss of a percentage, without a unit, is likelier meant as a share of 1: 0.02 for 2 %
+)
 _OF_DEVICE = "device"  # `max: device` takes the memory size in the device's profile
 _OF_ERROR = "error"  # `margin: error` takes the cost's error bar
 
@@ -213,12 +216,26 @@ class _Reader:
         """Returns a limit in the column's unit; per cent are points of a percentage, else a share of the baseline's value."""
         share = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
         if share is None:
+            self._check_unit(value, column, where)
             return _limit(value, measure, where)
         stem = column.removesuffix("_drop")
         of = self._baseline.get(stem)
         if of is None:
             raise ConfigError(f"{where}: the float model has no {stem} that {value!r} could be a share of")
         return float(share[1]) if of.unit == "%" else abs(of.value) * float(share[1]) / 100
+
+    def _check_unit(self, value: Any, column: str, where: str) -> None:
+        """Raises ConfigError if a bare limit of a percentage looks like a share of 1."""
+        stem = column.removesuffix("_drop")
+        of = self._baseline.get(stem)
+        largest = _LEAST_POINTS if stem != column else 1.0
+        if of is None or of.unit != "%" or isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        if 0 < value < largest:
+            raise ConfigError(
+                f'{where}: {column} is in %, so {value:g} without a unit is {value:g} %, but looks like a share of 1. Write "{100 * value:g} %" '
+                f'if that is what you mean, else "{value:g} %"'
+            )
 
     def _error_bar(self, column: str, kind: str, where: str) -> str:
         """Returns the column of the error bar's end that is nearer to the limit."""

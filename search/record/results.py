@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from evaluators.base import Measurement
@@ -14,6 +15,9 @@ from spaces.candidate import Candidate, Value, value_text
 # Values and limits that differ by less than this share of the limit are equal: differences of rounded numbers, such as a
 # drop in accuracy, are off by far less, and a limit of up to 8 GiB is still kept to the byte.
 RELATIVE_TOLERANCE = 1e-10
+
+BASELINE = -1
+"""The number of the uncompressed model among trials; files call it `baseline`."""
 
 State = Literal["complete", "pruned", "infeasible", "failed"]
 
@@ -55,7 +59,7 @@ class TrialRecord:
     """One trial, as the study keeps it.
 
     Attributes:
-        number: 0, 1, 2, ... in the order of completion.
+        number: 0, 1, 2, ... in the order of completion; `BASELINE` of the uncompressed model.
         state: `complete` (met every constraint), `infeasible` (measured, but a constraint is broken), `failed`, or `pruned`
             (stopped while it was judged, because it was confidently of no use).
         reason: Why it is not `complete`; empty if it is.
@@ -79,6 +83,11 @@ class TrialRecord:
     wall_s: float = 0.0
     artifact_digest: str | None = None
 
+    @property
+    def label(self) -> str:
+        """The number as files and tables show it: `12`, or `baseline`."""
+        return number_label(self.number)
+
     def values(self) -> dict[str, float]:
         """Measurements by column name."""
         return dict(self._values)
@@ -92,7 +101,7 @@ class TrialRecord:
     def cells(self) -> dict[str, str]:
         """The trial's row of trials.csv, by column."""
         return {
-            "number": str(self.number),
+            "number": self.label,
             "state": self.state,
             "reason": " ".join(self.reason.split()),
             **{f"knob.{path}": value_text(value) for path, value in self.candidate.items()},
@@ -128,12 +137,22 @@ class Alias:
 
 @dataclass(frozen=True)
 class DevicePick:
-    """The model to ship to one device, why, and what speaks against it (a sentence, or nothing)."""
+    """The model to ship to one device.
+
+    Attributes:
+        device: Name of the device.
+        number: Number of the trial, or `BASELINE`.
+        why: Why it is the pick, as a clause.
+        caveat: What speaks against it, in sentences; empty if nothing does.
+        rivals: Numbers of the models that another run of the same study may pick, because they tie with it, or because the
+            timings do not decide whether they do.
+    """
 
     device: str
     number: int
     why: str
     caveat: str = ""
+    rivals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,10 +173,12 @@ class StudyRecord:
         prediction: What more trials would gain, in a sentence; empty while it runs, or where the sampler cannot tell.
         ended: Why no more trials were run; empty while it runs.
         baseline: The uncompressed model's measurements.
+        baseline_details: What explains them, as a trial's details.
         trials: All trials, by number.
         aliases: Proposals answered from the study.
-        front: Trial numbers on the Pareto front, best first objective first.
-        best: Trial number of the overall pick; None if no trial was feasible.
+        front: Trial numbers on the Pareto front, best first objective first; with `BASELINE` where the uncompressed model meets every
+            constraint and nothing dominates it.
+        best: Trial number of the overall pick, or `BASELINE`; None if no trial was feasible.
         best_why: One sentence.
         picks: Per device, the model to ship.
         hypervolume: Of the front, relative to the baseline's reference point; None if undefined.
@@ -193,6 +214,7 @@ class StudyRecord:
     ended: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
     proposals: Mapping[str, Any] = field(default_factory=dict)
+    baseline_details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -200,7 +222,9 @@ class StudyRecord:
         return (*self.notes, *self.learned, *([self.prediction] if self.prediction else []))
 
     def trial(self, number: int) -> TrialRecord:
-        """Returns the trial of that number."""
+        """Returns the trial of that number; of `BASELINE` the uncompressed model as a trial without knobs."""
+        if number == BASELINE:
+            return baseline_record(self.baseline, self.baseline_details)
         return self._by_number[number]
 
     @cached_property
@@ -225,6 +249,23 @@ def _number_text(value: float) -> str:
     return str(int(value)) if whole else repr(float(value))
 
 
+def baseline_record(
+    measurements: tuple[Measurement, ...], details: Mapping[str, Any] = MappingProxyType({})
+) -> TrialRecord:
+    """Returns the uncompressed model as a trial without knobs."""
+    return TrialRecord(BASELINE, "complete", "", Candidate({}), measurements, details)
+
+
+def number_label(number: int) -> str:
+    """Returns a trial's number as files and tables show it: `12`, or `baseline` for the uncompressed model."""
+    return "baseline" if number == BASELINE else str(number)
+
+
+def model_name(number: int) -> str:
+    """Returns what sentences call a model: `trial 12`, or `the float model`."""
+    return "the float model" if number == BASELINE else f"trial {number}"
+
+
 def model_path(folder: Path, number: int) -> Path:
-    """Returns where the ONNX file of a trial is kept in a study's folder."""
-    return folder / "models" / f"trial_{number}.onnx"
+    """Returns where the ONNX file of a trial, or of the uncompressed model, is kept in a study's folder."""
+    return folder / "models" / f"trial_{number_label(number)}.onnx"

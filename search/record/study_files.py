@@ -10,13 +10,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from search.record.results import StudyRecord, TrialRecord, model_path
+from search.record.results import BASELINE, DevicePick, StudyRecord, TrialRecord, model_path, number_label
 from search.record.trial_records import finite, rows, split_values
 from search.record.values import text_cell
 from spaces.errors import StudyError
@@ -64,12 +64,18 @@ def write_model(folder: Path, record: TrialRecord, model: bytes) -> None:
         proto,
         {
             **{p.key: p.value for p in proto.metadata_props},
-            "paredown.trial": str(record.number),
+            "paredown.trial": record.label,
             "paredown.candidate": json.dumps(dict(record.candidate), sort_keys=True),
             "paredown.digest": record.candidate.digest,
         },
     )
     write_atomic(model_path(folder, record.number), proto.SerializeToString(deterministic=True))
+
+
+def write_baseline(results: StudyRecord, dense: Callable[[], bytes]) -> None:
+    """Writes the uncompressed model, which is on the front, as `models/trial_baseline.onnx`, if it is not there."""
+    if not model_path(results.folder, BASELINE).exists():
+        write_model(results.folder, results.trial(BASELINE), dense())
 
 
 def drop_models_off_front(results: StudyRecord) -> None:
@@ -81,10 +87,13 @@ def drop_models_off_front(results: StudyRecord) -> None:
 
 
 def write_front(results: StudyRecord) -> None:
-    """Writes pareto.csv: the rows of the front, with the columns of trials.csv."""
-    columns, table = rows(results.trials, results.knobs)
-    by_number = {int(row["number"]): row for row in table}
-    write_atomic(results.folder / "pareto.csv", csv_text(columns, [by_number[n] for n in results.front]))
+    """Writes pareto.csv: the rows of the front, with the columns of trials.csv; the uncompressed model's number is `baseline`.
+
+    Where that is alone on the front, only its row has figures of the test split, and their columns are added.
+    """
+    front = [results.trial(number) for number in results.front]
+    columns, _ = rows((*results.trials, *front), results.knobs)
+    write_atomic(results.folder / "pareto.csv", csv_text(columns, [record.cells for record in front]))
 
 
 def write_summary(results: StudyRecord, extra: Any) -> None:
@@ -106,13 +115,8 @@ def write_summary(results: StudyRecord, extra: Any) -> None:
         "best": None
         if results.best is None
         else {**_entry(results.trial(results.best)), "why": results.best_why},
-        "devices": {
-            p.device: {
-                "best": {**_entry(results.trial(p.number)), "why": f"{p.why}. {p.caveat}".rstrip(". ")}
-            }
-            for p in results.picks
-        },
-        "pareto": list(results.front),
+        "devices": {p.device: {"best": _pick(results, p)} for p in results.picks},
+        "pareto": [_number(number) for number in results.front],
         "hypervolume": results.hypervolume,
         "learned": list(results.learned),
         "ended": results.ended,
@@ -124,7 +128,26 @@ def write_summary(results: StudyRecord, extra: Any) -> None:
 
 def _entry(record: TrialRecord) -> dict[str, Any]:
     metrics, costs = split_values(record.measurements)
-    return {"number": record.number, "knobs": dict(record.candidate), "metrics": metrics, "costs": costs}
+    return {
+        "number": _number(record.number),
+        "knobs": dict(record.candidate),
+        "metrics": metrics,
+        "costs": costs,
+    }
+
+
+def _pick(results: StudyRecord, pick: DevicePick) -> dict[str, Any]:
+    why = f"{pick.why}. {pick.caveat}".rstrip(". ")
+    return {
+        **_entry(results.trial(pick.number)),
+        "why": why,
+        "ties_with": [_number(number) for number in pick.rivals],
+    }
+
+
+def _number(number: int) -> int | str:
+    """Returns a trial's number, or `baseline`."""
+    return number_label(number) if number == BASELINE else number
 
 
 def csv_text(columns: list[str], table: Sequence[Mapping[str, str]]) -> bytes:

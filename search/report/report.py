@@ -1,33 +1,31 @@
 """The report: one self-contained HTML page that can be read without any other output of the study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from search.record.results import StudyRecord
 from search.report.findings import numbers
-from search.report.findings.summary import answers
-from search.report.page.markup import Charts, Section, esc, script_json
+from search.report.findings.summary import answers, states_text
+from search.report.page.markup import Section, esc
 from search.report.page.script import SCRIPT
 from search.report.page.style import STYLE
 from search.report.sections import (
     allocation,
     front,
-    hardware,
+    health,
     importance,
-    network,
-    picks,
     progress,
     rejected,
     reproduce,
     trials,
-    why,
 )
+from search.report.sections.layers import network
+from search.report.sections.shipping import cards
 from spaces.stages.cache import write_atomic
 
 
 def write_report(results: StudyRecord, path: Path) -> None:
-    """Writes the report atomically; the page loads no other resource and is about 5 MB (Plotly's script).
+    """Writes the report atomically; the page loads no other resource.
 
     Args:
         results: The study at any moment, even without trials.
@@ -37,24 +35,22 @@ def write_report(results: StudyRecord, path: Path) -> None:
 
 
 def report_html(results: StudyRecord) -> str:
-    """Returns the page."""
-    charts = Charts()
+    """Returns the page; sections with nothing to say are left out."""
     candidates = [
-        picks.section(results),
-        front.section(results, charts),
-        allocation.section(results),
-        importance.section(results, charts),
+        cards.section(results),
+        health.section(results),
+        front.section(results),
         rejected.section(results),
-        why.section(results, charts),
-        network.section(results, charts),
-        hardware.section(results, charts),
-        progress.section(results, charts),
+        importance.section(results),
+        network.section(results),
+        allocation.section(results),
+        progress.section(results),
         trials.section(results),
         reproduce.section(results),
     ]
     sections = [s for s in candidates if s is not None]
     css = "answer" if results.best is not None else "answer none"
-    return page(results.name, "Paredown study", answers(results), sections, charts, _metadata(results), css)
+    return page(results.name, "Paredown study", answers(results), sections, _facts(results), css)
 
 
 def page(
@@ -62,8 +58,7 @@ def page(
     eyebrow: str,
     sentences: Sequence[str],
     sections: Sequence[Section],
-    charts: Charts,
-    metadata: Mapping[str, str] = MappingProxyType({}),
+    facts: Sequence[str] = (),
     css: str = "answer",
 ) -> str:
     """Returns a whole page as HTML.
@@ -73,21 +68,20 @@ def page(
         eyebrow: What the page is, above the heading.
         sentences: The answer, below the heading, plain text.
         sections: The sections.
-        charts: The charts in them.
-        metadata: Numbers in a strip below the answer, by their names.
+        facts: Short texts in a line below the answer.
         css: CSS class of the sentences.
     """
     answer = "".join(f'<p class="{css}">{esc(text)}</p>' for text in sentences)
-    facts = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in metadata.items())
-    strip = f'<dl class="strip">{facts}</dl>' if facts else ""
+    line = "".join(f"<span>{esc(fact)}</span>" for fact in facts)
     links = "".join(f'<a href="#{esc(s.anchor)}">{esc(s.title)}</a>' for s in sections)
     return _PAGE.format(
         title=esc(title),
         style=STYLE,
-        header=f'<header><p class="eyebrow">{esc(eyebrow)}</p><h1>{esc(title)}</h1>{answer}{strip}'
-        f'<nav aria-label="Sections">{links}</nav></header>',
+        header=f'<header><p class="eyebrow">{esc(eyebrow)}</p><h1>{esc(title)}</h1>{answer}'
+        + (f'<p class="facts">{line}</p>' if line else "")
+        + f'<nav aria-label="Sections">{links}</nav></header>',
         sections="".join(s.html() for s in sections),
-        scripts=_scripts(charts),
+        script=SCRIPT,
     )
 
 
@@ -107,28 +101,12 @@ script-src 'unsafe-inline'; img-src data: blob:">
 <footer>Written by Paredown. <em>measured</em>: on the hardware that is named; <em>modelled</em>: computed by \
 Paredown; <em>estimated</em>: by a third-party tool. A number in a \
 sentence without one of these words is measured. Sizes: 1 KiB = 1024 bytes.</footer>
-{scripts}
+<script>{script}</script>
 </body>
 </html>
 """
 
 
-def _metadata(results: StudyRecord) -> dict[str, str]:
-    metadata = {state: str(n) for state, n in results.states().items() if n or state == "complete"}
-    if results.aliases:
-        metadata["duplicate proposals"] = str(len(results.aliases))
-    metadata["on the Pareto front"] = str(len(results.front))
-    metadata["sampler"] = results.sampler
-    metadata["time"] = numbers.duration(results.wall_s)
-    if results.hypervolume is not None and len(results.objectives) > 1:
-        metadata["hypervolume"] = numbers.plain(results.hypervolume)
-    return metadata
-
-
-def _scripts(charts: Charts) -> str:
-    data = f'<script type="application/json" id="charts">{script_json(charts.specs)}</script>'
-    if not charts.specs:
-        return f"{data}<script>{SCRIPT}</script>"
-    from plotly.offline import get_plotlyjs
-
-    return f"{data}<script>{get_plotlyjs()}</script><script>{SCRIPT}</script>"
+def _facts(results: StudyRecord) -> list[str]:
+    facts = [states_text(results), f"{len(results.front)} on the Pareto front", f"sampler {results.sampler}"]
+    return [*facts, numbers.duration(results.wall_s)]

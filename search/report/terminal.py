@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from evaluators.column import Column
 from search.record.redact import redact_text
-from search.record.results import StudyRecord, TrialRecord
+from search.record.results import BASELINE, StudyRecord, TrialRecord, number_label
 from search.report.findings import degraded
 from search.report.findings.figures import (
     Figure,
@@ -13,10 +13,12 @@ from search.report.findings.figures import (
     device_of,
     figure,
     headline_metric,
+    is_on_validation,
     label,
     name_label,
     sources_of,
 )
+from search.report.findings.health import checks
 from search.report.findings.summary import MANY_DEVICES, answers, knob_texts, split_knobs, states_text
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 12
 _MOST_KNOBS = 3
+_BROAD = 110  # columns in which a figure and its interval are on one line
 _WIDE = 130  # columns of a terminal with room for knobs
 
 
@@ -36,7 +39,7 @@ def closing_table(results: StudyRecord, width: int = 140) -> "Group":
 
     Args:
         results: The study.
-        width: Columns of the terminal; below 130 the table has no knobs.
+        width: Columns of the terminal; below 130 the table has no knobs, below 110 intervals are on lines of their own.
     """
     from rich.console import Group
     from rich.text import Text
@@ -50,6 +53,11 @@ def closing_table(results: StudyRecord, width: int = 140) -> "Group":
     parts += [Text(sentence, style=style) for sentence in answers(results)]
     if sentence := degraded.verdict(results):
         parts.append(Text(sentence))
+    parts += [
+        Text(f"Check: {check.text} {check.next_step}")
+        for check in checks(results)
+        if check.status == "warning"
+    ]
     parts += [Text(line, style="dim") for line in _files(results)]
     return Group(*parts)
 
@@ -63,27 +71,34 @@ def _table(results: StudyRecord, width: int) -> "Table":
     if len(results.picks) > MANY_DEVICES:
         columns = [c for c in columns if device_of(c) is None]  # the costs have a table of their own
     knobs = _knobs(results) if width >= _WIDE else []
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for head in (
-        "trial",
-        *(["change\nand interval"] if _shows_change(results) else []),
-        *(_head(results, c) for c in columns),
-    ):
-        table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold", no_wrap=width >= 80)
+    padding = (0, 1) if width >= _BROAD else (0, 1, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, title_justify="left")
+    changes = ["change\nand interval"] if _shows_change(results) else []
+    for head in ("trial", *changes, *(_head(results, c) for c in columns)):
+        table.add_column(
+            Text(head if width >= _BROAD else head.replace(" ", "\n")),
+            justify="right",
+            vertical="bottom",
+            overflow="fold",
+            no_wrap=width >= _BROAD,
+            min_width=len("[−0.30,+0.50]") if head in changes else None,
+        )
     for path in knobs:
         table.add_column(Text(path.rpartition(".")[2]), vertical="bottom", overflow="fold")
     picked = {results.best, *(p.number for p in results.picks)}
-    rows = _rows(results, picked)
+    rows = _rows(results, picked, _MOST_ROWS if width >= _BROAD else _MOST_ROWS // 2)
     if results.baseline:
+        style = "bold" if BASELINE in picked else "dim"
         table.add_row(
-            Text("baseline"), *_figures(results, None, columns), *[Text("")] * len(knobs), style="dim"
+            Text("baseline"), *_figures(results, None, columns, width), *[Text("")] * len(knobs), style=style
         )
     for record in rows:
         values, style = knob_texts(record), "bold" if record.number in picked else ""
-        cells = [Text(str(record.number)), *_figures(results, record, columns)]
+        cells = [Text(str(record.number)), *_figures(results, record, columns, width)]
         table.add_row(*cells, *(Text(values.get(k, "")) for k in knobs), style=style)
-    if len(rows) < len(results.front):
-        table.caption = Text(f"{len(results.front) - len(rows)} more on the front, in pareto.csv")
+    n_more = sum(n != BASELINE for n in results.front) - len(rows)
+    if n_more:
+        table.caption = Text(f"{n_more} more on the front, in pareto.csv")
     return table
 
 
@@ -111,7 +126,7 @@ def _devices(results: StudyRecord) -> "Table":
         table.add_column(Text(head), justify="right", vertical="bottom", overflow="fold")
     for row, pick in enumerate(results.picks):
         cells = [_with_source(figures_by_name[name][row], len(sources[name]) > 1) for name in names]
-        table.add_row(Text(pick.device), Text(str(pick.number)), *map(Text, cells))
+        table.add_row(Text(pick.device), Text(number_label(pick.number)), *map(Text, cells))
     return table
 
 
@@ -121,12 +136,12 @@ def _with_source(cost: Figure | None, with_source: bool) -> str:
     return f"{cost.full} {cost.source}" if with_source else cost.full
 
 
-def _rows(results: StudyRecord, picked: set[int | None]) -> list[TrialRecord]:
-    """Returns the picks and the best other trials of the front, at most 12 rows, in the front's order."""
+def _rows(results: StudyRecord, picked: set[int | None], most: int) -> list[TrialRecord]:
+    """Returns the picks and the best other trials of the front, in the front's order, at most so many rows."""
     others = [n for n in results.front if n not in picked]
-    n_others = max(0, _MOST_ROWS - len(picked & set(results.front)))
+    n_others = max(0, most - len(picked & set(results.front)))
     kept = set(others[:n_others]) | picked
-    return [results.trial(n) for n in results.front if n in kept]
+    return [results.trial(n) for n in results.front if n in kept and n != BASELINE]
 
 
 def _knobs(results: StudyRecord) -> Sequence[str]:
@@ -135,11 +150,14 @@ def _knobs(results: StudyRecord) -> Sequence[str]:
 
 
 def _head(results: StudyRecord, column: str) -> str:
-    lines = [device_of(column) or "", label(column), "/".join(sources_of(results, column))]
+    on = device_of(column) or ("validation" if is_on_validation(results, column) else "")
+    lines = [on, label(column), "/".join(sources_of(results, column))]
     return "\n".join(filter(None, lines))
 
 
-def _figures(results: StudyRecord, record: TrialRecord | None, columns: Sequence[str]) -> "list[Text]":
+def _figures(
+    results: StudyRecord, record: TrialRecord | None, columns: Sequence[str], width: int
+) -> "list[Text]":
     from rich.text import Text
 
     measurements, metric = record.measurements if record else results.baseline, headline_metric(results)
@@ -149,8 +167,24 @@ def _figures(results: StudyRecord, record: TrialRecord | None, columns: Sequence
         cells.append(Text(changed.full if changed else "–"))
     for column in columns:
         now = figure(measurements, column)
-        cells.append(Text(now.text if now else "–"))
-    return cells
+        cells.append(Text(_with_interval(now) if now else "–"))
+    return cells if width >= _BROAD else [Text(_on_two_lines(cell.plain)) for cell in cells]
+
+
+def _on_two_lines(text: str) -> str:
+    """Returns a figure with its interval on a second line, without spaces at which it could be broken."""
+    value, bracket, interval = text.partition(" [")
+    if bracket:
+        return f"{value}\n[{interval.replace(' ', '')}"
+    return text.replace(" ±", "\n±")
+
+
+def _with_interval(now: Figure) -> str:
+    """Returns a figure, a measured time's with its 95 % interval as a share; that of a metric is in the column of its change."""
+    if now.unit != "ms" or now.source != "measured" or now.low is None or now.high is None or not now.value:
+        return now.text
+    half = max(now.high - now.value, now.value - now.low) / now.value
+    return f"{now.text} ±{100 * half:.2g} %"
 
 
 def _shows_change(results: StudyRecord) -> bool:

@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from evaluators.base import Measurement
 from search.record.curve import curve_of
 from search.record.results import Alias, Constraint, Objective, TrialRecord
-from search.record.storage.journal import lock_folder, open_study
+from search.record.storage.dashboard import name_objectives, write_note
+from search.record.storage.journal import lock_folder, open_study, record_of, write_record
 from search.record.study_files import sweep
 from search.record.trial_records import (
     measurement_from_json,
@@ -29,7 +30,11 @@ _BEGUN, _DEATHS = "begun", "deaths"  # attributes of trials that run in the stud
 _MOST_DEATHS = 2  # of the process, after which a candidate is not tried again
 
 _EXPLANATION = "proposals"  # key of a study attribute
-_RE_EVALUATED, _EXPLAINED = "confirmed:", "explained:"  # keys of study attributes; the trial's number follows
+_RE_EVALUATED, _EXPLAINED, _TIMED = (
+    "confirmed:",
+    "explained:",
+    "timed:",
+)  # keys of study attributes; the trial's number follows
 
 
 class Ledger:
@@ -71,6 +76,7 @@ class Ledger:
                 self._study.user_attrs
             )  # this is the only writer, so that they are read once
             self._check(identity)
+            name_objectives(self._study, objectives)
             self.records: list[TrialRecord] = []
             self.aliases: list[Alias] = []
             self._recover()
@@ -120,7 +126,10 @@ class Ledger:
 
     def add(self, trial: Trial, record: TrialRecord) -> None:
         """Records a finished trial and passes it to the sampler."""
-        trial.set_user_attr("record", record_to_json(record))
+        trial.set_user_attr("trial", record.number)  # Optuna counts proposals, with duplicates
+        if record.reason:
+            trial.set_user_attr("reason", record.reason)
+        write_record(trial, record_to_json(record))
         self.records.append(record)
         self._tell(trial, record)
 
@@ -200,8 +209,12 @@ class Ledger:
 
     @property
     def has_later_results(self) -> bool:
-        """Whether any trial was re-evaluated or explained after it had ended."""
-        return any(key.startswith((_RE_EVALUATED, _EXPLAINED)) for key in self._notes)
+        """Whether any trial was re-evaluated, timed again or explained after it had ended."""
+        return any(key.startswith((_RE_EVALUATED, _EXPLAINED, _TIMED)) for key in self._notes)
+
+    def show(self, text: str) -> None:
+        """Makes a text the study's note in optuna-dashboard."""
+        write_note(self._study, text)
 
     def note(self, key: str, value: Any) -> None:
         """Stores a JSON-able value with the study."""
@@ -222,6 +235,15 @@ class Ledger:
         """Returns the measurements that `note_re_evaluated` stored, or None."""
         stored = self.noted(f"{_RE_EVALUATED}{number}")
         return None if stored is None else tuple(map(measurement_from_json, stored))
+
+    def note_timed(self, number: int, times_ms: Sequence[float | None], costs: Sequence[Measurement]) -> None:
+        """Stores the times by round of a model that was timed again, and the costs that follow."""
+        self.note(f"{_TIMED}{number}", [list(times_ms), [measurement_to_json(m) for m in costs]])
+
+    def timed(self, number: int) -> tuple[list[float | None], tuple[Measurement, ...]] | None:
+        """Returns what `note_timed` stored, or None."""
+        stored = self.noted(f"{_TIMED}{number}")
+        return None if stored is None else (stored[0], tuple(map(measurement_from_json, stored[1])))
 
     def note_explained(self, number: int, details: Mapping[str, Any]) -> None:
         """Stores details that explain a trial, e.g. of its layers."""
@@ -262,8 +284,8 @@ class Ledger:
         lost = []
         trials = self._study.get_trials(deepcopy=False)
         for frozen in trials:
-            if "record" in frozen.user_attrs:
-                self.records.append(record_from_json(frozen.user_attrs["record"]))
+            if (text := record_of(frozen)) is not None:
+                self.records.append(record_from_json(text))
             elif frozen.state == TrialState.RUNNING and "alias" not in frozen.user_attrs:
                 lost.append(frozen)
         self.records.sort(key=lambda record: record.number)
@@ -293,8 +315,8 @@ class Ledger:
             alias = Alias(Candidate(data["candidate"]), data["same_as"])
             self._note_alias(alias)
             record = self.records[alias.same_as]
-        elif "record" in frozen.user_attrs and frozen.state == TrialState.RUNNING:
-            record = record_from_json(frozen.user_attrs["record"])
+        elif (text := record_of(frozen)) is not None and frozen.state == TrialState.RUNNING:
+            record = record_from_json(text)
         else:
             return
         if frozen.state == TrialState.RUNNING:

@@ -49,14 +49,23 @@ class FrontVolume(Protocol):
 class ReEvaluator(Protocol):
     """Evaluates the models on the front again: on the test split, and with new timings.
 
-    A new measurement replaces the trial's measurement of the same name.
+    A model is an ONNX file, or None for the uncompressed model. A new measurement replaces the trial's measurement of
+    the same name.
     """
 
-    def baseline(self) -> tuple[Measurement, ...]:
-        """Returns the measurements of the uncompressed model."""
+    def on_test(self, model: bytes | None) -> tuple[Measurement, ...]:
+        """Returns a model's measurements on the test split."""
 
-    def re_evaluate(self, model: bytes) -> tuple[Measurement, ...]:
-        """Returns the measurements of an ONNX file of the front."""
+    def time_again(self, models: Sequence[bytes | None], n_rounds: int, offset: int) -> list[list[float]]:
+        """Times models in turns, after `offset` earlier rounds; returns ms, `(n_models, n_rounds)`; empty if nothing times."""
+
+    def timed(
+        self, model: bytes | None, own_ms: Sequence[float], float_ms: Sequence[float]
+    ) -> tuple[Measurement, ...]:
+        """Returns the costs that follow from times by round, and those that are timed in another way."""
+
+    def dense(self) -> bytes:
+        """Returns the uncompressed model as an ONNX file."""
 
     def rebuild(self, candidate: Candidate) -> bytes:
         """Builds a candidate's ONNX file again, where the one on disk is missing."""

@@ -1,6 +1,7 @@
 """A progress bar with the best so far and the time left; plain lines where there is no terminal."""
 
 import time
+from collections import Counter
 
 from rich.console import Console
 from rich.progress import (
@@ -13,9 +14,11 @@ from rich.progress import (
 )
 
 from evaluators.column import Column
-from search.record.results import StudyRecord, TrialRecord
+from search.record.results import StudyRecord, TrialRecord, model_name
+from search.report.findings.figures import is_on_validation
 from search.study.plan import StudyPlan
 
+_BESIDE = 45  # columns of the bar, the counts and the times
 _LINE_EVERY_S = 10.0  # seconds between two lines where there is no terminal
 
 
@@ -29,7 +32,8 @@ class LiveProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar: Progress | None = None
-        self._last_line = 0.0
+        self._last_line, self._last_text, self._quiet_s = 0.0, "", _LINE_EVERY_S
+        self._failures: Counter[str] = Counter()
         self._n_trials = 0
 
     def begin(self, results: StudyRecord, plan: StudyPlan) -> None:
@@ -46,34 +50,49 @@ class LiveProgress:
         if not self._console.is_terminal:
             return
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=self._console, transient=True,
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), console=self._console, transient=True, expand=True,
         )  # fmt: skip
         self._bar.add_task("searching", total=plan.n_trials, completed=done)
         self._bar.start()
 
     def trial(self, record: TrialRecord, results: StudyRecord) -> None:
-        """Moves the bar, or prints a line every 10 seconds."""
+        """Moves the bar, or prints a line: at most every 10 seconds, and ever more rarely while the best trial is the same."""
         text = best_text(results)
         if record.state == "failed":
-            self._console.print(f"trial {record.number} failed: {record.reason}", markup=False)
+            self._failed(record)
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=len(results.trials), description=text)
+            most = self._console.width - _BESIDE  # what is left of a line for words
+            short = text if len(text) <= most else text.rpartition(", ")[0] or text
+            self._bar.update(self._bar.task_ids[0], completed=len(results.trials), description=short)
             return
         now = time.monotonic()
-        if now - self._last_line >= _LINE_EVERY_S or len(results.trials) == self._n_trials:
-            self._last_line = now
+        quiet_s = self._quiet_s if text == self._last_text else _LINE_EVERY_S
+        if now - self._last_line >= quiet_s or len(results.trials) == self._n_trials:
+            self._quiet_s = 2 * quiet_s if text == self._last_text else _LINE_EVERY_S
+            self._last_line, self._last_text = now, text
             self._console.print(f"{len(results.trials)}/{self._n_trials} trials, {text}", markup=False)
+
+    def _failed(self, record: TrialRecord) -> None:
+        """Prints why a trial failed, the first time that one fails for this reason."""
+        reason = str(record.reason)
+        self._failures[reason] += 1
+        if self._failures[reason] == 1:
+            self._console.print(f"trial {record.number} failed: {reason}", markup=False)
 
     def message(self, text: str) -> None:
         """Prints a line."""
         self._console.print(text, markup=False)
 
     def end(self) -> None:
-        """Removes the bar."""
+        """Removes the bar, and says how often trials failed for the same reasons."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        for reason, count in self._failures.items():
+            if count > 1:
+                self._console.print(f"{count} trials failed: {reason}", markup=False)
+        self._failures.clear()
 
 
 def best_text(results: StudyRecord) -> str:
@@ -81,5 +100,9 @@ def best_text(results: StudyRecord) -> str:
     if results.best is None:
         return "nothing feasible yet"
     values = results.trial(results.best).values()
-    figures = [f"{Column.parse(o.column).short} {values[o.column]:.4g}" for o in results.objectives[:2]]
-    return f"best so far: trial {results.best}, {', '.join(figures)}"
+    names = [
+        f"{'validation ' * is_on_validation(results, o.column)}{Column.parse(o.column).short}"
+        for o in results.objectives[:2]
+    ]
+    figures = [f"{name} {values[o.column]:.4g}" for name, o in zip(names, results.objectives, strict=False)]
+    return f"best so far: {model_name(results.best)}, {', '.join(figures)}"

@@ -9,9 +9,10 @@ import numpy as np
 import optuna
 
 from search.record import study_files as files
-from search.record.front import overall_best, pareto_front, picks
+from search.record.front import broken_by_baseline, feasible_baseline, pareto_front, possible_front
 from search.record.hypervolume import Volume
-from search.record.results import Alias, StudyRecord, TrialRecord
+from search.record.picks import overall_best, picks
+from search.record.results import BASELINE, Alias, StudyRecord, TrialRecord
 from search.record.storage.tables import TrialTables
 from search.record.suggest import params_of
 from search.study.early_stopping import EarlyStoppingThresholds
@@ -24,6 +25,7 @@ from search.study.re_evaluation import ReEvaluation
 from search.study.time_account import TimeAccount
 from search.study.verdict import verdict
 from search.study.waits import waits_told
+from search.tracking.mlflow_story import description
 from search.trials.trial import TIMED_BESIDE, TrialResult
 from spaces.candidate import Value
 from spaces.errors import ParedownError
@@ -115,6 +117,7 @@ class _Study:
         results = self._results()
         if results.trials:
             self._tables.rewrite(results)
+        self._ledger.show(description(results))
         plan.tracker.start(results)
         self._observer.begin(results, plan)
         try:
@@ -231,7 +234,7 @@ class _Study:
 
     def _add(self, trial: optuna.trial.Trial, key: str, result: TrialResult) -> None:
         record = verdict(result, len(self._ledger.records), self._plan.objectives, self._plan.constraints)
-        if result.model is not None and record in self._front_with(record):
+        if result.model is not None and self._may_be_on_front(record):
             files.write_model(self._plan.folder, record, result.model)
         self._ledger.add(trial, record)
         self._ledger.note("wall_s", self._wall_s())
@@ -257,6 +260,11 @@ class _Study:
         if self._volume.defined:
             self._volumes.append(self._volume.of(self._front))
 
+    def _may_be_on_front(self, record: TrialRecord) -> bool:
+        """Whether a trial's file is kept: it is on the front, or would be by a better timing."""
+        plan = self._plan
+        return record.number in possible_front([*self._front, record], plan.objectives, plan.constraints)
+
     def _front_with(self, record: TrialRecord) -> list[TrialRecord]:
         """Returns the front with one more trial; trials that were dominated stay dominated."""
         known = {r.number: r for r in (*self._front, record)}
@@ -272,18 +280,23 @@ class _Study:
         records = self._re_evaluation.records()
         # a re-evaluated timing may bring a trial to the front that was dominated before
         pool = records if self._ledger.has_later_results else self._front
-        front = pareto_front(pool, plan.objectives)
-        on_front = [records[number] for number in front]
         baseline = self._re_evaluation.baseline()
-        before = {m.column: m.value for m in baseline}
-        device_picks = picks(on_front, plan.objectives, plan.constraints, plan.devices, before)
+        dense = feasible_baseline(baseline, plan.objectives, plan.constraints)
+        front = pareto_front(pool, plan.objectives)
+        if front and dense is not None:
+            front = pareto_front([dense, *pool], plan.objectives)
+        on_front = [baseline if number == BASELINE else records[number] for number in front]
+        broken = broken_by_baseline(baseline, plan.constraints)
+        device_picks = picks(
+            on_front, plan.objectives, plan.constraints, plan.devices, baseline.values(), broken
+        )
         best, why = overall_best(on_front, plan.objectives, plan.constraints, device_picks)
         notes = [
             *plan.notes,
             *(f"{n} proposals could not be built: {text}" for text, n in self._proposer.rejections.items()),
         ]
         return replace(
-            self._before, notes=tuple(notes), baseline=baseline, trials=tuple(records),
+            self._before, notes=tuple(notes), baseline=baseline.measurements, baseline_details=baseline.details, trials=tuple(records),
             aliases=tuple(self._ledger.aliases), front=front, best=best, best_why=why, picks=device_picks,
             hypervolume=self._volumes[-1] if self._volumes else None, hypervolumes=tuple(self._volumes),
             wall_s=self._wall_s(), phases=self._account.seconds(), proposals=self._ledger.explanation,
@@ -308,6 +321,7 @@ class _Study:
         write_report = plan.write_report
         if write_report is not None:
             self._interrupts.optional(lambda: write_report(results, plan.folder / "report.html"))
+        self._ledger.show(description(results))
         plan.tracker.finish(results)
         return results
 

@@ -35,10 +35,15 @@ def verdict(
         wall_s=result.wall_s,
         artifact_digest=result.artifact_digest,
     )
-    if record.state != "complete":
-        return record
+    return record if record.state != "complete" else judged(record, objectives, constraints)
+
+
+def judged(
+    record: TrialRecord, objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> TrialRecord:
+    """Returns the record of a measured trial with its state and the reason for it, by its measurements."""
     values = record.values()
-    because = result.details.get("because", {})
+    because = record.details.get("because", {})
     breaches = [
         _breach(c, values[c.column], because)
         for c in constraints
@@ -47,7 +52,7 @@ def verdict(
     if breaches:
         return replace(record, state="infeasible", reason="; ".join(breaches))
     missing = _missing(record, [*(o.column for o in objectives), *(c.column for c in constraints)])
-    return replace(record, state="failed", reason=missing) if missing else record
+    return replace(record, state="failed" if missing else "complete", reason=missing)
 
 
 def _missing(record: TrialRecord, wanted: Sequence[str]) -> str:

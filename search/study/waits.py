@@ -40,4 +40,7 @@ def _tell(lock: MachineLock, say: Callable[[str], None], over: threading.Event) 
         if waits and waits[0].seconds >= _SAY_AFTER_S and time.monotonic() >= silent_until:
             silent_until = time.monotonic() + _SAY_EVERY_S
             more = f" ({len(waits) - 1} more wait)" if len(waits) > 1 else ""
-            say(f"waiting for {waits[0].whom}, since {waits[0].seconds:.0f} s{more}")
+            say(
+                f"waiting for {waits[0].whom}, since {waits[0].seconds:.0f} s{more}: on one machine, "
+                "nothing computes while something is timed"
+            )

@@ -31,6 +31,10 @@ class Tracker(ABC):
     def close(self) -> None:
         """Waits until everything is written; called also after an interruption."""
 
+    def address(self) -> str:
+        """Returns how to open the record, for the end of the terminal's output; empty if there is none."""
+        return ""
+
 
 class NoTracker(Tracker):
     """Logs nowhere (`tracker=none`)."""

@@ -23,6 +23,7 @@ class Parent:
         children: Trial number to run id, for trials that are completely written.
         unfinished: Trial number to run id, for trials whose writing was interrupted.
         on_front: Trial number to the value of its tag `on_front`.
+        baseline: Run id of the uncompressed model; empty if it has none yet.
         last_step: The last logged step of the metric `hypervolume`; -1 if there is none.
     """
 
@@ -31,6 +32,7 @@ class Parent:
     children: dict[int, str] = field(default_factory=dict)
     unfinished: dict[int, str] = field(default_factory=dict)
     on_front: dict[int, bool] = field(default_factory=dict)
+    baseline: str = ""
     last_step: int = -1
 
 
@@ -65,6 +67,9 @@ def _known(client: "MlflowClient", experiment_id: str, run: "Run", results: Stud
     candidates = {t.number: t.candidate.digest for t in results.trials}
     for child in runs(client, experiment_id, f"tags.`mlflow.parentRunId` = '{parent.run_id}'"):
         tags = child.data.tags
+        if tags.get("state") == "baseline":
+            parent.baseline = str(child.info.run_id)
+            continue
         number = int(tags.get("paredown.trial", "-1"))
         if candidates.get(number) != tags.get("paredown.candidate"):
             return None

@@ -1,4 +1,4 @@
-"""Writes one study to MLflow: a parent run, and a child run per trial.
+"""Writes one study to MLflow: a parent run, and a child run per trial and for the uncompressed model.
 
 Run ids are explicit: no active run and no process-wide tracking URI are set.
 """
@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from search.record.curve import curve_of
 from search.record.metadata import metadata_in
-from search.record.results import StudyRecord, TrialRecord
-from search.report.findings.figures import is_companion
+from search.record.results import BASELINE, StudyRecord, TrialRecord
 from search.tracking.mlflow_client import end_run, release, runs, user
-from search.tracking.mlflow_models import log_models
-from search.tracking.mlflow_names import MOST_PARAM_CHARS, MOST_TAG_CHARS, clip, safe_names
+from search.tracking.mlflow_models import ModelLog, knob_params, log_data, roles_of
+from search.tracking.mlflow_names import MOST_TAG_CHARS, clip, safe_names
 from search.tracking.mlflow_parent import Parent, find_parent
-from search.tracking.mlflow_story import config_params, front_table, parent_tags
+from search.tracking.mlflow_picture import front_picture
+from search.tracking.mlflow_registry import register
+from search.tracking.mlflow_story import PICTURE, config_params, front_table, parent_tags
+from search.tracking.mlflow_views import drop_old_views, shown_metrics, write_views
 from search.tracking.writer import Phase
-from spaces.candidate import value_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,6 +43,7 @@ class MlflowRecord:
         results: The study, to find its parent run.
         ended_at: Trial number to the time at which it ended, in seconds since the epoch; a trial that is not in it ends when
             it is logged.
+        models: Which models are logged and registered at the end: `front`, `picks` or `none`.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class MlflowRecord:
         experiment_id: str,
         results: StudyRecord,
         ended_at: Mapping[int, float] | None = None,
+        models: str = "front",
     ) -> None:
-        self._client, self._experiment_id = client, experiment_id
+        self._client, self._experiment_id, self._models = client, experiment_id, models
         self._ended_at = {} if ended_at is None else ended_at
         self._progress_due = 0.0
         self._parent: Parent = find_parent(client, experiment_id, results)
@@ -68,7 +71,7 @@ class MlflowRecord:
         Args:
             results: The study.
             phase: `running`, or how the study ended.
-            beat: Called after each step, as a sign of progress.
+            beat: Called after each step that the next attempt will skip, as a sign of progress.
         """
         for record in results.trials:
             if record.number not in self._parent.children and record.number not in self.refused:
@@ -82,8 +85,13 @@ class MlflowRecord:
         self._mark_front(results)
         self._write_end(results)
         end_run(self._client, self._parent.run_id, "FINISHED" if phase == "finished" else "KILLED")
-        beat()
-        self._upload(log_models, self._client, self._experiment_id, self._parent.run_id, results)
+        if self._models != "none":
+            self._upload(self._log_models, results, beat)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Ids of the experiment and of the study's parent run."""
+        return self._experiment_id, self._parent.run_id
 
     def release(self) -> None:
         """Closes connections; the next `write` opens them again."""
@@ -92,14 +100,40 @@ class MlflowRecord:
     def _begin(self, results: StudyRecord) -> None:
         run_id, known = self._parent.run_id, self._parent.params
         params = config_params(results.config)
-        tags = parent_tags(results)
+        tags = parent_tags(results, self.place)
         metadata = metadata_in(results.folder)
         tags |= {"paredown.metadata": metadata.to_tag()} if metadata is not None else {}
         # A param cannot be changed in MLflow: a value that differs from an earlier session's becomes a tag.
         tags |= {f"now.{k}": v for k, v in params.items() if known.get(k, v) != v}
         fresh = {k: v for k, v in params.items() if k not in known}
-        values = {m.column: m.value for m in results.baseline}
-        self._log(run_id, {f"baseline.{c}": v for c, v in values.items()}, fresh, tags)
+        self._log(run_id, {}, fresh, tags)
+        if not known:
+            log_data(self._client, run_id, results)
+        self._write_baseline(results)
+        write_views(self._client, self._experiment_id, run_id, results)
+        drop_old_views(self._client, self._experiment_id)
+
+    def _write_baseline(self, results: StudyRecord) -> None:
+        """Writes the uncompressed model as a run beside the trials, so that tables and charts compare them with it."""
+        if not results.baseline:
+            return
+        tags = {
+            "state": "baseline",
+            "on_front": "true" if BASELINE in results.front else "baseline",
+            "chosen_for": ", ".join(roles_of(results).get(BASELINE, [])),
+        }
+        if not self._parent.baseline:
+            fixed = {"mlflow.parentRunId": self._parent.run_id, "mlflow.user": user(), **tags}
+            run = self._client.create_run(
+                self._experiment_id, tags={**fixed, "mlflow.source.name": "paredown"}, run_name="float model"
+            )
+            self._parent.baseline = str(run.info.run_id)
+        self._log(self._parent.baseline, {m.column: m.value for m in results.baseline}, {}, tags)
+        end_run(self._client, self._parent.baseline, "FINISHED")
+
+    def _log_models(self, results: StudyRecord, beat: Callable[[], None]) -> None:
+        ids = ModelLog(self._client, self._experiment_id, self._parent, results).log(self._models, beat)
+        register(self._client, self._parent, results, ids)
 
     def _write_child(self, record: TrialRecord, results: StudyRecord) -> None:
         from mlflow.exceptions import MlflowException
@@ -155,12 +189,7 @@ class MlflowRecord:
             **{f"seconds.{k}": v for k, v in record.seconds.items()},
             "wall_s": record.wall_s,
         }
-        names = safe_names(record.candidate)
-        params = {
-            names[k]: clip(value_text(v), MOST_PARAM_CHARS, "whole in candidate.json")
-            for k, v in record.candidate.items()
-        }
-        self._log(run_id, values, params, tags)
+        self._log(run_id, values, knob_params(record.candidate), tags)
         self._log_curve(run_id, record)
         self._upload(self._log_json, run_id, _trial_json(record), "candidate.json")
         status = "FAILED" if record.state == "failed" else "FINISHED"
@@ -188,14 +217,14 @@ class MlflowRecord:
             self._log_points(run_id, [(name, epoch, value) for epoch, value in enumerate(curve.values, 1)])
 
     def _write_progress(self, results: StudyRecord) -> None:
-        """Logs the hypervolume after each trial, and the best trial's values, at the number of trials."""
+        """Logs the hypervolume after each trial, and what is shown of the best trial, at the number of trials."""
         volumes, first = results.hypervolumes, self._parent.last_step + 1
         points = [("hypervolume", first + i, volume) for i, volume in enumerate(volumes[first:])]
-        values = {} if results.best is None else results.trial(results.best).values()
+        values, shown = _values_of_best(results), shown_metrics(results)
         points += [
             (f"best.{column}", len(results.trials), value)
             for column, value in values.items()
-            if not is_companion(column, values)
+            if column in shown
         ]
         self._log_points(self._parent.run_id, points)
         self._parent.last_step = max(self._parent.last_step, len(volumes) - 1)
@@ -206,15 +235,24 @@ class MlflowRecord:
             if self._parent.on_front.get(number) != on_front:
                 self._client.set_tag(run_id, "on_front", str(on_front).lower())
                 self._parent.on_front[number] = on_front
+        for number, roles in roles_of(results).items():
+            if number in self._parent.children:
+                self._client.set_tag(self._parent.children[number], "chosen_for", ", ".join(roles))
+        self._write_baseline(results)
 
     def _write_end(self, results: StudyRecord) -> None:
         run_id = self._parent.run_id
         values = {"wall_s": results.wall_s, "front_size": float(len(results.front))}
         values |= {f"trials.{state}": float(n) for state, n in results.states().items()}
         tables = json.dumps([{"path": "front.json", "type": "table"}])
-        self._log(run_id, values, {}, {**parent_tags(results), "mlflow.loggedArtifacts": tables})
+        picture = front_picture(results)
+        tags = parent_tags(results, self.place, with_picture=picture is not None)
+        self._log(run_id, values, {}, {**tags, "mlflow.loggedArtifacts": tables})
+        write_views(self._client, self._experiment_id, run_id, results)
         front = json.dumps(front_table(results), ensure_ascii=False)
         self._upload(self._client.log_text, run_id, front, "front.json")
+        if picture is not None:
+            self._upload(self._client.log_text, run_id, picture, PICTURE)
         for name in _FILES:
             if (results.folder / name).exists():
                 self._upload(self._client.log_artifact, run_id, str(results.folder / name))
@@ -258,6 +296,14 @@ class MlflowRecord:
         for start in range(0, len(finite), _MOST_POINTS):
             batch = finite[start : start + _MOST_POINTS]
             self._client.log_batch(run_id, [Metric(name, value, now_ms, step) for name, value, step in batch])
+
+
+def _values_of_best(results: StudyRecord) -> dict[str, float]:
+    if results.best is None:
+        return {}
+    if results.best == BASELINE:
+        return {m.column: m.value for m in results.baseline}
+    return results.trial(results.best).values()
 
 
 def _tags(record: TrialRecord, results: StudyRecord) -> dict[str, str]:

@@ -15,8 +15,9 @@ from search.record.redact import redact_text
 from search.record.results import StudyRecord, TrialRecord
 from search.tracking.base import Tracker
 from search.tracking.mlflow_uri import check_artifacts, check_uri, default_artifacts, sqlite_path
+from search.tracking.mlflow_views import runs_page
 from search.tracking.writer import Phase, Writer
-from spaces.errors import ConfigError
+from spaces.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,16 +25,20 @@ if TYPE_CHECKING:
     from search.tracking.mlflow_record import MlflowRecord
 
 _LOG = logging.getLogger(__name__)
+_SERVERS = ("http://", "https://")
 _REACHABLE_TIMEOUT_S = 5.0
 _TERMINATED_TIMEOUT_S = 20.0  # a cluster kills a job that does not end within 30 s or so after SIGTERM
 # the client's own retries would send the request for a new run again after its response got lost, and pause for minutes
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": (
-        "Each run is a Paredown study; its description summarises the results. Expand it to see its trials as child "
-        "runs; filter with `tags.on_front = 'true'` for the front."
+        "Each run is a Paredown study; its description says what to ship. **Views** (above) has two of each study: its front "
+        "and its trials, with the columns and charts that matter. Elsewhere, filter with `tags.on_front = 'true'` and sort by "
+        "a metric: sorted by date, MLflow hides trials in their collapsed studies."
     ),
+    "mlflow.experimentKind": "custom_model_development",
 }
+_MODELS = ("front", "picks", "none")
 
 
 class MlflowTracker(Tracker):
@@ -54,6 +59,9 @@ class MlflowTracker(Tracker):
         backoff_s: First pause after a failure, in seconds; doubles each time.
         close_timeout_s: Seconds without progress at the end after which the tracker gives up.
         telemetry: Whether MLflow's client may send usage figures of its own.
+        models: Which models are logged at the end, as MLflow models whose metrics name their data: `front` is every model on
+            the front, `picks` those to ship, each with the uncompressed one. What is picked is registered under the study's
+            name, with an alias per device. `none` logs no models.
     """
 
     def __init__(
@@ -65,8 +73,9 @@ class MlflowTracker(Tracker):
         backoff_s: float = 0.5,
         close_timeout_s: float = 60.0,
         telemetry: bool = False,
+        models: str = "front",
     ) -> None:
-        self._telemetry = telemetry
+        self._telemetry, self._models = telemetry, models
         self._uri, self._experiment, self._artifact_dir = uri, experiment, artifact_dir
         self._retries, self._backoff_s, self._close_timeout_s = retries, backoff_s, close_timeout_s
         self._writer: Writer | None = None
@@ -89,6 +98,8 @@ class MlflowTracker(Tracker):
         check_artifacts(self._artifact_dir)
         if not isinstance(self._experiment, str) or not self._experiment.strip():
             raise ConfigError(f"tracker.experiment must be a name, not {self._experiment!r}")
+        if self._models not in _MODELS:
+            raise ConfigError(unknown_name("choice", str(self._models), _MODELS, "tracker.models"))
         if self._retries < 0 or self._backoff_s <= 0 or self._close_timeout_s <= 0:
             raise ConfigError(
                 "tracker.retries must be >= 0, tracker.backoff_s and tracker.close_timeout_s > 0, not "
@@ -136,6 +147,15 @@ class MlflowTracker(Tracker):
         for number, reason in dict(self._record.refused).items() if self._record else ():
             _LOG.warning("MLflow refused trial %d: %s", number, reason.partition("\n")[0][:300])
 
+    def address(self) -> str:
+        """Returns how to open the study in MLflow; empty if nothing is logged."""
+        if self._record is None:
+            return ""
+        page = runs_page(*self._record.place, "front")
+        if self._uri.lower().startswith(_SERVERS):
+            return f"MLflow: {redact_text(self._uri).rstrip('/')}/{page}"
+        return f"MLflow: mlflow ui --backend-store-uri {redact_text(self._uri)}\n  then http://127.0.0.1:5000/{page}"
+
     def _put(self, results: StudyRecord, phase: Phase) -> None:
         self._latest = results
         if self._writer is not None:
@@ -163,7 +183,7 @@ class MlflowTracker(Tracker):
         from search.tracking.mlflow_record import MlflowRecord
 
         client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
-        return MlflowRecord(client, self._experiment_id(client), results, self._ended_at)
+        return MlflowRecord(client, self._experiment_id(client), results, self._ended_at, self._models)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -203,7 +223,7 @@ class MlflowTracker(Tracker):
 
     def _check_reachable(self) -> None:
         """Raises at once if a server does not respond; MLflow's own client would retry for minutes."""
-        if not self._uri.lower().startswith(("http://", "https://")):
+        if not self._uri.lower().startswith(_SERVERS):
             return
         import requests
 

@@ -102,13 +102,23 @@ class CompressionWork:
 
     # -- after the search ------------------------------------------------------------------------------------
 
-    def re_evaluate(self, model: bytes) -> list[list[Any]]:
-        """Returns the measurements of an ONNX file on the test split and its timings, as `measurement_to_json`."""
-        return [measurement_to_json(m) for m in self._re_evaluator.re_evaluate(model)]
+    def on_test(self, model: bytes | None) -> list[list[Any]]:
+        """Returns the measurements of an ONNX file (None: the float model) on the test split, as `measurement_to_json`."""
+        return [measurement_to_json(m) for m in self._re_evaluator.on_test(model)]
 
-    def re_evaluate_baseline(self) -> list[list[Any]]:
-        """The same of the float model."""
-        return [measurement_to_json(m) for m in self._re_evaluator.baseline()]
+    def time_again(self, models: Sequence[bytes | None], n_rounds: int, offset: int) -> list[list[float]]:
+        """Times models in turns: see `FrontReEvaluator`."""
+        return self._re_evaluator.time_again(models, n_rounds, offset)
+
+    def timed(
+        self, model: bytes | None, own_ms: Sequence[float], float_ms: Sequence[float]
+    ) -> list[list[Any]]:
+        """Returns what follows from times by round, as `measurement_to_json`."""
+        return [measurement_to_json(m) for m in self._re_evaluator.timed(model, own_ms, float_ms)]
+
+    def dense(self) -> bytes:
+        """Returns the float model's ONNX file."""
+        return self._re_evaluator.dense()
 
     def rebuild(self, candidate: Candidate) -> bytes:
         """Returns a candidate's ONNX file."""
@@ -129,13 +139,23 @@ class CalledReEvaluator:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def baseline(self) -> tuple[Measurement, ...]:
-        """Returns the measurements of the uncompressed model."""
-        return tuple(map(measurement_from_json, self._call("re_evaluate_baseline")))
+    def on_test(self, model: bytes | None) -> tuple[Measurement, ...]:
+        """Returns a model's measurements on the test split."""
+        return tuple(map(measurement_from_json, self._call("on_test", model)))
 
-    def re_evaluate(self, model: bytes) -> tuple[Measurement, ...]:
-        """Returns the measurements of an ONNX file of the front."""
-        return tuple(map(measurement_from_json, self._call("re_evaluate", model)))
+    def time_again(self, models: Sequence[bytes | None], n_rounds: int, offset: int) -> list[list[float]]:
+        """Times models in turns."""
+        return list(self._call("time_again", list(models), n_rounds, offset))
+
+    def timed(
+        self, model: bytes | None, own_ms: Sequence[float], float_ms: Sequence[float]
+    ) -> tuple[Measurement, ...]:
+        """Returns the costs that follow from times by round, and those that are timed in another way."""
+        return tuple(map(measurement_from_json, self._call("timed", model, list(own_ms), list(float_ms))))
+
+    def dense(self) -> bytes:
+        """Returns the uncompressed model as an ONNX file."""
+        return bytes(self._call("dense"))
 
     def rebuild(self, candidate: Candidate) -> bytes:
         """Builds a candidate's ONNX file again."""

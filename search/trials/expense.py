@@ -7,7 +7,6 @@ from search.record.suggest import candidate_of, params_of
 from search.samplers.candidates.context import Params, key_of
 from search.trials.structures import Key
 from search.trials.trial import CompressionRunner
-from spaces.errors import ParedownError
 
 
 class TrainingExpense:
@@ -17,7 +16,7 @@ class TrainingExpense:
     of each stage is cached.
 
     Args:
-        runner: Computes canonical values.
+        runner: Knows what a candidate's trainings depend on.
 
     Attributes:
         trained: By key of a training, an example of its candidates and the seconds it took.
@@ -50,8 +49,5 @@ class TrainingExpense:
 
     def _training(self, params: Params) -> tuple[str, tuple[str, ...]]:
         if (of := key_of(params)) not in self._trainings:
-            try:
-                self._trainings[of] = self._runner.training(candidate_of(self._runner.space, params))
-            except ParedownError:
-                self._trainings[of] = "", ()
+            self._trainings[of] = self._runner.training(candidate_of(self._runner.space, params))
         return self._trainings[of]

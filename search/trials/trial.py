@@ -132,12 +132,11 @@ class CompressionRunner:
         return canonical_key(self._canonical(candidate))
 
     def training(self, candidate: Candidate) -> tuple[str, tuple[str, ...]]:
-        """Returns a key that is equal for candidates that share their trainings, and the steps up to the last of these.
+        """Returns a key that is equal for candidates with the same values up to the last training, and the steps up to that.
 
-        Raises:
-            StageError: The candidate cannot be built.
+        It is asked of thousands of candidates, so nothing is built or counted for it: values without an effect count as well.
         """
-        return self.pipeline.training(self._canonical(candidate))
+        return self.pipeline.training(self.pipeline.values(self.space, candidate))
 
     def structure_key(self, candidate: Candidate) -> str:
         """Returns a digest of the file's structure: files with equal ones differ in tensor values only.

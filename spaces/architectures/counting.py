@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
 BYTES = 4  # of a float32 value
@@ -77,6 +78,56 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+@dataclass(frozen=True)
+class _Form:
+    """What a meta tensor is."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """Returns the form of a tensor, and anything else as it is; lists as tuples, so that they can be looked up."""
+        if isinstance(value, Tensor):
+            return cls(tuple(value.shape), value.stride(), value.dtype)
+        return tuple(map(cls.of, value)) if isinstance(value, (list, tuple)) else value
+
+    def tensor(self) -> Tensor:
+        """Returns a new tensor."""
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
+
+
+def _result(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Returns what an operator returns; on the meta device, where torch derives every shape anew, from the last time."""
+    tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+    # without a tensor among the arguments, e.g. of `arange`, the device is not known from them
+    if not tensors or any(t.device.type != "meta" for t in tensors) or not _only_computes(func):
+        return func(*args, **kwargs)
+    form = _made(func, _Form.of(args), _Form.of(tuple(sorted(kwargs.items()))))
+    if form is None:
+        return func(*args, **kwargs)
+    return form.tensor() if isinstance(form, _Form) else tuple(each.tensor() for each in form)
+
+
+@lru_cache(maxsize=4096)
+def _made(func: Any, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> Any:
+    """Returns the forms of an operator's results; None if one is a view of an argument, as `_unsafe_view`'s is."""
+    values, named = (
+        tree_map(lambda v: v.tensor() if isinstance(v, _Form) else v, part) for part in (args, dict(kwargs))
+    )
+    made = func(*values, **named)
+    return None if _storages([made]) & _storages([values, named]) else _Form.of(made)
+
+
+@lru_cache(maxsize=1024)
+def _only_computes(func: Any) -> bool:
+    """Whether an operator returns new tensors, no views of its arguments, and nothing else."""
+    returns = func._schema.returns
+    plain = all(r.alias_info is None and str(r.type) == "Tensor" for r in returns)
+    return bool(returns) and plain and not func._schema.is_mutable
+
+
 @dataclass
 class _Step:
     """One operator: the storages that it reads and those that it makes."""
@@ -112,7 +163,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        made = func(*args, **kwargs)
+        made = _result(func, args, kwargs)
         packet = func.overloadpacket
         if packet in flop_registry:
             self.macs += flop_registry[packet](*args, **kwargs, out_val=made) // 2

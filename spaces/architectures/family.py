@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from spaces.errors import ConfigError, StageError, unknown_name
-from spaces.knob_spec import HasKnobs, KnobSpec
+from spaces.knob_spec import HasKnobs, KnobSpec, Technique, cited
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +35,12 @@ class Family(ABC):
     name: ClassVar[str]
     knobs: tuple[KnobSpec, ...] = ()
     input_dtype: ClassVar[str] = "float32"
+
+    @property
+    def technique(self) -> Technique:
+        """What people choose it by."""
+        needs = ("data", "labels", "training")
+        return Technique("architecture", needs, "full", general=False, paper=cited(type(self)))
 
     @abstractmethod
     def build(self, values: Knobs, input_shape: Shape, n_outputs: int) -> "nn.Module":

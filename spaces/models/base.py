@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from spaces.stages.artifact import Artifact, Split
+from spaces.stages.artifact import Artifact, Kind, Split
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,13 @@ class LoadContext:
 
 
 class ModelSource(ABC):
-    """Loads one network as an artifact (torch module in eval mode, or a checked ONNX file)."""
+    """Loads one network as an artifact (torch module in eval mode, or a checked ONNX file).
+
+    Attributes:
+        kind: The kind of network that `load` returns; None if it is known only when it is loaded.
+    """
+
+    kind: ClassVar[Kind | None] = None
 
     @abstractmethod
     def load(self, context: LoadContext) -> Artifact:

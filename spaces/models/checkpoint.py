@@ -4,12 +4,12 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from spaces.errors import ConfigError, unknown_name
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.torch.state_dict import State, load_state_dict, read_state_dict
-from spaces.stages.artifact import Artifact, InputSpec, TensorSpec
+from spaces.stages.artifact import Artifact, InputSpec, Kind, TensorSpec
 from spaces.stages.torch_artifact import torch_artifact
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class CheckpointModel(ModelSource):
         state_dict_key: Key of the state dict in the file; None tries the usual keys.
         input_dtype: Element type of the input, or element types by name; None is float32.
     """
+
+    kind: ClassVar[Kind | None] = "torch"
 
     def __init__(
         self,

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from spaces.errors import ConfigError, InputError, unknown_name
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.checkpoint import check_shapes
 from spaces.models.onnx.dynamic_batch import free_batch
 from spaces.models.onnx.half_precision import without_half_precision
-from spaces.stages.artifact import Artifact, InputSpec
+from spaces.stages.artifact import Artifact, InputSpec, Kind
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +30,8 @@ class OnnxModel(ModelSource):
         input_shape: Shape of one example, without the batch axis, or shapes by name of several inputs; needed only if the
             file has dynamic axes.
     """
+
+    kind: ClassVar[Kind | None] = "onnx"
 
     def __init__(
         self, checkpoint: str, input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None
@@ -101,16 +103,27 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not path.is_file():
-        raise InputError(f"{path}: there is no such ONNX file")
+        what = " is a folder, not an ONNX file" if path.is_dir() else ": there is no such ONNX file"
+        raise InputError(f"{path}{what}")
     try:
         proto = _checked(onnx.load(str(path)))
     except DecodeError as error:
-        raise InputError(f"{path} is truncated, or no ONNX file") from error
+        raise InputError(f"{path} is truncated, or no ONNX file{_of_torch(path)}") from error
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         raise InputError(f"{path} is no valid ONNX model: {str(error).splitlines()[0][:300]}") from error
     if not proto.graph.node:
         raise InputError(f"{path} is an ONNX file without a single node")
     return proto
+
+
+def _of_torch(path: Path) -> str:
+    """Returns what loads a checkpoint of torch, as the end of a message; nothing for files of other names."""
+    is_torch = path.suffix.lower() in (".pt", ".pth", ".th", ".ckpt", ".tar")
+    return (
+        ": by its name a checkpoint of torch, which model=torch loads with its class (model.cls)"
+        if is_torch
+        else ""
+    )
 
 
 def _checked(proto: "onnx.ModelProto") -> "onnx.ModelProto":

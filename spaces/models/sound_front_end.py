@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from spaces.digest import digest_of
 from spaces.errors import ConfigError, InputError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.sound_features import LogMel
-from spaces.stages.artifact import Artifact, InputSpec, Split
+from spaces.stages.artifact import Artifact, InputSpec, Kind, Split
 from spaces.stages.inputs import Inputs
 from spaces.stages.torch_artifact import torch_artifact
 
@@ -28,6 +28,8 @@ class SoundFrontEndModel(ModelSource):
         features: How they are computed.
         seconds: Length of a sound.
     """
+
+    kind: ClassVar[Kind | None] = "torch"
 
     def __init__(self, network: ModelSource, features: LogMel, seconds: float = 1.0) -> None:
         if not isinstance(network, ModelSource) or not isinstance(features, LogMel):

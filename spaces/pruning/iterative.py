@@ -1,6 +1,6 @@
 """Iterative pruning: cut a little, recover, cut again, so that each cut is decided on a trained network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from spaces.candidate import StageValue, Value
 from spaces.digest import digest_of
 from spaces.errors import StageError
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import KnobSpec, Technique
 from spaces.pruning.cutting.prune_knobs import DEFAULTS
 from spaces.pruning.prune import PruneStage, PruningStage
 from spaces.recovery.recover import RecoverStage
@@ -18,7 +18,16 @@ from spaces.stages.stage import StageContext, Watch
 if TYPE_CHECKING:
     import torch
 
-ROUNDS = KnobSpec("rounds", 1, "how often the network is cut and recovered", low=1, high=100)
+_IN_ROUNDS = Technique(
+    "pruning",
+    ("data", "labels", "training"),
+    "full",
+    general=False,
+    overrides=("+space.prune_recover.ratio=[0.25]", "+space.prune_recover.epochs=[1]"),
+)
+ROUNDS = KnobSpec(
+    "rounds", 1, "how often the network is cut and recovered", low=1, high=100, techniques=((2, _IN_ROUNDS),)
+)
 
 
 class IterativePruneStage(PruningStage):
@@ -42,6 +51,10 @@ class IterativePruneStage(PruningStage):
     @cached_property
     def _recover(self) -> RecoverStage:
         return RecoverStage(self.threads)
+
+    def techniques(self) -> Iterator[tuple[str, Value, str, Technique]]:
+        """Yields the rounds alone: the others are those of `prune` and `recover`."""
+        return (found for found in super().techniques() if found[0] == ROUNDS.name)
 
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:
         """Returns the smaller, trained network; the network as it is if nothing is cut and nothing trained.

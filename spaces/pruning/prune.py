@@ -1,13 +1,13 @@
 """The prune stage: whole blocks and single channels go, and the network gets smaller for real."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import ConfigError, unknown_name
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import KnobSpec, Technique
 from spaces.pruning.criteria.criterion import Criterion
 from spaces.pruning.criteria.registry import Criteria
 from spaces.pruning.cutting.prune_knobs import DEFAULTS, KNOBS, cuts_channels, knobs_with
@@ -70,6 +70,12 @@ class PruningStage(Stage):
         """Returns the constructor's arguments, and digests of the criteria among them."""
         digests = self.criteria.own_digests()
         return {**super().config(), **({"criteria": digests} if digests else {})}
+
+    def techniques(self) -> Iterator[tuple[str, Value, str, Technique]]:
+        """Yields the criteria, a user's own among them, besides what the knobs name."""
+        for name, criterion in self.criteria.items():
+            yield "criterion", name, str(type(criterion).__doc__).split("\n", 1)[0], criterion.technique
+        yield from super().techniques()
 
 
 class PruneStage(PruningStage):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import PLACES, WEIGHTS_ALONE, KnobSpec, Technique
 
 PRECISIONS = ("static", "weights_only", "float16", "dynamic")
 FORMATS = ("uniform", "gwq", "ternary", "shift_add", "fixed_point", "codes")
@@ -21,12 +21,42 @@ FORMAT_KNOBS = (
 )
 """Options of weight formats."""
 
+# What becomes of the places of a transformer that a quantizer must speak of, in the order of PLACES.
+_STATIC = (
+    "float; with activation_matmuls=true on a uniform grid over [0, 1]",
+    "GELU is float, its output on a uniform per-tensor grid where a layer reads it",
+    "the normalization is float, its output on a uniform per-tensor grid where a layer reads it",
+    "an integer addition; both addends and the sum have per-tensor grids",
+)
+_READ = "float; on a uniform per-tensor grid of the batch's range where a layer reads it"
+_DYNAMIC = (_READ, _READ, _READ, "float")
+_INTEGER = (
+    "Softmax by shifts and an integer division (simulated)",
+    "GELU by shifts and an integer division (simulated)",
+    "integer square root by Newton's method (simulated)",
+    "as quantize.precision says",
+)
+_AS_PRECISION = ("as quantize.precision says",) * len(PLACES)
+_RANGES = Technique("quantization", ("data",), places=_AS_PRECISION)
+_CORRECTIONS = Technique(
+    "quantization",
+    paper="Data-Free Quantization Through Weight Equalization and Bias Correction, arXiv 1906.04721",
+    places=_AS_PRECISION,
+)
+_PRECISIONS = {
+    "static": Technique("quantization", ("data",), places=_STATIC),
+    "weights_only": Technique("quantization", places=("float",) * len(PLACES)),
+    "float16": Technique("quantization", places=("float16",) * len(PLACES)),
+    "dynamic": Technique("quantization", places=_DYNAMIC),
+}
+
 KNOBS = (
     KnobSpec("calibration_images", 256, "calibration examples for the activation ranges", low=1),
     KnobSpec(
         "degraded_share",
         0.0,
         "share of calibration images degraded by noise, blur, low contrast or JPEG",
+        techniques=((0.5, _RANGES),),
         low=0.0,
         high=1.0,
     ),
@@ -36,7 +66,13 @@ KNOBS = (
         "how scale and zero point are computed from a real range",
         allowed=("asymmetric", "symmetric", "symmetric_uint8", "symmetric_power2"),
     ),
-    KnobSpec("clipping", "max", "how outliers are clipped", allowed=("max", "kl", "percentile", "mse")),
+    KnobSpec(
+        "clipping",
+        "max",
+        "how outliers are clipped",
+        allowed=("max", "kl", "percentile", "mse"),
+        techniques=tuple((name, _RANGES) for name in ("max", "kl", "percentile", "mse")),
+    ),
     KnobSpec(
         "percentile", 99.99, "per cent of the values that clipping=percentile keeps", low=90.0, high=100.0
     ),
@@ -52,6 +88,7 @@ KNOBS = (
         "static",
         "integers with ranges found before (static) or while it runs (dynamic), float16, or integer weights alone (weights_only)",
         allowed=PRECISIONS,
+        techniques=tuple(_PRECISIONS.items()),
     ),
     KnobSpec("weight_bits", 8, "bits of the weights", allowed=(2, 3, 4, 5, 6, 7, 8), per_layer=True),
     KnobSpec("weight_format", "uniform", "how weights are stored: see formats/README.md", allowed=FORMATS),
@@ -79,6 +116,19 @@ KNOBS = (
         0,
         "steps of PV-tuning of codes towards the outputs of Gemm and MatMul layers",
         low=0,
+        techniques=(
+            (
+                20,
+                Technique(
+                    "quantization",
+                    ("data",),
+                    "light",
+                    paper="PV-Tuning: Beyond Straight-Through Estimation for Extreme LLM Compression, arXiv 2405.14852",
+                    places=WEIGHTS_ALONE,
+                    overrides=("+space.quantize.weight_format=[codes]",),
+                ),
+            ),
+        ),
     ),
     KnobSpec(
         "weight_importance",
@@ -115,6 +165,7 @@ KNOBS = (
         0,
         "gradient steps in which weights, scales and biases are tuned together after rounding, so that outputs come close to the float network's",
         low=0,
+        techniques=((100, Technique("quantization", ("data", "training"), "full", places=_AS_PRECISION)),),
     ),
     KnobSpec("keep_float", (), "layers kept float, as patterns over their names", list_of_globs=True),
     KnobSpec(
@@ -122,9 +173,14 @@ KNOBS = (
         False,
         "correct biases by the mean error of quantized weights",
         allowed=(False, True),
+        techniques=((True, replace(_CORRECTIONS, needs=("data",))),),
     ),
     KnobSpec(
-        "cross_layer_equalization", False, "equalize channel ranges between layers", allowed=(False, True)
+        "cross_layer_equalization",
+        False,
+        "equalize channel ranges between layers",
+        allowed=(False, True),
+        techniques=((True, _CORRECTIONS),),
     ),
     KnobSpec(
         "activation_matmuls",
@@ -137,6 +193,9 @@ KNOBS = (
         False,
         "Softmax, GELU and layer normalization by shifts, additions and divisions of integers (simulated)",
         allowed=(False, True),
+        techniques=(
+            (True, Technique("quantization", ("data",), paper="I-ViT, arXiv 2207.01405", places=_INTEGER)),
+        ),
     ),
     KnobSpec(
         "gelu_limit",
@@ -150,6 +209,7 @@ KNOBS = (
         32,
         "bits of the keys and values that causal attention caches; below 32 they are rounded where a decoder stores them (simulated)",
         allowed=(2, 4, 8, 16, 32),
+        techniques=((4, Technique("quantization", paper="KIVI, arXiv 2402.02750", places=_AS_PRECISION)),),
     ),
     KnobSpec("activation_type", "unsigned", "how activations are stored", allowed=("unsigned", "signed")),
     KnobSpec("weight_type", "signed", "how weights are stored", allowed=("unsigned", "signed")),

@@ -1,6 +1,6 @@
 """The quantize stage: from a float ONNX model to one with integer weights and activations."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import KnobSpec, Technique
 from spaces.quantization.calibration.degraded_split import DegradedSplit
 from spaces.quantization.calibration.histograms import NotFiniteError
 from spaces.quantization.calibration.unfit import N_EXAMPLES
@@ -64,6 +64,13 @@ class QuantizeStage(Stage):
         self._methods = {**METHODS, **{method.name: method for method in roundings}}
         self._formats = {**FORMATS, **{form.name: form for form in formats}}
         self.knobs: tuple[KnobSpec, ...] = knobs_with(self._methods, self._formats)
+
+    def techniques(self) -> Iterator[tuple[str, Value, str, Technique]]:
+        """Yields the methods of rounding and the formats, users' own among them, besides those that the knobs name."""
+        yield from super().techniques()
+        for knob, found in (("rounding", self._methods), ("weight_format", self._formats)):
+            for name, method in found.items():
+                yield knob, name, str(type(method).__doc__).split("\n", 1)[0], method.technique
 
     # Caches that all candidates share; they are not pickled.
     _sources = cached_property(lambda _: Sources())

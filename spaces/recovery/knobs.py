@@ -1,12 +1,12 @@
 """The knobs of the recover stage, and which of them have no effect at which values of the others."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import WEIGHTS_ALONE, KnobSpec, Technique
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "linear", "constant")
@@ -30,8 +30,34 @@ EXPERTS = ("float", "ternary")
 TUNED = ("all", "bias")
 STORED_BITS = (2, 4, 8, 32)
 
+_EPOCH = ("+space.recover.epochs=[1]",)
+_TUNED = Technique("training", ("data", "labels", "training"), "full", general=False)
+_DISTILLED = Technique("distillation", ("data", "training"), "full", overrides=_EPOCH)
+_LORA = Technique(
+    "low-rank", ("data", "labels", "training"), "light", False, "LoRA, arXiv 2106.09685", overrides=_EPOCH
+)
+_MERGED = replace(
+    _LORA, paper="Octo-planner, arXiv 2406.18082", overrides=(*_EPOCH, "+space.recover.lora_rank=[4]")
+)
+_MIXTURE = (
+    "stage=[recover,export]",
+    "space=experts",
+    "model=moe",
+    "model.checkpoint=FILE.bin",
+    "task=text",
+    "task.root=FOLDER",
+    "task.data.tokenizer=FILE",
+)
+
 KNOBS = (
-    KnobSpec("epochs", 0, "passes over the train split; 0 leaves the network as it is", low=0, high=1000),
+    KnobSpec(
+        "epochs",
+        0,
+        "passes over the train split; 0 leaves the network as it is",
+        low=0,
+        high=1000,
+        techniques=((1, _TUNED),),
+    ),
     KnobSpec("optimizer", "sgd", "sgd uses Nesterov momentum of 0.9", OPTIMIZERS),
     KnobSpec(
         "learning_rate",
@@ -57,9 +83,24 @@ KNOBS = (
         "weight of distillation from the uncompressed network's logits; at 1, labels are not used",
         low=0.0,
         high=1.0,
+        techniques=(
+            (
+                1.0,
+                replace(_DISTILLED, paper="Distilling the Knowledge in a Neural Network, arXiv 1503.02531"),
+            ),
+        ),
     ),
     KnobSpec("temperature", 4.0, "softmax temperature of the logits in distillation", low=1.0, high=20.0),
-    KnobSpec("cwd_weight", 30.0, "weight of channel-wise distillation of features", low=0.0, high=100.0),
+    KnobSpec(
+        "cwd_weight",
+        30.0,
+        "weight of channel-wise distillation of features",
+        low=0.0,
+        high=100.0,
+        techniques=(
+            (30.0, replace(_DISTILLED, paper="Channel-wise Knowledge Distillation, arXiv 2011.13256")),
+        ),
+    ),
     KnobSpec("cwd_temperature", 1.0, "temperature of channel-wise distillation", low=0.5, high=20.0),
     KnobSpec(
         "block_weights",
@@ -74,13 +115,21 @@ KNOBS = (
         low=0.0,
         high=0.9999,
     ),
-    KnobSpec("lora_rank", 0, "rank of LoRA updates of linear layers; 0 trains all weights", low=0, high=1024),
+    KnobSpec(
+        "lora_rank",
+        0,
+        "rank of LoRA updates of linear layers; 0 trains all weights",
+        low=0,
+        high=1024,
+        techniques=((4, _LORA),),
+    ),
     KnobSpec(
         "adapters",
         1,
         "LoRA adapters, each trained on the examples of its own classes or its own run of examples, and merged",
         low=1,
         high=16,
+        techniques=((2, _MERGED),),
     ),
     KnobSpec(
         "merge_weights",
@@ -88,14 +137,40 @@ KNOBS = (
         "weights of the adapters in the merged network, which sum to 1; an empty list for equal ones",
         shares=True,
     ),
-    KnobSpec("tune", "all", "parameters that are trained: all or only biases", TUNED),
+    KnobSpec(
+        "tune",
+        "all",
+        "parameters that are trained: all or only biases",
+        TUNED,
+        techniques=(("bias", replace(_TUNED, tuning="light", overrides=_EPOCH)),),
+    ),
     KnobSpec(
         "stored_activation_bits",
         32,
         "bits in which activations are kept for the backward pass; 32 keeps them as they are",
         STORED_BITS,
+        techniques=((4, replace(_TUNED, paper="S2A", overrides=_EPOCH)),),
     ),
-    KnobSpec("experts", "float", "weights of routed experts: ternary ones are -g, 0 or g", EXPERTS),
+    KnobSpec(
+        "experts",
+        "float",
+        "weights of routed experts: ternary ones are -g, 0 or g",
+        EXPERTS,
+        techniques=(
+            (
+                "ternary",
+                Technique(
+                    "quantization",
+                    ("data", "labels", "training"),
+                    "full",
+                    False,
+                    "MoTE, arXiv 2506.14435",
+                    WEIGHTS_ALONE,
+                    _MIXTURE,
+                ),
+            ),
+        ),
+    ),
     KnobSpec(
         "balance_weight",
         0.01,

@@ -31,7 +31,7 @@ from spaces.recovery.ternary_experts import ternarized, with_ternary_experts
 from spaces.recovery.training.determinism import fixed_threads, seed_of
 from spaces.recovery.training.examples import first_inputs
 from spaces.recovery.training.optimization.recipe import Recipe
-from spaces.recovery.training.stored_activations import StoredBytes
+from spaces.recovery.training.stored_activations import EXACT, StoredBytes
 from spaces.recovery.training.training import train
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.stage import StageContext
@@ -157,6 +157,7 @@ def _recipe(values: Mapping[str, Any], context: StageContext, threads: int) -> R
         learning_rate=None if rate == AUTO else rate,
         augmentation=_suitable_augmentation(context) if augmentation == AUTO else augmentation,
         threads=threads,
+        cuda_graphs=values.get("cuda_graphs", False) and values["stored_activation_bits"] == EXACT,
         **{name: values[name] for name in names},
     )
 

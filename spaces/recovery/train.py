@@ -1,11 +1,12 @@
 """The train stage: trains a network from its present weights, e.g. random ones, on the train split's labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from spaces.candidate import StageValue
-from spaces.knob_spec import KnobSpec
+from spaces.candidate import StageValue, Value
+from spaces.errors import ConfigError
+from spaces.knob_spec import KnobSpec, Technique
 from spaces.recovery.knobs import KNOBS
 from spaces.recovery.recover import RecoverStage
 
@@ -28,8 +29,15 @@ _OFF: Mapping[str, Any] = {k.name: k.default for k in KNOBS if k.name in _ABSENT
 class TrainStage(RecoverStage):
     """Trains a torch network as `recover` does, with defaults for a first training.
 
-    With `distillation_weight` above 0, the study's uncompressed network is the teacher, whatever its architecture. See
-    `TrainingStage` for the argument.
+    With `distillation_weight` above 0, the study's uncompressed network is the teacher, whatever its architecture.
+
+    Args:
+        threads: See `TrainingStage`.
+        cuda_graphs: Whether a GPU records the network's passes and repeats them, which is several times as fast for a small
+            network; not for networks whose operators change from step to step: see `training/graphed.py`.
+
+    Raises:
+        ConfigError: An argument is not of its type.
     """
 
     name = "train"
@@ -39,10 +47,20 @@ class TrainStage(RecoverStage):
         if knob.name not in _OFF
     )
 
+    def __init__(self, threads: int = 2, cuda_graphs: bool = True) -> None:
+        super().__init__(threads)
+        if type(cuda_graphs) is not bool:
+            raise ConfigError(f"stage.train.cuda_graphs must be true or false, not {cuda_graphs!r}")
+        self.cuda_graphs = cuda_graphs
+
+    def techniques(self) -> Iterator[tuple[str, Value, str, Technique]]:
+        """Yields none: they are those of `recover`."""
+        yield from ()
+
     def depends_on_network(self, values: Mapping[str, StageValue]) -> bool:
         """Returns whether a batch is one example, which BatchNorm cannot take; everything else suits every network."""
         return values.get("batch_size") == 1
 
     def recipe(self, values: Mapping[str, StageValue]) -> dict[str, StageValue]:
-        """Returns a value for every knob of recovery."""
-        return {**_OFF, **values}
+        """Returns a value for every knob of recovery, and whether passes are recorded."""
+        return {**_OFF, **values, "cuda_graphs": self.cuda_graphs}

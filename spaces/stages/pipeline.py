@@ -41,6 +41,10 @@ class Pipeline:
         first = next((i for i, s in enumerate(self.stages) if s.name in space_stages), len(self.stages))
         return Pipeline(self.stages[:first]), Pipeline(self.stages[first:])
 
+    def values(self, space: Space, candidate: Candidate) -> dict[str, dict[str, StageValue]]:
+        """Returns a value for each stage's every knob: the candidate's, or the default."""
+        return {s.name: {**s.defaults(), **space.stage_values(candidate, s.name)} for s in self.stages}
+
     def canonical(
         self, start: Artifact, space: Space, candidate: Candidate, context: StageContext
     ) -> dict[str, dict[str, StageValue]]:
@@ -49,7 +53,7 @@ class Pipeline:
         Raises:
             StageError: The candidate cannot be built.
         """
-        found = {s.name: {**s.defaults(), **space.stage_values(candidate, s.name)} for s in self.stages}
+        found = self.values(space, candidate)
         network = _Network(start, context)
         for stage in self.foreseen(start):
             found[stage.name] = stage.canonical(
@@ -89,7 +93,7 @@ class Pipeline:
         """Returns a key that is equal for candidates that share their trainings, and the stages up to the last of these.
 
         Args:
-            values: Canonical values by stage. The key is empty if no stage is expensive.
+            values: Values of every knob by stage. The key is empty if no stage is expensive.
         """
         expensive = [at for at, stage in enumerate(self.stages) if stage.expensive(values[stage.name])]
         if not expensive:

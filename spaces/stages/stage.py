@@ -1,7 +1,7 @@
 """The base class of stages: a stage is one step of a pipeline that applies knob values to an artifact."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.candidate import StageValue, Value
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import KnobSpec, Technique
 from spaces.stages.artifact import Artifact, Kind, Split
 from spaces.stages.cache import Cache
 
@@ -103,6 +103,15 @@ class Stage(ABC):
     produces: ClassVar[Kind]
     rebuilds: ClassVar[bool] = False
     knobs: tuple[KnobSpec, ...] = ()
+
+    def techniques(self) -> Iterator[tuple[str, Value, str, Technique]]:
+        """Yields the methods among the values of its knobs: knob, value, description, and what people choose the method by.
+
+        A stage whose knob names classes, e.g. methods of rounding, yields these as well, so that a user's own are among them.
+        """
+        for knob in self.knobs:
+            for value, technique in knob.techniques:
+                yield knob.name, value, knob.description, technique
 
     @abstractmethod
     def apply(self, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext) -> Artifact:

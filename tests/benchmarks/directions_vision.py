@@ -32,6 +32,7 @@ from spaces.architectures.families.phantom import Phantom
 from spaces.architectures.families.resnet import ResNet
 from spaces.architectures.families.shvit import SHViT
 from spaces.architectures.family import Family
+from spaces.errors import StageError
 from spaces.models.export import ExportStage
 from spaces.models.torch.accelerator import device_of
 from spaces.recovery.train import TrainStage
@@ -274,7 +275,10 @@ def federated(norm: str, rate: float, data: Data, seed: int, options: Options) -
     network = built(ResNet(), {"norm": norm, "width": 16}, data, seed)
     for at in range(options.epochs):
         recipe = {"epochs": 1, "learning_rate": rate, "schedule": "constant", "batch_size": 32}
-        locals_ = [fitted(network, client, seed + 1000 * at, recipe, options) for client in clients]
+        try:
+            locals_ = [fitted(network, client, seed + 1000 * at, recipe, options) for client in clients]
+        except StageError:  # diverged at this learning rate
+            return 0.0, [0.0] * len(DOMAINS)
         network = averaged(locals_)
     held = [Data(d.x, d.y, d.x[:n_held], d.y[:n_held]) for d in domains]
     return min(accuracy(network, d, options) for d in held), [accuracy(network, d, options) for d in domains]

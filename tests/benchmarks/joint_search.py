@@ -1,6 +1,9 @@
 """Architecture, training and bits in one study, against two steps and against random, at equal wall time.
 
     python -m tests.benchmarks.joint_search --experiment har_architectures --seconds 420 --seeds 3 --jobs 9 task.root=FILE.npz
+    python -m tests.benchmarks.joint_search --experiment cifar10_architectures --gpus 2 --jobs 9 --worst-metric 50 task.root=FOLDER
+
+With `--gpus`, all methods of a seed share one accelerator.
 
 Methods, each with its own cache, which holds nothing but the trained reference network:
 
@@ -16,12 +19,15 @@ point is `--worst-metric`, and the latency and packed size of the reference netw
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -43,6 +49,7 @@ class Run:
     folder: Path
     overrides: tuple[str, ...]
     seconds: float
+    gpus: int = 0
 
     def run(self) -> list[Path]:
         """Runs the method's studies; returns their folders."""
@@ -57,15 +64,18 @@ class Run:
     def _study(self, name: str, seconds: float, *overrides: str) -> Path:
         folder = self.folder / name
         limit = [f"study.time_limit={seconds:.0f} s", f"study.dir={folder}", f"study.name={name}"]
-        call([*self.overrides, *limit, f"seed={self.seed}", f"cache_dir={self.folder / 'cache'}", *overrides], self.folder / f"{name}.log")  # fmt: skip
+        call([*self.overrides, *limit, f"seed={self.seed}", f"cache_dir={self.folder / 'cache'}", *overrides], self.folder / f"{name}.log", self._environment())  # fmt: skip
         return folder
 
+    def _environment(self) -> dict[str, str]:
+        return {"CUDA_VISIBLE_DEVICES": str(self.seed % self.gpus)} if self.gpus else {}
 
-def call(overrides: list[str], log: Path) -> None:
+
+def call(overrides: list[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
     """Runs `paredown` with overrides; exit status 3 (nothing feasible) is a result, too."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as out:
-        done = subprocess.run([sys.executable, "-m", "search", *COMMON, *overrides], stdout=out, stderr=out, check=False)  # fmt: skip
+        done = subprocess.run([sys.executable, "-m", "search", *COMMON, *overrides], stdout=out, stderr=out, check=False, env={**os.environ, **environment})  # fmt: skip
     if done.returncode not in (0, 3):
         sys.exit(f"{log}: exit status {done.returncode}\n{log.read_text()[-3000:]}")
 
@@ -105,6 +115,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=420)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--worst-metric", type=float, default=80.0)
     parser.add_argument("--folder", type=Path, default=Path("joint_search"))
@@ -114,7 +125,7 @@ def main() -> None:
     cache = given.folder / "cache"
     call([*base, "study.n_trials=1", f"study.dir={given.folder / 'reference'}", f"cache_dir={cache}"], given.folder / "reference.log")  # fmt: skip
     shutil.rmtree(cache / "stages", ignore_errors=True)
-    runs = [Run(m, s, given.folder / f"{m}_{s}", base, given.seconds) for s in range(given.seeds) for m in given.methods.split(",")]  # fmt: skip
+    runs = [Run(m, s, given.folder / f"{m}_{s}", base, given.seconds, given.gpus) for s in range(given.seeds) for m in given.methods.split(",")]  # fmt: skip
     for run in runs:
         shutil.copytree(cache, run.folder / "cache")
     with ThreadPoolExecutor(given.jobs) as pool:

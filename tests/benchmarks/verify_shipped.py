@@ -41,13 +41,13 @@ def main() -> None:
     data = np.load(arguments.data)
     best = json.loads((arguments.study / "summary.json").read_text())["best"]["number"]
     with (arguments.study / "pareto.csv").open() as file:
-        recorded = {int(row["number"]): float(row["metric.test_top1"]) for row in csv.DictReader(file)}
+        recorded = {row["number"]: float(row["metric.test_top1"]) for row in csv.DictReader(file)}
     differing = 0
     for number, top1 in recorded.items():
         found = accuracy(arguments.study / "models" / f"trial_{number}.onnx", data["x"], data["y"])
         differing += abs(found - top1) > 1e-9
         print(
-            f"trial {number}{' (best)' if number == best else ''}: recorded {top1:.2f} %, here {found:.2f} %"
+            f"trial {number}{' (best)' if number == str(best) else ''}: recorded {top1:.2f} %, here {found:.2f} %"
         )
     raise SystemExit(f"{differing} files differ" if differing else 0)
 

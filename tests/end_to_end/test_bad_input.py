@@ -24,7 +24,7 @@ def assert_reported(ran, *texts):
         (["space.quantize.scheme=[magic]"], ["space.quantize.scheme", "'magic'", "asymmetric"]),
         (["space.quantize.weight_bits=[9]"], ["space.quantize.weight_bits", "9", "[2, 3, 4, 5, 6, 7, 8]"]),
         (["+space.quantize.keep_float=[[],[fc9*]]"], ["space.quantize", "fc9*"]),
-        (["+space.prune.ratio=[0.5]"], ["Unknown stage 'prune'", "quantize"]),
+        (["+space.prune.ratio=[0.5]"], ["stage 'prune', which this study does not run", "takes a torch network"]),
         (["sampler=magic"], ["Unknown sampler 'magic'", "tpe"]),
         (["device=[magic]"], ["Unknown device 'magic'", "host"]),
         (["study.n_trials=many"], ["n_trials", "many"]),

@@ -62,7 +62,10 @@ def test_an_environment_of_a_module_of_ones_own(own, tmp_path, settings):
     assert set(rows["state"]) == {"complete"}
     assert (rows["metric.return"] < 0).all()
     assert "metric.agreement" in rows
-    assert rows["metric.test_return"].notna().any()
+    front = pd.read_csv(
+        tmp_path / "outputs/own/pareto.csv"
+    )  # it may be the float model alone: this one is tiny
+    assert front["metric.test_return"].notna().all()
     report = (tmp_path / "outputs/own/report.html").read_text()
     assert "part of them gives no bound of return, because its scores have no bounds" in report
 

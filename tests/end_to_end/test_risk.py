@@ -24,7 +24,7 @@ def test_models_on_the_front_meet_the_limit_on_false_negatives(paredown, tmp_pat
     assert ((judged["state"] == "complete") == meets).all()
     assert (ran.status == 0) == meets.any()
     assert ("test_false_negatives_1" in summary["baseline"]["metrics"]) == meets.any()
-    for number in summary["pareto"]:
+    for number in (n for n in summary["pareto"] if n != "baseline"):
         assert meets[number]
         assert trials.loc[number, "metric.test_false_negatives_1"] >= 0
     if summary["best"] is not None:

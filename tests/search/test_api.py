@@ -19,6 +19,7 @@ GIVEN = {
     "task/cifar10.yaml": ["task.root=x"],
     "task/idx.yaml": ["task.root=x"],
     "task/har.yaml": ["task.root=x"],
+    "experiment/cifar10_architectures.yaml": ["task.root=x"],
     "experiment/har_architectures.yaml": ["task.root=x"],
     "experiment/mcu_har.yaml": ["task.root=x"],
     "stage/architecture.yaml": ["model=ds_cnn"],
@@ -67,7 +68,7 @@ def test_the_command_line_loads_nothing_heavy_either():
 
 
 def test_public_names():
-    assert sorted(search.__all__) == ["Results", "Study", "compose", "run"]
+    assert sorted(search.__all__) == ["Results", "Study", "compose", "quantize", "run"]
     assert all(getattr(search, name) is not None for name in search.__all__)
     with pytest.raises(AttributeError):
         search.nonsense  # noqa: B018

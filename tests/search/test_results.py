@@ -26,7 +26,23 @@ def study(tmp_path, monkeypatch):
         "tabular.stop_at_best=false",
         "sampler=brute_force",
     ]
-    return {"overrides": overrides, "quiet": Console(file=io.StringIO())}
+    net, loader = separated(200)
+    short = ["objective=accuracy_size", "tracker=none", "study.report=false", "cache_dir=cache"]
+    quiet = Console(file=io.StringIO())
+    return {"overrides": overrides, "quiet": quiet, "net": net, "loader": loader, "short": short}
+
+
+def separated(n):
+    """A network that tells points by the sign of their sum, and batches of such points."""
+    import torch
+
+    inputs = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    net = torch.nn.Sequential(torch.nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 4))
+        net[0].bias.zero_()
+    data = torch.utils.data.TensorDataset(inputs, (inputs.sum(1) > 0).long())
+    return net, torch.utils.data.DataLoader(data, batch_size=64)
 
 
 @pytest.mark.parametrize("module", [search.api, search.results], ids=lambda m: m.__name__)

@@ -98,6 +98,20 @@ def test_a_networks_digest_covers_all_code_that_it_imports(write):
     assert found[-1] == found[0]  # nobody imports it
 
 
+def test_folders_without_init_within_each_other_are_covered_before_they_are_imported(write):
+    inner = "def act_of():\n    from users_package.plain.plainer.act import Act\n    return Act()\n"
+    found = []
+    for sign in ("", "-"):
+        write(
+            **{
+                "inner": inner,
+                "plain/plainer/act": PACKAGE["deep/act"].replace("SIGN * x", f"{sign}SIGN * x"),
+            }
+        )
+        found.append(code_digest(import_module("users_package.inner").act_of))
+    assert found[0] != found[1]
+
+
 def test_a_stages_keys_cover_the_helpers_that_it_imports(write):
     keys, prefixes = [], []
     start = TorchModel("torch.nn.ReLU", None, [3], trusted_modules=["torch"]).build()

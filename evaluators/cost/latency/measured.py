@@ -1,10 +1,9 @@
 """Latency timed on this machine, alternating with the float model for equal machine load."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter_ns
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 
 from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
 from evaluators.column import Column
+from evaluators.cost.latency.order import median_bounds
+from evaluators.cost.latency.turns import run_times_ns, time_in_turns
 from evaluators.runtime import fixed_batch, open_session, timed_run
 from spaces.errors import ConfigError, EvaluationError
 from spaces.models.weight_formats import recorded_formats
@@ -23,6 +24,7 @@ _WARM_UP_RUNS = 5
 _MIN_ROUNDS = 2  # each order of the two models once
 _MAX_RUNS_A_BLOCK = 200
 _NS_A_MS = 1e6
+_BLOCKS = 30  # of `max_seconds`, one block of runs of a model that is timed again: 10 ms
 
 
 class LatencyEvaluator(Evaluator):
@@ -32,8 +34,11 @@ class LatencyEvaluator(Evaluator):
     runs per block as fit the time; the first run of a block is not counted because the caches still hold the
     other model.
 
-    Yields for each such device `latency_ms` (median), `latency_iqr_ms` (interquartile range), `latency_float_ms`
-    (the float model's median in the same rounds) and `speedup` (float / candidate, above 1 is faster).
+    Yields for each such device `latency_ms` (median over the rounds of a block's median) with its distribution-free interval
+    `latency_ms_low` and `latency_ms_high` (see `median_bounds`; 95 % from 6 rounds on), `latency_iqr_ms` (interquartile range of
+    single runs), `latency_float_ms` (the float model's in the same rounds) and `speedup` (float / candidate, above 1 is
+    faster). The interval is that of one session at one moment: what could be on the front is timed again by
+    `time_again`, whose interval also covers the variation between sessions and moments.
 
     Args:
         rounds: Number of rounds of one block per model; slow models get fewer, but at least 2.
@@ -71,15 +76,10 @@ class LatencyEvaluator(Evaluator):
         Raises:
             EvaluationError: One of the models cannot be run.
         """
-        names = [name for name, device in context.devices.items() if device.measured]
+        names = measured_devices(context)
         if not names:
             return Evaluation(())
-        trained = {
-            name: f"weight_format={form}" for name, (form, _) in recorded_formats(artifact.onnx_bytes).items()
-        }
-        simulated = trained | simulated_layers(artifact.onnx_bytes)
-        if simulated:
-            why = simulated_text(simulated)
+        if why := _why_not_timed(artifact):
             return Evaluation((), {"because": {str(Column.of("latency_ms", name)): why for name in names}})
         with pinned(self.threads if self.pin else 0) as cores:
             # Sessions are opened inside because their threads inherit the CPU affinity of the opening thread.
@@ -100,14 +100,67 @@ class LatencyEvaluator(Evaluator):
             tuple(m for name in names for m in _measurements(timings, name)), {"latency": details}
         )
 
+    def time_again(
+        self, artifacts: Sequence[Artifact], context: EvaluationContext, n_rounds: int, offset: int = 0
+    ) -> NDArray[np.float64]:
+        """Times several ONNX artifacts in turns, each in a new session in every round: see `time_in_turns`.
+
+        Args:
+            artifacts: Files of this study that were timed before.
+            context: As of `evaluate`.
+            n_rounds: Number of rounds.
+            offset: Number of earlier rounds, with which the order goes on.
+
+        Returns:
+            Times in ms, `(n_artifacts, n_rounds)`.
+
+        Raises:
+            EvaluationError: One of the models cannot be run.
+        """
+
+        def opener(artifact: Artifact) -> Callable[[], Callable[[], object]]:
+            return lambda: runner(artifact, context.split, self.threads)
+
+        with pinned(self.threads if self.pin else 0):
+            return time_in_turns(
+                [opener(artifact) for artifact in artifacts], n_rounds, self.max_seconds / _BLOCKS, offset
+            )
+
+
+def measured_devices(context: EvaluationContext) -> list[str]:
+    """Returns the names of the devices that are this machine."""
+    return [name for name, device in context.devices.items() if device.measured]
+
+
+def _why_not_timed(artifact: Artifact) -> str:
+    """Returns why a file's time would not be that of its format; empty if it would be."""
+    formats = recorded_formats(artifact.onnx_bytes)
+    trained = {name: f"weight_format={form}" for name, (form, _) in formats.items()}
+    simulated = trained | simulated_layers(artifact.onnx_bytes)
+    return simulated_text(simulated) if simulated else ""
+
 
 @dataclass(frozen=True)
 class Timings:
-    """Times of single runs of two functions in ms, `(n_first,)` and `(n_second,)` float64."""
+    """Times of single runs of two functions in ms, an array `(n_runs,)` float64 per block, in the order of the rounds."""
 
-    first_ms: NDArray[np.float64]
-    second_ms: NDArray[np.float64]
-    rounds: int
+    first_blocks: list[NDArray[np.float64]]
+    second_blocks: list[NDArray[np.float64]]
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds."""
+        return len(self.first_blocks)
+
+    @property
+    def first_ms(self) -> NDArray[np.float64]:
+        """Times of all runs of the first function, `(n_first,)`."""
+        return np.concatenate(self.first_blocks)
+
+    @property
+    def second_ms(self) -> NDArray[np.float64]:
+        """Times of all runs of the second function, `(n_second,)`."""
+        return np.concatenate(self.second_blocks)
 
 
 def take_turns(
@@ -122,16 +175,16 @@ def take_turns(
         max_seconds: Time budget of all timed runs.
     """
     both = (first, second)
-    once_s = [float(np.median(_times(run, _WARM_UP_RUNS))) / _NS_A_MS / 1e3 for run in both]
+    once_s = [float(np.median(run_times_ns(run, _WARM_UP_RUNS))) / _NS_A_MS / 1e3 for run in both]
     rounds = int(np.clip(max_seconds / max(sum(once_s), 1e-9), _MIN_ROUNDS, rounds))
     # Each model gets half the time, so the faster one is run more often.
     n_runs = [int(np.clip(max_seconds / 2 / rounds / max(s, 1e-9), 1, _MAX_RUNS_A_BLOCK)) for s in once_s]
-    times: tuple[list[NDArray[np.float64]], ...] = ([], [])
+    times: tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]] = ([], [])
     for turn in range(rounds):
         for which in (0, 1) if turn % 2 == 0 else (1, 0):
             both[which]()
-            times[which].append(_times(both[which], n_runs[which]))
-    return Timings(np.concatenate(times[0]) / _NS_A_MS, np.concatenate(times[1]) / _NS_A_MS, rounds)
+            times[which].append(run_times_ns(both[which], n_runs[which]) / _NS_A_MS)
+    return Timings(*times)
 
 
 @contextmanager
@@ -167,22 +220,38 @@ def runner(artifact: Artifact, split: Split, threads: int) -> Callable[[], objec
     return timed_run(session, inputs)
 
 
-def _times(run: Callable[[], object], n: int) -> NDArray[np.float64]:
-    times = np.empty(n)
-    for i in range(n):
-        start = perf_counter_ns()
-        run()
-        times[i] = perf_counter_ns() - start
-    return times
-
-
 def _measurements(timings: Timings, device: str) -> list[Measurement]:
-    quarter, median, three_quarters = np.percentile(timings.second_ms, [25, 50, 75])
-    of_float = float(np.median(timings.first_ms))
-    values = [
-        ("latency_ms", float(median), "ms"),
-        ("latency_iqr_ms", float(three_quarters - quarter), "ms"),
-        ("latency_float_ms", of_float, "ms"),
-        ("speedup", of_float / float(median), "x"),
+    of_float, own = (
+        [float(np.median(block)) for block in blocks]
+        for blocks in (timings.first_blocks, timings.second_blocks)
+    )
+    quarter, three_quarters = np.percentile(timings.second_ms, [25, 75])
+    return [
+        *latency_measurements(own, of_float, device),
+        _ms("latency_iqr_ms", three_quarters - quarter, device),
     ]
-    return [Measurement(name, value, unit, "measured", device) for name, value, unit in values]
+
+
+def latency_measurements(
+    own_ms: Sequence[float], float_ms: Sequence[float], device: str
+) -> list[Measurement]:
+    """Returns the latency with its interval, the float model's, and the ratio of the two, from the medians of rounds.
+
+    Args:
+        own_ms: The model's times by round, at least one.
+        float_ms: The float model's.
+        device: The device that was timed.
+    """
+    median, of_float = float(np.median(own_ms)), float(np.median(float_ms))
+    low, high = median_bounds(own_ms)
+    return [
+        _ms("latency_ms", median, device),
+        _ms("latency_ms_low", low, device),
+        _ms("latency_ms_high", high, device),
+        _ms("latency_float_ms", of_float, device),
+        Measurement("speedup", of_float / median, "x", "measured", device),
+    ]
+
+
+def _ms(name: str, value: float, device: str) -> Measurement:
+    return Measurement(name, float(value), "ms", "measured", device)

@@ -41,7 +41,15 @@ def reading(path: object, what: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file ({what} is needed)") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder; {what} is needed") from error
+    except NotADirectoryError as error:
+        raise InputError(f"{path}: a folder is needed before the last /, but there is a file") from error
     except DAMAGE as error:
+        if "pickled" in str(
+            error
+        ):  # what numpy says of any file that is none of its own, and how to run what is in it
+            raise InputError(f"{path} is not {what}") from error
         detail = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"{path} is damaged, or not {what}: {detail}") from error
 

@@ -71,7 +71,7 @@ def instantiate(
     factory = factory_of(section, where, trusted, kinds)
     target = str(section["_target_"])
     given = {str(key): value for key, value in section.items() if key not in ("_target_", TRUST_KEY)}
-    parameters = _parameters(factory)
+    parameters = parameters_of(factory)
     given |= {key: value for key, value in extra.items() if key in parameters and key not in given}
     _check_names(given, parameters, where)
     hints = _hints(factory)
@@ -90,6 +90,19 @@ def instantiate(
         if isinstance(error, ParedownError) or target.startswith(TRUSTED):
             raise
         raise ConfigError(f"{where}: {target} raises {type(error).__name__}: {error}") from error
+
+
+def check_section(section: Any, where: str, trusted: Sequence[str], kinds: Sequence[type]) -> None:
+    """Checks what a section names, and its keys, without calling anything.
+
+    Raises:
+        ConfigError: The target does not exist or makes something else, or a key is unknown.
+        UntrustedTargetError: The target lies outside the allow-list.
+    """
+    known = parameters_of(factory_of(section, where, trusted, kinds))
+    for key in section:
+        if key not in known and key not in ("_target_", TRUST_KEY):
+            raise ConfigError(unknown_name("key", key, known, where) + renamed_key(str(key)))
 
 
 def factory_of(section: Any, where: str, trusted: Sequence[str], kinds: Sequence[type]) -> Any:
@@ -142,7 +155,7 @@ def _kinds(hint: Any) -> list[type]:
     return [hint] if inspect.isclass(hint) and hint not in _NO_KIND else []
 
 
-def _parameters(factory: Any) -> dict[str, inspect.Parameter]:
+def parameters_of(factory: Any) -> dict[str, inspect.Parameter]:
     """Returns the parameters that can be given by name; those of base classes, too, to which `**` arguments are passed on."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found: dict[str, inspect.Parameter] = {}

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from search.planning.config.instantiate import TRUST_KEY, check_targets
 from search.planning.config.trusted import check_config_names_none, trusted_by_file
-from spaces.errors import ConfigError
+from spaces.errors import ConfigError, yaml_word
 from spaces.units import parse_bytes, parse_seconds
 
 _DEFAULT_DIR = "outputs/${study.name}"
@@ -163,6 +163,7 @@ def read_config(
     data = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
     assert isinstance(data, dict)
     data.pop("hydra", None)
+    _check_keys(data, "the config")
     plain = {str(key): value for key, value in data.items()}
     trusted = tuple(dict.fromkeys((*trusted, *trusted_by_file())))
     check_config_names_none(plain, trusted)
@@ -179,6 +180,14 @@ def _check_complete(composed: DictConfig) -> None:
     for key in (f.name for f in fields(RootSchema)):
         if key not in composed:
             raise ConfigError(f"{key} must not be removed")
+
+
+def _check_keys(node: Any, where: str) -> None:
+    """Raises ConfigError if a key was read as true or false, as YAML does with a bare `on`."""
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if isinstance(key, bool):
+            raise ConfigError(f"{where} has the key {key}: {yaml_word(key)}, e.g. 'on':")
+        _check_keys(value, str(key) if where == "the config" else f"{where}.{key}")
 
 
 def _rename(composed: DictConfig, suffix: str) -> None:

@@ -64,10 +64,16 @@ def arguments_of(arguments: Sequence[str]) -> argparse.Namespace:
     """Returns the command line's options and overrides as Hydra reads them.
 
     Raises:
-        ConfigError: `--experimental-rerun`, which unpickles a file.
-        SystemExit: An option is unknown; argparse has printed the error.
+        ConfigError: An option is unknown, or `--experimental-rerun`, which unpickles a file.
+        SystemExit: An option lacks its value; argparse has printed the error.
     """
-    given = get_args_parser().parse_args(list(arguments))
+    given, unknown = get_args_parser().parse_known_args(list(arguments))
+    if unknown:
+        option = unknown[0].lstrip("-")
+        right = f"write {option}" if "=" in option else f"write {option}=VALUE"
+        raise ConfigError(
+            f"unknown option {unknown[0]}: keys of the config have no dashes, {right}; `paredown --help` lists the options"
+        )
     if given.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun is refused: it runs what its file holds. The study's config.yaml has the command that runs it again"
@@ -87,7 +93,11 @@ class _CheckedLoader(ConfigLoaderImpl):
             return super().load_configuration(*arguments, **more)
         except HydraException:  # some are OSErrors, too
             raise
-        except (yaml.YAMLError, ValueError, OSError) as error:
+        except ValueError as error:
+            if isinstance(error, UnicodeError):
+                raise ConfigError(f"a config file cannot be read: {error}") from error
+            raise ConfigError(_misfit(str(error))) from error
+        except (yaml.YAMLError, OSError) as error:
             raise ConfigError(f"a config file cannot be read: {' '.join(str(error).split())}") from error
 
     def _process_config_searchpath(self, config_name: Any, parsed_overrides: Any, repo: Any) -> None:
@@ -102,6 +112,13 @@ class _CheckedLoader(ConfigLoaderImpl):
         if not _is_known(loaded, str(default.config_path)):
             _check(loaded.config, _file(loaded, str(default.config_path)), self._trusted)
         return loaded
+
+
+def _misfit(reason: str) -> str:
+    """Returns the message for an override that Hydra or OmegaConf cannot apply to what is there."""
+    if reason.startswith("Config group override must be"):
+        return "a config group is chosen by the name of a file, or by a list of names, e.g. sampler=tpe or device=[host,stm32h743]"
+    return f"an override or a config file does not fit what is there, e.g. a key below a list: {' '.join(reason.split())}"
 
 
 def _is_known(loaded: ConfigResult, name: str) -> bool:

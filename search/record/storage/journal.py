@@ -24,6 +24,7 @@ from search.record.study_files import make_folder
 from spaces.errors import ParedownError, StudyError
 
 _LOG = logging.getLogger(__name__)
+_RECORD = "record"  # a trial's attribute
 
 
 def lock_folder(folder: Path) -> WriterLock:
@@ -105,7 +106,19 @@ def read_records(folder: Path) -> list[str]:
         if len(studies) != 1:
             return []
         trials = storage.get_all_trials(studies[0]._study_id, deepcopy=False)
-    return [trial.user_attrs["record"] for trial in trials if "record" in trial.user_attrs]
+    return [text for trial in trials if (text := record_of(trial)) is not None]
+
+
+def write_record(trial: optuna.trial.Trial, text: str) -> None:
+    """Writes a trial's record, as JSON: as a system attribute, which dashboards don't show."""
+    trial.storage.set_trial_system_attr(trial._trial_id, _RECORD, text)
+
+
+def record_of(trial: FrozenTrial) -> str | None:
+    """Returns the JSON of a trial's record; None if it has none."""
+    # version 0.2.0 wrote it as a user attribute
+    text = trial.system_attrs.get(_RECORD, trial.user_attrs.get(_RECORD))
+    return None if text is None else str(text)
 
 
 @contextlib.contextmanager
@@ -198,7 +211,7 @@ class _Journal(JournalFileBackend):
             except OSError:
                 os.ftruncate(file, before)  # no half line stands before what is written later
                 raise
-            if any("record" in log.get("user_attr", ()) for log in logs):
+            if any(_RECORD in log.get("system_attr", ()) for log in logs):
                 os.fsync(file)
         finally:
             os.close(file)

@@ -5,7 +5,7 @@ is how much worse the candidate is than the baseline, whichever way is better, w
 the estimate at which a trial was pruned. Companions appear with their measurement, not as rows of their own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluators.base import Measurement
@@ -15,6 +15,7 @@ from search.report.findings import numbers
 
 _UNIT_SUFFIXES = ("_ms", "_us", "_s", "_uj", "_mj", "_j", "_db", "_mw", "_pct")
 _COMPANIONS = ("_low", "_high", "_drop", "_partial", "_partial_error", "_partial_images")
+_OF_FLOAT = ("agreement", "output_sqnr_db")
 _ACRONYMS = {"sram": "SRAM", "sqnr": "SQNR", "macs": "MACs", "ram": "RAM", "kl": "KL", "onnx": "ONNX"}
 
 
@@ -31,7 +32,7 @@ class Figure:
 
     @property
     def text(self) -> str:
-        """The value with its unit."""
+        """The value with its unit, and as many decimals as its interval."""
         if self.low is not None and self.high is not None:
             return self._pair(self.low, self.high)[0]
         return (numbers.signed if self.is_change else numbers.quantity)(self.value, self.unit)
@@ -155,6 +156,36 @@ def label(column: str, *, with_device: bool = False) -> str:
     parsed = Column.parse(column)
     text = name_label(parsed.name)
     return f"{text} on {parsed.device}" if with_device and parsed.device else text
+
+
+def split_label(results: StudyRecord, column: str, *, with_device: bool = False) -> str:
+    """Returns `label`, with the split that a metric was computed on: `validation top1`, `test top1`."""
+    text = label(column, with_device=with_device)
+    return f"validation {text}" if is_on_validation(results, column) else text
+
+
+def is_on_validation(results: StudyRecord, column: str) -> bool:
+    """Whether a column is a metric of the search's own split: not a cost, a size or a metric on the test split.
+
+    A study of a table has no splits.
+    """
+    if not _is_score(column) or Column.parse(column).name.startswith("test_"):
+        return False
+    task = results.config.get("task")
+    return any(m.column == on_test(column) for m in results.baseline) or (
+        isinstance(task, Mapping) and "_target_" in task
+    )
+
+
+def on_test(column: str) -> str:
+    """Returns the column of a metric on the test split."""
+    parsed = Column.parse(column)
+    return str(parsed.named(f"test_{parsed.name}"))
+
+
+def is_of_float(column: str) -> bool:
+    """Whether a column compares a model with the float model, for which it is trivial: agreement, SQNR of the outputs."""
+    return Column.parse(column).name.removeprefix("test_") in _OF_FLOAT
 
 
 def name_label(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.record.results import TrialRecord
+from search.report.findings.noise import is_above_noise
 from spaces.candidate import Value, value_text
 
 LEAST_TRIALS = 12
@@ -64,6 +65,8 @@ def importance(trials: Sequence[TrialRecord], column: str) -> Importance:
     if not blocks or np.ptp(targets) == 0:
         reason = "no knob varies" if not blocks else "its value is the same in every trial"
         return Importance(len(measured), None, {}, {}, reason)
+    if not is_above_noise(measured, column):
+        return Importance(len(measured), None, {}, {}, "its values differ by no more than their noise")
     r2, increases = _cross_validate(blocks, targets)
     if r2 < LEAST_R2:
         reason = f"the knobs do not predict its values (cross-validated R² {r2:.2f}, {len(measured)} trials)"

@@ -9,7 +9,7 @@ from search.report.findings.figures import direction, headline_metric
 from search.report.findings.summary import knob_texts
 
 _CLEARLY_BETTER_DB = 3.0  # half the error power
-_IDENTICAL_DB = 200.0  # SQNR that evaluators report for equal tensors: JSON has no infinity
+IDENTICAL_DB = 200.0  # SQNR that evaluators report for equal tensors: JSON has no infinity
 KEYS = {"output_sqnr_db": "output SQNR", "weight_sqnr_db": "weight SQNR"}
 
 
@@ -49,7 +49,7 @@ def sqnr(record: TrialRecord, key: str) -> dict[str, float]:
     by_layer = {}
     for entry in layers(record):
         value = entry.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value < _IDENTICAL_DB:
+        if isinstance(value, int | float) and not isinstance(value, bool) and value < IDENTICAL_DB:
             by_layer[str(entry["layer"])] = float(value)
     return by_layer
 

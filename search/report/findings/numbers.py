@@ -4,9 +4,12 @@ import math
 from collections.abc import Sequence
 
 from evaluators.column import Column
+from evaluators.cost.latency.order import TIE
 
 _BINARY_UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _MINUS = "−"  # a true minus sign is as wide as a plus
+_LEAST = 1e-9  # in these units a smaller number is what rounding leaves of a difference of equal numbers
+_COARSE_UNITS = ("%", "pp", "ms", "bytes", "dB", "uJ", "mJ", "x")
 
 
 def plain(value: float) -> str:
@@ -17,6 +20,8 @@ def plain(value: float) -> str:
         text = f"{int(value):,}"
     elif abs(value) >= 1e4:
         text = f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+    elif 1e-7 <= abs(value) < 1e-4:
+        text = f"{value:.{_decimals(abs(value))}f}"
     else:
         text = f"{value:.4g}" if abs(value) >= 10 else f"{value:.3g}"
     return text.replace("-", _MINUS)
@@ -24,6 +29,7 @@ def plain(value: float) -> str:
 
 def quantity(value: float, unit: str) -> str:
     """Returns a value with its unit: bytes as KiB or MiB (1 KiB = 1024 bytes), per cent to a hundredth."""
+    value = _without_rounding(value, unit)
     if unit in ("%", "pp") and math.isfinite(value):
         return f"{value:.2f} {unit}".replace("-", _MINUS)
     size, name = _scale(abs(value), unit)
@@ -32,6 +38,7 @@ def quantity(value: float, unit: str) -> str:
 
 def signed(value: float, unit: str) -> str:
     """Returns a change: `quantity` with a sign, where per cent become percentage points."""
+    value = _without_rounding(value, unit)
     return _sign(value, quantity(abs(value), "pp" if unit == "%" else unit))
 
 
@@ -47,6 +54,7 @@ def with_bounds(
         unit: The unit of all three.
         is_change: Whether they are changes, which carry signs.
     """
+    value, low, high = (_without_rounding(v, unit) for v in (value, low, high))
     largest = max(abs(v) for v in (value, low, high))
     if not math.isfinite(largest):
         return (signed if is_change else quantity)(value, unit), f"[{plain(low)}, {plain(high)}]"
@@ -58,6 +66,10 @@ def with_bounds(
     else:
         texts = [(_MINUS if v < 0 else "") + t for v, t in zip((value, low, high), texts, strict=True)]
     return f"{texts[0]} {name}".rstrip(), f"[{texts[1]}, {texts[2]}]"
+
+
+def _without_rounding(value: float, unit: str) -> float:
+    return 0.0 if unit in _COARSE_UNITS and abs(value) < _LEAST else value
 
 
 def _scale(magnitude: float, unit: str) -> tuple[float, str]:
@@ -78,7 +90,10 @@ def _sign(value: float, text: str) -> str:
 
 
 def ratio(column: str, before: float, after: float) -> str | None:
-    """Returns by what factor a cost changed, e.g. `3.9× smaller`; None where a ratio means nothing."""
+    """Returns by what factor a cost is lower or higher than the float model's; None where a ratio means nothing.
+
+    E.g. `3.9× smaller`, `1.3× slower`; times that differ by at most 3 % tie: `as fast as float`.
+    """
     if not (before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
         return None
     name = Column.parse(column).name
@@ -88,10 +103,16 @@ def ratio(column: str, before: float, after: float) -> str | None:
     elif name.endswith(("_ms", "_us", "_s")):
         better, worse = "faster", "slower"
     factor = before / after
+    if better == "faster" and 1 / (1 + TIE) <= factor <= 1 + TIE:
+        return "as fast as float"
     if abs(factor - 1) < 0.005:
         return "the same"
-    word, times = (better, factor) if factor > 1 else (worse, 1 / factor)
-    return f"{times:.3g}× {word}" if times >= 10 else f"{times:.2g}× {word}"
+    return f"{_times(factor)} {better}" if factor > 1 else f"{_times(1 / factor)} {worse}"
+
+
+def _times(factor: float) -> str:
+    """Returns e.g. `1.04×`, `3.9×`, `12.5×`: never 1."""
+    return f"{factor:.3g}×" if factor >= 10 or factor < 1.1 else f"{factor:.2g}×"
 
 
 def duration(seconds: float) -> str:
@@ -109,6 +130,11 @@ def duration(seconds: float) -> str:
 def listing(words: Sequence[str]) -> str:
     """Joins words as a sentence does: `a, b and c`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""
+
+
+def capitalized(text: str) -> str:
+    """Returns a text with its first letter as a capital, and the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def counted(count: int, noun: str) -> str:

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 
 from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
-from search.report.findings.figures import label, unit_of
-from search.report.page.markup import details, esc, table
+from search.report.findings.noise import is_above_noise
 from spaces.candidate import Value, value_text
 
 _MOST_VALUES = 8
 _MOST_OBJECTIVES = 5
-_VISIBLE_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,11 @@ class Difference:
     mean: float
     low: float | None
     high: float | None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval is on one side of 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,14 @@ class Comparison:
 
 
 def comparisons(results: StudyRecord) -> list[Comparison]:
-    """Compares, for each knob, every value with the best trial's (else the most frequent one)."""
-    columns = [o.column for o in results.objectives][:_MOST_OBJECTIVES]
+    """Compares, for each knob, every value with the best trial's (else the most frequent one).
+
+    Objectives whose values differ by no more than their noise are left out.
+    """
+    columns = [o.column for o in results.objectives if is_above_noise(results.trials, o.column)]
+    columns = columns[:_MOST_OBJECTIVES]
+    if not columns:
+        return []
     measured = [t for t in results.trials if all(np.isfinite(t.values().get(c, np.nan)) for c in columns)]
     compared = []
     for knob in dict.fromkeys(path for t in measured for path in t.candidate):
@@ -151,8 +160,9 @@ def _paired(
 
 
 def _values(records: Sequence[TrialRecord], column: str, origin: float) -> NDArray[np.float64]:
-    """Returns a column's values less `origin`, so that the mean of equal values is exact."""
-    return np.array([r.values()[column] - origin for r in records], np.float64)
+    """Returns a column's values less `origin`, so that the mean of equal values is exact; what rounding leaves is 0."""
+    values = np.array([r.values()[column] for r in records], np.float64)
+    return np.where(np.isclose(values, origin, rtol=1e-12, atol=0.0), 0.0, values - origin)
 
 
 def _unpaired(ours: Sequence[TrialRecord], theirs: Sequence[TrialRecord], columns: Sequence[str]) -> Compared:
@@ -178,50 +188,3 @@ def _with_interval(mean: float, error: float | None, freedom: float) -> Differen
 
     half = float(t.ppf(0.975, freedom)) * error
     return Difference(mean, mean - half, mean + half)
-
-
-def settings_html(results: StudyRecord) -> str:
-    """Returns the comparisons as a table; empty if no knob took two values."""
-    compared = comparisons(results)
-    if not compared:
-        return ""
-    columns = list(compared[0].differences)
-    heads = [
-        "knob",
-        "value",
-        "compared with",
-        "trials compared",
-        *(label(c, with_device=True) for c in columns),
-    ]
-    rows = [_row(results, c, columns) for c in compared]
-    numeric = range(3, len(heads))
-    visible = table(heads, rows[:_VISIBLE_ROWS], numeric=numeric)
-    more = rows[_VISIBLE_ROWS:]
-    folded = details(f"{len(more)} more comparisons", table(heads, more, numeric=numeric)) if more else ""
-    return f"<h3>Effects of single settings</h3><p>{esc(_EXPLANATION)}</p>{visible}{folded}"
-
-
-_EXPLANATION = (
-    "Mean change of each objective from the compared value to this value, with a 95 % t interval. “Pairs” are trials "
-    "that differ in this knob only; where there are none, group means are compared and other knobs differ as well "
-    "(grey). A single pair has no interval. The intervals are not corrected for multiple comparisons: of twenty, one "
-    "is expected to miss the true change."
-)
-
-
-def _row(results: StudyRecord, compared: Comparison, columns: Sequence[str]) -> list[str]:
-    if compared.is_paired:
-        over = numbers.counted(compared.counts[0], "pair")
-    else:
-        over = '<span class="quiet">{} and {} trials</span>'.format(*compared.counts)
-    cells = [f"<code>{esc(v)}</code>" for v in (compared.knob, compared.value, compared.reference)]
-    return [*cells, over, *(_cell(results, compared, c) for c in columns)]
-
-
-def _cell(results: StudyRecord, compared: Comparison, column: str) -> str:
-    unit, gap = unit_of(results, column), compared.differences[column]
-    text = esc(numbers.signed(gap.mean, unit))
-    if gap.low is not None and gap.high is not None:
-        mean, interval = numbers.with_bounds(gap.mean, gap.low, gap.high, unit, is_change=True)
-        text = f'{esc(mean)}<br><span class="interval">{esc(interval)}</span>'
-    return text if compared.is_paired else f'<span class="quiet">{text}</span>'

@@ -1,12 +1,10 @@
 """The building blocks of the page. All text that comes from a study passes through `esc`."""
 
 import html
-import itertools
-import json
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from search.record.results import BASELINE, model_name
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,9 @@ def table(
     *,
     numeric: Collection[int] = (),
     ids: Sequence[str] = (),
+    row_css: Sequence[str] = (),
+    css: str = "",
+    name: str = "table",
 ) -> str:
     """Returns a table that scrolls sideways on a narrow screen.
 
@@ -50,15 +51,28 @@ def table(
         rows: Cells, HTML.
         numeric: Indices of columns that are aligned to the right.
         ids: `id` of each row, if any.
+        row_css: CSS class of each row, if any; empty for none.
+        css: CSS class of the table: `sortable` lets readers sort it.
+        name: What the table holds, for screen readers.
     """
     classes = [' class="num"' if i in numeric else "" for i in range(len(heads))]
     head = "".join(f"<th{c} scope=col>{_head(h)}</th>" for h, c in zip(heads, classes, strict=True))
     names = [f' id="{esc(i)}"' for i in ids] or [""] * len(rows)
+    names = [
+        n + (f' class="{esc(c)}"' if c else "")
+        for n, c in zip(names, row_css or [""] * len(rows), strict=True)
+    ]
     body = "".join(
-        f"<tr{name}>" + "".join(f"<td{c}>{cell}</td>" for cell, c in zip(row, classes, strict=True)) + "</tr>"
-        for name, row in zip(names, rows, strict=True)
+        f"<tr{i}>" + "".join(f"<td{c}>{cell}</td>" for cell, c in zip(row, classes, strict=True)) + "</tr>"
+        for i, row in zip(names, rows, strict=True)
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    kind = f' class="{esc(css)}"' if css else ""
+    return scrolling(f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", name)
+
+
+def scrolling(inner: str, name: str) -> str:
+    """Returns HTML that scrolls sideways where it is too wide, with the keyboard, too."""
+    return f'<div class="scroll" role="group" tabindex="0" aria-label="{esc(name)}">{inner}</div>'
 
 
 def _head(text: str) -> str:
@@ -70,6 +84,15 @@ def two_lines(text: str) -> str:
     """Returns HTML of a text like `+0.1 pp [-0.3, +0.5]` with the interval on a second line."""
     value, bracket, interval = text.partition(" [")
     return esc(value or "–") + (f'<br><span class="interval">[{esc(interval)}</span>' if bracket else "")
+
+
+def sortable(value: float, text: str) -> str:
+    """Returns HTML of a number that a table can be sorted by; a text that begins with the number needs nothing more."""
+    try:
+        is_plain = float(text.split(" ")[0].replace("−", "-")) == float(f"{value:.12g}")
+    except ValueError:
+        is_plain = False
+    return esc(text) if is_plain else f'<span data-sort="{value:.6g}">{esc(text)}</span>'
 
 
 def knob_head(path: str) -> str:
@@ -84,62 +107,18 @@ def details(summary: str, body: str, anchor: str = "") -> str:
     return f"<details{name}><summary>{esc(summary)}</summary>{body}</details>"
 
 
+def trial_anchor(number: int) -> str:
+    """Returns the `id` of a trial's row in the table of all trials."""
+    return f"trial-{number}"
+
+
 def trial_link(number: int) -> str:
-    """Returns a link to a trial's row in the table of all trials."""
-    return f'<a class="trial" href="#trial-{number}">trial {number}</a>'
+    """Returns a link to a trial's row in the table of all trials; the float model has none."""
+    if number == BASELINE:
+        return esc(model_name(number))
+    return f'<a class="trial" href="#{trial_anchor(number)}">trial {number}</a>'
 
 
 def source_tag(source: str) -> str:
     """Returns a small tag with the source of a number (measured, modelled, estimated)."""
     return f'<span class="source {esc(source)}">{esc(source)}</span>' if source else ""
-
-
-def script_json(value: Any) -> str:
-    """Returns JSON for a script element: no markup can end the element, and non-finite numbers are null."""
-    text = json.dumps(_finite(value), separators=(",", ":"), ensure_ascii=False)
-    return (
-        text.replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("&", "\\u0026")
-        .replace("\u2028", "\\u2028")
-    )
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value
-
-
-class Charts:
-    """Makes chart elements with distinct ids, and collects the Plotly charts that the page's script draws."""
-
-    def __init__(self) -> None:
-        self._ids: Iterator[int] = itertools.count(1)
-        self.specs: dict[str, dict[str, Any]] = {}
-
-    def add(
-        self, traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], title: str, height: int = 380
-    ) -> str:
-        """Registers a Plotly chart and returns its HTML.
-
-        Args:
-            traces: Plotly traces; a colour may be `var(--name)`, a variable of the page's style.
-            layout: Plotly layout.
-            title: What the chart shows: its caption, and its label for screen readers.
-            height: Pixels.
-        """
-        name = f"chart-{next(self._ids)}"
-        self.specs[name] = {
-            "traces": list(traces),
-            "layout": {**layout, "height": height},
-            "zoomable": all(t.get("type") == "scatter" for t in traces),
-        }
-        return (
-            f'<figure><figcaption>{esc(title)}</figcaption><div id="{name}" class="chart" role="img" '
-            f'aria-label="{esc(title)}" style="min-height:{height}px"></div></figure>'
-        )

@@ -3,27 +3,45 @@
 import math
 from collections.abc import Sequence
 
-from search.report.page.markup import esc
+from search.report.page.markup import esc, scrolling
 
 WIDTH = 420  # of every chart's coordinates, so that texts keep their size on a narrow screen
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def svg(name: str, title: str, description: str, height: float, body: str) -> str:
+def figure(
+    title: str,
+    note: str,
+    height: float,
+    body: str,
+    *,
+    legend: str = "",
+    is_group: bool = False,
+    width: float = WIDTH,
+) -> str:
     """Returns a figure with its caption.
 
     Args:
-        name: Prefix of ids, unique on the page.
         title: What the chart shows: its caption, and its name for screen readers.
-        description: What can be seen in it, in words, for screen readers.
-        height: Of the coordinates, which are `WIDTH` wide.
+        note: What can be seen in it, in words, for screen readers.
+        height: Of the coordinates.
         body: SVG elements.
+        legend: List items of the legend, HTML.
+        is_group: Whether the elements can be reached one by one; else the chart is one image.
+        width: Of the coordinates; a chart that is wider than `WIDTH` scrolls sideways on a narrow screen.
     """
-    return (
-        f'<figure><figcaption>{esc(title)}</figcaption><svg class="plot" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-labelledby="{name}-title {name}-text"><title id="{name}-title">{esc(title)}</title>'
-        f'<desc id="{name}-text">{esc(description)}</desc>{body}</svg></figure>'
+    name = esc(". ".join(filter(None, [title, note])))
+    drawn = (
+        f'<svg class="plot" viewBox="0 0 {width:.0f} {height:.0f}" role="{"group" if is_group else "img"}" '
+        f'aria-label="{name}">{body}</svg>'
     )
+    if width > WIDTH:
+        drawn = scrolling(
+            f'<div class="wide" style="min-width:{width:.0f}px;max-width:{1.3 * width:.0f}px">{drawn}</div>',
+            title,
+        )
+    listed = f'<ul class="legend">{legend}</ul>' if legend else ""
+    return f'<figure class="chart"><figcaption>{esc(title)}</figcaption>{listed}{drawn}</figure>'
 
 
 def text(x: float, y: float, words: str, css: str = "", anchor: str = "start") -> str:

@@ -1,91 +1,107 @@
-"""The page's script: draws charts in the style's colours, sorts the table of trials, opens clicked trials."""
+"""The page's script: details of a point under the pointer or the focus, sorted tables, copied texts."""
 
 SCRIPT = """
 (function () {
   "use strict";
-  const specs = JSON.parse(document.getElementById("charts").textContent);
-  const config = {displaylogo: false, responsive: true,
-                  modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]]};
+  const all = (selector, inside) => Array.from((inside || document).querySelectorAll(selector));
 
-  function themed(value) {
-    if (typeof value === "string") {
-      const found = /^var\\((--[a-z]+)\\)$/.exec(value);
-      return found ? getComputedStyle(document.documentElement).getPropertyValue(found[1]).trim() : value;
-    }
-    if (Array.isArray(value)) return value.map(themed);
-    if (value && typeof value === "object")
-      return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, themed(inner)]));
-    return value;
+  // Details of a point: its label, and the knobs from its row in the table of trials.
+  const tip = document.createElement("div");
+  tip.id = "tip"; tip.hidden = true; tip.setAttribute("aria-hidden", "true");
+  document.body.append(tip);
+  function knobs(point) {
+    const row = document.getElementById((point.getAttribute("href") || "").slice(1));
+    if (!row) return [];
+    return all("th", row.closest("table")).flatMap((head, i) => {
+      const cell = row.cells[i];
+      return cell.querySelector("code") ? [head.dataset.name + ": " + cell.textContent] : [];
+    }).slice(0, 12);
   }
-
-  function layoutOf(own) {
-    const axis = {title: {font: {size: 12.5}}, gridcolor: "var(--rule)", linecolor: "var(--rule)", zeroline: false, automargin: true};
-    const layout = Object.assign({
-      font: {family: getComputedStyle(document.body).fontFamily, size: 12.5, color: "var(--ink)"},
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      margin: {l: 56, r: 12, t: 12, b: 44}, hovermode: "closest",
-      hoverlabel: {bgcolor: "var(--raised)", bordercolor: "var(--rule)", align: "left",
-                   font: {color: "var(--ink)", size: 12.5}},
-      modebar: {bgcolor: "rgba(0,0,0,0)", color: "var(--faint)", activecolor: "var(--accent)"},
-    }, own);
-    for (const name of ["xaxis", "yaxis"]) {
-      layout[name] = Object.assign({}, axis, own[name]);
-      layout[name].title = Object.assign({}, axis.title, (own[name] || {}).title);
-    }
-    layout.legend = Object.assign({orientation: "h", y: 1.02, yanchor: "bottom", x: 0}, own.legend);
-    return themed(layout);
+  function show(point) {
+    const lines = (point.dataset.tip || point.getAttribute("aria-label")).split("\\n").concat(knobs(point));
+    tip.replaceChildren(...lines.map((text, i) => {
+      const line = document.createElement(i ? "div" : "strong");
+      line.textContent = text;
+      return line;
+    }));
+    tip.hidden = false;
+    const box = point.getBoundingClientRect(), own = tip.getBoundingClientRect();
+    const x = Math.min(Math.max(8, box.left + box.width / 2 + 12), innerWidth - own.width - 8);
+    const above = box.top - own.height - 10;
+    tip.style.left = x + scrollX + "px";
+    tip.style.top = (above > 0 ? above : box.bottom + 10) + scrollY + "px";
   }
+  const hide = () => { tip.hidden = true; };
+  all(".pt").forEach(point => {
+    point.addEventListener("pointerenter", () => show(point));
+    point.addEventListener("pointerleave", hide);
+    point.addEventListener("focus", () => show(point));
+    point.addEventListener("blur", hide);
+  });
 
-  function openTrial(number) {
-    const row = document.getElementById("trial-" + number), folded = document.getElementById("all-trials");
-    if (!row || !folded) return;
-    folded.open = true;
-    document.querySelectorAll("tr.shown").forEach(other => other.classList.remove("shown"));
-    row.classList.add("shown");
-    row.scrollIntoView({block: "center"});
+  // One stop of the Tab key for each chart; the arrow keys go from point to point.
+  all("svg.plot").forEach(chart => {
+    const points = all("a.pt", chart).sort((a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left);
+    points.forEach((point, i) => point.setAttribute("tabindex", i ? "-1" : "0"));
+    chart.addEventListener("keydown", event => {
+      const by = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
+      const at = points.indexOf(document.activeElement);
+      if (event.key === "Escape") hide();
+      if (!by || at < 0) return;
+      event.preventDefault();
+      const next = points[(at + by + points.length) % points.length];
+      points.forEach(point => point.setAttribute("tabindex", point === next ? "0" : "-1"));
+      next.focus();
+    });
+  });
+
+  function open(id) {
+    const target = id && document.getElementById(id);
+    if (!target) return;
+    for (let around = target.parentElement; around; around = around.parentElement)
+      if (around.tagName === "DETAILS") around.open = true;
+    all("tr.shown").forEach(other => other.classList.remove("shown"));
+    if (target.tagName === "TR") target.classList.add("shown");
+    target.scrollIntoView({block: target.tagName === "TR" ? "center" : "start"});
   }
-
-  function draw(first) {
-    for (const [id, spec] of Object.entries(specs)) {
-      const element = document.getElementById(id);
-      Plotly.react(element, themed(spec.traces), layoutOf(spec.layout),
-                   Object.assign({}, config, {displayModeBar: spec.zoomable ? "hover" : false}));
-      if (first) element.on("plotly_click", event => {
-        const number = event.points[0].customdata;
-        if (number !== undefined) openTrial(number);
-      });
-    }
-  }
-
-  if (window.Plotly) {
-    draw(true);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(false));
-  }
-
+  addEventListener("hashchange", () => open(location.hash.slice(1)));
   document.addEventListener("click", event => {
-    const link = event.target.closest("a.trial");
-    if (link) { event.preventDefault(); openTrial(link.hash.replace("#trial-", "")); }
+    const link = event.target.closest("a[href^='#']");
+    if (link) {
+      hide();
+      open(link.getAttribute("href").slice(1));
+    }
     const copy = event.target.closest("[data-copy]");
     if (copy && navigator.clipboard) {
       navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent)
         .then(() => { copy.textContent = "Copied"; });
     }
   });
+  open(location.hash.slice(1));
 
-  function sortKey(row, column) {
+  // Tables that can be sorted: each head becomes a button.
+  function key(row, column) {
     const cell = row.cells[column], exact = cell.querySelector("[data-sort]");
     const text = exact ? exact.dataset.sort : cell.textContent;
-    const number = parseFloat(text);
+    const number = parseFloat(text.replace("\\u2212", "-"));
     return [Number.isNaN(number) ? Infinity : number, text];
   }
-
-  document.querySelectorAll("#all-trials th").forEach((head, column) => head.addEventListener("click", () => {
-    const body = head.closest("table").tBodies[0], up = head.dataset.sorted !== "up";
-    document.querySelectorAll("#all-trials th").forEach(other => other.removeAttribute("data-sorted"));
-    head.dataset.sorted = up ? "up" : "down";
-    const rows = Array.from(body.rows).map(row => [sortKey(row, column), row]);
-    rows.sort(([a], [b]) => (up ? 1 : -1) * (a[0] - b[0] || a[1].localeCompare(b[1])) || 0);
+  function sort(head, column) {
+    const body = head.closest("table").tBodies[0], up = head.getAttribute("aria-sort") !== "ascending";
+    all("th", head.parentElement).forEach(other => other.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const rows = Array.from(body.rows).map(row => [key(row, column), row]);
+    rows.sort(([a], [b]) => (up ? 1 : -1) * ((a[0] > b[0]) - (a[0] < b[0]) || a[1].localeCompare(b[1])));
     rows.forEach(([, row]) => body.append(row));
-  }));
+  }
+  all("th").forEach(head => { head.dataset.name = head.firstChild ? head.firstChild.textContent : ""; });
+  all("table.sortable th").forEach(head => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    head.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => sort(head, head.cellIndex));
+  });
 })();
 """

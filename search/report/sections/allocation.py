@@ -7,7 +7,7 @@ from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.allocation import Allocation, BudgetMark, Unit, allocation_of, rounding_of
 from search.report.page.markup import Section, details, esc, table, trial_link
-from search.report.page.plot import WIDTH, circle, decades, line, path, power_of_ten, rect, svg, text
+from search.report.page.plot import WIDTH, circle, decades, figure, line, path, power_of_ten, rect, text
 
 _MOST_ROWS = 60
 _ROW, _TOP, _NAMES, _SIZES = 20.0, 24.0, 158.0, 56.0  # of the drawing of layers
@@ -78,7 +78,7 @@ def _layers(found: Allocation, best: TrialRecord, widths: Widths) -> str:
     if len(units) < len(found.units):
         title += f" (the {len(units)} most sensitive of {len(found.units)} layers)"
     described = "; ".join(f"{unit.name}: {widths[unit.path]} bits" for unit in units)
-    return svg("layer-bits", title, described, foot + 8, "".join(heads + rows) + shade.legend(foot))
+    return figure(title, described, foot + 8, "".join(heads + rows) + shade.legend(foot))
 
 
 def _drawn(units: Sequence[Unit]) -> list[Unit]:
@@ -185,7 +185,7 @@ def _curve(results: StudyRecord, found: Allocation, chosen: Widths | None) -> st
     (few, most_loss), (many, least_loss) = found.curve[0], found.curve[-1]
     described = f"The loss falls from {_short(most_loss)} at {few:.2f} bits per weight to {_short(least_loss)} at {many:.2f}. "
     described += " ".join(f"The budget {_mark_text(m)} allows {m.bits:.2f} bits per weight." for m in marks)
-    return svg("bits-loss", title, described.strip(), _HEIGHT + _FOOT, "".join(body))
+    return figure(title, described.strip(), _HEIGHT + _FOOT, "".join(body))
 
 
 def _steps(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

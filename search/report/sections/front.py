@@ -1,13 +1,13 @@
-"""The section on the Pareto front: per device, charts of the first objective against each cost, and a table."""
+"""The section on the Pareto front: charts of the metric against each cost, parallel coordinates, and a table."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from evaluators.column import Column
 from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import (
+    Figure,
     change,
     costs,
     devices,
@@ -16,38 +16,46 @@ from search.report.findings.figures import (
     headline_metric,
     label,
     sources_of,
+    split_label,
     unit_of,
 )
-from search.report.findings.summary import knob_texts
-from search.report.page.markup import Charts, Section, esc
+from search.report.page.chart import Axis, Point, Series, chart
+from search.report.page.markup import Section, trial_anchor
+from search.report.page.parallel import Thread, Upright, parallel
 from search.report.sections.front_table import front_table
 
-_MOST_KNOBS_IN_HOVER = 14
+_MOST_THREADS = 150
+_MOST_AXES = 9
 
 
-def section(results: StudyRecord, charts: Charts) -> Section | None:
+def section(results: StudyRecord) -> Section | None:
     """Returns the front as charts and as a table, or None if there is a single objective."""
     axes = _axes(results)
     if not axes:
         return None
-    parts = []
-    for device, pairs in axes.items():
-        heading = f"<h3>{esc(device)}</h3>" if device else ""
-        drawn = "".join(_chart(results, charts, x, y, device) for x, y in pairs)
-        parts.append(f'{heading}<div class="grid">{drawn}</div>')
+    drawn = "".join(_chart(results, x, y, device) for device, pairs in axes.items() for x, y in pairs)
     lead = (
-        f"{numbers.counted(len(results.front), 'trial')} on the Pareto front: no other trial that met every "
-        "constraint is at least as good in every objective and better in one. Click a point to see the trial."
+        f"{numbers.counted(len(results.front), 'model')} on the Pareto front: no other model that met every "
+        "constraint, the float model included, is at least as good in every objective and better in one."
     )
     if not results.front:
-        lead = "The front is empty: no trial met every constraint. Click a point to see the trial."
+        lead = "The front is empty: no trial met every constraint."
+    lead += " Points and lines lead to the table of all trials; the arrow keys go from one to the next."
     n_without = sum(t.state in ("failed", "pruned") and not t.measurements for t in results.trials)
     note = (
         f"<p>{numbers.counted(n_without, 'failed trial')} without measurements cannot be drawn.</p>"
         if n_without
         else ""
     )
-    return Section("front", "Pareto front", lead, "".join(parts) + note + front_table(results))
+    return Section(
+        "front",
+        "Pareto front",
+        lead,
+        f'<div class="grid">{drawn}</div>{note}{_parallel(results)}{front_table(results)}',
+    )
+
+
+# -- the metric against each cost ----------------------------------------------------------------------------
 
 
 def _axes(results: StudyRecord) -> dict[str, list[tuple[str, str]]]:
@@ -58,37 +66,37 @@ def _axes(results: StudyRecord) -> dict[str, list[tuple[str, str]]]:
     axes: dict[str, list[tuple[str, str]]] = {}
     for device in devices(results):
         height = y if y not in costs(results, device) else (headline_metric(results) or y)
-        pairs = [(x, height) for x in costs(results, device) if x != height]
+        pairs = [(x, height) for x in costs(results, device) if x != height and _differs(results, x)]
         if pairs:
             axes[device] = pairs
     others = [(o.column, y) for o in results.objectives[1:] if not Column.parse(o.column).is_cost]
     return {**axes, **({"": others} if others else {})}
 
 
-def _chart(results: StudyRecord, charts: Charts, x: str, y: str, device: str) -> str:
+def _differs(results: StudyRecord, column: str) -> bool:
+    """Whether a column has more than one value."""
+    base = figure(results.baseline, column)
+    values = {t.values()[column] for t in results.trials if column in t.values()}
+    return len(values | ({base.value} if base else set())) > 1
+
+
+def _chart(results: StudyRecord, x: str, y: str, device: str) -> str:
     placed = [t for t in results.trials if x in t.values() and y in t.values()]
     on_front = [t for t in placed if t.number in results.front]
     other = [t for t in placed if t.state == "complete" and t.number not in results.front]
     rejected = [t for t in placed if t.state != "complete"]
     picked: set[int | None] = {p.number for p in results.picks if p.device == device} or {results.best}
-    traces = [
-        _points(results, rejected, x, y, "infeasible", {"symbol": "x", "color": "var(--faint)", "size": 6}),
-        _points(results, other, x, y, "complete", {"color": "var(--faint)", "size": 8}),
-        _line(results, placed, x, y),
-        _points(results, on_front, x, y, "front", {"color": "var(--accent)", "size": 9}),
-        _points(results, [t for t in on_front if t.number in picked], x, y, "pick", _RING),
-        *_baseline(results, x, y),
+    chosen = [t for n in picked if n is not None and {x, y} <= (t := results.trial(n)).values().keys()]
+    series = [
+        Series("breaks a limit", "other", _points(results, rejected, x, y), "cross"),
+        Series("other trial", "other", _points(results, other, x, y)),
+        Series("", "front", _edge(results, placed, x, y), "", "steps"),
+        Series("float model", "base", _baseline(results, x, y), "star"),
+        Series("front", "front", _points(results, on_front, x, y)),
+        Series("pick", "picked", _points(results, chosen, x, y), "ring"),
     ]
-    title = f"{label(y)} against {label(x)}"
-    layout = {
-        "xaxis": _axis(results, x, placed),
-        "yaxis": _axis(results, y, placed),
-        "shapes": _limits(results, x, y),
-    }
-    return charts.add([t for t in traces if t["x"]], layout, title)
-
-
-_RING = {"symbol": "circle-open", "size": 18, "color": "var(--accent)", "line": {"width": 2.5}}
+    title = f"{label(y)} against {label(x)}" + (f" on {device}" if device else "")
+    return chart(title, series, _axis(results, x), _axis(results, y))
 
 
 def _scale(results: StudyRecord, column: str) -> tuple[float, str]:
@@ -97,106 +105,183 @@ def _scale(results: StudyRecord, column: str) -> tuple[float, str]:
     return (1024.0, "KiB") if unit == "bytes" else (1.0, unit)
 
 
-def _axis(results: StudyRecord, column: str, placed: Sequence[TrialRecord]) -> dict[str, Any]:
-    values = [t.values()[column] for t in placed]
+def _axis(results: StudyRecord, column: str) -> Axis:
+    qualifier = _qualifier(results, column)
+    name = split_label(results, column)
+    title = f"{name} ({qualifier})" if qualifier else name
+    return Axis(title, _limits(results, column))
+
+
+def _qualifier(results: StudyRecord, column: str) -> str:
+    return ", ".join(filter(None, [_scale(results, column)[1], "/".join(sources_of(results, column))]))
+
+
+def _limits(results: StudyRecord, column: str) -> list[tuple[str, float]]:
+    """Returns the limits on a column, those on its drop as values of the column itself."""
+    by, unit = _scale(results, column)
+    bounds = [(c.kind, c.bound) for c in results.constraints if c.column == column]
     base = figure(results.baseline, column)
-    values += [base.value] if base else []
-    wide = len(values) > 1 and min(values) > 0 and max(values) / min(values) > 30
-    unit, sources = _scale(results, column)[1], "/".join(sources_of(results, column))
-    qualifier = ", ".join(filter(None, [unit, sources]))
-    title = f"{label(column)} ({qualifier})" if qualifier else label(column)
-    return {"title": {"text": esc(title)}, "type": "log" if wide else "linear"}
+    if base is not None:
+        is_better_up = direction(results, column) == "maximize"
+        sign = -1.0 if is_better_up else 1.0
+        drops = [c.bound for c in results.constraints if c.column == f"{column}_drop" and c.kind == "max"]
+        bounds += [("min" if is_better_up else "max", base.value + sign * drop) for drop in drops]
+    return [
+        (
+            f"{'≤' if kind == 'max' else '≥'} {numbers.plain(float(f'{bound / by:.4g}'))} {unit}".rstrip(),
+            bound / by,
+        )
+        for kind, bound in bounds
+    ]
 
 
-def _points(
-    results: StudyRecord, trials: Sequence[TrialRecord], x: str, y: str, name: str, marker: dict[str, Any]
-) -> dict[str, Any]:
+def _points(results: StudyRecord, trials: Sequence[TrialRecord], x: str, y: str) -> list[Point]:
+    return [
+        _point(
+            results,
+            figure(t.measurements, x),
+            figure(t.measurements, y),
+            x,
+            y,
+            told(results, t, (y, x)),
+            t.number,
+        )
+        for t in trials
+    ]
+
+
+def _point(
+    results: StudyRecord,
+    at_x: Figure | None,
+    at_y: Figure | None,
+    x: str,
+    y: str,
+    tip: str,
+    trial: int | None,
+) -> Point:
+    assert at_x is not None
+    assert at_y is not None
     by_x, by_y = _scale(results, x)[0], _scale(results, y)[0]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [t.values()[x] / by_x for t in trials],
-        "y": [t.values()[y] / by_y for t in trials],
-        "text": [hover(results, t, (y, x)) for t in trials],
-        "customdata": [t.number for t in trials],
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": marker,
-    }
+    on_front = trial is None or trial in results.front
+    ends = (_ends(at_x, by_x), _ends(at_y, by_y)) if on_front else (None, None)
+    return Point(
+        at_x.value / by_x, at_y.value / by_y, tip, "" if trial is None else trial_anchor(trial), *ends
+    )
 
 
-def _line(results: StudyRecord, placed: Sequence[TrialRecord], x: str, y: str) -> dict[str, Any]:
-    """Returns the front over these two axes alone, as steps; a front over more objectives may lie behind it."""
+def _ends(value: Figure, by: float) -> tuple[float, float] | None:
+    return None if value.low is None or value.high is None else (value.low / by, value.high / by)
+
+
+def _edge(results: StudyRecord, placed: Sequence[TrialRecord], x: str, y: str) -> list[Point]:
+    """Returns the front over these two axes alone; a front over more objectives may lie behind it."""
     signs = {c: 1.0 if direction(results, c) == "minimize" else -1.0 for c in (x, y)}
     feasible = [t.values() for t in placed if t.state == "complete"]
+    by_x, by_y = _scale(results, x)[0], _scale(results, y)[0]
     edge, best = [], math.inf
     for values in sorted(feasible, key=lambda v: (signs[x] * v[x], signs[y] * v[y])):
         if signs[y] * values[y] < best:
             best = signs[y] * values[y]
-            edge.append(values)
-    by_x, by_y = _scale(results, x)[0], _scale(results, y)[0]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "two-axis front",
-        "x": [v[x] / by_x for v in edge],
-        "y": [v[y] / by_y for v in edge],
-        "line": {"shape": "hv", "color": "var(--accent)", "width": 1.5},
-        "hoverinfo": "skip",
-    }
+            edge.append(Point(values[x] / by_x, values[y] / by_y))
+    return edge
 
 
-def _baseline(results: StudyRecord, x: str, y: str) -> list[dict[str, Any]]:
+def _baseline(results: StudyRecord, x: str, y: str) -> list[Point]:
     at_x, at_y = figure(results.baseline, x), figure(results.baseline, y)
     if at_x is None or at_y is None:
         return []
-    text = f"<b>baseline</b> (uncompressed)<br>{esc(label(y))} {esc(at_y.full)}<br>{esc(label(x))} {esc(at_x.full)}"
-    return [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": "baseline",
-            "x": [at_x.value / _scale(results, x)[0]],
-            "y": [at_y.value / _scale(results, y)[0]],
-            "text": [text],
-            "hovertemplate": "%{text}<extra></extra>",
-            "marker": {"symbol": "star", "size": 15, "color": "var(--warm)"},
-        }
-    ]
+    tip = f"float model\n{label(y)} {at_y.full}\n{label(x)} {at_x.full}"
+    return [_point(results, at_x, at_y, x, y, tip, None)]
 
 
-def _limits(results: StudyRecord, x: str, y: str) -> list[dict[str, Any]]:
-    shapes = []
-    for constraint in results.constraints:
-        for column, along, across in ((x, "x", "y"), (y, "y", "x")):
-            if constraint.column == column:
-                at = constraint.bound / _scale(results, column)[0]
-                line = {"color": "var(--bad)", "width": 1, "dash": "dash"}
-                ends = {
-                    f"{along}0": at,
-                    f"{along}1": at,
-                    f"{across}0": 0,
-                    f"{across}1": 1,
-                    f"{across}ref": "paper",
-                }
-                name = {"text": esc(constraint.name), "font": {"size": 11, "color": "var(--bad)"}}
-                shapes.append({"type": "line", "line": line, "label": name, **ends})
-    return shapes
-
-
-def hover(results: StudyRecord, record: TrialRecord, columns: Sequence[str]) -> str:
-    """Returns the tooltip of a point, HTML: the trial, its figures with interval and source, its knobs."""
-    lines = [f"<b>trial {record.number}</b> · {esc(record.state)}"]
+def told(results: StudyRecord, record: TrialRecord, columns: Sequence[str]) -> str:
+    """Returns what is told of a point, in lines: the trial, its figures with interval and source."""
+    lines = [f"trial {record.number}, {'on the front' if record.number in results.front else record.state}"]
     for column in columns:
         now = figure(record.measurements, column)
         if now is not None:
-            lines.append(f"{esc(label(column))} {esc(now.full)} ({esc(now.source)})")
+            lines.append(f"{split_label(results, column, with_device=True)} {now.full} ({now.source})")
     metric = headline_metric(results)
     changed = change(results, record, metric) if metric else None
     if changed is not None:
-        lines.append(f"against the baseline {esc(changed.full)}")
-    knobs = [f"{esc(path)} = {esc(value)}" for path, value in knob_texts(record).items()]
-    lines += knobs[:_MOST_KNOBS_IN_HOVER]
-    if len(knobs) > _MOST_KNOBS_IN_HOVER:
-        lines.append(f"and {len(knobs) - _MOST_KNOBS_IN_HOVER} more knobs")
-    return "<br>".join(lines)
+        lines.append(f"against the float model {changed.full}")
+    return "\n".join(lines)
+
+
+# -- parallel coordinates ------------------------------------------------------------------------------------
+
+
+def _parallel(results: StudyRecord) -> str:
+    """Returns all objectives and limited columns side by side; empty if one chart shows them all."""
+    columns = _compared(results)
+    if len(columns) < 3:
+        return ""
+    placed = [t for t in results.trials if all(c in t.values() for c in columns)]
+    others = [t for t in placed if t.number not in results.front][-_MOST_THREADS:]
+    on_front = [t for t in placed if t.number in results.front]
+    picked = {results.best, *(p.number for p in results.picks)}
+    threads = [
+        *(_thread(results, t, columns, *_beside(results, t, columns)) for t in others),
+        *_float_thread(results, columns),
+        *(
+            _thread(results, t, columns, "front", told(results, t, columns))
+            for t in on_front
+            if t.number not in picked
+        ),
+        *(
+            _thread(results, t, columns, "picked", told(results, t, columns))
+            for t in on_front
+            if t.number in picked
+        ),
+    ]
+    used = {thread.css for thread in threads}
+    legend = [entry for entry in _LEGEND if entry[0] in used]
+    return parallel(
+        "All objectives side by side; better is up", [_upright(results, c) for c in columns], threads, legend
+    )
+
+
+def _beside(results: StudyRecord, record: TrialRecord, columns: Sequence[str]) -> tuple[str, str]:
+    """Returns the class of a trial that is not on the front, and what is told of it where the front is empty."""
+    css = "other" if record.state == "complete" else "other dashed"
+    return css, "" if results.front else told(results, record, columns)
+
+
+_LEGEND = (
+    ("picked", "pick"),
+    ("front", "front"),
+    ("base", "float model"),
+    ("other", "other trial"),
+    ("other dashed", "breaks a limit"),
+)
+
+
+def _compared(results: StudyRecord) -> list[str]:
+    """Returns the objectives and the limited columns whose values differ."""
+    wanted = [o.column for o in results.objectives]
+    wanted += [c.column for c in results.constraints if not c.column.endswith(("_drop", "_low", "_high"))]
+    return [c for c in dict.fromkeys(wanted) if _differs(results, c)][:_MOST_AXES]
+
+
+def _thread(
+    results: StudyRecord, record: TrialRecord, columns: Sequence[str], css: str, tip: str = ""
+) -> Thread:
+    values = [record.values()[c] / _scale(results, c)[0] for c in columns]
+    return Thread(values, css, tip, trial_anchor(record.number) if tip else "")
+
+
+def _float_thread(results: StudyRecord, columns: Sequence[str]) -> list[Thread]:
+    known = [figure(results.baseline, c) for c in columns]
+    if any(f is None for f in known):
+        return []
+    shown = [(c, f) for c, f in zip(columns, known, strict=True) if f is not None]
+    tip = "\n".join(["float model", *(f"{label(c, with_device=True)} {f.full}" for c, f in shown)])
+    return [Thread([f.value / _scale(results, c)[0] for c, f in shown], "base", tip)]
+
+
+def _upright(results: StudyRecord, column: str) -> Upright:
+    limits = _limits(results, column)
+    text, limit = limits[0] if limits else ("", None)
+    parsed = Column.parse(column)
+    unit = ", ".join(filter(None, [_scale(results, column)[1], parsed.device or ""]))
+    return Upright(label(column), unit, direction(results, column) == "maximize", limit, text)

@@ -1,74 +1,48 @@
-"""The section on knob importance: how much each objective depends on each knob."""
+"""The section on what mattered: how much each objective depends on each knob, as far as that can be told."""
 
 from search.record.results import StudyRecord
 from search.report.findings import degraded
 from search.report.findings.figures import label
-from search.report.findings.forest import LEAST_TRIALS, TREES, Importance, importance
-from search.report.findings.settings import settings_html
-from search.report.page.markup import Charts, Section, esc
+from search.report.findings.forest import TREES, Importance, importance
+from search.report.page.bars import Bar, bars
+from search.report.page.markup import Section, esc
+from search.report.sections.effects import effects
 
 _MOST_BARS = 15
+_LEAST_R2 = 0.5  # of the variance over the trials; below, a ranking is a matter of chance
+_LEAST_SHARE = 0.01
 _METHOD = (
     f"Share of the total permutation importance: how much worse a random forest ({TREES} trees) predicts the "
     "objective of held-out trials once the knob's values are shuffled among the trials where the knob is active "
-    "(Breiman 2001, 5 folds, 10 shuffles; the whiskers are one standard error over the folds). All layers of a "
-    "per-layer knob count as one knob. The importance refers to the trials of this search; it does not say which "
+    f"(Breiman 2001, 5 folds, 10 shuffles; the whiskers are one standard error over the folds). All layers of a "
+    f"per-layer knob count as one knob. Only objectives are shown of which the forest predicts at least {_LEAST_R2:.0%} of the "
+    "variance, and knobs with at least 1 %. The importance refers to the trials of this search; it does not say which "
     "value is better."
 )
 
 
-def section(results: StudyRecord, charts: Charts) -> Section | None:
-    """Returns the section, or None if no trial was measured."""
-    if not any(t.measurements for t in results.trials):
-        return None
-    charts_of_knobs, unranked = [], []
-    for objective in results.objectives:
-        ranking = importance(results.trials, objective.column)
-        name = label(objective.column, with_device=True)
-        if ranking.reason:
-            unranked.append(f"<li>{esc(name)}: {esc(ranking.reason)}.</li>")
-        else:
-            charts_of_knobs.append(_chart(charts, name, ranking))
-    charts_html = (
-        f'<div class="grid">{"".join(charts_of_knobs)}</div><p class="method">{esc(_METHOD)}</p>'
-        if charts_of_knobs
-        else ""
-    )
-    none = f'<p>No ranking of knobs for:</p><ul class="unranked">{"".join(unranked)}</ul>' if unranked else ""
-    lead = (
-        ""
-        if charts_of_knobs
-        else f"No reliable ranking: it needs at least {LEAST_TRIALS} trials whose objective the knobs predict."
-    )
+def section(results: StudyRecord) -> Section | None:
+    """Returns the section, or None if nothing can be told."""
+    rankings = {o.column: importance(results.trials, o.column) for o in results.objectives}
+    told = {c: r for c, r in rankings.items() if not r.reason and (r.r2 or 0.0) >= _LEAST_R2}
+    drawn = [_bars(label(column, with_device=True), r) for column, r in told.items()]
+    ranked = f'<div class="grid">{"".join(drawn)}</div><p class="method">{esc(_METHOD)}</p>' if drawn else ""
     sentence = degraded.verdict(results)
     finding = f'<p class="finding">{esc(sentence)}</p>' if sentence else ""
-    return Section("mattered", "Knob importance", lead, finding + charts_html + none + settings_html(results))
+    body = finding + ranked + effects(results)
+    return Section("mattered", "What mattered", "", body) if body else None
 
 
-def _chart(charts: Charts, name: str, ranking: Importance) -> str:
-    knobs = list(ranking.shares)[:_MOST_BARS][::-1]  # Plotly draws from the bottom up
-    whiskers = [100 * ranking.spreads[k] for k in knobs]
-    down = [min(w, 100 * ranking.shares[k]) for w, k in zip(whiskers, knobs, strict=True)]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "x": [100 * ranking.shares[k] for k in knobs],
-        "y": [esc(k) for k in knobs],
-        "error_x": {
-            "type": "data",
-            "array": whiskers,
-            "arrayminus": down,
-            "symmetric": False,
-            "color": "var(--muted)",
-            "thickness": 1.2,
-        },
-        "marker": {"color": "var(--accent)"},
-        "hovertemplate": "%{y}: %{x:.0f} %<extra></extra>",
-    }
-    layout = {
-        "xaxis": {"title": {"text": "share of importance (%)"}, "rangemode": "tozero"},
-        "yaxis": {"automargin": True},
-        "showlegend": False,
-    }
-    title = f"{name} ({ranking.n_trials} trials, cross-validated R² {ranking.r2:.2f})"
-    return charts.add([bars], layout, title, height=110 + 26 * len(knobs))
+def _bars(name: str, ranking: Importance) -> str:
+    largest = max(ranking.shares[k] + ranking.spreads[k] for k in ranking.shares) or 1.0
+    rows = [
+        Bar(
+            knob,
+            share / largest,
+            f"{100 * share:.0f} %",
+            ((share - ranking.spreads[knob]) / largest, (share + ranking.spreads[knob]) / largest),
+        )
+        for knob, share in list(ranking.shares.items())[:_MOST_BARS]
+        if share >= _LEAST_SHARE
+    ]
+    return bars(f"{name} ({ranking.n_trials} trials, cross-validated R² {ranking.r2:.2f})", rows)

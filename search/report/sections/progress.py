@@ -1,12 +1,14 @@
 """The section on the progress of the search over the trials, and on the time of each step."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import direction, label, sources_of, unit_of
 from search.report.findings.time_spent import LOW_FIDELITY, Spent, phases, steps
-from search.report.page.markup import Charts, Section, esc, table
+from search.report.page.bars import bar
+from search.report.page.chart import Axis, Point, Series, chart
+from search.report.page.markup import Section, details, esc, table, trial_anchor
 
 _LOW_FIDELITY = (
     "Low-fidelity evaluations of candidates before their trials took {}, {:.0f} % of the time of all steps; they do "
@@ -46,29 +48,24 @@ def best_so_far(results: StudyRecord, column: str) -> list[float | None]:
     return values
 
 
-def section(results: StudyRecord, charts: Charts) -> Section | None:
+def section(results: StudyRecord) -> Section | None:
     """Returns the section, or None if there is no trial yet."""
     if not results.trials:
         return None
     drawn = []
     if results.objectives:
-        drawn.append(_best_chart(results, charts, results.objectives[0].column))
-    if len(results.objectives) > 1 and results.hypervolumes:
-        drawn.append(_volume_chart(results, charts))
+        drawn.append(_best_chart(results, results.objectives[0].column))
+    if len(results.objectives) > 1 and any(results.hypervolumes):
+        drawn.append(_volume_chart(results))
     lead = f"{numbers.counted(len(results.trials), 'trial')} by {results.sampler} in {numbers.duration(results.wall_s)}."
     lead += f" Ended: {results.ended}." if results.ended else ""
+    lead += f" {results.prediction[:1].upper()}{results.prediction[1:]}." if results.prediction else ""
     return Section(
         "progress",
         "Progress of the search",
         lead,
-        f'{_prediction(results)}<div class="grid">{"".join(drawn)}</div>{_learned(results)}{_seconds(results)}',
+        f'<div class="grid">{"".join(drawn)}</div>{_learned(results)}{_seconds(results)}',
     )
-
-
-def _prediction(results: StudyRecord) -> str:
-    if not results.prediction:
-        return ""
-    return f'<p class="finding">{esc(results.prediction[:1].upper() + results.prediction[1:])}.</p>'
 
 
 def _learned(results: StudyRecord) -> str:
@@ -78,75 +75,74 @@ def _learned(results: StudyRecord) -> str:
     return f"<h3>Knowledge from earlier studies</h3><ul>{items}</ul>"
 
 
-def _best_chart(results: StudyRecord, charts: Charts, column: str) -> str:
-    trial_numbers = [t.number for t in results.trials]
+def _best_chart(results: StudyRecord, column: str) -> str:
     measured = [t for t in results.trials if column in t.values()]
-    pruned = [t for t in results.trials if t.state == "pruned" and t.estimate(column) and t not in measured]
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": "each trial",
-            "x": [t.number for t in measured],
-            "y": [t.values()[column] for t in measured],
-            "customdata": [t.number for t in measured],
-            "text": [esc(t.state) for t in measured],
-            "marker": {
-                "size": 6,
-                "color": ["var(--accent)" if t.state == "complete" else "var(--faint)" for t in measured],
-            },
-            "hovertemplate": "trial %{x}: %{y} (%{text})<extra></extra>",
-        },
-        *([_pruned_trace(pruned, column)] if pruned else []),
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "best so far",
-            "x": trial_numbers,
-            "y": best_so_far(results, column),
-            "line": {"shape": "hv", "color": "var(--accent)"},
-        },
+    best = enumerate(best_so_far(results, column))
+    unit = unit_of(results, column)
+    series = [
+        Series(
+            "breaks a limit",
+            "other",
+            _points(column, unit, [t for t in measured if t.state != "complete"]),
+            "cross",
+        ),
+        Series("stopped early (estimate)", "c2", _stopped(results, column, unit), "cross"),
+        Series(
+            "meets every limit",
+            "front",
+            _points(column, unit, [t for t in measured if t.state == "complete"]),
+        ),
+        Series(
+            "best so far",
+            "front",
+            [Point(results.trials[i].number, v) for i, v in best if v is not None],
+            "",
+            "steps",
+        ),
     ]
-    qualifier = ", ".join(filter(None, [unit_of(results, column), "/".join(sources_of(results, column))]))
+    qualifier = ", ".join(filter(None, [unit, "/".join(sources_of(results, column))]))
     name = label(column, with_device=True)
-    axis = {"title": {"text": esc(f"{name} ({qualifier})" if qualifier else name)}}
-    return charts.add(traces, {"xaxis": {"title": {"text": "trial"}}, "yaxis": axis}, f"{name} by trial", 320)
+    return chart(
+        f"{name} by trial",
+        series,
+        Axis("trial", is_count=True),
+        Axis(f"{name} ({qualifier})" if qualifier else name),
+    )
 
 
-def _pruned_trace(pruned: list[TrialRecord], column: str) -> dict[str, Any]:
-    estimates = [t.estimate(column) or (None, 0.0) for t in pruned]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "stopped early (estimate)",
-        "x": [t.number for t in pruned],
-        "y": [value for value, _ in estimates],
-        "customdata": [t.number for t in pruned],
-        "error_y": {
-            "type": "data",
-            "array": [1.96 * error for _, error in estimates],
-            "color": "var(--faint)",
-        },
-        "marker": {"size": 6, "symbol": "x", "color": "var(--faint)"},
-        "hovertemplate": "trial %{x}: about %{y} (stopped early)<extra></extra>",
-    }
+def _points(column: str, unit: str, trials: Sequence[TrialRecord]) -> list[Point]:
+    return [
+        Point(
+            t.number, v, f"trial {t.number}: {numbers.quantity(v, unit)} ({t.state})", trial_anchor(t.number)
+        )
+        for t in trials
+        for v in (t.values()[column],)
+    ]
 
 
-def _volume_chart(results: StudyRecord, charts: Charts) -> str:
-    trace = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(range(1, len(results.hypervolumes) + 1)),
-        "y": list(results.hypervolumes),
-        "line": {"shape": "hv", "color": "var(--accent)"},
-        "hovertemplate": "after %{x} trials: %{y:.4g}<extra></extra>",
-    }
-    layout = {
-        "xaxis": {"title": {"text": "trials"}},
-        "yaxis": {"title": {"text": "hypervolume"}, "rangemode": "tozero"},
-        "showlegend": False,
-    }
-    return charts.add([trace], layout, "Hypervolume of the front (larger is better)", 320)
+def _stopped(results: StudyRecord, column: str, unit: str) -> list[Point]:
+    """Returns the estimates of trials that were stopped early, with their 95 % intervals."""
+    points = []
+    for t in results.trials:
+        estimate = t.estimate(column) if t.state == "pruned" and column not in t.values() else None
+        if estimate is not None:
+            value, half = estimate[0], 1.96 * estimate[1]
+            tip = f"trial {t.number}: about {numbers.quantity(value, unit)} (stopped early)"
+            points.append(
+                Point(t.number, value, tip, trial_anchor(t.number), y_ends=(value - half, value + half))
+            )
+    return points
+
+
+def _volume_chart(results: StudyRecord) -> str:
+    points = [Point(i, v) for i, v in enumerate(results.hypervolumes, 1)]
+    title = "Hypervolume of the front (larger is better)"
+    return chart(
+        title,
+        [Series("", "front", points, "", "steps")],
+        Axis("trials", is_count=True),
+        Axis("hypervolume", from_zero=True),
+    )
 
 
 def _seconds(results: StudyRecord) -> str:
@@ -172,7 +168,7 @@ def _seconds(results: StudyRecord) -> str:
             f"<p>{esc(_ALL_WORKERS.format(numbers.duration(whole_s), numbers.duration(results.wall_s)))}</p>"
         )
     heads = ["step", "description", "total", "share", "per trial"]
-    return f"<h3>Time by step</h3>{note}" + table(heads, rows, numeric=(2, 3, 4))
+    return details("Time by step", note + table(heads, rows, numeric=(2, 3, 4), name="Time by step"))
 
 
 def _row(spent: Spent, whole_s: float, n_trials: int | None = None) -> list[str]:
@@ -182,6 +178,6 @@ def _row(spent: Spent, whole_s: float, n_trials: int | None = None) -> list[str]
         f"<code>{esc(spent.name)}</code>",
         esc(spent.what),
         esc(numbers.duration(spent.seconds)),
-        f'<span class="bar" style="--share:{share:.1f}%"></span>{share:.0f} %',
+        f"{bar(share / 100)}{share:.0f} %",
         esc(numbers.duration(spent.seconds / n_trials)) if n_trials else "–",
     ]

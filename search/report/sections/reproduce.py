@@ -58,5 +58,5 @@ def _metadata(results: StudyRecord) -> str:
             if knobs
             else ""
         )
-        + details("The resolved config", f"<pre>{esc(config)}</pre>")
+        + details("The resolved config", f'<pre tabindex="0">{esc(config)}</pre>')
     )

@@ -73,7 +73,14 @@ def _load(path: Path) -> Any:
     import torch
 
     if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint file")
+        what = (
+            " is a folder, not a checkpoint file" if path.is_dir() else ": there is no such checkpoint file"
+        )
+        raise InputError(f"{path}{what}")
+    if path.suffix.lower() == ".onnx":
+        raise InputError(
+            f"{path} is an ONNX file by its name: model=onnx loads it; a torch network needs its state dict"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns before it raises the error that is handled below

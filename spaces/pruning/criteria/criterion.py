@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from spaces.knob_spec import Technique, cited
 from spaces.pruning.groups.group import Group
 from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 
@@ -45,6 +46,15 @@ class Criterion(ABC):
     name: ClassVar[str]
     needs_inputs: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
+
+    @property
+    def technique(self) -> Technique:
+        """What people choose it by."""
+        needs = (*(("data",) if self.needs_inputs else ()), *(("labels",) if self.needs_labels else ()))
+        cut = ("+space.prune.ratio=[0.25]",)
+        return Technique(
+            "pruning", needs, general=not self.needs_labels, paper=cited(type(self)), overrides=cut
+        )
 
     @abstractmethod
     def scores(self, evidence: Evidence) -> "dict[str, torch.Tensor]":

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError, unknown_name
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import KnobSpec, Technique
 from spaces.pruning.criteria.registry import BUILT_IN
 
 MACS, WEIGHT_BYTES, LATENCY_MS = "macs", "weight_bytes", "latency_ms"
@@ -47,13 +47,23 @@ KNOBS = (
         "channels that shortcuts add to, under a budget: whole leaves them if that leaves enough of the others, cut does not",
         allowed=(WHOLE, CUT),
     ),
-    KnobSpec("drop_blocks", 0, "whole blocks that go, before any channels", low=0, high=1000),
+    KnobSpec(
+        "drop_blocks",
+        0,
+        "whole blocks that go, before any channels",
+        low=0,
+        high=1000,
+        techniques=((1, Technique("pruning", ("data",))),),
+    ),
     KnobSpec(
         "mask_tuning",
         False,
         "scale what is left of a layer's inputs so that its output comes nearest to what it was; mostly better with "
         "reestimate_batch_norm=false, since the two correct the same error",
         allowed=(False, True),
+        techniques=(
+            (True, Technique("pruning", ("data",), "light", overrides=("+space.prune.ratio=[0.25]",))),
+        ),
     ),
     KnobSpec(
         "reestimate_batch_norm",

@@ -4,15 +4,44 @@ from collections.abc import Mapping
 from typing import Any
 
 from spaces.candidate import StageValue, Value
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import KnobSpec, Technique
 from spaces.recovery.knobs import AUGMENTATIONS
 
 METHODS = ("none", "bn_gamma", "group_envelope", "bottleneck")
 WITH_LEVEL = ("group_envelope", "bottleneck")
 SCHEDULES = ("constant", "linear_decay")
 
+_PAPERS = {
+    "bn_gamma": "Learning Efficient Convolutional Networks through Network Slimming, arXiv 1708.06519",
+    "group_envelope": "WGSEF",
+    "bottleneck": "VTrans, arXiv 2406.05276",
+}
+_CUT = (
+    "stage=[sparsify,prune,export,quantize]",
+    "+space.prune.ratio=[0.25]",
+)  # what takes the channels that have faded
+
 KNOBS = (
-    KnobSpec("method", "none", "how channels are made sparse; none leaves the network as it is", METHODS),
+    KnobSpec(
+        "method",
+        "none",
+        "how channels are made sparse; none leaves the network as it is",
+        METHODS,
+        techniques=tuple(
+            (
+                name,
+                Technique(
+                    "pruning",
+                    ("data", "labels", "training"),
+                    "full",
+                    general=False,
+                    paper=paper,
+                    overrides=_CUT,
+                ),
+            )
+            for name, paper in _PAPERS.items()
+        ),
+    ),
     KnobSpec("strength", 0.01, "weight of the regularizer", low=1e-6, high=10.0),
     KnobSpec(
         "strength_schedule", "constant", "schedule of the strength; linear_decay ends at a tenth", SCHEDULES

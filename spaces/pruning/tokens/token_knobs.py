@@ -6,13 +6,18 @@ from typing import Any, Final
 
 from spaces.candidate import StageValue, Value
 from spaces.errors import StageError, unknown_name
-from spaces.knob_spec import KnobSpec
+from spaces.knob_spec import KnobSpec, Technique
 
 NONE, PROPAGATE = "none", "propagate"
 PICKS: Final = ("dpc_knn", "sample", "attention", "motion")
 GRAPHS: Final = ("spatial", "semantic", "mixed")
 KINDS: Final = ("mixed", "class", "image", "diagonal", "cosine")
 SELECTIONS: Final = (*(f"{kind}_{over}" for kind in KINDS for over in ("max", "mean")), "random")
+
+_GTP = Technique("pruning", paper="GTP, arXiv 2311.03035", overrides=("model=vit", "+space.tokens.drop=[1]"))
+_SHORTER = Technique(
+    "pruning", paper="H2OT; HoT, arXiv 2311.12028", overrides=("model=vit", "+space.tokens.keep=[0.5]")
+)
 
 KNOBS = (
     KnobSpec(
@@ -21,6 +26,7 @@ KNOBS = (
         "propagate: tokens of an image go in each block, and their values to neighbours (GTP); or a sequence gets shorter, and "
         "what stays are cluster centres, a uniform sample, what attention used most, or what moved most (H2OT, HoT)",
         (NONE, PROPAGATE, *PICKS),
+        techniques=((PROPAGATE, _GTP), *((pick, _SHORTER) for pick in PICKS)),
     ),
     KnobSpec("drop", 0, "propagate: tokens that go in each block", low=0, high=64),
     KnobSpec(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
+from spaces.knob_spec import WEIGHTS_ALONE, Technique, cited
 from spaces.quantization.formats.packing.checks import check_options
 from spaces.quantization.formats.packing.groups import GridWeight, Weight
 
@@ -62,6 +63,11 @@ class WeightFormat(ABC):
     def __post_init__(self) -> None:
         """Raises ConfigError if an option has no such value."""
         check_options(self, self.name)
+
+    @property
+    def technique(self) -> Technique:
+        """What people choose it by."""
+        return Technique("quantization", paper=cited(type(self)), places=WEIGHTS_ALONE)
 
     def adjusted(self, values: Mapping[str, Any]) -> Self:
         """Returns the format with the fields that knobs set.

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from spaces.knob_spec import WEIGHTS_ALONE, Technique, cited
 from spaces.quantization.rounding.unit import Unit
 
 
@@ -22,6 +23,12 @@ class Method(ABC):
     """Whether parts are blocks, such as residual blocks; else layers."""
     learns_biases: ClassVar[bool] = False
     uses_steps: ClassVar[bool] = False
+
+    @property
+    def technique(self) -> Technique:
+        """What people choose it by."""
+        tuning: Literal["none", "light"] = "light" if self.uses_steps else "none"
+        return Technique("quantization", ("data",), tuning, paper=cited(type(self)), places=WEIGHTS_ALONE)
 
     @property
     def key(self) -> tuple[object, ...]:

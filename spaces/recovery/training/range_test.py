@@ -67,7 +67,7 @@ def _losses(steps: Steps, rates: Sequence[float], generator: torch.Generator) ->
     losses: list[float] = []
     for rate, batch in zip(rates, _endless(steps, generator), strict=False):
         set_learning_rate(steps.optimizer, rate)
-        losses.append(steps.step(batch, 0))
+        losses.append(float(steps.step(batch, 0)))
         if not isfinite(losses[-1]) or _has_diverged(losses):
             break
     return losses

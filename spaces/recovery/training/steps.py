@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spaces.errors import StageError
 from spaces.recovery.training.augmentation import augment
@@ -19,6 +20,8 @@ from spaces.recovery.training.settling import settle_batch_norm
 from spaces.recovery.training.stored_activations import StoredActivations
 from spaces.stages.output_spec import FIRST_OUTPUT, OutputSpec
 from spaces.stages.torch_outputs import judged_output
+
+CHECKED = 16  # steps after which losses are read: reading one waits for an accelerator
 
 # Called with the index of the step, from 0, and the number of steps of the whole training.
 StepHook = Callable[[int, int], None]
@@ -41,6 +44,7 @@ class Steps:
         after_backward: Called between the backward pass and the step.
         after_step: Called after the step.
         activations: Stores the network's activations for the backward pass; the loss stores its own as they are.
+        forward: Calls the network in training.
         output: The output that the loss gets.
     """
 
@@ -56,6 +60,7 @@ class Steps:
     after_backward: StepHook
     after_step: StepHook
     activations: StoredActivations
+    forward: Callable[[Tensor], Any]
     output: OutputSpec = FIRST_OUTPUT
 
     def epoch(self, epoch: int, generator: torch.Generator) -> tuple[float, float]:
@@ -71,12 +76,15 @@ class Steps:
         self.trained.train()
         set_train_mode(self.trained["network"], self.whole)
         total, factor = 0.0, 1.0
+        losses: list[Tensor] = []
         for step, batch in enumerate(self.batches(generator), epoch * self.n_steps):
             factor = factor_at(self.recipe.schedule, step, self.recipe.epochs * self.n_steps)
             set_learning_rate(self.optimizer, factor)
-            total += self.step(batch, step)
-            if not isfinite(total):
-                raise StageError(self._diverged("training loss is", epoch))
+            losses.append(self.step(batch, step))
+            if len(losses) == CHECKED or step == (epoch + 1) * self.n_steps - 1:
+                total, losses = sum(torch.stack(losses).tolist(), total), []
+                if not isfinite(total):
+                    raise StageError(self._diverged("training loss is", epoch))
         self._check_weights(epoch)
         self.settle(generator)
         return total / self.n_steps, factor * self.peak_rate
@@ -94,8 +102,8 @@ class Steps:
             batch = augment(self.recipe.augmentation, Batch(inputs, labels), generator)
             yield replace(batch, inputs=batch.inputs.contiguous())  # see `training._contiguous`
 
-    def step(self, batch: Batch, step: int) -> float:
-        """Takes one step; returns the loss before it.
+    def step(self, batch: Batch, step: int) -> Tensor:
+        """Takes one step; returns the loss before it, a scalar on the network's device.
 
         Args:
             batch: Examples.
@@ -104,13 +112,13 @@ class Steps:
         n_steps = self.recipe.epochs * self.n_steps
         self.optimizer.zero_grad()
         with self.activations.of(self.trained["network"], batch.inputs):
-            outputs = self.trained["network"](batch.inputs)
+            outputs = self.forward(batch.inputs)
         loss = self.loss(judged_output(outputs, self.output), batch)
         torch.autograd.backward(loss)
         self.after_backward(step, n_steps)
         self.optimizer.step()
         self.after_step(step, n_steps)
-        return float(loss.detach())
+        return loss.detach()
 
     def _check_weights(self, epoch: int) -> None:
         """Checks the weights after the last step, which no loss was computed with yet."""

@@ -1,5 +1,7 @@
 """The training loop of all training stages: deterministic on the CPU, resumable, observable."""
 
+import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +17,7 @@ from spaces.recovery.training.checkpoints import Checkpoints
 from spaces.recovery.training.curve import Curve
 from spaces.recovery.training.determinism import fixed_threads, seeded
 from spaces.recovery.training.examples import examples_of, first_inputs, n_batches
+from spaces.recovery.training.graphed import Graphed
 from spaces.recovery.training.modes import computes_the_same_in_training
 from spaces.recovery.training.optimization.optimizers import make_optimizer
 from spaces.recovery.training.optimization.recipe import Recipe
@@ -75,6 +78,7 @@ def train(
     if average is not None:
         trained["average"] = average
     whole = computes_the_same_in_training(module, first_inputs(split))
+    forward = Graphed(module) if recipe.cuda_graphs else module
     hooks = (after_backward or _nothing, _with_average(after_step or _nothing, average, module))
     n_steps = n_batches(len(split), recipe.batch_size)
 
@@ -92,10 +96,11 @@ def train(
             whole,
             *after,
             StoredActivations(recipe.stored_activation_bits),
+            forward,
             output,
         )
 
-    with _frozen(module, factors or {}), _on_device(trained, device):
+    with _frozen(module, factors or {}), _on_device(trained, device), _without_stream_warnings():
         rate = recipe.learning_rate or checkpoints.peak_rate()
         if rate is None:
             rate = _tested_rate(steps_of(1.0, (_nothing, _nothing)), context)
@@ -144,9 +149,10 @@ def _report_epoch(
 ) -> None:
     if context.watch is None:
         return
-    module.eval().cpu()
-    context.watch.epoch(stage, epoch, n_epochs, module)
-    module.to(device)
+    shown = (
+        module if device.type == "cpu" else copy.deepcopy(module).cpu()
+    )  # recorded graphs need the network's own memory
+    context.watch.epoch(stage, epoch, n_epochs, shown.eval())
 
 
 @contextmanager
@@ -171,6 +177,14 @@ def _on_device(module: nn.Module, device: torch.device) -> Iterator[None]:
     finally:
         module.cpu().eval()
         module.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def _without_stream_warnings() -> Iterator[None]:
+    """Hides torch's advice on gradients from another stream, where recorded passes run."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match", UserWarning)
+        yield
 
 
 def _contiguous(module: nn.Module) -> None:

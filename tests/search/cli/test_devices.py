@@ -1,11 +1,16 @@
 """The `paredown-devices` command."""
 
+import io
 import json
 import re
 
 import pytest
 
+from search.cli.device_tables import _bytes, _figures, listing, sheet
 from search.cli.devices import OK, USAGE, run_command
+from search.planning.config.device_files import catalogue
+from search.planning.config.shipped import shipped
+from search.report.console import PlainConsole
 
 GOOD = """# @package device
 # paredown device=my_board
@@ -65,9 +70,35 @@ def test_lists_every_profile_within_120_columns(devices):
 def test_a_row_contains_limits_speed_power_error_and_tag(devices):
     _, out, _ = devices("--match", "stm32u575")
     row = next(line for line in out.splitlines() if "stm32u575 " in line)
-    for text in ("NUCLEO-U575ZI-Q", "X-CUBE-AI 9.0", "768 KiB", "2 MiB", "23.2 mW", "modelled"):
+    for text in ("NUCLEO-U575", "X-CUBE-AI 9.0", "768 KiB", "2 MiB", "23.2 mW", "modelled"):
         assert text in row
     assert re.search(r"i8 \d+-\d+ M .* \d+ %", row)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_profile_is_a_line_whatever_the_width(width):
+    found = catalogue([shipped()])
+    text = io.StringIO()
+    PlainConsole(file=text, width=width).print(listing(found, sorted(found.devices), width))
+    lines = text.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= len(found.devices) + 12
+    for name in found.devices:
+        (row,) = [line for line in lines if line.split()[:1] == [name]]
+        for size in filter(None, (found.devices[name].ram_bytes, found.devices[name].flash_bytes)):
+            assert _bytes(size) in row
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_sheet_keeps_to_the_width_and_says_the_same(width):
+    found = catalogue([shipped()])
+    for name in ("host", "stm32h743", "zu3eg"):
+        text = io.StringIO()
+        PlainConsole(file=text, width=width).print(sheet(found, name, width))
+        assert max(map(len, text.getvalue().splitlines())) <= width
+        words = " ".join(text.getvalue().split())
+        assert found.devices[name].description.split()[0] in words
+        assert all(figure in words for figure, *_ in _figures(found.devices[name]))
 
 
 def test_match_compares_hardware_and_runtime_case_insensitively(devices):

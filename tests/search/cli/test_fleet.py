@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from search.cli.fleet import fleet
-from search.cli.fleet_tables import html_page, terminal_table
+from search.cli.fleet_front import front_lines
+from search.cli.fleet_tables import cell, html_page, terminal_table
 from search.cli.sweep import main, read_studies
 from search.report.console import PlainConsole
+from search.report.page.testing import read_page
 from search.report.testing import hostile_text
 
 
@@ -143,13 +145,63 @@ def test_the_page_has_the_table_a_chart_and_links_to_the_reports(tmp_path, capsy
     text = (tmp_path / "pages" / "all.html").read_text()
     assert "2 studies, by model." in text
     assert "1 line without a candidate that met the constraints." in text
-    links = re.findall(r'<a href="(\.\./[^"]*)">report</a>', text)
+    links = re.findall(r'<a class="report" href="(\.\./[^"]*)">report</a>', text)
     assert len(links) == 2
     assert all((tmp_path / "pages" / link).is_file() for link in links)
-    assert "top1 over latency" in text
+    assert "test top1 against latency" in text
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "sweep.csv").read_text())))
     assert "best cost.board.latency_ms" in {row["target"] for row in rows}
     assert "none met the" in capsys.readouterr().out
+
+
+def test_a_single_studys_figure_has_its_own_interval(tmp_path):
+    path = study(tmp_path, "model=a") / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["best"]["metrics"] |= {"top1_low": 88.0, "top1_high": 91.5}
+    path.write_text(json.dumps(summary))
+    assert "90 [88, 91.5]" in printed(terminal_table(found(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("latencies", "text"),
+    [((1.0, 1.0), "1 ms"), ((1.0, 1.2), "1.10 ms [0.00, 2.37]"), ((1.0, 1.02), "1.01 ms [0.88, 1.14]")],
+)
+def test_a_cost_has_its_unit_once_and_is_never_below_0(tmp_path, latencies, text):
+    for seed, latency in enumerate(latencies):
+        path = study(tmp_path, "model=a", f"seed={seed}", seed=seed) / "summary.json"
+        summary = json.loads(path.read_text())
+        summary["best"]["costs"]["board"] = {"latency_ms": latency}
+        path.write_text(json.dumps(summary))
+    (line,) = found(tmp_path).lines
+    assert cell(line, "latency_ms")[0] == text
+
+
+def test_the_front_of_a_sweep_is_marked_for_each_device(tmp_path):
+    for model, top1, factor in (("a", 90.0, 1), ("b", 80.0, 1), ("c", 95.0, 3)):
+        path = study(tmp_path, f"model={model}", top1=top1, devices=("x", "y")) / "summary.json"
+        summary = json.loads(path.read_text())
+        for costs in summary["best"]["costs"].values():
+            costs["latency_ms"] *= factor
+        path.write_text(json.dumps(summary))
+    table = found(tmp_path)
+    kept = {(*table.lines[i].settings, table.lines[i].device) for i in front_lines(table)}
+    assert kept == {("a", "x"), ("a", "y"), ("c", "x"), ("c", "y")}
+    page = read_page(html_page(table, "t", tmp_path))
+    assert page.problems == []
+    assert (
+        sum(label.startswith(("x\n", "y\n")) for label in page.labels) == 12
+    )  # in the chart and side by side
+
+
+def test_lower_is_better_where_drops_say_so(tmp_path):
+    for model, error in (("a", 1.0), ("b", 2.0)):
+        path = study(tmp_path, f"model={model}") / "summary.json"
+        summary = json.loads(path.read_text())
+        for entry, value in ((summary["baseline"], 0.5), (summary["best"], error)):
+            entry["metrics"] = {"rmse": value, "rmse_drop": value - 0.5, "file_bytes": 1024}
+        path.write_text(json.dumps(summary))
+    table = found(tmp_path)
+    assert [table.lines[i].settings for i in front_lines(table)] == [("a",)]
 
 
 def test_texts_of_studies_from_elsewhere_are_shown_as_text(tmp_path):

@@ -1,6 +1,5 @@
 """The catalogue of all networks, over real studies of the smallest size."""
 
-import json
 import shutil
 
 import pandas as pd
@@ -9,6 +8,7 @@ import pytest
 from search.api import run
 from search.cli.sweep import main
 from search.knowledge import networks, rank_correlations, results
+from search.report.page.testing import read_page
 from spaces.errors import InputError
 
 OVERRIDES = [
@@ -76,7 +76,8 @@ def test_the_command_lists_the_networks(folder, capsys):
     assert len(pd.read_csv(folder / "networks.csv")) == 4
     page = (folder / "networks.html").read_text()
     assert "Rank correlation" in page
-    assert json.dumps("MACs") in page
+    assert "over MACs</figcaption>" in page
+    assert read_page(page).problems == []
 
 
 def test_an_unknown_metric_is_one_message(folder, capsys):

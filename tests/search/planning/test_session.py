@@ -77,7 +77,7 @@ def test_a_dry_run_imports_no_library_that_it_does_not_need(tiny, tmp_path):
     assert "dry_run=true: no trial was run" in ran.stdout
     imported = set(ran.stdout.splitlines()[-1].split(","))
     assert "onnxruntime" in imported
-    assert not imported & {"torch", "sklearn", "scipy", "pandas", "mlflow", "xgboost", "plotly", "onnxscript"}
+    assert not imported & {"torch", "sklearn", "scipy", "pandas", "mlflow", "xgboost", "onnxscript"}
 
 
 def test_a_dry_run_trains_no_network_lists_no_candidates_and_writes_nothing(tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_the_table_at_the_end_obeys_nothing(tmp_path):
 
 
 def test_the_sheet_of_a_device_obeys_nothing(device):
-    text = printed(sheet(Catalogue({"x": device}, {"x": "f"}, {}, ()), "x"))
+    text = printed(sheet(Catalogue({"x": device}, {"x": "f"}, {}, ()), "x", 100))
     assert "[bold]" in text
     assert "\x1b" not in text
 

@@ -4,6 +4,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from search.record.results import BASELINE
 from search.report.terminal import closing_table
 from search.report.testing import fake_results
 
@@ -62,3 +63,52 @@ def test_many_devices_get_a_row_each_and_a_sentence_per_model(tmp_path):
         assert any(line.split()[:2] == [pick.device, str(pick.number)] for line in lines)
     assert sum(line.startswith("Ship trial") for line in lines) == len({p.number for p in results.picks})
     assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("width", [80, 100, 109])
+def test_on_a_narrow_terminal_nothing_is_cut(tmp_path, width):
+    """Also with an interval of a timing: every figure has its unit."""
+    results = fake_results(tmp_path)
+    ends = {"latency_ms_low": 0.9, "latency_ms_high": 1.1}
+    timed = tuple(
+        replace(t, measurements=(
+            *t.measurements,
+            *(replace(m, name=name, value=m.value * factor) for name, factor in ends.items()
+              for m in t.measurements if m.name == "latency_ms" and m.source == "measured"),
+        ))
+        for t in results.trials
+    )  # fmt: skip
+    console = Console(file=StringIO(), width=width, force_terminal=False)
+    console.print(closing_table(replace(results, trials=timed), width))
+    text = console.file.getvalue()
+    table = text[text.index("baseline") : text.index("Ship")]
+    best = results.trial(results.best).values()
+    assert "±10 %" in table
+    assert table.count(" ms") >= 2 * 7
+    assert f"{best['metric.top1']:.2f} %" in table
+    assert table.count(" KiB") >= 2 * 7
+    assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_the_float_model_stands_once_and_may_be_the_pick(tmp_path):
+    results = fake_results(tmp_path)
+    kept = replace(
+        results,
+        front=(BASELINE, *results.front),
+        best=BASELINE,
+        picks=tuple(
+            replace(p, number=BASELINE, why="lowest latency among the models") for p in results.picks
+        ),
+    )
+    text = printed(kept)
+    assert text.count("baseline") == 1
+    assert "Keep the float model on host" in text
+    assert "-1" not in text
+
+
+def test_warnings_of_the_health_checks_are_printed(tmp_path):
+    results = fake_results(tmp_path)
+    first, *others = results.picks
+    close = replace(results, picks=(replace(first, rivals=(results.front[0],)), *others))
+    assert "Check: The timings leave open whether" in printed(close)
+    assert "Check: The timings" not in printed(results)

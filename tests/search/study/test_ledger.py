@@ -364,3 +364,26 @@ def test_what_replaces_a_proposal_is_next_and_keeps_what_the_sampler_noted(tmp_p
         assert before.state == TrialState.FAIL
         generation = "NSGAIISampler:generation"
         assert after.system_attrs[generation] == before.system_attrs[generation] == 0
+
+
+def test_a_dashboard_shows_names_the_trials_number_and_no_record(tmp_path):
+    with opened(tmp_path) as ledger:
+        trial = ledger.ask()
+        ledger.reject(trial)
+        trial = ledger.ask()
+        ledger.add(trial, replace(measured(0, "infeasible"), reason="size 12 breaks max 10"))
+        ledger.show("the note")
+        study = ledger._study
+        assert study.metric_names == ["metric.quality", "cost.board.size"]
+        assert study.trials[1].user_attrs == {"trial": 0, "reason": "size 12 breaks max 10"}
+    with opened(tmp_path) as again:
+        assert [r.number for r in again.records] == [0]
+
+
+def test_records_of_version_0_2_0_are_read(tmp_path):
+    with opened(tmp_path) as ledger:
+        trial = ledger.ask()
+        trial.set_user_attr("record", record_to_json(measured(0)))
+        ledger._study.tell(trial, [3.0, 12.0])
+    with opened(tmp_path) as again:
+        assert again.records == [measured(0)]

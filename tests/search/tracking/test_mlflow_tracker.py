@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.base import Measurement
 from search.record.curve import Curve
 from search.report.testing import fake_results
 from search.tracking.mlflow_tracker import MlflowTracker
@@ -110,7 +111,6 @@ def test_the_parent_has_description_metrics_and_artifacts(uri, tmp_path):
     assert f"Ship trial {results.picks[0].number} to host" in note
     assert results.command in note
     assert "**Pareto front**" in note
-    assert parent.data.metrics["baseline.metric.top1"] == 98.0
     assert parent.data.metrics["best.metric.top1"] == results.trial(results.best).values()["metric.top1"]
     history = client.get_metric_history(parent.info.run_id, "hypervolume")
     assert [(m.step, m.value) for m in history] == list(enumerate(results.hypervolumes))
@@ -120,6 +120,7 @@ def test_the_parent_has_description_metrics_and_artifacts(uri, tmp_path):
     assert [row[0] for row in table["data"]] == [str(n) for n in results.front]
     assert {a.path for a in client.list_artifacts(parent.info.run_id)} == {
         "front.json",
+        "front.svg",
         "trials.csv",
         "report.html",
     }
@@ -134,25 +135,119 @@ def test_secrets_are_not_logged(uri, tmp_path):
     assert "hunter2" not in str(parent.to_dictionary())
 
 
-def test_chosen_models_are_logged_once_with_a_signature(uri, tmp_path):
-    results = fake_results(tmp_path / "out", 12)
-    write_models(results)
+def test_the_float_model_is_a_run_beside_the_trials(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 4)
     log_whole(uri, results)
-    tracker = MlflowTracker(uri)
+    log_whole(uri, replace(results, trials=()))
+    client = client_of(uri)
+    runs = client.search_runs(["1"], "tags.state = 'baseline'")
+    assert len(runs) == 2  # a study without trials is another one
+    for run in runs:
+        assert run.data.metrics == {m.column: m.value for m in results.baseline}
+        assert run.data.tags["on_front"] == "baseline"
+    _, parents, _ = runs_of(uri)
+    assert not any(k.startswith("baseline.") for p in parents for k in p.data.metrics)
+
+
+def log_with_models(uri, results, **settings):
+    tracker = MlflowTracker(uri, **settings)
     tracker.start(results)
     tracker.finish(results)
     tracker.close()
-    client, (parent,), _ = runs_of(uri)
+
+
+def write_baseline(results):
+    """As a study leaves the uncompressed model's file."""
+    folder = results.folder / "models"
+    (folder / "trial_baseline.onnx").write_bytes((folder / f"trial_{results.front[0]}.onnx").read_bytes())
+
+
+def test_models_of_the_front_are_logged_once_with_signature_and_data(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 12)
+    write_models(results)
+    log_whole(uri, results)
+    log_with_models(uri, results)
+    client, (parent,), children = runs_of(uri)
     models = client.search_logged_models([parent.info.experiment_id])
-    wanted = {results.best, *(p.number for p in results.picks)}
-    assert sorted(m.name for m in models) == sorted(f"trial_{n}" for n in wanted)
-    assert {m.source_run_id for m in models} == {parent.info.run_id}
+    assert sorted(m.name for m in models) == sorted(f"trial_{n}" for n in results.front)
+    trial_of_run = {c.info.run_id: int(c.data.tags["paredown.trial"]) for c in children}
+    for model in models:
+        number = trial_of_run[model.source_run_id]
+        assert model.name == f"trial_{number}"
+        assert Candidate(json.loads(model.tags["candidate"])) == results.trial(number).candidate
+        values = {(m.key, m.dataset_name): m.value for m in model.metrics}
+        top1 = results.trial(number).values()["metric.top1"]
+        assert values["metric.top1", "digits validation"] == top1
+        assert ("cost.host.latency_ms", None) in values
     from mlflow.models import Model
 
     described = Model.load(str(Path(models[0].artifact_location.removeprefix("file://")) / "MLmodel"))
     assert described.signature.inputs.input_names() == ["input"]
     assert described.signature.inputs.inputs[0].shape == (-1, 3, 4, 4)
     assert "onnx" in described.flavors
+
+
+def test_values_on_unseen_data_are_tied_to_the_test_split(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 6)
+    number = results.front[0]
+    test = Measurement("test_top1", 91.5, "%", "measured")
+    trials = tuple(
+        replace(t, measurements=(*t.measurements, test)) if t.number == number else t for t in results.trials
+    )
+    write_models(results)
+    log_whole(uri, replace(results, trials=trials))
+    models = client_of(uri).search_logged_models(["1"])
+    found = {
+        m.name: {(v.key, v.dataset_name): v.value for v in m.metrics if v.key == "metric.test_top1"}
+        for m in models
+    }
+    assert found[f"trial_{number}"] == {("metric.test_top1", "digits test"): 91.5}
+    assert not any(values for name, values in found.items() if name != f"trial_{number}")
+
+
+def test_each_device_has_an_alias_and_the_float_model_is_the_first_version(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 12)
+    write_models(results)
+    write_baseline(results)
+    log_whole(uri, results)
+    log_with_models(uri, results)  # registers nothing twice
+    client = client_of(uri)
+    versions = {v.version: v for v in client.search_model_versions("name = 'digits'")}
+    first_version = client.get_model_version_by_alias("digits", "float")
+    assert str(first_version.version) == "1"
+    assert first_version.tags["candidate"] == "{}"
+    assert len(versions) == 1 + len({results.best, *(p.number for p in results.picks)})
+    for pick in results.picks:
+        version = client.get_model_version_by_alias("digits", pick.device)
+        assert version.tags["trial"] == str(pick.number)
+        assert pick.why in version.description
+    assert f"Ship trial {results.picks[0].number}" in client.get_registered_model("digits").description
+
+
+def test_an_alias_loads_the_pick(uri, tmp_path):
+    import mlflow
+
+    results = fake_results(tmp_path / "out", 8)
+    write_models(results)
+    log_whole(uri, results)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        model = mlflow.onnx.load_model("models:/digits@stm32h743")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert model.graph.node[0].op_type == "Relu"
+
+
+@pytest.mark.parametrize(("models", "n_logged"), [("picks", 2), ("none", 0)])
+def test_fewer_models_on_request(uri, tmp_path, models, n_logged):
+    results = fake_results(tmp_path / "out", 12)
+    assert len(results.front) > 2
+    write_models(results)
+    log_with_models(uri, replace(results, trials=(), front=(), best=None, picks=()), models=models)
+    log_with_models(uri, results, models=models)
+    chosen = {results.best, *(p.number for p in results.picks)}
+    assert len(client_of(uri).search_logged_models(["1"])) == (len(chosen) if n_logged else 0)
 
 
 def test_resuming_adds_what_is_missing_and_repeats_nothing(uri, tmp_path):
@@ -305,6 +400,7 @@ def test_a_deleted_experiment_warns(uri, tmp_path, caplog):
         {"experiment": " "},
         {"retries": -1},
         {"backoff_s": 0},
+        {"models": "all"},
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(tmp_path, settings):

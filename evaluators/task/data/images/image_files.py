@@ -11,6 +11,7 @@ from spaces.errors import InputError, unknown_name
 from spaces.stages.array_split import Indices
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+_LABELS = "a CSV file with labels, or task.labels=null for a folder of images for each class,"
 
 Labelled = tuple[list[Path], Indices]
 """Files, and their classes `(n,)`."""
@@ -88,7 +89,7 @@ def images_in_table(root: Path, table: str, columns: tuple[str, str], n_classes:
     """
     path = root / table
     try:
-        with reading(path, "a CSV file with labels"), path.open(newline="", encoding="utf-8-sig") as file:
+        with reading(path, _LABELS), path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             _check_header(reader.fieldnames or [], columns, path)
             rows = [_row(row, columns, n_classes, root, f"{path}, line {reader.line_num}") for row in reader]

@@ -23,6 +23,7 @@ class Recipe:
         stored_activation_bits: Bits in which activations are kept for the backward pass, 2, 4, 8 or 32 (as they are):
             see `stored_activations.py`.
         threads: Number of torch's threads, which determines the order of summation.
+        cuda_graphs: Whether a GPU records the network's passes and repeats them: see `graphed.py`.
     """
 
     epochs: int
@@ -37,3 +38,4 @@ class Recipe:
     average_decay: float = 0.0
     stored_activation_bits: int = 32
     threads: int = 2
+    cuda_graphs: bool = False

@@ -6,6 +6,7 @@ import pytest
 
 from evaluators.base import Evaluator
 from evaluators.cost.latency import measured as latency
+from evaluators.cost.latency import turns
 from evaluators.cost.latency.measured import LatencyEvaluator, pinned, take_turns
 from evaluators.testing import EvaluatorConformance, RandomSplit, model_from_text, tiny_context, tiny_model
 from spaces.errors import ConfigError, EvaluationError
@@ -26,7 +27,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.now_ns = 0
         self.runs = []
-        monkeypatch.setattr(latency, "perf_counter_ns", lambda: self.now_ns)
+        monkeypatch.setattr(turns, "perf_counter_ns", lambda: self.now_ns)
 
     def task(self, name, ms):
         def run():

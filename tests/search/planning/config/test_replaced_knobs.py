@@ -38,8 +38,8 @@ def test_several_at_once_and_in_the_command():
     ("override", "told"),
     [
         ("+space.prune.keep=[0.5]", "without `+`: e.g. space.prune.keep=[0.5]"),
-        ("space.prune.keeep=[0.5]", "Could not override 'space.prune.keeep'"),
-        ("space.prune.keep.stepp=0.5", "Could not override 'space.prune.keep.stepp'"),
+        ("space.prune.keeep=[0.5]", "Did you mean space.prune.keep=[0.5]?"),
+        ("space.prune.keep.stepp=0.5", "Did you mean space.prune.keep.step=0.5?"),
     ],
 )
 def test_what_is_refused_says_what_works(override, told):

@@ -6,7 +6,6 @@ from evaluators.base import Measurement
 from search.report.findings.layers import advice, rivals
 from search.report.findings.misses import failures, misses, nearest_miss
 from search.report.findings.summary import no_answer
-from search.report.page.markup import Charts
 from search.report.sections.progress import best_so_far
 from search.report.sections.progress import section as progress_section
 from search.report.sections.rejected import section as rejected_section
@@ -134,8 +133,7 @@ def test_progress_reports_low_fidelity_seconds_knowledge_and_prediction(results)
     )
     prediction = "another 20 trials would gain at most 0.05 points of top1 (95 % sure)"
     html = progress_section(
-        replace(results, trials=(record, *results.trials[1:]), learned=("learned from 24 trials",), prediction=prediction),
-        Charts(),
+        replace(results, trials=(record, *results.trials[1:]), learned=("learned from 24 trials",), prediction=prediction)
     ).html()  # fmt: skip
     assert "Low-fidelity evaluations of candidates before their trials took 6 s" in html
     assert "low-fidelity evaluations: runs on a part of the validation examples" in html

@@ -56,7 +56,11 @@ def test_no_number_breaks_the_text(value, low, high, unit):
         ("cost.mcu.weight_bytes", 390, 100, "3.9× smaller"),
         ("cost.mcu.latency_ms", 1, 2, "2× slower"),
         ("cost.mcu.energy_uj", 20, 1, "20× lower"),
-        ("cost.mcu.latency_ms", 1, 1.001, "the same"),
+        ("cost.mcu.latency_ms", 1, 1.029, "as fast as float"),
+        ("cost.mcu.latency_ms", 1.029, 1, "as fast as float"),
+        ("cost.mcu.latency_ms", 1.04, 1, "1.04× faster"),
+        ("cost.mcu.weight_bytes", 1, 1.001, "the same"),
+        ("cost.mcu.weight_bytes", 1.02, 1, "1.02× smaller"),
         ("cost.mcu.latency_ms", 0, 1, None),
     ],
 )
@@ -80,3 +84,13 @@ def test_secrets_are_redacted_and_knobs_are_not():
         "nested": [{"uri": "http://***@h"}],
         "tokens": {"keep": 0.5},
     }
+
+
+@pytest.mark.parametrize("unit", ["ms", "%", "dB"])
+def test_what_rounding_leaves_of_equal_numbers_is_nothing(unit):
+    shown = "pp" if unit == "%" else unit
+    zero = "0.00 pp" if unit == "%" else f"0 {unit}"
+    assert numbers.signed(-8.88e-16, unit) == zero
+    text, interval = numbers.with_bounds(1e-17, -8.88e-16, 0.0, unit, is_change=True)
+    assert text == zero
+    assert interval.strip("[]").replace("0", "").replace(".", "") == ", ", shown

@@ -46,7 +46,7 @@ def test_bits_and_rounding_of_each_layer_and_the_losses_that_led_there(results):
     assert "<strong>5.00 bits per weight</strong>, rounding gptq" in found.body
     assert "Most sensitive is <strong>a</strong>: 0.5 at 4 bits; it has 8 bits." in found.body
     assert re.findall(r'class="bold">(\d+)<', found.body) == ["8", "4"]
-    assert '<desc id="layer-bits-text">a: 8 bits; &lt;b&gt;: 4 bits</desc>' in found.body
+    assert 'a: 8 bits; &lt;b&gt;: 4 bits">' in found.body
     cells = re.findall(r"<td[^>]*>(.*?)</td>", found.body)
     assert cells[:6] == ["<code>a</code>", "100", "8", "gptq", "0.5", "1.0e-03"]
 
@@ -106,8 +106,8 @@ def test_many_layers_are_the_most_sensitive_ones_and_all_are_in_the_table(result
 
 def test_a_study_without_a_feasible_trial_has_the_curve(results):
     found = section(replace(allocated(results, told(), {"a": 8, "<b>": 4}), best=None))
-    assert "bits-loss" in found.body
-    assert "layer-bits" not in found.body
+    assert "Least loss for every number of bits" in found.body
+    assert "Bits of each layer in trial" not in found.body
 
 
 def test_losses_of_nothing_and_one_width_are_drawn(results):

@@ -82,7 +82,7 @@ def test_files_of_other_formats_raise(tmp_path):
             read_state_dict(tmp_path / name)
     with pytest.raises(InputError, match="there is no such checkpoint file"):
         read_state_dict(tmp_path / "absent.pt")
-    with pytest.raises(InputError, match="there is no such checkpoint file"):
+    with pytest.raises(InputError, match="is a folder, not a checkpoint file"):
         read_state_dict(tmp_path)
 
 

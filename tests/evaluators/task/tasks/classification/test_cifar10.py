@@ -109,7 +109,7 @@ def damaged(root, name, change):
     ("layout", "name", "change", "message"),
     [
         ("npz", "test.npz", lambda d: d[:-100], "test.npz is damaged"),
-        ("npz", "train_data_batch_1.npz", lambda d: b"no", "train_data_batch_1.npz is damaged"),
+        ("npz", "train_data_batch_1.npz", lambda d: b"no", "train_data_batch_1.npz is not an .npz file"),
         ("python folder", "data_batch_3", lambda d: d[:500], "data_batch_3 is damaged"),
         ("python folder", "test_batch", lambda d: pickle.dumps([1, 2]), "holds no 'data' and 'labels'"),
         (

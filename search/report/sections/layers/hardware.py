@@ -1,40 +1,22 @@
 """The chosen model's costs on each device: memory over time, and time, bytes and MACs of every kernel."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evaluators.cost.memory import Step
-from evaluators.devices.device import Device
 from search.record.results import DevicePick, StudyRecord
 from search.report.findings import numbers
-from search.report.page.markup import Charts, Section, details, esc, source_tag, table, trial_link
+from search.report.page.bars import Stack, stacked
+from search.report.page.markup import details, esc, source_tag, table
 from spaces.errors import ParedownError
 from spaces.stages.artifact import Artifact, InputSpec
 
 if TYPE_CHECKING:
     from evaluators.cost.cost import DeviceCosts
 
-_MOST_DEVICES = 6
 
-
-def section(results: StudyRecord, charts: Charts) -> Section | None:
-    """Returns the section, or None if no model was chosen or its file is not there."""
-    picks = [(pick, costs) for pick in results.picks if (costs := _costs(results, pick)) is not None]
-    if not picks:
-        return None
-    parts = [_device(results, charts, pick, costs) for pick, costs in picks[:_MOST_DEVICES]]
-    left_out = [pick.device for pick, _ in picks[_MOST_DEVICES:]]
-    if left_out:
-        parts.append(f"<p>Devices that are not drawn: {esc(numbers.listing(left_out))}.</p>")
-    lead = (
-        "Memory while the chosen model runs, and the costs of each kernel. A kernel is what the runtime executes at "
-        "once: a layer with its activation, bias and rescaling."
-    )
-    return Section("hardware", "On the device", lead, "".join(parts))
-
-
-def _costs(results: StudyRecord, pick: DevicePick) -> "DeviceCosts | None":
+def device_costs(results: StudyRecord, pick: DevicePick) -> "DeviceCosts | None":
+    """Returns the costs of a pick on its device; None if its file or the device's profile is not there."""
     from evaluators.cost.cost import DeviceCosts, Graphs
     from evaluators.devices.config import device_from_config
 
@@ -57,11 +39,9 @@ def _artifact(path: Path) -> Artifact:
     return Artifact.onnx(data, InputSpec.of_graph(onnx.load_model_from_string(data).graph))
 
 
-def _device(results: StudyRecord, charts: Charts, pick: DevicePick, costs: "DeviceCosts") -> str:
-    device = costs.device
-    chart = _memory(charts, costs.memory.timeline, device, costs)
-    heading = f"<h3>{esc(device.name)}: {trial_link(pick.number)}</h3>"
-    return f'{heading}<p class="finding">{_finding(costs)}</p>{chart}{_kernels(costs)}{_unknown(costs)}'
+def hardware(costs: "DeviceCosts") -> str:
+    """Returns what a model needs on a device: memory over time, and every kernel."""
+    return f'<p class="finding">{_finding(costs)}</p>{_memory(costs)}{_kernels(costs)}{_unknown(costs)}'
 
 
 def _finding(costs: "DeviceCosts") -> str:
@@ -78,64 +58,36 @@ def _finding(costs: "DeviceCosts") -> str:
     return f"{text}. {source_tag('modelled')}"
 
 
-def _memory(charts: Charts, timeline: Sequence[Step], device: Device, costs: "DeviceCosts") -> str:
+def _memory(costs: "DeviceCosts") -> str:
     """Returns a chart of the memory that each kernel uses, that later kernels need, and that the runtime uses."""
+    timeline, device, runtime = costs.memory.timeline, costs.device, costs.memory.runtime_bytes
     used_by = {kernel.name: {*kernel.inputs, *kernel.outputs} for kernel in costs.graph.kernels}
-    now = [sum(n for t, n in s.live.items() if _is_used(t, s.kernel, used_by)) for s in timeline]
-    later = [s.total_bytes - n for s, n in zip(timeline, now, strict=True)]
     size, unit = _scale(max([s.total_bytes for s in timeline], default=0))
-    hover = [_hover(step) for step in timeline]
-    layout: dict[str, Any] = {
-        "barmode": "stack",
-        "bargap": 0.08,
-        "xaxis": {
-            "title": {"text": "kernels, in the order of execution"},
-            "showticklabels": len(timeline) <= 40,
-        },
-        "yaxis": {"title": {"text": f"memory ({unit})"}, "rangemode": "tozero"},
-    }
-    if device.ram_bytes and device.ram_bytes < 4 * costs.memory.peak_sram_bytes:
-        layout["shapes"] = [_limit(device.ram_bytes / size)]
-    traces = [
-        _bars("read or written by the kernel", timeline, [n / size for n in now], hover, "var(--accent)"),
-        _bars("kept for later kernels", timeline, [n / size for n in later], hover, "var(--faint)"),
+    stacks = []
+    for step in timeline:
+        now = sum(n for tensor, n in step.live.items() if _is_used(tensor, step.kernel, used_by))
+        parts = [now, step.total_bytes - now, *([runtime] if runtime else [])]
+        stacks.append(Stack([n / size for n in parts], _tip(step)))
+    names = [
+        "read or written by the kernel",
+        "kept for later kernels",
+        *(["used by the runtime"] if runtime else []),
     ]
-    if costs.memory.runtime_bytes:
-        share = [costs.memory.runtime_bytes / size] * len(timeline)
-        traces.append(_bars("used by the runtime", timeline, share, hover, "var(--rule)"))
-    return charts.add(traces, layout, f"Memory over time on {device.name}", height=300)
+    limit = device.ram_bytes
+    near = limit / size if limit and limit < 4 * costs.memory.peak_sram_bytes else None
+    note = f"The peak is at {costs.memory.peak_kernel or 'the input'}."
+    return stacked(f"Memory over time on {device.name}", stacks, names, f"memory ({unit})", near, note)
 
 
 def _is_used(tensor: str, kernel: str, used_by: dict[str, set[str]]) -> bool:
     return tensor in used_by.get(kernel, ()) or tensor.startswith(f"{kernel} (")
 
 
-def _bars(
-    name: str, timeline: Sequence[Step], heights: list[float], hover: list[str], colour: str
-) -> dict[str, Any]:
-    return {
-        "type": "bar",
-        "name": name,
-        "x": [esc(step.kernel) for step in timeline],
-        "y": heights,
-        "text": hover,
-        "textposition": "none",
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"color": colour},
-    }
-
-
-def _hover(step: Step) -> str:
+def _tip(step: Step) -> str:
     largest = sorted(step.live.items(), key=lambda item: -item[1])[:6]
-    lines = [f"{esc(tensor)}: {numbers.quantity(n, 'bytes')}" for tensor, n in largest]
+    lines = [f"{tensor}: {numbers.quantity(n, 'bytes')}" for tensor, n in largest]
     more = [f"and {len(step.live) - 6} more"] if len(step.live) > 6 else []
-    head = f"<b>{esc(step.kernel)}</b>: {numbers.quantity(step.total_bytes, 'bytes')}"
-    return "<br>".join([head, *lines, *more])
-
-
-def _limit(at: float) -> dict[str, Any]:
-    line = {"color": "var(--bad)", "width": 1, "dash": "dash"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
+    return "\n".join([f"{step.kernel}: {numbers.quantity(step.total_bytes, 'bytes')}", *lines, *more])
 
 
 def _scale(n_bytes: float) -> tuple[float, str]:
@@ -160,7 +112,7 @@ def _kernels(costs: "DeviceCosts") -> str:
         rows.append(row)
     if times_ms is not None:
         heads += ["time\nms, modelled", "share"]
-    body = table(heads, rows, numeric=range(3, len(heads))) + _left_out(costs)
+    body = table(heads, rows, numeric=range(3, len(heads)), name="Kernels") + _left_out(costs)
     return details(f"Every kernel on {costs.device.name} ({len(rows)})", body)
 
 

@@ -1,0 +1,18 @@
+from dataclasses import replace
+
+from search.record.results import BASELINE
+from search.report.testing import fake_results
+from search.study.progress import best_text
+
+
+def test_the_best_so_far_names_the_split(tmp_path):
+    results = fake_results(tmp_path)
+    studied = replace(results, config={**results.config, "task": {"_target_": "x"}})
+    assert best_text(studied).startswith(f"best so far: trial {results.best}, validation top1 ")
+    assert best_text(results).startswith(f"best so far: trial {results.best}, top1 ")
+
+
+def test_it_may_be_the_float_model(tmp_path):
+    results = replace(fake_results(tmp_path), best=BASELINE)
+    assert best_text(results).startswith("best so far: the float model, ")
+    assert best_text(replace(results, best=None)) == "nothing feasible yet"
