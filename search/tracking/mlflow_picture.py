@@ -10,6 +10,7 @@ from html import escape
 from search.record.results import StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import headline_metric, label, unit_of
+from search.report.page.axis import scale
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 430, 300, 62, 30, 46
 _GREY, _BLUE, _ORANGE, _INK = "#b0b7c3", "#1f6feb", "#d9730d", "#1f2328"
@@ -78,39 +79,30 @@ def _points(trials: Sequence[TrialRecord], metric: str, cost: str) -> list[tuple
 
 
 class _Place:
-    """Where values are drawn, from the smallest to the largest one with a margin."""
+    """Where values are drawn, on the scales of the report's charts."""
 
     def __init__(self, points: Sequence[tuple[str, float, float]]) -> None:
-        self._x, self._y = _range([x for _, x, _ in points]), _range([y for _, _, y in points])
+        self._across = scale((x for _, x, _ in points), _LEFT, _WIDTH - 34)
+        self._up = scale((y for _, _, y in points), _HEIGHT - _BOTTOM, _TOP + 8)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Returns the coordinates of a point."""
-        across = (x - self._x[0]) / (self._x[1] - self._x[0])
-        up = (y - self._y[0]) / (self._y[1] - self._y[0])
-        return (
-            _LEFT + across * (_WIDTH - _LEFT - 34),
-            _HEIGHT - _BOTTOM - up * (_HEIGHT - _BOTTOM - _TOP - 8),
-        )
+        return self._across.at(x), self._up.at(y)
 
     def axes(self, unit_x: str, unit_y: str) -> str:
-        """Returns both axes with three values each, in their units."""
-        parts = []
-        for i in range(3):
-            x = self._x[0] + (0.06 + 0.44 * i) * (self._x[1] - self._x[0])
-            y = self._y[0] + (0.06 + 0.44 * i) * (self._y[1] - self._y[0])
-            left, bottom = self.at(x, self._y[0])
-            parts.append(_text(left, bottom + 16, numbers.quantity(x, unit_x), anchor="middle"))
-            left, bottom = self.at(self._x[0], y)
-            parts.append(_text(left - 6, bottom + 4, numbers.quantity(y, unit_y), anchor="end"))
-        (x1, y1), (x2, y2) = self.at(self._x[0], self._y[0]), self.at(self._x[1], self._y[1])
-        lines = f"M{x1:.1f} {y2:.1f}V{y1:.1f}H{x2:.1f}"
+        """Returns both axes with a few round values each, in their units."""
+        left, right = self._across.start, self._across.end
+        bottom, top = self._up.start, self._up.end
+        parts = [
+            _text(self._across.at(x), bottom + 16, numbers.quantity(x, unit_x), anchor="middle")
+            for x, _ in self._across.ticks(5)
+        ]
+        parts += [
+            _text(left - 6, self._up.at(y) + 4, numbers.quantity(y, unit_y), anchor="end")
+            for y, _ in self._up.ticks(4)
+        ]
+        lines = f"M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}"
         return f'<path d="{lines}" fill="none" stroke="#8c959f"/>' + "".join(parts)
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    margin = 0.07 * (high - low) or abs(high) * 0.05 or 1.0
-    return low - margin, high + margin
 
 
 def _dot(x: float, y: float, radius: int, colour: str) -> str:

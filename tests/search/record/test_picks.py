@@ -8,17 +8,7 @@ from evaluators.base import Measurement
 from search.record.picks import overall_best, picks
 from search.record.results import BASELINE, Constraint, DevicePick, Objective, TrialRecord, baseline_record
 from spaces.candidate import Candidate
-
-AXES = (Objective("metric.top1", "maximize"), Objective("cost.board.latency_ms", "minimize"))
-
-
-def record(number, top1, latency_ms, state="complete", **metrics):
-    measured = [
-        Measurement("top1", top1, "%", "measured"),
-        Measurement("latency_ms", latency_ms, "ms", "modelled", "board"),
-    ]
-    measured += [Measurement(name, value, "", "measured") for name, value in metrics.items()]
-    return TrialRecord(number, state, "", Candidate({"n": number}), tuple(measured))
+from tests.search.record.test_front import AXES, record
 
 
 def test_the_pick_is_the_fastest_that_meets_the_limit_on_the_drop():

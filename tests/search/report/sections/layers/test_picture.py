@@ -3,22 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from evaluators.testing import tiny_model
 from search.report.sections.layers.hardware import device_costs
 from search.report.sections.layers.picture import picture
-from search.report.testing import LAYERS, fake_results
-
-BOARD = {"runtime": "r", "macs_per_s": {"float32": 1e6}}
-
-
-@pytest.fixture
-def results(tmp_path):
-    fake = fake_results(tmp_path, 24, ("board",))
-    fake = replace(fake, config={**fake.config, "device": {"board": BOARD}})
-    path = fake.model_path(fake.picks[0].number)
-    path.parent.mkdir()
-    path.write_bytes(tiny_model().onnx_bytes)
-    return fake
+from search.report.testing import LAYERS
 
 
 def test_without_costs_the_compared_layers_are_the_rows(results):
