@@ -28,7 +28,9 @@ def digest(notebook: NotebookNode) -> str:
 
 def execute(notebook: NotebookNode, folder: Path) -> None:
     """Runs all cells in a folder; their outputs are in the notebook then."""
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook, timeout=600, coalesce_streams=True, resources={"metadata": {"path": str(folder)}}
+    ).execute()
 
 
 def tidy(notebook: NotebookNode) -> None:

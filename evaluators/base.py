@@ -1,9 +1,11 @@
 """The evaluator interface: an evaluator turns an artifact into measurements and depends on no space or sampler."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+
+from numpy.typing import NDArray
 
 from evaluators.column import Column
 from evaluators.devices.device import Device
@@ -78,6 +80,7 @@ class EvaluationContext:
         reference: The float model and its outputs on `split`.
         others: Further metrics that are reported.
         agreement: Scores outputs with the float model's outputs as labels; None compares classes, if outputs are class scores.
+        groups: The group of each example of `split`, `(n,)`, e.g. its speaker; None where examples are independent.
         devices: The devices that costs are wanted for, by name.
         seed: Seed of everything random in the evaluator.
         measured: Measurements of the same artifact by the evaluators before this one.
@@ -93,6 +96,7 @@ class EvaluationContext:
     threshold: EarlyStoppingThreshold | None = None
     others: tuple[Metric, ...] = ()
     agreement: Metric | None = None
+    groups: NDArray[Any] | None = None
 
     @property
     def exact_sums(self) -> bool:
@@ -102,6 +106,31 @@ class EvaluationContext:
         machine is one of the devices.
         """
         return not any(device.measured for device in self.devices.values())
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a study before its data and its network are read.
+
+    Attributes:
+        metrics: The task's, that to search by first.
+        devices: The devices that costs are wanted for, by name.
+        agreement: As in `EvaluationContext`.
+    """
+
+    metrics: Sequence[Metric]
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    agreement: Metric | None = None
+
+    def costs(self, names: Iterable[str], measured: bool | None = None) -> frozenset[str]:
+        """Returns the columns of costs: on every device, or on those that are this machine, or on the others."""
+        devices = [d.name for d in self.devices.values() if measured in (None, d.measured)]
+        return frozenset(str(Column.of(name, device)) for name in names for device in devices)
+
+
+def metric_columns(names: Iterable[str], *ends: str) -> frozenset[str]:
+    """Returns the columns of metrics by name, and of those names with each of the ends, such as `_low`."""
+    return frozenset(str(Column.of(f"{name}{end}")) for name in names for end in ("", *ends))
 
 
 @dataclass(frozen=True)
@@ -158,6 +187,14 @@ class Evaluator(ABC):
         """Returns columns that candidates can have even if the uncompressed model lacks them (latency on an int8-only device)."""
         del context
         return frozenset()
+
+    def columns(self, outline: Outline) -> frozenset[str] | None:
+        """Returns every column that measurements can have, so that a wrong name in an objective is found before anything is measured.
+
+        None if they are only known from measuring; then so is a wrong name. A class that derives from one with other columns overrides it.
+        """
+        del outline
+        return None
 
     @abstractmethod
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:

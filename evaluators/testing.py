@@ -17,7 +17,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import EvaluationContext, Evaluator, Reference, Source
+from evaluators.base import EvaluationContext, Evaluator, Outline, Reference, Source
 from evaluators.devices.device import Device
 from evaluators.metric import MeanMetric
 from evaluators.runtime import reference_outputs
@@ -183,6 +183,16 @@ class EvaluatorConformance:
             assert all(m.name and m.unit and m.source in get_args(Source) for m in measurements)
             assert all(m.device is None or m.device in context.devices for m in measurements)
             assert len({m.column for m in measurements}) == len(measurements)
+
+    def test_columns_are_those_that_it_said_it_can_have(self) -> None:
+        """Names in objectives are checked by `columns` before anything is measured, so none may be lacking there."""
+        context, evaluator = self.make_context(), self.make_evaluator()
+        outline = Outline((context.metric, *context.others), context.devices, context.agreement)
+        told = evaluator.columns(outline)
+        if told is None:
+            return
+        found = {m.column for a in self.make_artifacts() for m in evaluator.evaluate(a, context).measurements}
+        assert found | evaluator.possible(context) <= told
 
     def test_details_are_json(self) -> None:
         """Details must survive a journal, a tracker and a report: plain JSON without NaN."""

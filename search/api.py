@@ -130,6 +130,7 @@ def quantize(
     Args:
         module: The trained network, with one input; it is left as it is.
         loader: Yields batches `(inputs, labels)`. Labels are classes if they are whole numbers, else numbers to predict.
+            Where it yields inputs alone, candidates are judged by the outputs of `module`.
         device: A device's name, or several.
         flash: Most bytes of flash, e.g. `256 KiB`.
         ram: Most bytes of memory while it runs.
@@ -191,6 +192,8 @@ def _run(config: Config, console: Console | None) -> StudyRecord:
         shown.print(session.description())
         return results_before(session.plan)
     outcome = run_study(session.plan, LiveProgress(shown))
+    if outcome.failed:
+        shown.print(outcome.failed)
     if outcome.signal is not None and outcome.signal != signal.SIGINT:
         signal.raise_signal(outcome.signal)  # the study has ended; now it ends the process that called us
     return outcome.results

@@ -6,10 +6,26 @@ from typing import TYPE_CHECKING
 
 from search.record.results import BASELINE, StudyRecord, TrialRecord
 from search.record.trial_records import rows
+from search.report.findings.health import checks
+from search.report.picture import front_picture
 from spaces.errors import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a notebook shows.
+
+    Attributes:
+        svg: It as SVG, a file of its own.
+    """
+
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,33 @@ class Results:
             StudyError: As `best` does.
         """
         return self.record.model_path(self.best(device).number)
+
+    def checks(self) -> "pd.DataFrame":
+        """Returns what makes the advice doubtful, and what to do about it: a row for each health check of the report.
+
+        `status` is `ok`, `warning`, or `unknown` where it cannot be told.
+
+        >>> results.checks().columns.tolist()
+        ['name', 'status', 'message', 'next_step']
+        """
+        import pandas as pd
+
+        found = [(c.name, c.status, c.text, c.next_step) for c in checks(self.record)]
+        return pd.DataFrame(found, columns=["name", "status", "message", "next_step"])
+
+    def picture(self) -> Picture:
+        """Returns the front: the metric over each cost that is an objective; a notebook shows it.
+
+        Raises:
+            StudyError: The objectives are not a metric and costs.
+        """
+        drawn = front_picture(self.record)
+        if drawn is None:
+            named = ", ".join(o.column for o in self.record.objectives)
+            raise StudyError(
+                f"study {self.record.name!r} has no picture of its front: that needs a metric and a cost as objectives, not {named}"
+            )
+        return Picture(drawn)
 
     def _table(self, numbers: list[int]) -> "pd.DataFrame":
         import pandas as pd

@@ -70,6 +70,7 @@ class KnobSpec:
         list_of_globs: Whether a value is a list of glob patterns over layer names.
         shares: Whether a value is a list of numbers from 0 on that sum to 1, or an empty one.
         techniques: Values that stand for a method of its own, each with what people choose it by.
+        each_first: Whether a study begins with each of its values, because the costs of one tell nothing of another's.
     """
 
     name: str
@@ -83,6 +84,7 @@ class KnobSpec:
     list_of_globs: bool = False
     shares: bool = False
     techniques: tuple[tuple[Value, Technique], ...] = ()
+    each_first: bool = False
 
     @property
     def range_text(self) -> str:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from evaluators.integer_kernels import integer_kernels_saturate as saturates
+from tests.ports import free_port
 
 # no deadline, because machines are noisy; the same examples in every run, so that a failure is due to a change
 settings.register_profile("paredown", deadline=None, derandomize=True)
@@ -50,13 +51,6 @@ def ray_cluster(tmp_path):
     """Starts Ray clusters; they end with the test."""
     with contextlib.ExitStack() as stack:
         yield lambda **settings: stack.enter_context(RayCluster(tmp_path, **settings))
-
-
-def free_port():
-    """Returns a port that nobody listens at."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 class RayCluster:
@@ -96,20 +90,22 @@ class RayCluster:
                 f"--include-dashboard={str(self._dashboard).lower()}", f"--dashboard-port={self.dashboard_port}",
                 f"--ray-client-server-port={self.client_port}",
             )  # fmt: skip
-            self._wait_for_clients()
+            self._wait_for(self.client_port)
+            if self._dashboard:
+                self._wait_for(self.dashboard_port)
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def _wait_for_clients(self):
-        """Waits until the server of `ray://` addresses answers, which it may do after the head says that it is up."""
-        until = time.monotonic() + 60
+    def _wait_for(self, port):
+        """Waits until a server of the head answers, which it may do after the head says that it is up."""
+        until = time.monotonic() + 120
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.client_port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
             except OSError:
-                assert time.monotonic() < until, "no server for clients"
+                assert time.monotonic() < until, (self._folder / "node-0.log").read_text()[-2000:]
                 time.sleep(0.1)
             else:
                 return

@@ -1,19 +1,21 @@
 """Modelled costs on every device of the study, from one analysis of the ONNX file."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline
 from evaluators.column import Column
 from evaluators.cost.energy import energy_uj
 from evaluators.cost.graph import OpGraph, op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
 from evaluators.cost.graph.formats import UNSUPPORTED, unsupported, why_unsupported
 from evaluators.cost.graph.runtime_graph import runtime_graph
+from evaluators.cost.language.window_cache import WindowCache, window_cache
 from evaluators.cost.latency.fabric.estimate import fabric_estimate
 from evaluators.cost.latency.roofline import Roofline, roofline
 from evaluators.cost.memory import MemoryPlan, plan_memory
@@ -27,7 +29,7 @@ class CostEvaluator(Evaluator):
 
     Yields `latency_ms` (not where it is timed), `energy_uj`, `peak_activation_bytes`, `peak_sram_bytes`
     (activations, the runtime's own structures, and weights that are kept in RAM), `weight_bytes`, `total_bytes`
-    (weights and activations at their peak), `flash_bytes`, and on FPGAs `luts` and `dsps`. Where the profile says
+    (weights, activations at their peak, and of causal attention the keys and values of the window's tokens), `flash_bytes`, and on FPGAs `luts` and `dsps`. Where the profile says
     which formats the runtime takes, `unsupported_layers` is the number of layers in others; with any, there is no
     latency and no energy. `<cost>_low` and `<cost>_high` are error bars: 8 of 10
     measurements that the profile was compared with lay between them. `details["because"]` gives the reason
@@ -48,13 +50,22 @@ class CostEvaluator(Evaluator):
             EvaluationError: The shapes of the model cannot be inferred.
         """
         graphs, simulated = Graphs(artifact), simulated_layers(artifact.onnx_bytes)
-        by_device = [DeviceCosts(graphs.on(device), device, simulated) for device in context.devices.values()]
+        cache = window_cache(artifact)
+        by_device = [DeviceCosts(graphs.on(d), d, simulated, cache) for d in context.devices.values()]
         because = {column: why for costs in by_device for column, why in costs.because().items()}
         latencies = {costs.device.name: costs.explained() for costs in by_device if not costs.device.measured}
         return Evaluation(
             tuple(m for costs in by_device for m in costs.measurements()),
-            {"cost": {**_summary(graphs.common), "latency": latencies}, "because": because},
+            {
+                "cost": {**_summary(graphs.common), **_of_cache(cache), "latency": latencies},
+                "because": because,
+            },
         )
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of every device, as far as its profile has the figures."""
+        devices = outline.devices.values()
+        return frozenset(str(Column.of(cost, d.name)) for d in devices for cost in _costs_of(d))
 
     def possible(self, context: EvaluationContext) -> frozenset[str]:
         """Returns the columns that may be absent for the uncompressed model and present for a compressed one.
@@ -101,13 +112,18 @@ class DeviceCosts:
         graph: The kernels that the device's runtime executes.
         device: The device.
         simulated: Layers whose weights are decoded floats, with the name of their format.
+        cache: Keys and values of a network with causal attention.
     """
 
     def __init__(
-        self, graph: OpGraph, device: Device, simulated: Mapping[str, str] = MappingProxyType({})
+        self,
+        graph: OpGraph,
+        device: Device,
+        simulated: Mapping[str, str] = MappingProxyType({}),
+        cache: WindowCache | None = None,
     ) -> None:
         self.graph, self.device = graph, device
-        self._simulated = simulated
+        self._simulated, self._cache = simulated, cache
         self._unsupported = unsupported(graph, device)
         self.memory: MemoryPlan = plan_memory(graph, device.deployment)
         self._fabric = fabric_estimate(graph, device)
@@ -156,7 +172,8 @@ class DeviceCosts:
         yield self._measurement("weight_bytes", self.graph.weight_bytes, "bytes")
         if device.weight_formats or device.activation_formats:
             yield self._measurement(UNSUPPORTED, len(self._unsupported) + len(self._simulated), "layers")
-        total = self.graph.weight_bytes + memory.peak_activation_bytes
+        cached = 0 if self._cache is None else self._cache.n_bytes
+        total = self.graph.weight_bytes + memory.peak_activation_bytes + cached
         yield self._measurement("total_bytes", total, "bytes")
         if (
             device.measured
@@ -172,9 +189,11 @@ class DeviceCosts:
             yield self._measurement("dsps", fabric.dsps, "DSPs")
 
     def because(self) -> dict[str, str]:
-        """Returns, by column, which layer decides the peak memory, and why a latency is absent."""
+        """Returns, by column, which layer decides the peak memory, what the total has besides, and why a latency is absent."""
         at = _peak(self.memory)
         reasons = {"peak_sram_bytes": at, "peak_activation_bytes": at} if at else {}
+        if self._cache is not None:
+            reasons["total_bytes"] = f"{at}; {self._cache}"
         if self.latency_ms is None and not self.device.measured:
             reasons["latency_ms"] = self._why_no_latency()
         if self._unsupported or self._simulated:
@@ -227,8 +246,28 @@ def _peak(memory: MemoryPlan) -> str:
     return f"the peak is at layer {memory.peak_kernel}: {tensors}"
 
 
+def _costs_of(device: Device) -> Iterator[str]:
+    """Yields the names of all costs that a device can have."""
+    yield from ("peak_activation_bytes", "weight_bytes", "total_bytes")
+    if device.weight_formats or device.activation_formats:
+        yield UNSUPPORTED
+    if device.measured:
+        return
+    bounded = ["latency_ms", "peak_sram_bytes", *(["energy_uj"] if _has_energy(device) else [])]
+    yield from bounded
+    yield from (f"{name}_{end}" for name in bounded if name in device.error for end in ("low", "high"))
+    if device.deployment.weights != "ram":
+        yield "flash_bytes"
+    if device.fabric is not None:
+        yield from ("luts", "dsps")
+
+
 def _has_energy(device: Device) -> bool:
     return device.active_power_mw is not None or device.op_energy is not None
+
+
+def _of_cache(cache: WindowCache | None) -> dict[str, Any]:
+    return {} if cache is None else {"kv_cache": asdict(cache)}
 
 
 def _summary(graph: OpGraph) -> dict[str, Any]:

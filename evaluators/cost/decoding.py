@@ -6,7 +6,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import ClassVar
 
-from evaluators.base import Evaluation, EvaluationContext, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Measurement, Outline
 from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
 from evaluators.cost.language.candidate_roofline import (
     ModelledRequest,
@@ -75,6 +75,12 @@ class DecodingEvaluator(DecoderEvaluator):
     def follows_structure(self, context: EvaluationContext) -> bool:
         """Whether all is modelled: no device of the study is this machine."""
         return not self.times(context)
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of this machine, and of the devices that are modelled."""
+        everywhere = outline.costs(("tokens_per_s", "request_ms", "joules_per_token"))
+        modelled = outline.costs(("bytes_per_token", "decoder_bytes"), measured=False)
+        return everywhere | modelled | outline.costs(("power_w",), measured=True)
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the timings of one ONNX artifact on this machine, and its modelled speed on other devices.

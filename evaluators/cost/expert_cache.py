@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline, metric_columns
 from evaluators.cost.language.decoder_evaluator import check_sizes
 from evaluators.cost.language.expert_cache import (
     cache_size,
@@ -19,11 +19,10 @@ from evaluators.cost.language.expert_cache import (
 )
 from evaluators.metric import SumMetric
 from evaluators.runtime import open_session, run_session
-from evaluators.sizes import sizes_of, trained_bytes
+from evaluators.sizes import sizes_of
 from evaluators.task.statistics.bootstrap import bootstrap_interval, resampled_values
 from spaces.errors import ConfigError, EvaluationError
-from spaces.models.weight_formats import recorded_formats
-from spaces.quantization.formats.stored import stored_weights
+from spaces.quantization.formats.stored import packed_tensor_bytes
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.inputs import parts_of
 from spaces.task_losses import IGNORED
@@ -81,6 +80,11 @@ class ExpertCacheEvaluator(Evaluator):
         self.segment, self.cache_ratio, self.texts = segment, cache_ratio, texts
         self.cold_start = cold_start
         self.confidence, self.threads = confidence, threads
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of the shares with their intervals, and of the cache's costs."""
+        shares = metric_columns(("routing_srp", "expert_hit_rate", "lru_hit_rate"), "_low", "_high")
+        return shares | metric_columns(("cached_bytes",)) | outline.costs(("expert_load_ms",))
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact on `context.split`.
@@ -150,7 +154,7 @@ class ExpertCacheEvaluator(Evaluator):
         hit_rate: float,
     ) -> Iterator[Measurement]:
         n_layers, _, active = trace.routing.shape
-        of_experts = experts_bytes(artifact, proto)
+        of_experts = experts_bytes(proto)
         if not of_experts:
             return
         one = of_experts / (n_layers * trace.n_experts)
@@ -165,22 +169,14 @@ class ExpertCacheEvaluator(Evaluator):
                 yield Measurement("expert_load_ms", 1e3 * costs.load_s_per_token, "ms", "modelled", name)
 
 
-def experts_bytes(artifact: Artifact, proto: "onnx.ModelProto") -> int:
-    """Returns the packed bytes of all routed experts of an artifact, whose file is `proto`; 0 if no weight is named as theirs."""
+def experts_bytes(proto: "onnx.ModelProto") -> int:
+    """Returns the packed bytes of all routed experts of a model; 0 if no weight is named as theirs."""
     import onnx_ir as ir
 
     sizes = {
-        i.name: -(-prod(i.dims) * ir.DataType(i.data_type).bitwidth // 8)
-        for i in proto.graph.initializer
-        if _EXPERTS in i.name
+        i.name: -(-prod(i.dims) * ir.DataType(i.data_type).bitwidth // 8) for i in proto.graph.initializer
     }
-    for name, (form, shape) in recorded_formats(artifact.onnx_bytes).items():
-        if name in sizes:
-            sizes[name] = trained_bytes(form, shape)
-    for weight in stored_weights(proto).values():
-        if all(name in sizes for name in weight.initializers):
-            sizes |= dict.fromkeys(weight.initializers, 0) | {weight.initializers[0]: weight.packed_bytes}
-    return sum(sizes.values())
+    return sum(n for name, n in packed_tensor_bytes(proto, sizes).items() if _EXPERTS in name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline
 from spaces.errors import ConfigError
 from spaces.stages.artifact import Artifact
 
@@ -30,6 +30,10 @@ class RealTimeEvaluator(Evaluator):
         """False: it computes from timings."""
         del context
         return False
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of both figures on every device."""
+        return outline.costs(("latency_per_second", "real_time_factor"))
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the figures of every latency in `context.measured`."""

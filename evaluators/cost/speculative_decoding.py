@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import ClassVar
 
-from evaluators.base import Evaluation, EvaluationContext, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Measurement, Outline, metric_columns
 from evaluators.cost.language.decoder_evaluator import DecoderEvaluator, check_sizes
 from evaluators.cost.language.generation import Speculated, TextDecoder, greedy, speculative
 from evaluators.cost.language.speculative import (
@@ -72,6 +72,11 @@ class SpeculativeEvaluator(DecoderEvaluator):
             raise ConfigError(f"evaluator.speculative.memory_bytes must be above 0, not {memory_bytes}")
         self.draft_length, self.draft_cost, self.keep = draft_length, draft_cost, keep
         self.memory_bytes = memory_bytes
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of the plan, and of this machine's speed."""
+        of_model = metric_columns(("draft_acceptance", "same_text", "planned_speedup", "planned_bytes"))
+        return of_model | outline.costs(("speculative_speedup",), measured=True)
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact.

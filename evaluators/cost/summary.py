@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from math import inf, prod
 from typing import ClassVar
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Source
+from evaluators.base import (
+    Evaluation,
+    EvaluationContext,
+    Evaluator,
+    Measurement,
+    Outline,
+    Source,
+    metric_columns,
+)
 from evaluators.column import Column
 from evaluators.cost.cost import DeviceCosts, Graphs
 from evaluators.cost.summary_metrics import (
@@ -48,7 +56,13 @@ class SummaryEvaluator(Evaluator):
     def possible(self, context: EvaluationContext) -> frozenset[str]:
         """Returns the columns of candidates that were trained, which the uncompressed network was not."""
         del context
-        return frozenset(str(Column.of(name)) for name in ("sample_throughput", "token_throughput"))
+        return metric_columns(("sample_throughput", "token_throughput"))
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of the model and of every device."""
+        costs = outline.costs(("samples_per_s", "intelligence_per_joule", "intelligence_per_watt"))
+        shares = outline.costs(("memory_utilisation", "compute_utilisation"), measured=False)
+        return metric_columns(("compression_rate", "sample_throughput", "token_throughput")) | costs | shares
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the summary metrics of one ONNX artifact.

@@ -104,8 +104,8 @@ class Device:
         removes_dead_channels: Whether the runtime removes channels that are constant because all their
             weights are zero.
         bound: Whether a kernel takes the `max` of its compute and memory time, or their `sum`.
-        residual: File of a learned correction of the kernel times, as `paredown-profile` writes it; None if
-            there is none.
+        residual: File of a learned correction of the kernel times, as `paredown-profile` writes it beside the
+            profile; None if there is none.
         active_power_mw: Power while the network runs.
         idle_power_mw: Power while nothing runs.
         op_energy: Parameters of the energy model by operations, which is used if `active_power_mw` is None.

@@ -38,7 +38,11 @@ def run_command(arguments: Sequence[str]) -> int:
     Returns:
         0: both files are written; 2: an option is wrong or a file cannot be written; 130: Ctrl-C, nothing is written.
     """
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    terminal = (
+        None if sys.stdout.isatty() else False
+    )  # FORCE_COLOR would draw a progress bar into a file, line by line
+    console = Console(highlight=False, force_terminal=terminal)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         _profile(_options(arguments), console)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from evaluators.devices.kinds import KINDS
 
 Floats = NDArray[np.float64]
 
-_FASTEST_MACS_PER_S = 1e13
+FASTEST_MACS_PER_S = 1e13
 _FASTEST_BYTES_PER_S = 1e12
 _ROUNDS = 8
 _USUAL_ERROR = 0.3  # relative; kernels that deviate by more count less
@@ -39,7 +39,7 @@ def fit_figures(
     kinds = [kind for kind in KINDS if any(k.kind == kind for k in kernels)]
     terms = np.stack([_terms(k, classes, kinds) for k in kernels])
     least = np.zeros(terms.shape[1])
-    least[: len(classes)] = 1e6 / _FASTEST_MACS_PER_S
+    least[: len(classes)] = 1e6 / FASTEST_MACS_PER_S
     least[len(classes)] = 1e6 / _FASTEST_BYTES_PER_S
     coefficients = _fit(terms, times_us, least)
     macs_per_s: dict[str, dict[str, float]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 from evaluators.cost.latency.residual.kernel import KernelResidual
 from evaluators.devices.config import device_from_config
 from evaluators.devices.device import Device
+from evaluators.devices.yaml_text import yaml_text
 from spaces.stages.cache import write_atomic
 
 _HEAD = """\
@@ -38,20 +39,20 @@ def write_profile(
     Raises:
         OSError: A file cannot be written.
     """
-    device_folder = folder.expanduser().resolve() / "device"
+    device_folder = folder.expanduser() / "device"
     json_file, yaml_file = (
         device_folder / f"{device.name}.residual.json",
         device_folder / f"{device.name}.yaml",
     )
     head = _HEAD.format(folder=folder, name=device.name, **notes)
-    text = head + _yaml({device.name: _section(device, json_file, sources)})
+    text = head + yaml_text({device.name: _section(device, json_file.name, sources)})
     # The YAML file is written last, because it refers to the JSON file.
     write_atomic(json_file, json.dumps(residual.to_json(), separators=(",", ":")).encode())
     write_atomic(yaml_file, text.encode())
     return yaml_file, json_file
 
 
-def _section(device: Device, residual: Path, sources: Mapping[str, str]) -> dict[str, Any]:
+def _section(device: Device, residual: str, sources: Mapping[str, str]) -> dict[str, Any]:
     section = {
         "description": device.description,
         "runtime": device.runtime,
@@ -61,7 +62,7 @@ def _section(device: Device, residual: Path, sources: Mapping[str, str]) -> dict
         "run_overhead_us": device.run_overhead_us,
         "fusion": device.fusion,
         "bound": device.bound,
-        "residual": str(residual),
+        "residual": residual,
         "error": dict(device.error),
         "sources": {figure: {"measured": text} for figure, text in sources.items()},
     }
@@ -69,27 +70,3 @@ def _section(device: Device, residual: Path, sources: Mapping[str, str]) -> dict
         device.name, section, f"device.{device.name}"
     )  # raises if the section cannot be read back
     return section
-
-
-def _yaml(content: Mapping[str, Any]) -> str:
-    import yaml
-
-    return str(yaml.dump(content, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110))
-
-
-def _dumper() -> Any:
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        """Writes floats as 5.9e+10: without the sign and the point, YAML 1.1 reads them as text."""
-
-    def number(dumper: Any, value: float) -> Any:
-        text = f"{value:.4g}"
-        mantissa, _, exponent = text.partition("e")
-        mantissa += "" if "." in mantissa else ".0"
-        return dumper.represent_scalar(
-            "tag:yaml.org,2002:float", f"{mantissa}e{exponent}" if exponent else mantissa
-        )
-
-    Dumper.add_representer(float, number)
-    return Dumper

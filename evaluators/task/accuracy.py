@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from evaluators.base import EarlyStoppingThreshold, Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import (
+    EarlyStoppingThreshold,
+    Evaluation,
+    EvaluationContext,
+    Evaluator,
+    Measurement,
+    Outline,
+    metric_columns,
+)
 from evaluators.metric import Metric, sign_of
 from evaluators.runtime import (
     Batches,
@@ -17,6 +25,7 @@ from evaluators.runtime import (
 )
 from evaluators.sizes import sizes_of
 from evaluators.task.layer_sqnr import layer_sqnr
+from evaluators.task.metrics.same_class import SameClass
 from evaluators.task.similarity import Similarity, agreement_for
 from evaluators.task.statistics.bootstrap import RESAMPLES
 from evaluators.task.statistics.early_stopping import PairedTest, score_bounds
@@ -44,7 +53,8 @@ class AccuracyEvaluator(Evaluator):
                                    every weight is stored in a type of its own width
     ============================== =================================================================================
 
-    The first rows come also for each of the task's further metrics.
+    The first rows come also for each of the task's further metrics. Where examples come in groups (`context.groups`), intervals are those
+    of as many independent examples as these are worth, or by resamples of whole groups: see `effective_size` and `resampled_values`.
 
     With `context.threshold`, the evaluation stops as soon as the metric is confidently worse than the threshold, and yields
     `METRIC_partial` and `METRIC_drop_partial` (estimates), `METRIC_partial_error` (their standard error),
@@ -104,6 +114,13 @@ class AccuracyEvaluator(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_baseline": None}  # the cache is not pickled
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of the metrics, of the likeness to the float model, and of the sizes."""
+        judged = [f"{metric.name}{end}" for metric in outline.metrics for end in ("", "_drop")]
+        agreement = outline.agreement or SameClass()
+        likeness = (agreement.name, "output_sqnr_db", "file_bytes", "packed_bytes")
+        return metric_columns(judged, "_low", "_high") | metric_columns(likeness)
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact on `context.split`.
@@ -181,14 +198,14 @@ class AccuracyEvaluator(Evaluator):
 
     def _baseline_of(self, context: EvaluationContext) -> "_Baseline":
         """Returns the float model's statistics and judges on the context's split, computed once."""
-        key = (context.split, context.reference, context.metric, context.others)
+        key = (context.split, context.reference, context.metric, context.others, context.groups)
         if self._baseline is None or not all(a is b for a, b in zip(self._baseline.key, key, strict=True)):
             metrics = (context.metric, *context.others)
             gathered = Gathered(metrics)
             gathered.add(context.reference.outputs, self._batches.labels(context.split))
             found = gathered.statistics()
             judges = [
-                Judge(metric, statistics, self.confidence, self.n_resamples)
+                Judge(metric, statistics, self.confidence, self.n_resamples, context.groups)
                 for metric, statistics in zip(metrics, found, strict=True)
             ]
             self._baseline = _Baseline(key, found[0], judges)

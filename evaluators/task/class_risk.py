@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline, metric_columns
 from evaluators.column import Column
 from evaluators.runtime import Batches, joined, rollout_of, run_batches
+from evaluators.task.statistics.groups import Groups, effective_size, group_numbers
 from evaluators.task.statistics.intervals import clopper_pearson_bound
 from spaces.errors import ConfigError, EvaluationError
 from spaces.stages.artifact import Artifact
@@ -36,7 +37,8 @@ class ClassRiskEvaluator(Evaluator):
                                      `margin`, examples recognised by no more than that count as misses here
     false_negatives_CLASS            number of its examples that are missed
     false_negatives_CLASS_rate       the same as per cent of its examples
-    false_negatives_CLASS_rate_high  exact upper bound of the rate (Clopper and Pearson), one-sided
+    false_negatives_CLASS_rate_high  exact upper bound of the rate (Clopper and Pearson), one-sided; where examples come in
+                                     groups (`context.groups`), that of as many independent ones as these are worth
     ================================ ===============================================================================
 
     A result on few examples of a class need not hold on another split: a model without excess may have been lucky, the more
@@ -92,6 +94,14 @@ class ClassRiskEvaluator(Evaluator):
         self.batch_size, self.threads = batch_size, threads
         self._batches = Batches()
 
+    def columns(self, outline: Outline) -> frozenset[str] | None:
+        """Returns the columns of the excess and of the chosen classes; None if the data tell which there are."""
+        del outline
+        if self.classes is None:
+            return None
+        by_class = [f"false_negatives_{number}" for number in self.classes]
+        return metric_columns([EXCESS]) | metric_columns(by_class, "_rate", "_rate_high")
+
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact on `context.split`.
 
@@ -118,12 +128,14 @@ class ClassRiskEvaluator(Evaluator):
             )
             outputs = joined(list(runs))[0]
         classes = self._chosen(labels, outputs.shape[1])
+        groups = group_numbers(context.groups)
         misses = _Misses(
             classes,
             np.array([np.sum(labels == c) for c in classes]),
             _misses(outputs, labels, classes),
             _misses(outputs, labels, classes, self.margin),
             _misses(reference, labels, classes),
+            np.array([_worth(outputs, labels, c, groups) for c in classes]),
         )
         details = {
             self.name: misses.details(self.slack),
@@ -152,10 +164,15 @@ class ClassRiskEvaluator(Evaluator):
         measurements = [Measurement(EXCESS, excess, "examples", "measured")]
         if len(misses.classes) > MOST_CLASSES:
             return measurements
-        for number, n, missed in zip(
-            misses.classes, misses.examples.tolist(), misses.missed.tolist(), strict=True
+        for number, n, missed, worth in zip(
+            misses.classes,
+            misses.examples.tolist(),
+            misses.missed.tolist(),
+            misses.independent.tolist(),
+            strict=True,
         ):
-            name, bound = f"false_negatives_{number}", clopper_pearson_bound(missed, n, self.confidence)
+            name = f"false_negatives_{number}"
+            bound = clopper_pearson_bound(missed * worth / n, worth, self.confidence)
             measurements += [
                 Measurement(name, missed, "examples", "measured"),
                 Measurement(f"{name}_rate", 100 * missed / n, "%", "measured"),
@@ -174,6 +191,7 @@ class _Misses:
         missed: Number that the model misses.
         unsure: Number that the model misses or recognises by no more than the margin.
         dense: Number that the dense network misses.
+        independent: Number of independent examples that tell as much about the share of misses.
     """
 
     classes: tuple[int, ...]
@@ -181,6 +199,7 @@ class _Misses:
     missed: Counts
     unsure: Counts
     dense: Counts
+    independent: NDArray[np.float64]
 
     def excess(self, slack: float) -> NDArray[np.float64]:
         """Returns the misses of each class beyond those allowed, `(n_classes,)`."""
@@ -223,3 +242,15 @@ def _misses(
         second, first = np.sort(shares / shares.sum(axis=1, keepdims=True), axis=1)[:, -2:].T
         missed |= first - second <= margin
     return np.array([np.sum(missed & (labels == c)) for c in classes])
+
+
+def _worth(
+    outputs: NDArray[np.float32], labels: NDArray[np.int64], number: int, groups: Groups | None
+) -> float:
+    """Returns how many independent examples the examples of a class are worth: a single group is worth one."""
+    of_class = labels == number
+    own = None if groups is None else group_numbers(groups[of_class])
+    if own is None:
+        return float(np.sum(of_class))
+    missed = (outputs[of_class].argmax(axis=1) != number).astype(np.float64)
+    return effective_size(missed, own) if own.max() else 1.0

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline, metric_columns
 from evaluators.runtime import run_split
 from evaluators.task.data.archives import reading
 from evaluators.task.data.text.llama_tokenizer import LlamaTokenizer
@@ -83,6 +83,13 @@ class DomainsEvaluator(Evaluator):
         self._tokenizer = LlamaTokenizer(Path(tokenizer).expanduser())
         self._metric = BitsPerByte(self._tokenizer.byte_counts)
         self._splits = {name: self._read(name, path) for name, path in domains.items()}
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of the domains and of the indices."""
+        del outline
+        by_domain = [f"bits_per_byte_{name}" for name in (_HOME, *self._splits)]
+        indices = ("domain_specialisation", "generality_gap", "transfer_ratio")
+        return metric_columns([*by_domain, *indices], "_low", "_high")
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the scores of one ONNX artifact.

@@ -101,7 +101,7 @@ def spec_of(task: Task, choice: Choice, proto: "onnx.ModelProto") -> OutputSpec:
         )
     binary: Binary | None = None
     if choice.size is not None and task.n_classes is not None and choice.size < task.n_classes:
-        binary = "probability" if _last_operator(proto, choice.name) == "Sigmoid" else "logit"
+        binary = "probability" if last_operator(proto, choice.name) == "Sigmoid" else "logit"
     return OutputSpec(choice.name, positions[0], binary)
 
 
@@ -137,7 +137,7 @@ def _listed(outputs: Outputs) -> str:
     return ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
 
 
-def _last_operator(proto: "onnx.ModelProto", name: str) -> str | None:
+def last_operator(proto: "onnx.ModelProto", name: str) -> str | None:
     """Returns the type of the operator that computes an output's values; None if it is an input of the graph."""
     makers = {output: node for node in proto.graph.node for output in node.output}
     while (node := makers.get(name)) is not None and node.op_type in _PASS_ON:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline, metric_columns
 from evaluators.column import Column
 from evaluators.metric import Labels, sign_of
 from evaluators.runtime import Batch, joined, joined_labels, run_batches
@@ -73,6 +73,11 @@ class RobustnessEvaluator(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_images": None, "_dense": None}  # the caches are not pickled
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of the degradations, of their mean and of the worst."""
+        del outline
+        return metric_columns(f"robustness_drop_{kind}" for kind in (*self.degradations, "mean", "worst"))
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the measurements of one ONNX artifact on the first images of `context.split`.

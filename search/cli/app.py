@@ -41,6 +41,7 @@ from spaces.extras import PACKAGES, missing
 OK, USAGE, INFEASIBLE = 0, 2, 3
 _SIGNALLED = 128  # plus the signal's number, as a shell reports it
 _BROKEN_PIPE = 141  # 128 and SIGPIPE's number, which Windows does not have
+FIRST_STUDY = ("experiment=tones_board",)  # what the README begins with
 _PART_LENGTH = 60  # characters per override in a folder's name, which file systems limit to 255 bytes
 
 
@@ -66,7 +67,7 @@ def run_command(arguments: list[str], began: float | None = None) -> int:
     """Runs the command line and returns its exit status.
 
     Args:
-        arguments: The command line, without the program's name.
+        arguments: The command line, without the program's name; without any, it is that of `FIRST_STUDY`.
         began: `time.monotonic()` when the command was started, for the account of its time; None is now.
 
     Returns:
@@ -74,6 +75,11 @@ def run_command(arguments: list[str], began: float | None = None) -> int:
         SIGTERM; 129: SIGHUP.
     """
     errors = PlainConsole(stderr=True, soft_wrap=not sys.stderr.isatty())  # a terminal gets whole words
+    if not arguments:
+        _console().print(
+            f"No arguments: running {' '.join(FIRST_STUDY)}, about a minute; see also paredown init, paredown --help"
+        )
+        return run_command(list(FIRST_STUDY), began)
     if (verb := verb_of(arguments)) is not None:
         return _verb_status(verb, arguments[1:], errors, began)
     try:
@@ -82,12 +88,13 @@ def run_command(arguments: list[str], began: float | None = None) -> int:
         return _print_error(errors, str(error))
     _find_modules_here(trusted)
     statuses: list[int] = []
+    begun: list[Config] = []
     interrupts = Interrupts()
 
     @hydra.main(version_base="1.3", config_path=str(shipped()), config_name="config")
     def job(composed: DictConfig) -> None:
         first = began if not statuses else None
-        statuses.append(_guarded(composed, errors, interrupts, trusted, first))
+        statuses.append(_guarded(composed, errors, interrupts, trusted, first, begun))
         if statuses[-1] > _SIGNALLED:
             raise KeyboardInterrupt  # the studies of a sweep that remain are not begun
 
@@ -101,6 +108,8 @@ def run_command(arguments: list[str], began: float | None = None) -> int:
             checked_files(trusted),
         ):
             job()
+        if len(begun) > 1:
+            _print_sweep(begun, errors)
     except ParedownError as error:
         return _print_error(errors, str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -167,7 +176,7 @@ def run_config(config: Config, console: Console, began: float | None = None) -> 
         console.print(session.description())
         return OK
     outcome = run_study(session.plan, LiveProgress(console))
-    console.print(session.closing(outcome, console.width))
+    console.print(session.closing(outcome, console.width), crop=False)  # addresses are whole, to be copied
     if outcome.interrupted or outcome.signal is not None:
         return _signalled(outcome.signal)
     return OK if any(t.state == "complete" for t in outcome.results.trials) else INFEASIBLE
@@ -191,12 +200,21 @@ def _signalled(number: int | None) -> int:
 
 
 def _guarded(
-    composed: DictConfig, errors: Console, interrupts: Interrupts, trusted: Sequence[str], began: float | None
+    composed: DictConfig,
+    errors: Console,
+    interrupts: Interrupts,
+    trusted: Sequence[str],
+    began: float | None,
+    begun: list[Config],
 ) -> int:
-    """Runs one job of a sweep, prints its errors so that other jobs still run, and returns its status."""
+    """Runs one job of a sweep, prints its errors so that other jobs still run, and returns its status.
+
+    Its config is added to those that were begun.
+    """
     logging.getLogger("search").setLevel(logging.WARNING)
     try:
-        return run_config(_config_of(composed, trusted), _console(), began)
+        begun.append(config := _config_of(composed, trusted))
+        return run_config(config, _console(), began)
     except (ConfigError, InputError, StudyError) as error:
         return _print_error(errors, str(error))
     except OmegaConfBaseException as error:
@@ -211,6 +229,29 @@ def _guarded(
     except KeyboardInterrupt:
         errors.print(f"{interrupts.text} before the study began")
         return _signalled(interrupts.signal)
+
+
+def _print_sweep(begun: Sequence[Config], errors: Console) -> None:
+    """Prints the table of a sweep's studies and writes its page beside their folders, if at least two have ended."""
+    from search.cli.sweep import read_studies, write_sweep
+
+    folders = [Path(folder) for config in begun if (folder := config.data["study"]["dir"])]
+    ended = [folder for folder in folders if (folder / "summary.json").is_file()]
+    if len(ended) < 2 or any(config.data["dry_run"] for config in begun):
+        return
+    name = _shared_name(begun[0].sweep, [folder.name for folder in ended])
+    path = Path(os.path.commonpath(ended)) / f"{name}-sweep.csv"
+    try:
+        write_sweep(read_studies(ended), path, path.with_suffix(".html"), name)
+    except ParedownError as error:
+        _print_error(errors, str(error))
+
+
+def _shared_name(sweep: str, folders: Sequence[str]) -> str:
+    """Returns a sweep's name with the overrides that the names of all its folders have."""
+    parts = [folder.removeprefix(f"{sweep}-").split(",") for folder in folders]
+    shared = ",".join(part for part in parts[0] if all(part in other for other in parts))
+    return f"{sweep}-{_cut(shared)}" if shared else sweep
 
 
 def _console() -> Console:
@@ -237,8 +278,11 @@ def _config_of(composed: DictConfig, trusted: Sequence[str]) -> Config:
 def _suffix(overrides: str) -> str:
     """Returns the suffix of a study's folder name in a sweep: its overrides, each cut to `_PART_LENGTH`."""
     parts = overrides.replace("/", "_").replace("\\", "_").replace(" ", "").split(",")
-    short = (p if len(p) <= _PART_LENGTH else f"{p[:_PART_LENGTH]}-{digest_of(p)}" for p in parts)
-    return ",".join(short)
+    return ",".join(map(_cut, parts))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _PART_LENGTH else f"{text[:_PART_LENGTH]}-{digest_of(text)}"
 
 
 def _print_error(errors: Console, text: str) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from search.cli.fleet_units import unit_of_name
+from search.record.results import BASELINE, model_path, number_label
 from spaces.errors import InputError
 
 _BOOKKEEPING = re.compile(
@@ -32,6 +34,9 @@ class Shipped:
         values: Metrics and costs of the model by name; empty if no candidate met the constraints.
         baseline: The same of the uncompressed model.
         study: Hypervolume, numbers of trials and seconds of the study.
+        number: The model's trial; None if no candidate met the constraints.
+        knobs: The model's knobs.
+        units: Units of the metrics, by name.
     """
 
     folder: Path
@@ -41,6 +46,15 @@ class Shipped:
     values: Mapping[str, float]
     baseline: Mapping[str, float]
     study: Mapping[str, float] = field(default_factory=dict)
+    number: int | None = None
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path | None:
+        """The ONNX file to ship; None where the study has none."""
+        path = None if self.number is None else model_path(self.folder, self.number)
+        return path if path is not None and path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,10 @@ class Line:
         """Returns the interval of the value of a single study; None if it has none, or if there are several."""
         ends = [self.values(f"{name}{end}") for end in ("_low", "_high")]
         return (ends[0][0], ends[1][0]) if len(self.shipped) == 1 and all(ends) else None
+
+    def unit(self, name: str) -> str:
+        """Returns the unit of a value; empty if it has none, or if it is unknown."""
+        return unit_of_name(name) or next((s.units[name] for s in self.shipped if name in s.units), "")
 
     def baselines(self, name: str) -> list[float]:
         """Returns the uncompressed models' values."""
@@ -162,9 +180,24 @@ def _shipped(folder: Path, summary: Mapping[str, Any]) -> Iterator[Shipped]:
     settings = {**settings, "sampler": str(summary["sampler"])}
     if summary.get("seed") is not None:
         settings["seed"] = str(summary["seed"])
+    units = {str(name): str(unit) for name, unit in (summary.get("units") or {}).items()}
     for device in devices:
-        values, before = (_values(entry, device) for entry in (own.get(device, best), baseline))
-        yield Shipped(folder, settings, str(summary["sampler"]), str(device), values, before, about)
+        entry = own.get(device, best) or {}
+        values, before = _values(entry, device), _values(baseline, device)
+        number = BASELINE if entry.get("number") == number_label(BASELINE) else entry.get("number")
+        knobs = dict(entry.get("knobs") or {})
+        yield Shipped(
+            folder,
+            settings,
+            str(summary["sampler"]),
+            str(device),
+            values,
+            before,
+            about,
+            number,
+            knobs,
+            units,
+        )
 
 
 def _values(entry: Mapping[str, Any], device: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.cli.fleet import Fleet, Line
-from search.cli.fleet_units import label_of, text_of, unit_of_name
+from search.cli.fleet_units import label_of, possible, text_of, unit_of_name
 from search.cli.statistics import interval
 from search.record.nondomination import non_dominated
 from search.report.page.chart import Axis, Point, Series, chart
@@ -45,7 +45,6 @@ def front_section(found: Fleet) -> list[Section]:
     if axes is None or not _drawn(found, axes):
         return []
     across, up = axes
-    unit = _scale(across)[1]
     kept = front_lines(found)
     series = []
     for i, device in enumerate(dict.fromkeys(found.lines[i].device for i in _drawn(found, axes))):
@@ -57,7 +56,7 @@ def front_section(found: Fleet) -> list[Section]:
         series.append(Series(device or "studies", css, list(points.values())))
         series.append(Series("front" if not i else "", css, [points[n] for n in edge], "ring"))
     title = f"{label_of(up)} against {label_of(across)}"
-    drawn = chart(title, series, Axis(f"{label_of(across)} ({unit})"), Axis(label_of(up)))
+    drawn = chart(title, series, _axis(found, across), _axis(found, up))
     lead = f"Front: {ON_FRONT}. Points and lines lead to the table."
     return [Section("front", "Front of the sweep", lead, drawn + _parallel(found, kept))]
 
@@ -71,6 +70,11 @@ def _axes(found: Fleet) -> tuple[str, str] | None:
 
 def _drawn(found: Fleet, axes: tuple[str, str]) -> list[int]:
     return [i for i, line in enumerate(found.lines) if all(line.values(name) for name in axes)]
+
+
+def _axis(found: Fleet, name: str) -> Axis:
+    unit = _scale(found, name)[1]
+    return Axis(f"{label_of(name)} ({unit})" if unit else label_of(name))
 
 
 def _mean(line: Line, name: str) -> float:
@@ -87,21 +91,21 @@ def _is_better_up(found: Fleet, name: str) -> bool:
     return not unit_of_name(name)
 
 
-def _scale(name: str) -> tuple[float, str]:
-    unit = unit_of_name(name)
+def _scale(found: Fleet, name: str) -> tuple[float, str]:
+    unit = next((unit for line in found.lines if (unit := line.unit(name))), "")
     return (1024.0, "KiB") if unit == "bytes" else (1.0, unit)
 
 
 def _ends(line: Line, name: str) -> tuple[float, float] | None:
     values = line.values(name)
     ends = interval(values) if len(values) > 1 else line.ends(name)
-    return (max(ends[0], 0.0), ends[1]) if ends is not None and unit_of_name(name) else ends
+    return None if ends is None else possible(name, ends, line.unit(name))
 
 
 def _point(found: Fleet, index: int, axes: tuple[str, str]) -> Point:
     line, places, ends = found.lines[index], [], []
     for name in axes:
-        by, own = _scale(name)[0], _ends(line, name)
+        by, own = _scale(found, name)[0], _ends(line, name)
         places.append(_mean(line, name) / by)
         ends.append(None if own is None else (own[0] / by, own[1] / by))
     return Point(places[0], places[1], _told(found, line, axes), line_anchor(index), ends[0], ends[1])
@@ -109,7 +113,7 @@ def _point(found: Fleet, index: int, axes: tuple[str, str]) -> Point:
 
 def _told(found: Fleet, line: Line, names: Sequence[str]) -> str:
     settings = [f"{key}: {value}" for key, value in zip(found.settings, line.settings, strict=True)]
-    figures = [f"{label_of(n)} {text_of(n, _mean(line, n))}" for n in names if line.values(n)]
+    figures = [f"{label_of(n)} {text_of(_mean(line, n), line.unit(n))}" for n in names if line.values(n)]
     return "\n".join([line.device or "study", *settings, *figures])
 
 
@@ -122,14 +126,14 @@ def _parallel(found: Fleet, kept: set[int]) -> str:
         return ""
     threads = [
         Thread(
-            [_mean(found.lines[i], n) / _scale(n)[0] for n in names],
+            [_mean(found.lines[i], n) / _scale(found, n)[0] for n in names],
             "front" if i in kept else "other",
             _told(found, found.lines[i], names),
             line_anchor(i),
         )
         for i in sorted(shown, key=lambda i: i in kept)
     ]
-    axes = [Upright(label_of(n), _scale(n)[1], _is_better_up(found, n)) for n in names]
+    axes = [Upright(label_of(n), _scale(found, n)[1], _is_better_up(found, n)) for n in names]
     return parallel(
         "All values side by side; better is up", axes, threads, [("front", "front"), ("other", "other line")]
     )

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.column import Column
+from search.cli.agreement import agreement
 from search.cli.fleet import Fleet, Line
 from search.cli.fleet_front import ON_FRONT, front_lines, front_section, line_anchor
-from search.cli.fleet_units import bounded, label_of, text_of, unit_of_name
+from search.cli.fleet_units import bounded, label_of, possible, text_of, unit_of_name
 from search.cli.statistics import interval
 from search.report.findings import numbers
 from search.report.page.markup import Section, table, two_lines
@@ -35,7 +36,7 @@ def terminal_table(found: Fleet) -> Table:
     for name in found.names:
         shown.add_column(Text(label_of(name)), justify="right", overflow="fold")
     for line in found.lines:
-        cells = ["\n".join(filter(None, cell(line, name))) for name in found.names]
+        cells = ["\n".join(filter(None, cell(line, name))).replace(" [", "\n[") for name in found.names]
         shown.add_row(*map(Text, (*_left_cells(found, line), *cells)))
     return shown
 
@@ -110,7 +111,8 @@ def cell(line: Line, name: str) -> tuple[str, str]:
         return "none met the constraints" if not any(s.values for s in line.shipped) else "–", ""
     mean = float(np.mean(values))
     ends = interval(values) if len(values) > 1 else line.ends(name)
-    text = text_of(name, mean) if ends is None else bounded(name, mean, *ends)
+    unit = line.unit(name)
+    text = text_of(mean, unit) if ends is None else bounded(mean, *possible(name, ends, unit), unit)
     if missing:
         text += f" ({missing} of {len(line.shipped)} missed)"
     if not before:
@@ -118,7 +120,7 @@ def cell(line: Line, name: str) -> tuple[str, str]:
     first = float(np.mean(before))
     return text, numbers.ratio(str(Column.of(name)), first, mean) or "" if unit_of_name(
         name
-    ) else f"from {text_of(name, first)}"
+    ) else f"from {text_of(first, unit)}"
 
 
 def _html(line: Line, name: str) -> str:
@@ -165,4 +167,5 @@ def _answer(found: Fleet) -> list[str]:
             if failed
             else []
         ),
+        *agreement(found),
     ]

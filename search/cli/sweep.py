@@ -14,6 +14,7 @@ Usage::
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,11 +26,13 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluators.column import Column
-from search.cli.fleet import Shipped, fleet, read_shipped, read_summary
+from search.cli.agreement import agreement
+from search.cli.fleet import Fleet, Shipped, fleet, read_shipped, read_summary
 from search.cli.fleet_tables import html_page, terminal_table
 from search.cli.networks import networks_page, networks_table, summary, trained
 from search.cli.statistics import geometric_mean, half_width, interval
 from search.record.values import text_cell
+from search.report.attempts import Attempts
 from search.report.console import PlainConsole
 from spaces.errors import InputError, ParedownError
 from spaces.stages.cache import write_atomic
@@ -38,6 +41,7 @@ OVER_TASKS = ("mean over tasks", "geometric mean over tasks")
 _TARGET = "trials_to_"  # what the numbers of trials begin with in summary.json
 _VALUES = ("hypervolume", "n_trials", "n_complete", "wall_s")  # of summary.json
 _ENDS = ("_low", "_high")  # suffixes of the ends of intervals within one study
+_MOST_FILES = 12  # named below the printed table
 _FILE_WIDTH = 160  # columns of the printed table if the output is not a terminal
 
 
@@ -342,15 +346,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.networks:
             _write_networks(given.folders, given.metric, path, given.page or path.with_suffix(".html"))
             return 0
-        _write(read_studies(given.folders), path, given.page or path.with_suffix(".html"), given.folders)
+        title = ", ".join(folder.resolve().name for folder in given.folders)
+        write_sweep(read_studies(given.folders), path, given.page or path.with_suffix(".html"), title)
     except ParedownError as error:
         PlainConsole(stderr=True).print(f"paredown-results: {error}", soft_wrap=True)
         return 2
     return 0
 
 
-def _write(read: Read, path: Path, page: Path, folders: Sequence[Path]) -> None:
-    """Writes both files and prints the tables."""
+def write_sweep(read: Read, path: Path, page: Path, title: str) -> None:
+    """Writes the CSV file, the page if there is something to ship, and prints the tables.
+
+    Args:
+        read: The studies.
+        path: The CSV file.
+        page: The HTML page.
+        title: Its heading.
+
+    Raises:
+        InputError: The CSV file cannot be written.
+    """
     counted = summarise([run for run in read.runs if isinstance(run, Run)])
     others = summarise_outcomes([run for run in read.runs if isinstance(run, Outcome)])
     write_rows([*counted, *others], path)
@@ -360,36 +375,59 @@ def _write(read: Read, path: Path, page: Path, folders: Sequence[Path]) -> None:
     if counted:
         console.print(counted_table(counted))
     written = [path]
+    outputs = Attempts(path.parent)
     if read.shipped:
         found = fleet(read.shipped)
-        _write_page(
-            html_page(found, ", ".join(folder.resolve().name for folder in folders), page.parent), page
-        )
+        if outputs.make(page.name, lambda: _page_written(html_page(found, title, page.parent), page)):
+            written.append(page)
         console.print(terminal_table(found))
-        written.append(page)
-    for file in written:
-        console.print(f"written to {file}", soft_wrap=True)
+        for text in (*agreement(found), *_models(found)):
+            console.print(text, soft_wrap=not console.is_terminal)
+    _print_ends(console, [f"written to {file}" for file in written], outputs)
+
+
+def _models(found: Fleet) -> Iterator[str]:
+    """Yields the file of each line that is of a single study; those of many are linked in the page."""
+    alone = [line for line in found.lines if len(line.shipped) == 1]
+    for line in alone if len(alone) <= _MOST_FILES else []:
+        if (path := line.shipped[0].model) is not None:
+            what = ", ".join(
+                (*(f"{k}={v}" for k, v in zip(found.settings, line.settings, strict=True)), line.device)
+            )
+            yield f"file for {what}: {os.path.relpath(path)}"
 
 
 def _write_networks(folders: Sequence[Path], metric: str | None, path: Path, page: Path) -> None:
     """Writes both files of the architectures and prints the best of them."""
     rows, column = trained(folders, metric)
     texts = rows.map(lambda cell: text_cell(cell) if isinstance(cell, str) else cell)
-    _write_page(texts.to_csv(index=False), path)
-    _write_page(networks_page(rows, column, ", ".join(folder.resolve().name for folder in folders)), page)
+    outputs, title = Attempts(path.parent), ", ".join(folder.resolve().name for folder in folders)
+    _page_written(texts.to_csv(index=False), path)
+    written = [path]
+    if outputs.make(page.name, lambda: _page_written(networks_page(rows, column, title), page)):
+        written.append(page)
     console = PlainConsole()
     if not console.is_terminal:
         console = PlainConsole(width=_FILE_WIDTH)
     console.print(networks_table(rows, column))
-    for text in (*summary(rows, column), f"written to {path}", f"written to {page}"):
-        console.print(text, soft_wrap=True)
+    _print_ends(console, [*summary(rows, column), *(f"written to {file}" for file in written)], outputs)
 
 
-def _write_page(text: str, path: Path) -> None:
+def _print_ends(console: PlainConsole, lines: Sequence[str], outputs: Attempts) -> None:
+    """Prints what follows the tables: what was written, and what could not be."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    if outputs.message:
+        PlainConsole(stderr=True).print(f"paredown-results: {outputs.message}", soft_wrap=True)
+
+
+def _page_written(text: str, path: Path) -> bool:
+    """Writes a file and returns true. Raises InputError if it cannot be written."""
     try:
         write_atomic(path, text.encode("utf-8", "replace"), durable=False)
     except (OSError, ParedownError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
+    return True
 
 
 def run() -> None:

@@ -90,8 +90,8 @@ class Learner:
         column, metadata = objective.column, study.metadata
         values = [trial.values[column] for trial in study.trials if column in trial.values]
         if not values:
-            metrics = dict.fromkeys(c for t in study.trials for c in t.values if not Column.parse(c).is_cost)
-            return f"it did not measure {column}, but {', '.join(list(metrics)[:4]) or 'no metric'}"
+            metrics = (c for t in study.trials for c in t.values if not Column.parse(c).is_cost)
+            return f"it did not measure {column}, but {next(metrics, 'no metric')}"
         direction = self._direction(metadata.directions, column)
         if direction not in ("", objective.direction):
             return (

@@ -23,6 +23,21 @@ def learned_note(learned: Sequence[Learned]) -> str:
     return f"learned from {_count(rows, 'trial')} of {_count(len(learned), 'earlier study')}: {listed}{own}"
 
 
+def weight_note(weights: Sequence[float]) -> str:
+    """Returns a sentence that says how much earlier studies counted; empty if there are none.
+
+    Args:
+        weights: By proposal, the probability that they resemble this study.
+    """
+    if not weights:
+        return ""
+    first, last = (f"{100 * weight:.0f} %" for weight in (weights[0], weights[-1]))
+    return (
+        f"that the earlier studies resemble this one counted as {first} probable in the first proposal and {last} in the last, by how "
+        "well they predicted the order of the trials"
+    )
+
+
 def refused_note(refused: Sequence[Refused]) -> tuple[str, ...]:
     """Returns one sentence per reason, with the names of the first studies to which it applies."""
     by_reason: dict[str, list[str]] = {}

@@ -81,7 +81,8 @@ def read_table(path: str | Path) -> Table:
         path: The file. Columns other than `task`, `task.*`, `knob.*`, `metric.*`, `cost.<device>.*` and
             `baseline.*` (`baseline.metric.top1`: the uncompressed model's) are ignored. A knob column whose
             cells are all integers, numbers or true/false has values of that type, else text. Rows may have
-            empty knob cells (the knob is inactive there) and empty number cells (not measured).
+            empty knob cells (the knob is inactive there) and empty number cells (not measured). Without a column `task`
+            all rows are of one task, which has the file's name.
 
     Raises:
         InputError: The file is missing or not a CSV table, lacks columns or rows, repeats a candidate, or a
@@ -93,12 +94,13 @@ def read_table(path: str | Path) -> Table:
     knobs = tuple(name[5:] for name in header if name.startswith("knob.") and name[5:])
     columns = {text: column for text in header if (column := Column.find(text)) is not None}
     metrics = tuple(column.name for column in columns.values() if not column.is_cost)
-    for wanted, found in (("task", "task" in at), ("knob.*", knobs), (str(Column.of("*")), metrics)):
+    for wanted, found in (("knob.*", knobs), (str(Column.of("*")), metrics)):
         if not found:
-            raise InputError(f"{path} has no column `{wanted}`; its columns are: {', '.join(header)}")
+            hint = "" if len(header) > 1 else "; commas must separate its cells"
+            raise InputError(f"{path} has no column `{wanted}`; its columns are: {', '.join(header)}{hint}")
     if not cells:
         raise InputError(f"{path} has a header but no rows")
-    tasks = [row[at["task"]] for row in cells]
+    tasks = [row[at["task"]] if "task" in at else path.name.partition(".")[0] for row in cells]
     if "" in tasks:
         raise InputError(f"{path}, line {lines[tasks.index('')]}: column `task` is empty")
     knob_columns = [_parsed([row[at[f"knob.{name}"]] for row in cells]) for name in knobs]
@@ -233,7 +235,8 @@ def _check_once(path: Path, rows: Sequence[TableRow]) -> None:
         if first is not row:
             raise InputError(
                 f"{path}, line {row.line} repeats line {first.line}: task {row.task!r} with the same value in every "
-                "column `knob.*`; keep one of them"
+                "column `knob.*`; keep one of them, or name the column in which they differ `task` (another network or data) or "
+                "`knob.NAME`"
             )
 
 

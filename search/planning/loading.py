@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evaluators.base import Evaluator, Outline
 from evaluators.devices.device import Device
 from evaluators.task.data.leaks import copy_notes
 from evaluators.task.data_fit import check_fit
@@ -15,6 +16,7 @@ from search.planning.config.schema import Config
 from search.planning.fitting import Fitting
 from search.planning.modelled_latency import ModelledLatency
 from search.planning.stage_order import check_stages
+from search.record.objectives import Measured, check_names
 from spaces.errors import ConfigError
 from spaces.models.base import LoadContext, ModelSource
 from spaces.models.layers import layer_names
@@ -46,6 +48,7 @@ class Loaded:
         space: The search space.
         stage_context: Data, cache and settings that every stage gets.
         devices: Device profiles by name.
+        evaluators: What measures candidates, in order.
         notes: Remarks for the report.
     """
 
@@ -57,6 +60,7 @@ class Loaded:
     space: Space
     stage_context: StageContext
     devices: dict[str, Device]
+    evaluators: tuple[Evaluator, ...]
     notes: tuple[str, ...]
 
 
@@ -86,8 +90,10 @@ def load(config: Config, say: Say) -> Loaded:
     stages = _stages(config)
     check_stages(config, stages)
     read_space(config.section("space"), stages)  # reports a typo before the network is loaded
+    evaluators = _evaluators(config)
     say("reading the task's data")
     task: Task = made(Task, config.section("task"), "task", config)
+    _check_objective(config, task, devices, evaluators)
     splits = task.splits()
     say("loading the network")
     source: ModelSource = made(ModelSource, config.section("model"), "model", config)
@@ -122,13 +128,37 @@ def load(config: Config, say: Say) -> Loaded:
     dense = _dense(start, pipeline, context)
     fit = check_fit(dense, task, splits)
     start, dense = start.judged_by(fit.output), dense.judged_by(fit.output)
+    splits = task.labelled_by(dense, splits, trains=trains)
+    context = replace(
+        context, calibration=splits.calibration, loss=task.loss, train=context.train and splits.train
+    )
     space = read_space(config.section("space"), stages, layer_names(dense.proto()))
     fitting = Fitting(pipeline, start, dense, context)
     space, left_out = fitting.suited(space)
     context = replace(context, calibration_sizes=_calibration_sizes(pipeline, space))
     checked = _final(dense, replace(fitting, context=context).checked(space))
     notes = (*_model_note(model), *task.notes(), *copy_notes(vars(splits)), *fit.notes, *left_out, *checked)
-    return Loaded(task, splits, start, dense, pipeline, space, context, devices, notes)
+    return Loaded(task, splits, start, dense, pipeline, space, context, devices, evaluators, notes)
+
+
+def _evaluators(config: Config) -> tuple[Evaluator, ...]:
+    sections = config.section("evaluator").items()
+    return tuple(made(Evaluator, section, f"evaluator.{name}", config) for name, section in sections)
+
+
+def _check_objective(
+    config: Config, task: Task, devices: Mapping[str, Device], evaluators: Sequence[Evaluator]
+) -> None:
+    """Raises ConfigError for a name that no measurement has, if every evaluator can tell its columns beforehand."""
+    metric = getattr(task, "metric", None)  # which a task may make when it reads its data
+    if metric is None:
+        return
+    told = [e.columns(Outline((metric, *task.others), devices, task.agreement)) for e in evaluators]
+    known = [columns for columns in told if columns is not None]
+    if len(known) == len(told):
+        check_names(
+            config.section("objective"), Measured(metric.name, list(devices), frozenset().union(*known))
+        )
 
 
 def _model_note(model: Artifact) -> tuple[str, ...]:

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import optuna
 
-from evaluators.base import EvaluationContext, Evaluator, Measurement, Reference
+from evaluators.base import EvaluationContext, Measurement, Reference
 from evaluators.column import Column
 from evaluators.cost.graph.formats import UNSUPPORTED
 from evaluators.devices.device import Device
 from evaluators.integer_kernels import integer_kernels_saturate
 from evaluators.metric import Metric, direction_of
 from evaluators.runtime import labels_of, reference_outputs
+from evaluators.task.guess import guess_note
+from evaluators.task.preparation import preparation_of
 from evaluators.task.statistics.early_stopping import score_bounds
 from evaluators.task.statistics.scores import is_pooled, statistics_of
 from search.executors.base import Executor
@@ -92,14 +94,15 @@ def plan_compression(config: Config, loaded: Loaded, say: Say) -> StudyPlan:
             allocation=allocation,
             expense=expense,
         ),
-        runner=CompressionWork(base.runner, loaded.splits.test),
+        runner=CompressionWork(base.runner, loaded.splits.test, loaded.task.groups().get("test")),
         executor=executor,
         identity=compression_identity(config, loaded, (*objectives, *constraints), base.measurements),
         baseline=base.measurements,
         measuring_s=base.seconds,
         re_evaluator=CalledReEvaluator(executor.call),
-        first=_first(config, loaded, defaults),
+        first=_first(config, loaded),
         notes=_notes(loaded, base.runner.context, objectives, base.details, wants_stops and not stops_early),
+        preparation=preparation_of(loaded.task, loaded.splits.validation),
         learned=knowledge.notes,
         record=knowledge.record,
         low_fidelity=low_fidelity,
@@ -132,10 +135,6 @@ class _Baseline:
 
 def _baseline(config: Config, loaded: Loaded, say: Say) -> _Baseline:
     """Measures the float model."""
-    evaluators = [
-        made(Evaluator, section, f"evaluator.{name}", config)
-        for name, section in config.section("evaluator").items()
-    ]
     lock = MachineLock(study=str(config.study.folder.resolve()), name=config.study.name)
     say("measuring the float model")
     began = time.perf_counter()
@@ -144,7 +143,13 @@ def _baseline(config: Config, loaded: Loaded, say: Say) -> _Baseline:
             outputs = reference_outputs(loaded.dense, loaded.splits.validation)
         context = _evaluation_context(config, loaded, outputs)
         runner = CompressionRunner(
-            loaded.space, loaded.start, loaded.pipeline, loaded.stage_context, context, evaluators, lock
+            loaded.space,
+            loaded.start,
+            loaded.pipeline,
+            loaded.stage_context,
+            context,
+            loaded.evaluators,
+            lock,
         )
         measurements, details = _measured(runner)
     seconds = time.perf_counter() - began
@@ -161,6 +166,7 @@ def _evaluation_context(config: Config, loaded: Loaded, outputs: Any) -> Evaluat
         config.seed,
         others=task.others,
         agreement=task.agreement,
+        groups=loaded.task.groups().get("validation"),
     )
 
 
@@ -174,6 +180,7 @@ def _names(loaded: Loaded, runner: CompressionRunner, baseline: Sequence[Measure
         _sizes(loaded.devices),
         direction_of(metric),
         {m.column: m for m in baseline},
+        loaded.task.guess_error(),
     )
 
 
@@ -197,10 +204,21 @@ def _low_fidelity(
     return CompressionLowFidelity(runner, objectives, constraints, call)
 
 
-def _first(config: Config, loaded: Loaded, defaults: Mapping[str, Value]) -> Candidate | None:
-    """Returns the candidate of the first trial: the defaults, unless they break a constraint between knobs."""
-    wanted = config.study.start_with_defaults and not loaded.space.broken(defaults)
-    return Candidate(defaults) if wanted else None
+def _first(config: Config, loaded: Loaded) -> tuple[Candidate, ...]:
+    """Returns the candidates of the first trials, without those that break a constraint between knobs.
+
+    They are the defaults, and these with each other value of a knob whose values tell nothing of one another.
+    """
+    if not config.study.start_with_defaults:
+        return ()
+    apart = {f"{s.name}.{k.name}" for s in loaded.pipeline.stages for k in s.knobs if k.each_first}
+    values: list[dict[str, Value]] = [{}]
+    for knob in loaded.space.knobs:
+        if knob.path in apart and knob.domain.size is not None:
+            values += [{knob.path: value} for value in knob.domain]
+    found = [_defaults(loaded, fixed) for fixed in values]
+    distinct = [given for at, given in enumerate(found) if given not in found[:at]]
+    return tuple(Candidate(given) for given in distinct if not loaded.space.broken(given))
 
 
 def _pruner(config: Config) -> optuna.pruners.BasePruner | None:
@@ -220,9 +238,10 @@ def _measured(runner: CompressionRunner) -> tuple[tuple[Measurement, ...], dict[
         raise EvaluationError(f"the float model cannot be evaluated: {described(error)}") from error
 
 
-def _defaults(loaded: Loaded) -> dict[str, Value]:
-    """Returns the stages' defaults as values of the space; they may break a constraint between knobs."""
+def _defaults(loaded: Loaded, fixed: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """Returns the stages' defaults as values of the space, but for `fixed` ones; they may break a constraint between knobs."""
     defaults = {f"{s.name}.{k.name}": k.default for s in loaded.pipeline.stages for k in s.knobs}
+    defaults |= fixed or {}
     values: dict[str, Value] = {}
     for knob in loaded.space.knobs:
         if not loaded.space.active(knob, values):
@@ -289,6 +308,8 @@ def _notes(
         *_devices_without_objective(loaded, objectives),
         *_unknown_operators(details),
         *_inexact_kernels(loaded, context),
+        *_groups(context),
+        *_guess(loaded, context),
         *(_no_early_stopping(context.metric) if never_stops else ()),
     )
 
@@ -301,6 +322,11 @@ def _devices_without_objective(loaded: Loaded, objectives: Sequence[Objective]) 
         for name in loaded.devices
         if with_objective and name not in with_objective
     )
+
+
+def _guess(loaded: Loaded, context: EvaluationContext) -> tuple[str, ...]:
+    note = guess_note(loaded.task, context.reference.outputs, labels_of(context.split))
+    return () if note is None else (note,)
 
 
 def _unknown_operators(details: Mapping[str, Any]) -> tuple[str, ...]:
@@ -318,6 +344,15 @@ def _inexact_kernels(loaded: Loaded, context: EvaluationContext) -> tuple[str, .
     return (
         "this machine is one of the devices, so accuracies are those of its 8-bit kernels, which saturate (x86 without VNNI): with "
         "unsigned activations and signed weights they can be lower than on other devices",
+    )
+
+
+def _groups(context: EvaluationContext) -> tuple[str, ...]:
+    if context.groups is None:
+        return ()
+    n, n_groups = len(context.groups), len(np.unique(context.groups))
+    return (
+        f"the {n:,} validation examples come from {n_groups:,} groups, which intervals take for alike within themselves",
     )
 
 

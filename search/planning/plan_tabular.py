@@ -18,8 +18,6 @@ from search.study.plan import StudyPlan
 from search.trials.trial import TrialRequest, TrialResult
 from spaces.candidate import Candidate
 from spaces.errors import ConfigError, StageError, unknown_name
-from spaces.knobs import Choices, Knob
-from spaces.space import Space
 
 _KEYS = ("path", "task", "metric", "direction", "stop_at_best", "stop_at_share", "known")
 _VOLUME_NOTE = "`hypervolume` is the share of the hypervolume of the table's front that the trials have found"
@@ -60,12 +58,12 @@ def plan_tabular(config: Config) -> StudyPlan:
 
     Raises:
         ConfigError: A key of the `tabular` or the `objective` section is wrong, or no row keeps the limits.
-        InputError: The table is missing or wrong, or a row lacks a value that the study needs.
+        InputError: The table is missing or wrong, or every row lacks a value that the study needs.
     """
     section = _section(config)
     problem = _problem(section, config.seed)
     goal = _goal(config, problem, section)
-    space = Space([Knob(name, Choices(tuple(d["choices"]))) for name, d in problem.space_config().items()])
+    space = problem.space()
     rows = [Candidate(knobs) for knobs in problem.candidates]
     runner = TableRunner(problem)
     return StudyPlan(
@@ -89,7 +87,7 @@ def plan_tabular(config: Config) -> StudyPlan:
         executor=SerialExecutor(),  # a look-up needs no worker process
         identity=tabular_identity(problem, goal.objectives, goal.constraints),
         baseline=(),
-        notes=() if goal.volume is None else (_VOLUME_NOTE,),
+        notes=_notes(goal, len(rows)),
         stop_when=goal.reached if section.get("stop_at_best", True) else None,
         extra_summary=lambda results: {
             "tabular": {"path": str(section["path"]), "task": problem.task, "metric": problem.metric},
@@ -99,6 +97,13 @@ def plan_tabular(config: Config) -> StudyPlan:
         snap=runner.nearest,
         volume=goal.volume,
     )
+
+
+def _notes(goal: TableGoal, n_rows: int) -> tuple[str, ...]:
+    lacking = (
+        f"{goal.n_failed} of {n_rows} rows lack a value that objectives or limits need: their trials fail"
+    )
+    return (*((lacking,) if goal.n_failed else ()), *(() if goal.volume is None else (_VOLUME_NOTE,)))
 
 
 def _section(config: Config) -> dict[str, Any]:

@@ -57,18 +57,24 @@ class Session:
 
     def closing(self, outcome: Outcome, width: int) -> RenderableType:
         """Returns the text that is printed at the end, for a terminal that is `width` columns wide."""
+        from search.report.attempts import Attempts
         from search.report.findings.time_spent import cost_report
         from search.report.terminal import closing_table
 
+        outputs = Attempts(self.plan.folder)
         prediction = outcome.results.prediction
         ended = f"ended: {outcome.why}" + (
             f"; {prediction}" if prediction and prediction not in outcome.why else ""
         )
-        cost = cost_report(outcome.results) if self.config.study.cost_report else ""
+        cost = ""
+        if self.config.study.cost_report:
+            cost = outputs.make("the line on time", lambda: cost_report(outcome.results)) or ""
         told = [Text(text) for text in (ended, cost) if text]
         if address := self.plan.tracker.address():
             told.insert(0, Text(address, no_wrap=True, overflow="ignore"))  # whole, to be copied
-        return Group(closing_table(outcome.results, width), *told)
+        table = closing_table(outcome.results, width, outputs)
+        failed = [Text(text, style="bold red") for text in (outcome.failed, outputs.message) if text]
+        return Group(table, *told, *failed)
 
 
 def prepare(config: Config, say: Callable[[str], None], began: float | None = None) -> Session:

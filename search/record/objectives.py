@@ -12,6 +12,8 @@ from search.record.results import Constraint, Objective
 from spaces.errors import ConfigError, unknown_name
 from spaces.units import parse_bytes, parse_seconds
 
+_DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
+_KEYS = (*_DIRECTIONS, "constraints")
 _CONSTRAINT_KEYS = ("measure", "device", "max", "min", "margin")
 _BARE = re.compile(r"[\d.\s]+")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -33,6 +35,7 @@ class Measured:
         sizes: Column to the limit in the device's profile, for the limit `device`.
         direction: Whether higher or lower values of the metric are better.
         baseline: The uncompressed model's measurements by column, for limits in per cent of them.
+        guess: The metric of a guess that is the same for all examples; None where there is no such, or it is no error.
     """
 
     metric: str
@@ -41,6 +44,7 @@ class Measured:
     sizes: Mapping[str, float] = field(default_factory=dict)
     direction: Direction = "maximize"
     baseline: Mapping[str, Measurement] = field(default_factory=dict)
+    guess: float | None = None
 
 
 def read_objectives(
@@ -60,15 +64,10 @@ def read_objectives(
     Raises:
         ConfigError: A name is not measured, a limit is missing or not a number, or there is no objective.
     """
-    unknown = [key for key in config if key not in ("maximize", "minimize", "constraints")]
-    if unknown:
-        raise ConfigError(
-            unknown_name("key", unknown[0], ("maximize", "minimize", "constraints"), "objective")
-        )
+    _check_keys(config, _KEYS, "objective")
     reader = _Reader(measured, source)
     objectives: list[Objective] = []
-    listed: tuple[Direction, ...] = ("maximize", "minimize")
-    for key in listed:
+    for key in _DIRECTIONS:
         for name in _names(config.get(key), f"objective.{key}"):
             named = reader.columns_of(name, None, f"objective.{key}")
             better = measured.direction if name == "metric" and key == "maximize" else key
@@ -78,6 +77,31 @@ def read_objectives(
     _check_distinct(objectives)
     limits = read_limits(config.get("constraints") or {}, "objective.constraints", measured, source)
     return tuple(objectives), limits
+
+
+def check_names(config: Mapping[str, Any], measured: Measured) -> None:
+    """Checks the names in the `objective` section before anything is measured; limits are checked by `read_objectives`.
+
+    Args:
+        config: The section.
+        measured: What can be measured.
+
+    Raises:
+        ConfigError: A name is none of these, or a key is unknown.
+    """
+    _check_keys(config, _KEYS, "objective")
+    reader = _Reader(measured)
+    for key in _DIRECTIONS:
+        for name in _names(config.get(key), f"objective.{key}"):
+            reader.columns_of(name, None, f"objective.{key}")
+    for name, rule in _rules(config.get("constraints") or {}, "objective.constraints").items():
+        reader.limited(name, rule, f"objective.constraints.{name}")
+
+
+def _check_keys(section: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    unknown = next((key for key in section if key not in known), None)
+    if unknown is not None:
+        raise ConfigError(unknown_name("key", unknown, known, where))
 
 
 def _check_distinct(objectives: Sequence[Objective]) -> None:
@@ -113,17 +137,21 @@ def read_limits(
     Raises:
         ConfigError: A name is not measured, or a limit is missing or not a number.
     """
+    reader = _Reader(measured, source)
+    return tuple(
+        constraint
+        for name, rule in _rules(rules, where).items()
+        for constraint in reader.constraints(name, rule, where)
+    )
+
+
+def _rules(rules: Any, where: str) -> dict[str, Any]:
+    """Returns the limits by name, without those that are removed."""
     if not isinstance(rules, Mapping):
         raise ConfigError(
             f"{where} must map names to limits, e.g. {{file_bytes: {{max: 64 KiB}}}}, not {rules!r}"
         )
-    reader = _Reader(measured, source)
-    return tuple(
-        constraint
-        for name, rule in rules.items()
-        if rule is not None
-        for constraint in reader.constraints(str(name), rule, where)
-    )
+    return {str(name): rule for name, rule in rules.items() if rule is not None}
 
 
 def _names(given: Any, where: str) -> list[str]:
@@ -138,7 +166,7 @@ class _Reader:
     def __init__(self, measured: Measured, source: str = "") -> None:
         self._among = f", among the columns of {source}, line 1" if source else ""
         self._metric, self._devices, self._columns = measured.metric, measured.devices, measured.columns
-        self._sizes, self._baseline = measured.sizes, measured.baseline
+        self._sizes, self._baseline, self._guess = measured.sizes, measured.baseline, measured.guess
 
     def columns_of(self, name: str, device: str | None, where: str) -> list[str]:
         if device is None and name in self._columns:
@@ -151,7 +179,8 @@ class _Reader:
         costs = [str(Column.of(resolved, d)) for d in wanted]
         columns = [c for c in (*metrics, *costs) if c in self._columns]
         if not columns:
-            known = sorted({Column.parse(c).name for c in self._columns})
+            known = {Column.parse(c).name for c in self._columns}
+            known |= {f"metric{end}" for end in ("", "_drop") if self._metric + end in known}
             place = f" for device {device}" if device else ""
             raise ConfigError(
                 unknown_name("measurement", name, known, f"{where}{self._among}")
@@ -159,18 +188,19 @@ class _Reader:
             )
         return columns
 
-    def constraints(self, name: str, rule: Any, section: str) -> list[Constraint]:
-        where = f"{section}.{name}"
+    def limited(self, name: str, rule: Any, where: str) -> list[str]:
+        """Returns the columns that a rule limits."""
         if not isinstance(rule, Mapping):
             raise ConfigError(f"{where} must have `max` or `min`, e.g. {{max: 1.0}}, not {rule!r}")
-        unknown = [key for key in rule if key not in _CONSTRAINT_KEYS]
-        if unknown:
-            raise ConfigError(unknown_name("key", unknown[0], _CONSTRAINT_KEYS, where))
-        kinds: list[Literal["max", "min"]] = [k for k in ("max", "min") if rule.get(k) is not None]
-        if not kinds:
+        _check_keys(rule, _CONSTRAINT_KEYS, where)
+        if not _kinds(rule):
             raise ConfigError(f"{where} must have `max` or `min`")
+        return self.columns_of(str(rule.get("measure", name)), rule.get("device"), where)
+
+    def constraints(self, name: str, rule: Any, section: str) -> list[Constraint]:
+        where = f"{section}.{name}"
+        columns, kinds = self.limited(name, rule, where), _kinds(rule)
         measure = str(rule.get("measure", name))
-        columns = self.columns_of(measure, rule.get("device"), where)
         return [
             constraint
             for kind in kinds
@@ -213,7 +243,11 @@ class _Reader:
         return Constraint(name, column, kind, limit, _margin(margin, limit, measure, f"{where}.margin"))
 
     def _limit(self, value: Any, column: str, measure: str, where: str) -> float:
-        """Returns a limit in the column's unit; per cent are points of a percentage, else a share of the baseline's value."""
+        """Returns a limit in the column's unit; per cent are points of a percentage, else a share of the baseline's value.
+
+        Of a float model without a notable error, e.g. where its own outputs are the labels, no error can be a share: then the
+        candidate's may reach that share of a guess's error.
+        """
         share = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
         if share is None:
             self._check_unit(value, column, where)
@@ -222,7 +256,12 @@ class _Reader:
         of = self._baseline.get(stem)
         if of is None:
             raise ConfigError(f"{where}: the float model has no {stem} that {value!r} could be a share of")
-        return float(share[1]) if of.unit == "%" else abs(of.value) * float(share[1]) / 100
+        if of.unit == "%":
+            return float(share[1])
+        part = float(share[1]) / 100
+        is_drop = self._guess is not None and column == str(Column.of(f"{self._metric}_drop"))
+        least = part * (self._guess or 0.0) - of.value if is_drop else 0.0
+        return max(part * abs(of.value), least)
 
     def _check_unit(self, value: Any, column: str, where: str) -> None:
         """Raises ConfigError if a bare limit of a percentage looks like a share of 1."""
@@ -243,6 +282,11 @@ class _Reader:
         if end not in self._columns:
             raise ConfigError(f'{where}: {column} has no error bar; write the margin itself, e.g. "10 %"')
         return end
+
+
+def _kinds(rule: Mapping[str, Any]) -> list[Literal["max", "min"]]:
+    kinds: tuple[Literal["max", "min"], ...] = ("max", "min")
+    return [kind for kind in kinds if rule.get(kind) is not None]
 
 
 def _constraint_name(name: str, kind: str, kinds: Sequence[str], column: str, columns: Sequence[str]) -> str:

@@ -45,6 +45,11 @@ class Constraint:
         """The limit with its margin."""
         return self.limit - self.margin if self.kind == "max" else self.limit + self.margin
 
+    @property
+    def demand(self) -> str:
+        """Why a trial that cannot meet it is stopped, as a clause: the reason of a pruned trial ends with it."""
+        return f"the constraint {self.name} requires it"
+
     def excess(self, value: float) -> float:
         """How far `value` is beyond the bound, in the column's unit; <= 0 is feasible.
 
@@ -174,6 +179,7 @@ class StudyRecord:
         ended: Why no more trials were run; empty while it runs.
         baseline: The uncompressed model's measurements.
         baseline_details: What explains them, as a trial's details.
+        preparation: How inputs are made and what outputs stand for, texts by name (`scaling`, `classes`), as the task tells.
         trials: All trials, by number.
         aliases: Proposals answered from the study.
         front: Trial numbers on the Pareto front, best first objective first; with `BASELINE` where the uncompressed model meets every
@@ -215,6 +221,7 @@ class StudyRecord:
     phases: Mapping[str, float] = field(default_factory=dict)
     proposals: Mapping[str, Any] = field(default_factory=dict)
     baseline_details: Mapping[str, Any] = field(default_factory=dict)
+    preparation: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ _FULL = {
     errno.EROFS,
     errno.EIO,
 }  # errors of the disk, whatever the file
+_FLOAT = "float.onnx"
 _TEMPORARY = re.compile(r"\.[^/]+\.(csv|json|yaml|html|onnx|holder)\.\w{8}")  # write_atomic's
 
 
@@ -73,13 +74,24 @@ def write_model(folder: Path, record: TrialRecord, model: bytes) -> None:
 
 
 def write_baseline(results: StudyRecord, dense: Callable[[], bytes]) -> None:
-    """Writes the uncompressed model, which is on the front, as `models/trial_baseline.onnx`, if it is not there."""
-    if not model_path(results.folder, BASELINE).exists():
+    """Writes the uncompressed model's file, if it is not there: see `float_path`."""
+    if not float_path(results.folder).exists():
         write_model(results.folder, results.trial(BASELINE), dense())
 
 
+def float_path(folder: Path) -> Path:
+    """Returns where the uncompressed model's file is: `models/trial_baseline.onnx` while it is on the front, else `float.onnx`."""
+    on_front = model_path(folder, BASELINE)
+    return on_front if on_front.exists() else folder / _FLOAT
+
+
 def drop_models_off_front(results: StudyRecord) -> None:
-    """Deletes the files of models that have left the front."""
+    """Deletes the files of models that have left the front; that of the uncompressed model is kept beside them."""
+    on_front, apart = model_path(results.folder, BASELINE), results.folder / _FLOAT
+    if BASELINE in results.front and apart.exists():
+        apart.replace(on_front)
+    elif BASELINE not in results.front and on_front.exists():
+        on_front.replace(apart)
     kept = {model_path(results.folder, number).name for number in results.front}
     for path in (results.folder / "models").glob("trial_*.onnx"):
         if path.name not in kept:
@@ -111,6 +123,7 @@ def write_summary(results: StudyRecord, extra: Any) -> None:
         "n_pruned": states["pruned"],
         "n_cached": len(results.aliases),
         "wall_s": results.wall_s,
+        "units": {m.name: m.unit for m in results.baseline if m.unit and not m.device},
         "baseline": {"metrics": metrics, "costs": costs},
         "best": None
         if results.best is None

@@ -1,11 +1,13 @@
 """The table and the sentences that the terminal shows at the end of a search."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluators.column import Column
 from search.record.redact import redact_text
 from search.record.results import BASELINE, StudyRecord, TrialRecord, number_label
+from search.report.attempts import Attempts
 from search.report.findings import degraded
 from search.report.findings.figures import (
     Figure,
@@ -19,6 +21,7 @@ from search.report.findings.figures import (
     sources_of,
 )
 from search.report.findings.health import checks
+from search.report.findings.numbers import listing
 from search.report.findings.summary import MANY_DEVICES, answers, knob_texts, split_knobs, states_text
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ _BROAD = 110  # columns in which a figure and its interval are on one line
 _WIDE = 130  # columns of a terminal with room for knobs
 
 
-def closing_table(results: StudyRecord, width: int = 140) -> "Group":
+def closing_table(results: StudyRecord, width: int = 140, outputs: Attempts | None = None) -> "Group":
     """Returns the front with the baseline, the models to ship, and the paths of the files, for rich to print.
 
     Text that comes from the study is never read as rich markup.
@@ -40,29 +43,70 @@ def closing_table(results: StudyRecord, width: int = 140) -> "Group":
     Args:
         results: The study.
         width: Columns of the terminal; below 130 the table has no knobs, below 110 intervals are on lines of their own.
+        outputs: Makes the parts, so that an error in one leaves the others; by default an error is raised.
     """
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Text | Table] = [Text(states_text(results), style="dim")]
-    if results.front:
-        parts.append(_table(results, width))
-    if len(results.picks) > MANY_DEVICES:
-        parts.append(_devices(results))
+    parts: dict[str, Callable[[], list[Text | Table]]] = {
+        "the number of trials": lambda: [Text(states_text(results), style="dim")],
+        "the table of the front": lambda: [_table(results, width)] if results.front else [],
+        "the table of devices": lambda: [_devices(results)] if len(results.picks) > MANY_DEVICES else [],
+        "the answer": lambda: _sentences(results),
+        "the checks": lambda: _warnings(results),
+        # paths and commands are not wrapped, so that they can be copied
+        "the list of files": lambda: [
+            Text(line, style="dim", no_wrap=True, overflow="ignore") for line in _files(results)
+        ],
+    }
+    if outputs is None:
+        return Group(*(part for make in parts.values() for part in make()))
+    return Group(*(part for what, make in parts.items() for part in outputs.make(what, make) or ()))
+
+
+def _sentences(results: StudyRecord) -> "list[Text | Table]":
+    """Returns what to ship to which device."""
+    from rich.text import Text
+
     style = "bold green" if results.best is not None else "bold red"
-    parts += [Text(sentence, style=style) for sentence in answers(results)]
-    if sentence := degraded.verdict(results):
-        parts.append(Text(sentence))
-    parts += [
-        Text(f"Check: {check.text} {check.next_step}")
-        for check in checks(results)
-        if check.status == "warning"
+    told: list[Text | Table] = [
+        Text(sentence, style=style) for sentence in [*answers(results), *_reasons(results)]
     ]
-    parts += [Text(line, style="dim") for line in _files(results)]
-    return Group(*parts)
+    verdict = degraded.verdict(results)
+    return [*told, Text(verdict)] if verdict else told
+
+
+def _warnings(results: StudyRecord) -> "list[Text | Table]":
+    from rich.text import Text
+
+    warned = (check for check in checks(results) if check.status == "warning")
+    return [Text(f"Check: {check.text} {check.next_step}") for check in warned]
+
+
+def _reasons(results: StudyRecord) -> list[str]:
+    """Returns why the picks are the picks, for those whose sentence does not say it; devices of the same reason share a line."""
+    devices: dict[str, list[str]] = {}
+    for pick in results.picks:
+        if pick.why.startswith("lowest") and pick.number != BASELINE:
+            devices.setdefault(pick.why, []).append(pick.device)
+    return [f"Why, on {listing(names)}: {why}." for why, names in devices.items()]
 
 
 def _table(results: StudyRecord, width: int) -> "Table":
+    """Returns the front with as many knobs as there is room for."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=10 * width)
+    knobs = _knobs(results) if width >= _WIDE else []
+    table = _table_with(results, width, knobs)
+    while knobs and Measurement.get(console, console.options, table).maximum > width:
+        knobs = knobs[:-1]
+        table = _table_with(results, width, knobs)
+    return table
+
+
+def _table_with(results: StudyRecord, width: int, knobs: Sequence[str]) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -70,7 +114,6 @@ def _table(results: StudyRecord, width: int) -> "Table":
     columns = [o.column for o in results.objectives]
     if len(results.picks) > MANY_DEVICES:
         columns = [c for c in columns if device_of(c) is None]  # the costs have a table of their own
-    knobs = _knobs(results) if width >= _WIDE else []
     padding = (0, 1) if width >= _BROAD else (0, 1, 0, 0)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, title_justify="left")
     changes = ["change\nand interval"] if _shows_change(results) else []
@@ -84,7 +127,7 @@ def _table(results: StudyRecord, width: int) -> "Table":
             min_width=len("[−0.30,+0.50]") if head in changes else None,
         )
     for path in knobs:
-        table.add_column(Text(path.rpartition(".")[2]), vertical="bottom", overflow="fold")
+        table.add_column(Text(path.rpartition(".")[2]), vertical="bottom", no_wrap=True)
     picked = {results.best, *(p.number for p in results.picks)}
     rows = _rows(results, picked, _MOST_ROWS if width >= _BROAD else _MOST_ROWS // 2)
     if results.baseline:
@@ -192,8 +235,16 @@ def _shows_change(results: StudyRecord) -> bool:
 
 
 def _files(results: StudyRecord) -> list[str]:
-    lines = []
-    for name, path in (("Report", results.folder / "report.html"), ("Models", results.folder / "models")):
-        if path.exists():
-            lines.append(f"{name}: {path}")
+    """Returns where the picks, the report and all models are, how a pick is loaded, and the command."""
+    devices: dict[Path, list[str]] = {}
+    for pick in results.picks:
+        devices.setdefault(results.model_path(pick.number), []).append(pick.device)
+    picked = {path: names for path, names in devices.items() if path.exists()}
+    lines = [f"File for {listing(names)}: {path}" for path, names in picked.items()]
+    if picked:
+        lines.append(f'Load: onnxruntime.InferenceSession("{next(iter(picked)).as_posix()}")')
+    elif results.model_path(0).parent.exists():
+        lines.append(f"Models: {results.model_path(0).parent}")
+    if (report := results.folder / "report.html").exists():
+        lines.append(f"Report: {report}")
     return [*lines, f"Reproduce: {redact_text(results.command)}"] if results.command else lines

@@ -74,6 +74,19 @@ class Choices:
         )
 
 
+def values_of(words: Sequence[str]) -> dict[str, Any]:
+    """Returns what overrides set, by key; a value that is no YAML as text."""
+    pairs = (word.partition("=") for word in words)
+    return {key.lstrip("+~"): _parsed(text) for key, _, text in pairs}
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
 def _shown(value: Any) -> str:
     """Returns a value in the grammar of overrides, without quotes where it needs none."""
     if isinstance(value, str):

@@ -1,6 +1,5 @@
 """The common case: one network, its data, the devices, and what must fit, as a config."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +8,15 @@ from typing import Any
 import yaml
 
 from search.planning.config.group_files import files_of
+from search.planning.config.schema import study_name
 from search.planning.config.shipped import shipped
-from search.requests.choices import Choices
+from search.requests.choices import Choices, values_of
 from search.requests.data_kinds import data_choices
-from spaces.errors import ConfigError, InputError, unknown_name
+from search.requests.network import Network, model_choices
+from spaces.errors import ConfigError, unknown_name
 from spaces.units import parse_bytes
 
-_TORCH = (".pt", ".pth", ".th", ".ckpt", ".safetensors")
-_KINDS = ("onnx", "torch")  # of the group `model`, the files that are no network
-_SHAPE = "model.input_shape="
+_HERE, _DYNAMIC = "host", "matrix_products"  # a device, a space
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,14 @@ class Request:
             InputError: The model or the data is missing, damaged, or of an unknown kind.
         """
         check_devices(self.devices)
-        model, shape = model_choices(self.model, self.words)
-        return model | self._data(shape) | self._limits() | self._study()
+        model, network = model_choices(self.model, self.words)
+        return model | self._data(network) | self._limits() | self._space(network) | self._study()
 
     def overrides(self) -> list[str]:
         """Returns the overrides of the command that does the same."""
         return [*self.choices().overrides(), *self.words]
 
-    def _data(self, shape: tuple[int, ...]) -> Choices:
+    def _data(self, network: Network) -> Choices:
         if any(word.startswith("task=") for word in self.words):
             root = {} if self.data is None else {"task.root": self.data}
             return Choices({}, root)
@@ -71,7 +70,7 @@ class Request:
             raise ConfigError(
                 "--data is needed: the examples that calibrate and judge the network, e.g. --data images/ or --data data.npz"
             )
-        return data_choices(Path(self.data).expanduser(), shape, self.label)
+        return data_choices(Path(self.data).expanduser(), network, self.label, values_of(self.words))
 
     def _limits(self) -> Choices:
         values: dict[str, Any] = {}
@@ -82,6 +81,15 @@ class Request:
         added = frozenset(values)
         drop = {} if self.drop is None else {"objective.constraints.drop.max": yaml.safe_load(self.drop)}
         return Choices({"device": list(self.devices)}, {**values, **drop}, added)
+
+    def _space(self, network: Network) -> Choices:
+        """Returns the space: with ranges found while the network runs, too, for one of matrix products on this machine."""
+        own = any(
+            word.startswith(("space", "++space", "+space", "stage", "experiment")) for word in self.words
+        )
+        if own or not network.multiplies_matrices or _HERE not in self.devices:
+            return Choices()
+        return Choices({"space": _DYNAMIC})
 
     def _study(self) -> Choices:
         trials = {} if self.n_trials is None else {"study.n_trials": self.n_trials}
@@ -94,43 +102,3 @@ def check_devices(names: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise ConfigError(f"{unknown_name('device', name, known)} `paredown-devices` describes them.")
-
-
-def model_choices(model: str, words: Sequence[str] = ()) -> tuple[Choices, tuple[int, ...]]:
-    """Returns the choice of a model, and the shape of one of its examples (0 where it is open).
-
-    Args:
-        model: An ONNX file, or a name of the zoo.
-        words: Overrides, among which `model.input_shape` may be.
-
-    Raises:
-        InputError: It is neither, or has several inputs.
-    """
-    from spaces.models.onnx_file import read_onnx
-    from spaces.stages.artifact import InputSpec
-
-    zoo = {name: file for name, file in files_of("model", [shipped()]).items() if name not in _KINDS}
-    given = next((tuple(yaml.safe_load(w.removeprefix(_SHAPE))) for w in words if w.startswith(_SHAPE)), None)
-    if model in zoo:
-        own = zoo[model].content().get("input_shape")
-        return Choices({"model": model}), given or tuple(own if isinstance(own, list) else ())
-    path = Path(model).expanduser()
-    if path.suffix.lower() in _TORCH:
-        raise InputError(
-            f"{model} is a checkpoint of torch by its name, which does not hold the network: paredown model=torch model.cls=PACKAGE.CLASS "
-            f"model.checkpoint={model} 'model.input_shape=[...]', or search.quantize(module, loader) in Python"
-        )
-    if path.suffix.lower() != ".onnx" and not path.exists():
-        raise InputError(unknown_name("model", model, zoo) + " Or an ONNX file")
-    spec = InputSpec.of_graph(read_onnx(path).graph)
-    if spec.others and not any(word.startswith("task=") for word in words):
-        names = ", ".join(tensor.name for tensor in spec.tensors)
-        raise InputError(
-            f"{model} has the inputs {names}: choose the data yourself, task=npz with arrays of these names"
-        )
-    return Choices({"model": "onnx"}, {"model.checkpoint": model}), given or spec.shape
-
-
-def study_name(model: str) -> str:
-    """Returns the name of a study of a model: that of the file, with characters that a folder can have."""
-    return re.sub(r"[^\w.+-]+", "_", Path(model).stem).strip("._") or "study"

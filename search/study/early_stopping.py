@@ -60,7 +60,7 @@ class EarlyStoppingThresholds:
     def _from_constraints(self) -> EarlyStoppingThreshold | None:
         base = next((m.value for m in self._plan.baseline if m.column == self._metric), math.nan)
         floors = [
-            EarlyStoppingThreshold(floor, f"the constraint {constraint.name} requires it")
+            EarlyStoppingThreshold(floor, constraint.demand)
             for constraint in self._plan.constraints
             for column, kind, floor in (
                 (self._metric, "min" if self._sign > 0 else "max", constraint.bound),

@@ -22,7 +22,7 @@ from search.record.trial_records import (
     record_to_json,
 )
 from search.samplers.acquisition.gain import Forecast, Forecasts
-from search.samplers.candidates.context import Explains
+from search.samplers.candidates.context import WEIGHTS, Explains
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 
@@ -264,6 +264,12 @@ class Ledger:
     def explanation(self) -> Mapping[str, Any]:
         """What a sampler said of its proposals; empty if none did."""
         return dict(self.noted(_EXPLANATION) or {})
+
+    @property
+    def knowledge_weights(self) -> list[float]:
+        """By proposal, how probable the sampler took it that earlier studies resemble this one; empty without any."""
+        attributes = [trial.user_attrs for trial in self._study.get_trials(deepcopy=False)]
+        return [float(a[WEIGHTS]["knowledge"]) for a in attributes if WEIGHTS in a]
 
     # -- opening and resuming --------------------------------------------------------------------------------
 

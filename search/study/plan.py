@@ -101,6 +101,7 @@ class StudyPlan:
         patience: Stop after so many trials without progress.
         re_evaluator: Re-evaluates the front after the search; None skips that.
         notes: Remarks for the user.
+        preparation: How inputs are made and what outputs stand for, texts by name.
         learned: A sentence for each group of earlier studies: what was learned from them, or why they were
             not used.
         environment: Versions and machine.
@@ -108,7 +109,7 @@ class StudyPlan:
         extra_summary: Adds keys to summary.json.
         write_report: Writes report.html; None skips it.
         record: The content of config.yaml.
-        first: The candidate of the first trial; None lets the sampler choose, as does a sampler whose method `admits` refuses it.
+        first: The candidates of the first trials; the sampler chooses the others, and those that its method `admits` refuses.
         pool: The only valid candidates, where the space's grid contains others too; None allows the whole
             space.
         snap: Returns the nearest candidate that can be measured, given one that cannot and the keys already
@@ -150,13 +151,14 @@ class StudyPlan:
     patience: int | None = None
     re_evaluator: ReEvaluator | None = None
     notes: tuple[str, ...] = ()
+    preparation: Mapping[str, str] = field(default_factory=dict)
     learned: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_when: Callable[[StudyRecord], bool] | None = None
     extra_summary: Callable[[StudyRecord], Mapping[str, Any]] | None = None
     write_report: Callable[[StudyRecord, Path], None] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
-    first: Candidate | None = None
+    first: Sequence[Candidate] = ()
     pool: Sequence[Candidate] | None = None
     snap: Callable[[Candidate, Collection[str]], Candidate | None] | None = None
     low_fidelity: LowFidelityEvaluations | None = None

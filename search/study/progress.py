@@ -18,7 +18,8 @@ from search.record.results import StudyRecord, TrialRecord, model_name
 from search.report.findings.figures import is_on_validation
 from search.study.plan import StudyPlan
 
-_BESIDE = 45  # columns of the bar, the counts and the times
+_BESIDE = 42  # columns of a short bar, the counts and the times
+_BEST = "best so far: "
 _LINE_EVERY_S = 10.0  # seconds between two lines where there is no terminal
 
 
@@ -62,8 +63,7 @@ class LiveProgress:
         if record.state == "failed":
             self._failed(record)
         if self._bar is not None:
-            most = self._console.width - _BESIDE  # what is left of a line for words
-            short = text if len(text) <= most else text.rpartition(", ")[0] or text
+            short = _shortened(text, self._console.width - _BESIDE)
             self._bar.update(self._bar.task_ids[0], completed=len(results.trials), description=short)
             return
         now = time.monotonic()
@@ -95,6 +95,13 @@ class LiveProgress:
         self._failures.clear()
 
 
+def _shortened(text: str, most: int) -> str:
+    """Returns what fits beside the bar, so that the times are whole: fewer figures, without the first words, or the model alone."""
+    fewer = text.rpartition(", ")[0] or text
+    shorter = (text, fewer, fewer.removeprefix(_BEST), fewer.removeprefix(_BEST).partition(", ")[0])
+    return next((each for each in shorter if len(each) <= most), shorter[-1])
+
+
 def best_text(results: StudyRecord) -> str:
     """Returns the best trial so far, as text with its first two objectives."""
     if results.best is None:
@@ -105,4 +112,4 @@ def best_text(results: StudyRecord) -> str:
         for o in results.objectives[:2]
     ]
     figures = [f"{name} {values[o.column]:.4g}" for name, o in zip(names, results.objectives, strict=False)]
-    return f"best so far: {model_name(results.best)}, {', '.join(figures)}"
+    return f"{_BEST}{model_name(results.best)}, {', '.join(figures)}"

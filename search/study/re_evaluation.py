@@ -50,8 +50,7 @@ class ReEvaluation:
         for number in waiting:
             again = self._attempt(number, self._model(number), re_evaluator.on_test)
             self._ledger.note_re_evaluated(number, again)
-        if BASELINE in (known := results()).front:
-            files.write_baseline(known, re_evaluator.dense)
+        files.write_baseline(results(), re_evaluator.dense)
 
     def explain(self, results: StudyRecord) -> None:
         """Explains the models that the report compares; explaining all would take longer than the trials."""

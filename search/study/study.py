@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import optuna
 
+from search.knowledge.notes import weight_note
 from search.record import study_files as files
 from search.record.front import broken_by_baseline, feasible_baseline, pareto_front, possible_front
 from search.record.hypervolume import Volume
@@ -15,6 +16,7 @@ from search.record.picks import overall_best, picks
 from search.record.results import BASELINE, Alias, StudyRecord, TrialRecord
 from search.record.storage.tables import TrialTables
 from search.record.suggest import params_of
+from search.report.attempts import LOG, Attempts
 from search.study.early_stopping import EarlyStoppingThresholds
 from search.study.interrupts import Interrupts
 from search.study.ledger import Ledger
@@ -41,12 +43,14 @@ class Outcome:
         interrupted: Whether a signal ended it, Ctrl-C, SIGTERM or SIGHUP.
         why: Why no more trials were run.
         signal: Number of the first signal that arrived, even if the search had ended by then; None if none did.
+        failed: Which outputs could not be made after the search, and where the details are, in a sentence; empty if all were.
     """
 
     results: StudyRecord
     interrupted: bool
     why: str
     signal: int | None = None
+    failed: str = ""
 
 
 def run_study(plan: StudyPlan, observer: Observer) -> Outcome:
@@ -70,6 +74,7 @@ def results_before(plan: StudyPlan) -> StudyRecord:
         name=plan.name, folder=plan.folder, config=plan.config, command=plan.command, sampler=plan.sampler_name,
         objectives=plan.objectives, constraints=plan.constraints, knobs=_knob_values(plan.space), notes=plan.notes,
         baseline=plan.baseline, trials=(), environment=plan.environment, learned=plan.learned,
+        preparation=plan.preparation,
     )  # fmt: skip
 
 
@@ -83,6 +88,7 @@ class _Study:
         self._before = results_before(plan)
         self._patience = Patience(plan.patience, plan.objectives[0])
         self._interrupts = Interrupts()
+        self._outputs = Attempts(plan.folder)
         self._prediction = ""  # of what more trials would gain
         self._account = TimeAccount(ledger, plan.start_s)
         self._began = time.monotonic()
@@ -98,10 +104,10 @@ class _Study:
         for record in ledger.records:
             self._remember(record)
         ledger.use(sampler)
-        if plan.first is not None and not ledger.n_proposed:
-            first = params_of(plan.space, plan.first)
-            if getattr(sampler, "admits", lambda params: True)(first):
-                ledger.enqueue(first)
+        if not ledger.n_proposed:
+            for first in (params_of(plan.space, candidate) for candidate in plan.first):
+                if getattr(sampler, "admits", lambda params: True)(first):
+                    ledger.enqueue(first)
 
     # -- the session -------------------------------------------------------------------------------------------
 
@@ -113,11 +119,12 @@ class _Study:
     def _run(self) -> Outcome:
         plan, interrupts = self._plan, self._interrupts
         interrupted, why = False, ""
+        (plan.folder / LOG).unlink(missing_ok=True)
         files.write_config(plan.folder, plan.record)
         results = self._results()
         if results.trials:
             self._tables.rewrite(results)
-        self._ledger.show(description(results))
+        self._show(results)
         plan.tracker.start(results)
         self._observer.begin(results, plan)
         try:
@@ -130,10 +137,10 @@ class _Study:
                 results = self._finish(why)
         finally:
             with self._account.phase("report"):
-                interrupts.optional(plan.tracker.close)
+                interrupts.optional(lambda: self._outputs.make("the tracker's record", plan.tracker.close))
         self._account.keep()
         results = replace(results, phases=self._account.seconds())
-        return Outcome(results, interrupted, why, interrupts.signal)
+        return Outcome(results, interrupted, why, interrupts.signal, self._outputs.message)
 
     def _run_trials(self) -> str:
         """Runs trials, then re-evaluates and explains the front; returns why no more trials were run."""
@@ -294,6 +301,7 @@ class _Study:
         notes = [
             *plan.notes,
             *(f"{n} proposals could not be built: {text}" for text, n in self._proposer.rejections.items()),
+            *filter(None, [weight_note(self._ledger.knowledge_weights)]),
         ]
         return replace(
             self._before, notes=tuple(notes), baseline=baseline.measurements, baseline_details=baseline.details, trials=tuple(records),
@@ -318,12 +326,27 @@ class _Study:
         files.write_front(results)
         extra = plan.extra_summary(results) if plan.extra_summary is not None else {}
         files.write_summary(results, extra)
-        write_report = plan.write_report
-        if write_report is not None:
-            self._interrupts.optional(lambda: write_report(results, plan.folder / "report.html"))
-        self._ledger.show(description(results))
-        plan.tracker.finish(results)
+        self._interrupts.optional(
+            lambda: self._outputs.make("report.html", lambda: self._write_report(results))
+        )
+        self._show(results)
+        self._outputs.make("the tracker's record", lambda: plan.tracker.finish(results))
         return results
+
+    def _write_report(self, results: StudyRecord) -> None:
+        write, path = self._plan.write_report, self._plan.folder / "report.html"
+        if write is None:
+            return
+        try:
+            with files.errors_told(self._plan.folder):
+                write(results, path)
+        except Exception:
+            path.unlink(missing_ok=True)  # an earlier session's would tell of other trials
+            raise
+
+    def _show(self, results: StudyRecord) -> None:
+        """Shows the state of the study in optuna-dashboard, as a note."""
+        self._outputs.make("the note", lambda: self._ledger.show(description(results)))
 
 
 def _disturbed(results: StudyRecord) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from evaluators.column import Column
 from search.record.metadata import metadata_in
 from search.record.results import BASELINE, StudyRecord
+from search.record.study_files import float_path
 from search.tracking.mlflow_names import MOST_PARAM_CHARS, MOST_TAG_CHARS, clip, safe_names
 from search.tracking.mlflow_parent import Parent
 from spaces.candidate import Candidate, value_text
@@ -77,7 +78,7 @@ class ModelLog:
         return {number: logged[number] for number in dict.fromkeys(wanted) if number in logged}
 
     def _path(self, number: int) -> Path:
-        return self._results.model_path(number)
+        return float_path(self._results.folder) if number == BASELINE else self._results.model_path(number)
 
     def _logged(self) -> dict[int, str]:
         """Returns the ids of the study's complete models, by number."""

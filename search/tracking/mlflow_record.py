@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from search.record.curve import curve_of
 from search.record.metadata import metadata_in
 from search.record.results import BASELINE, StudyRecord, TrialRecord
+from search.report.attempts import Attempts
+from search.report.picture import front_picture
 from search.tracking.mlflow_client import end_run, release, runs, user
 from search.tracking.mlflow_models import ModelLog, knob_params, log_data, roles_of
 from search.tracking.mlflow_names import MOST_TAG_CHARS, clip, safe_names
 from search.tracking.mlflow_parent import Parent, find_parent
-from search.tracking.mlflow_picture import front_picture
 from search.tracking.mlflow_registry import register
 from search.tracking.mlflow_story import PICTURE, config_params, front_table, parent_tags
 from search.tracking.mlflow_views import drop_old_views, shown_metrics, write_views
@@ -63,6 +64,7 @@ class MlflowRecord:
         self._asked_for: set[int] = set()
         self.refused: dict[int, str] = {}  # trials that MLflow will never take, and why
         self.refused_files = ""  # why files could not be written
+        self.outputs = Attempts(results.folder, _of_the_store())
         self._begin(results)
 
     def write(self, results: StudyRecord, phase: Phase, beat: Callable[[], None]) -> None:
@@ -100,7 +102,7 @@ class MlflowRecord:
     def _begin(self, results: StudyRecord) -> None:
         run_id, known = self._parent.run_id, self._parent.params
         params = config_params(results.config)
-        tags = parent_tags(results, self.place)
+        tags = self.outputs.make("MLflow's description", lambda: parent_tags(results, self.place)) or {}
         metadata = metadata_in(results.folder)
         tags |= {"paredown.metadata": metadata.to_tag()} if metadata is not None else {}
         # A param cannot be changed in MLflow: a value that differs from an earlier session's becomes a tag.
@@ -110,8 +112,14 @@ class MlflowRecord:
         if not known:
             log_data(self._client, run_id, results)
         self._write_baseline(results)
-        write_views(self._client, self._experiment_id, run_id, results)
-        drop_old_views(self._client, self._experiment_id)
+        self._write_views(results)
+
+    def _write_views(self, results: StudyRecord) -> None:
+        def write() -> None:
+            write_views(self._client, self._experiment_id, self._parent.run_id, results)
+            drop_old_views(self._client, self._experiment_id)
+
+        self.outputs.make("MLflow's views", write)
 
     def _write_baseline(self, results: StudyRecord) -> None:
         """Writes the uncompressed model as a run beside the trials, so that tables and charts compare them with it."""
@@ -132,8 +140,11 @@ class MlflowRecord:
         end_run(self._client, self._parent.baseline, "FINISHED")
 
     def _log_models(self, results: StudyRecord, beat: Callable[[], None]) -> None:
-        ids = ModelLog(self._client, self._experiment_id, self._parent, results).log(self._models, beat)
-        register(self._client, self._parent, results, ids)
+        log = ModelLog(self._client, self._experiment_id, self._parent, results)
+        ids = self.outputs.make("MLflow's models", lambda: log.log(self._models, beat)) or {}
+        self.outputs.make(
+            "MLflow's registered model", lambda: register(self._client, self._parent, results, ids)
+        )
 
     def _write_child(self, record: TrialRecord, results: StudyRecord) -> None:
         from mlflow.exceptions import MlflowException
@@ -245,12 +256,16 @@ class MlflowRecord:
         values = {"wall_s": results.wall_s, "front_size": float(len(results.front))}
         values |= {f"trials.{state}": float(n) for state, n in results.states().items()}
         tables = json.dumps([{"path": "front.json", "type": "table"}])
-        picture = front_picture(results)
-        tags = parent_tags(results, self.place, with_picture=picture is not None)
+        make = self.outputs.make
+        picture = make("MLflow's picture of the front", lambda: front_picture(results))
+        has_picture = picture is not None
+        tags = make("MLflow's description", lambda: parent_tags(results, self.place, has_picture)) or {}
         self._log(run_id, values, {}, {**tags, "mlflow.loggedArtifacts": tables})
-        write_views(self._client, self._experiment_id, run_id, results)
-        front = json.dumps(front_table(results), ensure_ascii=False)
-        self._upload(self._client.log_text, run_id, front, "front.json")
+        self._write_views(results)
+        front = make("MLflow's table of the front", lambda: front_table(results))
+        if front is not None:
+            text = json.dumps(front, ensure_ascii=False)
+            self._upload(self._client.log_text, run_id, text, "front.json")
         if picture is not None:
             self._upload(self._client.log_text, run_id, picture, PICTURE)
         for name in _FILES:
@@ -296,6 +311,13 @@ class MlflowRecord:
         for start in range(0, len(finite), _MOST_POINTS):
             batch = finite[start : start + _MOST_POINTS]
             self._client.log_batch(run_id, [Metric(name, value, now_ms, step) for name, value, step in batch])
+
+
+def _of_the_store() -> tuple[type[Exception], ...]:
+    """Returns the errors of MLflow and of the way to it, after which the writer tries again; requests' are OSErrors."""
+    from mlflow.exceptions import MlflowException
+
+    return MlflowException, OSError
 
 
 def _values_of_best(results: StudyRecord) -> dict[str, float]:

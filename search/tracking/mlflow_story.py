@@ -16,7 +16,7 @@ from search.report.findings.figures import (
     split_label,
 )
 from search.report.findings.misses import failures, misses
-from search.report.findings.summary import answers, comparison, knob_texts, split_knobs, states_text
+from search.report.findings.summary import answers, comparison, knob_texts, reason, split_knobs, states_text
 from search.tracking.mlflow_names import MOST_TAG_CHARS, clip, safe_names
 from search.tracking.mlflow_registry import alias_of, registered_name
 from search.tracking.mlflow_views import runs_page
@@ -41,7 +41,7 @@ def description(
     parts = [
         "\n\n".join(_plain(a) for a in answers(results)),
         _links(place),
-        "\n".join(f"- {_plain(f'{p.device}: {p.why}.')}" for p in results.picks),
+        "\n".join(f"- {_plain(f'{p.device}: {reason(results, p.why)}.')}" for p in results.picks),
         _loading(results) if place else "",
         f"![The front: the metric over each cost]({_artifact(place[1], PICTURE)})"
         if place and with_picture
@@ -156,7 +156,10 @@ def front_table(results: StudyRecord, most_knobs: int = 50, most_rows: int = 100
     knobs = split_knobs(results, results.front)[0][:most_knobs]
     heads = [
         "trial",
-        *(f"{label(c, with_device=True)} ({'/'.join(sources_of(results, c))})" for c in objectives),
+        *(
+            f"{split_label(results, c, with_device=True)} ({'/'.join(sources_of(results, c))})"
+            for c in objectives
+        ),
     ]
     rows = []
     for number in results.front[:most_rows]:

@@ -144,6 +144,8 @@ class MlflowTracker(Tracker):
                 "tracker.artifact_dir to a place that both reach.",
                 self._record.refused_files[:300],
             )
+        if self._record and self._record.outputs.message:
+            _LOG.warning("%s", self._record.outputs.message)
         for number, reason in dict(self._record.refused).items() if self._record else ():
             _LOG.warning("MLflow refused trial %d: %s", number, reason.partition("\n")[0][:300])
 

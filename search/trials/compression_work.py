@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from numpy.typing import NDArray
+
 from evaluators.base import Measurement
 from evaluators.widened import widened
 from search.record.trial_records import measurement_from_json, measurement_to_json
@@ -27,11 +29,12 @@ class CompressionWork:
     Args:
         runner: Builds and evaluates candidates.
         test: The test split.
+        groups: The group of each of its examples, if they come in groups.
     """
 
-    def __init__(self, runner: CompressionRunner, test: Split) -> None:
+    def __init__(self, runner: CompressionRunner, test: Split, groups: NDArray[Any] | None = None) -> None:
         self._runner = runner
-        self._re_evaluator = FrontReEvaluator(runner, test)
+        self._re_evaluator = FrontReEvaluator(runner, test, groups)
         self._partial = PartialEstimates(runner.context)
 
     @property

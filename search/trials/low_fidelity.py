@@ -56,15 +56,16 @@ class CompressionLowFidelity:
     # -- exact values ----------------------------------------------------------------------------------------
 
     def known(self, candidates: Sequence[Params]) -> Known:
-        """Returns the exact values: those that follow from a candidate's structure.
+        """Returns the exact values: those that follow from a candidate's structure, of a large network of some structures only.
 
         A candidate that lacks a cost which others have (its device cannot run it) counts as one that cannot be built.
         """
         with self._clock("known"):
-            rows = [self._structures.columns(params) for params in candidates]
-            columns = {column for row in rows for column in row}
+            found = self._structures.columns_ahead(candidates)
+            columns = {column for row in found for column in row or ()}
             wanted = [o.column for o in self._objectives if o.column in columns]
-            valid = [bool(row) and all(column in row for column in wanted) for row in rows]
+            valid = [row is None or (bool(row) and all(c in row for c in wanted)) for row in found]
+            rows = [row or {} for row in found]
             keys = [self._structures.key(p) if ok else "" for p, ok in zip(candidates, valid, strict=True)]
             values = np.array([[row.get(o.column, np.nan) for o in self._objectives] for row in rows])
             excesses = {

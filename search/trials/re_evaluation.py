@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,11 @@ class FrontReEvaluator:
     Args:
         runner: The trials' runner.
         test: The test split.
+        groups: The group of each of its examples, if they come in groups.
     """
 
-    def __init__(self, runner: CompressionRunner, test: Split) -> None:
-        self._runner, self._test = runner, test
+    def __init__(self, runner: CompressionRunner, test: Split, groups: NDArray[Any] | None = None) -> None:
+        self._runner, self._test, self._groups = runner, test, groups
         self._context: EvaluationContext | None = None
 
     def on_test(self, model: bytes | None) -> tuple[Measurement, ...]:
@@ -43,7 +44,9 @@ class FrontReEvaluator:
         with self._runner.lock.shared():
             if self._context is None:
                 reference = Reference(self._runner.dense, reference_outputs(self._runner.dense, self._test))
-                self._context = replace(self._runner.context, split=self._test, reference=reference)
+                self._context = replace(
+                    self._runner.context, split=self._test, reference=reference, groups=self._groups
+                )
             scoring = [e for e in self._runner.evaluators if e.scores_split]
             measurements, _ = self._runner.judge(self._artifact(model), self._context, scoring)
         return tuple(replace(m, name=f"test_{m.name}") for m in measurements if m.unit != "bytes")

@@ -1,6 +1,7 @@
 """Which candidates can be built and which are the same file, and the columns that follow from a structure."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from spaces.candidate import Candidate
 from spaces.errors import ParedownError, StageError
 
 Key = frozenset[tuple[str, Any]]
+
+_NODES = 20_000  # of all files together that are built before they are proposed: at 2 ms a node well below a minute
+_LEAST = 8  # structures that are built of any network
+_MORE = 16  # a later list of candidates may add this part of as many
 
 
 class Structures:
@@ -27,6 +32,7 @@ class Structures:
         self._runner, self._call = runner, call
         self._keys: dict[Key, tuple[str, str]] = {}
         self._columns: dict[str, Mapping[str, float]] = {}
+        self._n_lists = self._n_ahead = 0
 
     def candidate(self, params: Params) -> Candidate:
         """Returns the candidate of Optuna's parameters."""
@@ -47,13 +53,34 @@ class Structures:
             self._columns[key] = values
         return self._columns.get(key, {})
 
+    def columns_ahead(self, candidates: Sequence[Params]) -> list[Mapping[str, float] | None]:
+        """Returns `columns` of each candidate; None where that would take too long.
+
+        A file is built for each structure, in a time that grows with the network. Of a large one, so many structures are
+        built as have `_NODES` nodes together, evenly spread over the list.
+        """
+        keys = [self._keys_of(params)[1] for params in candidates]
+        new = [key for key in dict.fromkeys(keys) if key and key not in self._columns]
+        left = self._most + self._n_lists * self._most // _MORE - self._n_ahead
+        built = {new[int(at)] for at in np.linspace(0, len(new) - 1, min(len(new), left))}
+        self._n_lists, self._n_ahead = self._n_lists + 1, self._n_ahead + len(built)
+        wanted = built | self._columns.keys() | {""}
+        return [
+            self.columns(params) if key in wanted else None
+            for key, params in zip(keys, candidates, strict=True)
+        ]
+
+    @cached_property
+    def _most(self) -> int:
+        """How many structures may be built for the first list of candidates."""
+        return max(_LEAST, _NODES // max(len(self._runner.dense.proto().graph.node), 1))
+
     def _keys_of(self, params: Params) -> tuple[str, str]:
         """Returns the keys of the file and of its structure; empty texts if the candidate cannot be built."""
         keys = self._keys.get(of := key_of(params))
         if keys is None:
             try:
-                candidate = self.candidate(params)
-                keys = (self._runner.key(candidate), self._runner.structure_key(candidate))
+                keys = self._runner.keys(self.candidate(params))
             except StageError:
                 keys = ("", "")
             self._keys[of] = keys

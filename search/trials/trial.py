@@ -131,6 +131,15 @@ class CompressionRunner:
         """Returns the digest of the candidate's canonical values."""
         return canonical_key(self._canonical(candidate))
 
+    def keys(self, candidate: Candidate) -> tuple[str, str]:
+        """Returns `key` and `structure_key`, in half the time of both.
+
+        Raises:
+            StageError: The candidate cannot be built.
+        """
+        values = self._canonical(candidate)
+        return canonical_key(values), self._structure_key(values)
+
     def training(self, candidate: Candidate) -> tuple[str, tuple[str, ...]]:
         """Returns a key that is equal for candidates with the same values up to the last training, and the steps up to that.
 

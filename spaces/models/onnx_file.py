@@ -106,7 +106,7 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
         what = " is a folder, not an ONNX file" if path.is_dir() else ": there is no such ONNX file"
         raise InputError(f"{path}{what}")
     try:
-        proto = _checked(onnx.load(str(path)))
+        proto = _checked(_with_open_axes(onnx.load(str(path))))
     except DecodeError as error:
         raise InputError(f"{path} is truncated, or no ONNX file{_of_torch(path)}") from error
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
@@ -116,9 +116,18 @@ def read_onnx(path: Path) -> "onnx.ModelProto":
     return proto
 
 
+def _with_open_axes(proto: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Returns the model with the sizes below 0 of inputs and outputs, by which some exporters mean open axes, left open; in place."""
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_value < 0:
+                axis.ClearField("dim_value")
+    return proto
+
+
 def _of_torch(path: Path) -> str:
     """Returns what loads a checkpoint of torch, as the end of a message; nothing for files of other names."""
-    is_torch = path.suffix.lower() in (".pt", ".pth", ".th", ".ckpt", ".tar")
+    is_torch = path.suffix.lower() in (".pt", ".pth", ".th", ".ckpt", ".tar", ".jit")
     return (
         ": by its name a checkpoint of torch, which model=torch loads with its class (model.cls)"
         if is_torch
@@ -153,5 +162,8 @@ def _inputs(proto: "onnx.ModelProto", path: Path) -> "list[onnx.ValueInfoProto]"
         if not value.type.HasField("tensor_type") or tensor.elem_type in unknown:
             raise InputError(f"{path}: input {value.name!r} must be a tensor of numbers")
         if len(tensor.shape.dim) == 0:
-            raise InputError(f"{path}: input {value.name!r} has no batch axis")
+            raise InputError(
+                f"{path}: input {value.name!r} is a single number without an axis of examples; make it a constant: move it from the graph's "
+                "inputs to its initializers, with the value that it has in use"
+            )
     return inputs

@@ -20,21 +20,8 @@ def record_formats(proto: "onnx.ModelProto", module: "torch.nn.Module") -> None:
         proto.metadata_props.add(key=KEY, value=json.dumps(found, sort_keys=True))
 
 
-def recorded_formats(model: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns format and shape, in the file, of the weights that were trained to fit one and still are floats in a serialized model.
-
-    Raises:
-        InputError: The entry is damaged.
-    """
-    if KEY.encode() not in model:  # without an entry, which parsing a large file would take long to find
-        return {}
-    import onnx
-
-    return formats_of(onnx.load_model_from_string(model))
-
-
-def formats_of(proto: "onnx.ModelProto") -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns what `recorded_formats` does, of a model.
+def trained_formats(proto: "onnx.ModelProto") -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Returns format and shape, in the file, of the weights that were trained to fit one and still are floats.
 
     Raises:
         InputError: The entry is damaged.
@@ -46,5 +33,6 @@ def formats_of(proto: "onnx.ModelProto") -> dict[str, tuple[str, tuple[int, ...]
         formats = {str(name): str(form) for name, form in json.loads(text).items()}
     except (ValueError, AttributeError) as error:
         raise InputError(f"the model's metadata {KEY!r} is damaged: {error}") from error
-    floats = {i.name: tuple(i.dims) for i in proto.graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    floats = {i.name: tuple(i.dims) for i in proto.graph.initializer if i.data_type in kinds}
     return {name: (form, floats[name]) for name, form in formats.items() if name in floats}

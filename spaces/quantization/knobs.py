@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 
 from spaces.knob_spec import PLACES, WEIGHTS_ALONE, KnobSpec, Technique
 
@@ -89,6 +90,7 @@ KNOBS = (
         "integers with ranges found before (static) or while it runs (dynamic), float16, or integer weights alone (weights_only)",
         allowed=PRECISIONS,
         techniques=tuple(_PRECISIONS.items()),
+        each_first=True,
     ),
     KnobSpec("weight_bits", 8, "bits of the weights", allowed=(2, 3, 4, 5, 6, 7, 8), per_layer=True),
     KnobSpec("weight_format", "uniform", "how weights are stored: see formats/README.md", allowed=FORMATS),
@@ -222,5 +224,10 @@ KNOBS = (
 
 def knobs_with(roundings: Iterable[str], formats: Iterable[str]) -> tuple[KnobSpec, ...]:
     """Returns the knobs with these methods of rounding, besides `nearest`, and these formats."""
-    names = {"rounding": ("nearest", *roundings), "weight_format": tuple(formats)}
+    return _knobs_with(("nearest", *roundings), tuple(formats))
+
+
+@cache  # asked of each of thousands of candidates
+def _knobs_with(roundings: tuple[str, ...], formats: tuple[str, ...]) -> tuple[KnobSpec, ...]:
+    names = {"rounding": roundings, "weight_format": formats}
     return tuple(replace(knob, allowed=names.get(knob.name, knob.allowed)) for knob in KNOBS)

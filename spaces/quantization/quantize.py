@@ -19,7 +19,7 @@ from spaces.quantization.formats.base import Packed, WeightFormat
 from spaces.quantization.formats.dynamic import to_dynamic_uint8
 from spaces.quantization.formats.float16 import to_float16
 from spaces.quantization.formats.methods import FORMATS
-from spaces.quantization.formats.stored import record_widths
+from spaces.quantization.formats.stored import record_widths, with_records_of
 from spaces.quantization.knobs import knobs_with
 from spaces.quantization.plan.format_weights import Tuning, input_importance, packed_weights, with_fewer_bits
 from spaces.quantization.plan.left_float import NO_QOPERATOR, TWO_ACTIVATIONS, notes
@@ -89,7 +89,8 @@ class QuantizeStage(Stage):
         step = Step.of(self.name, chosen)
         provenance = (*artifact.provenance, step)
         if chosen["precision"] in ("float16", "dynamic"):
-            model = self._without_calibration(artifact, chosen, context)
+            proto = self._without_calibration(artifact, chosen, context)
+            model = with_records_of(proto.SerializeToString(), artifact.onnx_bytes)
             return Artifact.onnx(model, artifact.input, provenance)
         found = self._calibrated(artifact, chosen, context)
         if found is None:
@@ -116,7 +117,8 @@ class QuantizeStage(Stage):
         integer = self._integer_functions(artifact, found, chosen)
         model = with_integer_functions(model, integer.spans, cast(float, chosen["gelu_limit"]))
         model = self._with_cache_bits(model, artifact, cast(int, chosen["kv_bits"]), context)
-        made = Artifact.onnx(_with_widths(model, plan), artifact.input, provenance)
+        model = with_records_of(_with_widths(model, plan), artifact.onnx_bytes)
+        made = Artifact.onnx(model, artifact.input, provenance)
         cached = [SIMULATED_CACHE.format(bits=chosen["kv_bits"])] if chosen["kv_bits"] != FLOAT_BITS else []
         remarks = [*found.notes, *simulation_notes(settings, packed), *integer.notes, *cached]
         return replace(made, notes={self.name: {"notes": remarks}}) if remarks else made

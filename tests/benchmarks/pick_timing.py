@@ -3,7 +3,7 @@
 Run from the root of the repository, after a study (`paredown` in a scratch folder), or several with other seeds, whose fronts are
 taken together::
 
-    python tests/benchmarks/pick_timing.py SCRATCH/outputs/digits --repeats 20
+    python tests/benchmarks/pick_timing.py SCRATCH/outputs/tones_board --repeats 20
 
 First a careful benchmark times the front's files and the float model in turns, 100 rounds, each in a new session, without the
 added load. Then, in every repeat, two processes compute beside the timing, on and off for random times. Each
@@ -32,6 +32,7 @@ from evaluators.base import EvaluationContext, Measurement
 from evaluators.cost.latency.measured import LatencyEvaluator, latency_measurements, runner, take_turns
 from evaluators.cost.latency.order import TIE, ratio
 from search.api import compose
+from search.cli.app import FIRST_STUDY
 from search.planning.loading import load
 from search.record.front import TIMES
 from search.record.picks import cost_ratio, picks
@@ -78,12 +79,12 @@ class Front:
         return TrialRecord(number, "complete", "", Candidate({"n": number}), measured, {TIMES: list(own)})
 
 
-def read(folders: Sequence[Path]) -> Front:
-    """Reads the files of the fronts of studies with one task; the float model comes from the default config.
+def read(folders: Sequence[Path], overrides: Sequence[str]) -> Front:
+    """Reads the files of the fronts of studies with one task; the float model comes from the config.
 
     A model's number is that of its trial, plus 1000 for each folder before its own.
     """
-    loaded = load(compose([]), lambda text: None)
+    loaded = load(compose(list(overrides)), lambda text: None)
     models, top1 = {BASELINE: loaded.dense}, {BASELINE: _baseline_top1(folders[0])}
     for offset, folder in enumerate(folders):
         table = pd.read_csv(folder / "pareto.csv", dtype={"number": str})
@@ -178,11 +179,17 @@ def main() -> None:
     """Prints the careful benchmark, a line per repeat, and the counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument(
+        "--overrides",
+        nargs="+",
+        default=list(FIRST_STUDY),
+        help="the studies' command (default: %(default)s)",
+    )
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--careful-rounds", type=int, default=100)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
     given = parser.parse_args()
-    front = read(given.folders)
+    front = read(given.folders, given.overrides)
     numbers = list(front.models)
     rows = front.time_again(numbers, given.careful_rounds, 0)
     careful: Times = {n: list(row) for n, row in zip(numbers, rows, strict=True)}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState, create_trial
 
@@ -32,6 +32,7 @@ Miss = Literal["row", "value"]
 the proposal itself with that row's `value`."""
 MISSES_IN_A_ROW = 32  # duplicates, before a random candidate is measured
 RESAMPLES = 4000
+MOST_CHOICES = 16  # numbers with more values are searched as a range
 
 
 def _surrogate(seed: int) -> BaseSampler:
@@ -47,6 +48,7 @@ OPTUNA: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=12, seed=seed),
     "nsga2_24": lambda seed: optuna.samplers.NSGAIISampler(population_size=24, seed=seed),
     "nsga2_50": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=10),
 }
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -96,23 +98,35 @@ class Table:
         }
 
     @cached_property
-    def distributions(self) -> dict[str, CategoricalDistribution]:
-        """Optuna's distributions of the knobs."""
-        return {name: CategoricalDistribution(values) for name, values in self.knobs.items()}
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's distributions of the knobs: a range for numbers with many values, choices for others."""
+        return {name: _distribution(values) for name, values in self.knobs.items()}
 
     @cached_property
-    def codes(self) -> NDArray[np.int8]:
-        """`(n, n_knobs)`, positions of the values; -1 where a knob is inactive."""
+    def codes(self) -> Array:
+        """`(n, n_knobs)`, positions of the values, or places in the range; -1 where a knob is inactive."""
         return np.array([self._code(candidate) for candidate in self.candidates])
 
-    def _code(self, candidate: Params) -> NDArray[np.int8]:
+    def _code(self, candidate: Params) -> Array:
         return np.array(
-            [v.index(candidate[k]) if k in candidate else -1 for k, v in self.knobs.items()], np.int8
+            [self.code(name, candidate[name]) if name in candidate else -1.0 for name in self.knobs]
         )
 
+    def code(self, name: str, value: Any) -> float:
+        """Returns the position of a knob's value, or its place in the range, in [0, 1]."""
+        kind = self.distributions[name]
+        if isinstance(kind, FloatDistribution):
+            return float((value - kind.low) / (kind.high - kind.low))
+        return float(self.knobs[name].index(value))
+
     def nearest(self, candidate: Params, left: NDArray[np.intp], rng: np.random.Generator) -> int:
-        """Returns the position among `left` that differs in the fewest knobs, ties at random."""
-        distance = (self.codes[left] != self._code(candidate)).sum(axis=1)
+        """Returns the position among `left` with the smallest distance, ties at random.
+
+        A knob with choices adds 1 where it differs, a number its distance over the range.
+        """
+        gaps = np.abs(self.codes[left] - self._code(candidate))
+        numeric = [isinstance(kind, FloatDistribution) for kind in self.distributions.values()]
+        distance = np.where(numeric, gaps, gaps != 0).sum(axis=1)
         return int(rng.choice(left[distance == distance.min()]))
 
     def part(self, chosen: NDArray[np.bool_]) -> "Table":
@@ -197,11 +211,18 @@ def _ask_all(trial: optuna.trial.Trial, table: Table) -> Params:
     for at, (name, kind) in enumerate(table.distributions.items()):
         codes = table.codes[:, at]
         if (codes[agree] >= 0).any() or (not agree.any() and (codes >= 0).all()):
-            value = trial.suggest_categorical(name, kind.choices)
-            agree &= codes == table.knobs[name].index(value)
+            value = trial._suggest(name, kind)
+            agree &= codes == table.code(name, value)
         else:
             agree &= codes < 0
     return trial.params
+
+
+def _distribution(values: Sequence[Any]) -> BaseDistribution:
+    numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if numeric and len(values) > MOST_CHOICES:
+        return FloatDistribution(float(min(values)), float(max(values)))
+    return CategoricalDistribution(values)
 
 
 def mean_text(counts: Sequence[float]) -> str:

@@ -84,3 +84,7 @@ def test_a_sweep_gives_every_study_its_own_folder(paredown, digits_onnx, tmp_pat
     assert ran.status == 0, ran.err
     summaries = sorted((tmp_path / "outputs").rglob("summary.json"))
     assert [json.loads(p.read_text())["seed"] for p in summaries] == [1, 2]
+    assert "picks of 2 seeds" in ran.out
+    pages = [path for path in (tmp_path / "outputs").iterdir() if path.is_file()]
+    assert sorted(path.suffix for path in pages) == [".csv", ".html"]
+    assert all(path.name.startswith("digits-evaluator=[accuracy,cost],") for path in pages)

@@ -11,6 +11,7 @@ from search.planning.gather_knowledge import knowledge_of
 from search.planning.session import prepare
 from search.study.study import run_study
 from search.study.testing import SilentObserver
+from tests.search import newcomer
 
 
 def network(seed, channels=4):
@@ -117,3 +118,11 @@ def lab(tmp_path_factory):
     lab.run("first", "one")
     lab.run("second", "two")
     return lab
+
+
+@pytest.fixture(scope="session")
+def first_study(tmp_path_factory):
+    """A folder in which a newcomer has run a study, with its files and MLflow's database."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    newcomer.run(folder)
+    return folder

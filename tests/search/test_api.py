@@ -9,6 +9,7 @@ from rich.console import Console
 
 import search
 from search.api import compose, run
+from search.planning.config.command import BASE
 from spaces.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -88,7 +89,9 @@ def test_every_config_composes_and_opens_with_its_command(file):
 
 
 def test_the_default_config_has_its_command_too():
-    assert (CONF / "config.yaml").read_text().startswith("# paredown\n")
+    assert (CONF / "config.yaml").read_text().startswith(f"# paredown {BASE}\n")
+    assert compose().data == compose([BASE]).data
+    assert compose().command == f"paredown {BASE}"  # without arguments it would be the first study
     assert compose().study.n_trials >= 24
 
 
@@ -135,7 +138,7 @@ def test_a_conf_folder_in_the_working_directory_hides_nothing(tmp_path, package)
         for how in (["-c", code], ["-m", "search", "--cfg", "job", "--package", "study"])
     )
     assert by_api.strip() == "digits"
-    assert "name: digits" in by_command
+    assert "n_trials: 24" in by_command
 
 
 def test_a_dry_run_prints_the_plan_and_runs_no_trial(tmp_path, monkeypatch):
@@ -164,7 +167,9 @@ def test_a_signal_that_ended_the_study_then_ends_the_caller(monkeypatch, number,
     prepared = SimpleNamespace(plan=None, description=str)
     monkeypatch.setattr(session, "prepare", lambda config, say: prepared)
     monkeypatch.setattr(
-        study, "run_study", lambda plan, observer: SimpleNamespace(signal=number, results="results")
+        study,
+        "run_study",
+        lambda plan, observer: SimpleNamespace(signal=number, results="results", failed=""),
     )
     try:
         results = run([], console=Console(file=io.StringIO()))
@@ -172,3 +177,19 @@ def test_a_signal_that_ended_the_study_then_ends_the_caller(monkeypatch, number,
         signal.signal(signal.SIGTERM, before)
     assert results.record == "results"
     assert arrived == ([signal.SIGTERM] if dies else [])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "digits"),
+        (["model=onnx", "model.checkpoint='a b/my net.onnx'"], "my_net"),
+        (["model=torch", "model.cls=pkg.MyNet", "model.input_shape=[3]"], "MyNet"),
+        (["model=onnx", "model.checkpoint=net.onnx", "study.name=mine"], "mine"),
+        (["experiment=tones"], "tones"),
+    ],
+)
+def test_a_study_is_named_by_its_network_where_no_name_is_given(overrides, name):
+    """Studies of two networks must not end in one folder, where the second would be refused."""
+    study = compose([*overrides, "trusted_modules=[pkg]"]).study
+    assert (study.name, study.folder.as_posix()) == (name, f"outputs/{name}")

@@ -1,6 +1,7 @@
 import doctest
 import io
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 import search.api
 import search.results
 from search import Results, Study, compose
+from search.report.findings.health import checks
 from search.report.testing import fake_results
 from spaces.errors import StudyError
 
@@ -77,3 +79,29 @@ def test_an_unknown_device_is_told_with_those_that_are_known(tmp_path):
         Results(fake_results(tmp_path)).best("toaster")
     with pytest.raises(StudyError, match="no best trial"):
         Results(fake_results(tmp_path, top1_min=101.0)).model()
+
+
+def test_the_checks_are_those_of_the_report(tmp_path):
+    record = fake_results(tmp_path)
+    table = Results(record).checks()
+    assert table.columns.tolist() == ["name", "status", "message", "next_step"]
+    assert [tuple(row) for row in table.values] == [
+        (c.name, c.status, c.text, c.next_step) for c in checks(record)
+    ]
+    assert len(table) > 2
+    assert Results(replace(record, trials=())).checks().empty
+
+
+def test_the_picture_is_one_that_a_notebook_shows(tmp_path):
+    record = fake_results(tmp_path)
+    picture = Results(record).picture()
+    root = ElementTree.fromstring(picture._repr_svg_())
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    told = {text for node in root.iter() if (text := node.text)}
+    assert any(str(number) in words.split(", ") for number in record.front for words in told)
+
+
+def test_a_study_without_a_cost_has_no_picture(tmp_path):
+    record = fake_results(tmp_path)
+    with pytest.raises(StudyError, match=r"needs a metric and a cost as objectives, not metric\.top1"):
+        Results(replace(record, objectives=record.objectives[:1])).picture()

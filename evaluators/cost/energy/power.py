@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import ClassVar
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline
 from evaluators.cost.energy.meter import EnergyMeter, rapl_counters
 from evaluators.cost.latency.measured import pinned, runner
 from spaces.errors import ConfigError
@@ -42,6 +42,10 @@ class PowerEvaluator(Evaluator):
     def times(self, context: EvaluationContext) -> bool:
         """Whether a device of the study is this machine."""
         return any(device.measured for device in context.devices.values())
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of this machine's devices."""
+        return outline.costs(("energy_uj", "active_power_mw"), measured=True)
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns energy and power of one ONNX artifact.

@@ -19,6 +19,7 @@ from evaluators.cost.graph import op_graph
 from evaluators.cost.graph.dead_channels import without_dead_channels
 from evaluators.devices.config import device_from_config
 from evaluators.devices.device import DTYPES, Device, DType
+from evaluators.devices.yaml_text import yaml_text
 from spaces.errors import ConfigError, EvaluationError, InputError, unknown_name
 from spaces.models.onnx_file import read_onnx
 from spaces.stages.artifact import Artifact, InputSpec
@@ -43,7 +44,6 @@ _WRITTEN = (
     "active_power_mw",
     "error",
 )
-_DIGITS = 4  # significant digits in the YAML; the measurements are not more precise
 
 
 def read_measurements(path: Path) -> list[MeasuredNetwork]:
@@ -146,7 +146,7 @@ def write_profile(fitted: "FittedProfile", rows: Sequence[MeasuredNetwork], path
         if fitted.residual is not None:
             beside = path.with_suffix(".residual.json")
             fitted.residual.write(beside)
-            device = replace(device, residual=str(beside))
+            device = replace(device, residual=beside.name)
         text = _text(fitted, device, rows, path, source)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -157,27 +157,33 @@ def write_profile(fitted: "FittedProfile", rows: Sequence[MeasuredNetwork], path
 def _text(
     fitted: "FittedProfile", device: Device, rows: Sequence[MeasuredNetwork], path: Path, source: str
 ) -> str:
-    import yaml
-
     profile = _figures(device, source)
     device_from_config(device.name, profile, str(path))  # raises if the profile could not be read back
     comments = [
         "# @package device",
-        f"# paredown device={device.name}",
+        f"# paredown {_folder(path)}device={device.name}",
         f"# Fitted to {len(rows)} measurements: {fitted.method}. Mean relative error of networks held out: "
         f"{np.mean(np.abs(fitted.latency_errors)):.1%}.",
-        *(f"#   {key}: {value:.1%}" for key, value in fitted.errors_by_method.items()),
+        *(
+            f"#   {key}: {value:.1%}"
+            for key, value in fitted.errors_by_method.items()
+            if len(fitted.errors_by_method) > 1
+        ),
     ]
-    return "\n".join(comments) + "\n" + yaml.safe_dump({device.name: profile}, sort_keys=False, width=110)
+    return "\n".join(comments) + "\n" + yaml_text({device.name: profile})
+
+
+def _folder(path: Path) -> str:
+    """Returns the option that finds a profile in a folder of configs."""
+    return f"--config-dir {path.parent.parent} " if path.parent.name == "device" else ""
 
 
 def _figures(device: Device, source: str) -> dict[str, Any]:
-    given = {key: _rounded(getattr(device, key)) for key in _WRITTEN}
+    given = {key: _plain(getattr(device, key)) for key in _WRITTEN}
     given["sources"] = {figure: {s.tag: f"{source}; {s.text}"} for figure, s in device.sources.items()}
     return {key: value for key, value in given.items() if value not in (None, "", {}, False)}
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _rounded(entry) for key, entry in value.items()}
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+def _plain(value: Any) -> Any:
+    """Returns mappings as dictionaries, which YAML can write."""
+    return {str(key): _plain(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value

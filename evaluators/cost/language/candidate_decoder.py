@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import onnx
 
 _PREFIX = "candidate/"
+_ROUNDING = ("DequantizeLinear", "QuantizeLinear", "Clip")  # from a layer's input backwards
 
 
 def decoder_template(checkpoint: str | None) -> "onnx.ModelProto":
@@ -46,8 +47,8 @@ def with_layers_of(candidate: "onnx.ModelProto", decoder: "onnx.ModelProto") -> 
     What the candidate rounds elsewhere, e.g. between other operators, is float in the decoder.
 
     Raises:
-        EvaluationError: The candidate lacks a layer, or has one of another form: not as Quantize and Dequantize nodes, or of another
-            shape.
+        EvaluationError: The candidate lacks a layer, or has one of another form: not as Quantize and Dequantize nodes, in half
+            precision, or of another shape.
     """
     import onnx
 
@@ -86,13 +87,12 @@ class _Source:
         self, node: "onnx.NodeProto", theirs: "onnx.NodeProto", name: str
     ) -> "Iterator[onnx.NodeProto]":
         """Yields the nodes that round a layer's input and restore its weight, and lets the layer read them."""
-        decode = self._producers.get(theirs.input[0])
-        encode = self._producers.get(decode.input[0]) if _is(decode, "DequantizeLinear") else None  # type: ignore[union-attr]
-        if decode is not None and encode is not None and _is(encode, "QuantizeLinear"):
-            stem = f"{_PREFIX}{name}.input"
-            yield self._copy(encode, node.input[0], f"{stem}.integers")
-            yield self._copy(decode, f"{stem}.integers", stem)
-            node.input[0] = stem
+        rounding = self._rounding_before(theirs.input[0])
+        for i, part in enumerate(rounding):
+            last = part is rounding[-1]
+            output = f"{_PREFIX}{name}.input" + ("" if last else f".{i}")
+            yield self._copy(part, node.input[0], output)
+            node.input[0] = output
         restored = self._producers.get(theirs.input[1])
         if restored is not None:
             if not _is(restored, "DequantizeLinear") or restored.input[0] not in self.initializers:
@@ -101,6 +101,18 @@ class _Source:
                 )
             yield self._copy(restored, self._constant(restored.input[0]), f"{_PREFIX}{name}")
             node.input[1] = f"{_PREFIX}{name}"
+
+    def _rounding_before(self, tensor: str) -> "list[onnx.NodeProto]":
+        """Returns the nodes that round a layer's input, in their order; below 8 bits, a Clip before them makes the integers saturate."""
+        found: list[onnx.NodeProto] = []
+        for op_type in _ROUNDING:
+            node = self._producers.get(tensor)
+            if not _is(node, op_type):
+                break
+            assert node is not None
+            found.insert(0, node)
+            tensor = node.input[0]
+        return found if len(found) > 1 else []
 
     def _copy(self, node: "onnx.NodeProto", value: str, output: str) -> "onnx.NodeProto":
         import onnx
@@ -119,6 +131,8 @@ class _Source:
 
 def _copy_weights(made: "onnx.ModelProto", source: _Source) -> None:
     """Replaces float weights by the candidate's, removes those that are integers now, and adds these."""
+    import onnx
+
     read = {name for node in made.graph.node for name in node.input}
     kept = [tensor for tensor in made.graph.initializer if tensor.name in read]
     lacking = {name for name in source.initializers if name.endswith(".weight")} - {
@@ -133,6 +147,12 @@ def _copy_weights(made: "onnx.ModelProto", source: _Source) -> None:
                 raise EvaluationError(
                     f"{tensor.name} is {[*theirs.dims]} in the candidate, not {[*tensor.dims]}: a decoder of layers that were cut cannot be "
                     "built"
+                )
+            if theirs.data_type != tensor.data_type:
+                have, want = (onnx.TensorProto.DataType.Name(t.data_type) for t in (theirs, tensor))
+                raise EvaluationError(
+                    f"{tensor.name} is {have} in the candidate, not {want}: a decoder computes in float32, so that of a candidate of another "
+                    "precision cannot be built"
                 )
             tensor.CopyFrom(theirs)
     for name, copied in source.copied.items():

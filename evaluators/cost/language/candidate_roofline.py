@@ -10,9 +10,8 @@ from evaluators.cost.language.decoder import BitWidth, Decoder, Experts
 from evaluators.cost.language.decoder_roofline import Hardware, Pass, Widths, decode, prefill
 from evaluators.cost.language.language_model import cache_bytes, weight_bytes
 from evaluators.devices.device import Device
-from evaluators.sizes import trained_bytes
-from spaces.models.weight_formats import formats_of
 from spaces.models.zoo.language.llama2c import read_sizes
+from spaces.quantization.formats.stored import packed_tensor_bytes
 from spaces.quantization.transformers.kv_cache import cache_bits, entry_bytes
 
 if TYPE_CHECKING:
@@ -63,11 +62,11 @@ def _experts(candidate: "onnx.ModelProto", sizes: dict[str, int]) -> Experts | N
 def width_of(candidate: "onnx.ModelProto", experts: Experts | None = None) -> BitWidth:
     """Returns the mean width of the weights of all MatMul nodes, their scales and zero points included.
 
-    Of experts those that one token uses count, and weights that were trained to fit a format as its packed form.
+    Of experts those that one token uses count, and weights that are recorded as packed as their packed form.
     """
     stored = {tensor.name: tensor for tensor in candidate.graph.initializer}
+    n_bytes = packed_tensor_bytes(candidate, {name: _n_bytes(tensor) for name, tensor in stored.items()})
     producers = {output: node for node in candidate.graph.node for output in node.output}
-    trained = formats_of(candidate)
     bits = elements = 0.0
     for node in candidate.graph.node:
         restored = producers.get(node.input[1]) if node.op_type == "MatMul" else None
@@ -78,10 +77,7 @@ def width_of(candidate: "onnx.ModelProto", experts: Experts | None = None) -> Bi
         )
         if node.op_type == "MatMul" and names and all(name in stored for name in names):
             share = experts.active / experts.count if experts and _EXPERT.search(names[0]) else 1.0
-            bits += share * sum(
-                8 * trained_bytes(*trained[name]) if name in trained else _bits(stored[name])
-                for name in names
-            )
+            bits += share * 8 * sum(n_bytes[name] for name in names)
             elements += share * prod(stored[names[0]].dims)
     return BitWidth(bits / elements) if elements else _FLOAT
 
@@ -140,7 +136,7 @@ def modelled_request(
     return ModelledRequest(one, time_s, memory)
 
 
-def _bits(tensor: "onnx.TensorProto") -> float:
+def _n_bytes(tensor: "onnx.TensorProto") -> int:
     import onnx_ir as ir
 
-    return float(prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize * 8)
+    return int(-(-prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth // 8))

@@ -9,13 +9,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement
+from evaluators.base import Evaluation, EvaluationContext, Evaluator, Measurement, Outline
 from evaluators.column import Column
 from evaluators.cost.latency.order import median_bounds
 from evaluators.cost.latency.turns import run_times_ns, time_in_turns
 from evaluators.runtime import fixed_batch, open_session, timed_run
 from spaces.errors import ConfigError, EvaluationError
-from spaces.models.weight_formats import recorded_formats
 from spaces.quantization.formats.stored import simulated_layers, simulated_text
 from spaces.stages.artifact import Artifact, Split
 from spaces.stages.inputs import n_rows
@@ -69,6 +68,11 @@ class LatencyEvaluator(Evaluator):
     def times(self, context: EvaluationContext) -> bool:
         """Whether a device of the study is this machine."""
         return any(device.measured for device in context.devices.values())
+
+    def columns(self, outline: Outline) -> frozenset[str]:
+        """Returns the columns of this machine's devices."""
+        timed = [f"latency_{end}" for end in ("ms", "ms_low", "ms_high", "iqr_ms", "float_ms")]
+        return outline.costs((*timed, "speedup"), measured=True)
 
     def evaluate(self, artifact: Artifact, context: EvaluationContext) -> Evaluation:
         """Returns the timings of one ONNX artifact; none if no device of the study is this machine.
@@ -134,9 +138,7 @@ def measured_devices(context: EvaluationContext) -> list[str]:
 
 def _why_not_timed(artifact: Artifact) -> str:
     """Returns why a file's time would not be that of its format; empty if it would be."""
-    formats = recorded_formats(artifact.onnx_bytes)
-    trained = {name: f"weight_format={form}" for name, (form, _) in formats.items()}
-    simulated = trained | simulated_layers(artifact.onnx_bytes)
+    simulated = simulated_layers(artifact.onnx_bytes)
     return simulated_text(simulated) if simulated else ""
 
 

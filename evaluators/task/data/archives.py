@@ -54,8 +54,13 @@ def reading(path: object, what: str) -> Iterator[None]:
         raise InputError(f"{path} is damaged, or not {what}: {detail}") from error
 
 
-def read_npz(path: Path, *keys: str) -> list[NDArray[Any]]:
+def read_npz(path: Path, *keys: str, hint: str = "") -> list[NDArray[Any]]:
     """Reads named arrays; nothing is unpickled.
+
+    Args:
+        path: The file.
+        *keys: Names of its arrays.
+        hint: End of the message if one is missing.
 
     Raises:
         InputError: The file is missing, damaged or of another format, or lacks a key.
@@ -67,7 +72,9 @@ def read_npz(path: Path, *keys: str) -> list[NDArray[Any]]:
         with loaded:
             missing = [key for key in keys if key not in loaded.files]
             if missing:
-                raise InputError(f"{path} has no array {missing[0]!r}; it has {', '.join(loaded.files)}")
+                raise InputError(
+                    f"{path} has no array {missing[0]!r}; it has {', '.join(loaded.files)}{hint}"
+                )
             return [loaded[key] for key in keys]
 
 

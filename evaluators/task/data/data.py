@@ -72,6 +72,7 @@ class Examples:
         naive: A guess of each label without any network, in the labels' shape, that networks should beat, e.g. the last value
             of a series; None without.
         gap: Positions in time that are left out between two splits, where there are `spans`.
+        classes: Names of the classes, where labels are their numbers; empty if there are none.
     """
 
     split: ExampleSplit
@@ -82,6 +83,7 @@ class Examples:
     spans: Indices | None = None
     gap: int = 0
     naive: NDArray[Any] | None = None
+    classes: Sequence[str] = ()
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -94,10 +96,14 @@ class Examples:
 
     def labelled(self, labels: NDArray[Any]) -> "Examples":
         """Returns the examples with other labels."""
-        if isinstance(self.split, NamedSplit):
-            parts = {name: replace(part, labels=labels) for name, part in self.split.parts.items()}
-            return replace(self, split=NamedSplit(parts))
-        return replace(self, split=replace(self.split, labels=labels))  # type: ignore[type-var]
+        return replace(self, split=labelled(self.split, labels))
+
+
+def labelled(split: Any, labels: NDArray[Any]) -> Any:
+    """Returns a split of arrays, of one input or of several, with other labels `(n, ...)`."""
+    if isinstance(split, NamedSplit):
+        return NamedSplit({name: replace(part, labels=labels) for name, part in split.parts.items()})
+    return replace(split, labels=labels)
 
 
 class Data(ABC):
@@ -113,6 +119,10 @@ class Data(ABC):
         Raises:
             InputError: A file is missing, damaged or of another format; the message names file and row.
         """
+
+    def preparation(self) -> str:
+        """Returns what is done to an example of the files before the transform of its split; empty if that is nothing, or not told."""
+        return ""
 
     def fitted(self, examples: Examples, train: Indices) -> Examples:
         """Returns the examples as the network takes them, once the splits are known; by default as they are.

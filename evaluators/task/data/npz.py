@@ -16,10 +16,12 @@ from spaces.errors import ConfigError, InputError, unknown_name
 from spaces.models.checkpoint import check_shape, check_shapes
 from spaces.stages.array_split import ArraySplit
 from spaces.stages.pixels import Layout
+from spaces.task_losses import IGNORED
 
 _DEFAULTS: Mapping[str, Any] = {
     "x": None, "example_shape": None, "layout": "NCHW", "scale": 1.0, "mean": (0.0,), "std": (1.0,)
 }  # fmt: skip
+_HINT = ". {where}.x names another array; for several inputs {where}.input_shape={{NAME: [...], OTHER: [...]}} names them all"
 _MOST_EXACT = 2**24  # whole numbers up to which float32 represents all
 
 
@@ -31,7 +33,7 @@ class NpzData(Data):
 
     Args:
         x: Name of the array of examples, `(n, ...)`, channels last; None is `x`, or the input's name if there are several.
-        y: Name of the array of labels, `(n, ...)`.
+        y: Name of the array of labels, `(n, ...)`; None says that there are none.
         group: Name of an array `(n,)` with the group of each example, e.g. a person; None without.
         input_shape: Shapes by name, for a model with several inputs; one shape, or None, for one input.
         example_shape: Shape to which each example is reshaped first, channels last; None keeps the stored shape.
@@ -46,7 +48,7 @@ class NpzData(Data):
     def __init__(
         self,
         x: str | Mapping[str, str] | None = None,
-        y: str = "y",
+        y: str | None = "y",
         group: str | None = None,
         input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
         example_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
@@ -67,6 +69,8 @@ class NpzData(Data):
             name: _column(name, shape, _settings_of(name, named, settings, where), self._several, where)
             for name, shape in named.items()
         }
+        names_one = self._several or x is not None
+        self._hint = "" if names_one else _HINT.format(where=where)
         self._y, self._group = y, group
         self._test_root = None if test_root is None else Path(test_root).expanduser()
 
@@ -97,19 +101,25 @@ class NpzData(Data):
 
     def split_of(self, path: Path) -> ArraySplit | NamedSplit:
         """Returns the examples of one file. Raises InputError if it is missing, damaged, or does not match the config."""
-        keys = [*(column.key for column in self._columns.values()), self._y]
-        *arrays, labels = read_npz(path, *keys)
-        labels = self.checked(labels, len(arrays[0]), path)
-        for key, array in zip(keys, arrays, strict=False):
+        keys = [column.key for column in self._columns.values()]
+        labels, *arrays = self._labels_and_arrays(path, keys)
+        for key, array in zip(keys, arrays, strict=True):
             if len(array) != len(labels):
-                raise InputError(
-                    f"{path}: {key} has {len(array)} examples, but {self._y} has {len(labels)} labels"
-                )
+                other = f"{keys[0]} has" if self._y is None else f"{self._y} has"
+                what = "examples" if self._y is None else "labels"
+                raise InputError(f"{path}: {key} has {len(array)} examples, but {other} {len(labels)} {what}")
         parts = {
             name: column.split(raw, labels, path)
             for (name, column), raw in zip(self._columns.items(), arrays, strict=True)
         }
         return NamedSplit(parts) if self._several else next(iter(parts.values()))
+
+    def _labels_and_arrays(self, path: Path, keys: Sequence[str]) -> list[NDArray[Any]]:
+        if self._y is None:
+            arrays = read_npz(path, *keys, hint=self._hint)
+            return [np.full(len(arrays[0]) if arrays[0].ndim else 0, IGNORED), *arrays]
+        *arrays, labels = read_npz(path, *keys, self._y, hint=self._hint)
+        return [self.checked(labels, len(arrays[0]), path), *arrays]
 
     def checked(self, labels: NDArray[Any], n: int, path: Path) -> NDArray[Any]:
         """Returns the labels of `n` examples as splits have them, by default as they are stored; the task checks those."""

@@ -1,6 +1,6 @@
 """Converts raw examples to model inputs, and divides examples into splits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,16 @@ class Normalise:
             x = np.moveaxis(x, -1, 1)
         return np.ascontiguousarray(x, dtype=np.float32)
 
+    def told(self) -> str:
+        """Returns the mapping in words."""
+        axes = "channels first" if self.layout == "NCHW" else "axes as stored"
+        if self.is_identity:
+            return f"values as stored, {axes}"
+        scaled = "x" if self.scale == 1 else f"x · {self.scale:.6g}"
+        if not any(self.mean) and all(value == 1 for value in self.std):
+            return f"{scaled}, {axes}"
+        return f"({scaled} − mean) / std, mean {listed(self.mean)}, std {listed(self.std)}, {axes}"
+
     @property
     def is_identity(self) -> bool:
         """Whether values stay as they are."""
@@ -104,6 +114,11 @@ class Unscaled:
     def pixels(self) -> Pixels | None:
         """Returns None: the examples are not images of bytes."""
         return None
+
+
+def listed(values: Iterable[float]) -> str:
+    """Returns numbers as text, with six digits each."""
+    return ", ".join(f"{value:.6g}" for value in values)
 
 
 def carve(n: int, sizes: Mapping[str, int | None], labels: Indices | None, seed: int) -> dict[str, Indices]:

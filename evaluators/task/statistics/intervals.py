@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.task.statistics.groups import Groups, effective_size
+
 
 class Interval(NamedTuple):
     """A two-sided confidence interval."""
@@ -15,8 +17,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson_interval(n_right: int, n: int, confidence: float = 0.95) -> Interval:
-    """Interval for a proportion `n_right / n`, in [0, 1].
+def wilson_interval(n_right: float, n: float, confidence: float = 0.95) -> Interval:
+    """Interval for a proportion `n_right / n`, in [0, 1]; counts of an effective size need not be whole.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22: close to its nominal
     coverage even for small n and for proportions near 0 or 1, where the normal interval fails (Brown, Cai, DasGupta
@@ -37,12 +39,13 @@ def wilson_interval(n_right: int, n: int, confidence: float = 0.95) -> Interval:
     return Interval(low, high)
 
 
-def clopper_pearson_bound(n_events: int, n: int, confidence: float = 0.95) -> float:
+def clopper_pearson_bound(n_events: float, n: float, confidence: float = 0.95) -> float:
     """Exact one-sided upper bound for a proportion `n_events / n`, in (0, 1].
 
     Clopper, Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika
     26: the largest proportion under which so few events are not less likely than `1 - confidence`. It is never too
-    small, however few events there are; for no events it is `1 - (1 - confidence)^(1/n)`.
+    small, however few events there are; for no events it is `1 - (1 - confidence)^(1/n)`. Numbers need not be whole: those
+    of examples in groups are worth fewer (Korn, Graubard 1998, see `effective_size`).
 
     Raises:
         ValueError: Not 0 <= n_events <= n, n = 0, or a confidence outside (0, 1).
@@ -59,7 +62,7 @@ def clopper_pearson_bound(n_events: int, n: int, confidence: float = 0.95) -> fl
 
 
 def paired_proportion_interval(
-    only_first: int, only_second: int, n: int, confidence: float = 0.95
+    only_first: float, only_second: float, n: float, confidence: float = 0.95
 ) -> Interval:
     """Interval for the difference of two proportions over the same examples, in [-1, 1].
 
@@ -93,8 +96,10 @@ def paired_proportion_interval(
     return Interval(max(-1.0, difference - half), min(1.0, difference + half))
 
 
-def mean_interval(values: NDArray[np.float64], confidence: float = 0.95) -> Interval:
-    """Interval for the mean of `(n,)` values, by the central limit theorem.
+def mean_interval(
+    values: NDArray[np.float64], confidence: float = 0.95, effective: float | None = None
+) -> Interval:
+    """Interval for the mean of `(n,)` values, by the central limit theorem; `effective` is their number if they are not independent.
 
     Raises:
         ValueError: Fewer than two values, or a confidence outside (0, 1).
@@ -102,34 +107,46 @@ def mean_interval(values: NDArray[np.float64], confidence: float = 0.95) -> Inte
     if len(values) < 2:
         raise ValueError(f"an interval needs at least two values, but got {len(values)}")
     mean = float(np.mean(values))
-    half = _quantile(confidence) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = _quantile(confidence) * float(np.std(values, ddof=1)) / math.sqrt(effective or len(values))
     return Interval(mean - half, mean + half)
 
 
-def score_interval(scores: NDArray[np.float64], confidence: float = 0.95) -> Interval:
-    """Interval for the mean of `(n,)` scores: Wilson's if every score is 0 or 1, else the normal one."""
+def score_interval(
+    scores: NDArray[np.float64], confidence: float = 0.95, groups: Groups | None = None
+) -> Interval:
+    """Interval for the mean of `(n,)` scores: Wilson's if every score is 0 or 1, else the normal one.
+
+    With groups, of which there must be two at least, that of so many examples as `effective_size` says.
+    """
+    n = len(scores) if groups is None else effective_size(scores, groups, confidence)
     if is_binary(scores):
-        return wilson_interval(int(np.sum(scores)), len(scores), confidence)
-    return mean_interval(scores, confidence)
+        return wilson_interval(n * float(np.mean(scores)), n, confidence)
+    return mean_interval(scores, confidence, n)
 
 
 def paired_interval(
-    first: NDArray[np.float64], second: NDArray[np.float64], confidence: float = 0.95
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    confidence: float = 0.95,
+    groups: Groups | None = None,
 ) -> Interval:
     """Interval for mean(first) - mean(second) of `(n,)` scores of the same examples.
 
-    Bonett and Price's if every score is 0 or 1, else the normal one of the differences.
+    Bonett and Price's if every score is 0 or 1, else the normal one of the differences; with groups, of which there must be two at
+    least, that of so many examples as `effective_size` says of the differences.
 
     Raises:
         ValueError: The shapes differ, or there are too few scores.
     """
     if first.shape != second.shape:
         raise ValueError(f"paired scores must have one shape, but got {first.shape} and {second.shape}")
+    n = len(first) if groups is None else effective_size(first - second, groups, confidence)
     if is_binary(first) and is_binary(second):
-        only_first = int(np.sum(first > second))
-        only_second = int(np.sum(second > first))
-        return paired_proportion_interval(only_first, only_second, len(first), confidence)
-    return mean_interval(first - second, confidence)
+        only_first, only_second = (
+            n * float(np.mean(differs)) for differs in (first > second, second > first)
+        )
+        return paired_proportion_interval(only_first, only_second, n, confidence)
+    return mean_interval(first - second, confidence, n)
 
 
 def is_binary(scores: NDArray[np.float64]) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from evaluators.metric import Metric, Outputs, PooledMetric, sign_of
 from evaluators.task.statistics.bootstrap import bootstrap_interval, resampled_values
+from evaluators.task.statistics.groups import group_numbers
 from evaluators.task.statistics.intervals import Interval, paired_interval, score_interval
 from spaces.errors import EvaluationError
 from spaces.stages.inputs import Inputs, joined_inputs, n_rows
@@ -113,23 +114,32 @@ class Judge:
         reference: The uncompressed model's statistics on the same examples, for differences; None without.
         confidence: Confidence of the intervals, in (0, 1).
         n_resamples: Number of resamples of a pooled metric.
+        groups: The group of each example, `(n,)`, e.g. its speaker, whose examples are no independent ones; None without. Of a
+            single group there are no intervals.
     """
 
     def __init__(
-        self, metric: Metric, reference: Statistics | None, confidence: float, n_resamples: int
+        self,
+        metric: Metric,
+        reference: Statistics | None,
+        confidence: float,
+        n_resamples: int,
+        groups: NDArray[Any] | None = None,
     ) -> None:
         self._metric, self._reference = metric, reference
         self._confidence, self._n = confidence, n_resamples
+        self._groups = group_numbers(groups)
+        self._is_one_group = self._groups is not None and not self._groups.any()
         self._last: tuple[Statistics, NDArray[np.float64]] | None = None
 
     def value(self, statistics: Statistics) -> Estimate:
         """Returns the metric with its interval."""
         value = value_of(self._metric, statistics)
-        if len(statistics) < 2:
+        if len(statistics) < 2 or self._is_one_group:
             return Estimate(value, None)
         if is_pooled(self._metric):
             return Estimate(value, bootstrap_interval(value, self._values(statistics), self._confidence))
-        return Estimate(value, self._scaled(score_interval(statistics, self._confidence)))
+        return Estimate(value, self._scaled(score_interval(statistics, self._confidence, self._groups)))
 
     def drop(self, statistics: Statistics) -> Estimate:
         """Returns by how much the metric is worse than the uncompressed model's, whichever way it is better.
@@ -139,10 +149,11 @@ class Judge:
         assert self._reference is not None
         sign = sign_of(self._metric)
         drop = sign * (self._reference_value - value_of(self._metric, statistics))
-        if len(statistics) < 2:
+        if len(statistics) < 2 or self._is_one_group:
             return Estimate(drop, None)
         if not is_pooled(self._metric):
-            interval = self._scaled(paired_interval(self._reference, statistics, self._confidence))
+            paired = paired_interval(self._reference, statistics, self._confidence, self._groups)
+            interval = self._scaled(paired)
             return Estimate(drop, interval if sign > 0 else Interval(-interval.high, -interval.low))
         differences = sign * (self._reference_values - self._values(statistics))
         return Estimate(drop, bootstrap_interval(drop, differences, self._confidence))
@@ -167,7 +178,7 @@ class Judge:
         assert is_pooled(self._metric)
         assert statistics is not None
         metric: PooledMetric = self._metric  # type: ignore[assignment]
-        return metric.scale * resampled_values(metric, statistics, self._n)
+        return metric.scale * resampled_values(metric, statistics, self._n, groups=self._groups)
 
     def _scaled(self, interval: Interval) -> Interval:
         return Interval(self._metric.scale * interval.low, self._metric.scale * interval.high)

@@ -43,6 +43,7 @@ class ClassesTask(DataTask):
                 f"task.n_classes must be at least 2, and not be given beside task.classes, but is {n_classes}"
             )
         self._n_classes = n_classes
+        self._found_names: tuple[str, ...] = ()
         self._classes = None if classes is None else tuple(str(name) for name in classes)
         if self._classes is not None and len({*self._classes}) != len(self._classes):
             raise ConfigError(f"task.classes names a class twice: {list(self._classes)}")
@@ -54,8 +55,14 @@ class ClassesTask(DataTask):
             return len(self._classes)
         return self._n_classes or int(self._examples.labels.max()) + 1
 
+    def class_names(self) -> tuple[str, ...]:
+        """Returns `classes`, or the names that occur, or those that the loader gives."""
+        return self._classes or self._found_names or super().class_names()
+
     def checked(self, examples: Examples) -> NDArray[Any]:
         """Returns the classes' numbers, `(n,)` int64. Raises InputError if a label is no class."""
+        if examples.labels.dtype.kind not in "iufb":
+            self._found_names = tuple(sorted({*map(_text, examples.labels.reshape(-1).tolist())}))
         return class_numbers(examples, self._classes, self._n_classes)
 
     def strata(self, labels: NDArray[Any]) -> Indices | None:

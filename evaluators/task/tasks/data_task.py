@@ -127,6 +127,19 @@ class DataTask(Task):
         examples, parts = self._ready
         return Splits(**{name: examples.split.subset(rows) for name, rows in parts.items()})
 
+    def groups(self) -> Mapping[str, NDArray[Any]]:
+        """Returns for each split the group of each example, if the loader says that they come in groups."""
+        groups, (_, parts) = self._examples.groups, self._ready
+        return {} if groups is None else {name: groups[rows] for name, rows in parts.items()}
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names that the loader gives, if it does."""
+        return tuple(self._examples.classes)
+
+    def preparation(self) -> str:
+        """Returns what the loader says."""
+        return self._data.preparation()
+
     @cached_property
     def _ready(self) -> tuple[Examples, dict[str, Indices]]:
         """The examples as the network takes them, and the rows of each split."""

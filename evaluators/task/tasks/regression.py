@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.metric import Metric
+from evaluators.metric import Metric, direction_of
 from evaluators.task.data.data import Data, Examples
 from evaluators.task.metrics.numbers.mae import MAE
 from evaluators.task.metrics.numbers.r2 import R2
 from evaluators.task.metrics.numbers.rmse import RMSE
+from evaluators.task.statistics.scores import statistics_of, value_of
 from evaluators.task.tasks.data_task import DataTask
 from spaces.errors import InputError
 
@@ -39,6 +40,15 @@ class RegressionTask(DataTask):
     def checked(self, examples: Examples) -> NDArray[Any]:
         """Returns the labels as float32, `(n, k)`. Raises InputError if one is no finite number."""
         return checked_numbers(examples)
+
+    def guess_error(self) -> float | None:
+        """Returns the error of the mean label of the validation split; None if the metric is no error."""
+        if direction_of(self.metric) == "maximize":
+            return None
+        examples, parts = self._ready
+        labels = examples.labels[parts["validation"]]
+        guesses = np.broadcast_to(labels.mean(axis=0), labels.shape)
+        return value_of(self.metric, statistics_of(self.metric, guesses, labels))
 
     def misfit(self, output: NDArray[Any], n: int) -> str | None:
         """Returns why an output cannot be judged: it has another number of values than labels have."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from evaluators.metric import Metric
-from spaces.stages.artifact import Split
+from spaces.stages.artifact import Artifact, Split
 from spaces.stages.output_spec import squeezed_size
 
 
@@ -60,9 +60,38 @@ class Task(ABC):
             InputError: A file is missing, damaged or of another format, or a split would be empty.
         """
 
+    def labelled_by(self, reference: Artifact, splits: Splits, *, trains: bool) -> Splits:
+        """Returns the splits with labels that the uncompressed network makes; by default they have their own.
+
+        Args:
+            reference: The uncompressed network, ONNX, judged by the chosen output.
+            splits: What `splits` returned.
+            trains: Whether a stage needs the train split.
+        """
+        return splits
+
+    def groups(self) -> Mapping[str, NDArray[Any]]:
+        """Returns for splits by name, once they are loaded, the group of each example, `(n,)`, e.g. its speaker.
+
+        A split is absent where its examples are independent; by default all are.
+        """
+        return {}
+
     def notes(self) -> tuple[str, ...]:
         """Returns remarks on the data for the report, e.g. how good a guess without any network is; by default none."""
         return ()
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns, once the splits are loaded, the names of the classes in the order of outputs; empty if the data have none."""
+        return ()
+
+    def preparation(self) -> str:
+        """Returns what is done to a raw example before the transform of its split, for whoever runs the model; empty if that is nothing."""
+        return ""
+
+    def guess_error(self) -> float | None:
+        """Returns the metric of a guess that is the same for all validation examples; None, by default, where that is no error."""
+        return None
 
     def misfit(self, output: NDArray[Any], n: int) -> str | None:
         """Returns why an output cannot be judged, as text; None if it can.

@@ -39,6 +39,10 @@ class TaskConformance:
     @pytest.fixture
     def splits(self, task: Task) -> Splits:
         """Returns the task's splits."""
+        return self.loaded(task)
+
+    def loaded(self, task: Task) -> Splits:
+        """Loads the splits; a task whose labels are a network's outputs overrides it."""
         return task.splits()
 
     def test_splits_are_disjoint(self, splits: Splits) -> None:
@@ -91,15 +95,23 @@ class TaskConformance:
             assert copy.digest == split.digest
             _assert_equal(_all(copy)[0], _all(split)[0])
 
+    def test_each_group_is_in_one_split(self, task: Task, splits: Splits) -> None:
+        """Where examples come in groups, each has one, and no group is in two splits."""
+        seen: set[Any] = set()
+        for name, groups in task.groups().items():
+            assert groups.shape == (len(getattr(splits, name)),)
+            assert seen.isdisjoint(groups.tolist())
+            seen |= set(groups.tolist())
+
     def test_digests_are_distinct_and_stable(self, task: Task, splits: Splits) -> None:
         """Loading again gives the same digests; splits with other examples have other digests."""
-        again = task.splits()
+        again = self.loaded(task)
         assert all(getattr(again, name).digest == getattr(splits, name).digest for name in NAMES)
         assert len({getattr(splits, name).digest for name in NAMES}) == len(NAMES)
 
     def test_labels_are_equal_whenever_they_are_read(self, task: Task, splits: Splits) -> None:
         """Loading again gives the same labels, ragged ones too."""
-        assert label_bytes(_all(task.splits().validation)[1]) == label_bytes(_all(splits.validation)[1])
+        assert label_bytes(_all(self.loaded(task).validation)[1]) == label_bytes(_all(splits.validation)[1])
 
     def test_metrics_have_a_name_a_direction_and_a_value(self, task: Task, splits: Splits) -> None:
         """Every metric gives one row per example for outputs of the right shape, and a finite value with an interval."""

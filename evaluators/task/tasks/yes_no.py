@@ -18,9 +18,9 @@ from spaces.stages.array_split import Indices
 
 
 class YesNoTask(DataTask):
-    """Answers one yes-or-no question or several about each example; labels are 0 or 1, `(n,)` or `(n, k)`.
+    """Answers one yes-or-no question or several about each example; labels are 0 or 1, `(n,)` or `(n, ...)`.
 
-    The model yields a logit or a probability for each, or, for a single question, the logits of both answers.
+    A class that all examples have, or none, does not count in the metrics. The model yields a logit or a probability for each, or, for a single question, the logits of both answers.
 
     Args:
         data: The loader.
@@ -50,24 +50,25 @@ class YesNoTask(DataTask):
         """Returns the labels as float32, `(n, k)`.
 
         Raises:
-            InputError: A label is not 0 or 1, or a class has no examples, or only such.
+            InputError: A label is not 0 or 1, or no class has examples of both kinds.
         """
         labels = examples.labels
-        if labels.dtype.kind not in "iufb" or labels.ndim not in (1, 2):
+        if labels.dtype.kind not in "iufb" or not labels.ndim:
             raise InputError(
-                f"{examples.folder}: labels must be 0 or 1, (n,) or (n, k), not {labels.dtype} of shape {labels.shape}"
+                f"{examples.folder}: labels must be 0 or 1, (n,) or (n, ...), not {labels.dtype} of shape {labels.shape}"
             )
         answers = labels.reshape(len(labels), -1).astype(np.float32)
         bad = ~np.isin(answers, (0, 1)).all(axis=1)
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
             raise InputError(f"{examples.place(row)}: the label {labels[row]} is not 0 or 1")
-        for k, n_yes in enumerate(answers.sum(axis=0).astype(int).tolist()):
-            if n_yes in (0, len(answers)):
-                which = f"class {k}" if answers.shape[1] > 1 else "the class"
-                raise InputError(
-                    f"{examples.folder}: {n_yes} of {len(answers)} examples are of {which}; examples of both kinds are needed"
-                )
+        if (answers == answers[0]).all():
+            n_yes = np.unique(answers.sum(axis=0).astype(int)).tolist()
+            which = "the class" if answers.shape[1] == 1 else f"each of the {answers.shape[1]} classes"
+            raise InputError(
+                f"{examples.folder}: {' or '.join(map(str, n_yes))} of {len(answers)} examples are of {which}; examples of both kinds "
+                "are needed"
+            )
         return answers
 
     def strata(self, labels: NDArray[Any]) -> Indices | None:

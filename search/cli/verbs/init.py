@@ -8,15 +8,19 @@ from pathlib import Path
 
 from search.cli.verbs.options import indented
 from search.cli.verbs.quantize import parser_of
+from search.planning.config.schema import study_name
 from search.report.console import PlainConsole
-from search.requests.choices import Choices
+from search.requests.choices import Choices, values_of
 from search.requests.data_kinds import data_choices
-from search.requests.request import Request, check_devices, model_choices, study_name
+from search.requests.network import model_choices
+from search.requests.request import Request, check_devices
 from spaces.errors import ConfigError, ParedownError
 from spaces.units import parse_bytes
 
 OK = 0
 _FOLDER = "configs"
+_PATHS = ("model.checkpoint", "task.root", "task.data.tokenizer")
+_NO_FILES = (None, "bytes", "words")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -49,14 +53,14 @@ def run(arguments: Sequence[str]) -> int:
         model,
         lambda text: model_choices(text, words),
     )
-    _, shape = model_choices(model, words)
+    _, network = model_choices(model, words)
     data = given.data
     if not any(word.startswith("task=") for word in words):
         data = ask(
             "--data",
-            "the data: a folder of images by class, .npz, .csv ...",
+            "the data: a folder of images (by class, or without labels) or texts by class, images with masks or boxes, .npz, .csv ...",
             data,
-            lambda text: data_choices(Path(text).expanduser(), shape, given.label),
+            lambda text: data_choices(Path(text).expanduser(), network, given.label, values_of(words)),
         )
     devices = ask(
         "--device",
@@ -154,6 +158,6 @@ def _absolute(choices: Choices) -> Choices:
     paths = {
         key: str(Path(value).expanduser().resolve())
         for key, value in choices.values.items()
-        if key in ("model.checkpoint", "task.root") and value is not None
+        if key in _PATHS and value not in _NO_FILES
     }
     return replace(choices, values={**choices.values, **paths})

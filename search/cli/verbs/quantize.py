@@ -41,7 +41,9 @@ def parser_of(verb: str, description: str) -> VerbParser:
         "words", nargs="*", metavar="KEY=VALUE", help="further overrides of the config, which prevail"
     )
     parser.add_argument(
-        "--data", help="folder of images or wav files by class, .npz with x and y, .csv, .tsv or .parquet"
+        "--data",
+        help="folder of images, wav files or texts by class, images/ with masks/, COCO's .json with images, .npz with x (or the inputs' names) and y, "
+        ".csv, .tsv or .parquet; without labels: any folder of images, .npz without y",
     )
     parser.add_argument("--label", metavar="COLUMN", help="column of labels in a table")
     parser.add_argument(

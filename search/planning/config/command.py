@@ -11,12 +11,14 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from search.planning.config.shipped import shipped
 
+BASE = "study.name=digits"
+"""An override that changes nothing of `conf/config.yaml`, since without any `paredown` runs its first study."""
 _SPECIAL_IN_KEY = re.compile(r"([\\()\[\]{}:=, \t])")
 
 
 def command_text(overrides: Sequence[str], options: Sequence[str] = ()) -> str:
     """Returns the command, quoted for a shell."""
-    return shlex.join(["paredown", *options, *overrides])
+    return shlex.join(["paredown", *([*options, *overrides] or [BASE])])
 
 
 def options_of(job: HydraConf) -> list[str]:

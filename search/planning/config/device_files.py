@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,27 @@ def devices_of(config: Config) -> dict[str, Device]:
     """
     section: Mapping[str, Any] = config.data.get(GROUP) or {}
     try:
-        return devices_from_config(section)
+        devices = devices_from_config(section)
     except ConfigError as error:
         key = _KEY.search(str(error))
         # A value set on the command line does not come from the file.
         if key is None or key[1] not in section or re.search(rf"{re.escape(key[0])}[.=]", config.command):
             raise
         raise ConfigError(_with_file(str(error), profile_file(key[1], config.search_path))) from error
+    return {name: _found(device, config.search_path) for name, device in devices.items()}
+
+
+def _found(device: Device, folders: Sequence[Path]) -> Device:
+    """Returns the device with the path of its correction, which lies beside the profile's file."""
+    path = profile_file(device.name, folders) if device.residual else None
+    return device if path is None else _with_residual(device, path)
+
+
+def _with_residual(device: Device, path: Path) -> Device:
+    """Returns the device with its correction's path relative to the profile's file, if that is where the correction is."""
+    if device.residual is None or not (beside := path.parent / device.residual).is_file():
+        return device
+    return replace(device, residual=str(beside.resolve()))
 
 
 def folders_of(sources: Iterable[Any]) -> tuple[Path, ...]:
@@ -93,7 +107,7 @@ def catalogue(folders: Sequence[Path]) -> Catalogue:
 
 def _read(name: str, profile: object, path: Path) -> Device:
     try:
-        return device_from_config(name, profile, f"{GROUP}.{name}")
+        return _with_residual(device_from_config(name, profile, f"{GROUP}.{name}"), path)
     except ConfigError as error:
         raise ConfigError(_with_file(str(error), path)) from error
 

@@ -22,7 +22,7 @@ _MOST_NAME_BYTES = 255  # what file systems take
 class StudySection:
     """The `study` section, as Hydra checks it."""
 
-    name: str = "study"
+    name: str | None = None
     dir: str = _DEFAULT_DIR
     n_trials: int = 24
     time_limit: Any = None
@@ -157,6 +157,8 @@ def read_config(
         ConfigError: A value is wrong, or a `_target_` is outside the allow-list.
     """
     _check_complete(composed)
+    if composed.study.name is None:
+        composed.study.name = _own_name(composed)
     sweep = str(composed.study.name) if suffix else ""
     if suffix:
         _rename(composed, suffix)
@@ -188,6 +190,20 @@ def _check_keys(node: Any, where: str) -> None:
         if isinstance(key, bool):
             raise ConfigError(f"{where} has the key {key}: {yaml_word(key)}, e.g. 'on':")
         _check_keys(value, str(key) if where == "the config" else f"{where}.{key}")
+
+
+def _own_name(composed: DictConfig) -> str:
+    """Returns the name of a study whose config gives none: that of the network's file or class, else of the task."""
+    for key in ("model.checkpoint", "model.cls"):
+        if isinstance(value := OmegaConf.select(composed, key), str):
+            return study_name(value if key == "model.checkpoint" else value.rpartition(".")[2])
+    task = OmegaConf.select(composed, "task._target_")
+    return study_name(str(task).split(".")[-2]) if task and "." in str(task) else "study"
+
+
+def study_name(model: str) -> str:
+    """Returns the name of a study of a model: that of the file, with characters that a folder can have."""
+    return re.sub(r"[^\w.+-]+", "_", Path(model).stem).strip("._") or "study"
 
 
 def _rename(composed: DictConfig, suffix: str) -> None:

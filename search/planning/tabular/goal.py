@@ -50,14 +50,19 @@ class FrontShare:
 class TableGoal:
     """The objectives and constraints of a study on a table, and how far its trials are from the best.
 
+    A row that lacks the value of an objective or of a limit is a candidate whose trial fails, as its measurement did.
+
     Args:
         problem: The task.
         objectives: One or more.
         constraints: Limits that a row must keep.
         share: The share of the front's hypervolume that is enough, where there are several objectives.
 
+    Attributes:
+        n_failed: Number of rows that lack such a value.
+
     Raises:
-        InputError: A row lacks the value of an objective or of a constraint.
+        InputError: Every row lacks such a value.
         ConfigError: No row keeps all limits.
     """
 
@@ -70,14 +75,20 @@ class TableGoal:
     ) -> None:
         self._problem, self.objectives, self.constraints = problem, tuple(objectives), tuple(constraints)
         self._share = share
-        for row in problem.rows:
-            self._check_complete(row)
         judged = [(row, self._judged(row)) for row in problem.rows]
+        self.n_failed = sum(record.state == "failed" for _, record in judged)
         self._feasible = np.array(
             [[r.values()[o.column] for o in objectives] for _, r in judged if r.state == "complete"]
         )  # (n_feasible, n_objectives)
+        if self.n_failed == len(judged):
+            wanted = [*(o.column for o in objectives), *(c.column for c in constraints)]
+            raise InputError(
+                f"{problem.table.path}: no row of task {problem.task!r} has a value for each of "
+                f"{', '.join(dict.fromkeys(wanted))}; fill them, or choose other columns "
+                "(tabular.metric, objective.*)"
+            )
         if not len(self._feasible):
-            raise ConfigError(self._impossible(judged))
+            raise ConfigError(self._impossible([(row, r) for row, r in judged if r.state == "infeasible"]))
         self.volume = FrontShare(self._feasible, self.objectives) if len(self.objectives) > 1 else None
 
     @property
@@ -124,21 +135,6 @@ class TableGoal:
 
     # -- the rows ------------------------------------------------------------------------------------------
 
-    def _check_complete(self, row: TableRow) -> None:
-        values = self._problem.values(row)
-        axes: tuple[Objective | Constraint, ...] = (*self.objectives, *self.constraints)
-        for axis in axes:
-            if axis.column not in values:
-                role = (
-                    f"limited by objective.constraints.{axis.name}"
-                    if isinstance(axis, Constraint)
-                    else "an objective"
-                )
-                raise InputError(
-                    f"{self._problem.table.path}, line {row.line}: column `{axis.column}` is empty, but it is {role}; "
-                    "fill it, remove the row, or choose other columns (tabular.metric, objective.*)"
-                )
-
     def _judged(self, row: TableRow) -> TrialRecord:
         measurements = tuple(
             measurement_of(column, value) for column, value in self._problem.values(row).items()
@@ -149,11 +145,15 @@ class TableGoal:
     def _impossible(self, judged: Sequence[tuple[TableRow, TrialRecord]]) -> str:
         def excess(pair: tuple[TableRow, TrialRecord]) -> float:
             values = pair[1].values()
-            return max(max(c.excess(values[c.column]), 0.0) / (abs(c.limit) or 1.0) for c in self.constraints)
+            return max(
+                max(c.excess(values[c.column]), 0.0) / (abs(c.limit) or 1.0)
+                for c in self.constraints
+                if c.column in values
+            )
 
         row, record = min(judged, key=excess)
         return (
-            f"objective.constraints: none of the {len(judged)} rows of task {self._problem.task!r} in "
+            f"objective.constraints: none of the {len(self._problem.rows)} rows of task {self._problem.task!r} in "
             f"{self._problem.table.path} keeps all limits. Nearest is line {row.line} ({record.reason})"
         )
 

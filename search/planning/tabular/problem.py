@@ -20,6 +20,10 @@ from search.record.objectives import Measured
 from search.samplers.candidates.context import KnowledgeRow
 from spaces.candidate import Value
 from spaces.errors import ConfigError, unknown_name
+from spaces.knobs import Choices, Domain, Knob, Range
+from spaces.space import Space
+
+_MOST_CHOICES = 16  # a knob with more numbers is a range
 
 
 class TabularProblem:
@@ -90,10 +94,18 @@ class TabularProblem:
     # -- the space and its candidates --------------------------------------------------------------------
 
     def space_config(self) -> dict[str, dict[str, list[Value]]]:
-        """Returns `{knob: {"choices": [...]}}`: numbers ascending, others in order of appearance, None (inactive) last."""
-        return {
-            name: {"choices": _ordered([row.knobs[name] for row in self.rows])} for name in self.table.knobs
-        }
+        """Returns `{knob: {"choices": [...]}}`: numbers ascending, others in order of appearance, None (inactive) last.
+
+        A knob with more than 16 numbers is a range, `{"float": [low, high]}` or `{"int": [low, high]}`, which samplers of
+        numbers can search; a proposal between the rows is answered with the nearest.
+        """
+        return {knob.path: _config_of(knob.domain) for knob in self.space().knobs}
+
+    def space(self) -> Space:
+        """Returns that space; names of knobs may hold any character."""
+        return Space(
+            [Knob(name, _domain([row.knobs[name] for row in self.rows])) for name in self.table.knobs]
+        )
 
     @property
     def candidates(self) -> list[dict[str, Value]]:
@@ -194,6 +206,24 @@ def measurement_of(column: str, value: float) -> Measurement:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _domain(values: Sequence[Value]) -> Domain:
+    ordered = _ordered(values)
+    numbers = [v for v in ordered if isinstance(v, int | float) and _is_number(v)]
+    if len(ordered) <= _MOST_CHOICES or len(numbers) < len(ordered):
+        return Choices(tuple(ordered))
+    return Range(float(numbers[0]), float(numbers[-1]), integer=all(isinstance(v, int) for v in numbers))
+
+
+def _config_of(domain: Domain) -> dict[str, list[Value]]:
+    if isinstance(domain, Choices):
+        return {"choices": list(domain.values)}
+    return (
+        {"int": [int(domain.low), int(domain.high)]}
+        if domain.integer
+        else {"float": [domain.low, domain.high]}
+    )
 
 
 def _ordered(values: Sequence[Value]) -> list[Value]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evaluators.column import Column
+from evaluators.task.guess import GUESSED
 from search.record.results import BASELINE, Constraint, StudyRecord, TrialRecord, model_name
 from search.report.findings import numbers
 from search.report.findings.figures import (
@@ -99,6 +100,15 @@ def _ends(shown: Figure | None) -> tuple[float, float] | None:
 def _is_given_checkpoint(config: Mapping[str, object]) -> bool:
     model = config.get("model")
     return isinstance(model, Mapping) and bool(model.get("checkpoint") or model.get("path"))
+
+
+def float_model(results: StudyRecord) -> Check | None:
+    """Whether the float model tells more of the labels than a guess; nothing is said where it does."""
+    notes = [note for note in results.notes if GUESSED in note]
+    if not notes:
+        return None
+    step = "Run the float model on a few examples whose label you know, prepared as the box Deploy says, before any figure here is used."
+    return Check("float model", "warning", f"{numbers.capitalized(notes[0])}", step)
 
 
 def limits_on_test(results: StudyRecord) -> Check | None:
@@ -297,6 +307,7 @@ def repeatability(results: StudyRecord) -> Check | None:
 
 
 _CHECKS: tuple[Callable[[StudyRecord], Check | None], ...] = (
+    float_model,
     validation_leak,
     limits_on_test,
     noise_against_differences,

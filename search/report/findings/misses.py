@@ -57,12 +57,15 @@ def misses(results: StudyRecord) -> list[Miss]:
 
 
 def _estimated_excesses(results: StudyRecord, constraint: Constraint) -> dict[int, float]:
-    """Returns the estimated excess of pruned trials whose 95 % interval is beyond the limit, by number."""
+    """Returns the estimated excess of pruned trials, by number: those that were stopped for it, or whose 95 % interval is beyond it."""
     excesses = {}
     for record in results.trials:
         estimate = record.estimate(constraint.column) if record.state == "pruned" else None
-        if estimate is not None and constraint.excess(estimate[0]) > 1.96 * estimate[1]:
-            excesses[record.number] = constraint.excess(estimate[0])
+        if estimate is None:
+            continue
+        excess, error = constraint.excess(estimate[0]), estimate[1]
+        if excess > 1.96 * error or (excess > 0 and record.reason.endswith(constraint.demand)):
+            excesses[record.number] = excess
     return excesses
 
 

@@ -150,13 +150,13 @@ def _answer(results: StudyRecord, pick: DevicePick) -> list[str]:
     ship = ship or f"Ship trial {pick.number} to {pick.device}"
     sentences = [f"{ship}: {trial_sentence(results, pick.number, pick.device)}."]
     if not pick.why.startswith("lowest"):
-        sentences.append(f"It is {_with_split(results, pick.why)}.")
+        sentences.append(f"It is {reason(results, pick.why)}.")
     elif pick.number == BASELINE:
         sentences.append(f"No model that meets the limits is better there ({pick.why}).")
     return [*sentences, *filter(None, [pick.caveat, _rivals(pick)])]
 
 
-def _with_split(results: StudyRecord, why: str) -> str:
+def reason(results: StudyRecord, why: str) -> str:
     """Returns the reason for a pick, with the split of the metric that decided."""
     main = results.objectives[0].column if results.objectives else None
     if main is None or not is_on_validation(results, main):

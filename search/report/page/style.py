@@ -162,6 +162,7 @@ background:var(--raised);color:var(--ink);font-size:13px;line-height:1.45;box-sh
 footer{margin-top:56px;padding-block:16px 36px;border-top:1px solid var(--rule);color:var(--muted);font-size:13px}
 @media(min-width:1000px){svg.plot{max-width:600px;font-size:10px}.wide svg.plot{max-width:none;font-size:11.5px}.plot .mark,.plot .ring{stroke-width:1.5}}
 @media(max-width:600px){article table{font-size:13px}article .interval{font-size:11px}article .change,article td:first-child .interval{white-space:normal}
+#health thead{display:none}#health tr{display:block;padding:8px 0}#health td{display:block;padding:1px 0;border:0}
 article th,article td{padding-right:6px}.layers .bar,.kept{width:36px}.layers th,.layers td{padding-right:8px}
 main,header,footer{padding-inline:16px}article{max-width:860px;padding-inline:12px}h1{font-size:23px}.answer{font-size:16px}
 th,td{padding-right:10px}.contract{grid-template-columns:1fr}.contract dd{margin:0 0 4px}}

@@ -14,6 +14,10 @@ Params = Mapping[str, Any]
 """One candidate as in `trial.params`: knob to value, only the active knobs."""
 
 
+WEIGHTS = "surrogate_weights"
+"""User attribute of a trial: how much other tasks' measurements counted in its choice, `{"knowledge": ..., "none": ...}`."""
+
+
 @dataclass(frozen=True)
 class KnowledgeRow:
     """One measurement of another task.

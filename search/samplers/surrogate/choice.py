@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from search.samplers.surrogate.prediction import EncodedHistory, Prediction, kno
 
 Array = NDArray[np.float64]
 _ROUNDS, _PARENTS = 3, 20  # in a large space: generations of candidates, and parents of each generation
+_MOST_KEPT = 40  # candidates that a generation leaves
 _MOST_EVALUATED = (
     300  # generated candidates that may be evaluated at low fidelity: those with the highest scores
 )
@@ -46,6 +48,10 @@ class Choice:
         context: The study's candidates, knowledge and low-fidelity evaluations.
         size: The most candidates that are scored in one go.
         low_fidelity_budget: Cost of the low-fidelity evaluations per trial, in full evaluations.
+
+    Attributes:
+        weights: Of the last proposal: the probability that the other tasks resemble this one (`knowledge`), and that they
+            do not (`none`); empty without other tasks.
     """
 
     def __init__(self, context: SamplerContext, size: int, low_fidelity_budget: float = 0.0) -> None:
@@ -56,11 +62,12 @@ class Choice:
             [*(row.params for row in context.knowledge), *representative], context.distributions
         )
         self._points = self._encoding.points(self._pool) if self._pool else np.empty((0, 0))
+        self._encoded_last: tuple[Sequence[Params], Array] = (), self._encoding.points(())
         self._keys = [key_of(params) for params in self._pool or ()]
         self._at = {key: at for at, key in enumerate(self._keys)}
         self._reader = Reader()
         self._prior = informed_prior(context, self._encoding)
-        self._learner = Learner(self._encoding, self._prior)
+        self._learner = Learner(self._encoding)
         self._pool_known: Known | None = None
         self._artifact_codes: dict[str, int] = {}
         self._pool_artifacts: NDArray[np.intp] = np.zeros(
@@ -72,6 +79,7 @@ class Choice:
             Params
         ] = ()  # the candidates of the last proposal, in a large space or with low-fidelity evaluations
         self._fidelity_posteriors: FidelityPosteriors = {}  # of these
+        self.weights: Mapping[str, float] = {}  # of the last proposal, see `Prediction`
 
     def pick(
         self,
@@ -154,10 +162,23 @@ class Choice:
     ) -> EncodedHistory:
         history = self._reader.history(trials, signs)
         pending = [*history.pending, *running]
-        points, pending_points = self._encoding.points(history.candidates), self._encoding.points(pending)
+        points = self._history_points(history.candidates)
         return EncodedHistory(
-            history, points, pending_points, np.where(signs > 0, self._baselines(signs), np.nan)
+            history,
+            points,
+            self._encoding.points(pending),
+            np.where(signs > 0, self._baselines(signs), np.nan),
         )
+
+    def _history_points(self, candidates: Sequence[Params]) -> Array:
+        """Returns the points of the trials' candidates, `(n, n_knobs)`; those of the last call's first ones are kept."""
+        last, points = self._encoded_last
+        n_same = sum(
+            1 for _ in takewhile(lambda pair: pair[0] is pair[1], zip(last, candidates, strict=False))
+        )
+        points = np.concatenate([points[:n_same], self._encoding.points(candidates[n_same:])])
+        self._encoded_last = candidates, points
+        return points
 
     def _baselines(self, signs: Array) -> Array:
         """Returns the uncompressed model's values, `(n_objectives,)`, higher is better; NaN where unknown."""
@@ -260,17 +281,17 @@ class Choice:
             points = self._encoding.points(candidates)
             found = self._scores(encoded, points, known, signs, rng)
             found = self._per_second(found, candidates, points, encoded, signs)
-            is_old = [
-                key_of(c) in proposed or (t in proposed_artifacts or not t)
-                for c, t in zip(candidates, known.keys, strict=True)
-            ]
-            found[np.array(is_old, dtype=bool)] = -np.inf
+            same_file = [artifact in proposed_artifacts or not artifact for artifact in known.keys]
+            found[np.array(same_file, dtype=bool)] = -np.inf
+            found[_repeated(found, candidates, proposed)] = -np.inf
             return found
 
         if self.context.distributions:
             order = np.argsort(-np.nan_to_num(encoded.history.values, nan=-np.inf)[:, 0], kind="stable")
             parents = [encoded.history.candidates[i] for i in order[:_PARENTS]]
-            found, scores = evolve(parents, score, self.context, rng, _ROUNDS, self._size // _ROUNDS)
+            found, scores = evolve(
+                parents, score, self.context, rng, _ROUNDS, self._size // _ROUNDS, _MOST_KEPT
+            )
         else:
             assert self.context.draw is not None  # or there would be nothing to choose from
             found = [self.context.draw(rng) for _ in range(self._size)]
@@ -326,9 +347,8 @@ class Choice:
         history = encoded.history
         prior_mean = None
         if self._prior is not None:
-            prior_mean = (
-                prediction(self._learner, encoded, points, known, signs, self._prior).posteriors[0].mean
-            )
+            predicted = prediction(self._learner, encoded, points, known, signs, self._prior)
+            prior_mean, self.weights = predicted.posteriors[0].mean, predicted.weights
         return Observations(
             candidates, points, np.any([e > 0 for e in known.excesses.values()], axis=0) | np.zeros(len(points), bool),
             history.candidates, encoded.points, history.values, history.errors, history.excesses, signs,
@@ -341,6 +361,7 @@ class Choice:
         self, encoded: EncodedHistory, query: Array, known: Known, signs: Array, rng: np.random.Generator
     ) -> Array:
         predicted = prediction(self._learner, encoded, query, known, signs, self._prior)
+        self.weights = predicted.weights
         if len(signs) == 1 and self._prior is None and not len(encoded.points) and not len(encoded.pending):
             others = query[rng.choice(len(query), min(len(query), _OTHERS), replace=False)]
             return np.log(self._learner.variance_reduction(query, others)) + predicted.log_feasible
@@ -383,6 +404,23 @@ class Choice:
         is_done = np.array([not key or key in expense.trained for key in expense.keys(candidates)])
         cost_s = expense.rest_s + np.where(is_done, 0.0, np.exp(scale.shift + scale.scale * mean))
         return scores - np.log(cost_s) if len(signs) == 1 else np.where(scores > 0, scores / cost_s, scores)
+
+
+def _repeated(scores: Array, candidates: Sequence[Params], proposed: Mapping[Key, Params]) -> list[int]:
+    """Returns the positions of candidates that were proposed before, as far as they matter.
+
+    They are looked for from the highest score down, until there are more others than will be kept.
+    """
+    repeated: list[int] = []
+    n_new = 0
+    for at in np.argsort(-scores, kind="stable"):
+        if key_of(candidates[int(at)]) in proposed:
+            repeated.append(int(at))
+            continue
+        n_new += 1
+        if n_new > _MOST_KEPT:
+            break
+    return repeated
 
 
 def _low_fidelity_policy(

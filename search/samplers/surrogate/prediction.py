@@ -1,7 +1,7 @@
 """Predicted objectives and feasibility of candidates: known values are exact, others are learned."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from search.samplers.surrogate.model.multi_fidelity import Compressed
 from search.samplers.surrogate.model.prior import TaskPrior
 from search.samplers.surrogate.model.targets import Excess, LogDrop, NormalScores, Plain, Shortfall, Target
 from search.samplers.surrogate.model.tasks import RankedDrop
+from search.samplers.surrogate.model.transfer import Transferred, transferred
 
 Array = NDArray[np.float64]
 
@@ -29,11 +30,14 @@ class Prediction:
             its target.
         targets: Per objective the map from values (higher is better) to that scale.
         log_feasible: `(n,)`, logarithm of the probability that every constraint holds.
+        weights: Where the first objective is predicted with other tasks' measurements, the probability that these resemble
+            this task (`knowledge`), and that they do not (`none`).
     """
 
     posteriors: Sequence[Posterior]
     targets: Sequence[Target]
     log_feasible: Array
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,14 +94,30 @@ def prediction(
     """
     posteriors, targets = [], []
     fidelity_posteriors = fidelity_posteriors or {}
+    weights: Mapping[str, float] = {}
     for axis, sign in enumerate(signs):
         certain = sign * known.values[:, axis]
+        informed = None
+        is_learned = axis not in fidelity_posteriors and not np.isfinite(certain).all()
+        if prior is not None and axis == 0 and is_learned:
+            informed = _informed(learner, encoded, query, prior)
+            weights = {"knowledge": 0.0, "none": 1.0} if informed is None else informed.weights
         posterior, target = _objective(
-            axis, learner, encoded, query, certain, None if axis else prior, fidelity_posteriors.get(axis)
+            axis, learner, encoded, query, certain, informed, fidelity_posteriors.get(axis)
         )
         posteriors.append(_certain(posterior, target(certain)))
         targets.append(target)
-    return Prediction(posteriors, targets, _log_feasible(learner, encoded, query, known, fidelity_posteriors))
+    log_feasible = _log_feasible(learner, encoded, query, known, fidelity_posteriors)
+    return Prediction(posteriors, targets, log_feasible, weights)
+
+
+def _informed(
+    learner: Learner, encoded: EncodedHistory, query: Array, prior: TaskPrior
+) -> Transferred | None:
+    """Returns what other tasks' measurements say of the first objective; None if they do not resemble this one."""
+    history = encoded.history
+    measured = encoded.points, history.values[:, 0], history.errors[:, 0]
+    return transferred(learner, prior, measured, query, encoded.pending)
 
 
 def _objective(
@@ -106,7 +126,7 @@ def _objective(
     encoded: EncodedHistory,
     query: Array,
     certain: Array,
-    prior: TaskPrior | None,
+    informed: Transferred | None,
     fidelity_posterior: FidelityPosterior | None,
 ) -> tuple[Posterior, Target]:
     """Returns the posterior of an objective for the query points, and the target whose scale it is on.
@@ -117,7 +137,7 @@ def _objective(
         encoded: The history.
         query: `(n, n_knobs)`.
         certain: `(n,)`, values known beforehand, higher is better; NaN where unknown.
-        prior: The prior learned from other tasks; None if there is none.
+        informed: What other tasks' measurements say; None if nothing.
         fidelity_posterior: The posterior from low-fidelity evaluations; None without those.
     """
     values, errors = encoded.history.values[:, axis], encoded.history.errors[:, axis]
@@ -129,13 +149,10 @@ def _objective(
         if several:
             return _rescaled(fidelity_posterior.posterior, fidelity_posterior.scale, target), target
         return fidelity_posterior.posterior, fidelity_posterior.scale
-    if prior is not None:
-        ranks = prior.target_for(values)
-        posterior = learner.posterior_with_prior(
-            rows_of(ranks, encoded.points, values, errors), query, encoded.pending
-        )
-        if posterior is not None:
-            return (_rescaled(posterior, ranks, target), target) if several else (posterior, ranks)
+    if informed is not None:
+        if several:
+            return _rescaled(informed.posterior, informed.target, target), target
+        return informed.posterior, informed.target
     rows = rows_of(target, encoded.points, values, errors)
     if several and len(rows) > 1:
         return _over_scales(axis, learner, encoded, query, target), target

@@ -9,7 +9,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from search.samplers.acquisition.gain import Forecast
-from search.samplers.candidates.context import Params, SamplerContext
+from search.samplers.candidates.context import WEIGHTS, Params, SamplerContext
 from search.samplers.pick_sampler import PickSampler, other_trials, signs_of
 from search.samplers.surrogate.choice import Choice
 
@@ -27,7 +27,8 @@ class SurrogateSampler(PickSampler):
     are used as they are and never learned.
 
     Other tasks' measurements (`context.knowledge`) are the prior of the first objective. Its weight follows
-    from the likelihood of the study's own results.
+    from how well they predict the order of the study's own results; each trial has it in its user attribute
+    `surrogate_weights`.
 
     Without `bind` the candidates are drawn from the knobs that all trials share; the remaining ones are random.
 
@@ -92,9 +93,13 @@ class SurrogateSampler(PickSampler):
         with _blas().limit(
             limits=1, user_api="blas"
         ):  # matrices are so small that more threads only wait for each other
-            return choice.pick(
+            pick = choice.pick(
                 others, trial.params, list(self._picks.values()), signs_of(study.directions), self._rng
             )
+        if choice.weights:
+            weights = {name: round(weight, 3) for name, weight in choice.weights.items()}
+            study._storage.set_trial_user_attr(trial._trial_id, WEIGHTS, weights)
+        return pick
 
 
 @cache

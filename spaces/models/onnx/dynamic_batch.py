@@ -1,5 +1,6 @@
 """Makes a fixed batch axis dynamic, where the graph allows it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,36 +33,41 @@ def free_batch(proto: "onnx.ModelProto", spec: InputSpec, path: Path) -> "onnx.M
         path: The file, for the message.
 
     Raises:
-        InputError: The batch size is built into the graph.
+        InputError: The batch size is built into the graph, or the examples are on another axis of an input.
     """
     names = {tensor.name for tensor in spec.tensors}
-    sizes = {i.type.tensor_type.shape.dim[0].dim_value for i in proto.graph.input if i.name in names} - {0}
-    if not sizes:
+    sizes = {i.name: i.type.tensor_type.shape.dim[0].dim_value for i in proto.graph.input if i.name in names}
+    fixed = set(sizes.values()) - {0}
+    if not fixed:
         return proto
-    if len(sizes) > 1:
-        raise InputError(
-            f"{path}: the inputs have different batch sizes: {', '.join(map(str, sorted(sizes)))}"
-        )
-    (size,) = sizes
+    if len(fixed) > 1:
+        raise InputError(_message(path, sizes))
+    (size,) = fixed
     freed = _freed(proto, spec, size)
     try:
         same = _same(proto, freed, spec, size)
     except Exception as error:  # onnxruntime has exceptions of its own
-        raise InputError(_message(path, size)) from error
+        raise InputError(_message(path, sizes)) from error
     if not same:
-        raise InputError(_message(path, size))
+        raise InputError(_message(path, sizes))
     return freed
 
 
-def _message(path: Path, size: int) -> str:
+def _message(path: Path, sizes: Mapping[str, int]) -> str:
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{size or 'an open size'} in {name}" for name, size in sizes.items())
+        return (
+            f"{path}: the first axis of every input must be that of the examples, but has {listed}. Where it is another one, e.g. the layers of "
+            "a recurrent state, export the network with a transposed input"
+        )
     return (
-        f"{path}: the batch size {size} is built into the graph, and other sizes do not work. "
+        f"{path}: the batch size {next(iter(sizes.values()))} is built into the graph, and other sizes do not work. "
         "Export the network again with a free (dynamic) batch axis"
     )
 
 
 def _freed(proto: "onnx.ModelProto", spec: InputSpec, size: int) -> "onnx.ModelProto":
-    """Makes the first axis of input and output dynamic, and drops the shapes inferred for the old size."""
+    """Makes the first axis of inputs, and the first one of an output that has this size, dynamic, and drops the shapes inferred for the old size."""
     import onnx_ir as ir
     from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
@@ -73,9 +79,11 @@ def _freed(proto: "onnx.ModelProto", spec: InputSpec, size: int) -> "onnx.ModelP
     del freed.graph.value_info[:]
     names = {tensor.name for tensor in spec.tensors}
     for value in (*(i for i in freed.graph.input if i.name in names), *freed.graph.output):
-        shape = value.type.tensor_type.shape
-        if shape.dim:
-            shape.dim[0].dim_param = BATCH
+        axes = value.type.tensor_type.shape.dim
+        is_input = value.name in names
+        axis = 0 if is_input else next((i for i, axis in enumerate(axes) if axis.dim_value == size), 0)
+        if axes:
+            axes[axis].dim_param = BATCH
     return freed
 
 
@@ -94,11 +102,18 @@ def _open_reshapes(graph: "ir.Graph", size: int) -> None:
 def _same(proto: "onnx.ModelProto", freed: "onnx.ModelProto", spec: InputSpec, size: int) -> bool:
     """Compares batches of `2 * size` and of 1 with the original model, which runs batches of `size`."""
     x = spec.noise(2 * size)
-    halves = (each(lambda array: array[:size], x), each(lambda array: array[size:], x))
-    expected = np.concatenate([run(proto, spec, half) for half in halves])
+    halves = [run(proto, spec, each(lambda array, rows=rows: array[rows], x)) for rows in _halves(size)]  # type: ignore[misc]
     actual, first = run(freed, spec, x), run(freed, spec, each(lambda array: array[:1], x))
-    return actual.shape == expected.shape and _close(actual, expected) and _close(first, expected[:1])
+    for axis, length in enumerate(halves[0].shape):  # that of the examples: (n, ...) or (steps, n, ...)
+        expected = np.concatenate(halves, axis)
+        if length == size and actual.shape == expected.shape:
+            return _close(actual, expected) and _close(first, expected.take([0], axis))
+    return False
+
+
+def _halves(size: int) -> tuple[slice, slice]:
+    return slice(size), slice(size, None)
 
 
 def _close(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
-    return np.allclose(actual, expected, rtol=1e-3, atol=1e-5)
+    return actual.shape == expected.shape and np.allclose(actual, expected, rtol=1e-3, atol=1e-5)

@@ -8,14 +8,14 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from spaces.errors import StageError
-from spaces.models.layers import QUANTIZABLE, layers
+from spaces.models.layers import QUANTIZABLE, layers, recurrent_layers
 
 if TYPE_CHECKING:
     import onnx
 
 
 def to_dynamic_uint8(proto: "onnx.ModelProto", keep_float: Collection[str] = ()) -> "onnx.ModelProto":
-    """Returns a float model with dynamically quantized Conv, Gemm and MatMul layers.
+    """Returns a float model with dynamically quantized Conv, Gemm, MatMul and LSTM layers.
 
     Args:
         proto: A checked float32 model.
@@ -29,7 +29,8 @@ def to_dynamic_uint8(proto: "onnx.ModelProto", keep_float: Collection[str] = ())
     from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
     from onnxruntime.quantization.quant_utils import QuantizationMode, add_infer_metadata
 
-    chosen = [layer.node for layer in layers(proto) if layer.name not in keep_float]
+    kept = {node for layer, node in _all_layers(proto) if layer in keep_float}
+    chosen = [node for node in dict.fromkeys(node for _, node in _all_layers(proto)) if node not in kept]
     chosen += [f"{node}_MatMul" for node in chosen]  # the tool's names of what it makes of a Gemm
     copied = onnx.shape_inference.infer_shapes(proto)
     _unshare_weights(copied)
@@ -48,7 +49,7 @@ def to_dynamic_uint8(proto: "onnx.ModelProto", keep_float: Collection[str] = ())
             tensors_range=None,
             nodes_to_quantize=chosen,
             nodes_to_exclude=[],
-            op_types_to_quantize=list(QUANTIZABLE),
+            op_types_to_quantize=[*QUANTIZABLE, "LSTM"],
             extra_options={"MatMulConstBOnly": True},
         )
         quantizer.quantize_model()
@@ -59,6 +60,12 @@ def to_dynamic_uint8(proto: "onnx.ModelProto", keep_float: Collection[str] = ())
         if made.metadata_props[i].key == "onnx.infer":  # the tool's own entry
             del made.metadata_props[i]
     return made
+
+
+def _all_layers(proto: "onnx.ModelProto") -> list[tuple[str, str]]:
+    """Returns the names of all layers and of their nodes; those of an LSTM are its two weights."""
+    recurrent = [layer for layer in recurrent_layers(proto) if layer.op_type == "LSTM"]
+    return [(layer.name, layer.node) for layer in (*layers(proto), *recurrent)]
 
 
 def _unshare_weights(proto: "onnx.ModelProto") -> None:

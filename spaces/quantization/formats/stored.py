@@ -2,7 +2,8 @@
 
 A file holds weights in the types that onnxruntime runs: 3-bit integers in INT4, 5-bit integers in INT8, and the weights of
 formats without an ONNX type as floats. Its metadata says how many bytes each of them really has: one entry, `paredown.weights`, of
-JSON, by layer.
+JSON, by layer. Weights that recovery trained to fit a format count as packed, too; see `spaces.models.weight_formats`. A stage that makes a file of
+another takes their records away before its work, and adds those that still hold afterwards: each tensor counts once, by its last format.
 """
 
 import json
@@ -10,8 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spaces.errors import InputError, unknown_name
+from spaces.models.weight_formats import KEY as TRAINED_KEY
+from spaces.models.weight_formats import trained_formats
 from spaces.quantization.formats.packing.bit_packing import n_packed_bytes
+from spaces.quantization.formats.ternary import Ternary
 
 if TYPE_CHECKING:
     import onnx
@@ -20,6 +26,9 @@ KEY = "paredown.weights"
 SIMULATED = "paredown.simulated"
 SIMULATING = "paredown.integer"
 """Domain of the functions that spell out in standard operators what a kernel computes."""
+_TRAINED = {
+    form.name: form for form in (Ternary(scale_dtype="float32"),)
+}  # which recovery trains weights to fit
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class StoredWeight:
 
 def record_stored(proto: "onnx.ModelProto", weights: Mapping[str, StoredWeight]) -> None:
     """Adds weights, by layer, to a model's metadata, in place."""
-    merged = stored_weights(proto) | dict(weights)
+    merged = _recorded_weights(proto) | dict(weights)
     text = json.dumps({name: asdict(weight) for name, weight in merged.items()}, sort_keys=True)
     for entry in proto.metadata_props:
         if entry.key == KEY:
@@ -77,11 +86,25 @@ def record_widths(proto: "onnx.ModelProto", widths: Mapping[str, int]) -> None:
 
 
 def stored_weights(proto: "onnx.ModelProto") -> dict[str, StoredWeight]:
-    """Returns the recorded weights by layer; empty where none is recorded.
+    """Returns the weights in packed form by layer, those that were trained to fit a format included; empty where none is recorded.
 
     Raises:
-        InputError: The entry is damaged.
+        InputError: An entry is damaged.
     """
+    trained = {
+        name: StoredWeight(_trained(form).n_bytes(shape), (name,), form, simulated=True)
+        for name, (form, shape) in trained_formats(proto).items()
+    }
+    return trained | _recorded_weights(proto)
+
+
+def _trained(form: str) -> Ternary:
+    if form not in _TRAINED:
+        raise InputError(unknown_name("format", form, _TRAINED, f"the model's metadata {TRAINED_KEY!r}"))
+    return _TRAINED[form]
+
+
+def _recorded_weights(proto: "onnx.ModelProto") -> dict[str, StoredWeight]:
     text = next((entry.value for entry in proto.metadata_props if entry.key == KEY), "{}")
     try:
         entries = json.loads(text)
@@ -102,21 +125,72 @@ def packed_bytes(model: bytes) -> int:
     Raises:
         InputError: The records are damaged, or name a tensor that the file lacks.
     """
-    if not any(
-        key.encode() in model for key in (KEY, SIMULATED)
-    ):  # which parsing a large file would take long to find
+    if not _has_records(model):
         return len(model)
     import onnx
 
     proto = onnx.load_model_from_string(model)
     sizes = {i.name: _data_bytes(i) for i in proto.graph.initializer}
     total = len(model) - sum(int(f.ByteSize()) for f in proto.functions if f.domain == SIMULATING)
+    return total + sum(packed_tensor_bytes(proto, sizes).values()) - sum(sizes.values())
+
+
+def packed_tensor_bytes(proto: "onnx.ModelProto", sizes: Mapping[str, int]) -> dict[str, int]:
+    """Returns the bytes of a model's tensors, where those of a recorded weight have its packed bytes together.
+
+    Args:
+        proto: The model.
+        sizes: Name of each initializer to its bytes in the file.
+
+    Raises:
+        InputError: The records are damaged, or name a tensor that the file lacks.
+    """
+    found = dict(sizes)
     for layer, weight in stored_weights(proto).items():
         for name in weight.initializers:
             if name not in sizes:
                 raise InputError(f"the model's metadata {KEY!r}: {layer} has no tensor {name!r}")
-        total += weight.packed_bytes - sum(sizes[name] for name in weight.initializers)
-    return total
+        found |= dict.fromkeys(weight.initializers, 0) | {weight.initializers[0]: weight.packed_bytes}
+    return found
+
+
+def without_records(proto: "onnx.ModelProto") -> None:
+    """Takes the records of packed weights out of a model, in place, before a stage changes weights."""
+    for i in reversed(range(len(proto.metadata_props))):
+        if proto.metadata_props[i].key in (KEY, TRAINED_KEY):
+            del proto.metadata_props[i]
+
+
+def with_records_of(made: bytes, source: bytes) -> bytes:
+    """Returns a serialized model with the records of the one that it was made from, as far as they still hold.
+
+    A record holds if all its tensors are in the new model with the same values, which may be cast to another type, and no record of the new
+    model's own is about one of them.
+    """
+    if not any(key.encode() in source for key in (KEY, TRAINED_KEY)):
+        return made
+    import onnx
+    from onnx import numpy_helper
+
+    proto, before = onnx.load_model_from_string(made), onnx.load_model_from_string(source)
+    ours, theirs = ({i.name: i for i in p.graph.initializer} for p in (proto, before))
+    taken = {name for weight in stored_weights(proto).values() for name in weight.initializers}
+
+    def same(name: str) -> bool:
+        if name in taken or name not in ours:
+            return False
+        new, old = numpy_helper.to_array(ours[name]), numpy_helper.to_array(theirs[name])
+        return new.shape == old.shape and np.array_equal(new, old.astype(new.dtype))
+
+    holding = {layer: w for layer, w in stored_weights(before).items() if all(map(same, w.initializers))}
+    if holding:
+        record_stored(proto, holding)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _has_records(model: bytes) -> bool:
+    """Whether a serialized model may have records, which parsing a large file would take long to find."""
+    return any(key.encode() in model for key in (KEY, TRAINED_KEY, SIMULATED))
 
 
 def record_simulated(proto: "onnx.ModelProto", nodes: Mapping[str, str]) -> None:
@@ -138,7 +212,7 @@ def simulated_layers(model: bytes) -> dict[str, str]:
     Raises:
         InputError: The records are damaged.
     """
-    if not any(key.encode() in model for key in (KEY, SIMULATED)):
+    if not _has_records(model):
         return {}
     import onnx
 

@@ -9,6 +9,7 @@ from spaces.errors import StageError
 from spaces.models.layers import QUANTIZABLE, layers
 from spaces.models.onnx.subgraphs import expose_subgraph_readers
 from spaces.models.onnx.value_types import add_missing_types
+from spaces.quantization.formats.stored import without_records
 from spaces.stages.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ OLDEST_OPSET = 13  # the first with per-channel scales
 
 
 def prepared(artifact: Artifact) -> "onnx.ModelProto":
-    """Parses a float model, applies graph fix-ups, and infers shapes.
+    """Parses a float model, applies graph fix-ups, and infers shapes; what its metadata says of weights is left out.
 
     Raises:
         InputError: The artifact is not an ONNX model.
@@ -27,6 +28,7 @@ def prepared(artifact: Artifact) -> "onnx.ModelProto":
     proto = artifact.proto()
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node):
         raise StageError("the model is quantized already: quantize needs the float model")
+    without_records(proto)
     _name_nodes(proto)
     expose_subgraph_readers(proto.graph)
     _split_biases(proto)

@@ -13,6 +13,7 @@ from spaces.errors import StageError
 from spaces.quantization.plan.network import PASSING, Network
 from spaces.quantization.plan.plan import Plan, Settings
 from spaces.quantization.plan.prepare import with_opset
+from spaces.quantization.qdq.indexed_model import index
 from spaces.quantization.qdq.recurrent_weights import store_recurrent_weights
 from spaces.quantization.schemes.integers import stored_zero_point
 from spaces.quantization.schemes.scheme import Grid, scheme_of
@@ -121,7 +122,9 @@ def _quantizer(proto: "onnx.ModelProto", network: Network, plan: Plan, settings:
             # The Add after a MatMul is a constant bias and stays float, so the MatMul's output must, too.
             "OpTypesToExcludeOutputQuantization": ["MatMul"],
         }
-        return QDQQuantizer(**arguments, extra_options=options)
+        quantizer = QDQQuantizer(**arguments, extra_options=options)
+        index(quantizer.model)
+        return quantizer
     options["ActivationSymmetric"] = keeps  # its only effect here is to keep ReLU and Clip
     # This tool folds a ReLU even where another node reads its input; such a ReLU has to stay float.
     arguments["nodes_to_exclude"] += network.forked

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spaces.models.layers import Layer
 from spaces.models.onnx.torch_graph.graph import Node, Values
@@ -53,20 +53,13 @@ class MatrixForm:
         shape = (self.groups, -1, 1)
         return replace(grid, scale=grid.scale.reshape(shape), zero=grid.zero.reshape(shape))
 
-    def second_moments(self, unit: Unit) -> "Tensor":
-        """Returns the sum of the products of the layer's inputs in the quantized network, `(n_groups, n_in, n_in)`."""
-        total: Any = 0
-        for batch in unit.batches(unit.inputs):
-            total = total + self.products(self._input(unit, batch))
-        return total  # type: ignore[no-any-return]
-
     def products(self, x: "Tensor") -> "Tensor":
         """Returns the sum of the products of inputs, `(n_groups, n_in, n_in)`, of the layer's input tensor."""
-        columns = self._columns(x)
+        columns = self.columns(x)
         return columns @ columns.transpose(1, 2)
 
-    def _input(self, unit: Unit, batch: Values) -> "Tensor":
-        """Returns what the layer reads in a batch."""
+    def read(self, unit: Unit, batch: Values) -> "Tensor":
+        """Returns what the layer reads in the quantized network, of a batch of what the part reads."""
         import torch
 
         name = self.node.inputs[0]
@@ -75,7 +68,25 @@ class MatrixForm:
             grid = unit.quantized.reads(self.node, 0)
             return value if grid is None else grid.quantized(value)
 
-    def _columns(self, x: "Tensor") -> "Tensor":
+    def read_in_float(self, unit: Unit, batch: Values) -> "Tensor":
+        """Returns what the layer reads in the float network, of a batch of what the part reads there."""
+        import torch
+
+        name = self.node.inputs[0]
+        with torch.no_grad():
+            if name in batch:
+                return batch[name]
+            return unit.graph.run(unit.segment.nodes, {**unit.static, **batch})[name]
+
+    def outputs(self, y: "Tensor") -> "Tensor":
+        """Returns a tensor of the output's shape as `(n_groups, n_out, n)`, in the order of `columns`."""
+        if self.layer.op_type != "Conv":
+            return y.reshape(-1, y.shape[-1]).T[None]
+        grouped = y.reshape(len(y), self.groups, y.shape[1] // self.groups, -1)
+        return grouped.permute(1, 2, 0, 3).reshape(self.groups, grouped.shape[2], -1)
+
+    def columns(self, x: "Tensor") -> "Tensor":
+        """Returns what a row of weights is multiplied with, `(n_groups, n_in, n)`, of the layer's input tensor."""
         if self.layer.op_type != "Conv":
             return x.reshape(-1, x.shape[-1]).T[None]
         from spaces.models.onnx.torch_graph.operators import unfolded

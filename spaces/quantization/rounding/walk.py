@@ -9,7 +9,7 @@ AdaRound (Nagel et al., arXiv 2004.10568, section 3.3) and BRECQ (Li et al., arX
 through with the values of all calibration examples, each node twice, whatever the number of layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -189,10 +189,9 @@ class _Progress:
                 before, after = solved["errors"].tolist()
                 self.errors[", ".join(x.name for x in layers)] = (before, after)
             with torch.no_grad():
-                made = [unit.run(batch) for batch in unit.batches(unit.inputs)]
-            quantized.update(
-                {o: torch.cat([m[o] for m in made]) for o in segment.outputs if o in unit.targets}
-            )
+                quantized.update(
+                    _joined((unit.run(batch) for batch in unit.batches(unit.inputs)), unit.targets)
+                )
             floats.update(unit.targets)
             for table in (floats, quantized):
                 for name in [n for n in table if n not in segment.alive]:
@@ -225,13 +224,13 @@ class _Progress:
             {t: floats[t] for t in segment.inputs if t in floats},
             {}, self.borders.static, self.walk.context.seed,
         )  # fmt: skip
+        wanted = [o for o in segment.outputs if o in self.borders.batched]
         with torch.no_grad():
-            made = [
+            made = (
                 self.graph.run(segment.nodes, {**self.borders.static, **batch})
                 for batch in unit.batches(unit.float_inputs)
-            ]
-        wanted = [o for o in segment.outputs if o in self.borders.batched]
-        unit.targets.update({o: torch.cat([m[o] for m in made]) for o in wanted})
+            )
+            unit.targets.update(_joined(made, wanted))
         return unit
 
     def _grid_keys(self, segment: Segment) -> list[object]:
@@ -279,6 +278,14 @@ class _Progress:
             {name: _array(value) for name, value in known.biases.items()},
             self.errors,
         )
+
+
+def _joined(batches: Iterable[Values], names: Collection[str]) -> Values:
+    """Returns some values of all batches; of a batch no others are kept."""
+    import torch
+
+    kept = [{name: made[name] for name in names} for made in batches]
+    return {name: torch.cat([made[name] for made in kept]) for name in names}
 
 
 def _array(value: "torch.Tensor") -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ class Feedback:
         import torch
 
         from spaces.quantization.rounding.gptq import with_feedback
-        from spaces.quantization.rounding.scales import weighted_scale
+        from spaces.quantization.rounding.grids import weighted_scale
 
         weight = self._source.weights[layer]
         if layer not in self._moments:

@@ -26,8 +26,10 @@ CACHES = (INTEGERS, HALF)
 
 FLOAT_BITS = 32
 SIMULATED_CACHE = "kv_bits={bits}: no runtime here stores keys and values so; the file rounds them where a decoder's cache would (simulated), and gets no latency"
-_BETWEEN = ("Add", "Sub", "Mul", "Div", "Where")  # scores and softmax: scaling and masks
-_MOST_STEPS = 6
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear", "Clip")
+_BETWEEN = ("Add", "Sub", "Mul", "Div", "Where", *_ROUNDING)  # scores and softmax: scaling and masks
+_PRODUCTS = {"MatMul": 1, "QLinearMatMul": 3}  # with the position of the second operand
+_MOST_STEPS = 12
 _MASKED = -1e3
 
 _TEXTS = {
@@ -74,30 +76,36 @@ class CachedOperand:
     Attributes:
         node: Name of the MatMul.
         axis: The axis of a head's values: -2 for keys, which are transposed, -1 for values.
+        tensor: Name of the operand.
     """
 
     node: str
     axis: int
+    tensor: str
 
 
 def cached_operands(proto: "onnx.ModelProto", causal: bool = True) -> tuple[CachedOperand, ...]:
     """Returns keys and values of a graph's attention, which are the second operands of two products.
 
     Args:
-        proto: The model.
+        proto: The model, float or quantized.
         causal: Whether only attention counts whose mask is a constant that hides later tokens: without one there is no cache.
     """
     index = Index(proto)
     found = []
     for softmax in index.nodes:
-        if softmax.op_type != "Softmax" or softmax.domain not in STANDARD:
+        if softmax.op_type != "Softmax" or softmax.domain not in (*STANDARD, SIMULATING):
             continue
         mixed = index.only_reader(softmax.output[0])
+        while mixed is not None and mixed.op_type in _ROUNDING:
+            mixed = index.only_reader(mixed.output[0])
         scores = next(_products(index, softmax.input[0]), None)
         if mixed is None or not _is_product(index, mixed) or scores is None:
             continue
         if not causal or any(_hides_later(index, name) for name in _constants(index, softmax.input[0])):
-            found += [CachedOperand(scores.name, -2), CachedOperand(mixed.name, -1)]
+            found += [
+                CachedOperand(node.name, axis, _operand(node)) for node, axis in ((scores, -2), (mixed, -1))
+            ]
     return tuple(found)
 
 
@@ -152,16 +160,23 @@ def entry_bytes(bits: int, head_dim: int) -> int:
 
 def _is_product(index: Index, node: "onnx.NodeProto") -> bool:
     """Whether a node is a MatMul of two activations."""
-    return node.op_type == "MatMul" and all(index.constant(name) is None for name in node.input)
+    return node.op_type in _PRODUCTS and all(
+        index.constant(name) is None for name in (node.input[0], _operand(node))
+    )
+
+
+def _operand(node: "onnx.NodeProto") -> str:
+    """Returns the second operand of a product."""
+    return str(node.input[_PRODUCTS[node.op_type]])
 
 
 def _before(index: Index, name: str) -> "Iterator[onnx.NodeProto]":
     """Yields the nodes before a tensor through scaling and masks, the products that these end at included."""
     names = [name]
     for _ in range(_MOST_STEPS):
-        nodes = [node for n in names if (node := index.made_by(n, "MatMul", *_BETWEEN))]
+        nodes = [node for n in names if (node := index.made_by(n, *_PRODUCTS, *_BETWEEN))]
         yield from nodes
-        names = [n for node in nodes if node.op_type != "MatMul" for n in node.input]
+        names = [n for node in nodes if node.op_type not in _PRODUCTS for n in node.input]
 
 
 def _products(index: Index, name: str) -> "Iterator[onnx.NodeProto]":
@@ -175,7 +190,7 @@ def _constants(index: Index, name: str) -> Iterator[str]:
 def _hides_later(index: Index, name: str) -> bool:
     """Whether a constant is a mask over queries and keys that hides all keys behind a query, and not the first key."""
     values = index.constant(name)
-    mask = None if values is None or values.dtype != np.float32 else values.astype(np.float64)
+    mask = None if values is None or values.dtype.kind != "f" else values.astype(np.float64)
     if mask is None or mask.ndim < 2 or mask.shape[-1] != mask.shape[-2] or mask.shape[-1] < 2:
         return False
     later = np.triu(np.ones(mask.shape[-2:], bool), 1)

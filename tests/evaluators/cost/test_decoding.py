@@ -19,6 +19,7 @@ from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
 from spaces.models.zoo.language.llama import LlamaModel
 from spaces.models.zoo.language.moe import MoeModel
+from spaces.quantization.formats.stored import stored_weights
 from spaces.quantization.quantize import QuantizeStage
 from spaces.quantization.transformers.kv_cache import cache_bits
 from spaces.stages.array_split import ArraySplit
@@ -74,6 +75,26 @@ def test_the_decoder_of_a_candidate_writes_what_the_candidate_says(exported, spl
         token, cache = decoder.read(ids[0, :n].tolist(), cache)
         best += token.tolist()
     assert np.mean(np.array(best) == expected[0].argmax(axis=1)) >= (1 if values is None else 0.9)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_inputs_of_few_bits_saturate_in_the_decoder_too(exported, split, template, bits):
+    """An 8-bit type holds more than such integers: a Clip before it cuts what lies outside the range."""
+    made = quantized(exported, split, activation_bits=bits, clipping="percentile", percentile=99.0)
+    decoder = with_layers_of(made.proto(), template)
+    onnx.checker.check_model(decoder)
+    ids = split.raw[:1]
+    (expected,) = open_session(made.onnx_bytes, 1).run(None, {made.input.name: ids})
+    nothing = np.zeros((LAYERS, HEADS, 0, DIM // HEADS), np.float32)
+    feeds = {"ids": ids, "positions": np.arange(12), "past_keys": nothing, "past_values": nothing}
+    found = open_session(decoder.SerializeToString(), 1).run(None, feeds)[0]
+    assert np.mean(abs(found - expected)) < 1e-3  # without the Clip 0.01 and 0.03
+
+
+def test_a_decoder_of_half_precision_is_refused(exported, split, template):
+    made = quantized(exported, split, precision="float16")
+    with pytest.raises(EvaluationError, match=r"embedding\.weight is FLOAT16 in the candidate, not FLOAT"):
+        with_layers_of(made.proto(), template)
 
 
 def test_layers_of_another_network_raise(exported, template):
@@ -179,6 +200,31 @@ def test_other_devices_are_modelled(checkpoint, exported, split):
     assert evaluator.evaluate(exported, nothing).details["decoding"]["absent_because"]
     with pytest.raises(EvaluationError, match="model=llama"):
         DecodingEvaluator(None).evaluate(exported, context)
+
+
+def test_weights_are_read_in_their_packed_form(checkpoint, exported, split):
+    """3-bit integers lie in a 4-bit type in the file, and weights without a type as floats."""
+    board = Device(
+        "board",
+        runtime="some",
+        macs_per_s={"float32": {"default": 1e15}, "int8": {"default": 1e15}},
+        memory_bandwidth_bytes_per_s=1e6,
+    )
+    context = replace(context_of(exported, split), devices={"board": board})
+    evaluator = DecodingEvaluator(checkpoint, prompt_length=3, n_tokens=8)
+
+    def read(**values):
+        made = quantized(exported, split, **values)
+        found = {m.name: m.value for m in evaluator.evaluate(made, context).measurements}
+        return made, found["bytes_per_token"]
+
+    linear = LAYERS * (4 * DIM**2 + 3 * DIM * FFN)
+    assert read(weight_bits=4)[1] - read(weight_bits=3)[1] == pytest.approx(linear / 8)
+    made, n_bytes = read(precision="weights_only", weight_format="gwq", group_size=16)
+    packed = sum(weight.packed_bytes for weight in stored_weights(made.proto()).values())
+    cache = 2 * LAYERS * DIM * (3 + 4 + 1)
+    vectors = (2 * LAYERS + 1) * DIM
+    assert n_bytes == pytest.approx(packed + 4 * (VOCABULARY * DIM + cache) + 2 * vectors)
 
 
 @pytest.mark.parametrize(("bits", "per_head"), [(2, 4 + 4), (4, 8 + 4), (8, 16 + 4), (16, 32)])

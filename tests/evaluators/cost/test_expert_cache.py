@@ -136,7 +136,7 @@ def test_costs_are_those_of_the_file(exported, context):
     one = 4 * 3 * DIM * FFN
     packed = sizes_of(exported)[1].value
     # Equal copies of one matrix are one tensor of the file, if they are small; these are not.
-    assert experts_bytes(exported, exported.proto()) == LAYERS * N_EXPERTS * one
+    assert experts_bytes(exported.proto()) == LAYERS * N_EXPERTS * one
     assert found["cached_bytes"] == packed - LAYERS * (N_EXPERTS - TOP_K) * one
     misses = LAYERS * TOP_K * (1 - found["expert_hit_rate"] / 100)
     assert found["expert_load_ms"] == pytest.approx(1e3 * misses * one / 1e6)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from evaluators.devices.config import devices_from_config
 from evaluators.profile import app
 from evaluators.profile.app import INTERRUPTED, OK, USAGE, run_command
 from evaluators.testing import tiny_model
+from search.planning.config.device_files import catalogue
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,7 @@ def test_writes_a_device_that_the_config_reads(folder):
 
 
 def test_the_device_predicts_networks_that_were_not_timed(folder):
-    profile = yaml.safe_load((folder / "device/my_laptop.yaml").read_text())
-    device = devices_from_config(profile)["my_laptop"]
+    device = catalogue([folder]).devices["my_laptop"]
     for artifact in (tiny_model(), tiny_model(weight_bits=8)):
         modelled = roofline(runtime_graph(artifact), device)
         assert np.isfinite(modelled.latency_ms)
@@ -60,7 +61,14 @@ def test_the_device_is_part_of_the_composed_config(folder):
             "config", overrides=[f"hydra.searchpath=[file://{folder}]", "device=my_laptop", "tracker=none"]
         )
     assert list(config.device) == ["my_laptop"]
-    assert json.loads(Path(config.device.my_laptop.residual).read_text())["kind"] == "kernel"
+    assert config.device.my_laptop.residual == "my_laptop.residual.json"
+
+
+def test_the_folder_can_be_moved(folder, tmp_path):
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    residual = catalogue([moved]).devices["my_laptop"].residual
+    assert Path(residual).is_relative_to(moved)
+    assert json.loads(Path(residual).read_text())["kind"] == "kernel"
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,34 @@ def test_as_many_misses_as_the_slack_allows_are_no_excess(dense, slack, allowed)
     predicted, by_dense = np.arange(n) < allowed, np.arange(n) < dense
     context = context_of(labels, predicted.astype(int), by_dense.astype(int))
     assert evaluated(context, slack=slack)[0]["false_negatives_excess"] == 0
+
+
+def with_groups(groups, n_missed=20):
+    """100 examples of class 0, of which the first are missed, in groups."""
+    predicted = [1] * n_missed + [0] * (100 - n_missed)
+    return replace(context_of([0] * 100, predicted, [0] * 100), groups=np.asarray(groups))
+
+
+def test_bounds_allow_for_groups():
+    alone = evaluated(with_groups(np.arange(100)))[0]["false_negatives_0_rate_high"]
+    mixed = evaluated(with_groups(np.tile(np.arange(20), 5)))[0]["false_negatives_0_rate_high"]
+    alike = evaluated(with_groups(np.repeat(np.arange(20), 5)))[0]["false_negatives_0_rate_high"]
+    assert (
+        alone
+        == evaluated(replace(with_groups(np.arange(100)), groups=None))[0]["false_negatives_0_rate_high"]
+    )
+    assert (
+        20 < alone < mixed < alike
+    )  # 20 groups are alike within themselves: of each all are missed, or none
+    assert alike > 35  # as if 20 examples had 4 misses, or fewer
+    one = evaluated(with_groups(np.zeros(100)))[0]
+    assert (one["false_negatives_0_rate"], round(one["false_negatives_0_rate_high"])) == (20, 98)
+
+
+@given(groups=st.lists(st.integers(0, 6), min_size=100, max_size=100), n_missed=st.integers(0, 100))
+def test_bounds_with_groups_are_never_below_those_of_independent_examples(groups, n_missed):
+    context = with_groups(groups, n_missed)
+    of_groups = evaluated(context)[0]["false_negatives_0_rate_high"]
+    assert (
+        evaluated(replace(context, groups=None))[0]["false_negatives_0_rate_high"] - 1e-9 <= of_groups <= 100
+    )

@@ -1,6 +1,7 @@
 """What the command prints when something fails."""
 
 import io
+import json
 import logging
 import sys
 
@@ -47,3 +48,35 @@ def test_the_command_prints_tracebacks_and_warnings_so(monkeypatch):
     assert sys.excepthook is app._print_traceback
     handler.handle(logging.makeLogRecord({"msg": "%s: 100%% away", "args": ("http://u:hunter2@h",)}))
     assert text.getvalue() == "http://***@h: 100% away\n"
+
+
+@pytest.mark.parametrize("broken", ["report.cards.section", "terminal.answers", "terminal._table"])
+def test_a_bug_after_the_search_is_one_message_and_the_study_s_own_status(
+    tmp_path, monkeypatch, capsys, broken
+):
+    def bug(*arguments):
+        raise KeyError("a bug")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(f"search.report.{broken}", bug)
+    (tmp_path / "t.csv").write_text("task,knob.a,metric.top1\nt,1,90\nt,2,91\n")
+    arguments = [
+        "experiment=tabular",
+        "tabular.path=t.csv",
+        "tabular.stop_at_best=false",
+        "sampler=brute_force",
+        "study.n_trials=2",
+        "study.name=s",
+    ]
+    assert app.run_command(arguments) == app.OK
+    printed = capsys.readouterr()
+    folder = tmp_path / "outputs" / "s"
+    (failed,) = [line for line in printed.out.splitlines() if line.startswith("Could not make")]
+    assert "(KeyError: 'a bug')" in failed
+    assert "details are in outputs/s/errors.log" in failed
+    assert "Traceback" not in printed.out + printed.err
+    assert "in bug" in (folder / "errors.log").read_text()
+    assert json.loads((folder / "summary.json").read_text())["n_trials"] == 2
+    assert (folder / "pareto.csv").exists()
+    assert (folder / "report.html").exists() == broken.startswith("terminal")
+    assert "Reproduce: paredown" in printed.out

@@ -75,7 +75,7 @@ def test_a_sweep_over_models_and_devices_has_a_line_for_each_pair(tmp_path):
     ]
     assert table.names == ("top1", "test_top1", "file_bytes", "latency_ms")
     text = printed(terminal_table(table))
-    assert re.search(r"model +device +top1 +test top1 +file size +latency", text)
+    assert re.search(r"model +device +validation top1 +test top1 +file size +latency", text)
     assert re.search(r"\n b +y +80 +79 +1 KiB +1 ms", text)
     assert "4× faster" in text
     assert "from 95" in text
@@ -96,7 +96,7 @@ def test_seeds_become_a_mean_with_its_interval(tmp_path):
     (line,) = found(tmp_path).lines
     assert len(line.shipped) == 4
     text = printed(terminal_table(found(tmp_path)))
-    assert "92 [87.03, 96.97] (1 of 4 missed)" in text
+    assert "[87.03, 96.97] (1 of 4 missed)" in text
     assert re.search(r"\n *(device)? *board +4 ", text)
 
 
@@ -159,7 +159,17 @@ def test_a_single_studys_figure_has_its_own_interval(tmp_path):
     summary = json.loads(path.read_text())
     summary["best"]["metrics"] |= {"top1_low": 88.0, "top1_high": 91.5}
     path.write_text(json.dumps(summary))
-    assert "90 [88, 91.5]" in printed(terminal_table(found(tmp_path)))
+    assert cell(found(tmp_path).lines[0], "top1")[0] == "90 [88, 91.5]"
+    assert re.search(r" 90 .*\n.*\[88, 91.5\] ", printed(terminal_table(found(tmp_path))))
+
+
+def test_a_percentage_has_its_unit_and_no_interval_above_100(tmp_path):
+    for seed, top1 in enumerate((99.0, 90.0)):
+        path = study(tmp_path, "model=a", f"seed={seed}", seed=seed, top1=top1) / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "units": {"top1": "%"}}))
+    (line,) = found(tmp_path).lines
+    assert cell(line, "top1") == ("94.50 % [37.32, 100.00]", "from 95.00 %")
+    assert cell(line, "test_top1")[0].endswith("150.7]")  # whose unit is unknown
 
 
 @pytest.mark.parametrize(
@@ -258,3 +268,19 @@ def test_wrong_arguments_are_exit_status_2(tmp_path, capsys):
 def test_a_page_of_nothing_measured_is_whole(tmp_path):
     study(tmp_path, "model=a", devices=(), ships=False)
     assert html_page(found(tmp_path), "t", tmp_path).rstrip().endswith("</html>")
+
+
+def test_a_bug_in_the_page_leaves_the_tables_and_is_told(tmp_path, capsys, monkeypatch):
+    def bug(*arguments):
+        raise KeyError("a bug")
+
+    study(tmp_path, "model=a")
+    monkeypatch.setattr("search.cli.sweep.html_page", bug)
+    assert main([str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert "board" in printed.out
+    assert "sweep.html" not in printed.out
+    assert (tmp_path / "sweep.csv").exists()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("paredown-results: Could not make sweep.html (KeyError: 'a bug')")
+    assert "in bug" in (tmp_path / "errors.log").read_text()

@@ -42,7 +42,7 @@ def test_the_float_models_value_is_read_from_several_columns(tmp_path, column):
         ("", "is empty"),
         ("task,knob.q,metric.top1\n", "has a header but no rows"),
         ("task,knob.q\na,1\n", "has no column `metric.*`"),
-        ("knob.q,metric.top1\n1,1\n", "has no column `task`"),
+        ("task,metric.top1\na,1\n", "has no column `knob.*`"),
         ("task,knob.q,metric.top1\na,1,high\n", "must hold a finite number"),
         ("task,knob.q,metric.top1,cost.d.ms\na,1,1,slow\n", "column `cost.d.ms` must hold a finite number"),
         ("task,knob.q,metric.top1\na,1\n", "has 2 cells"),

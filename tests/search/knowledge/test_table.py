@@ -64,11 +64,17 @@ def test_an_unknown_task_is_an_error_that_lists_the_known_ones(write):
     [
         ("", "is empty"),
         ("task,knob.a,metric.m\n", "no rows"),
-        ("knob.a,metric.m\n1,2\n", r"no column `task`.*knob.a, metric.m"),
         ("task,a,metric.m\nx,1,2\n", r"no column `knob.\*`"),
         ("task,knob.,metric.m\nx,1,2\n", r"no column `knob.\*`"),
         ("task,knob.a,m\nx,1,2\n", r"no column `metric.\*`"),
-        ("task;knob.a;metric.m\nx;1;2\n", "no column `task`"),
+        (
+            "task;knob.a;metric.m\nx;1;2\n",
+            r"no column `knob.\*`; .*task;knob.a;metric.m; commas must separate",
+        ),
+        (
+            "knob.a,metric.m\n1,2\n1,3\n",
+            r"line 3 repeats line 2: task .*name the column in which they differ `task`",
+        ),
         ("task,knob.a,metric.m\nx,1,2\nx,2,good\n", r"line 3: column `metric.m`.*'good'"),
         ("task,knob.a,metric.m\nx,1,nan\n", r"line 2: column `metric.m`.*finite.*'nan'"),
         ("task,knob.a,metric.m\nx,1,inf\n", r"line 2: column `metric.m`"),

@@ -159,4 +159,4 @@ def test_the_first_trial_has_the_defaults_if_these_keep_the_budgets(own):
     }.items():
         plan = planned(own, f"allocation_first_{name}", override, "study.n_trials=1", space=space)
         (trial,) = run_study(plan, SilentObserver()).results.trials
-        assert (trial.candidate == plan.first) == (name == "kept")
+        assert (trial.candidate in plan.first) == (name == "kept")

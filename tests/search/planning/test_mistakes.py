@@ -75,6 +75,13 @@ MISTAKES = {
     "+space.pruen.ratio=[0.5]": ["Unknown stage 'pruen'", "Did you mean 'prune'?"],
     f"{' '.join(ONNX)} space=prune": [f"It {TORCH}", "or leave `prune` out", "space=quantize"],
     f"{' '.join(ONNX)} space=prune stage=[prune,recover,export]": [f"`prune` {TORCH}", "stage=[export]"],
+    # names of objectives and limits, before the network is loaded: there is no such file
+    f"{' '.join(ONNX)} objective.minimize=[latancy_ms]": ["'latancy_ms' in objective.minimize. Did you mean 'latency_ms'?"],
+    f"{' '.join(ONNX)} objective.maximize=[top5]": ["'top5' in objective.maximize. Did you mean 'top1'?"],
+    f"{' '.join(ONNX)} objective.constraints.drop.measure=metric_dorp": ["in objective.constraints.drop. Did you mean 'metric_drop'"],
+    f"{' '.join(ONNX)} +objective.constraints.flash_byte.max=9": ["Did you mean 'flash_bytes'?"],
+    f"{' '.join(ONNX)} device=host +objective.constraints.flash_bytes.max=9": ["Unknown measurement 'flash_bytes'", "file_bytes"],
+    f"{' '.join(ONNX)} +objective.constraints.drop.mx=9": ["Unknown key 'mx' in objective.constraints.drop", "'max'"],
     # files
     "model=onnx model.checkpoint=a_folder": ["a_folder is a folder, not an ONNX file"],
     "model=onnx model.checkpoint=weights.pt": ["weights.pt is truncated, or no ONNX file", "model=torch"],
@@ -161,6 +168,14 @@ def test_a_share_where_a_percentage_is_wanted_is_refused_with_the_unit(limit, me
     text = refusal([*QUICK, f"cache_dir={tmp_path}", limit])
     assert "is in %, so" in text
     assert meant in text
+
+
+def test_where_an_evaluator_cannot_tell_its_columns_names_are_checked_after_measuring(tmp_path):
+    given = [*QUICK, f"cache_dir={tmp_path}", "evaluator=[accuracy,cost,class_risk]"]
+    least = "+objective.constraints.c={measure: false_negatives_3, max: 9}"
+    config = compose([*given, least, "dry_run=true", "tracker=none"])
+    assert any(c.name == "c" for c in prepare(config, lambda text: None).plan.constraints)
+    assert "Did you mean 'false_negatives_3" in refusal([*given, least.replace("_3", "_33")])
 
 
 def test_a_limit_of_a_percentage_with_its_unit_is_taken(tmp_path):

@@ -14,7 +14,7 @@ from rich.console import Console
 from search.api import compose, run
 from search.planning.plan_tabular import plan_tabular
 from search.record.results import Constraint, Objective
-from spaces.errors import ConfigError, InputError
+from spaces.errors import ConfigError
 
 BLOCKS = ("skip", "small", "large")
 
@@ -166,10 +166,14 @@ def test_mistakes_are_refused_before_any_trial(table, override, text):
         plan(override)
 
 
-def test_a_row_without_a_value_is_named(table):
+def test_a_row_without_a_value_is_a_trial_that_fails(table):
     with (table / "t.csv").open("a") as file:
         file.write("net,skip,skip,none,70,,3\n")
-    with pytest.raises(
-        InputError, match=r"t.csv, line 29: column `metric.macs` is empty, but it is an objective"
-    ):
-        plan("objective.minimize=[macs]")
+    made = plan("objective.minimize=[macs]")
+    assert made.notes[0] == "1 of 28 rows lack a value that objectives or limits need: their trials fail"
+    assert plan().notes == ()
+    results, _ = study("lacks", "objective.minimize=[macs]", "tabular.stop_at_best=false", "sampler=random")
+    (failed,) = [trial for trial in results.trials if trial.state == "failed"]
+    assert failed.candidate["block3"] == "none"
+    assert failed.reason == "metric.macs is absent, but the study needs it"
+    assert len(results.trials) == 28

@@ -113,3 +113,19 @@ def test_no_secret_is_recorded(tmp_path):
         assert "http://host:5000" in text
         for secret in ("hunter", "123456", "hidden"):
             assert secret not in text
+
+
+def test_a_study_begins_with_the_defaults_of_each_precision(tmp_path, tiny):
+    onnx.save(tiny, tmp_path / "net.onnx")
+    words = [
+        "model=onnx", f"model.checkpoint={tmp_path / 'net.onnx'}", "evaluator=[accuracy,cost]", "device=[stm32h743]",
+        "objective=accuracy_size", "tracker=none", "task.calibration=16", "task.validation=100", "task.test=50",
+        f"study.dir={tmp_path / 'out'}", f"cache_dir={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    first = prepare(compose([*words, "space=matrix_products"]), lambda _: None).plan.first
+    assert [candidate["quantize.precision"] for candidate in first] == ["static", "dynamic"]
+    assert first[0]["quantize.weight_bits"] == 8
+    assert "quantize.weight_bits" not in first[1]
+    (only,) = prepare(compose([*words, "space=quantize"]), lambda _: None).plan.first
+    assert only["quantize.scheme"] == "asymmetric"
+    assert not prepare(compose([*words, "study.start_with_defaults=false"]), lambda _: None).plan.first

@@ -145,6 +145,18 @@ def test_a_limit_in_per_cent_is_points_of_a_percentage_else_a_share_of_the_float
         read_objectives(config, Measured("rmse", [], columns))
 
 
+@pytest.mark.parametrize(
+    ("rmse", "limit"),
+    [(40.0, 0.8), (0.6, 0.4), (0.0, 1.0)],  # 2 % of it; up to 2 % of the guess's 50
+)
+def test_a_float_model_without_error_leaves_a_share_of_a_guesses(rmse, limit):
+    config = {"maximize": ["metric"], "constraints": {"drop": {"measure": "metric_drop", "max": "2 %"}}}
+    columns = {"metric.rmse", "metric.rmse_drop"}
+    measured = Measured("rmse", [], columns, baseline=baseline(rmse=rmse), guess=50.0)
+    _, (constraint,) = read_objectives(config, measured)
+    assert constraint.limit == pytest.approx(limit)
+
+
 def test_a_section_of_limits_is_read_under_its_own_path():
     names = Measured("top1", ["a", "b"], COLUMNS)
     rules = {"size": {"measure": "file_bytes", "max": "2 KiB"}, "gone": None}

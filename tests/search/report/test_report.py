@@ -89,7 +89,7 @@ def test_figures_are_the_studys(tmp_path):
     row = page.row("top1validation split, measured")
     assert row[1] == "98.00 %[97.40, 98.60]"
     assert row[2].startswith(f"{top1:.2f} %[{top1 - 0.6:.2f}, {top1 + 0.6:.2f}]")
-    change = re.search(r"([+−]?[\d.]+) pp \[([+−]?[\d.]+), ([+−]?[\d.]+)\]$", row[2])
+    change = re.search(r"([+−]?[\d.]+) pp \[([+−]?[\d.]+),\s([+−]?[\d.]+)\]$", row[2])
     numbers = [float(g.replace("−", "-")) for g in change.groups()]
     assert numbers == pytest.approx([-drop, -drop - 0.4, -drop + 0.4], abs=0.006)
 

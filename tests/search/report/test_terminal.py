@@ -112,3 +112,13 @@ def test_warnings_of_the_health_checks_are_printed(tmp_path):
     close = replace(results, picks=(replace(first, rivals=(results.front[0],)), *others))
     assert "Check: The timings leave open whether" in printed(close)
     assert "Check: The timings" not in printed(results)
+
+
+def test_knobs_are_shown_whole_or_not_at_all(tmp_path):
+    many = fake_results(tmp_path, 24, ("host", "stm32h743", "another_board"))
+    few = fake_results(tmp_path, 24, ("host",))
+    knobs = ("ratio", "weight_bits", "granularity")
+    assert all(name in printed(few).split() for name in knobs)
+    assert sum(name in printed(many).split() for name in knobs) == 1
+    assert "…" not in printed(few) + printed(many)
+    assert all(len(line) <= 140 for line in (printed(few) + printed(many)).splitlines())

@@ -24,11 +24,23 @@ def test_the_files_hold_the_network_and_the_data(tmp_path):
         np.testing.assert_allclose(found, net.eval()(inputs), atol=1e-5)
 
 
+@pytest.mark.parametrize("wrapped", [lambda x: x, lambda x: [x], lambda x: (x.numpy(),)])
+def test_inputs_alone_are_data_without_labels(tmp_path, wrapped):
+    inputs = torch.randn(10, 4)
+    _, data = write_live(torch.nn.Linear(4, 2), map(wrapped, inputs.split(6)), tmp_path)
+    with np.load(data) as stored:
+        assert stored.files == ["x"]
+        np.testing.assert_array_equal(stored["x"], inputs)
+
+
 @pytest.mark.parametrize(
     ("loader", "told"),
     [
         ([], "loader yields no batch"),
-        ([torch.zeros(2, 4)], "must yield batches (inputs, labels), but yields Tensor"),
+        (["a"], "must yield batches (inputs, labels), or inputs alone, but yields str"),
+        ([(torch.zeros(2, 4), {}, 3)], "but yields tuple of Tensor, dict, int"),
+        ([[]], "but yields list"),
+        ([(torch.zeros(2, 4), torch.zeros(2)), torch.zeros(2, 4)], "batches with labels and batches without"),
         (
             [(torch.zeros(2, 4), torch.zeros(3))],
             "as many labels as inputs, but yields shapes (2, 4) and (3,)",

@@ -7,6 +7,7 @@ import pytest
 from evaluators.base import Measurement
 from evaluators.column import Column
 from evaluators.cost.latency.measured import latency_measurements
+from search.record import study_files as files
 from search.record.results import BASELINE, Constraint, Objective
 from search.study.study import run_study
 from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
@@ -190,3 +191,16 @@ def test_the_float_model_is_on_the_front_and_may_be_the_pick(tmp_path, byte_mode
     assert (
         summary["best"]["costs"]["board"]["latency_ms"] == summary["baseline"]["costs"]["board"]["latency_ms"]
     )
+
+
+def test_the_float_model_s_file_is_kept_beside_the_front_s_where_it_is_not_on_it(tmp_path, byte_models):
+    """Of this problem it breaks a limit."""
+    results, _ = run(tmp_path, [], n_trials=5)
+    assert BASELINE not in results.front
+    assert (tmp_path / "float.onnx").read_bytes() == b"float"
+    assert not (tmp_path / "models/trial_baseline.onnx").exists()
+    files.drop_models_off_front(replace(results, front=(BASELINE,)))
+    assert (tmp_path / "models/trial_baseline.onnx").read_bytes() == b"float"
+    assert not (tmp_path / "float.onnx").exists()
+    files.drop_models_off_front(results)
+    assert files.float_path(tmp_path) == tmp_path / "float.onnx"

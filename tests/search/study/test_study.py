@@ -19,6 +19,7 @@ from search.record.storage.journal import lock_folder
 from search.study.ledger import Ledger
 from search.study.study import run_study
 from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
+from search.tracking.base import NoTracker
 from spaces.candidate import Candidate
 from spaces.errors import StudyError
 from spaces.space_config import read_space
@@ -146,10 +147,10 @@ def test_same_seed_same_study(tmp_path):
     assert candidates("a") == candidates("b")
 
 
-def test_a_study_begins_with_its_first_candidate_and_only_once(tmp_path):
-    first = Candidate({"x": 5, "y": 2, "z": "b"})
+def test_a_study_begins_with_its_first_candidates_and_only_once(tmp_path):
+    first = [Candidate({"x": 5, "y": 2, "z": "b"}), Candidate({"x": 4, "y": 2, "z": "b"})]
     results = run(tmp_path, n_trials=3, first=first).results
-    assert results.trials[0].candidate == first
+    assert [trial.candidate for trial in results.trials[:2]] == first
     assert run(tmp_path, n_trials=5, first=first).results.aliases == ()
 
 
@@ -354,3 +355,32 @@ def test_a_study_killed_at_random_moments_loses_at_most_the_running_trial(tmp_pa
 
 def _lines(path):
     return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def _broken(*arguments):
+    raise KeyError("a bug")
+
+
+def test_a_bug_in_the_report_costs_nothing_but_the_report(tmp_path):
+    (tmp_path / "report.html").write_text("of an earlier session")
+    outcome = run(tmp_path, write_report=_broken)
+    assert outcome.failed.startswith("Could not make report.html (KeyError: 'a bug')")
+    assert str(tmp_path / "errors.log") in outcome.failed
+    assert "in _broken" in (tmp_path / "errors.log").read_text()
+    assert not (tmp_path / "report.html").exists()
+    whole = run(tmp_path / "whole").results
+    assert outcome.results.front == whole.front
+    for name in ("trials.csv", "pareto.csv", "summary.json"):
+        assert (tmp_path / name).exists()
+    again = run(tmp_path)
+    assert again.failed == ""
+    assert not (tmp_path / "errors.log").exists()
+
+
+def test_a_bug_in_a_tracker_s_end_costs_nothing_else(tmp_path):
+    class Broken(NoTracker):
+        finish = close = _broken
+
+    outcome = run(tmp_path, tracker=Broken())
+    assert "the tracker's record (KeyError: 'a bug')" in outcome.failed
+    assert (tmp_path / "summary.json").exists()

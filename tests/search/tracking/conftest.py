@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 
+from tests.search.tracking.serving import CHROMIUM
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_telemetry():
@@ -38,3 +40,13 @@ def uri(migrated, tmp_path):
     """The URI of a fresh database."""
     shutil.copy(migrated, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium without a window; the tests that use it are skipped where playwright is missing."""
+    driving = pytest.importorskip("playwright.sync_api").sync_playwright()
+    with driving as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()

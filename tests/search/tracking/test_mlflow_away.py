@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from search.study.testing import AnalyticRunner, SilentObserver, analytic_plan
 from search.tracking.mlflow_tracker import MlflowTracker
 from search.tracking.testing import first, play
 from spaces.space_config import read_space
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
@@ -196,9 +196,7 @@ class Server:
     """`mlflow server` on a SQLite file, in a process group of its own."""
 
     def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.folder, self.uri, self._process = folder, f"http://127.0.0.1:{self.port}", None
 
     def start(self):

@@ -10,6 +10,7 @@ import pytest
 
 from evaluators.base import Measurement
 from search.record.curve import Curve
+from search.record.study_files import drop_models_off_front
 from search.report.testing import fake_results
 from search.tracking.mlflow_tracker import MlflowTracker
 from search.tracking.testing import TrackerConformance, first, odd_results, play
@@ -203,6 +204,17 @@ def test_values_on_unseen_data_are_tied_to_the_test_split(uri, tmp_path):
     }
     assert found[f"trial_{number}"] == {("metric.test_top1", "digits test"): 91.5}
     assert not any(values for name, values in found.items() if name != f"trial_{number}")
+
+
+def test_the_float_model_has_its_alias_where_it_is_not_on_the_front(uri, tmp_path):
+    results = fake_results(tmp_path / "out", 6)
+    write_models(results)
+    write_baseline(results)
+    drop_models_off_front(results)
+    assert (tmp_path / "out" / "float.onnx").exists()
+    log_whole(uri, results)
+    version = client_of(uri).get_model_version_by_alias("digits", "float")
+    assert (str(version.version), version.tags["candidate"]) == ("1", "{}")
 
 
 def test_each_device_has_an_alias_and_the_float_model_is_the_first_version(uri, tmp_path):
@@ -427,3 +439,35 @@ def test_a_training_curve_is_logged_with_its_trial(uri, tmp_path):
     }
     assert [(point.step, point.value) for point in histories[1]] == [(1, 40.0), (2, 60.0), (3, 55.0)]
     assert histories[0] == histories[2] == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "lacks"),
+    [
+        ("front_picture", "MLflow's picture of the front"),
+        ("write_views", "MLflow's views"),
+        ("parent_tags", "MLflow's description"),
+        ("front_table", "MLflow's table of the front"),
+    ],
+)
+def test_a_bug_in_what_is_shown_costs_neither_trials_nor_models(
+    uri, tmp_path, monkeypatch, caplog, broken, lacks
+):
+    def bug(*arguments, **settings):
+        raise KeyError("a bug")
+
+    results = fake_results(tmp_path / "out", 6)
+    write_models(results)
+    (tmp_path / "out" / "trials.csv").write_text("x")
+    monkeypatch.setattr(f"search.tracking.mlflow_record.{broken}", bug)
+    log_whole(uri, results)
+    client, (parent,), children = runs_of(uri)
+    assert len(children) == 6
+    assert parent.info.status == "FINISHED"
+    assert client.get_model_version_by_alias(results.name, "host").tags["trial"] == str(
+        results.picks[0].number
+    )
+    assert "trials.csv" in {a.path for a in client.list_artifacts(parent.info.run_id)}
+    (told,) = [r.getMessage() for r in caplog.records if r.name.startswith("search.tracking")]
+    assert told.startswith(f"Could not make {lacks} (KeyError: 'a bug')")
+    assert "in bug" in (tmp_path / "out" / "errors.log").read_text()

@@ -1,30 +1,22 @@
 """A reviewer opens MLflow's own pages in a browser, and reads there which model to ship."""
 
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 
 from search.report.testing import fake_results
 from search.tracking.mlflow_tracker import MlflowTracker
 from search.tracking.testing import play
+from tests.search.tracking.serving import CHROMIUM, serving
 from tests.search.tracking.test_mlflow_tracker import write_baseline, write_models
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright (a browser's remote control) is missing"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytest.importorskip("playwright.sync_api", reason="playwright (a browser's remote control) is missing")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow"),
     pytest.mark.filterwarnings("ignore::FutureWarning:mlflow"),
 ]
-_START_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -44,46 +36,13 @@ def study(migrated, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(study):
-    """The address of `mlflow ui` on the study's database."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder, address = study[2], f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        try:
-            _wait_for(address, process)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def _wait_for(address, process):
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "mlflow ui ended"
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail("mlflow ui did not start")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with serving(study[2]) as address:
+        yield address
 
 
 @pytest.fixture
 def page(browser):
-    # MLflow draws no column and no chart that is out of sight
+    # MLflow draws only the columns and charts within the window
     opened = browser.new_page(viewport={"width": 2600, "height": 2600})
     opened.set_default_timeout(60_000)
     yield opened

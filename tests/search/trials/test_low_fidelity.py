@@ -6,6 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 import search.trials.partial_runs as partial_runs
+import search.trials.structures as structures
 from evaluators.cost.cost import CostEvaluator
 from evaluators.runtime import run_split
 from evaluators.task.accuracy import AccuracyEvaluator
@@ -119,6 +120,20 @@ def test_known_values_equal_those_of_trials_and_need_one_model_per_structure(low
         measured = trial(runner, candidate["shifting.bits"], candidate["shifting.shift"])
         assert values[1:].tolist() == [measured[o.column] for o in OBJECTIVES[1:]]
         assert flash == measured["cost.board.weight_bytes"] - 100
+
+
+def test_of_a_large_network_only_some_structures_are_built_ahead(low_fidelity, runner, monkeypatch):
+    monkeypatch.setattr(structures, "_NODES", 0)
+    monkeypatch.setattr(structures, "_LEAST", 1)
+    candidates = [params(b, s) for b in (4, 8) for s in (0.0, 5.0)]
+    known = low_fidelity.known(candidates)
+    assert runner.pipeline.stages[0].n_built == 1
+    assert [key == "" for key in known.keys] == [False, True, False, True]
+    assert np.isfinite(known.values[0, 1:]).all()
+    assert np.isnan(known.values[2]).all()
+    assert np.isnan(known.excesses["flash"][2])
+    assert low_fidelity.short(params(8, 0.0), 150).values[1] > 0  # built once it is run
+    assert np.isfinite(low_fidelity.known(candidates).values[2, 1:]).all()
 
 
 def test_no_candidates_give_empty_results(low_fidelity):

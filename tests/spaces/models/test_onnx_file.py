@@ -23,7 +23,7 @@ def network(
     """Conv, BatchNormalization, Relu, Reshape, MatMul; a convolution over `width` positions."""
     rng = np.random.default_rng(0)
     arrays = {
-        "conv.weight": rng.standard_normal((5, size, 3)),
+        "conv.weight": rng.standard_normal((5, size if size > 0 else 4, 3)),
         **{f"bn.{i}": rng.uniform(0.5, 2, 5) for i in range(4)},
         "fc.weight": rng.standard_normal((30, 3)),
     }
@@ -92,6 +92,27 @@ def test_a_fixed_batch_axis_is_made_dynamic(tmp_path, batch):
     np.testing.assert_allclose(run(artifact.proto(), artifact.input, x), wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_fixed_batch_axis_of_outputs_with_the_steps_first_is_made_dynamic(tmp_path):
+    proto = network(batch=1)
+    del proto.graph.node[3:], proto.graph.output[:]
+    proto.graph.node.append(helper.make_node("Transpose", ["c"], ["y"], perm=[2, 0, 1]))
+    proto.graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [6, 1, 5]))
+    onnx.save(proto, tmp_path / "net.onnx")
+    artifact = load(tmp_path / "net.onnx")
+    assert run(artifact.proto(), artifact.input, artifact.input.noise(3)).shape == (6, 3, 5)
+    axes = artifact.proto().graph.output[0].type.tensor_type.shape.dim
+    assert [axis.dim_value for axis in axes] == [6, 0, 5]
+
+
+def test_sizes_below_0_are_open(tmp_path):
+    path = save(tmp_path, batch=-1, size=-1, width=-1)
+    artifact = load(path, [4, 6])
+    assert artifact.input.shape == (4, 6)
+    assert run(artifact.proto(), artifact.input, artifact.input.noise(3)).shape == (3, 3)
+    with pytest.raises(InputError, match=r"is open \[0, 0\]"):
+        load(path)
+
+
 def test_a_batch_size_that_is_built_into_the_graph_raises(tmp_path):
     # The axes of a batch of 2 are mixed: [2, 5, 6] is reshaped to [4, 15], which fits no other batch size.
     proto = network(batch=2, reshape=[4, 15])
@@ -100,6 +121,37 @@ def test_a_batch_size_that_is_built_into_the_graph_raises(tmp_path):
     onnx.save(proto, tmp_path / "net.onnx")
     with pytest.raises(InputError, match="the batch size 2 is built into the graph"):
         load(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (
+            [2, "n", 4],
+            r"must be that of the examples, but has an open size in x, 2 in state\. Where it is another one",
+        ),
+        ([], r"input 'state' is a single number without an axis of examples; make it a constant"),
+    ],
+)
+def test_inputs_whose_first_axis_is_not_the_examples_raise(tmp_path, axes, message):
+    proto = network()
+    proto.graph.input.append(helper.make_tensor_value_info("state", TensorProto.FLOAT, axes))
+    if axes:  # its first axis is read, and so cannot be opened
+        (output,) = proto.graph.output
+        proto.graph.node.extend(
+            [
+                helper.make_node("ReduceMean", ["state"], ["mean"], keepdims=0),
+                helper.make_node("Shape", ["state"], ["axes"], end=1),
+                helper.make_node("Cast", ["axes"], ["layers"], to=TensorProto.FLOAT),
+                helper.make_node("Mul", ["y", "layers"], ["scaled"]),
+                helper.make_node("Add", ["scaled", "mean"], ["z"]),
+            ]
+        )
+        output.name = "z"
+    onnx.save(proto, tmp_path / "net.onnx")
+    shapes = {"x": [4, 6]} if not axes else {"x": [4, 6], "state": [3, 4]}
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "net.onnx", shapes)
 
 
 def test_dynamic_axes_without_an_input_shape_raise(tmp_path):

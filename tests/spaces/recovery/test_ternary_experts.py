@@ -7,8 +7,9 @@ import torch
 from evaluators.sizes import sizes_of
 from spaces.models.base import LoadContext
 from spaces.models.export import ExportStage
-from spaces.models.weight_formats import KEY, recorded_formats
+from spaces.models.weight_formats import KEY, trained_formats
 from spaces.models.zoo.language.moe import MoeModel
+from spaces.quantization.formats.stored import stored_weights
 from spaces.quantization.quantize import QuantizeStage
 from spaces.recovery.knobs import KNOBS, Parts, canonical
 from spaces.recovery.recover import RecoverStage
@@ -115,7 +116,7 @@ def test_packed_bytes_are_those_of_the_format(moe, context):
     assert KEY.encode() not in plain.onnx_bytes
     shapes = {i.name: tuple(i.dims) for i in ternary.proto().graph.initializer if is_expert(i.name)}
     assert len(shapes) == 2 * 3 * 3
-    assert recorded_formats(ternary.onnx_bytes) == {n: ("ternary", shape) for n, shape in shapes.items()}
+    assert trained_formats(ternary.proto()) == {n: ("ternary", shape) for n, shape in shapes.items()}
     file_bytes, packed = (m.value for m in sizes_of(ternary))
     assert file_bytes - packed == sum(4 * 32 * 48 - FORMAT.n_bytes(shape) for shape in shapes.values())
     assert FORMAT.n_bytes((32, 48)) == -(-32 * 48 // 5) + 4
@@ -123,7 +124,7 @@ def test_packed_bytes_are_those_of_the_format(moe, context):
     assert again.digest == ternary.digest  # from the cache
     # Once they are integers, they count as such.
     quantized = QuantizeStage().apply(ternary, {"calibration_images": 4}, context)
-    assert recorded_formats(quantized.onnx_bytes) == {}
+    assert stored_weights(quantized.proto()) == {}
     file_bytes, packed = (m.value for m in sizes_of(quantized))
     assert file_bytes == packed
 

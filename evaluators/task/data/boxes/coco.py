@@ -112,6 +112,12 @@ class CocoData(Data):
         split = ArraySplit(rows, ragged(labels), self._transform)
         return Examples(split, where=where, parts=parts, folder=str(folder))
 
+    def preparation(self) -> str:
+        """Returns how an image is brought to the network's size."""
+        height, width = self._resized.size
+        colours = "RGB" if self._resized.channels > 1 else "grey"
+        return f"{colours}, {self._resized.resize} to {height} x {width} pixels, grey level {self._resized.fill} where there is no image"
+
     def _drawn(self, annotations: Annotations) -> list[AnnotatedImage]:
         images = annotations.images
         if not images:

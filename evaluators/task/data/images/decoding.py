@@ -78,6 +78,11 @@ class Photo:
     frame: Frame
     channels: Channels = "rgb"
 
+    def preparation(self) -> str:
+        """Returns how an image is resized and cut, as text."""
+        sizes = (("resized", self.frame.resize), ("cut", self.frame.crop))
+        return ", ".join([self.channels, *(f"{name} to {size}" for name, size in sizes if size)])
+
     def __call__(self, path: Path) -> NDArray[np.uint8]:
         """Returns `(height, width, channels)` uint8, bilinear where it is resized. Raises InputError if it cannot be decoded."""
         from PIL import Image

@@ -45,13 +45,13 @@ def images_by_folder(root: Path, classes: str | None, n_classes: int) -> Labelle
     """
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder")
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not _is_hidden(path))
+    folders = _folders(root)
     stray = next((path for path in sorted(root.iterdir()) if _is_image(path)), None)
     if not folders:
         raise InputError(f"{root} has no class folders (root/CLASS/*.jpg), which task.labels=null needs")
     if stray is not None:
         raise InputError(f"{stray} lies in no class folder (root/CLASS/*.jpg; task.labels=null)")
-    names = folders if classes is None else _class_names(root / classes)
+    names = class_folders(root, classes)
     what = (
         f"{root} has {len(names)} class folders"
         if classes is None
@@ -72,6 +72,15 @@ def images_by_folder(root: Path, classes: str | None, n_classes: int) -> Labelle
             files += found
             labels += [label] * len(found)
     return files, np.asarray(labels, np.int64)
+
+
+def class_folders(root: Path, classes: str | None) -> list[str]:
+    """Returns the names of the class folders in the classes' order: see `images_by_folder`."""
+    return _folders(root) if classes is None else _class_names(root / classes)
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not _is_hidden(path))
 
 
 def images_in_table(root: Path, table: str, columns: tuple[str, str], n_classes: int) -> Labelled:

@@ -80,6 +80,10 @@ class MaskFolders(Data):
         split = StoredPairs(raw, targets, self._transform)
         return Examples(split, where=[str(mask) for mask in masks], folder=str(folder))
 
+    def preparation(self) -> str:
+        """Returns how an image is resized and cut."""
+        return self._photo.preparation()
+
     def _pairs(self, root: Path) -> tuple[list[Path], list[Path]]:
         folders = [root / name for name in self._folders]
         of_images, of_masks = (_by_name(folder) for folder in folders)

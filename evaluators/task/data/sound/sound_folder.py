@@ -81,8 +81,22 @@ class SoundFolderData(Data):
         rows = store_rows(files, inputs, store)
         parts = {part: _listed(folder / path, names) for part, path in self._lists.items()}
         return Examples(
-            ArraySplit(rows, labels), self._groups(files), [str(f) for f in files], parts, str(folder)
+            ArraySplit(rows, labels),
+            self._groups(files),
+            [str(f) for f in files],
+            parts,
+            str(folder),
+            classes=self._class_names(named),
         )
+
+    def preparation(self) -> str:
+        """Returns how a wav file becomes an input."""
+        clip = f"mono, {self._clip.rate:,} samples a second from -1 to 1, cut or filled with zeros to {self._clip.seconds:g} s"
+        return clip if self._features is None else f"{clip}, then spaces.sound_features.{self._features!r}"
+
+    def _class_names(self, named: Named) -> list[str]:
+        classes = self._classes or sorted({name for _, name in named})
+        return [*classes, *([self._others] if self._others else [])]
 
     def _labelled(self, folder: Path, named: Named) -> tuple[list[str], Indices]:
         """Returns the files that have a class, and their classes' numbers."""
@@ -92,7 +106,7 @@ class SoundFolderData(Data):
         kept = [(file, numbers.get(name, other)) for file, name in named]
         found = [(file, number) for file, number in kept if number is not None]
         present = {number for _, number in found}
-        for number, name in enumerate([*classes, *([self._others] if self._others else [])]):
+        for number, name in enumerate(self._class_names(named)):
             if number not in present:
                 raise InputError(f"{folder}: the class {name} has no wav file")
         if not found:

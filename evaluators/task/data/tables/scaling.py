@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.task.data.splits import listed
 from spaces.stages.pixels import Pixels
 
 
@@ -41,6 +42,12 @@ class Scaling:
     def none(cls, n_columns: int, channels_first: bool = False) -> "Scaling":
         """Returns the scaling that changes nothing."""
         return cls((0.0,) * n_columns, (1.0,) * n_columns, channels_first)
+
+    def told(self) -> str:
+        """Returns the mapping in words."""
+        if not any(self.mean) and all(value == 1 for value in self.std):
+            return "values as stored"
+        return f"(x − mean) / std by column, mean {listed(self.mean)}, std {listed(self.std)}"
 
     def __call__(self, raw: NDArray[np.generic]) -> NDArray[np.float32]:
         """Maps raw examples `(b, ..., columns)` to inputs."""

@@ -110,6 +110,12 @@ class TextData(Data):
         found = self.texts(root)
         return found.examples() if self._test_root is None else found.joined(self.texts(self._test_root))
 
+    def preparation(self) -> str:
+        """Returns how a text becomes ids."""
+        kinds = {"bytes": "bytes of UTF-8, each plus 1", "words": "words of a vocabulary, see task.data"}
+        ids = kinds.get(self._tokenization.tokenizer, f"ids by {self._tokenization.tokenizer}")
+        return f"{ids}, cut or filled with {self._pad} to {self._length}"
+
     def fitted(self, examples: Examples, train: Indices) -> Examples:
         """Returns the examples with ids, `(n, length)` int64, for texts.
 

@@ -11,12 +11,6 @@ class AUC(ScoredClasses):
 
     name = "auc"
 
-    def of_class(self, labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-        """Returns the metric of one class, in [0, 1]."""
-        from sklearn.metrics import roc_auc_score
-
-        return float(roc_auc_score(labels, scores))
-
     def of_sums(self, yes: NDArray[np.float64], no: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the areas: of all pairs of an example of the class and another one, the share in which the first is higher."""
         below = no.sum(1, keepdims=True) - np.cumsum(no, axis=1)

@@ -11,12 +11,6 @@ class AveragePrecision(ScoredClasses):
 
     name = "average_precision"
 
-    def of_class(self, labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-        """Returns the metric of one class, in [0, 1]."""
-        from sklearn.metrics import average_precision_score
-
-        return float(average_precision_score(labels, scores))
-
     def of_sums(self, yes: NDArray[np.float64], no: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the sums over the scores of precision times the gain in recall."""
         hits, alarms = np.cumsum(yes, axis=1), np.cumsum(no, axis=1)

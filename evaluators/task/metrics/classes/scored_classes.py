@@ -1,4 +1,4 @@
-"""The base class of metrics of one or several yes-or-no classes, as scikit-learn computes them."""
+"""The base class of metrics of one or several yes-or-no classes, equal to scikit-learn's."""
 
 from abc import abstractmethod
 
@@ -9,9 +9,9 @@ from evaluators.metric import PooledMetric
 
 
 class ScoredClasses(PooledMetric):
-    """The mean over the classes of a metric that scikit-learn computes from labels 0 or 1, and scores.
+    """The mean over the classes of a metric of labels 0 or 1, and scores.
 
-    Resamples are computed by formulas of their own, all at once, because one call of scikit-learn a resample takes long.
+    All resamples are computed at once, because one call of scikit-learn for each class and resample takes long.
 
     Scores are outputs `(n,)`, `(n, 1)` or `(n, k)`, one for each class, as large as the class is likely. A single label may
     come with the outputs of two classes, `(n, 2)`: the score is then their difference. Classes of which there are no examples, or
@@ -20,10 +20,6 @@ class ScoredClasses(PooledMetric):
 
     unit = "%"
     scale = 100.0
-
-    @abstractmethod
-    def of_class(self, labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
-        """Returns the metric of one class from its labels and scores, `(n,)` each; both labels occur."""
 
     @abstractmethod
     def of_sums(self, yes: NDArray[np.float64], no: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,20 +40,19 @@ class ScoredClasses(PooledMetric):
 
     def pooled(self, statistics: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
         """Returns the mean over the classes; NaN if none has both labels."""
-        if not (weights == 1).all():
-            return float(self.pooled_each(statistics, weights[None])[0])
-        values = [
-            self.of_class(labels.astype(np.int64), scores)
-            for scores, labels in np.moveaxis(statistics, 0, 2).swapaxes(0, 1)
-            if 0 < labels.sum() < len(labels)
-        ]
-        return float(np.mean(values)) if values else float("nan")
+        return float(self.pooled_each(statistics, weights[None])[0])
 
     def pooled_each(
         self, statistics: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Returns the mean over the classes for each row of weights `(m, n)`; NaN where no class has both labels."""
-        values = np.stack([self._class(statistics[:, :, k], weights) for k in range(statistics.shape[2])])
+        n_yes = statistics[:, 1].sum(0)
+        both = np.flatnonzero(
+            (n_yes > 0) & (n_yes < len(statistics))
+        )  # no weights give a class the other kind
+        if not len(both):
+            return np.full(len(weights), np.nan)
+        values = np.stack([self._class(statistics[:, :, k], weights) for k in both])
         counted = np.isfinite(values)
         sums = np.where(counted, values, 0.0).sum(0)
         return np.asarray(np.where(counted.any(0), sums / np.maximum(counted.sum(0), 1), np.nan))
@@ -69,4 +64,5 @@ class ScoredClasses(PooledMetric):
         sorted_weights = weights[:, order]
         yes, no = (np.add.reduceat(sorted_weights * part, starts, axis=1) for part in (labels, 1 - labels))
         both = (yes.sum(1) > 0) & (no.sum(1) > 0)
-        return np.asarray(np.where(both, self.of_sums(yes, no), np.nan))
+        with np.errstate(divide="ignore", invalid="ignore"):  # where a resample has no example of a kind
+            return np.asarray(np.where(both, self.of_sums(yes, no), np.nan))

@@ -44,7 +44,7 @@ class ErrorRate(SumMetric):
 
     def of_sums(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the rate, from the sums `(m, 2)`."""
-        return np.asarray(sums[:, 0] / sums[:, 1])
+        return _rates(sums)
 
 
 class SameTranscripts(SumMetric):
@@ -67,7 +67,12 @@ class SameTranscripts(SumMetric):
 
     def of_sums(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the agreement, from the sums `(m, 2)`."""
-        return np.asarray(1 - sums[:, 0] / sums[:, 1])
+        return 1 - _rates(sums)
+
+
+def _rates(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns edits over lengths; without a single symbol in the references each edit counts as one of one."""
+    return np.asarray(sums[:, 0] / np.maximum(sums[:, 1], 1))
 
 
 def edits(found: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]) -> NDArray[np.float64]:

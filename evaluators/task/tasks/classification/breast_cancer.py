@@ -35,6 +35,10 @@ class BreastCancerTask(Task):
         self._sizes = {"test": test, "validation": validation, "calibration": calibration, "train": None}
         self._split_seed = split_seed
 
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names of the two classes."""
+        return ("benign", "malignant") if MALIGNANT else ("malignant", "benign")
+
     def splits(self) -> Splits:
         """Loads the cases.
 

@@ -9,6 +9,7 @@ import numpy as np
 from evaluators.task.data.crops import Crop, store_crops
 from evaluators.task.data.images.image_files import (
     Labelled,
+    class_folders,
     images_below,
     images_by_folder,
     images_in_table,
@@ -93,6 +94,15 @@ class ImageFolderTask(Task):
         self.input_shape = self._transform.shape((crop, crop, 3))
         self._sizes = {"test": test, "validation": validation, "calibration": calibration, "train": train}
         self._split_seed = split_seed
+
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names of the class folders; a label file has numbers only."""
+        return () if self._labels is not None else tuple(class_folders(self._root, self._classes))
+
+    def preparation(self) -> str:
+        """Returns how an image is resized and cut."""
+        crop = self._crop
+        return f"RGB, the shorter side resized to {crop.resize} pixels ({crop.interpolation}), the centre of {crop.size} x {crop.size} cut out"
 
     def splits(self) -> Splits:
         """Lists the images and decodes those of all splits.

@@ -1,6 +1,7 @@
 """Any arrays: examples `x` and labels `y` in one `.npz` file, or in one for training and one for the test."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from evaluators.task.data.npz import NpzData
 from evaluators.task.data.splits import carve, carve_groups, check_labels
 from evaluators.task.metrics.top1 import Top1
 from evaluators.task.tasks.task import Splits, Task
+from spaces.errors import InputError
 from spaces.models.checkpoint import check_shapes
 from spaces.stages.array_split import Indices
 from spaces.stages.pixels import Layout
@@ -80,6 +82,11 @@ class NpzTask(Task):
         held_out = {} if self._test_root else {"test": test}
         self._sizes = {**held_out, "validation": validation, "calibration": calibration, "train": None}
         self._split_seed = split_seed
+        self._groups: dict[str, NDArray[Any]] = {}
+
+    def groups(self) -> Mapping[str, NDArray[Any]]:
+        """Returns for each split the group of each example, if `group` names them."""
+        return self._groups
 
     def splits(self) -> Splits:
         """Loads the arrays.
@@ -89,13 +96,19 @@ class NpzTask(Task):
             ConfigError: More examples are asked for than there are.
         """
         whole = self._data.split_of(self._root)
-        parts = {name: whole.subset(rows) for name, rows in self._divide(whole.labels).items()}
+        groups = self._data.groups_of(self._root, len(whole))
+        rows = self._divide(whole.labels, groups)
+        parts = {name: whole.subset(chosen) for name, chosen in rows.items()}
+        of_parts = {} if groups is None else {name: groups[chosen] for name, chosen in rows.items()}
         if self._test_root is not None:
             parts["test"] = self._data.split_of(self._test_root)
+            with suppress(InputError):  # a file for the test alone need not have groups
+                of_test = self._data.groups_of(self._test_root, len(parts["test"]))
+                of_parts |= {} if of_test is None else {"test": of_test}
+        self._groups = of_parts
         return Splits(**parts)
 
-    def _divide(self, labels: Indices) -> dict[str, Indices]:
-        groups = self._data.groups_of(self._root, len(labels))
+    def _divide(self, labels: Indices, groups: NDArray[Any] | None) -> dict[str, Indices]:
         if groups is None:
             return carve(len(labels), self._sizes, labels, self._split_seed)
         return carve_groups(groups, self._sizes, labels, self._split_seed, f"task.group={self._group}")

@@ -23,6 +23,7 @@ class StepClassesTask(DataTask):
     Args:
         data: The loader.
         n_classes: Number of classes; None takes those of the data.
+        time_first: Whether outputs are `(steps, n, n_classes)`; else they are `(n, steps, n_classes)`.
         **settings: Those of `DataTask`.
     """
 
@@ -32,11 +33,14 @@ class StepClassesTask(DataTask):
     }
     loss = "tokens"
 
-    def __init__(self, data: Data, n_classes: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self, data: Data, n_classes: int | None = None, time_first: bool = False, **settings: Any
+    ) -> None:
         super().__init__(data, **settings)
         if n_classes is not None and (type(n_classes) is not int or n_classes < 2):
             raise ConfigError(f"task.n_classes must be a whole number from 2 on, not {n_classes!r}")
         self._n_classes = n_classes
+        self.output_batch_axis = 1 if time_first else 0
         self.agreement = SameTokens()
 
     @property
@@ -80,5 +84,5 @@ class StepClassesTask(DataTask):
             return None
         return (
             f"the model yields {output.shape} for {n} examples, but the labels need ({n}, {steps}, {self.n_classes}): examples, "
-            "steps, classes"
+            "steps, classes; task.time_first=true is for outputs (steps, n, classes)"
         )

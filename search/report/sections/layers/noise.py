@@ -13,7 +13,7 @@ def layer_findings(results: StudyRecord, record: TrialRecord) -> str:
     key = key_of(record)
     if key is None:
         reason = record.details.get("layers_absent_because")
-        return f"<p>The layers could not be compared: {esc(reason)}</p>" if reason else ""
+        return f"<p>The layers could not be compared: {esc(reason.rstrip('.'))}.</p>" if reason else ""
     return _advice_html(results, record) + _table(record, rivals(results, record, key), key)
 
 

@@ -4,7 +4,7 @@ from search.record.results import BASELINE, StudyRecord, TrialRecord
 from search.report.findings import numbers
 from search.report.findings.figures import Figure, figure
 from search.report.findings.misses import nearest_miss
-from search.report.findings.summary import Row, comparison, knob_texts, split_knobs
+from search.report.findings.summary import Row, comparison, knob_texts, reason, split_knobs
 from search.report.page.markup import Section, details, esc, source_tag, table, trial_link, two_lines
 from search.report.sections.shipping.columns import key_columns, row_name
 from search.report.sections.shipping.deploy import deploy, download
@@ -57,7 +57,7 @@ def _reasons(
 ) -> str:
     parts = []
     if why:
-        parts.append(f"<strong>Why:</strong> {esc(why.rstrip('.'))}.")
+        parts.append(f"<strong>Why:</strong> {esc(reason(results, why).rstrip('.'))}.")
     if caveat:
         parts.append(esc(caveat))
     if rival is not None and (difference := why_not(results, record, rival, device)):
@@ -91,7 +91,8 @@ def _title(record: TrialRecord) -> str:
 
 
 def _change(difference: str) -> str:
-    return f'<br><span class="interval change">{esc(difference)}</span>' if difference else ""
+    whole = esc(difference).replace(", ", ",\N{NO-BREAK SPACE}")  # an interval stays on one line
+    return f'<br><span class="interval change">{whole}</span>' if difference else ""
 
 
 def _name(results: StudyRecord, row: Row, *, with_device: bool) -> str:

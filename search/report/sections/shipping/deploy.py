@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, ValueInfoProto
 
 _OWN = "evaluators.task.tasks."
-_PREPARED = ("scale", "mean", "std", "classes", "labels", "sample_rate")  # keys of a task's config
-_MOST_CHARACTERS = 160
+_MOST_CHARACTERS = 2000  # e.g. the means of a table's columns
 _LAYOUTS = {3: "NCW: batch, channels, time", 4: "NCHW: batch, channels, height, width"}
 _SNIPPET = """import numpy as np
 import onnxruntime
@@ -144,20 +143,14 @@ def _represented(node: "NodeProto", step: float, zero: Any) -> tuple[float, floa
 
 
 def _preparation(results: StudyRecord) -> list[tuple[str, str]]:
-    """Returns how the study's task makes inputs: what the task says of itself, and its settings."""
+    """Returns what the study's task says of itself, how it makes inputs, and which classes there are."""
     task = results.config.get("task")
-    if not isinstance(task, Mapping):
-        return []
-    told = _first_sentence(str(task.get("_target_", "")))
-    known = [k for k in _PREPARED if task.get(k) is not None]
-    given = [f"<code>{esc(k)}</code> {esc(_text(task[k]))}" for k in known]
-    formula = ["(x · scale − mean) / std"] if {"mean", "std"} & {*known} else []
-    scaling = [("scaling", "; ".join([*formula, *given]))] if given else []
-    return [*([("task", esc(told))] if told else []), *scaling]
+    told = _first_sentence(str(task.get("_target_", ""))) if isinstance(task, Mapping) else ""
+    texts = {"task": told, **results.preparation}
+    return [(name, esc(_shortened(text))) for name, text in texts.items() if text]
 
 
-def _text(value: Any) -> str:
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _shortened(text: str) -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from search.samplers.candidates.context import Params
 from search.samplers.surrogate.model.counts import Counts, Group, like_knobs
 
 _FEW = 10  # a number with at most this many values may act like a category: its values also differ by not being equal
+_NUMBERS = {int, float}
+_ABSENT = object()  # stands for the value of an inactive knob
 _INACTIVE = -9.0  # stands for NaN, which is not equal to itself; no value has that code
 _WIDE = 100.0  # numbers that span such a ratio are compared by their logarithms
 
@@ -40,10 +43,13 @@ class Encoding:
                 values.setdefault(name, {})[type(value), value] = None
         known = distributions or {}
         self._columns = {
-            name: _column(list(values_of_knob), known.get(name)) for name, values_of_knob in values.items()
+            name: _Column(list(values_of_knob), known.get(name)) for name, values_of_knob in values.items()
         }
         kinds = [column.axes for column in self._columns.values()]
         self._axes = [(at, kind) for at, axes in enumerate(kinds) for kind in axes]
+        self._ranges = [  # axes of numbers with many values, and their columns
+            (axis, at) for axis, (at, _) in enumerate(self._axes) if kinds[at] == ("distance",)
+        ]
         columns = list(self._columns.values())
         self.counts = Counts(
             [_group(like, columns[like[0]]) for like in like_knobs({k: list(v) for k, v in values.items()})]
@@ -58,7 +64,7 @@ class Encoding:
         """Returns the candidates as points `(n, n_knobs)`, NaN where a knob is inactive."""
         points = np.full((len(candidates), len(self._columns)), math.nan)
         for at, (name, column) in enumerate(self._columns.items()):
-            points[:, at] = [column(params[name]) if name in params else math.nan for params in candidates]
+            points[:, at] = column.codes_of([params.get(name, _ABSENT) for params in candidates])
         return points
 
     def distance(self, axis: int, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -77,17 +83,37 @@ class Encoding:
         """Returns `sum(rates * distances)` over the axes, `(k, n, m)`.
 
         For knobs with few values this is one matrix product: the distances of `a` from each value, times a
-        one-hot encoding of `b`.
+        one-hot encoding of `b`. For ranges of numbers it is the city-block distance.
 
         Args:
-            rates: `(k, n_axes)`.
+            rates: `(k, n_axes)`, none negative.
             a: `(n, n_knobs)`.
             b: `(m, n_knobs)`.
         """
+        from scipy.spatial.distance import cdist
+
+        ranges = [
+            (axis, at) for axis, at in self._ranges if _all_in_range(a[:, at]) and _all_in_range(b[:, at])
+        ]
+        axes, columns = [axis for axis, _ in ranges], [at for _, at in ranges]
+        total = self._over_levels(rates, a, b, set(range(a.shape[1])).difference(columns))
+        if columns:
+            for part, rate in zip(total, rates[:, axes], strict=True):
+                part += cdist(rate * a[:, columns], rate * b[:, columns], "cityblock")
+        return total
+
+    def _over_levels(
+        self,
+        rates: NDArray[np.float64],
+        a: NDArray[np.float64],
+        b: NDArray[np.float64],
+        columns: Iterable[int],
+    ) -> NDArray[np.float64]:
+        """Returns what `weighted` does, over the axes of some columns."""
         k, n, m = len(rates), len(a), len(b)
         distances, one_hot = [np.zeros((k, n))], [np.ones(m)]
         rest = []
-        for at in range(a.shape[1]):
+        for at in columns:
             axes = [axis for axis, (column, _) in enumerate(self._axes) if column == at]
             codes = np.nan_to_num(b[:, at], nan=_INACTIVE)
             levels = np.unique(codes)
@@ -99,7 +125,9 @@ class Encoding:
             gap = sum(rates[:, axis, None, None] * self.distance(axis, a, stand_ins) for axis in axes)
             distances += list(np.moveaxis(np.asarray(gap), 2, 0))
             one_hot += [(codes == level).astype(float) for level in levels]
-        total = (np.stack(distances, axis=2).reshape(k * n, -1) @ np.stack(one_hot)).reshape(k, n, m)
+        total = (np.stack(distances, axis=2).reshape(k * n, len(one_hot)) @ np.stack(one_hot)).reshape(
+            k, n, m
+        )
         for axis in rest:
             distance = self.distance(axis, a, b)
             for part, rate in zip(total, rates[:, axis], strict=True):
@@ -107,7 +135,12 @@ class Encoding:
         return np.asarray(total)
 
 
-class _column:  # noqa: N801  # used like a function
+def _all_in_range(places: NDArray[np.float64]) -> bool:
+    """Returns whether all places on an axis of numbers are active and in the knob's range: distances are differences."""
+    return bool(((places >= 0) & (places <= 1)).all())
+
+
+class _Column:
     """Maps one knob's values to numbers.
 
     Args:
@@ -118,7 +151,7 @@ class _column:  # noqa: N801  # used like a function
     def __init__(self, values: Sequence[tuple[type, Any]], distribution: BaseDistribution | None) -> None:
         self._codes: dict[tuple[type, Any], float] = {}
         self.axes: tuple[str, ...] = ("differs",)
-        numbers = sorted(value for kind, value in values if kind in (int, float) and math.isfinite(value))
+        numbers = sorted(value for kind, value in values if kind in _NUMBERS and math.isfinite(value))
         numeric = len(numbers) == len(values)
         if numeric and len(numbers) > _FEW:
             self.axes = ("distance",)
@@ -133,13 +166,24 @@ class _column:  # noqa: N801  # used like a function
             self._codes = {key: numbers.index(key[1]) / last for key in values}
         else:
             self._codes = {key: float(code) for code, key in enumerate(values)}
+        self._code_of = {**self._codes, (type(_ABSENT), _ABSENT): math.nan}
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self._log else float(value)
 
-    def __call__(self, value: Any) -> float:
-        if self._codes:
-            return self._codes.get((type(value), value), -1.0)  # a value not in `candidates` differs from all
+    def codes_of(self, values: Sequence[Any]) -> list[float] | NDArray[np.float64]:
+        """Returns the numbers of values, NaN for `_ABSENT`."""
+        kinds = list(map(type, values))
+        if self._codes:  # a value not in `candidates` differs from all
+            return list(map(self._code_of.get, zip(kinds, values, strict=True), repeat(-1.0)))
+        if _NUMBERS.issuperset(kinds):
+            numbers = np.array(values, np.float64)
+            if not self._log or numbers.min(initial=1.0) > 0:
+                scaled = np.log(numbers) if self._log else numbers
+                return np.asarray((scaled - self._low) / self._span)
+        return [math.nan if value is _ABSENT else self._place(value) for value in values]
+
+    def _place(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or (self._log and value <= 0):
             return -1.0
         return (self._scaled(value) - self._low) / self._span
@@ -150,6 +194,6 @@ class _column:  # noqa: N801  # used like a function
         return tuple(sorted(set(self._codes.values())))
 
 
-def _group(columns: tuple[int, ...], one: _column) -> Group:
+def _group(columns: tuple[int, ...], one: _Column) -> Group:
     """Returns a group of like knobs, given the column of one of them."""
     return Group(columns, one.codes, "distance" in one.axes)

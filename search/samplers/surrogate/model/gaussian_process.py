@@ -105,10 +105,9 @@ class FlatPrior:
         return np.full(len(points), self.kernel.total)
 
 
-def posterior(
-    prior: Prior, rows: Rows, query: Array, pending: Array | None = None
-) -> tuple[Posterior, float]:
-    """Conditions a Gaussian process on rows (Rasmussen & Williams 2006, eq. 2.22-2.24 and 2.30).
+@dataclass(frozen=True)
+class Conditioned:
+    """A Gaussian process given rows (Rasmussen & Williams 2006, eq. 2.22-2.24 and 2.30).
 
     X are the training points (the `m` rows and the `p` pending candidates), X* the query points, m and k the
     prior's mean and covariance, and L is the Cholesky factor of k(X, X) + noise:
@@ -116,45 +115,73 @@ def posterior(
         mean     = m(X*) + (L^-1 k(X, X*))^T L^-1 (y - m(X))
         variance = k(X*, X*) - |L^-1 k(X, X*)|^2
 
+    Attributes:
+        prior: Mean, covariance and noise before any row.
+        observed: `(m + p, n_knobs)`, X.
+        factor: `(m + p, m + p)`, L.
+        whitened_residuals: `(m + p,)`, L^-1 (y - m(X)); 0 for pending candidates, which are taken to come out as predicted.
+        log_likelihood: Log marginal likelihood of the rows.
+    """
+
+    prior: Prior
+    observed: Array
+    factor: Array
+    whitened_residuals: Array
+    log_likelihood: float
+
+    def __call__(self, query: Array) -> Posterior:
+        """Returns the posterior of query points `(n, n_knobs)`."""
+        from scipy.linalg import solve_triangular
+
+        mean, variance = self.prior.mean(query), self.prior.variance(query)
+        if not len(self.observed):
+            return Posterior(mean, np.sqrt(np.maximum(variance, 0.0)), self.prior.noise)
+        # L^-1 k(X, X*), (m + p, n)
+        whitened_cross = solve_triangular(
+            self.factor, self.prior.covariance(self.observed, query), lower=True, check_finite=False
+        )
+        mean = mean + whitened_cross.T @ self.whitened_residuals
+        variance = np.maximum(variance - np.einsum("ij,ij->j", whitened_cross, whitened_cross), 0.0)
+        return Posterior(mean, np.sqrt(variance), self.prior.noise)
+
+
+def conditioned(prior: Prior, rows: Rows, pending: Array | None = None) -> Conditioned:
+    """Conditions a Gaussian process on rows.
+
     Args:
         prior: Mean, covariance and noise before any row.
         rows: The `m` measured candidates; may be empty.
-        query: `(n, n_knobs)`, X*, the candidates to predict.
         pending: `(p, n_knobs)`, candidates of running trials: they reduce the variance of neighbours and
             leave the mean.
-
-    Returns:
-        The posterior of the query points, and the log marginal likelihood of the rows.
     """
     from scipy.linalg import cholesky, solve_triangular
 
-    mean, variance = prior.mean(query), prior.variance(query)
     observed = rows.points if pending is None or not len(pending) else np.concatenate([rows.points, pending])
     if not len(observed):
-        return Posterior(mean, np.sqrt(np.maximum(variance, 0.0)), prior.noise), 0.0
+        return Conditioned(prior, observed, np.empty((0, 0)), np.empty(0), 0.0)
     m = len(rows)
     noise = np.full(len(observed), prior.noise + _JITTER)
     noise[:m] += rows.noise
-    # L, (m + p, m + p)
     factor = cholesky(prior.covariance(observed, observed) + np.diag(noise), lower=True, check_finite=False)
-    # L^-1 k(X, X*), (m + p, n)
-    whitened_cross = solve_triangular(
-        factor, prior.covariance(observed, query), lower=True, check_finite=False
-    )
-    whitened_residuals = np.zeros(len(observed))  # L^-1 (y - m(X)), (m + p,)
+    residuals = np.zeros(len(observed))
     head = factor[:m, :m]
-    whitened_residuals[:m] = (
-        solve_triangular(head, rows.values - prior.mean(rows.points), lower=True) if m else 0.0
-    )
-    # the pending candidates' residuals are 0: each is taken to come out as predicted
-    mean = mean + whitened_cross.T @ whitened_residuals
-    variance = np.maximum(variance - np.einsum("ij,ij->j", whitened_cross, whitened_cross), 0.0)
-    log_likelihood = (
-        -0.5 * whitened_residuals @ whitened_residuals
-        - np.log(np.diag(head)).sum()
-        - 0.5 * m * np.log(2 * np.pi)
-    )
-    return Posterior(mean, np.sqrt(variance), prior.noise), float(log_likelihood)
+    residuals[:m] = solve_triangular(head, rows.values - prior.mean(rows.points), lower=True) if m else 0.0
+    log_likelihood = -0.5 * residuals @ residuals - np.log(np.diag(head)).sum() - 0.5 * m * np.log(2 * np.pi)
+    return Conditioned(prior, observed, factor, residuals, float(log_likelihood))
+
+
+def predicted_in_turn(prior: Prior, rows: Rows) -> tuple[Array, Array]:
+    """Returns the predictive mean and standard deviation of each row given those before it, `(n,)` both.
+
+    With L the Cholesky factor and z = L^-1 (y - m), row i deviates from its prediction by L_ii z_i, of standard deviation L_ii.
+    """
+    from scipy.linalg import cholesky, solve_triangular
+
+    covariance = prior.covariance(rows.points, rows.points) + np.diag(prior.noise + rows.noise + _JITTER)
+    factor = cholesky(covariance, lower=True, check_finite=False)
+    whitened = solve_triangular(factor, rows.values - prior.mean(rows.points), lower=True, check_finite=False)
+    stds = np.diag(factor)
+    return rows.values - stds * whitened, stds
 
 
 def mixture(posteriors: Sequence[Posterior], log_weights: Sequence[float]) -> Posterior:

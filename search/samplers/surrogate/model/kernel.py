@@ -44,9 +44,9 @@ class Kernel:
         """Returns the covariances `(n, m)` of points `(n, n_knobs)` and `(m, n_knobs)`."""
         n_axes = len(self.rates)
         alone = np.full(n_axes, self.additive / max(n_axes, 1))
-        exponent, total = self.encoding.weighted(np.stack([-self.rates, -alone]), a, b)
-        total += self.additive + self.offset
-        np.exp(exponent, out=exponent)
+        exponent, lost = self.encoding.weighted(np.stack([self.rates, alone]), a, b)
+        total = np.subtract(self.additive + self.offset, lost, out=lost)
+        np.exp(np.negative(exponent, out=exponent), out=exponent)
         exponent *= self.variance
         total += exponent
         if self.counted:

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from search.samplers.surrogate.model.encoding import Encoding
 from search.samplers.surrogate.model.gaussian_process import (
+    Conditioned,
     FlatPrior,
     Posterior,
-    Prior,
     Rows,
+    conditioned,
     mixture,
-    posterior,
+    predicted_in_turn,
 )
 from search.samplers.surrogate.model.kernel import Block, fitted, unfitted
 from search.samplers.surrogate.model.targets import Target
@@ -21,8 +22,6 @@ from search.samplers.surrogate.model.targets import Target
 Array = NDArray[np.float64]
 _MAX_ROWS = 200  # more are subsampled: the cost of a proposal grows with their square
 _MAX_FITTED = 120  # rows that a kernel is fitted to
-_P_SIMILAR = 0.97  # prior probability that other tasks resemble this one
-_P_MIN = 0.05  # posterior probability of that below which their prior is not used
 
 
 @dataclass
@@ -38,13 +37,12 @@ class Learner:
 
     Args:
         encoding: Computes distances between candidates.
-        prior: The prior of the first objective learned from other tasks, on the scale of its target; None if
-            there is none.
     """
 
-    def __init__(self, encoding: Encoding, prior: Prior | None = None) -> None:
-        self._encoding, self._prior = encoding, prior
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
         self._fits: dict[Hashable, _Fit] = {}
+        self._last: dict[Hashable, tuple[tuple[Array, ...], list[Conditioned]]] = {}
 
     def posterior_of(self, what: Hashable, rows: Rows, query: Array, pending: Array) -> Posterior:
         """Returns the posterior of candidates under a prior with mean 0 whose kernel is fitted to the rows.
@@ -63,7 +61,8 @@ class Learner:
         """Returns the posterior under priors with mean 0, and the logarithm of the rows' evidence.
 
         Where there are like knobs it is the mixture of two models, with a term of counts and without, weighted by their
-        marginal likelihoods: few rows do not tell which of them is right.
+        marginal likelihoods: few rows do not tell which of them is right. More than 120 rows do, or the two hardly differ:
+        then the more probable one is enough.
 
         Args:
             what: As in `posterior_of`, and so on.
@@ -71,39 +70,16 @@ class Learner:
             query: `(n, n_knobs)`, the candidates.
             pending: `(p, n_knobs)`, candidates of running trials.
         """
-        rows = subsampled(rows)
-        found = [posterior(prior, rows, query, pending) for prior in self._flat(what, rows)]
-        if len(found) == 1:
-            return found[0]
-        posteriors, log_likelihoods = zip(*found, strict=True)
-        evidence = float(np.logaddexp.reduce(log_likelihoods) - np.log(len(found)))
-        return mixture(posteriors, log_likelihoods), evidence
+        models = self._conditioned(what, subsampled(rows), pending)
+        log_likelihoods = [model.log_likelihood for model in models]
+        evidence = float(np.logaddexp.reduce(log_likelihoods) - np.log(len(models)))
+        if len(models) == 1 or len(rows) > _MAX_FITTED:
+            return models[int(np.argmax(log_likelihoods))](query), evidence
+        return mixture([model(query) for model in models], log_likelihoods), evidence
 
-    def posterior_with_prior(self, rows: Rows, query: Array, pending: Array) -> Posterior | None:
-        """Returns the posterior of candidates with the prior that was learned from other tasks.
-
-        It is a mixture with the posterior without that prior, weighted by the marginal likelihoods of the
-        rows.
-
-        Args:
-            rows: Of the first objective, on the scale of that prior.
-            query: `(n, n_knobs)`, the candidates.
-            pending: `(p, n_knobs)`, candidates of running trials.
-
-        Returns:
-            None if there is no such prior, or the rows make it improbable.
-        """
-        if self._prior is None:
-            return None
-        rows = subsampled(rows)
-        informed, log_likelihood = posterior(self._prior, rows, query, pending)
-        if not len(rows):
-            return informed
-        flat, flat_log_likelihood = self.posterior_with_evidence("informed", rows, query, pending)
-        log_weights = log_likelihood + np.log(_P_SIMILAR), flat_log_likelihood + np.log(1 - _P_SIMILAR)
-        if log_weights[0] - np.logaddexp(*log_weights) < np.log(_P_MIN):
-            return None
-        return mixture([informed, flat], log_weights)
+    def predicted_in_turn(self, what: Hashable, rows: Rows) -> tuple[Array, Array]:
+        """Returns the mean and standard deviation of each row given those before it, `(n,)` both, see `posterior_of`."""
+        return predicted_in_turn(self._flat(what, rows)[0], rows)
 
     def variance_reduction(self, query: Array, others: Array) -> Array:
         """Returns `(n,)`, by how much a first trial of each candidate would reduce the summed variance of others.
@@ -118,6 +94,15 @@ class Learner:
         kernel, noise = unfitted(self._encoding)
         reduced = np.sum(kernel(query, others) ** 2, axis=1) / (kernel.total + noise)
         return np.asarray(np.round(reduced, 9))  # so that equal candidates do not differ by rounding errors
+
+    def _conditioned(self, what: Hashable, rows: Rows, pending: Array) -> list[Conditioned]:
+        """Returns the models given the rows; kept, as a proposal asks for several generations of candidates."""
+        given = (rows.points, rows.values, rows.noise, pending)
+        kept = self._last.get(what)
+        if kept is None or not all(map(np.array_equal, kept[0], given)):
+            kept = given, [conditioned(prior, rows, pending) for prior in self._flat(what, rows)]
+            self._last[what] = kept
+        return kept[1]
 
     def _flat(self, what: Hashable, rows: Rows) -> list[FlatPrior]:
         """Returns the priors with mean 0, their kernels fitted anew when the rows have grown by an eighth."""
@@ -158,5 +143,7 @@ def rows_of(target: Target, points: Array, values: Array, errors: Array) -> Rows
     """
     finite = np.isfinite(values)
     points, values, errors = points[finite], values[finite], errors[finite]
-    spread = (target(values + errors) - target(values - errors)) / 2
-    return Rows(points, target(values), spread**2)
+    up, scaled, down = target(values + errors), target(values), target(values - errors)
+    # a scale may end above the best value, which an error may reach: then the other side tells its size
+    spread = np.where(np.isfinite(up), (up - down) / 2, scaled - down)
+    return Rows(points, scaled, spread**2)

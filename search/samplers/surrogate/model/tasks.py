@@ -10,18 +10,19 @@ from search.samplers.candidates.context import KnowledgeRow, Params
 from search.samplers.surrogate.model.targets import Target
 
 Array = NDArray[np.float64]
+_FAR = 3.0  # ratio of the tasks' best values from which on scores are rates, such as images per second
 
 
 @dataclass(frozen=True)
 class Scale:
     """Maps the values of a task to heights, whose differences can be compared between tasks.
 
-    Scores are compared by their difference, costs by their ratio (a network half the size has half the cost
+    Scores are compared by their difference, costs and rates by their ratio (a network half the size has half the cost
     of everything).
 
     Attributes:
         sign: -1 where the value is to be minimised.
-        ratio: Whether values are compared by ratio: the height is then minus the logarithm of the cost.
+        ratio: Whether values are compared by ratio: the height is then the logarithm of a rate, minus that of a cost.
     """
 
     sign: float
@@ -29,14 +30,14 @@ class Scale:
 
     def value(self, heights: Array) -> Array:
         """Returns values times `sign`, `(n,)`: the inverse of `height`."""
-        return np.asarray(-np.exp(-heights)) if self.ratio else heights
+        return np.asarray(self.sign * np.exp(self.sign * heights)) if self.ratio else heights
 
     def height(self, values: Array) -> Array:
         """Returns heights `(n,)`, higher is better, of values times `sign`; NaN where there is no ratio."""
         if not self.ratio:
             return values
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(-np.log(-values))
+            return np.asarray(self.sign * np.log(self.sign * values))
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,13 @@ class RankedDrop:
 
     def inverse(self, scores: Array) -> Array:
         """Returns the values times the sign, `(n,)`, that have these scores."""
+        return self.scale.value(self.top - self.drop(scores))
+
+    def drop(self, scores: Array) -> Array:
+        """Returns the drops `(n,)` that have these scores, whatever `top` is."""
         drops = np.interp(-scores, -self.scores, self.drops)
         beyond = np.maximum(scores - self.scores[0], 0) - np.maximum(self.scores[-1] - scores, 0)
-        return self.scale.value(self.top - (drops - beyond / self._slope))
+        return np.asarray(drops - beyond / self._slope)
 
     @property
     def _slope(self) -> float:
@@ -84,10 +89,12 @@ class Task:
     Attributes:
         candidates: Its `n` measured candidates.
         drops: `(n,)`, how far the height of each is below the task's reference.
+        best: Height of the best of them.
     """
 
     candidates: Sequence[Params]
     drops: Array
+    best: float
 
 
 def tasks_of(rows: Sequence[KnowledgeRow], sign: float, from_baseline: bool) -> tuple[Scale, list[Task]]:
@@ -103,10 +110,10 @@ def tasks_of(rows: Sequence[KnowledgeRow], sign: float, from_baseline: bool) -> 
         The scale on which drops are computed, and the tasks.
     """
     finite = [row for row in rows if np.isfinite(row.value)]
-    scale = Scale(sign, ratio=sign < 0 and all(row.value > 0 for row in finite))
     grouped: dict[str, list[KnowledgeRow]] = {}
     for row in finite:
         grouped.setdefault(row.task, []).append(row)
+    scale = Scale(sign, _by_ratio(list(grouped.values()), sign))
     tasks = []
     for members in grouped.values():
         heights = scale.height(sign * np.array([row.value for row in members]))
@@ -115,8 +122,16 @@ def tasks_of(rows: Sequence[KnowledgeRow], sign: float, from_baseline: bool) -> 
         if baseline is not None:
             height = scale.height(np.array([sign * baseline]))[0]
             top = float(height) if np.isfinite(height) else top
-        tasks.append(Task([row.params for row in members], top - heights))
+        tasks.append(Task([row.params for row in members], top - heights, float(heights.max())))
     return scale, tasks
+
+
+def _by_ratio(tasks: Sequence[Sequence[KnowledgeRow]], sign: float) -> bool:
+    """Returns whether values are compared by ratio: positive costs, and rates whose best values lie far apart."""
+    if any(row.value <= 0 for rows in tasks for row in rows):
+        return False
+    bests = [max(row.value for row in rows) for rows in tasks]
+    return sign < 0 or max(bests, default=1.0) > _FAR * min(bests, default=1.0)
 
 
 def ranked(scale: Scale, tasks: Sequence[Task], top: float) -> RankedDrop:

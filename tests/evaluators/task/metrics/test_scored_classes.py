@@ -77,3 +77,12 @@ def test_a_class_with_one_label_only_does_not_count():
         one = metric.pooled(metric.statistics(scores[:, :1], labels[:, :1]), np.ones(40))
         assert metric.pooled(metric.statistics(scores, labels), np.ones(40)) == pytest.approx(one)
         assert np.isnan(metric.pooled(metric.statistics(scores[:, 1:], labels[:, 1:]), np.ones(40)))
+
+
+@pytest.mark.parametrize("metric", [AUC(), AveragePrecision()])
+def test_a_resample_without_an_example_of_a_kind_does_not_count(metric):
+    labels = np.array([[1, 0], [0, 0], [0, 0]], np.float32)
+    statistics = metric.statistics(labels - 0.5, labels)
+    found = metric.pooled_each(statistics, np.array([[1.0, 1, 1], [0, 2, 1]]))
+    np.testing.assert_array_equal(found, [1, np.nan])
+    assert np.isnan(metric.pooled(metric.statistics(labels, labels * 0), np.ones(3)))

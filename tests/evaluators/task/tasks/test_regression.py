@@ -95,3 +95,11 @@ def test_messages_name_the_key_of_the_loader(tmp_path, settings, message):
 def test_a_task_needs_its_root():
     with pytest.raises(ConfigError, match=r"task\.root must be given: the \.npz file"):
         RegressionTask(NpzData()).splits()
+
+
+def test_the_mean_label_is_the_guess_whose_error_is_a_unit(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((60, 4)), y=np.random.default_rng(0).normal(3, 2, (60, 2)))
+    task = RegressionTask(NpzData(), root=str(tmp_path / "a.npz"))
+    labels = task.splits().validation.labels
+    assert task.guess_error() == pytest.approx(np.sqrt(labels.var(axis=0).mean()))
+    assert RegressionTask(NpzData(), root=str(tmp_path / "a.npz"), metric="r2").guess_error() is None

@@ -53,10 +53,25 @@ def test_the_loss_follows_the_threshold():
     [
         (np.r_[np.arange(59) % 2, 2], r"data\.npz, example 59: the label 2 is not 0 or 1"),
         (np.zeros(60), r"data\.npz: 0 of 60 examples are of the class; examples of both kinds are needed"),
-        (np.c_[np.arange(60) % 2, np.ones(60)], r"data\.npz: 60 of 60 examples are of class 1"),
-        (np.zeros((60, 2, 2)), r"labels must be 0 or 1, \(n,\) or \(n, k\)"),
+        (np.ones((60, 2)), r"data\.npz: 60 of 60 examples are of each of the 2 classes"),
+        (np.array(["a"] * 60), r"labels must be 0 or 1, \(n,\) or \(n, \.\.\.\)"),
     ],
 )
 def test_bad_input(tmp_path, y, message):
     with pytest.raises(InputError, match=message):
         YesNoTask(NpzData(), root=stored(tmp_path, y=y)).splits()
+
+
+def test_a_class_without_examples_of_both_kinds_does_not_count(tmp_path):
+    y = np.stack([np.arange(60) % 2, np.ones(60), np.arange(60) % 3 > 0, np.zeros(60)], axis=1).reshape(
+        60, 2, 2
+    )
+    task = YesNoTask(NpzData(), root=stored(tmp_path, y=y))
+    labels = task.splits().validation.labels
+    assert labels.shape == (12, 4)
+    assert task.misfit(np.zeros((4, 2, 2)), 4) is None
+    outputs = labels.reshape(12, 2, 2) - 0.5
+    auc, every = task.metric, np.ones(12)
+    assert auc.pooled(auc.statistics(outputs, labels), every) == 1
+    outputs[:, 0, 0] *= -1  # one of the two classes that count
+    assert auc.pooled(auc.statistics(outputs, labels), every) == 0.5

@@ -37,6 +37,22 @@ def test_a_space_from_python_is_in_the_command(monkeypatch, overrides, space):
     assert again.data == config.data
 
 
+def test_no_arguments_run_the_first_study(monkeypatch, capsys):
+    (first,) = composed_by_command_line(monkeypatch, "paredown")
+    assert first.data == compose(["experiment=tones_board"]).data
+    assert first.command == "paredown experiment=tones_board"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("No arguments: running experiment=tones_board")
+    assert "paredown init" in line
+
+
+def test_any_argument_overrides_the_base(monkeypatch, capsys):
+    (config,) = composed_by_command_line(monkeypatch, "paredown seed=3")
+    assert config.data == compose(["seed=3"]).data
+    assert config.data["study"]["name"] == "digits"
+    assert not capsys.readouterr().out
+
+
 def test_a_space_where_none_was_composed(monkeypatch):
     config = compose(["experiment=tabular", "tabular.path=x"], SPACES[0])
     assert composed_by_command_line(monkeypatch, config.command)[0].data == config.data

@@ -92,3 +92,12 @@ def test_groups_hold_no_profiles_of_their_own(folder):
     found = catalogue([shipped(), folder])
     assert found.groups["mine"] == ("stm32l4r5", "host")
     assert "mine" not in found.devices
+
+
+@pytest.mark.parametrize(("residual", "found"), [("mine.json", True), ("elsewhere.json", False)])
+def test_a_correction_lies_beside_the_profile(folder, residual, found):
+    write(folder, f"mine: {{runtime: x, macs_per_s: {{int8: 1.0e+9}}, residual: {residual}}}\n")
+    (folder / "device/mine.json").write_text("{}")
+    expected = str(folder / "device/mine.json") if found else residual
+    assert devices_of(config_of(folder, "device=mine"))["mine"].residual == expected
+    assert catalogue([folder]).devices["mine"].residual == expected

@@ -103,15 +103,24 @@ def test_the_whole_table_has_all_of_the_front(rows):
     assert (np.diff(found) >= -1e-12).all()
 
 
-def test_a_missing_value_is_reported_with_its_line(path):
+def test_a_row_that_lacks_a_value_is_no_aim(path):
+    path.write_text(path.read_text() + "b,4,kl,99,\nb,4,max,,1\n")
     problem = TabularProblem(path, "b")
+    alone, both = TableGoal(problem, [TOP1]), TableGoal(problem, [TOP1, FAST])
+    assert [(goal.best_value, goal.n_failed) for goal in (alone, both)] == [(99, 1), (61, 3)]
+    limit = Constraint("fast", "metric.ms", "max", 4.0)
     with pytest.raises(
-        InputError, match=r"t.csv, line 6: column `metric.ms` is empty, but it is an objective"
+        ConfigError, match=r"none of the 4 rows .* Nearest is line 7 \(fast: ms is 9, 5 above"
     ):
-        TableGoal(problem, [TOP1, FAST])
-    with pytest.raises(InputError, match=r"line 6: .*limited by objective.constraints.fast"):
-        TableGoal(problem, [TOP1], [Constraint("fast", "metric.ms", "max", 4.0)])
-    assert TableGoal(problem, [TOP1]).best_value == 61
+        TableGoal(problem, [TOP1], [limit])
+
+
+def test_a_task_whose_rows_all_lack_a_value_is_refused(path):
+    path.write_text(TEXT + "c,8,kl,60,\nc,8,max,,9\n")
+    with pytest.raises(
+        InputError, match=r"no row of task 'c' has a value for each of metric.top1, metric.ms;"
+    ):
+        TableGoal(TabularProblem(path, "c"), [TOP1, FAST])
 
 
 def test_impossible_limits_are_reported_with_the_nearest_row(path):

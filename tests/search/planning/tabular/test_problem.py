@@ -1,12 +1,17 @@
 """The rows of a task of a table."""
 
+import csv
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.api import run
 from search.planning.tabular.problem import TabularProblem
+from spaces.candidate import Candidate
 from spaces.errors import ConfigError
 from spaces.space_config import read_space
 
@@ -35,6 +40,38 @@ def test_space(path):
         "clip": {"choices": [0.1, 0.5, 0.9, None]},
     }
     assert read_space(config).size.count == 3 * 2 * 4
+
+
+def test_many_numbers_are_a_range(tmp_path):
+    lines = [f"a,{at},{at / 40},{at % 3},{at}" for at in range(40)]
+    (tmp_path / "t.csv").write_text(
+        "\n".join(["task,knob.width,knob.ratio[conv.1],knob.bits,metric.top1", *lines])
+    )
+    problem = TabularProblem(tmp_path / "t.csv")
+    assert problem.space_config() == {
+        "width": {"int": [0, 39]},
+        "ratio[conv.1]": {"float": [0.0, 0.975]},
+        "bits": {"choices": [0, 1, 2]},
+    }
+    for row in problem.candidates:
+        problem.space().validate(Candidate(row))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "gp", "surrogate", "random"])
+def test_a_table_of_numbers_is_searched_by_every_sampler(tmp_path, sampler):
+    rng = np.random.default_rng(0)
+    rows = [f"a,{x:.4f},{y:.4f},{-((x - 0.3) ** 2) - (y - 0.6) ** 2:.5f}" for x, y in rng.random((60, 2))]
+    (tmp_path / "t.csv").write_text("\n".join(["task,knob.x,knob.y,metric.score", *rows]))
+    run(
+        [
+            "experiment=tabular", f"tabular.path={tmp_path / 't.csv'}", f"sampler={sampler}", "study.n_trials=60",
+            f"study.dir={tmp_path / 'out'}", "study.report=false", "study.storage=memory", "tracker=none",
+        ]
+    )  # fmt: skip
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    with (tmp_path / "out/trials.csv").open(newline="") as file:
+        measured = {(row["knob.x"], row["knob.y"]) for row in csv.DictReader(file)}
+    assert len(measured) == summary["n_complete"] < 60  # each row once, until the best was found
 
 
 def test_row(path):

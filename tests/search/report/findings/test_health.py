@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from evaluators.base import Measurement
+from evaluators.task.guess import GUESSED
 from search.record.results import Constraint
 from search.report.findings.health import checks
 from search.report.sections.health import section
@@ -72,6 +73,13 @@ def test_without_a_test_split_nothing_is_said_of_a_leak(results):
 def test_copies_that_the_task_found_are_a_leak(results):
     note = "3 of 300 validation examples are exact copies of train examples, which training has seen"
     assert found(replace(results, notes=(note,)))["validation leak"].status == "warning"
+
+
+def test_a_float_model_that_is_no_better_than_a_guess_is_told(results):
+    note = f"the float model's top1 on validation, 4.2 %, is {GUESSED} (20 %): are the labels those of the training?"
+    told = found(replace(results, notes=(note,)))["float model"]
+    assert (told.status, told.text[:15]) == ("warning", "The float model")
+    assert "float model" not in found(results)
 
 
 @pytest.mark.parametrize(("half", "status"), [(0.2, "ok"), (0.9, "warning")])

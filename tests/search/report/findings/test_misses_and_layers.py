@@ -106,6 +106,16 @@ def test_a_pruned_trial_breaks_a_limit_only_where_its_interval_lies_beyond(resul
     assert near.number not in accuracy.excess
 
 
+def test_a_pruned_trial_breaks_the_limit_that_it_was_stopped_for(results):
+    """Few examples can be certain of it: three wrong ones of the first ten are too many of 100, if two are allowed."""
+    first, *others = (t for t in results.trials if t.state == "complete")
+    (limit,) = (c for c in results.constraints if c.name == "accuracy")
+    stopped = replace(pruned(first, 93.0, 1.0, 16), reason=f"top1 is too low for certain; {limit.demand}")
+    results = replace(results, trials=(stopped, *others))
+    (accuracy,) = (m for m in misses(results) if m.constraint.name == "accuracy")
+    assert accuracy.nearest == stopped.number
+
+
 def test_pruned_and_failed_trials_are_listed_apart(results):
     stopped = pruned(next(t for t in results.trials if t.state == "complete"), 91.25, 0.5, 256)
     trials = tuple(stopped if t.number == stopped.number else t for t in results.trials)

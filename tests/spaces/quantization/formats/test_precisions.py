@@ -65,3 +65,25 @@ def test_dynamic_quantization_of_a_weight_with_two_readers(build, run):
     x = artifact.input.noise(7)
     expected = run(artifact, x)
     np.testing.assert_allclose(run(made, x), expected, atol=0.1 * np.abs(expected).max())
+
+
+def test_dynamic_quantization_of_an_lstm(build, run):
+    b = build((6, 5))
+    rng = np.random.default_rng(0)
+    time = b.op("Transpose", ["input"], "time", perm=[2, 0, 1])
+    w, r = (
+        b.constant(name, rng.normal(0, 0.3, (1, 32, n)).astype(np.float32))
+        for name, n in (("w", 6), ("r", 8))
+    )
+    b.op("LSTM", [time, w, r], "steps", hidden_size=8)
+    artifact = b.artifact(
+        b.op("ReduceSum", ["steps", b.constant("axes", np.array([0, 1]))], "sum", keepdims=0)
+    )
+    proto = artifact.proto()
+    made = Artifact.onnx(to_dynamic_uint8(proto), artifact.input)
+    operators = [node.op_type for node in made.proto().graph.node]
+    assert (operators.count("DynamicQuantizeLSTM"), operators.count("LSTM")) == (1, 0)
+    assert to_dynamic_uint8(proto, keep_float=["r"]) == proto
+    x = artifact.input.noise(7)
+    expected = run(artifact, x)
+    np.testing.assert_allclose(run(made, x), expected, atol=0.1 * np.abs(expected).max())

@@ -1,5 +1,6 @@
 """Methods of rounding, on small networks."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from spaces.errors import StageError
 from spaces.quantization.quantize import QuantizeStage
 from spaces.quantization.rounding.adaround import AdaRound
-from spaces.quantization.rounding.gptq import with_feedback
+from spaces.quantization.rounding.gptq import _damped, descended, with_feedback
 from spaces.quantization.rounding.grids import TorchGrid
 from spaces.quantization.rounding.methods import METHODS
 from spaces.quantization.rounding.testing import RoundingConformance
+from spaces.quantization.rounding.walk import _joined
 from spaces.quantization.schemes.scheme import SCHEMES, make_grid
 from spaces.stages.cache import Cache
 
@@ -69,6 +71,48 @@ class TestFeedback:
         errors = [float((((w - weight) @ inputs) ** 2).sum()) for w in (found, grid.quantized(weight))]
         assert errors[0] < 0.5 * errors[1]
         assert torch.allclose(grid.quantized(found), found, atol=1e-5)
+
+    @settings(deadline=None, max_examples=30)
+    @given(
+        seed=st.integers(0, 2**16), bits=st.integers(2, 4), scheme=st.sampled_from(["symmetric", "asymmetric"]),
+        per_channel=st.booleans(), keeps_scales=st.booleans(),
+    )  # fmt: skip
+    def test_descent_lowers_the_error_on_the_grid(self, seed, bits, scheme, per_channel, keeps_scales):
+        random = np.random.default_rng(seed)
+        rows = random.standard_normal((5, 30)).astype(np.float32)
+        x = random.standard_normal((30, 8)) @ random.standard_normal((8, 100)) + random.standard_normal(
+            (30, 100)
+        )
+        weight, hessian = torch.from_numpy(rows)[None], torch.from_numpy((x @ x.T).astype(np.float32))[None]
+        ends = (rows.min(1), rows.max(1)) if per_channel else (rows.min(), rows.max())
+        made = make_grid(SCHEMES[scheme].channel_weights, *ends, bits, axis=0 if per_channel else None)
+        grid = TorchGrid.of(made, 2, "cpu")
+        limits = None if keeps_scales else (grid.scale / 1.5, grid.scale * 1.5)
+        start = with_feedback(weight, hessian, grid)
+        found, better = descended(weight, start, hessian, grid, 4, limits)
+        if keeps_scales:
+            assert torch.equal(better.scale, grid.scale)
+        assert torch.allclose(better.quantized(found), found, atol=1e-5)
+
+        def error(values):
+            return float((((values - weight) @ _damped(hessian)) * (values - weight)).sum())
+
+        assert error(found) <= error(start) * (1 + 1e-5)
+        again, _ = descended(weight, found, hessian, better, 1, None)
+        assert error(again) <= error(found) * (1 + 1e-5)
+
+
+def test_of_a_batch_only_what_is_read_later_is_kept():
+    alive = []
+
+    def batches():
+        for i in range(4):
+            assert sum(reference() is not None for reference in alive) <= 1
+            within = torch.zeros(3)
+            alive.append(weakref.ref(within))
+            yield {"read": torch.full((2,), float(i)), "within": within}
+
+    assert _joined(batches(), ["read"])["read"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 class TestInTheStage:

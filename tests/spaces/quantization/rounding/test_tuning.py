@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from spaces.errors import StageError
 from spaces.quantization.quantize import QuantizeStage
 from spaces.quantization.rounding import tuning
+from spaces.quantization.rounding.grids import weighted_scale
 from spaces.quantization.rounding.methods import METHODS
-from spaces.quantization.rounding.scales import weighted_scale
 from spaces.quantization.rounding.testing import RoundingConformance
 from spaces.quantization.rounding.tuning import Tuning
 from spaces.stages.cache import Cache

@@ -74,7 +74,7 @@ def product(bits, opset=21, transposed=False):
     a, b, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in shapes.items())
     graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["y"], "product")], "g", [a, b], [y])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    made = with_cache_bits(proto, [CachedOperand("product", -2 if transposed else -1)], bits)
+    made = with_cache_bits(proto, [CachedOperand("product", -2 if transposed else -1, "b")], bits)
     onnx.checker.check_model(made, full_check=True)
     session = ort_session(made)
     return lambda a, b: session.run(None, {"a": a, "b": b})[0]

@@ -84,6 +84,13 @@ def test_agreement_is_1_minus_the_error_rate_between_two_models(batch):
     assert metric.pooled(metric.statistics(outputs, outputs), np.ones(30)) == 1
 
 
+def test_models_that_read_nothing_agree():
+    silent, one = of_path(0, 0), of_path(0, 1)
+    metric = SameTranscripts()
+    assert metric.pooled(metric.statistics(silent, silent), np.ones(1)) == 1
+    assert metric.pooled(metric.statistics(one, silent), np.ones(1)) == 0
+
+
 @pytest.mark.parametrize("metric", [ErrorRate(), ErrorRate(-1), ErrorRate(separator=2)])
 def test_weights_equal_repeated_examples(metric, batch):
     outputs, labels = batch

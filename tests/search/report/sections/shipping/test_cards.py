@@ -156,14 +156,13 @@ def test_the_range_of_a_quantized_input_is_that_of_its_quantizer(results):
 
 def test_the_task_says_how_inputs_are_made(results):
     with_model(results, results.best, tiny_model())
-    task = {
-        "_target_": "evaluators.task.tasks.classification.digits.DigitsTask",
-        "mean": [0.5],
-        "labels": None,
-    }
-    text = read_page(deploy(replace(results, config={"task": task}), results.best, "host")).text
+    task = {"_target_": "evaluators.task.tasks.classification.digits.DigitsTask"}
+    told = {"scaling": "(x − mean) / std, mean 0.5, std 2", "classes": "0 <cat>, 1 dog"}
+    changed = replace(results, config={"task": task}, preparation=told)
+    text = read_page(deploy(changed, results.best, "host")).text
     assert "taskRecognises handwritten digits of 8x8 pixels, 17 grey levels, scaled to [0, 1]scaling" in text
-    assert "(x · scale − mean) / std; mean 0.5" in text
+    assert "(x − mean) / std, mean 0.5, std 2" in text
+    assert "classes0 <cat>, 1 dog" in text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The front as a picture: a panel per objective that is a cost, in one SVG file with colours of its own.
 
-MLflow's page shows it in the description of the study and among its artifacts: no styles of a report are there.
+MLflow's page shows it in the description of the study and among its artifacts, a notebook below a cell: no styles of a report are there.
 """
 
 import math

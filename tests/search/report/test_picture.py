@@ -5,8 +5,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from evaluators.base import Measurement
+from search.report.picture import front_picture
 from search.report.testing import fake_results, hostile_results
-from search.tracking.mlflow_picture import front_picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -33,7 +33,7 @@ def test_all_marks_lie_within_the_picture(tmp_path):
 
 @pytest.mark.parametrize("n_trials", [0, 1])
 def test_few_trials_are_drawn(tmp_path, n_trials):
-    ET.fromstring(front_picture(fake_results(tmp_path, n_trials)))
+    assert ET.fromstring(front_picture(fake_results(tmp_path, n_trials))).tag == f"{SVG}svg"
 
 
 def test_nothing_is_drawn_without_a_cost(tmp_path):

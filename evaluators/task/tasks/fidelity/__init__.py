@@ -1,0 +1,1 @@
+"""Tasks that judge a network by the uncompressed one."""
