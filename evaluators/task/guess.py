@@ -26,11 +26,13 @@ def guess_note(task: Task, outputs: Any, labels: NDArray[Any]) -> str | None:
         labels: Those of the split.
     """
     try:
-        own = value_of(task.metric, statistics_of(task.metric, outputs, labels))
         guess = _frequent_class(task, outputs, labels)
+        if guess is None:
+            return None
+        own = value_of(task.metric, statistics_of(task.metric, outputs, labels))
     except EvaluationError:  # of a metric that has no value there
         return None
-    if guess is None or sign_of(task.metric) * (own - guess) > 0:
+    if sign_of(task.metric) * (own - guess) > 0:
         return None
     own_text, guess_text = (f"{value:.4g} {task.metric.unit}".rstrip() for value in (own, guess))
     return (

@@ -96,7 +96,8 @@ def _scale(found: Fleet, name: str) -> tuple[float, str]:
     return (1024.0, "KiB") if unit == "bytes" else (1.0, unit)
 
 
-def _ends(line: Line, name: str) -> tuple[float, float] | None:
+def ends_of(line: Line, name: str) -> tuple[float, float] | None:
+    """Returns the interval of a value: over the seeds, or within the only study; None if it has none."""
     values = line.values(name)
     ends = interval(values) if len(values) > 1 else line.ends(name)
     return None if ends is None else possible(name, ends, line.unit(name))
@@ -105,7 +106,7 @@ def _ends(line: Line, name: str) -> tuple[float, float] | None:
 def _point(found: Fleet, index: int, axes: tuple[str, str]) -> Point:
     line, places, ends = found.lines[index], [], []
     for name in axes:
-        by, own = _scale(found, name)[0], _ends(line, name)
+        by, own = _scale(found, name)[0], ends_of(line, name)
         places.append(_mean(line, name) / by)
         ends.append(None if own is None else (own[0] / by, own[1] / by))
     return Point(places[0], places[1], _told(found, line, axes), line_anchor(index), ends[0], ends[1])

@@ -14,9 +14,8 @@ from rich.text import Text
 from evaluators.column import Column
 from search.cli.agreement import agreement
 from search.cli.fleet import Fleet, Line
-from search.cli.fleet_front import ON_FRONT, front_lines, front_section, line_anchor
-from search.cli.fleet_units import bounded, label_of, possible, text_of, unit_of_name
-from search.cli.statistics import interval
+from search.cli.fleet_front import ON_FRONT, ends_of, front_lines, front_section, line_anchor
+from search.cli.fleet_units import bounded, label_of, text_of, unit_of_name
 from search.report.findings import numbers
 from search.report.page.markup import Section, table, two_lines
 from search.report.report import page
@@ -110,9 +109,8 @@ def cell(line: Line, name: str) -> tuple[str, str]:
     if not values:
         return "none met the constraints" if not any(s.values for s in line.shipped) else "–", ""
     mean = float(np.mean(values))
-    ends = interval(values) if len(values) > 1 else line.ends(name)
-    unit = line.unit(name)
-    text = text_of(mean, unit) if ends is None else bounded(mean, *possible(name, ends, unit), unit)
+    ends, unit = ends_of(line, name), line.unit(name)
+    text = text_of(mean, unit) if ends is None else bounded(mean, *ends, unit)
     if missing:
         text += f" ({missing} of {len(line.shipped)} missed)"
     if not before:

@@ -325,6 +325,8 @@ def _devices_without_objective(loaded: Loaded, objectives: Sequence[Objective]) 
 
 
 def _guess(loaded: Loaded, context: EvaluationContext) -> tuple[str, ...]:
+    if loaded.task.whole_outputs and loaded.task.guess_error() is None:  # labels may be large, and on disk
+        return ()
     note = guess_note(loaded.task, context.reference.outputs, labels_of(context.split))
     return () if note is None else (note,)
 

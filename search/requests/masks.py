@@ -14,7 +14,7 @@ from spaces.errors import InputError
 
 IMAGES, MASKS = "images", "masks"
 _MOST_READ = 200  # masks, for the values that they hold
-_IGNORED = 255  # as `task.ignore` has it
+IGNORED = 255  # as `task.ignore` has it
 _MOST_LISTED = 10
 
 
@@ -91,20 +91,20 @@ def _classes(folder: Path, n_scores: int, given: Mapping[str, Any]) -> tuple[dic
     if "task.data.mask_values" in given or "task.n_classes" in given:
         return ({"task.n_classes": n_classes} if n_classes else {}), []
     found = _values(folder)
-    plain = [value for value in found if value != _IGNORED]
-    binary = _IGNORED in found and plain in ([], [0]) and n_classes in (0, 2)
+    plain = [value for value in found if value != IGNORED]
+    binary = IGNORED in found and plain in ([], [0]) and n_classes in (0, 2)
     largest = max(plain, default=0)
     are_numbers = largest < n_classes or (not n_classes and largest < 2 * len(plain))
-    if are_numbers and (len(plain) > 1 or _IGNORED not in found):
-        ignored = [f"positions of value {_IGNORED} do not count: task.ignore"] * (_IGNORED in found)
+    if are_numbers and (len(plain) > 1 or IGNORED not in found):
+        ignored = [f"positions of value {IGNORED} do not count: task.ignore"] * (IGNORED in found)
         return {"task.n_classes": n_classes or max(largest + 1, 2)}, ignored
-    values = [0, _IGNORED] if binary else plain if len(plain) in (0, n_classes) or not n_classes else found
+    values = [0, IGNORED] if binary else plain if len(plain) in (0, n_classes) or not n_classes else found
     if len(values) != (n_classes or len(values)) or len(values) < 2:
         raise InputError(
             f"{folder} holds the values {_listed(found)}, but the network tells {n_classes} classes apart. Add task.data.mask_values=[...], the "
             "value of each class in their order, and task.data.ignore=VALUE task.ignore=VALUE for one that does not count"
         )
-    left_out = {"task.data.ignore": _IGNORED} if _IGNORED in found and _IGNORED not in values else {}
+    left_out = {"task.data.ignore": IGNORED} if IGNORED in found and IGNORED not in values else {}
     note = f"the masks' values {_listed(values)} are the classes 0 to {len(values) - 1} in this order: task.data.mask_values"
     return {"task.n_classes": len(values), "task.data.mask_values": values, **left_out}, [note]
 

@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from evaluators.task.data.archives import read_npz, reading
 from search.requests.choices import Choices
-from search.requests.masks import scores_of
+from search.requests.masks import IGNORED, scores_of
 from search.requests.network import Network, Shape
 from search.requests.sizes import split_sizes
 from search.requests.unlabelled import unlabelled
 from spaces.errors import InputError
 
 _EXAMPLES, _LABELS = "x", "y"
-_IGNORED = 255  # as `task.ignore` has it
 _STEPS = "labels y (n, steps) are taken as a class for each step; task=yes_no takes labels 0 and 1 as answers to as many questions"
 _ANSWERS = "labels y of 0 and 1 are taken as answers to {n} yes-or-no questions about each example"
 
@@ -161,7 +160,7 @@ def _of_positions(network: Network, y: NDArray[Any], path: Path) -> Choices | No
     n_classes = int(settings.pop("n_scores", 0))
     if n_classes < 2:
         return None
-    largest = int(y[y != _IGNORED].max(initial=0))
+    largest = int(y[y != IGNORED].max(initial=0))
     if largest >= n_classes:
         raise InputError(
             f"{path}: masks y hold the class {largest}, but the network yields scores of {n_classes} classes"

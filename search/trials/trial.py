@@ -132,7 +132,7 @@ class CompressionRunner:
         return canonical_key(self._canonical(candidate))
 
     def keys(self, candidate: Candidate) -> tuple[str, str]:
-        """Returns `key` and `structure_key`, in half the time of both.
+        """Returns `key`, and a digest of the file's structure: files with equal ones differ in tensor values only.
 
         Raises:
             StageError: The candidate cannot be built.
@@ -146,14 +146,6 @@ class CompressionRunner:
         It is asked of thousands of candidates, so nothing is built or counted for it: values without an effect count as well.
         """
         return self.pipeline.training(self.pipeline.values(self.space, candidate))
-
-    def structure_key(self, candidate: Candidate) -> str:
-        """Returns a digest of the file's structure: files with equal ones differ in tensor values only.
-
-        Raises:
-            StageError: The candidate cannot be built.
-        """
-        return self._structure_key(self._canonical(candidate))
 
     def run(self, request: TrialRequest) -> TrialResult:
         """Builds and measures one candidate."""

@@ -202,15 +202,20 @@ def test_other_devices_are_modelled(checkpoint, exported, split):
         DecodingEvaluator(None).evaluate(exported, context)
 
 
-def test_weights_are_read_in_their_packed_form(checkpoint, exported, split):
-    """3-bit integers lie in a 4-bit type in the file, and weights without a type as floats."""
+def on_a_board_that_reads_slowly(exported, split):
+    """A context with a device whose time is that of its memory."""
     board = Device(
         "board",
         runtime="some",
         macs_per_s={"float32": {"default": 1e15}, "int8": {"default": 1e15}},
         memory_bandwidth_bytes_per_s=1e6,
     )
-    context = replace(context_of(exported, split), devices={"board": board})
+    return replace(context_of(exported, split), devices={"board": board})
+
+
+def test_weights_are_read_in_their_packed_form(checkpoint, exported, split):
+    """3-bit integers lie in a 4-bit type in the file, and weights without a type as floats."""
+    context = on_a_board_that_reads_slowly(exported, split)
     evaluator = DecodingEvaluator(checkpoint, prompt_length=3, n_tokens=8)
 
     def read(**values):
@@ -229,13 +234,7 @@ def test_weights_are_read_in_their_packed_form(checkpoint, exported, split):
 
 @pytest.mark.parametrize(("bits", "per_head"), [(2, 4 + 4), (4, 8 + 4), (8, 16 + 4), (16, 32)])
 def test_the_cache_counts_at_its_bits(checkpoint, exported, split, template, bits, per_head):
-    board = Device(
-        "board",
-        runtime="some",
-        macs_per_s={"float32": {"default": 1e15}, "int8": {"default": 1e15}},
-        memory_bandwidth_bytes_per_s=1e6,
-    )
-    context = replace(context_of(exported, split), devices={"board": board})
+    context = on_a_board_that_reads_slowly(exported, split)
     evaluator = DecodingEvaluator(checkpoint, prompt_length=3, n_tokens=8)
     made = quantized(exported, split, kv_bits=bits)
     of_float, of_few = (

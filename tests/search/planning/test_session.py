@@ -21,7 +21,7 @@ def test_a_dry_run_builds_no_candidate(tiny, tmp_path, monkeypatch):
     def refuse(*arguments, **named):
         raise AssertionError("a candidate is proposed, built or judged")
 
-    for method in ("run", "build", "_build", "key", "structure_key", "structural"):
+    for method in ("run", "build", "_build", "key", "keys", "structural"):
         monkeypatch.setattr(CompressionRunner, method, refuse)
     onnx.save(tiny, tmp_path / "net.onnx")
     text = io.StringIO()
