@@ -26,7 +26,7 @@ class Knapsack(Allocator):
 
     Args:
         knob: The knob whose values are widths, one per layer or group of layers.
-        sensitivity: The loss: kl (of logits), sqnr, mse, or ssim (of images) of the output; fisher or hessian, which need a torch
+        sensitivity: The loss: soft_kl or kl (of logits), sqnr, mse, or ssim (of images) of the output; fisher or hessian, which need a torch
             network and labels.
         n_examples: Calibration examples that it is measured on.
         average_bits: Least and most bits per weight; None allows all that is possible. The least one counts where the
@@ -47,7 +47,7 @@ class Knapsack(Allocator):
     def __init__(
         self,
         knob: str = "quantize.weight_bits",
-        sensitivity: str = "kl",
+        sensitivity: str = "soft_kl",
         n_examples: int = 128,
         average_bits: Sequence[float] | None = None,
         budgets: Mapping[str, Any] | None = None,

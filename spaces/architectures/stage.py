@@ -1,5 +1,6 @@
 """The architecture stage: replaces the network by another one of its family, with random weights."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from spaces.code_digest import code_digest
 from spaces.digest import digest_of
 from spaces.errors import ConfigError, StageError, unknown_name
 from spaces.stages.artifact import Artifact, Kind, Step
+from spaces.stages.cache import Cache
 from spaces.stages.stage import Stage, StageContext
 
 COUNTED = 256  # architectures of a space that are counted to tell which share of it is within the limits
@@ -62,7 +64,7 @@ class ArchitectureStage(Stage):
         chosen = self.canonical(artifact, values, context)
         key = (_key(chosen), artifact.input.shape, context.seed)
         if key not in self._networks:
-            self._networks[key] = self._built(artifact, chosen, context.seed)
+            self._networks[key] = self._built(artifact, chosen, context)
             if len(self._networks) > _NETWORKS:
                 self._networks.pop(next(iter(self._networks)))
         made = self._networks[key]
@@ -83,7 +85,7 @@ class ArchitectureStage(Stage):
         chosen = self.family.canonical({**self.defaults(), **values})
         if (why := self.family.broken(chosen, artifact.input.shape)) is not None:
             raise StageError(f"architecture: {why}")
-        if why := self._excess(chosen, artifact):
+        if why := self._excess(chosen, artifact, context.cache):
             raise StageError(f"architecture: {why}")
         return chosen
 
@@ -95,15 +97,15 @@ class ArchitectureStage(Stage):
         Raises:
             StageError: It has none; the message names the nearest one.
         """
-        if self._network_counts(artifact, domains)[0]:
+        if self._network_counts(artifact, domains, context.cache)[0]:
             return
-        self._refuse(artifact, domains)
+        self._refuse(artifact, domains, context.cache)
 
     def remarks(
         self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], context: StageContext
     ) -> tuple[str, ...]:
         """Returns how many architectures the space has, and which share of them is within the limits."""
-        fits, valid, tried = self._network_counts(artifact, domains)
+        fits, valid, tried = self._network_counts(artifact, domains, context.cache)
         size = prod(len(domain) or 1 for domain in domains.values())
         listed = (
             f"of {size:,} architectures" if tried == size else f"of {tried} architectures drawn from {size:,}"
@@ -128,26 +130,32 @@ class ArchitectureStage(Stage):
 
     # -- costs -------------------------------------------------------------------------------------------------
 
-    def _excess(self, values: Mapping[str, Any], artifact: Artifact) -> str:
+    def _excess(self, values: Mapping[str, Any], artifact: Artifact, cache: Cache) -> str:
         """Returns which limit a network exceeds and by how much; an empty text if none."""
         if not self.limits:
             return ""
-        counts = vars(self._counts(values, artifact))
+        counts = vars(self._counts(values, artifact, cache))
         name = max(self.limits, key=lambda name: counts[name] / self.limits[name])
         if counts[name] <= self.limits[name]:
             return ""
         return f"the network has {counts[name]:,} {_word(name)}, more than the limit of {self.limits[name]:,}"
 
-    def _counts(self, values: Mapping[str, Any], artifact: Artifact) -> Counts:
+    def _counts(self, values: Mapping[str, Any], artifact: Artifact, cache: Cache) -> Counts:
+        """Returns a network's costs, which the cache keeps for later studies: a trace takes tens of milliseconds."""
         key = (_key(values), artifact.input.shape)
         if key not in self._counted:
             if len(self._counted) >= REMEMBERED:
                 self._counted.clear()
-            self._counted[key] = self.family.counts(values, artifact.input.shape, self.n_classes)
+            entry = f"counts-{digest_of(self.config(), *key)}"
+            stored = cache.blob(entry, lambda: self._told(values, artifact))
+            self._counted[key] = Counts(**json.loads(stored))
         return self._counted[key]
 
+    def _told(self, values: Mapping[str, Any], artifact: Artifact) -> bytes:
+        return json.dumps(vars(self.family.counts(values, artifact.input.shape, self.n_classes))).encode()
+
     def _network_counts(
-        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]]
+        self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], cache: Cache
     ) -> tuple[int, int, int]:
         """Returns how many of the space's architectures fit the limits, how many are valid, and how many were tried."""
         fits = valid = tried = 0
@@ -155,7 +163,7 @@ class ArchitectureStage(Stage):
             tried += 1
             if self.family.broken(values, artifact.input.shape) is None:
                 valid += 1
-                fits += not self._excess(values, artifact)
+                fits += not self._excess(values, artifact, cache)
         return fits, valid, tried
 
     def _some(self, domains: Mapping[str, tuple[Value, ...]]) -> Iterator[dict[str, Any]]:
@@ -172,7 +180,7 @@ class ArchitectureStage(Stage):
         for row in rows:
             yield self.family.canonical({**fixed, **dict(zip(choices, row, strict=True))})
 
-    def _refuse(self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]]) -> None:
+    def _refuse(self, artifact: Artifact, domains: Mapping[str, tuple[Value, ...]], cache: Cache) -> None:
         """Raises StageError that says why no architecture of the space is possible, or returns if a small one is.
 
         The smallest architectures are looked for from the best of those that were drawn, one knob at a time.
@@ -183,18 +191,18 @@ class ArchitectureStage(Stage):
             first = next(self._some(domains))
             why = self.family.broken(first, artifact.input.shape)
             raise StageError(f"no combination of the knobs builds a valid network, e.g. {first}: {why}")
-        best = min(valid, key=lambda v: self._over(v, artifact))
+        best = min(valid, key=lambda v: self._over(v, artifact, cache))
         while True:
             near = [
                 self.family.canonical({**best, name: value}) for name, c in choices.items() for value in c
             ]
             near = [v for v in near if self.family.broken(v, artifact.input.shape) is None]
-            step = min(near, key=lambda v: self._over(v, artifact))
-            if self._over(step, artifact) >= self._over(best, artifact):
+            step = min(near, key=lambda v: self._over(v, artifact, cache))
+            if self._over(step, artifact, cache) >= self._over(best, artifact, cache):
                 break
             best = step
-        if self._over(best, artifact) > 1:
-            counts = vars(self._counts(best, artifact))
+        if self._over(best, artifact, cache) > 1:
+            counts = vars(self._counts(best, artifact, cache))
             shown = ", ".join(
                 f"{counts[name]:,} {_word(name)} (limit {most:,})" for name, most in self.limits.items()
             )
@@ -203,23 +211,23 @@ class ArchitectureStage(Stage):
                 f"no architecture of the space is within stage.architecture.limits; the nearest found ({knobs}) has {shown}"
             )
 
-    def _over(self, values: Mapping[str, Any], artifact: Artifact) -> float:
+    def _over(self, values: Mapping[str, Any], artifact: Artifact, cache: Cache) -> float:
         """Returns the largest ratio of a count to its limit."""
-        counts = vars(self._counts(values, artifact))
+        counts = vars(self._counts(values, artifact, cache))
         return float(max(counts[name] / most for name, most in self.limits.items()))
 
     # -- networks ------------------------------------------------------------------------------------------------
 
-    def _built(self, artifact: Artifact, values: Mapping[str, Any], seed: int) -> Artifact:
+    def _built(self, artifact: Artifact, values: Mapping[str, Any], context: StageContext) -> Artifact:
         import torch
 
         from spaces.stages.torch_artifact import torch_artifact
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(context.seed)
             network = self.family.build(values, artifact.input.shape, self.n_classes)
         made = torch_artifact(network.eval(), artifact.input)
-        facts = {**vars(self._counts(values, artifact)), "structure": structure_of(made)}
+        facts = {**vars(self._counts(values, artifact, context.cache)), "structure": structure_of(made)}
         return replace(made, notes={self.name: facts})
 
     @cached_property

@@ -48,6 +48,11 @@ class RecoverStage(TrainingStage):
         """Returns a value for every knob of recovery, from those of the stage."""
         return dict(values)
 
+    def sources(self, values: Mapping[str, StageValue]) -> frozenset[str]:
+        """Returns the examples and the uncompressed network: another device or other calibration examples change no training."""
+        del values
+        return frozenset({"train", "teacher"})
+
     def depends_on_network(self, values: Mapping[str, StageValue]) -> bool:
         """Returns whether some knobs are about parts that the network may not have."""
         return values.get("epochs") != 0

@@ -7,7 +7,7 @@ from typing import Any
 from spaces.candidate import StageValue, Value
 from spaces.errors import ConfigError
 from spaces.knob_spec import KnobSpec, Technique
-from spaces.recovery.knobs import KNOBS
+from spaces.recovery.knobs import AUTO, KNOBS
 from spaces.recovery.recover import RecoverStage
 
 _DEFAULTS: Mapping[str, Any] = {"epochs": 20, "distillation_weight": 0.0}  # that differ from recovery's
@@ -60,6 +60,12 @@ class TrainStage(RecoverStage):
     def depends_on_network(self, values: Mapping[str, StageValue]) -> bool:
         """Returns whether a batch is one example, which BatchNorm cannot take; everything else suits every network."""
         return values.get("batch_size") == 1
+
+    def sources(self, values: Mapping[str, StageValue]) -> frozenset[str]:
+        """Returns the examples, and the uncompressed network where it teaches or chooses the augmentation."""
+        chosen = self.defaults() | dict(values)
+        taught = chosen["distillation_weight"] != 0 or chosen["augmentation"] == AUTO
+        return frozenset({"train", "teacher"} if taught else {"train"})
 
     def recipe(self, values: Mapping[str, StageValue]) -> dict[str, StageValue]:
         """Returns a value for every knob of recovery, and whether passes are recorded."""

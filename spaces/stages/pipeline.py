@@ -11,7 +11,7 @@ from spaces.digest import digest_of
 from spaces.errors import ConfigError
 from spaces.space import Space
 from spaces.stages.artifact import Artifact, InputSpec, Step
-from spaces.stages.stage import Stage, StageContext
+from spaces.stages.stage import SOURCES, Stage, StageContext
 
 
 class Pipeline:
@@ -207,7 +207,8 @@ def stage_key(
     stage: Stage, artifact: Artifact, values: Mapping[str, StageValue], context: StageContext
 ) -> str:
     """Returns the digest of everything that the stage's output depends on, except the seed."""
-    sources = (context.calibration, context.train, context.teacher, context.latency_ms)
+    read = stage.sources(values)
+    sources = [getattr(context, name) if name in read else None for name in SOURCES]
     return digest_of(
         artifact.digest,
         artifact.input,

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 
+SOURCES = (
+    "calibration",
+    "train",
+    "teacher",
+    "latency_ms",
+)  # what a stage may read besides artifact and values
+
+
 class Watch(Protocol):
     """Callback of a training, which may stop it early; it never changes the result of a full training."""
 
@@ -181,6 +189,17 @@ class Stage(ABC):
         """
         del values
         return False
+
+    def sources(self, values: Mapping[str, StageValue]) -> frozenset[str]:
+        """Returns the names of the `StageContext`'s fields of `SOURCES` that the output depends on; all of them by default.
+
+        A stage that names fewer finds in the cache what a study with other calibration examples or devices has built.
+
+        Args:
+            values: Canonical values.
+        """
+        del values
+        return frozenset(SOURCES)
 
     def estimates(
         self, artifact: Artifact, candidates: Sequence[Mapping[str, StageValue]], context: StageContext

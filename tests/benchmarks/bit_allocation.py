@@ -5,7 +5,7 @@ r"""Bits per layer: the exact allocator against uniform, random and greedy alloc
 
 DATA holds `cifar10/`, `imagenet_sample/` and `weights/`. First and last layer have 8 bits, the others one of `--widths`;
 budgets are average bits per weight of the others; activations have 8 bits. Calibration, sensitivities and greedy search see the
-first 512 training images (`--calibration`; 250 images of the ImageNet sample), never the test images. Compared at each budget:
+first 512 training images (100 images of the ImageNet sample), never the test images. Compared at each budget:
 
 - the allocator: one solve, losses by `--sensitivity`, measured one layer and width at a time on `--examples` images;
 - uniform: all layers at the budget's width (5 bits, say, even if `--widths` lacks it);
@@ -341,7 +341,7 @@ def main() -> None:
     parser.add_argument("--network", choices=TASKS, default="resnet20")
     parser.add_argument("--rounding", default="nearest")
     parser.add_argument("--steps", type=int, default=300, help="steps of learned rounding")
-    parser.add_argument("--sensitivity", default="kl")
+    parser.add_argument("--sensitivity", default="soft_kl")
     parser.add_argument("--budgets", type=float, nargs="+", default=[3.0, 4.0, 5.0])
     parser.add_argument("--widths", type=int, nargs="+", default=[2, 3, 4, 8])
     parser.add_argument(

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/directions_vision.py  # scikit-learn's digits at 32 x 32 pixels
     python tests/benchmarks/directions_vision.py --data FOLDER  # with cifar10/train_20k.npz and test.npz: CIFAR-10
+    python tests/benchmarks/directions_vision.py --families resnet --size 16 --epochs 8  # minutes on one core
     python tests/benchmarks/directions_vision.py --families phantom shvit --epochs 30 --seeds 3
 
 Trains on an accelerator if there is one. Prints, per direction, the figures of every seed and whether the direction holds on the mean of all:
@@ -85,14 +86,14 @@ class Finding:
     holds: bool
 
 
-def digits(seed: int) -> Data:
+def digits(seed: int, size: int = SIZE) -> Data:
     """Returns 1,000 digits for training and 797 for the test, scaled from 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     order = np.random.default_rng(seed).permutation(len(found.target))
     small = torch.from_numpy(found.images[order, None].astype(np.float32))
-    x = functional.interpolate(small, (SIZE, SIZE), mode="bilinear", align_corners=False).numpy()
+    x = functional.interpolate(small, (size, size), mode="bilinear", align_corners=False).numpy()
     return _standard(x, found.target[order].astype(np.int64), 1000)
 
 
@@ -364,12 +365,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--size", type=int, default=SIZE, help="pixels of the digits, for the family resnet")
     arguments = parser.parse_args()
     folder = arguments.data
-    data = digits if folder is None else lambda seed: cifar(folder, seed)
+    if arguments.size != SIZE and (folder is not None or arguments.families != ["resnet"]):
+        parser.error("--size is for --families resnet on digits")
+    data = (lambda seed: digits(seed, arguments.size)) if folder is None else lambda seed: cifar(folder, seed)
     options = Options(arguments.epochs, arguments.accelerator)
     print(
-        f"{'digits' if folder is None else 'CIFAR-10'}, {arguments.epochs} epochs, on {device_of(options.accelerator)}"
+        f"{f'digits of {arguments.size}x{arguments.size}' if folder is None else 'CIFAR-10'}, {arguments.epochs} epochs, on {device_of(options.accelerator)}"
     )
     for name in arguments.families:
         start = time.perf_counter()

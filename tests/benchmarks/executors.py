@@ -5,8 +5,8 @@ Run from the root of the repository::
     python tests/benchmarks/executors.py               # serial, processes and ray on trials that compute
     python tests/benchmarks/executors.py --slots 256   # Ray actors without CPUs, with trials that sleep
 
-A study of a stub: a trial computes in one thread for `--seconds` of processor time, or sleeps. The rate is counted from the first
-results on, one per slot, so that the start of workers does not count; it is printed apart. Executors take turns, `--rounds` times.
+A study of a stub: a trial computes in one thread for `--seconds` of processor time, or sleeps. The rate is counted from when every
+worker has returned a result until none is left to be handed out, so that neither the start nor the end counts; the start is printed apart. Executors take turns, `--rounds` times.
 """
 
 import argparse
@@ -62,6 +62,7 @@ class Stub:
         measured = (
             Measurement("quality", float(request.id), "", "measured"),
             Measurement("size", 1.0, "", "modelled", "board"),
+            Measurement("pid", float(os.getpid()), "", "measured"),
         )
         return TrialResult(
             request.id, request.candidate, "measured", measurements=measured,
@@ -75,12 +76,14 @@ class Rate:
 
     Attributes:
         per_hour: Trials an hour once all workers run.
-        up_s: Seconds from the start to the first results, one per slot.
+        n: Trials that were counted.
+        up_s: Seconds from the start until each worker has returned a result.
         busy: Share of the slots' time, once up, in which trials ran.
         driver_s: Processor time of the study's process per trial.
     """
 
     per_hour: float
+    n: int
     up_s: float
     busy: float
     driver_s: float
@@ -90,10 +93,12 @@ def rate(executor: Executor, runner: Stub, n_trials: int, slots: int) -> Rate:
     """Runs a study and returns how fast it was."""
     ends: list[float] = []
     seconds: list[float] = []
+    pids: list[float] = []
 
     def note(record: TrialRecord) -> None:
         ends.append(time.perf_counter())
         seconds.append(record.wall_s - record.seconds.get("propose", 0.0))
+        pids.extend(m.value for m in record.measurements if m.name == "pid")
 
     with tempfile.TemporaryDirectory() as folder:
         plan = analytic_plan(
@@ -103,13 +108,15 @@ def rate(executor: Executor, runner: Stub, n_trials: int, slots: int) -> Rate:
         began, cpu = time.perf_counter(), time.process_time()
         run_study(plan, SilentObserver(note))
     in_process = runner.seconds if executor.in_process and not runner.sleeps else 0.0
-    first = slots - 1
-    span = ends[-1] - ends[first]
-    n = n_trials - slots
+    first, last = max(pids.index(pid) for pid in set(pids)), n_trials - slots
+    if len(set(pids)) < slots or first >= last:
+        raise SystemExit(f"{len(set(pids))} of {slots} workers ran within {n_trials} trials: more --trials")
+    span, n = ends[last] - ends[first], last - first
     return Rate(
         3600 * n / span,
+        n,
         ends[first] - began,
-        sum(seconds[slots:]) / (span * slots),
+        sum(seconds[first + 1 : last + 1]) / (span * slots),
         (time.process_time() - cpu) / n_trials - in_process,
     )
 
@@ -140,7 +147,7 @@ def many(slots: int, seconds: float, n_trials: int) -> None:
     executor = RayExecutor(address="local", workers=slots, cpus_per_trial=0)
     found = rate(executor, Stub(seconds, sleeps=True), n_trials, slots)
     print(
-        f"{slots} slots, trials of {seconds:g} s: busy {100 * found.busy:.1f} %, {found.per_hour:.0f} trials an hour, "
+        f"{slots} slots, trials of {seconds:g} s: busy {100 * found.busy:.1f} %, {found.per_hour:.0f} trials an hour over {found.n} trials, "
         f"up after {found.up_s:.0f} s, {1000 * found.driver_s:.0f} ms of the study's processor time per trial"
     )
 

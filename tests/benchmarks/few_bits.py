@@ -41,29 +41,43 @@ def case_of(arguments: argparse.Namespace) -> tuple[Artifact, Split, Split, int]
     data = Path(arguments.data)
     if arguments.network == "resnet20":
         n_images = 512
-        model = CifarResNetModel(depth=20, checkpoint=str(data / "weights/resnet20-12fca82f.th"))
         splits = Cifar10Task(str(data / "cifar10"), calibration=n_images, validation=1_000).splits()
         test = splits.test
     else:
         n_images, cache = 250, str(Path(arguments.cache).expanduser())
-        model = MobileNetV2Model(checkpoint=str(data / "weights/mobilenet_v2-b0353104.pth"))
         folder = str(data / "imagenet_sample")
         splits = ImageFolderTask(folder, cache, calibration=n_images, validation=249, test=1).splits()
         test = splits.validation
     context = StageContext(splits.calibration, Cache())
     return (
-        ExportStage().apply(model.load(LoadContext(None, Path("unused"))), {}, context),
+        ExportStage().apply(network_of(arguments), {}, context),
         splits.calibration,
         test,
         n_images,
     )
 
 
-def answers(artifact: Artifact, split: Split, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the class that the file answers for each example, and the labels."""
+def network_of(arguments: argparse.Namespace) -> Artifact:
+    """Returns the float network in torch."""
+    weights = Path(arguments.data) / "weights"
+    model: CifarResNetModel | MobileNetV2Model
+    if arguments.network == "resnet20":
+        model = CifarResNetModel(depth=20, checkpoint=str(weights / "resnet20-12fca82f.th"))
+    else:
+        model = MobileNetV2Model(checkpoint=str(weights / "mobilenet_v2-b0353104.pth"))
+    return model.load(LoadContext(None, Path("unused")))
+
+
+def session_of(artifact: Artifact) -> ort.InferenceSession:
+    """Returns a session of the file."""
     options = ort.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # exact sums without VNNI
-    session = ort.InferenceSession(artifact.onnx_bytes, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(artifact.onnx_bytes, options, providers=["CPUExecutionProvider"])
+
+
+def answers(artifact: Artifact, split: Split, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the class that the file answers for each example, and the labels."""
+    session = session_of(artifact)
     found, labels = [], []
     for inputs, classes in split.batches(BATCH, n):
         found.append(session.run(None, {artifact.input.name: inputs})[0].argmax(1))

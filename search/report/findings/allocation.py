@@ -9,6 +9,7 @@ from search.record.results import StudyRecord, TrialRecord
 
 LOSSES = {
     "kl": "KL divergence of the output",
+    "soft_kl": "KL divergence of the output at temperature 2",
     "mse": "mean squared error of the output",
     "sqnr": "noise-to-signal ratio of the output",
     "ssim": "1 - SSIM of the output",

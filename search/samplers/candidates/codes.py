@@ -15,7 +15,8 @@ from search.samplers.candidates.context import Params
 Array = NDArray[np.float64]
 
 _OFF = object()  # marks an inactive knob
-_REACH = 0.15  # standard deviation of a small step where there is no grid, as a share of the range
+_REACH = 0.15  # largest standard deviation of a small step where there is no grid, as a share of the range
+_FINER = 1.5  # powers of ten by which it may be smaller: early steps and late ones, near the best, are of all sizes
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,18 @@ class Axis:
         if self._on_a_grid:
             return self.snap(values + sign * (self._range.step or 1) * rng.geometric(0.6, size=len(values)))
         low, high = self._scaled_ends
-        moved = self._scaled(values) + rng.normal(0.0, _REACH * (high - low), size=len(values))
+        reach = _REACH * 10 ** -rng.uniform(0.0, _FINER, size=len(values))
+        moved = self._scaled(values) + rng.normal(0.0, reach * (high - low), size=len(values))
         moved = self.snap(self._unscaled(np.clip(moved, low, high)))
         if isinstance(self.kind, IntDistribution):  # rounding must not undo the step
             moved = np.where(moved == values, self.snap(values + sign), moved)
         return moved
+
+    def between(self, first: Array, second: Array, place: Array) -> Array:
+        """Returns the values at places on the lines from `first`, 0, to `second`, 1, on the knob's scale, `(n,)`; it must be numeric."""
+        low, high = self._scaled_ends
+        start, stop = self._scaled(first), self._scaled(second)
+        return self.snap(self._unscaled(np.clip(start + place * (stop - start), low, high)))
 
     def snap(self, values: Array) -> Array:
         """Returns the nearest values that the knob can have; the knob must be numeric."""

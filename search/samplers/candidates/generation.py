@@ -13,6 +13,10 @@ from search.samplers.candidates.context import Params, SamplerContext
 _FRESH = 0.05  # share of random candidates
 _DRAWS = 32  # random candidates that are drawn one by one; conditions between knobs are learned from them
 _CROSSED = 0.35  # share of children with two parents; half of those are mutated too
+_BLENDED, _EXTENDED = (
+    0.5,
+    0.25,
+)  # share of those whose numbers lie on a line through both, and how far beyond them
 _BLOCKS = 0.25  # share of children with a block move, where there are knobs per layer
 _REMEMBERED = 1000  # random candidates kept for learning conditions
 _SURPLUS = 1.3  # candidates generated per candidate asked for, as some are duplicates
@@ -26,7 +30,7 @@ def propose_candidates(
     """Returns up to `n` different candidates, none of them a parent; fewer where the space holds no more nearby.
 
     Most are children of the parents: one or more knobs mutated (their number is geometric), two parents crossed knob by knob,
-    and, for knobs with one value per layer, the same change to a run of neighbouring layers, or two layers' values swapped.
+    or their numbers blended, and, for knobs with one value per layer, the same change to a run of neighbouring layers, or two layers' values swapped.
     Conditions are learned from the parents and from `context.draw`, so that the active knobs of a child
     mostly agree with its switches; constraints between knobs are not known here, a child may violate one.
 
@@ -148,7 +152,24 @@ class Generator:
             conditions.conditional & ~conditions.same_active(first, second)[:, None]
         )
         side = np.broadcast_to(self._rng.random((n, 1)) < 0.5, first.shape)
+        first, second = self._blended(first, second, conditions)
         return np.asarray(np.where(np.where(as_a_whole, side, from_second), second, first))
+
+    def _blended(self, first: Array, second: Array, conditions: Conditions) -> tuple[Array, Array]:
+        """Returns the parents; of half of the pairs both have the numbers of a point on the line through both.
+
+        Line recombination with extension (Muehlenbein & Schlierkamp-Voosen 1993, "Predictive models for the breeder genetic
+        algorithm", section 3.2): crossover alone leaves ranges at values that were tried.
+        """
+        place = self._rng.uniform(-_EXTENDED, 1 + _EXTENDED, size=len(first))
+        chosen = self._rng.random(len(first)) < _BLENDED
+        first, second = first.copy(), second.copy()
+        for knob, axis in enumerate(self._codes.axes):
+            if axis.is_number and not conditions.switch[knob]:
+                at = np.flatnonzero(chosen & ~np.isnan(first[:, knob]) & ~np.isnan(second[:, knob]))
+                between = axis.between(first[at, knob], second[at, knob], place[at])
+                first[at, knob] = second[at, knob] = between
+        return first, second
 
     def _mutated(self, rows: Array, conditions: Conditions) -> Array:
         """Changes a geometric number of each row's active knobs, numbers by a small step or by a new draw."""

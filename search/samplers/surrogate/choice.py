@@ -390,18 +390,17 @@ class Choice:
             signs: `(n_objectives,)`.
         """
         expense = self.context.expense
-        if (
-            expense is None
-            or not expense.trained
-            or not (encoded.history.full & encoded.history.feasible).any()
-        ):
+        if expense is None or not (encoded.history.full & encoded.history.feasible).any():
+            return scores
+        keys = expense.keys(candidates)  # which also finds trainings that other studies have done
+        if not expense.trained:
             return scores
         examples, seconds = zip(*expense.trained.values(), strict=True)
         logs = np.log(np.maximum(seconds, 1e-3))
         scale = Plain.of(logs)
         rows = rows_of(scale, self._encoding.points(examples), logs, np.zeros(len(logs)))
         mean = self._learner.posterior_of("training seconds", rows, points, points[:0]).mean
-        is_done = np.array([not key or key in expense.trained for key in expense.keys(candidates)])
+        is_done = np.array([not key or key in expense.trained for key in keys])
         cost_s = expense.rest_s + np.where(is_done, 0.0, np.exp(scale.shift + scale.scale * mean))
         return scores - np.log(cost_s) if len(signs) == 1 else np.where(scores > 0, scores / cost_s, scores)
 

@@ -3,13 +3,18 @@
 AdaRound (Nagel, Amjad, van Baalen, Louizos and Blankevoort, "Up or Down? Adaptive Rounding for Post-Training Quantization", arXiv
 2004.10568): a weight is `scale * clip(floor(w / scale) + h(v), low, high)` with the rectified sigmoid `h(v) = clip(sigmoid(v) (zeta -
 gamma) + gamma, 0, 1)` (equation 23), and `v` is learned so that the part's outputs come close to the float network's (equation 21); the
-term `1 - |2 h(v) - 1|^beta` (equation 24) moves every `h(v)` to 0 or 1 while `beta` falls. It starts at the float weights.
+term `1 - |2 h(v) - 1|^beta` (equation 24) moves every `h(v)` to 0 or 1 while `beta` falls.
+
+Unlike in the paper, it starts where `gptq` ends: its scales, and weights that make up for the errors of earlier layers instead of the float ones. Of
+the two integers between which `v` decides one is that of `gptq`, which need not be next to the weight; the other one lies in the weight's direction.
 """
 
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spaces.models.onnx.torch_graph.graph import Values
+from spaces.quantization.rounding.gptq import Gptq
 from spaces.quantization.rounding.grids import TorchGrid, bounded
 from spaces.quantization.rounding.unit import Unit
 
@@ -49,13 +54,18 @@ class Descent:
     drop: float = DROP
 
     def solve(self, unit: Unit) -> None:
-        """Rounds a part's weights."""
-        if self.steps:
-            _Run(self, unit).solve()
+        """Rounds a part's weights: as `gptq` does, and then with gradients, unless outputs get farther from the float network's."""
+        if not self.steps:
+            return
+        known, starts = unit.quantized, Gptq().rounded(unit)
+        error, kept = unit.error(), known.tables()
+        _Run(self, unit, starts).solve()
+        if not unit.error() <= error:
+            known.restore(kept)
 
 
 class _Run:
-    def __init__(self, settings: Descent, unit: Unit) -> None:
+    def __init__(self, settings: Descent, unit: Unit, starts: Values) -> None:
         import torch
 
         self._settings, self._unit, known = settings, unit, unit.quantized
@@ -63,7 +73,13 @@ class _Run:
         self._generator = torch.Generator(self._device).manual_seed(unit.seed)
         learns_scales = bool(settings.scale_rate) and not known.fixed_scales
         self._rounding = {
-            x.name: _Rounding(unit.floats[x.name], known.grids[x.name], learns_scales) for x in unit.layers
+            x.name: _Rounding(
+                starts.get(x.name, unit.floats[x.name]),
+                known.weights[x.name],
+                known.grids[x.name],
+                learns_scales,
+            )
+            for x in unit.layers
         }
         self._biases = unit.learnable_biases()
         self._scales = {
@@ -149,13 +165,13 @@ class _Run:
 
 
 class _Rounding:
-    """The rounding of one weight."""
+    """The rounding of one weight: between the integers that were found and those next to them in the direction of where it starts."""
 
-    def __init__(self, weight: "Tensor", grid: TorchGrid, learns_scale: bool) -> None:
+    def __init__(self, start: "Tensor", found: "Tensor", grid: TorchGrid, learns_scale: bool) -> None:
         import torch
 
-        steps = weight / grid.scale
-        self._grid, self._floor = grid, steps.floor()
+        steps, integers = start / grid.scale, (found / grid.scale).round()
+        self._grid, self._floor = grid, torch.where(steps < integers, integers - 1, integers)
         rest = (steps - self._floor).clamp(0.01, 0.99)
         self.v: Tensor = (-torch.log((ZETA - GAMMA) / (rest - GAMMA) - 1)).requires_grad_()
         self.factor: Tensor = torch.zeros_like(grid.scale).requires_grad_(learns_scale)

@@ -13,6 +13,7 @@ Later integers never change earlier ones there, so a few passes of coordinate de
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from spaces.models.onnx.torch_graph.graph import Values
 from spaces.quantization.rounding.base import Method
 from spaces.quantization.rounding.compensation import Moments, compensated
 from spaces.quantization.rounding.grids import MOST_FACTOR, TorchGrid, weighted_scale
@@ -41,24 +42,28 @@ class Gptq(Method):
 
     def solve(self, unit: Unit) -> None:
         """Rounds the layers of a part."""
-        for layer in unit.layers:
-            form = MatrixForm.of(unit.segment.nodes, layer)
-            if form is not None:
-                self._round(unit, form)
+        self.rounded(unit)
 
-    def _round(self, unit: Unit, form: MatrixForm) -> None:
+    def rounded(self, unit: Unit) -> Values:
+        """Rounds the layers of a part and returns what was rounded, by layer name: a layer's weight, or one that makes up for errors."""
+        forms = (MatrixForm.of(unit.segment.nodes, layer) for layer in unit.layers)
+        return {form.layer.name: self._round(unit, form) for form in forms if form is not None}
+
+    def _round(self, unit: Unit, form: MatrixForm) -> "Tensor":
         """Rounds one layer: its own weights or, where the part's outputs come closer to the float network's then, those that make up for errors."""
         compensates = self.compensate and unit.n_examples > 1
         moments, rows = Moments.of(unit, form, compensates), form.rows(unit.floats[form.layer.name])
         self._round_rows(unit, form, rows, moments.inputs)
         changed = compensated(rows, moments) if compensates else rows
         if changed is rows:
-            return
+            return form.weight(rows)
         known, name, error = unit.quantized, form.layer.name, unit.error()
         own = known.weights[name], known.grids[name]
         self._round_rows(unit, form, changed, moments.inputs)
-        if not unit.error() < error:
-            known.weights[name], known.grids[name] = own
+        if unit.error() < error:
+            return form.weight(changed)
+        known.weights[name], known.grids[name] = own
+        return form.weight(rows)
 
     def _round_rows(self, unit: Unit, form: MatrixForm, rows: "Tensor", moments: "Tensor") -> None:
         """Replaces a layer's weight and scales.

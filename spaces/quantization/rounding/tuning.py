@@ -52,10 +52,10 @@ class Tuning:
     def solve(self, unit: Unit) -> None:
         """Tunes a unit that is the whole network, unless its outputs get farther from the float network's on examples held out."""
         known, before = unit.quantized, self.loss(unit)
-        kept = (dict(known.weights), dict(known.grids), dict(known.biases), dict(known.activations))
+        kept = known.tables()
         _Run(self, unit).solve()
         if not self.loss(unit) <= before:
-            known.weights, known.grids, known.biases, known.activations = kept
+            known.restore(kept)
 
     def loss(self, unit: Unit) -> float:
         """Returns the mean divergence of the unit's outputs on the examples held out."""

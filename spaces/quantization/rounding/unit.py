@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BATCH = 64  # examples that run at once without gradients
 NARROW_BELOW = 8  # bits
 
+Tables = tuple[Values, dict[str, TorchGrid], Values, dict[str, TorchGrid]]
 Quantize = Callable[[TorchGrid, "Tensor", str], "Tensor"]
 """`(grid, values, tensor name)` -> the values on the grid."""
 
@@ -40,6 +41,14 @@ class Quantized:
     layers_only: bool
     layer_nodes: frozenset[str]
     fixed_scales: bool = False
+
+    def tables(self) -> Tables:
+        """Returns what a method may change, to go back to it."""
+        return dict(self.weights), dict(self.grids), dict(self.biases), dict(self.activations)
+
+    def restore(self, tables: Tables) -> None:
+        """Goes back to what `tables` returned."""
+        self.weights, self.grids, self.biases, self.activations = tables
 
     def reads(self, node: Node, position: int) -> TorchGrid | None:
         """Returns the grid from which a node reads one of its inputs; None for float."""

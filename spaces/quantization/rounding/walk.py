@@ -247,15 +247,12 @@ class _Progress:
     def _solve(self, unit: Unit, method: Method) -> Arrays:
         """Rounds a part; the result is that of the method, or the nearest rounding where this is no worse."""
         known = self.quantized
-        before, nearest = (
-            unit.error(),
-            (dict(known.weights), dict(known.grids), dict(known.biases), dict(known.activations)),
-        )
+        before, nearest = unit.error(), known.tables()
         method.solve(unit)
         after = unit.error()
         if not after <= before:
             after = before
-            known.weights, known.grids, known.biases, known.activations = nearest
+            known.restore(nearest)
         return {**_stored(unit), "errors": np.array([before, after])}
 
     def result(self) -> Rounded:

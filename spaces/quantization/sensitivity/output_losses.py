@@ -13,6 +13,7 @@ OutputLoss = Callable[[Floats, Floats], Floats]
 """Maps the float network's outputs and others, both `(b, ...)`, to a loss of each example, `(b,)`."""
 
 SSIM_WINDOW = 7
+TEMPERATURE = 2.0  # of soft_kl
 _TINY = 1e-30
 
 
@@ -34,11 +35,19 @@ def kl(reference: Floats, output: Floats) -> Floats:
     """
     if reference.ndim < 2 or reference.shape[1] < 2:
         raise ConfigError(
-            f"allocator.sensitivity=kl compares class probabilities, but the output has the shape {reference.shape}; use sqnr or mse"
+            f"allocator.sensitivity=kl and soft_kl compare class probabilities, but the output has the shape {reference.shape}; use sqnr or mse"
         )
     log_p, log_q = _log_softmax(reference), _log_softmax(output)
     divergence = np.sum(np.exp(log_p) * (log_p - log_q), axis=1)
     return np.asarray(divergence.reshape(len(reference), -1).mean(axis=1))
+
+
+def soft_kl(reference: Floats, output: Floats) -> Floats:
+    """Returns `kl` of logits divided by a temperature, times its square (Hinton et al. 2015, arXiv 1503.02531, section 2).
+
+    Most of `kl` comes from the few examples that the network is unsure of; here more of them count, so that fewer are enough.
+    """
+    return TEMPERATURE**2 * kl(reference / TEMPERATURE, output / TEMPERATURE)
 
 
 def ssim(reference: Floats, output: Floats) -> Floats:
@@ -69,7 +78,9 @@ def ssim(reference: Floats, output: Floats) -> Floats:
     return np.asarray(1 - similarity.mean(axis=(1, 2, 3)))
 
 
-OUTPUT_LOSSES: Mapping[str, OutputLoss] = MappingProxyType({"sqnr": sqnr, "kl": kl, "mse": mse, "ssim": ssim})
+OUTPUT_LOSSES: Mapping[str, OutputLoss] = MappingProxyType(
+    {"sqnr": sqnr, "kl": kl, "soft_kl": soft_kl, "mse": mse, "ssim": ssim}
+)
 
 
 GRADIENT_LOSSES = ("fisher", "hessian")  # see `gradient_losses.py`

@@ -1,5 +1,7 @@
 """Costs that are known before a training, and trainings that candidates share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -196,4 +198,25 @@ def test_a_training_that_was_cached_keeps_its_first_time(tmp_path, training):
 def test_a_trial_that_was_refused_before_its_training_tells_nothing(tmp_path, training):
     expense = TrainingExpense(runner(tmp_path, training))
     expense.add(record(0, candidate(2, 8), check_costs=1.0))
+    assert expense.trained == {}
+
+
+def test_what_another_study_trained_is_done_and_keeps_its_time(tmp_path, training):
+    first, other_limits = runner(tmp_path, training), runner(tmp_path, training)
+    other_limits.stage_context = replace(first.stage_context, calibration=None)
+    TrainingExpense(first).add(record(0, candidate(2, 8), training=10.0, rounding=1.0))
+    second = TrainingExpense(other_limits)
+    assert second.trained == {}
+    key, other = second.keys([dict(candidate(2, 4)), dict(candidate(1, 4))])
+    assert list(second.trained) == [key] != [other]
+    second.add(record(0, candidate(2, 4), training=0.1, rounding=2.0))
+    assert second.trained[key][1] == 10.0
+
+
+def test_what_was_trained_with_another_seed_is_not_done(tmp_path, training):
+    first, second = runner(tmp_path, training), runner(tmp_path, training)
+    second.stage_context = replace(first.stage_context, seed=1)
+    TrainingExpense(first).add(record(0, candidate(2, 8), training=10.0))
+    expense = TrainingExpense(second)
+    expense.keys([dict(candidate(2, 8))])
     assert expense.trained == {}

@@ -74,6 +74,17 @@ def test_what_exceeds_a_limit_is_never_built(tmp_path, monkeypatch):
         stage.apply(start, {"width": 64}, context())
 
 
+def test_a_later_study_finds_the_counts_in_the_cache(tmp_path, monkeypatch):
+    start, shared = model(tmp_path), context()
+    first, second = (
+        ArchitectureStage(DSCNN(), N_CLASSES, limits={"parameters": most}) for most in (100_000, 2000)
+    )
+    first.canonical(start, {"width": 64}, shared)
+    monkeypatch.setattr(DSCNN, "counts", lambda *_: pytest.fail("counted again"))
+    with pytest.raises(StageError, match="more than the limit of 2,000"):
+        second.canonical(start, {"width": 64}, shared)
+
+
 def test_an_impossible_limit_is_refused_with_the_nearest_network(tmp_path):
     start = model(tmp_path)
     stage = ArchitectureStage(DSCNN(), N_CLASSES, limits={"parameters": 10})

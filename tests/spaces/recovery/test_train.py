@@ -9,6 +9,7 @@ from spaces.recovery.train import TrainStage
 from spaces.recovery.training.averaging import Average
 from spaces.stages.artifact import InputSpec
 from spaces.stages.cache import Cache
+from spaces.stages.pipeline import Pipeline, stage_key
 from spaces.stages.stage import StageContext
 from spaces.stages.testing import StageConformance
 from spaces.stages.torch_artifact import module_digest, torch_artifact
@@ -144,3 +145,28 @@ def test_knobs_of_recovery_that_have_no_place_are_not_offered():
 def test_a_spec_of_another_output_is_kept(student, context):
     made = trained(torch_artifact(student.model, InputSpec(student.input.shape)), context)
     assert made.input == student.input
+
+
+class OtherDevices:
+    digest = "of other profiles"
+
+
+def test_a_training_is_found_again_for_other_devices_calibration_and_reference(student, split, context):
+    values = {"train": {**TrainStage(1).defaults(), **QUICK, "augmentation": "none"}}
+    first = Pipeline([TrainStage(1)]).run(student, values, context)
+    stage = TrainStage(1)
+    stage.apply = None  # any training would fail
+    for other in (
+        replace(context, latency_ms=OtherDevices()),
+        replace(context, calibration=split),
+        replace(context, teacher=student),
+    ):
+        assert Pipeline([stage]).run(student, values, other).digest == first.digest
+
+
+@pytest.mark.parametrize("values", [{"distillation_weight": 0.5}, {"augmentation": "auto"}])
+def test_what_another_reference_would_change_is_trained_anew(student, context, values):
+    stage = TrainStage(1)
+    whole = {**stage.defaults(), "augmentation": "none", **values}
+    keys = {stage_key(stage, student, whole, c) for c in (context, replace(context, teacher=student))}
+    assert len(keys) == 2

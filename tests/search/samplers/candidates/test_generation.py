@@ -172,6 +172,39 @@ def test_a_step_changes_an_integer():
     assert (axis.step(middle, rng) != middle).all()
 
 
+def test_steps_are_of_all_sizes():
+    axis, rng = Axis(FloatDistribution(0.0, 1.0)), np.random.default_rng(0)
+    sizes = np.abs(axis.step(np.full(2000, 0.5), rng) - 0.5)
+    assert 0.1 < (sizes < 0.01).mean() < 0.6
+    assert (sizes > 0.1).mean() > 0.05
+
+
+@settings(max_examples=60, deadline=None)
+@given(KINDS.filter(lambda kind: not isinstance(kind, CategoricalDistribution)), st.integers(0, 2**32 - 1))
+def test_between_two_values_are_values_of_the_knob(kind, seed):
+    axis, rng = Axis(kind), np.random.default_rng(seed)
+    first, second = axis.draw(20, rng), axis.draw(20, rng)
+    found = axis.between(first, second, rng.uniform(-0.25, 1.25, 20))
+    assert all(contains(kind, value) for value in axis.external(found))
+    assert axis.between(first, second, np.zeros(20)) == pytest.approx(first)
+    assert axis.between(first, second, np.ones(20)) == pytest.approx(second)
+
+
+def test_numbers_are_blended_on_their_scale():
+    axis = Axis(FloatDistribution(1e-4, 1.0, log=True))
+    assert axis.between(np.array([1e-4]), np.array([1.0]), np.array([0.5])) == pytest.approx(1e-2)
+
+
+def test_children_move_along_the_line_through_their_parents():
+    space = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(12)}
+    context = SamplerContext(distributions=space)
+    parents = [dict.fromkeys(space, 0.25), dict.fromkeys(space, 0.75)]
+    found = propose_candidates(parents, context, np.random.default_rng(0), 1000)
+    inner = [set(child.values()) for child in found if len(set(child.values())) == 1]
+    assert len(inner) > 20
+    assert all(0.125 <= value <= 0.875 for values in inner for value in values)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_codes_round_trip(seed, conditional):

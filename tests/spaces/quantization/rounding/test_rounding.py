@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from spaces.errors import StageError
 from spaces.quantization.quantize import QuantizeStage
 from spaces.quantization.rounding.adaround import AdaRound
+from spaces.quantization.rounding.descent import _Rounding
 from spaces.quantization.rounding.gptq import _damped, descended, with_feedback
 from spaces.quantization.rounding.grids import TorchGrid
 from spaces.quantization.rounding.methods import METHODS
@@ -29,6 +30,13 @@ class TestGptq(RoundingConformance):
 
 class TestAdaRound(RoundingConformance):
     method = replace(METHODS["adaround"], steps=30)
+
+    @pytest.mark.parametrize("steps", [1, 30])
+    def test_is_nowhere_worse_than_feedback(self, walk, steps):
+        # the first part reads the same with both
+        learned, feedback = (walk.rounded(m) for m in (replace(self.method, steps=steps), METHODS["gptq"]))
+        first = next(iter(feedback.errors))
+        assert learned.errors[first][1] <= feedback.errors[first][1] * (1 + 1e-6)
 
 
 class TestBrecq(RoundingConformance):
@@ -100,6 +108,19 @@ class TestFeedback:
         assert error(found) <= error(start) * (1 + 1e-5)
         again, _ = descended(weight, found, hessian, better, 1, None)
         assert error(again) <= error(found) * (1 + 1e-5)
+
+
+@given(st.integers(-48, 48), st.integers(-4, 3))
+def test_learned_rounding_decides_between_what_was_found_and_its_neighbour(eighths, integer):
+    start = eighths / 8
+    grid = TorchGrid(torch.tensor(0.5), torch.tensor(0.0), -4, 3, None)
+    rounding = _Rounding(torch.tensor([0.5 * start]), torch.tensor([0.5 * integer]), grid, False)
+    ends = []
+    for v in (-9.0, 9.0):
+        rounding.v = torch.tensor([v])
+        ends.append(float(rounding.hard()) / 0.5)
+    neighbour = integer - 1 if start < integer else integer + 1
+    assert set(ends) == {integer, min(max(neighbour, -4), 3)}
 
 
 def test_of_a_batch_only_what_is_read_later_is_kept():

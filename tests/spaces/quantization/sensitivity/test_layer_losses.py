@@ -4,13 +4,15 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from scipy.special import softmax
+from scipy.stats import entropy
 from skimage.metrics import structural_similarity
 
 from spaces.errors import ConfigError, StageError
 from spaces.models.layers import layers
 from spaces.quantization.plan.source import Sources
 from spaces.quantization.sensitivity.layer_losses import OneByOne, layer_losses, measured_layers
-from spaces.quantization.sensitivity.output_losses import OUTPUT_LOSSES, kl, mse, sqnr, ssim
+from spaces.quantization.sensitivity.output_losses import OUTPUT_LOSSES, kl, mse, soft_kl, sqnr, ssim
 from spaces.stages.artifact import Artifact
 from spaces.stages.stage import StageContext
 
@@ -82,7 +84,7 @@ def test_losses_of_equal_outputs_are_zero():
     rng = np.random.default_rng(0)
     images, logits = rng.normal(size=(2, 3, 16, 16)), rng.normal(size=(5, 10))
     assert np.abs(ssim(images, images)).max() < 1e-12
-    for loss in (kl, mse, sqnr):
+    for loss in (kl, mse, soft_kl, sqnr):
         assert np.abs(loss(logits, logits)).max() < 1e-12
         assert (loss(logits, logits + rng.normal(size=logits.shape)) > 0).all()
 
@@ -97,10 +99,23 @@ def test_ssim_is_that_of_scikit_image():
     assert 1 - ssim(one, other)[0] == pytest.approx(expected, rel=1e-6)
 
 
+def test_softened_divergence_counts_the_sure_examples_more():
+    """It is the divergence of flatter distributions, as large as the plain one where all classes are equally likely."""
+    rng = np.random.default_rng(0)
+    noise = 0.01 * rng.normal(size=(1, 10))
+    unsure, sure = np.zeros((1, 10)), np.eye(10)[:1] * 8
+    assert soft_kl(unsure, unsure + noise) == pytest.approx(kl(unsure, unsure + noise), rel=0.01)
+    shares = [float((loss(sure, sure + noise) / loss(unsure, unsure + noise))[0]) for loss in (kl, soft_kl)]
+    assert shares[1] > 10 * shares[0]
+    flat = np.sqrt(softmax(sure, axis=1)) / np.sqrt(softmax(sure, axis=1)).sum()
+    other = np.sqrt(softmax(sure + noise, axis=1)) / np.sqrt(softmax(sure + noise, axis=1)).sum()
+    assert soft_kl(sure, sure + noise)[0] == pytest.approx(4 * entropy(flat[0], other[0]))
+
+
 def test_divergence_and_similarity_say_what_outputs_they_need():
     with pytest.raises(
         ConfigError,
-        match=r"sensitivity=kl compares class probabilities, but the output has the shape \(4, 1\)",
+        match=r"sensitivity=kl and soft_kl compare class probabilities, but the output has the shape \(4, 1\)",
     ):
         kl(np.zeros((4, 1)), np.zeros((4, 1)))
     with pytest.raises(ConfigError, match=r"sensitivity=ssim compares images .* shape \(4, 10\)"):
