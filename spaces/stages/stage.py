@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 
-SOURCES = (
-    "calibration",
-    "train",
-    "teacher",
-    "latency_ms",
-)  # what a stage may read besides artifact and values
+SOURCES = ("calibration", "train", "teacher", "latency_ms")
+"""What a stage may read of the context, besides artifact and values."""
 
 
 class Watch(Protocol):

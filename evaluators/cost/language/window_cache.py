@@ -49,9 +49,8 @@ def window_cache(artifact: Artifact) -> WindowCache | None:
     Raises:
         EvaluationError: A shape is dynamic, missing, or does not fit the artifact's input.
     """
-    if (
-        b"Softmax" not in artifact.onnx_bytes
-    ):  # which attention needs: most networks have none, and are not parsed for it
+    # attention needs it: most networks have none, and are not parsed
+    if b"Softmax" not in artifact.onnx_bytes:
         return None
     proto = artifact.proto()
     operands, index = cached_operands(proto), Index(proto)

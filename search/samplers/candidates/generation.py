@@ -13,10 +13,8 @@ from search.samplers.candidates.context import Params, SamplerContext
 _FRESH = 0.05  # share of random candidates
 _DRAWS = 32  # random candidates that are drawn one by one; conditions between knobs are learned from them
 _CROSSED = 0.35  # share of children with two parents; half of those are mutated too
-_BLENDED, _EXTENDED = (
-    0.5,
-    0.25,
-)  # share of those whose numbers lie on a line through both, and how far beyond them
+_BLENDED = 0.5  # share of those whose numbers lie on a line through both
+_EXTENDED = 0.25  # how far beyond the parents, in their distance
 _BLOCKS = 0.25  # share of children with a block move, where there are knobs per layer
 _REMEMBERED = 1000  # random candidates kept for learning conditions
 _SURPLUS = 1.3  # candidates generated per candidate asked for, as some are duplicates
